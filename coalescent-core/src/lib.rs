@@ -1,0 +1,1 @@
+//! The peer, the mesh and the way of a frame: the core of coalescent.

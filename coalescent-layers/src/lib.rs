@@ -1,0 +1,1 @@
+//! Tattletale, SmartRelay and Courier: the layers of coalescent.

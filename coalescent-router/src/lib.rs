@@ -1,0 +1,1 @@
+//! Handlers by message type, with extractors: the router of coalescent.

@@ -1,0 +1,1 @@
+//! An Express-like framework for peer-to-peer applications, on tower.
