@@ -1,0 +1,123 @@
+//! The options of an app, with their defaults.
+
+use crate::wire::Wire;
+use std::time::Duration;
+
+/// How large a frame's payload may be, in bytes, unless [`Config::max_frame`] says otherwise.
+pub const DEFAULT_MAX_FRAME: usize = 1024 * 1024;
+
+/// How many bytes may wait to be written to one peer, unless [`Config::outbox`] says otherwise.
+pub const DEFAULT_OUTBOX: usize = 4 * 1024 * 1024;
+
+/// The options of an app; [`App`](crate::App) has a method for each that people change often.
+///
+/// Durations of zero and counts of zero are taken literally, except where the docs say otherwise.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Seeds are dialled while fewer than this many connections to seeds are up. Default: 3.
+    pub min_peers: usize,
+    /// Seeds are never dialled above this many outbound connections. Default: 12.
+    pub max_peers: usize,
+    /// How many peers may connect to this node at a time. Default: 64.
+    pub max_inbound: usize,
+    /// How many peers may connect from one IP address (of IPv6, one /64), loopback exempt.
+    /// Default: 8.
+    pub max_per_ip: usize,
+    /// How many accepted connections may be in their handshake at a time. Default: 32.
+    pub max_pending: usize,
+    /// Peers of another network name are refused at the handshake. Default: the empty name.
+    pub network: String,
+    /// What other peers are told this node is. Default: `coalescent/` and the version.
+    pub agent: String,
+    /// How frames stand on a socket. Default: [`Wire::native`].
+    pub wire: Wire,
+    /// The largest payload of a frame, in bytes, that is taken and sent. Default: 1 MiB.
+    pub max_frame: usize,
+    /// How long making a connection may take. Default: 10 s.
+    pub connect_timeout: Duration,
+    /// How long a peer may take to introduce itself. Default: 5 s.
+    pub handshake_timeout: Duration,
+    /// How long a frame may take to arrive, from its first byte. Default: 30 s.
+    pub frame_timeout: Duration,
+    /// A peer that has said nothing for this long is asked whether it is there. Default: 30 s.
+    pub ping_every: Duration,
+    /// How long it may take to answer. Default: 20 s.
+    pub answer_within: Duration,
+    /// How many bytes may wait to be written to one peer. Each entry counts for
+    /// [`ENTRY_COST`](crate::outbox::ENTRY_COST) more than its bytes. Default: 4 MiB.
+    pub outbox: usize,
+    /// How many bytes the read side of the mesh holds before it holds back the peers. Default: 1 MiB.
+    pub inbox: usize,
+    /// How many bytes are read ahead of a handler that has not finished, so that control frames and
+    /// replies get past it. Default: 256 KiB.
+    pub read_ahead: usize,
+    /// How many frames of one peer may be in its stack at a time. Above 1, they no longer end in the
+    /// order in which they came. Default: 1.
+    pub concurrency: usize,
+    /// How long a peer's outbox may stay full while it drains less than [`slow_floor`]
+    /// (`Config::slow_floor`), before the peer is disconnected. Default: 10 s.
+    ///
+    /// [`slow_floor`]: Config::slow_floor
+    pub patience: Duration,
+    /// What a peer must take on average while its outbox is full, in bytes a second. Default: 16 KiB.
+    pub slow_floor: u64,
+    /// How long a relay of [`Flow::Drop`](crate::Flow::Drop) waits for room in a peer that was not
+    /// slow before. Default: 50 ms.
+    pub relay_grace: Duration,
+    /// How many errors a peer may cause in a minute before it is disconnected. Default: 100.
+    pub error_budget: u32,
+    /// How long a request waits for its reply. Default: 30 s.
+    pub request_timeout: Duration,
+    /// How long shutting down waits for what is queued to be written. Default: 10 s.
+    pub drain: Duration,
+    /// The ttl of the broadcasts made here: through how many nodes they may go. Default: 32.
+    pub ttl: u8,
+    /// The wait after the first failed dial of a seed; it doubles up to [`backoff_max`]
+    /// (`Config::backoff_max`), with full jitter. Default: 0.5 s.
+    ///
+    /// [`backoff_max`]: Config::backoff_max
+    pub backoff: Duration,
+    /// The longest wait between two dials of a seed. Default: 60 s.
+    pub backoff_max: Duration,
+    /// How long a connection must have been up for the seed's backoff to start over. Default: 30 s.
+    pub backoff_reset: Duration,
+    /// Whether addresses other than loopback may be used without an identity. Default: false.
+    pub allow_plaintext: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            min_peers: 3,
+            max_peers: 12,
+            max_inbound: 64,
+            max_per_ip: 8,
+            max_pending: 32,
+            network: String::new(),
+            agent: concat!("coalescent/", env!("CARGO_PKG_VERSION")).to_owned(),
+            wire: Wire::native(),
+            max_frame: DEFAULT_MAX_FRAME,
+            connect_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(5),
+            frame_timeout: Duration::from_secs(30),
+            ping_every: Duration::from_secs(30),
+            answer_within: Duration::from_secs(20),
+            outbox: DEFAULT_OUTBOX,
+            inbox: 1024 * 1024,
+            read_ahead: 256 * 1024,
+            concurrency: 1,
+            patience: Duration::from_secs(10),
+            slow_floor: 16 * 1024,
+            relay_grace: Duration::from_millis(50),
+            error_budget: 100,
+            request_timeout: Duration::from_secs(30),
+            drain: Duration::from_secs(10),
+            ttl: 32,
+            backoff: Duration::from_millis(500),
+            backoff_max: Duration::from_secs(60),
+            backoff_reset: Duration::from_secs(30),
+            allow_plaintext: false,
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Control frames on their way out: they go before all else that waits.
+
+use bytes::{Bytes, BytesMut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// How many bytes of control frames may wait. A peer that sends pings and does not read the answers
+/// is disconnected when they have piled up this high.
+pub(crate) const MAX_CONTROL: usize = 4 * 1024;
+
+/// The control frames that one connection is to write next.
+#[derive(Debug, Default)]
+pub(super) struct Control(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: BytesMut,
+    writer: Option<Waker>,
+}
+
+impl Control {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues an encoded control frame. Returns false where too many wait.
+    pub(super) fn push(&self, frame: &[u8]) -> bool {
+        let mut state = self.state();
+        if state.bytes.len() + frame.len() > MAX_CONTROL {
+            return false;
+        }
+        state.bytes.extend_from_slice(frame);
+        if let Some(writer) = state.writer.take() {
+            drop(state);
+            writer.wake();
+        }
+        true
+    }
+
+    /// Takes all that waits; pending where nothing does.
+    pub(super) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        let mut state = self.state();
+        if state.bytes.is_empty() {
+            match &mut state.writer {
+                Some(waker) if waker.will_wake(cx.waker()) => {}
+                slot => *slot = Some(cx.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        Poll::Ready(std::mem::take(&mut state.bytes).freeze())
+    }
+}

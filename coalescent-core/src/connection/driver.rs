@@ -1,0 +1,332 @@
+//! The life of a connection: introduced, joined, running, ended.
+
+use super::control::Control;
+use super::handshake::{Introduced, LINGER, discard, introduce, part};
+use super::link::{Command, Link, Stop};
+use super::reader::Reader;
+use super::watch::Watch;
+use super::work::Work;
+use super::writer::Writer;
+use super::Socket;
+use crate::error::Error;
+use crate::event::DisconnectReason;
+use crate::peer::Peer;
+use crate::peers::{Joined, Node, Refusal};
+use crate::registrar::BoxFuture;
+use crate::stack::PeerService;
+use crate::wire::{Block, Kind, WireCodec, encode_reason};
+use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::time::{Instant, timeout_at};
+
+/// A connection that has got past its handshake.
+#[derive(Debug)]
+pub(crate) enum Established<IO> {
+    /// It has a peer, and can be run.
+    Connected(Connection<IO>),
+    /// The other end is this node itself.
+    Myself,
+}
+
+/// A connection to a peer, to be run with a stack.
+#[derive(Debug)]
+pub(crate) struct Connection<IO> {
+    io: IO,
+    codec: WireCodec,
+    buf: BytesMut,
+    first: Option<Block>,
+    stop: Arc<Stop>,
+    member: Member,
+    /// Whether the peer was not connected before.
+    new: bool,
+    /// Whether another connection carries what is written to the peer.
+    retired: bool,
+}
+
+/// A connection's place in the roster, given up when this is dropped.
+#[derive(Debug)]
+struct Member {
+    peer: Peer,
+    stop: Arc<Stop>,
+    left: bool,
+}
+
+impl Member {
+    /// Gives the place up; what is queued for the peer can still be written. Returns whether the
+    /// peer has left with it.
+    fn part(&mut self, reason: &DisconnectReason) -> bool {
+        self.left |= self.peer.node().part(&self.peer, self.stop.id(), reason);
+        self.left
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // Only where the connection was dropped while it ran.
+        let reason = DisconnectReason::Disconnected("the connection was dropped".to_owned());
+        if self.peer.is_connected() && self.part(&reason) {
+            self.peer.node().departed(&self.peer, reason);
+        }
+    }
+}
+
+/// Brings a connection as far as a connected peer.
+///
+/// # Errors
+///
+/// Where the handshake fails, or one side refuses the other.
+pub(crate) async fn establish<IO>(
+    io: IO,
+    node: &Arc<Node>,
+    socket: Socket,
+) -> Result<Established<IO>, Error>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let wire = socket.wire.clone().unwrap_or_else(|| node.config().wire.clone());
+    let origin = socket.origin();
+    let introduced = introduce(io, node, wire, origin, socket.key, socket.listen).await?;
+    let Introduced { mut io, mut codec, buf, block, intro } = introduced;
+    let stop = Arc::new(Stop::new(node.next_link()));
+    let (peer, new, retired) = match node.join(intro, &stop) {
+        Ok(Joined::New(peer)) => (peer, true, false),
+        Ok(Joined::TakesOver(peer) | Joined::StandsBy(peer)) => (peer, false, false),
+        Ok(Joined::Yields(peer)) => (peer, false, true),
+        Err(refusal) => {
+            part(&mut io, &mut codec, refusal.words()).await;
+            return match refusal {
+                Refusal::Myself => Ok(Established::Myself),
+                refusal => Err(Error::refused(refusal.words())),
+            };
+        }
+    };
+    let member = Member { peer, stop: Arc::clone(&stop), left: false };
+    Ok(Established::Connected(Connection {
+        io,
+        codec,
+        buf,
+        first: block,
+        stop,
+        member,
+        new,
+        retired,
+    }))
+}
+
+/// How a connection ends.
+#[derive(Debug)]
+enum End {
+    /// The peer sends no more. It gets what is queued for it.
+    Theirs(DisconnectReason),
+    /// This node wants to end. The peer gets what is queued for it, and a goodbye, and what it still
+    /// sends is handled.
+    Ours(DisconnectReason),
+    /// Another connection has taken over.
+    Retired,
+    /// The peer did what it must not. It is told so, and gets nothing else.
+    Fault(DisconnectReason),
+    /// The connection is of no more use.
+    Broken(DisconnectReason),
+}
+
+impl End {
+    fn of_reader(reason: DisconnectReason) -> Self {
+        match reason {
+            DisconnectReason::Closed | DisconnectReason::Bye(_) => Self::Theirs(reason),
+            DisconnectReason::Io(_) => Self::Broken(reason),
+            reason => Self::Fault(reason),
+        }
+    }
+
+    fn of_watch(reason: DisconnectReason) -> Self {
+        match reason {
+            DisconnectReason::FrameTimeout => Self::Fault(reason),
+            reason => Self::Broken(reason),
+        }
+    }
+
+    fn of_command(command: Command) -> Self {
+        match command {
+            Command::End(reason) => Self::Ours(reason),
+            Command::Retire => Self::Retired,
+        }
+    }
+}
+
+impl<IO> Connection<IO> {
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.member.peer
+    }
+}
+
+/// The two halves of a running connection, and what they share.
+struct Running<IO, S: PeerService> {
+    reader: Reader<ReadHalf<IO>, S>,
+    writer: Writer<WriteHalf<IO>>,
+    watch: Watch,
+    /// To encode the last words with.
+    codec: WireCodec,
+    stop: Arc<Stop>,
+}
+
+impl<IO> Connection<IO>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Runs the connection until it has ended, and says why it did.
+    pub(crate) async fn run<S: PeerService>(self, stack: S) -> DisconnectReason {
+        let Self { io, codec, buf, first, stop, mut member, new, retired } = self;
+        let peer = member.peer.clone();
+        let node = Arc::clone(peer.node());
+        let config = node.config();
+
+        let hooks = new.then(|| connect_hooks(&node, &peer)).flatten();
+        let (read, write) = tokio::io::split(io);
+        let control = Arc::new(Control::default());
+        let link = Arc::new(Link::new(peer.clone(), config.concurrency));
+        let work = Work::new(link, stack, hooks);
+        let goodbye = peer.wire().codec(config.max_frame);
+        let watch = Watch::new(&peer, Arc::clone(&control));
+        let mut running = Running {
+            reader: Reader::new(read, codec, buf, first, peer.clone(), work, Arc::clone(&control)),
+            writer: Writer::new(write, peer.clone(), stop.id(), control),
+            watch,
+            codec: goodbye,
+            stop,
+        };
+
+        let end = if retired { End::Retired } else { running.run().await };
+        let reason = match &end {
+            End::Theirs(reason) | End::Ours(reason) | End::Fault(reason) | End::Broken(reason) => {
+                reason.clone()
+            }
+            End::Retired => DisconnectReason::Disconnected("already connected".to_owned()),
+        };
+        let left = member.part(&reason);
+        running.end(end, &config.drain).await;
+        drop(running);
+        if left {
+            node.departed(&peer, reason.clone());
+            for hook in &node.hooks().disconnect {
+                hook(peer.clone()).await;
+            }
+        }
+        reason
+    }
+}
+
+impl<IO, S> Running<IO, S>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    S: PeerService,
+{
+    async fn run(&mut self) -> End {
+        let Self { reader, writer, watch, stop, .. } = self;
+        // The writer goes on while a peer that has said its last is still being worked for.
+        let mut written = None;
+        loop {
+            tokio::select! {
+                reason = reader.run(watch) => return End::of_reader(reason),
+                result = writer.run(), if written.is_none() => match result {
+                    // Another connection writes to the peer; this one stands by.
+                    Ok(()) => written = Some(()),
+                    Err(error) => return End::Broken(DisconnectReason::Io(error.kind())),
+                },
+                reason = watch.run() => return End::of_watch(reason),
+                command = stop.given() => return End::of_command(command),
+            }
+        }
+    }
+
+    /// Ends the connection as politely as its end allows, in a bounded time.
+    async fn end(&mut self, end: End, drain: &std::time::Duration) {
+        let deadline = Instant::now() + *drain;
+        match end {
+            End::Broken(_) => {}
+            End::Fault(reason) => {
+                let words = self.last_words(&reason.to_string());
+                let linger = Instant::now() + LINGER;
+                if let Ok(Ok(())) = timeout_at(linger, self.writer.finish(&words)).await {
+                    // Whether it reads that or not, it is disconnected.
+                    let _ = timeout_at(linger, discard(self.reader.io_mut())).await;
+                }
+            }
+            End::Theirs(_) => {
+                // What they still read they get; that they do not read any more is no error here.
+                let write = async {
+                    self.writer.run().await?;
+                    self.writer.finish(&[]).await
+                };
+                let _ = timeout_at(deadline, write).await;
+            }
+            End::Ours(reason) => {
+                let words = self.last_words(&reason.to_string());
+                self.leave(words, deadline).await;
+            }
+            End::Retired => {
+                let words = self.last_words("already connected");
+                self.leave(words, deadline).await;
+            }
+        }
+    }
+
+    /// Writes what is queued and a goodbye, and handles what the peer sends until it closes too.
+    async fn leave(&mut self, words: Bytes, deadline: Instant) {
+        let Self { reader, writer, watch, .. } = self;
+        let has_handshake = reader.has_handshake();
+        let write = async {
+            writer.run().await?;
+            writer.finish(&words).await?;
+            if has_handshake {
+                std::future::pending::<()>().await;
+            } else {
+                // A wire without a goodbye has nobody on the other side who would close for it.
+                tokio::time::sleep(LINGER).await;
+            }
+            Ok::<(), std::io::Error>(())
+        };
+        let mut write = std::pin::pin!(write);
+        let both = async {
+            tokio::select! {
+                reason = reader.run(watch) => {
+                    if matches!(reason, DisconnectReason::Closed | DisconnectReason::Bye(_)) {
+                        // They are done; what is queued may not be.
+                        return true;
+                    }
+                    false
+                }
+                _ = &mut write => false,
+            }
+        };
+        if timeout_at(deadline, both).await.unwrap_or(false) {
+            let finish = async {
+                writer.run().await?;
+                writer.finish(&words).await
+            };
+            let _ = timeout_at(deadline, finish).await;
+        }
+    }
+
+    /// The goodbye, where the wire has one.
+    fn last_words(&mut self, reason: &str) -> Bytes {
+        let mut bye = BytesMut::new();
+        match self.codec.encode(Kind::Bye, 0, encode_reason(reason), &mut bye) {
+            Ok(()) => bye.freeze(),
+            Err(_) => Bytes::new(),
+        }
+    }
+}
+
+fn connect_hooks(node: &Arc<Node>, peer: &Peer) -> Option<BoxFuture> {
+    if node.hooks().connect.is_empty() {
+        return None;
+    }
+    let node = Arc::clone(node);
+    let peer = peer.clone();
+    Some(Box::pin(async move {
+        for hook in &node.hooks().connect {
+            hook(peer.clone()).await;
+        }
+    }))
+}

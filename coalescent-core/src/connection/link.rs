@@ -1,0 +1,213 @@
+//! What a connection shares with the frames it has read and with the roster.
+
+use crate::event::{DisconnectReason, DropReason};
+use crate::frame::Flow;
+use crate::outbox::Count;
+use crate::peer::Peer;
+use crate::wire::{Kind, Wire};
+use bytes::Bytes;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use tokio::sync::Notify;
+
+/// The number of a connection, unique in its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LinkId(pub(crate) u64);
+
+/// Where a frame stands in the connection that read it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ticket {
+    /// Which of the connection's calls it is handled in.
+    pub(crate) slot: usize,
+    /// The frame's number in its connection.
+    pub(crate) seq: u64,
+    /// The number of the buffer that its payload is a slice of, and the size of that buffer.
+    pub(crate) block: u64,
+    pub(crate) pins: usize,
+}
+
+/// A connection, as its frames know it.
+pub(crate) struct Link {
+    peer: Peer,
+    slots: Box<[Slot]>,
+}
+
+/// Whether the frame that is handled in one of the connection's calls is to be relayed.
+///
+/// The layer that decides may run in another task than the connection, so the two agree on one
+/// number: the frame's, shifted left by two, and one of the states below.
+#[derive(Debug, Default)]
+struct Slot {
+    mark: AtomicU64,
+    /// The payload that a layer put in place of the frame's own, and the number of that frame.
+    rewritten: Mutex<Option<Bytes>>,
+    has_rewritten: AtomicU64,
+}
+
+const OPEN: u64 = 0;
+const CLOSED: u64 = 1;
+const WAIT: u64 = 2;
+const DROP: u64 = 3;
+
+/// What a layer decided about a frame: to relay it like this, with this payload where a layer put
+/// another in place of its own.
+pub(crate) type Mark = (Flow, Option<Bytes>);
+
+impl Link {
+    pub(crate) fn new(peer: Peer, slots: usize) -> Self {
+        Self { peer, slots: (0..slots.max(1)).map(|_| Slot::default()).collect() }
+    }
+
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    pub(crate) fn wire(&self) -> &Wire {
+        self.peer.wire()
+    }
+
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Marks a frame to be relayed. Returns false where its call has ended, so that nobody looks any
+    /// more.
+    pub(crate) fn mark(&self, ticket: Ticket, flow: Flow, rewritten: Option<&Bytes>) -> bool {
+        let Some(slot) = self.slots.get(ticket.slot) else { return false };
+        let open = ticket.seq << 2 | OPEN;
+        let state = match flow {
+            Flow::Wait => WAIT,
+            Flow::Drop => DROP,
+        };
+        if let Some(payload) = rewritten {
+            if slot.mark.load(Ordering::Acquire) != open {
+                return slot.is_marked(ticket.seq);
+            }
+            *slot.rewritten.lock().unwrap_or_else(PoisonError::into_inner) = Some(payload.clone());
+            slot.has_rewritten.store(ticket.seq, Ordering::Release);
+        }
+        let marked = ticket.seq << 2 | state;
+        slot.mark.compare_exchange(open, marked, Ordering::AcqRel, Ordering::Acquire).is_ok()
+            || slot.is_marked(ticket.seq)
+    }
+
+    /// Lets the frame `seq` be marked, in the place of the one before.
+    pub(super) fn open(&self, slot: usize, seq: u64) {
+        if let Some(slot) = self.slots.get(slot) {
+            slot.mark.store(seq << 2 | OPEN, Ordering::Release);
+        }
+    }
+
+    /// What was decided about the frame `seq` so far.
+    pub(super) fn marked(&self, slot: usize, seq: u64) -> Option<Mark> {
+        self.slots.get(slot)?.take(seq)
+    }
+
+    /// What was decided about the frame `seq`; from now on, deciding is too late.
+    pub(super) fn close(&self, slot: usize, seq: u64) -> Option<Mark> {
+        let slot = self.slots.get(slot)?;
+        // The common case of a relay needs no locked instruction here.
+        if !slot.is_marked(seq) {
+            let closed = seq << 2 | CLOSED;
+            let open = seq << 2 | OPEN;
+            if slot.mark.compare_exchange(open, closed, Ordering::AcqRel, Ordering::Acquire).is_ok()
+            {
+                return None;
+            }
+        }
+        slot.take(seq)
+    }
+
+    /// Relays a frame whose call has ended: at once, and dropped where there is no room.
+    pub(crate) fn relay_late(&self, kind: Kind, ttl: u8, payload: &Bytes) {
+        let node = self.peer.node();
+        let (kind, ttl) = super::relay::outgoing(node, kind, ttl, payload);
+        for peer in node.list().iter().filter(|peer| **peer != self.peer) {
+            let (kind, ttl) = super::relay::for_wire(node, peer.wire(), kind, ttl, payload);
+            let Ok(chunk) = peer.encode(kind, ttl, payload.clone(), Count::relayed(1)) else {
+                peer.dropped(DropReason::Unencodable, 1);
+                continue;
+            };
+            if peer.outbox().try_push(&[chunk]).is_err() {
+                peer.dropped(DropReason::Full, 1);
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn is_marked(&self, seq: u64) -> bool {
+        let mark = self.mark.load(Ordering::Acquire);
+        mark >> 2 == seq && matches!(mark & 3, WAIT | DROP)
+    }
+
+    fn take(&self, seq: u64) -> Option<Mark> {
+        let mark = self.mark.load(Ordering::Acquire);
+        if mark >> 2 != seq {
+            return None;
+        }
+        let flow = match mark & 3 {
+            WAIT => Flow::Wait,
+            DROP => Flow::Drop,
+            _ => return None,
+        };
+        let rewritten = if self.has_rewritten.load(Ordering::Acquire) == seq {
+            self.rewritten.lock().unwrap_or_else(PoisonError::into_inner).take()
+        } else {
+            None
+        };
+        Some((flow, rewritten))
+    }
+}
+
+/// How others end a connection.
+#[derive(Debug)]
+pub(crate) struct Stop {
+    id: LinkId,
+    command: Mutex<Option<Command>>,
+    given: Notify,
+}
+
+/// What others tell a connection.
+#[derive(Clone, Debug)]
+pub(crate) enum Command {
+    /// End, for this reason.
+    End(DisconnectReason),
+    /// Another connection has taken over what is written to the peer: read what is still to come,
+    /// and end.
+    Retire,
+}
+
+impl Stop {
+    pub(crate) fn new(id: LinkId) -> Self {
+        Self { id, command: Mutex::new(None), given: Notify::new() }
+    }
+
+    pub(crate) fn id(&self) -> LinkId {
+        self.id
+    }
+
+    pub(crate) fn end(&self, reason: DisconnectReason) {
+        self.give(Command::End(reason));
+    }
+
+    pub(crate) fn retire(&self) {
+        self.give(Command::Retire);
+    }
+
+    fn give(&self, command: Command) {
+        self.command.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(command);
+        self.given.notify_one();
+    }
+
+    /// Waits for a command.
+    pub(super) async fn given(&self) -> Command {
+        loop {
+            let given = self.given.notified();
+            if let Some(command) = &*self.command.lock().unwrap_or_else(PoisonError::into_inner) {
+                return command.clone();
+            }
+            given.await;
+        }
+    }
+}

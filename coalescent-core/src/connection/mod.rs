@@ -1,0 +1,154 @@
+//! One peer's connection: read a frame, make the stack ready, call it, write the reply, flush.
+//!
+//! ```text
+//!             ┌──────────── reader ────────────┐
+//!   socket ──▶│ wire ─▶ control frames         │
+//!             │      └▶ work: ready, call ─────┼──▶ stack
+//!             └──────────────┬─────────────────┘
+//!                            │ replies, and runs to relay
+//!             ┌──────────────▼─────────────────┐
+//!   socket ◀──│ writer ◀── outbox (of each peer)│
+//!             └────────────────────────────────┘
+//! ```
+//!
+//! All of it runs in one task. The reader goes on reading while a handler waits, as far as
+//! [`Config::read_ahead`](crate::Config::read_ahead), so that control frames and replies get past it.
+//! What relays decide for consecutive frames is handed on together, as one slice of the buffer they
+//! were read into.
+
+mod control;
+mod driver;
+mod handshake;
+mod link;
+mod liveness;
+mod reader;
+mod relay;
+mod requests;
+mod slow;
+mod watch;
+mod work;
+mod writer;
+
+pub use control::MAX_CONTROL;
+pub use work::READY_TIMEOUT;
+
+pub(crate) use driver::{Connection, Established, establish};
+pub(crate) use link::{Link, LinkId, Stop, Ticket};
+pub(crate) use requests::Requests;
+
+use crate::error::Error;
+use crate::event::DisconnectReason;
+use crate::peer::{Direction, Origin};
+use crate::peers::Peers;
+use crate::stack::PeerService;
+use crate::wire::Wire;
+use std::net::SocketAddr;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// What is known of a connection before its peer has said anything.
+#[derive(Clone, Debug)]
+pub struct Socket {
+    pub(crate) direction: Direction,
+    pub(crate) addr: Option<SocketAddr>,
+    pub(crate) wire: Option<Wire>,
+    pub(crate) key: Option<[u8; 32]>,
+    pub(crate) listen: Option<String>,
+}
+
+impl Socket {
+    /// Describes a connection that the other side made.
+    #[must_use]
+    pub fn inbound() -> Self {
+        Self::new(Direction::Inbound)
+    }
+
+    /// Describes a connection that this side made.
+    #[must_use]
+    pub fn outbound() -> Self {
+        Self::new(Direction::Outbound)
+    }
+
+    fn new(direction: Direction) -> Self {
+        Self { direction, addr: None, wire: None, key: None, listen: None }
+    }
+
+    /// Says what address the other end has.
+    #[must_use]
+    pub fn addr(mut self, addr: SocketAddr) -> Self {
+        self.addr = Some(addr);
+        self
+    }
+
+    /// Says what wire is spoken, in place of [`Config::wire`](crate::Config::wire).
+    #[must_use]
+    pub fn wire(mut self, wire: Wire) -> Self {
+        self.wire = Some(wire);
+        self
+    }
+
+    /// Says what ed25519 public key the other end has proven to have.
+    #[must_use]
+    pub fn key(mut self, key: [u8; 32]) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    fn origin(&self) -> Origin {
+        Origin { addr: self.addr, direction: self.direction }
+    }
+}
+
+/// Runs one peer over `io` until it is disconnected, and says why it was: each frame that the peer
+/// sends goes through `stack`.
+///
+/// This is what an [`App`](crate::App) does for each of its connections; use it to run a stack of
+/// your own without one.
+///
+/// ```
+/// use coalescent_core::connection::{self, Socket};
+/// use coalescent_core::{Config, Peers};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// let here = Peers::new(Config::default());
+/// let there = Peers::new(Config::default());
+/// let (left, right) = tokio::io::duplex(64 * 1024);
+///
+/// tokio::spawn({
+///     let there = there.clone();
+///     async move { connection::serve(right, there.inbox(), &there, Socket::inbound()).await }
+/// });
+/// let stack = here.inbox();
+/// let running = connection::serve(left, stack, &here, Socket::outbound());
+/// # let mut events = here.events();
+/// tokio::select! {
+///     ended = running => { ended?; }
+///     event = events.next() => println!("{event:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// Where the connection does not get as far as a connected peer: the handshake fails, or one side
+/// refuses the other.
+///
+/// # Cancel safety
+///
+/// When dropped, the connection is cut: what is queued for the peer is dropped, and counted, and the
+/// peer has left.
+pub async fn serve<IO, S>(
+    io: IO,
+    stack: S,
+    peers: &Peers,
+    socket: Socket,
+) -> Result<DisconnectReason, Error>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: PeerService,
+{
+    match establish(io, peers.node(), socket).await? {
+        Established::Connected(connection) => Ok(connection.run(stack).await),
+        Established::Myself => Err(Error::refused("connected to itself")),
+    }
+}

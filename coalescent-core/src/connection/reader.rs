@@ -1,0 +1,272 @@
+//! The reading half of a connection: reads frames, answers control frames, feeds the work.
+
+use super::control::Control;
+use super::watch::Watch;
+use super::work::{Step, Work};
+use crate::event::DisconnectReason;
+use crate::peer::Peer;
+use crate::stack::PeerService;
+use crate::wire::{Block, Kind, WireCodec, decode_reason};
+use bytes::BytesMut;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::AsyncRead;
+use tokio_util::io::poll_read_buf;
+use tokio::time::Sleep;
+
+/// The buffer of a connection on which little comes.
+const READ_MIN: usize = 1024;
+
+/// The buffer of a connection on which much comes. A buffer that was filled makes the next one four
+/// times larger, up to this.
+const READ_MAX: usize = 128 * 1024;
+
+/// After this long with nothing read, a connection gives its buffer back.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Why reading ended, other than by the peer's own will.
+pub(super) type Ended = DisconnectReason;
+
+/// Reads what one peer sends, over one connection, and works on it.
+pub(super) struct Reader<R, S: PeerService> {
+    io: R,
+    codec: WireCodec,
+    buf: BytesMut,
+    /// The size of the buffer that `buf` is a part of, and of the next one.
+    buffer: usize,
+    next_buffer: usize,
+    idle: Option<Pin<Box<Sleep>>>,
+    read_since_idle: bool,
+    peer: Peer,
+    work: Work<S>,
+    control: Arc<Control>,
+    /// Nothing more will be read, for this reason.
+    ended: Option<Ended>,
+    read_ahead: usize,
+}
+
+enum Event {
+    HandOn,
+    Read,
+    End(Ended),
+}
+
+impl<R, S> Reader<R, S>
+where
+    R: AsyncRead + Unpin,
+    S: PeerService,
+{
+    pub(super) fn new(
+        io: R,
+        codec: WireCodec,
+        buf: BytesMut,
+        first: Option<Block>,
+        peer: Peer,
+        work: Work<S>,
+        control: Arc<Control>,
+    ) -> Self {
+        let read_ahead = peer.node().config().read_ahead;
+        let mut reader = Self {
+            io,
+            codec,
+            buffer: buf.capacity(),
+            buf,
+            next_buffer: READ_MIN,
+            idle: None,
+            read_since_idle: false,
+            peer,
+            work,
+            control,
+            ended: None,
+            read_ahead,
+        };
+        if let Some(block) = first {
+            reader.take(block);
+        }
+        reader.decode(false);
+        reader
+    }
+
+    /// Reads and works until the peer has ended what it sends, and all of it is handled, or until
+    /// something is wrong with it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the next call goes on where this one was.
+    pub(super) async fn run(&mut self, watch: &Watch) -> Ended {
+        loop {
+            let event = std::future::poll_fn(|cx| self.poll_event(cx, watch)).await;
+            match event {
+                Event::HandOn => {
+                    watch.reading(false);
+                    self.work.hand_on().await;
+                }
+                Event::Read => self.decode(self.ended.is_some()),
+                Event::End(reason) => return reason,
+            }
+        }
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>, watch: &Watch) -> Poll<Event> {
+        let idle = match self.work.poll(cx) {
+            Step::HandOn => return Poll::Ready(Event::HandOn),
+            Step::End(reason) => return Poll::Ready(Event::End(reason)),
+            Step::Idle => true,
+            Step::Busy => false,
+        };
+        if let Some(reason) = &self.ended {
+            return if idle { Poll::Ready(Event::End(reason.clone())) } else { Poll::Pending };
+        }
+        if !idle && self.work.backlog() >= self.read_ahead {
+            watch.reading(false);
+            return Poll::Pending;
+        }
+        watch.reading(true);
+        self.poll_read(cx, watch).map(|()| Event::Read)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, watch: &Watch) -> Poll<()> {
+        self.make_room();
+        match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.buf) {
+            Poll::Ready(Ok(0)) => {
+                self.ended = Some(DisconnectReason::Closed);
+                Poll::Ready(())
+            }
+            Poll::Ready(Ok(_)) => {
+                if self.buf.len() == self.buf.capacity() {
+                    self.next_buffer = (self.buffer * 4).clamp(READ_MIN, READ_MAX);
+                }
+                self.read_since_idle = true;
+                watch.received();
+                Poll::Ready(())
+            }
+            Poll::Ready(Err(error)) => {
+                self.ended = Some(DisconnectReason::Io(error.kind()));
+                Poll::Ready(())
+            }
+            Poll::Pending => {
+                self.poll_idle(cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Makes room for the next read: what is left of the buffer if that is enough, or a new one.
+    fn make_room(&mut self) {
+        let room = self.buf.capacity() - self.buf.len();
+        // The peer's word for a frame's size is taken only as far as it has already sent as much.
+        let missing = self.codec.missing(&self.buf).min(self.buf.len().max(READ_MAX));
+        if room >= missing.max(self.next_buffer / 4).max(1) {
+            return;
+        }
+        let size = self.next_buffer.max(missing).max(READ_MIN);
+        self.buf.reserve(size);
+        self.buffer = self.buf.capacity();
+    }
+
+    /// Gives the buffer back when nothing has come for a while.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) {
+        if self.buffer <= READ_MIN {
+            return;
+        }
+        let idle = self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(IDLE)));
+        while idle.as_mut().poll(cx).is_ready() {
+            if !std::mem::take(&mut self.read_since_idle) && self.buf.is_empty() {
+                self.idle = None;
+                self.next_buffer = READ_MIN;
+                self.buf = BytesMut::with_capacity(READ_MIN);
+                self.buffer = READ_MIN;
+                return;
+            }
+            idle.as_mut().reset(tokio::time::Instant::now() + IDLE);
+        }
+    }
+
+    /// Takes apart what was read; with `last`, there is no more to come.
+    fn decode(&mut self, last: bool) {
+        if matches!(self.ended, Some(DisconnectReason::Bye(_) | DisconnectReason::Protocol(_))) {
+            return;
+        }
+        loop {
+            let mut block = self.work.take_block();
+            let found = if last {
+                self.codec.finish(&mut self.buf, &mut block)
+            } else {
+                self.codec.next_block(&mut self.buf, &mut block)
+            };
+            match found {
+                Ok(true) => self.take(block),
+                Ok(false) => return self.work.put_block(block),
+                Err(error) => {
+                    // A reset connection is what it is, whatever it was cut off in.
+                    if !matches!(self.ended, Some(DisconnectReason::Io(_))) {
+                        self.ended = Some(DisconnectReason::Protocol(error.to_string()));
+                    }
+                    self.buf = BytesMut::new();
+                    self.buffer = 0;
+                    return;
+                }
+            }
+            if matches!(self.ended, Some(DisconnectReason::Bye(_) | DisconnectReason::Protocol(_))) {
+                return;
+            }
+        }
+    }
+
+    /// Answers the control frames of a block, and gives the rest to the work.
+    fn take(&mut self, mut block: Block) {
+        let mut frames = 0;
+        for index in 0..block.heads.len() {
+            let Some(&(offset, head)) = block.heads.get(index) else { break };
+            match head.kind {
+                Kind::Data | Kind::Broadcast { .. } | Kind::Plain | Kind::Request { .. } => {
+                    frames += 1;
+                }
+                Kind::Reply { id, status } => {
+                    frames += 1;
+                    self.peer.requests().complete(id, status, block.payload(offset, &head));
+                }
+                Kind::Cancel { id } => self.work.cancel(id),
+                Kind::Ping => {
+                    let mut pong = BytesMut::new();
+                    let payload = block.payload(offset, &head);
+                    let encoded = self.codec.encode(Kind::Pong, 0, &payload, &mut pong);
+                    if encoded.is_err() || !self.control.push(&pong) {
+                        self.ended =
+                            Some(DisconnectReason::Protocol("pings faster than answers are read".into()));
+                    }
+                }
+                Kind::Bye => {
+                    let reason = decode_reason(&block.payload(offset, &head));
+                    self.ended = Some(DisconnectReason::Bye(reason));
+                }
+                Kind::Hello => {
+                    self.ended = Some(DisconnectReason::Protocol("a second HELLO".into()));
+                }
+                Kind::Unknown(_) => self.peer.counters().add_unknown(),
+                Kind::Pong | Kind::Nothing => {}
+            }
+            if matches!(self.ended, Some(DisconnectReason::Bye(_) | DisconnectReason::Protocol(_))) {
+                block.heads.truncate(index + 1);
+                break;
+            }
+        }
+        if frames > 0 {
+            self.peer.counters().add_received(frames);
+            self.work.add(block, self.buffer);
+        } else {
+            self.work.put_block(block);
+        }
+    }
+
+    /// How many bytes of a frame have come that is not there as a whole.
+    pub(super) fn partial(&self) -> usize {
+        self.buf.len()
+    }
+
+    pub(super) fn io_mut(&mut self) -> &mut R {
+        &mut self.io
+    }
+}

@@ -1,0 +1,264 @@
+//! Handing on what a relay decided: runs of frames, each to all other peers.
+
+use super::link::{Link, Mark};
+use crate::event::DropReason;
+use crate::frame::Flow;
+use crate::outbox::{Chunk, Count, Refused};
+use crate::peer::Peer;
+use crate::peers::Node;
+use crate::wire::{Block, Head, Kind, Wire};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// A run is handed on as a slice of the buffer it was read into when it is at least this part of it;
+/// a smaller one is copied, so that it does not keep the rest alive.
+const SHARED_PART: usize = 2;
+
+/// Consecutive frames of one block that go to the same peers in the same way.
+#[derive(Debug)]
+struct Segment {
+    flow: Flow,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// Neighbours in the block that can go out as they stand: from one offset to another, and which
+    /// of the block's frames they are.
+    Run { bytes: std::ops::Range<usize>, heads: std::ops::Range<usize> },
+    /// A frame that cannot.
+    Single { kind: Kind, ttl: u8, payload: Bytes },
+}
+
+/// What is to be handed on from one connection, and to whom it still is.
+#[derive(Debug, Default)]
+pub(super) struct Relays {
+    segments: Vec<Segment>,
+    /// Peers that had no room, with what they are still to get.
+    stalled: VecDeque<Stalled>,
+}
+
+#[derive(Debug)]
+struct Stalled {
+    peer: Peer,
+    chunks: Arc<[Chunk]>,
+    /// How many of the chunks it has got.
+    progress: usize,
+    flow: Flow,
+    until: Instant,
+}
+
+impl Relays {
+    pub(super) fn is_empty(&self) -> bool {
+        self.segments.is_empty() && self.stalled.is_empty()
+    }
+
+    /// Adds the frame at `index` of the block.
+    pub(super) fn add(&mut self, link: &Link, block: &Block, index: usize, mark: Mark) {
+        let (flow, rewritten) = mark;
+        let Some((offset, head)) = block.heads.get(index) else { return };
+        let relayable = matches!(head.kind, Kind::Broadcast { .. } | Kind::Plain);
+        if rewritten.is_some() || !head.verbatim || !relayable {
+            let payload = rewritten.unwrap_or_else(|| block.payload(*offset, head));
+            self.add_single(link, head, payload, flow);
+            return;
+        }
+        let end = offset + head.wire_len();
+        if let Some(Segment { flow: last, what: What::Run { bytes, heads } }) =
+            self.segments.last_mut()
+        {
+            if *last == flow && bytes.end == *offset && heads.end == index {
+                bytes.end = end;
+                heads.end = index + 1;
+                return;
+            }
+        }
+        let what = What::Run { bytes: *offset..end, heads: index..index + 1 };
+        self.segments.push(Segment { flow, what });
+    }
+
+    /// Adds a frame that is no longer in a block, or has another payload now.
+    pub(super) fn add_single(&mut self, link: &Link, head: &Head, payload: Bytes, flow: Flow) {
+        let (kind, ttl) = outgoing(link.peer().node(), head.kind, head.ttl, &payload);
+        self.segments.push(Segment { flow, what: What::Single { kind, ttl, payload } });
+    }
+
+    /// Hands on all that was added, as far as there is room; the rest is left to
+    /// [`wait`](Relays::wait).
+    ///
+    /// `buffer` is the size of the buffer that the block is a part of.
+    pub(super) fn push(&mut self, link: &Link, block: &Block, buffer: usize) {
+        if self.segments.is_empty() {
+            return;
+        }
+        let node = Arc::clone(link.peer().node());
+        let list = node.list();
+        let mut encoded: Vec<(&Wire, Encoded)> = Vec::new();
+        let until = Instant::now() + node.config().relay_grace;
+        for peer in list.iter().filter(|peer| *peer != link.peer()) {
+            let at = encoded.iter().position(|(wire, _)| *wire == peer.wire());
+            let at = at.unwrap_or_else(|| {
+                encoded.push((peer.wire(), self.encode(link, block, buffer, peer)));
+                encoded.len() - 1
+            });
+            let Some((_, encoded)) = encoded.get(at) else { continue };
+            encoded.offer(peer, until, &mut self.stalled);
+        }
+        self.segments.clear();
+    }
+
+    /// Makes chunks of the segments, for the wire of `peer`.
+    fn encode(&self, link: &Link, block: &Block, buffer: usize, peer: &Peer) -> Encoded {
+        let node = link.peer().node();
+        let mut encoded = Encoded::default();
+        for segment in &self.segments {
+            match &segment.what {
+                What::Run { bytes, heads } if peer.wire() == link.wire() => {
+                    let run = if bytes.len() >= buffer / SHARED_PART {
+                        block.bytes.slice(bytes.clone())
+                    } else {
+                        Bytes::copy_from_slice(&block.bytes[bytes.clone()])
+                    };
+                    let frames = u32::try_from(heads.len()).unwrap_or(u32::MAX);
+                    encoded.add(segment.flow, Chunk::verbatim(run, Count::relayed(frames)));
+                }
+                What::Run { heads, .. } => {
+                    for (offset, head) in block.heads.get(heads.clone()).unwrap_or_default() {
+                        let payload = block.payload(*offset, head);
+                        let (kind, ttl) = outgoing(node, head.kind, head.ttl, &payload);
+                        encoded.frame(node, peer, segment.flow, kind, ttl, payload);
+                    }
+                }
+                What::Single { kind, ttl, payload } => {
+                    encoded.frame(node, peer, segment.flow, *kind, *ttl, payload.clone());
+                }
+            }
+        }
+        encoded
+    }
+
+    /// Waits for room in the peers that had none, as their frames' flow says.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the next call goes on where this one was.
+    pub(super) async fn wait(&mut self) {
+        while let Some(Stalled { peer, chunks, progress, flow, until }) = self.stalled.front_mut() {
+            let push = peer.outbox().push(chunks, progress);
+            let done = match flow {
+                // The peer is gone where this fails, and what it did not get is counted below.
+                Flow::Wait => Some(push.await),
+                Flow::Drop => tokio::time::timeout_at(*until, push).await.ok(),
+            };
+            let rest = chunks.get(*progress..).unwrap_or_default();
+            let frames = rest.iter().map(|chunk| chunk.count.total()).sum();
+            match done {
+                Some(Ok(())) => {}
+                Some(Err(_)) => peer.dropped(DropReason::Disconnected, frames),
+                None => {
+                    peer.outbox().mark_slow();
+                    peer.dropped(DropReason::Full, frames);
+                }
+            }
+            self.stalled.pop_front();
+        }
+    }
+}
+
+/// Segments as chunks for one wire.
+#[derive(Debug, Default)]
+struct Encoded {
+    /// Consecutive chunks of the same flow.
+    groups: Vec<(Flow, Vec<Chunk>)>,
+    /// Frames that this wire has no place for.
+    unencodable: u64,
+}
+
+impl Encoded {
+    fn add(&mut self, flow: Flow, chunk: Chunk) {
+        match self.groups.last_mut() {
+            Some((last, chunks)) if *last == flow => chunks.push(chunk),
+            _ => self.groups.push((flow, vec![chunk])),
+        }
+    }
+
+    fn frame(&mut self, node: &Node, peer: &Peer, flow: Flow, kind: Kind, ttl: u8, payload: Bytes) {
+        let (kind, ttl) = for_wire(node, peer.wire(), kind, ttl, &payload);
+        match peer.encode(kind, ttl, payload, Count::relayed(1)) {
+            Ok(chunk) => self.add(flow, chunk),
+            Err(_) => self.unencodable += 1,
+        }
+    }
+
+    /// Gives the chunks to one peer; what it has no room for goes to `stalled`.
+    fn offer(&self, peer: &Peer, until: Instant, stalled: &mut VecDeque<Stalled>) {
+        peer.dropped(DropReason::Unencodable, self.unencodable);
+        // Behind what a peer still waits for, everything waits, so that its order stays.
+        let mut behind = stalled.iter().any(|stalled| stalled.peer == *peer);
+        for (flow, chunks) in &self.groups {
+            let progress = if behind {
+                0
+            } else {
+                match peer.outbox().try_push(chunks) {
+                    Ok(taken) => taken,
+                    Err(Refused::Full) => 0,
+                    Err(Refused::Closed) => return,
+                }
+            };
+            if progress == chunks.len() {
+                continue;
+            }
+            let rest: Arc<[Chunk]> = chunks.get(progress..).unwrap_or_default().into();
+            if *flow == Flow::Drop && peer.outbox().is_slow() {
+                peer.dropped(DropReason::Full, rest.iter().map(|c| c.count.total()).sum());
+                continue;
+            }
+            behind = true;
+            stalled.push_back(Stalled {
+                peer: peer.clone(),
+                chunks: rest,
+                progress: 0,
+                flow: *flow,
+                until,
+            });
+        }
+    }
+}
+
+/// What a relayed frame goes on as: a broadcast with its ttl lowered, or, if it was sent to this node
+/// alone, as a broadcast of this node's own.
+pub(super) fn outgoing(node: &Node, kind: Kind, ttl: u8, payload: &Bytes) -> (Kind, u8) {
+    match kind {
+        Kind::Broadcast { .. } => (kind, ttl.saturating_sub(1)),
+        Kind::Plain => (kind, 0),
+        _ => {
+            let nonce = node.next_nonce();
+            node.announce(Some(nonce), payload);
+            (Kind::Broadcast { nonce }, node.config().ttl)
+        }
+    }
+}
+
+/// What a frame is on a peer's wire: where wires differ, the payload is kept, and the rest is new.
+pub(super) fn for_wire(
+    node: &Node,
+    wire: &Wire,
+    kind: Kind,
+    ttl: u8,
+    payload: &Bytes,
+) -> (Kind, u8) {
+    match kind {
+        Kind::Plain if wire.has_handshake() => {
+            let nonce = node.next_nonce();
+            node.announce(Some(nonce), payload);
+            (Kind::Broadcast { nonce }, node.config().ttl)
+        }
+        Kind::Broadcast { .. } if !wire.has_handshake() => {
+            node.announce(None, payload);
+            (Kind::Plain, 0)
+        }
+        _ => (kind, ttl),
+    }
+}

@@ -1,0 +1,497 @@
+//! The frames of one peer on their way through its stack.
+
+use super::link::{Link, Mark, Ticket};
+use super::relay::Relays;
+use crate::error::{BoxError, Error};
+use crate::event::DisconnectReason;
+use crate::frame::Frame;
+use crate::outbox::{Chunk, Count};
+use crate::registrar::BoxFuture;
+use crate::reply::Reply;
+use crate::stack::PeerService;
+use crate::wire::{Block, Head, Kind, Status, encode_reason};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+
+/// How long a stack may take to become ready for a frame. A timeout layer does not bound this.
+pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many withdrawn requests are remembered while they wait for their turn.
+const MAX_CANCELLED: usize = 64;
+
+/// How far the work got.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// There is something to hand on before the work goes on.
+    HandOn,
+    /// All frames that were read are handled.
+    Idle,
+    /// A handler, or the stack's readiness, is waited for.
+    Busy,
+    /// The connection must end.
+    End(DisconnectReason),
+}
+
+/// What has been read and not been handled, and what is being handled.
+pub(super) struct Work<S: PeerService> {
+    link: Arc<Link>,
+    stack: S,
+    /// Whether the stack has said that it is ready, and has not been called since.
+    ready: bool,
+    /// Since when a frame waits for the stack to become ready.
+    unready: Option<Pin<Box<Sleep>>>,
+    backlog: VecDeque<Batch>,
+    backlog_bytes: usize,
+    /// Which of the first batch's frames is next.
+    next: usize,
+    calls: Vec<Call<S::Future>>,
+    in_flight: usize,
+    seq: u64,
+    blocks: u64,
+    cancelled: VecDeque<u32>,
+    /// What runs before the first frame.
+    hooks: Option<BoxFuture>,
+    relays: Relays,
+    replies: Vec<Chunk>,
+    replied: usize,
+    budget: Budget,
+    /// An exhausted block, kept for its allocation.
+    spare: Option<Block>,
+}
+
+/// Frames that one read brought.
+#[derive(Debug)]
+struct Batch {
+    block: Block,
+    /// The size of the buffer that the block is a slice of.
+    buffer: usize,
+    number: u64,
+}
+
+/// One frame's way through the stack. Its memory is used again for the next frame.
+struct Call<F> {
+    future: Pin<Box<Option<F>>>,
+    seq: u64,
+    /// The frame, where it is still being handled; what it is relayed from if that is decided late.
+    frame: Option<(Head, Bytes)>,
+    relayed: bool,
+}
+
+impl<S: PeerService> Work<S> {
+    pub(super) fn new(link: Arc<Link>, stack: S, hooks: Option<BoxFuture>) -> Self {
+        let calls = (0..link.slots())
+            .map(|_| Call { future: Box::pin(None), seq: 0, frame: None, relayed: false })
+            .collect();
+        let budget = Budget::new(link.peer().node().config().error_budget);
+        Self {
+            link,
+            stack,
+            ready: false,
+            unready: None,
+            backlog: VecDeque::new(),
+            backlog_bytes: 0,
+            next: 0,
+            calls,
+            in_flight: 0,
+            seq: 0,
+            blocks: 0,
+            cancelled: VecDeque::new(),
+            hooks,
+            relays: Relays::default(),
+            replies: Vec::new(),
+            replied: 0,
+            budget,
+            spare: None,
+        }
+    }
+
+    /// An empty block to read into.
+    pub(super) fn take_block(&mut self) -> Block {
+        self.spare.take().unwrap_or_default()
+    }
+
+    /// Gives an unused block back.
+    pub(super) fn put_block(&mut self, block: Block) {
+        self.spare = Some(block);
+    }
+
+    /// Adds frames that were read into a buffer of `buffer` bytes.
+    pub(super) fn add(&mut self, block: Block, buffer: usize) {
+        self.blocks += 1;
+        self.backlog_bytes += block.bytes.len();
+        self.backlog.push_back(Batch { block, buffer, number: self.blocks });
+    }
+
+    /// How many bytes have been read and not been handled.
+    pub(super) fn backlog(&self) -> usize {
+        self.backlog_bytes
+    }
+
+    /// Withdraws a request: what it waits for is dropped, or it is passed over.
+    pub(super) fn cancel(&mut self, id: u32) {
+        for (slot, call) in self.calls.iter_mut().enumerate() {
+            let of_this = |head: &Head| matches!(head.kind, Kind::Request { id: other } if other == id);
+            if call.frame.as_ref().is_some_and(|(head, _)| of_this(head)) {
+                self.link.close(slot, call.seq);
+                call.future.set(None);
+                call.frame = None;
+                self.in_flight -= 1;
+                return;
+            }
+        }
+        if self.backlog_bytes > 0 {
+            if self.cancelled.len() == MAX_CANCELLED {
+                self.cancelled.pop_front();
+            }
+            self.cancelled.push_back(id);
+        }
+    }
+
+    /// Whether something is to be handed on.
+    pub(super) fn has_results(&self) -> bool {
+        !self.relays.is_empty() || !self.replies.is_empty()
+    }
+
+    /// Works on until there is something to hand on, or nothing to do.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Step {
+        if let Some(hooks) = &mut self.hooks {
+            let done = catch_unwind(AssertUnwindSafe(|| hooks.as_mut().poll(cx)));
+            match done {
+                Ok(Poll::Pending) => return Step::Busy,
+                Ok(Poll::Ready(())) => {}
+                Err(panic) => self.fail(Error::panicked(&panic_text(&*panic))),
+            }
+            self.hooks = None;
+        }
+        self.poll_calls(cx);
+        let step = loop {
+            if self.budget.exhausted() {
+                break Step::End(DisconnectReason::TooManyErrors);
+            }
+            if self.in_flight == self.calls.len() {
+                break Step::Busy;
+            }
+            match self.next_frame() {
+                Next::None if self.in_flight == 0 => break Step::Idle,
+                Next::None => break Step::Busy,
+                Next::BlockEnds if self.has_results() => break Step::HandOn,
+                Next::BlockEnds => self.end_block(),
+                Next::Frame => match self.poll_ready(cx) {
+                    Poll::Ready(Ok(true)) => self.call(cx),
+                    Poll::Ready(Ok(false)) => {}
+                    Poll::Ready(Err(reason)) => break Step::End(reason),
+                    Poll::Pending => break Step::Busy,
+                },
+            }
+        };
+        if self.has_results() && !matches!(step, Step::End(_)) { Step::HandOn } else { step }
+    }
+
+    /// Passes over what is not for the stack, and says what comes next.
+    fn next_frame(&mut self) -> Next {
+        let Some(Batch { block, .. }) = self.backlog.front() else { return Next::None };
+        while let Some((_, head)) = block.heads.get(self.next) {
+            let wanted = match head.kind {
+                Kind::Request { id } if !self.cancelled.is_empty() => {
+                    let at = self.cancelled.iter().position(|cancelled| *cancelled == id);
+                    at.and_then(|at| self.cancelled.remove(at)).is_none()
+                }
+                kind => kind.is_payload(),
+            };
+            if wanted {
+                return Next::Frame;
+            }
+            self.next += 1;
+        }
+        Next::BlockEnds
+    }
+
+    fn end_block(&mut self) {
+        self.next = 0;
+        if let Some(Batch { mut block, .. }) = self.backlog.pop_front() {
+            self.backlog_bytes -= block.bytes.len();
+            block.clear();
+            self.spare = Some(block);
+        }
+        if self.backlog.is_empty() {
+            self.cancelled.clear();
+        }
+    }
+
+    /// Makes the stack ready for the next frame. `false`: it took too long, and the frame has failed.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, DisconnectReason>> {
+        if self.ready {
+            return Poll::Ready(Ok(true));
+        }
+        let stack = &mut self.stack;
+        match catch_unwind(AssertUnwindSafe(|| stack.poll_ready(cx))) {
+            Ok(Poll::Ready(Ok(()))) => {
+                self.ready = true;
+                self.unready = None;
+                Poll::Ready(Ok(true))
+            }
+            Ok(Poll::Ready(Err(error))) => {
+                let error: BoxError = error.into();
+                Poll::Ready(Err(DisconnectReason::Stack(error.to_string())))
+            }
+            Ok(Poll::Pending) => {
+                let timeout =
+                    self.unready.get_or_insert_with(|| Box::pin(tokio::time::sleep(READY_TIMEOUT)));
+                if timeout.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                self.unready = None;
+                if let Some(head) = self.skip() {
+                    let error = Error::call(format!("the stack was not ready within {READY_TIMEOUT:?}"));
+                    self.finish(&head, Err(error));
+                }
+                Poll::Ready(Ok(false))
+            }
+            Err(panic) => Poll::Ready(Err(DisconnectReason::Stack(panic_text(&*panic)))),
+        }
+    }
+
+    fn skip(&mut self) -> Option<Head> {
+        let (_, head) = *self.backlog.front()?.block.heads.get(self.next)?;
+        self.next += 1;
+        Some(head)
+    }
+
+    /// Calls the stack with the next frame, and looks once whether it is done.
+    fn call(&mut self, cx: &mut Context<'_>) {
+        let Some(batch) = self.backlog.front() else { return };
+        let Some(&(offset, head)) = batch.block.heads.get(self.next) else { return };
+        let Some(slot) = self.calls.iter().position(|call| call.frame.is_none()) else { return };
+        let index = self.next;
+        self.next += 1;
+        self.seq += 1;
+        let seq = self.seq;
+        self.ready = false;
+        self.link.open(slot, seq);
+        let ticket = Ticket { slot, seq, block: batch.number, pins: batch.buffer };
+        let payload = batch.block.payload(offset, &head);
+        let frame = Frame::new(Arc::clone(&self.link), head.kind, head.ttl, payload, ticket);
+
+        let Some(call) = self.calls.get_mut(slot) else { return };
+        let stack = &mut self.stack;
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            call.future.set(Some(stack.call(frame)));
+            call.poll(cx)
+        }));
+        let done = match polled {
+            Ok(Poll::Pending) => {
+                call.seq = seq;
+                call.frame = Some((head, batch.block.payload(offset, &head)));
+                // A relay outside the handler has decided already, and its frame does not wait.
+                call.relayed = false;
+                if let Some(mark) = self.link.marked(slot, seq) {
+                    call.relayed = true;
+                    self.relays.add(&self.link, &batch.block, index, mark);
+                }
+                self.in_flight += 1;
+                return;
+            }
+            Ok(Poll::Ready(result)) => result.map_err(Error::call),
+            Err(panic) => Err(Error::panicked(&panic_text(&*panic))),
+        };
+        call.future.set(None);
+        if let Some(mark) = self.link.close(slot, seq) {
+            self.relays.add(&self.link, &batch.block, index, mark);
+        }
+        self.finish(&head, done);
+    }
+
+    /// Looks after the calls that were not done at once.
+    fn poll_calls(&mut self, cx: &mut Context<'_>) {
+        if self.in_flight == 0 {
+            return;
+        }
+        for slot in 0..self.calls.len() {
+            let Some(call) = self.calls.get_mut(slot) else { continue };
+            let Some((head, payload)) = call.frame.clone() else { continue };
+            let done = match catch_unwind(AssertUnwindSafe(|| call.poll(cx))) {
+                Ok(Poll::Pending) => {
+                    if !call.relayed {
+                        if let Some(mark) = self.link.marked(slot, call.seq) {
+                            call.relayed = true;
+                            self.relay_single(&head, payload, mark);
+                        }
+                    }
+                    continue;
+                }
+                Ok(Poll::Ready(result)) => result.map_err(Error::call),
+                Err(panic) => Err(Error::panicked(&panic_text(&*panic))),
+            };
+            call.future.set(None);
+            call.frame = None;
+            let relayed = call.relayed;
+            let seq = call.seq;
+            self.in_flight -= 1;
+            if let Some(mark) = self.link.close(slot, seq).filter(|_| !relayed) {
+                self.relay_single(&head, payload, mark);
+            }
+            self.finish(&head, done);
+        }
+    }
+
+    fn relay_single(&mut self, head: &Head, payload: Bytes, (flow, rewritten): Mark) {
+        self.relays.add_single(&self.link, head, rewritten.unwrap_or(payload), flow);
+    }
+
+    /// Writes down what became of a frame.
+    fn finish(&mut self, head: &Head, result: Result<Reply, Error>) {
+        let request = match head.kind {
+            Kind::Request { id } => Some(id),
+            _ => None,
+        };
+        let error = match result {
+            Ok(Reply::None) => {
+                return self.reply(request, Status::NoAnswer, Bytes::new());
+            }
+            Ok(Reply::Payload(payload)) => return self.reply_payload(request, payload),
+            Ok(Reply::Message(_)) => Error::no_courier(),
+            Err(error) => error,
+        };
+        if request.is_some() {
+            let text = error.to_string();
+            self.reply(request, Status::Failed, Bytes::copy_from_slice(encode_reason(&text)));
+        }
+        self.fail(error);
+    }
+
+    fn reply(&mut self, request: Option<u32>, status: Status, payload: Bytes) {
+        let Some(id) = request else { return };
+        if let Err(error) = self.push_reply(Kind::Reply { id, status }, payload) {
+            self.fail(error);
+        }
+    }
+
+    fn reply_payload(&mut self, request: Option<u32>, payload: Bytes) {
+        let kind = match request {
+            Some(id) => Kind::Reply { id, status: Status::Ok },
+            None => Kind::Data,
+        };
+        if let Err(error) = self.push_reply(kind, payload) {
+            self.reply(request, Status::Failed, Bytes::from_static(b"the reply is too large"));
+            self.fail(error);
+        }
+    }
+
+    fn push_reply(&mut self, kind: Kind, payload: Bytes) -> Result<(), Error> {
+        let chunk = self.link.peer().encode(kind, 0, payload, Count::OWN).map_err(Error::encode)?;
+        self.replies.push(chunk);
+        Ok(())
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.budget.spend(Instant::now());
+        self.link.peer().node().error(Some(self.link.peer()), error);
+    }
+
+    /// Hands on what the frames so far came to: relayed frames to the other peers, replies to this
+    /// one. Waits for room where the frame's flow says so.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the next call goes on where this one was.
+    pub(super) async fn hand_on(&mut self) {
+        if let Some(Batch { block, buffer, .. }) = self.backlog.front() {
+            self.relays.push(&self.link, block, *buffer);
+        } else {
+            self.relays.push(&self.link, &Block::default(), 0);
+        }
+        if !self.replies.is_empty() {
+            // A peer that asks and does not read what it is answered is held back here, and
+            // disconnected when its patience is used up.
+            let pushed = self.link.peer().outbox().push(&self.replies, &mut self.replied).await;
+            if pushed.is_err() {
+                let rest = self.replies.len().saturating_sub(self.replied);
+                let reason = crate::event::DropReason::Disconnected;
+                self.link.peer().dropped(reason, rest as u64);
+            }
+            self.replies.clear();
+            self.replied = 0;
+        }
+        self.relays.wait().await;
+    }
+}
+
+enum Next {
+    None,
+    BlockEnds,
+    Frame,
+}
+
+impl<F, E> Call<F>
+where
+    F: Future<Output = Result<Reply, E>>,
+    E: Into<BoxError>,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, E>> {
+        match self.future.as_mut().as_pin_mut() {
+            Some(future) => future.poll(cx),
+            None => Poll::Ready(Ok(Reply::None)),
+        }
+    }
+}
+
+/// The errors a peer may cause in a minute.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limit: u32,
+    spent: u32,
+    since: Option<Instant>,
+}
+
+impl Budget {
+    const WINDOW: Duration = Duration::from_secs(60);
+
+    pub(crate) fn new(limit: u32) -> Self {
+        Self { limit, spent: 0, since: None }
+    }
+
+    /// Spends one.
+    pub(crate) fn spend(&mut self, now: Instant) {
+        if self.since.is_none_or(|since| now - since >= Self::WINDOW) {
+            self.since = Some(now);
+            self.spent = 0;
+        }
+        self.spent = self.spent.saturating_add(1);
+    }
+
+    /// Whether more were spent than there were.
+    pub(crate) fn exhausted(&self) -> bool {
+        self.spent > self.limit
+    }
+}
+
+/// What a panic said.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no text".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_budget_is_for_a_minute() {
+        let mut budget = Budget::new(2);
+        let start = Instant::now();
+        budget.spend(start);
+        budget.spend(start + Duration::from_secs(59));
+        assert!(!budget.exhausted());
+        budget.spend(start + Duration::from_secs(60));
+        assert!(!budget.exhausted(), "a new minute");
+        budget.spend(start + Duration::from_secs(61));
+        budget.spend(start + Duration::from_secs(62));
+        assert!(budget.exhausted());
+    }
+}

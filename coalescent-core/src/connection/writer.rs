@@ -1,0 +1,186 @@
+//! The writing half of a connection: takes from the outbox, writes vectored.
+
+use super::control::Control;
+use super::link::LinkId;
+use crate::outbox::{Count, Entry};
+use crate::peer::Peer;
+use bytes::{Buf, Bytes};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite;
+
+/// How many slices are written at once. Linux takes 1,024; more than a few dozen gain nothing.
+const MAX_SLICES: usize = 64;
+
+/// Writes what waits for one peer, over one connection.
+#[derive(Debug)]
+pub(super) struct Writer<W> {
+    io: W,
+    peer: Peer,
+    link: LinkId,
+    control: Arc<Control>,
+    /// Control frames that have been taken to be written next.
+    urgent: Bytes,
+    batch: VecDeque<Entry>,
+    /// How much of the first entry has been written.
+    at: usize,
+    /// Whether a frame has been begun, so that nothing else may be written before its end.
+    mid_frame: bool,
+    unflushed: bool,
+}
+
+impl<W: AsyncWrite + Unpin> Writer<W> {
+    pub(super) fn new(io: W, peer: Peer, link: LinkId, control: Arc<Control>) -> Self {
+        Self {
+            io,
+            peer,
+            link,
+            control,
+            urgent: Bytes::new(),
+            batch: VecDeque::new(),
+            at: 0,
+            mid_frame: false,
+            unflushed: false,
+        }
+    }
+
+    /// Writes until there is nothing to write and never will be: the outbox was closed and is empty,
+    /// or another connection has taken over. Control frames are written all the while.
+    ///
+    /// # Errors
+    ///
+    /// Where the socket fails.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: what was begun is gone on with in the next call.
+    pub(super) async fn run(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_run(cx)).await
+    }
+
+    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.urgent.is_empty() && !self.mid_frame {
+                if let Poll::Ready(frames) = self.control.poll_take(cx) {
+                    self.urgent = frames;
+                }
+            }
+            if self.urgent.is_empty() && self.batch.is_empty() {
+                match self.peer.outbox().poll_take(self.link.0, cx, &mut self.batch) {
+                    Poll::Ready(true) => {}
+                    Poll::Ready(false) => {
+                        ready!(self.poll_flush(cx))?;
+                        return Poll::Ready(Ok(()));
+                    }
+                    Poll::Pending => {
+                        ready!(self.poll_flush(cx))?;
+                        return Poll::Pending;
+                    }
+                }
+            }
+            ready!(self.poll_write(cx))?;
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let mut filled = 0;
+        if !self.urgent.is_empty() {
+            slices[0] = IoSlice::new(&self.urgent);
+            filled = 1;
+        }
+        for (index, (slice, entry)) in slices[filled..].iter_mut().zip(&self.batch).enumerate() {
+            let begun = if index == 0 { self.at } else { 0 };
+            *slice = IoSlice::new(entry.bytes.get(begun..).unwrap_or_default());
+            filled += 1;
+        }
+        let io = Pin::new(&mut self.io);
+        let written = if filled == 1 {
+            ready!(io.poll_write(cx, &slices[0]))?
+        } else {
+            ready!(io.poll_write_vectored(cx, &slices[..filled]))?
+        };
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.unflushed = true;
+        self.advance(written);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Accounts for `written` more bytes on the socket.
+    fn advance(&mut self, mut written: usize) {
+        let urgent = written.min(self.urgent.len());
+        self.urgent.advance(urgent);
+        if self.urgent.is_empty() {
+            self.urgent = Bytes::new();
+        }
+        written -= urgent;
+        let of_frames = written;
+        let mut count = Count::default();
+        let mut finished = 0;
+        for entry in &self.batch {
+            let left = entry.bytes.len() - self.at;
+            if written < left {
+                self.at += written;
+                break;
+            }
+            written -= left;
+            self.at = 0;
+            count.add(entry.count);
+            self.mid_frame = !entry.ends_frame;
+            finished += 1;
+        }
+        self.mid_frame |= self.at > 0;
+        if of_frames > 0 {
+            self.peer.outbox().wrote(of_frames, self.batch.drain(..finished));
+            self.peer.counters().add_written(u64::from(count.own), u64::from(count.relayed));
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unflushed {
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes the frame that was begun to its end, then `last`, and closes this direction.
+    ///
+    /// # Errors
+    ///
+    /// Where the socket fails.
+    pub(super) async fn finish(&mut self, last: &[u8]) -> io::Result<()> {
+        // Whatever was not begun stays behind.
+        let ends = self.batch.iter().position(|entry| entry.ends_frame).map_or(0, |at| at + 1);
+        let keep = if self.mid_frame { ends } else { 0 };
+        let mut rest = self.batch.split_off(keep.min(self.batch.len()));
+        let lost = self.peer.outbox().lose(&mut rest);
+        self.lost(lost);
+        while !self.batch.is_empty() || !self.urgent.is_empty() {
+            std::future::poll_fn(|cx| self.poll_write(cx)).await?;
+        }
+        self.urgent = Bytes::copy_from_slice(last);
+        while !self.urgent.is_empty() {
+            std::future::poll_fn(|cx| self.poll_write(cx)).await?;
+        }
+        std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
+        std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await
+    }
+
+    fn lost(&self, count: Count) {
+        self.peer.dropped(crate::event::DropReason::Disconnected, count.total());
+    }
+}
+
+impl<W> Drop for Writer<W> {
+    fn drop(&mut self) {
+        // What was taken and not written is lost with this connection.
+        let lost = self.peer.outbox().lose(&mut self.batch);
+        self.peer.dropped(crate::event::DropReason::Disconnected, lost.total());
+    }
+}

@@ -1,0 +1,255 @@
+//! What can go wrong, and how to tell which.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+/// Any error, boxed: what layers and handlers may fail with.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An error of the mesh, of one of its peers, or of a call through a peer's stack.
+///
+/// It is opaque, so that causes can be added without breaking anyone; the predicates say what is
+/// promised of it. Its text says what to do next; [`source`](std::error::Error::source) has the cause.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    text: Cow<'static, str>,
+    source: Option<BoxError>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Config,
+    Listen,
+    Dial,
+    Handshake,
+    Refused,
+    Plaintext,
+    Call,
+    Panic,
+    Closed,
+    Full,
+    Timeout,
+    Encode,
+    NoCourier,
+    NoAnswer,
+    Failed,
+}
+
+impl Error {
+    fn new(kind: Kind, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, text: text.into(), source: None }
+    }
+
+    fn because(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    pub(crate) fn config(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Config, text)
+    }
+
+    pub(crate) fn listen(addr: &str, source: impl Into<BoxError>) -> Self {
+        Self::new(Kind::Listen, format!("cannot listen on {addr}")).because(source)
+    }
+
+    pub(crate) fn dial(addr: impl fmt::Display, source: impl Into<BoxError>) -> Self {
+        Self::new(Kind::Dial, format!("cannot connect to {addr}")).because(source)
+    }
+
+    pub(crate) fn dial_timeout(addr: impl fmt::Display, after: Duration) -> Self {
+        Self::new(Kind::Timeout, format!("no connection to {addr} within {after:?}"))
+    }
+
+    pub(crate) fn handshake(source: impl Into<BoxError>) -> Self {
+        Self::new(Kind::Handshake, "the handshake failed").because(source)
+    }
+
+    pub(crate) fn handshake_timeout(after: Duration) -> Self {
+        Self::new(Kind::Timeout, format!("no handshake within {after:?}"))
+    }
+
+    pub(crate) fn refused(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Refused, text)
+    }
+
+    pub(crate) fn plaintext(addr: impl fmt::Display) -> Self {
+        Self::new(
+            Kind::Plaintext,
+            format!(
+                "{addr} is not a loopback address: give the app an identity, so that it speaks TLS, \
+                 or allow plaintext with `allow_plaintext()`"
+            ),
+        )
+    }
+
+    /// A call through a peer's stack failed with `source`.
+    pub(crate) fn call(source: impl Into<BoxError>) -> Self {
+        let source = source.into();
+        // An error of ours that came back through a layer is already what it should be.
+        match source.downcast::<Self>() {
+            Ok(own) => *own,
+            Err(source) => Self::new(Kind::Call, "a frame could not be handled").because(source),
+        }
+    }
+
+    pub(crate) fn panicked(text: &str) -> Self {
+        Self::new(Kind::Panic, format!("the handling of a frame panicked: {text}"))
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self::new(Kind::Closed, "the peer is no longer connected")
+    }
+
+    pub(crate) fn full() -> Self {
+        Self::new(Kind::Full, "the peer's outbox is full; wait for room or send less")
+    }
+
+    pub(crate) fn encode(source: impl Into<BoxError>) -> Self {
+        Self::new(Kind::Encode, "the payload does not fit this peer's wire").because(source)
+    }
+
+    pub(crate) fn request_timeout(after: Duration) -> Self {
+        Self::new(Kind::Timeout, format!("no reply within {after:?}"))
+    }
+
+    pub(crate) fn no_answer() -> Self {
+        Self::new(Kind::NoAnswer, "the peer has no answer to this request")
+    }
+
+    pub(crate) fn failed(reason: &str) -> Self {
+        Self::new(Kind::Failed, format!("the peer failed to answer: {reason}"))
+    }
+
+    pub(crate) fn unsupported(text: &'static str) -> Self {
+        Self::new(Kind::Refused, text)
+    }
+
+    /// The error of a verb that needs the courier where none is registered.
+    #[must_use]
+    pub fn no_courier() -> Self {
+        Self::new(
+            Kind::NoCourier,
+            "no courier is registered: add `.with(Courier::new())` to the app before sending messages",
+        )
+    }
+
+    /// The error of a message that could not be written as bytes.
+    #[must_use]
+    pub fn unencodable(source: impl Into<BoxError>) -> Self {
+        Self::new(Kind::Encode, "the message cannot be encoded").because(source)
+    }
+
+    /// Whether the app's options can't be used as given.
+    #[must_use]
+    pub fn is_config(&self) -> bool {
+        self.kind == Kind::Config
+    }
+
+    /// Whether an address could not be listened on.
+    #[must_use]
+    pub fn is_listen(&self) -> bool {
+        self.kind == Kind::Listen
+    }
+
+    /// Whether a connection could not be made.
+    #[must_use]
+    pub fn is_dial(&self) -> bool {
+        self.kind == Kind::Dial
+    }
+
+    /// Whether the peer did not introduce itself as its wire asks.
+    #[must_use]
+    pub fn is_handshake(&self) -> bool {
+        self.kind == Kind::Handshake
+    }
+
+    /// Whether one side refused the other: another network, no place left, a wire that cannot do this.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.kind == Kind::Refused
+    }
+
+    /// Whether an address beyond loopback was used without an identity and without
+    /// `allow_plaintext()`.
+    #[must_use]
+    pub fn is_plaintext(&self) -> bool {
+        self.kind == Kind::Plaintext
+    }
+
+    /// Whether a call through a peer's stack failed, by an error or by a panic.
+    #[must_use]
+    pub fn is_call(&self) -> bool {
+        matches!(self.kind, Kind::Call | Kind::Panic)
+    }
+
+    /// Whether the handling of a frame panicked.
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        self.kind == Kind::Panic
+    }
+
+    /// Whether the peer was gone, or went before it was done.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.kind == Kind::Closed
+    }
+
+    /// Whether there was no room in the peer's outbox.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.kind == Kind::Full
+    }
+
+    /// Whether a time limit ran out: of dialling, of the handshake, or of a request.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        self.kind == Kind::Timeout
+    }
+
+    /// Whether something could not be written as bytes: a message in the courier's codec, or a
+    /// payload on the peer's wire.
+    #[must_use]
+    pub fn is_encode(&self) -> bool {
+        self.kind == Kind::Encode
+    }
+
+    /// Whether a verb of the courier was used without a courier.
+    #[must_use]
+    pub fn is_no_courier(&self) -> bool {
+        self.kind == Kind::NoCourier
+    }
+
+    /// Whether the peer's stack made no answer to a request.
+    #[must_use]
+    pub fn is_no_answer(&self) -> bool {
+        self.kind == Kind::NoAnswer
+    }
+
+    /// Whether the peer answered a request with a failure.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        self.kind == Kind::Failed
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        // One line has it all, since most errors end in a log or an event.
+        let mut source = self.source.as_deref().map(|e| e as &dyn std::error::Error);
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|e| e as &(dyn std::error::Error + 'static))
+    }
+}

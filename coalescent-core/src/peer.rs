@@ -1,0 +1,462 @@
+//! One peer's handle.
+
+use crate::connection::{Link, LinkId, Requests, Stop};
+use crate::error::Error;
+use crate::event::{DisconnectReason, DropReason, Event};
+use crate::mesh::Mesh;
+use crate::outbox::{Chunk, Count, Outbox, Refused};
+use crate::peers::{Node, Peers};
+use crate::stats::{Counters, Stats};
+use crate::wire::{Kind, NodeId, Wire, WireCodec, WireError};
+use bytes::Bytes;
+use http::Extensions;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Drops are reported at most this often for a peer.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// Which side made a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// The peer connected to this node.
+    Inbound,
+    /// This node connected to the peer.
+    Outbound,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        })
+    }
+}
+
+/// What tells one peer from another, in logs, events and maps.
+///
+/// With an identity it is the peer's public key, proven at each connection. Without, on the native
+/// wire, it is the number the peer's running application chose for itself, which nothing proves. On
+/// wires without a handshake it is a number this node gave the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum PeerId {
+    /// A proven ed25519 public key.
+    Key([u8; 32]),
+    /// The number a running application chose for itself.
+    Node(NodeId),
+    /// The number of a connection to a peer that does not introduce itself.
+    Connection(u64),
+}
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => key.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+            Self::Node(node) => node.fmt(f),
+            Self::Connection(number) => write!(f, "connection-{number}"),
+        }
+    }
+}
+
+/// Where the connection to a peer comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) addr: Option<SocketAddr>,
+    pub(crate) direction: Direction,
+}
+
+/// A handle to one connected peer. Cheap to clone.
+///
+/// It stays valid, but useless, after the peer has gone. Two handles are equal when they are of the
+/// same stay of the same peer: a peer that comes back is another.
+#[derive(Clone)]
+pub struct Peer(Arc<Inner>);
+
+struct Inner {
+    node: Arc<Node>,
+    serial: u64,
+    id: PeerId,
+    node_id: Option<NodeId>,
+    agent: Option<String>,
+    listen: Option<String>,
+    wire: Wire,
+    origin: Mutex<Origin>,
+    links: Mutex<Links>,
+    outbox: Outbox,
+    encoder: Mutex<WireCodec>,
+    requests: Requests,
+    counters: Counters,
+    unreported: AtomicU64,
+    reported: Mutex<Option<Instant>>,
+    extensions: Mutex<Extensions>,
+    gone: OnceLock<DisconnectReason>,
+    left: Notify,
+}
+
+/// The connections to one peer: nearly always one. There can be two for a moment, when both nodes
+/// dialled each other at the same time.
+#[derive(Default)]
+pub(crate) struct Links {
+    /// Those that may carry what is written to the peer; the first does.
+    pub(crate) usable: Vec<Arc<Stop>>,
+}
+
+/// What a connection has learned of its peer before it joins the roster.
+#[derive(Debug)]
+pub(crate) struct Introduction {
+    pub(crate) key: Option<[u8; 32]>,
+    pub(crate) node_id: Option<NodeId>,
+    pub(crate) agent: Option<String>,
+    pub(crate) listen: Option<String>,
+    pub(crate) wire: Wire,
+    pub(crate) origin: Origin,
+}
+
+impl Peer {
+    pub(crate) fn new(node: Arc<Node>, intro: Introduction, link: &Arc<Stop>) -> Self {
+        let config = node.config();
+        let id = match (intro.key, intro.node_id) {
+            (Some(key), _) => PeerId::Key(key),
+            (None, Some(node_id)) => PeerId::Node(node_id),
+            (None, None) => PeerId::Connection(link.id().0),
+        };
+        let mut encoder = intro.wire.codec(config.max_frame);
+        encoder.established();
+        Self(Arc::new(Inner {
+            serial: link.id().0,
+            id,
+            node_id: intro.node_id,
+            agent: intro.agent,
+            listen: intro.listen,
+            wire: intro.wire,
+            origin: Mutex::new(intro.origin),
+            links: Mutex::new(Links { usable: vec![Arc::clone(link)] }),
+            outbox: Outbox::new(config.outbox, link.id().0),
+            encoder: Mutex::new(encoder),
+            requests: Requests::default(),
+            counters: Counters::default(),
+            unreported: AtomicU64::new(0),
+            reported: Mutex::new(None),
+            extensions: Mutex::new(Extensions::new()),
+            gone: OnceLock::new(),
+            left: Notify::new(),
+            node,
+        }))
+    }
+
+    /// What tells this peer from others.
+    #[must_use]
+    pub fn id(&self) -> &PeerId {
+        &self.0.id
+    }
+
+    /// The address of the peer's end of the connection, where there is one.
+    #[must_use]
+    pub fn addr(&self) -> Option<SocketAddr> {
+        self.origin().addr
+    }
+
+    /// Which side made the connection.
+    #[must_use]
+    pub fn direction(&self) -> Direction {
+        self.origin().direction
+    }
+
+    /// What the peer says it is, on wires with a handshake. The text is the peer's own.
+    #[must_use]
+    pub fn agent(&self) -> Option<&str> {
+        self.0.agent.as_deref()
+    }
+
+    /// Where the peer says that others can dial it, as `host:port`. The text is the peer's own.
+    #[must_use]
+    pub fn listen_addr(&self) -> Option<&str> {
+        self.0.listen.as_deref()
+    }
+
+    /// How frames stand on the connection to this peer.
+    #[must_use]
+    pub fn wire(&self) -> &Wire {
+        &self.0.wire
+    }
+
+    /// The node's peers, this one among them while it is connected.
+    #[must_use]
+    pub fn peers(&self) -> Peers {
+        Peers::from_node(Arc::clone(&self.0.node))
+    }
+
+    /// The mesh this peer belongs to; `None` where there is no app, or the mesh has ended.
+    #[must_use]
+    pub fn mesh(&self) -> Option<Mesh> {
+        self.0.node.mesh()
+    }
+
+    /// Whether the peer can still be written to.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.0.gone.get().is_none()
+    }
+
+    /// The counters of this peer.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.0.counters.snapshot()
+    }
+
+    /// How many bytes wait to be written to this peer, with what keeping them costs.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.0.outbox.used()
+    }
+
+    /// Keeps a value with this peer for as long as it is connected: the state of a hook or a layer.
+    /// Returns the value of the same type that it replaces.
+    pub fn set<T: Clone + Send + Sync + 'static>(&self, value: T) -> Option<T> {
+        lock(&self.0.extensions).insert(value)
+    }
+
+    /// Gets a clone of a value that was kept with [`set`](Peer::set).
+    #[must_use]
+    pub fn get<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
+        lock(&self.0.extensions).get().cloned()
+    }
+
+    /// Queues `payload` for this peer alone, waiting for room. Relays leave it alone.
+    ///
+    /// That it is queued does not say that it arrives; see [`flushed`](Peer::flushed) for when it has
+    /// been written.
+    ///
+    /// # Errors
+    ///
+    /// [`is_closed`](Error::is_closed) where the peer is gone, [`is_encode`](Error::is_encode) where
+    /// the payload does not fit its wire.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped before it is done, nothing was queued.
+    pub async fn send_payload(&self, payload: impl Into<Bytes>) -> Result<(), Error> {
+        self.send_kind(Kind::Data, payload.into()).await
+    }
+
+    /// Queues `payload` for this peer alone, if there is room for it now.
+    ///
+    /// # Errors
+    ///
+    /// [`is_full`](Error::is_full) where there is no room, and as for
+    /// [`send_payload`](Peer::send_payload).
+    pub fn try_send_payload(&self, payload: impl Into<Bytes>) -> Result<(), Error> {
+        let chunk = self.encode(Kind::Data, 0, payload.into(), Count::OWN).map_err(Error::encode)?;
+        match self.0.outbox.try_push(&[chunk]) {
+            Ok(_) => Ok(()),
+            Err(Refused::Full) => Err(Error::full()),
+            Err(Refused::Closed) => Err(Error::closed()),
+        }
+    }
+
+    /// Sends `payload` as a request, and waits for its reply, at most
+    /// [`Config::request_timeout`](crate::Config::request_timeout).
+    ///
+    /// Many requests may be in flight; replies come in any order. A handler may ask the peer whose
+    /// frame it is handling.
+    ///
+    /// # Errors
+    ///
+    /// [`is_refused`](Error::is_refused) where the peer's wire has no requests,
+    /// [`is_timeout`](Error::is_timeout), [`is_no_answer`](Error::is_no_answer) where nothing on the
+    /// other side answered, [`is_failed`](Error::is_failed) where answering failed there,
+    /// [`is_closed`](Error::is_closed) where the peer is gone, or goes.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped before it is done, the peer is told that nobody waits any more.
+    pub async fn request_payload(&self, payload: impl Into<Bytes>) -> Result<Bytes, Error> {
+        if !self.0.wire.has_handshake() {
+            return Err(Error::unsupported(
+                "requests need the native wire: this peer's wire has no place for a reply",
+            ));
+        }
+        let limit = self.0.node.config().request_timeout;
+        let reply = self.0.requests.open(self);
+        let wait = async {
+            self.send_kind(Kind::Request { id: reply.id() }, payload.into()).await?;
+            reply.wait().await
+        };
+        match tokio::time::timeout(limit, wait).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::request_timeout(limit)),
+        }
+    }
+
+    /// Waits until all that is queued for this peer now has been written to its socket, or dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing changes by waiting.
+    pub async fn flushed(&self) {
+        self.0.outbox.flushed().await;
+    }
+
+    /// Disconnects the peer: writes what is queued (at most [`Config::drain`](crate::Config::drain)
+    /// long), tells it `reason`, and closes.
+    pub fn disconnect(&self, reason: impl Into<String>) {
+        self.stop(&DisconnectReason::Disconnected(reason.into()));
+    }
+
+    /// Waits until the peer is no longer connected, and says why.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing changes by waiting.
+    pub async fn closed(&self) -> DisconnectReason {
+        loop {
+            let left = self.0.left.notified();
+            if let Some(reason) = self.0.gone.get() {
+                return reason.clone();
+            }
+            left.await;
+        }
+    }
+
+    async fn send_kind(&self, kind: Kind, payload: Bytes) -> Result<(), Error> {
+        let chunk = self.encode(kind, 0, payload, Count::OWN).map_err(Error::encode)?;
+        self.0.outbox.push(&[chunk], &mut 0).await.map_err(|_| Error::closed())
+    }
+
+    /// Puts `payload` into a frame of this peer's wire.
+    pub(crate) fn encode(
+        &self,
+        kind: Kind,
+        ttl: u8,
+        payload: Bytes,
+        count: Count,
+    ) -> Result<Chunk, WireError> {
+        lock(&self.0.encoder).encode_chunk(kind, ttl, payload, count)
+    }
+
+    pub(crate) fn serial(&self) -> u64 {
+        self.0.serial
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.0.node
+    }
+
+    pub(crate) fn node_id(&self) -> Option<NodeId> {
+        self.0.node_id
+    }
+
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.0.outbox
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.0.requests
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        *lock(&self.0.origin)
+    }
+
+    pub(crate) fn set_origin(&self, origin: Origin) {
+        *lock(&self.0.origin) = origin;
+    }
+
+    pub(crate) fn links(&self) -> MutexGuard<'_, Links> {
+        lock(&self.0.links)
+    }
+
+    /// Tells all connections to this peer to end, for `reason`.
+    pub(crate) fn stop(&self, reason: &DisconnectReason) {
+        let links = self.links().usable.clone();
+        for link in links {
+            link.end(reason.clone());
+        }
+    }
+
+    /// Counts `frames` as dropped, and reports it unless that was done a moment ago.
+    pub(crate) fn dropped(&self, reason: DropReason, frames: u64) {
+        if frames == 0 {
+            return;
+        }
+        self.0.counters.add_dropped(frames);
+        self.0.unreported.fetch_add(frames, Relaxed);
+        let now = Instant::now();
+        let mut reported = lock(&self.0.reported);
+        if self.is_connected() && reported.is_some_and(|last| now - last < REPORT_EVERY) {
+            return;
+        }
+        *reported = Some(now);
+        drop(reported);
+        self.report_dropped(reason);
+    }
+
+    /// Reports the dropped frames that no event has told of yet.
+    pub(crate) fn report_dropped(&self, reason: DropReason) {
+        let frames = self.0.unreported.swap(0, Relaxed);
+        if frames > 0 {
+            self.0.node.emit(Event::Dropped { peer: self.clone(), reason, frames });
+        }
+    }
+
+    /// The peer is gone: drops what it did not get, fails what waits for it.
+    pub(crate) fn leave(&self, reason: &DisconnectReason) {
+        let _ = self.0.gone.set(reason.clone());
+        self.0.outbox.close();
+        let lost = self.0.outbox.clear();
+        self.0.requests.fail_all();
+        self.0.left.notify_waiters();
+        self.dropped(DropReason::Disconnected, lost.total());
+        self.report_dropped(DropReason::Disconnected);
+    }
+
+    pub(crate) fn is_active(&self, link: LinkId) -> bool {
+        self.links().usable.first().is_some_and(|first| first.id() == link)
+    }
+
+    pub(crate) fn of_link(link: &Link) -> &Self {
+        link.peer()
+    }
+}
+
+impl PartialEq for Peer {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Peer {}
+
+impl std::hash::Hash for Peer {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.serial.hash(state);
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origin = self.origin();
+        f.debug_struct("Peer")
+            .field("id", &format_args!("{}", self.0.id))
+            .field("addr", &origin.addr)
+            .field("direction", &origin.direction)
+            .field("wire", &self.0.wire)
+            .field("connected", &self.is_connected())
+            .finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,535 @@
+//! The roster: the peers that are connected, and what they share.
+
+use crate::config::Config;
+use crate::connection::{LinkId, Stop};
+use crate::error::Error;
+use crate::event::{self, DisconnectReason, DropReason, Event, Events};
+use crate::mesh::{Mesh, WeakMesh, inbox};
+use crate::outbox::{Chunk, Count, Refused};
+use crate::peer::{Direction, Introduction, Peer, PeerId};
+use crate::registrar::{Hooks, Plugin, Registrar};
+use crate::stack::Inbox;
+use crate::stats::Stats;
+use crate::wire::{Kind, NodeId, Wire, WireError};
+use bytes::Bytes;
+use http::Extensions;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+
+/// The peers of one node, with what they share: the options, the events, the read side, and values
+/// that plugins keep. Cheap to clone.
+///
+/// An [`App`](crate::App) makes one and runs it as a [`Mesh`]. Without an app, make one here, and
+/// give it to [`connection::serve`](crate::connection::serve) with each connection.
+#[derive(Clone)]
+pub struct Peers(Arc<Node>);
+
+/// What became of a payload that was written to several peers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use = "it says how many peers the payload was queued for"]
+pub struct Sent {
+    /// How many peers it was queued for.
+    pub queued: usize,
+    /// How many connected peers do not get it: they had no room, left while it waited, or their wire
+    /// has no place for it.
+    pub dropped: usize,
+}
+
+/// All that the connections of one node have in common.
+pub(crate) struct Node {
+    config: Config,
+    id: NodeId,
+    hooks: Hooks,
+    extensions: RwLock<Extensions>,
+    events: event::Sender,
+    roster: Mutex<Roster>,
+    inbox: inbox::Queue,
+    links: AtomicU64,
+    nonce: AtomicU64,
+    mesh: OnceLock<WeakMesh>,
+}
+
+#[derive(Default)]
+struct Roster {
+    peers: BTreeMap<u64, Peer>,
+    by_node: HashMap<NodeId, u64>,
+    /// The peers as a list, made when it is asked for: copying it at each join would cost memory that
+    /// grows with the square of the peers.
+    list: Option<Arc<[Peer]>>,
+    /// Those who are leaving, and the counters of those who left.
+    leaving: BTreeMap<u64, Peer>,
+    departed: Stats,
+    closed: bool,
+}
+
+/// How a connection stands to the roster once it has joined.
+#[derive(Debug)]
+pub(crate) enum Joined {
+    /// Its peer is new, and connected from now on.
+    New(Peer),
+    /// Its peer was connected already; this connection takes over, and the other one ends.
+    TakesOver(Peer),
+    /// Its peer was connected already, and stays so by the other connection; this one stands by.
+    StandsBy(Peer),
+    /// Its peer was connected already, and stays so by the other connection; this one ends.
+    Yields(Peer),
+}
+
+impl Peers {
+    /// Makes a node without an app, with these options.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self::with_registrar(config, Registrar::default())
+    }
+
+    /// Makes a node without an app, and applies these plugins. Their background tasks are not run:
+    /// they need a mesh.
+    #[must_use]
+    pub fn with_plugins<'a>(config: Config, plugins: impl IntoIterator<Item = &'a dyn Plugin>) -> Self {
+        let mut registrar = Registrar::default();
+        for plugin in plugins {
+            plugin.register(&mut registrar);
+        }
+        Self::with_registrar(config, registrar)
+    }
+
+    pub(crate) fn with_registrar(config: Config, registrar: Registrar) -> Self {
+        Self(Arc::new(Node {
+            inbox: inbox::Queue::new(config.inbox),
+            config,
+            id: NodeId::random(),
+            hooks: registrar.hooks,
+            extensions: RwLock::new(registrar.extensions),
+            events: event::Sender::new(),
+            roster: Mutex::new(Roster::default()),
+            links: AtomicU64::new(1),
+            nonce: AtomicU64::new(rand::random()),
+            mesh: OnceLock::new(),
+        }))
+    }
+
+    pub(crate) fn from_node(node: Arc<Node>) -> Self {
+        Self(node)
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.0
+    }
+
+    /// The number this running application chose for itself; peers on the native wire know it by
+    /// this.
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
+        self.0.id
+    }
+
+    /// The options.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The connected peers, each once, in the order in which they came.
+    #[must_use]
+    pub fn list(&self) -> Arc<[Peer]> {
+        self.0.list()
+    }
+
+    /// How many peers are connected.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.roster().peers.len()
+    }
+
+    /// Whether no peer is connected.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Finds a connected peer by its id. Several connections can share a key; this finds the oldest.
+    #[must_use]
+    pub fn get(&self, id: &PeerId) -> Option<Peer> {
+        self.0.roster().peers.values().find(|peer| peer.id() == id).cloned()
+    }
+
+    /// The innermost service of a stack for this node's peers; see [`Inbox`].
+    #[must_use]
+    pub fn inbox(&self) -> Inbox {
+        Inbox::new(Arc::clone(&self.0))
+    }
+
+    /// What happens from now on; for the first reader, from the beginning.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.0.events.subscribe()
+    }
+
+    /// The counters of all peers, of those who left too.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let roster = self.0.roster();
+        let all = roster.peers.values().chain(roster.leaving.values());
+        all.fold(roster.departed, |sum, peer| sum + peer.stats())
+    }
+
+    /// Shares a value with everyone who has the peers, one of each type. Returns the value that it
+    /// replaces.
+    pub fn set_shared<T: Clone + Send + Sync + 'static>(&self, value: T) -> Option<T> {
+        self.0.extensions.write().unwrap_or_else(PoisonError::into_inner).insert(value)
+    }
+
+    /// Gets a clone of a shared value.
+    #[must_use]
+    pub fn get_shared<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
+        self.0.extensions.read().unwrap_or_else(PoisonError::into_inner).get().cloned()
+    }
+
+    /// The mesh these peers belong to; `None` where there is no app, or the mesh has ended.
+    #[must_use]
+    pub fn mesh(&self) -> Option<Mesh> {
+        self.0.mesh()
+    }
+
+    /// Queues `payload` for every peer as a broadcast, waiting for room in each.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped before it is done, some peers get the payload and others do not.
+    pub async fn broadcast_payload(&self, payload: impl Into<Bytes>) -> Sent {
+        self.broadcast_payload_where(payload, |_| true).await
+    }
+
+    /// Queues `payload` as a broadcast for the peers that `to` picks, waiting for room in each.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`broadcast_payload`](Peers::broadcast_payload).
+    pub async fn broadcast_payload_where(
+        &self,
+        payload: impl Into<Bytes>,
+        to: impl Fn(&Peer) -> bool,
+    ) -> Sent {
+        let (mut sent, waiting) = self.offer(payload.into(), to);
+        for (peer, chunk) in waiting {
+            match peer.outbox().push(&[chunk], &mut 0).await {
+                Ok(()) => sent.queued += 1,
+                Err(_) => sent.dropped += 1,
+            }
+        }
+        sent
+    }
+
+    /// Queues `payload` as a broadcast for those peers that have room for it now; for the others it
+    /// is dropped, and counted.
+    pub fn try_broadcast_payload(&self, payload: impl Into<Bytes>) -> Sent {
+        let (mut sent, waiting) = self.offer(payload.into(), |_| true);
+        for (peer, _) in waiting {
+            peer.dropped(DropReason::Full, 1);
+            sent.dropped += 1;
+        }
+        sent
+    }
+
+    /// Waits until all that is queued for the peers now has been written to their sockets, or
+    /// dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing changes by waiting.
+    pub async fn flushed(&self) {
+        for peer in self.list().iter() {
+            peer.flushed().await;
+        }
+    }
+
+    /// Queues a broadcast where there is room, and returns the peers that have none.
+    fn offer(&self, payload: Bytes, to: impl Fn(&Peer) -> bool) -> (Sent, Vec<(Peer, Chunk)>) {
+        let nonce = self.0.next_nonce();
+        self.0.announce(Some(nonce), &payload);
+        let list = self.list();
+        if list.iter().any(|peer| !peer.wire().has_handshake()) {
+            self.0.announce(None, &payload);
+        }
+        let ttl = self.0.config.ttl;
+        let mut sent = Sent::default();
+        let mut waiting = Vec::new();
+        let mut encoded = ByWire::default();
+        for peer in list.iter().filter(|peer| to(peer)) {
+            let native = peer.wire().has_handshake();
+            let kind = if native { Kind::Broadcast { nonce } } else { Kind::Plain };
+            let chunk = encoded.get(peer, |peer| peer.encode(kind, ttl, payload.clone(), Count::OWN));
+            let chunk = match chunk {
+                Ok(chunk) => chunk,
+                Err(error) => {
+                    self.0.error(Some(peer), Error::encode(error.to_string()));
+                    peer.dropped(DropReason::Unencodable, 1);
+                    sent.dropped += 1;
+                    continue;
+                }
+            };
+            match peer.outbox().try_push(std::slice::from_ref(chunk)) {
+                Ok(_) => sent.queued += 1,
+                Err(Refused::Full) => waiting.push((peer.clone(), chunk.clone())),
+                Err(Refused::Closed) => sent.dropped += 1,
+            }
+        }
+        (sent, waiting)
+    }
+}
+
+/// What was encoded for a wire, kept for the next peer of the same wire.
+#[derive(Default)]
+pub(crate) struct ByWire<T> {
+    done: Vec<(Wire, T)>,
+}
+
+impl<T> ByWire<Result<T, WireError>> {
+    /// Gets what was made for the peer's wire, or makes it.
+    pub(crate) fn get(
+        &mut self,
+        peer: &Peer,
+        make: impl FnOnce(&Peer) -> Result<T, WireError>,
+    ) -> &Result<T, WireError> {
+        // A node speaks a handful of wires at most, nearly always one.
+        let found = self.done.iter().position(|(wire, _)| wire == peer.wire());
+        let at = found.unwrap_or_else(|| {
+            self.done.push((peer.wire().clone(), make(peer)));
+            self.done.len() - 1
+        });
+        &self.done[at].1
+    }
+}
+
+impl Node {
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn id(&self) -> NodeId {
+        self.id
+    }
+
+    pub(crate) fn hooks(&self) -> &Hooks {
+        &self.hooks
+    }
+
+    pub(crate) fn inbox(&self) -> &inbox::Queue {
+        &self.inbox
+    }
+
+    pub(crate) fn mesh(&self) -> Option<Mesh> {
+        self.mesh.get().and_then(WeakMesh::upgrade)
+    }
+
+    pub(crate) fn set_mesh(&self, mesh: WeakMesh) {
+        let _ = self.mesh.set(mesh);
+    }
+
+    pub(crate) fn next_link(&self) -> LinkId {
+        LinkId(self.links.fetch_add(1, Relaxed))
+    }
+
+    pub(crate) fn next_nonce(&self) -> u64 {
+        self.nonce.fetch_add(1, Relaxed)
+    }
+
+    /// Tells the hooks what this node is about to send: a broadcast with this nonce, or, without one,
+    /// a frame on wires that have none.
+    pub(crate) fn announce(&self, nonce: Option<u64>, payload: &Bytes) {
+        for hook in &self.hooks.broadcast {
+            hook(nonce, payload);
+        }
+    }
+
+    pub(crate) fn emit(&self, event: Event) {
+        match &event {
+            Event::Listening { addr } => tracing::info!(%addr, "listening"),
+            Event::PeerConnected { peer } => {
+                tracing::info!(peer = %peer.id(), addr = ?peer.addr(), direction = %peer.direction(), "peer connected");
+            }
+            Event::PeerDisconnected { peer, reason } => {
+                tracing::info!(peer = %peer.id(), addr = ?peer.addr(), %reason, "peer disconnected");
+            }
+            Event::Error { peer, error } => {
+                tracing::warn!(peer = peer.as_ref().map(|p| tracing::field::display(p.id())), %error, "error");
+            }
+            Event::Dropped { peer, reason, frames } => {
+                tracing::warn!(peer = %peer.id(), %reason, frames, "frames dropped");
+            }
+            Event::Missed(_) => {}
+        }
+        self.events.emit(event);
+    }
+
+    pub(crate) fn error(&self, peer: Option<&Peer>, error: Error) {
+        self.emit(Event::Error { peer: peer.cloned(), error: Arc::new(error) });
+    }
+
+    fn roster(&self) -> MutexGuard<'_, Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn list(&self) -> Arc<[Peer]> {
+        let mut roster = self.roster();
+        if let Some(list) = &roster.list {
+            return Arc::clone(list);
+        }
+        let list: Arc<[Peer]> = roster.peers.values().cloned().collect();
+        roster.list = Some(Arc::clone(&list));
+        list
+    }
+
+    /// Refuses connections from now on, and ends the event streams once the last peer is gone.
+    pub(crate) fn close(&self) {
+        self.roster().closed = true;
+    }
+
+    /// Ends the read side and the event streams.
+    pub(crate) fn end(&self) {
+        self.inbox.end();
+        self.events.end();
+    }
+
+    /// Takes a connection whose peer has introduced itself into the roster.
+    ///
+    /// Two nodes keep one connection between them. Of two that each dialled, the one dialled by the
+    /// greater node id stays; both nodes know that, so neither has to ask. Of two that one node
+    /// dialled, that node gives up the later one; the other lets it stand by until it does.
+    ///
+    /// # Errors
+    ///
+    /// Where the peer is refused, with the words to tell it.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        intro: Introduction,
+        link: &Arc<Stop>,
+    ) -> Result<Joined, Refusal> {
+        if intro.node_id == Some(self.id) {
+            return Err(Refusal::Myself);
+        }
+        let mut roster = self.roster();
+        if roster.closed {
+            return Err(Refusal::ShuttingDown);
+        }
+        let known = intro.node_id.and_then(|node_id| roster.by_node.get(&node_id).copied());
+        if let Some(peer) = known.and_then(|serial| roster.peers.get(&serial)).cloned() {
+            let key = match peer.id() {
+                PeerId::Key(key) => Some(*key),
+                _ => None,
+            };
+            let mut links = peer.links();
+            if key != intro.key || links.usable.len() > 1 {
+                return Err(Refusal::AlreadyConnected);
+            }
+            let old = peer.origin().direction;
+            let new = intro.origin.direction;
+            if old == new {
+                if new == Direction::Outbound {
+                    drop(links);
+                    return Ok(Joined::Yields(peer));
+                }
+                links.usable.push(Arc::clone(link));
+                drop(links);
+                return Ok(Joined::StandsBy(peer));
+            }
+            let i_am_greater = intro.node_id.is_some_and(|node_id| self.id > node_id);
+            if i_am_greater != (new == Direction::Outbound) {
+                drop(links);
+                return Ok(Joined::Yields(peer));
+            }
+            let loser = std::mem::replace(&mut links.usable, vec![Arc::clone(link)]);
+            drop(links);
+            peer.set_origin(intro.origin);
+            peer.outbox().activate(link.id().0);
+            for link in loser {
+                link.retire();
+            }
+            return Ok(Joined::TakesOver(peer));
+        }
+        let node_id = intro.node_id;
+        let peer = Peer::new(Arc::clone(self), intro, link);
+        roster.peers.insert(peer.serial(), peer.clone());
+        if let Some(node_id) = node_id {
+            roster.by_node.insert(node_id, peer.serial());
+        }
+        roster.list = None;
+        drop(roster);
+        self.emit(Event::PeerConnected { peer: peer.clone() });
+        Ok(Joined::New(peer))
+    }
+
+    /// Takes a connection out again. The peer leaves with its last connection that could carry what
+    /// is written to it; otherwise the next one takes over.
+    ///
+    /// Returns whether the peer has left.
+    pub(crate) fn part(&self, peer: &Peer, link: LinkId, reason: &DisconnectReason) -> bool {
+        let mut roster = self.roster();
+        let mut links = peer.links();
+        let Some(at) = links.usable.iter().position(|usable| usable.id() == link) else {
+            return false;
+        };
+        links.usable.remove(at);
+        if let Some(next) = links.usable.first() {
+            if at == 0 {
+                peer.outbox().activate(next.id().0);
+            }
+            return false;
+        }
+        drop(links);
+        // By the connection, not by its address or id: a peer that came back meanwhile is another.
+        roster.peers.remove(&peer.serial());
+        roster.leaving.insert(peer.serial(), peer.clone());
+        if let Some(node_id) = peer.node_id() {
+            roster.by_node.remove(&node_id);
+        }
+        roster.list = None;
+        drop(roster);
+        peer.outbox().close();
+        tracing::debug!(peer = %peer.id(), %reason, "leaving");
+        true
+    }
+
+    /// Tells the world that `peer` has left, once nothing more is written to it.
+    pub(crate) fn departed(&self, peer: &Peer, reason: DisconnectReason) {
+        peer.leave(&reason);
+        let mut roster = self.roster();
+        roster.leaving.remove(&peer.serial());
+        roster.departed += peer.stats();
+        drop(roster);
+        self.emit(Event::PeerDisconnected { peer: peer.clone(), reason });
+    }
+}
+
+/// Why a connection does not become a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Myself,
+    AlreadyConnected,
+    ShuttingDown,
+}
+
+impl Refusal {
+    /// What the other side is told.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Myself => "connected to itself",
+            Self::AlreadyConnected => "already connected",
+            Self::ShuttingDown => "shutting down",
+        }
+    }
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers").field("node", &self.0.id).field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("id", &self.id).finish_non_exhaustive()
+    }
+}

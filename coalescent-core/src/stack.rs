@@ -1,0 +1,42 @@
+//! The innermost service, and what a stack of layers must be to fit a peer.
+
+use crate::error::BoxError;
+use crate::frame::Frame;
+use crate::mesh::inbox;
+use crate::reply::Reply;
+use tower_layer::Layer;
+use tower_service::Service;
+
+pub use inbox::{Inbox, InboxFuture};
+
+/// A service that can handle the frames of one peer: an alias for the bounds of a finished stack.
+///
+/// It is implemented for everything that fits, so it is only ever named in bounds.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot handle a peer's frames",
+    label = "not a `Service<Frame, Response = Reply>` that can run in a task of its own",
+    note = "its errors must be `Into<BoxError>`, and it and its future `Send + 'static`"
+)]
+pub trait PeerService:
+    Service<Frame, Response = Reply, Error: Into<BoxError>, Future: Send + 'static> + Send + 'static
+{
+}
+
+impl<S> PeerService for S where
+    S: Service<Frame, Response = Reply, Error: Into<BoxError>, Future: Send + 'static>
+        + Send
+        + 'static
+{
+}
+
+/// A layer, or a stack of them, that can be put around the [`Inbox`] of each peer.
+///
+/// It is implemented for everything that fits, so it is only ever named in bounds.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a stack of layers that fits a peer",
+    label = "does not make a `Service<Frame, Response = Reply>` of the `Inbox`",
+    note = "each layer's service must take a `Frame` and answer with a `Reply`; look at the layer added last before this line first"
+)]
+pub trait PeerLayer: Layer<Inbox, Service: PeerService> + Send + Sync + 'static {}
+
+impl<L> PeerLayer for L where L: Layer<Inbox, Service: PeerService> + Send + Sync + 'static {}
