@@ -1,0 +1,213 @@
+//! The JSON envelope.
+//!
+//! ```text
+//! {"type":"ping","body":{"time":1},"headers":{"key":"value"}}
+//! ```
+
+use std::{borrow::Cow, fmt};
+
+use bytes::Bytes;
+use serde::{
+    Deserializer, Serialize,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::{
+    Codec, Format, HEADERS,
+    depth::{self, ENVELOPE_DEPTH},
+    error::{CodecError, ErrorKind},
+    transcode, value,
+};
+use crate::{Message, message::Headers};
+
+/// What a missing body reads as.
+static EMPTY_BODY: &[u8] = b"{}";
+
+fn envelope_error(text: &dyn fmt::Display) -> CodecError {
+    CodecError::new(ErrorKind::Envelope, text)
+}
+
+pub(super) fn decode(codec: &Codec, payload: &Bytes) -> Result<Message, CodecError> {
+    let text = std::str::from_utf8(payload).map_err(|error| envelope_error(&error))?;
+    depth::json(payload, codec.max_depth + ENVELOPE_DEPTH)
+        .map_err(|error| CodecError::scan(ErrorKind::Envelope, error))?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let parts = deserializer
+        .deserialize_map(Envelope { codec })
+        .and_then(|parts| deserializer.end().map(|()| parts))
+        .map_err(|error| envelope_error(&error))?;
+
+    let kind = parts.kind.ok_or_else(|| {
+        envelope_error(&format_args!("the key {:?} is missing", codec.type_param))
+    })?;
+    let kind = match serde_json::from_str::<Text<'_>>(kind) {
+        Ok(Text(Cow::Borrowed(kind))) => payload.slice_ref(kind.as_bytes()),
+        Ok(Text(Cow::Owned(kind))) => kind.into(),
+        Err(_) => return Err(envelope_error(&"its type is no string")),
+    };
+    let headers = match parts.headers {
+        None | Some("null") => Headers::None,
+        Some(map) => match headers(map) {
+            None => return Err(envelope_error(&"its headers are no object")),
+            Some(entries) if entries.is_empty() => Headers::None,
+            Some(_) => Headers::Raw {
+                format: Format::Json,
+                map: payload.slice_ref(map.as_bytes()),
+            },
+        },
+    };
+    let body = match parts.body {
+        Some(body) => payload.slice_ref(body.as_bytes()),
+        None => Bytes::from_static(EMPTY_BODY),
+    };
+    Ok(Message::from_parts(kind, headers, Format::Json, body, None))
+}
+
+/// The values of an envelope, as they stand in the text.
+#[derive(Default)]
+struct Parts<'de> {
+    kind: Option<&'de str>,
+    body: Option<&'de str>,
+    headers: Option<&'de str>,
+}
+
+/// Visits an envelope's object. Like `JSON.parse`, it lets the last of equal keys count.
+struct Envelope<'a> {
+    codec: &'a Codec,
+}
+
+impl<'de> Visitor<'de> for Envelope<'_> {
+    type Value = Parts<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parts<'de>, A::Error> {
+        let mut parts = Parts::default();
+        while let Some(Text(key)) = map.next_key()? {
+            let slot = if key == self.codec.type_param {
+                &mut parts.kind
+            } else if key == self.codec.body_param {
+                &mut parts.body
+            } else if key == HEADERS {
+                &mut parts.headers
+            } else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            *slot = Some(map.next_value::<&RawValue>()?.get());
+        }
+        Ok(parts)
+    }
+}
+
+/// A string, borrowed unless it has escapes.
+#[derive(serde::Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Returns the entries of an object of headers; `None` if it is no object.
+pub(crate) fn headers(map: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
+    struct Entries;
+
+    impl<'de> Visitor<'de> for Entries {
+        type Value = Vec<(Cow<'de, str>, &'de str)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a JSON object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut entries = Vec::new();
+            while let Some(Text(key)) = map.next_key()? {
+                entries.push((key, map.next_value::<&RawValue>()?.get()));
+            }
+            Ok(entries)
+        }
+    }
+
+    serde_json::Deserializer::from_str(map)
+        .deserialize_map(Entries)
+        .ok()
+}
+
+fn write_text(text: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    value::write(Format::Json, text, out)
+}
+
+fn start(codec: &Codec, kind: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    out.push(b'{');
+    write_text(&codec.type_param, out)?;
+    out.push(b':');
+    write_text(kind, out)?;
+    out.push(b',');
+    write_text(&codec.body_param, out)?;
+    out.push(b':');
+    Ok(())
+}
+
+pub(super) fn encode_body<T>(codec: &Codec, kind: &str, body: &T) -> Result<Bytes, CodecError>
+where
+    T: Serialize + ?Sized,
+{
+    // Enough for a short message, so that most are written with one allocation.
+    let mut out = Vec::with_capacity(kind.len() + 128);
+    start(codec, kind, &mut out)?;
+    let body_start = out.len();
+    value::write(Format::Json, body, &mut out)?;
+    let written = out.get(body_start..).unwrap_or_default();
+    depth::json(written, codec.max_depth)
+        .map_err(|error| CodecError::scan(ErrorKind::Encode, error))?;
+    if memchr::memchr2(b'\n', b'\r', written).is_some() {
+        // A raw value of the application's may bring newlines, which a line cannot hold.
+        let one_line = transcode::one_line(written);
+        out.truncate(body_start);
+        out.extend_from_slice(&one_line);
+    }
+    out.push(b'}');
+    Ok(out.into())
+}
+
+pub(super) fn encode(codec: &Codec, message: &Message) -> Result<Bytes, CodecError> {
+    let mut out = Vec::with_capacity(message.kind().len() + message.body_bytes().len() + 64);
+    start(codec, message.kind(), &mut out)?;
+    append(
+        ErrorKind::Body,
+        message.format(),
+        message.body_bytes(),
+        &mut out,
+    )?;
+    let headers = message.header_entries();
+    if !headers.is_empty() {
+        out.extend_from_slice(b",\"headers\":{");
+        for (at, (key, format, value)) in headers.into_iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            write_text(&key, &mut out)?;
+            out.push(b':');
+            append(ErrorKind::Header, format, value, &mut out)?;
+        }
+        out.push(b'}');
+    }
+    out.push(b'}');
+    Ok(out.into())
+}
+
+fn append(
+    kind: ErrorKind,
+    format: Format,
+    value: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    match format {
+        Format::Json if memchr::memchr2(b'\n', b'\r', value).is_none() => {
+            out.extend_from_slice(value);
+        }
+        Format::Json => out.extend_from_slice(&transcode::one_line(value)),
+        Format::MessagePack => transcode::msgpack_to_json(value, out)
+            .ok_or_else(|| CodecError::new(kind, &"it is no MessagePack"))?,
+    }
+    Ok(())
+}

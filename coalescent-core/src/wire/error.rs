@@ -1,0 +1,136 @@
+use std::{borrow::Cow, error::Error, fmt, io};
+
+use super::BoxError;
+
+/// Reports why bytes could not be read as frames, or a frame not written as bytes.
+///
+/// Opaque: ask it with the predicates. After an error from reading, the position of the next frame
+/// in the stream is unknown, so the connection is to be closed. An error from writing concerns that
+/// one frame, and not one byte of it was written.
+#[derive(Debug)]
+pub struct WireError(Box<Repr>);
+
+#[derive(Debug)]
+enum Repr {
+    TooLarge {
+        limit: usize,
+    },
+    Truncated {
+        have: usize,
+    },
+    Malformed(Cow<'static, str>),
+    Newline,
+    Unsupported {
+        what: &'static str,
+        wire: &'static str,
+    },
+    Io(io::Error),
+    Custom(BoxError),
+}
+
+impl WireError {
+    pub(super) fn too_large(limit: usize) -> Self {
+        Self(Box::new(Repr::TooLarge { limit }))
+    }
+
+    pub(super) fn truncated(have: usize) -> Self {
+        Self(Box::new(Repr::Truncated { have }))
+    }
+
+    pub(super) fn malformed(what: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Repr::Malformed(what.into())))
+    }
+
+    pub(super) fn newline() -> Self {
+        Self(Box::new(Repr::Newline))
+    }
+
+    pub(super) fn unsupported(what: &'static str, wire: &'static str) -> Self {
+        Self(Box::new(Repr::Unsupported { what, wire }))
+    }
+
+    pub(super) fn custom(error: BoxError) -> Self {
+        Self(Box::new(Repr::Custom(error)))
+    }
+
+    /// Tells whether a frame was larger than the limit for its kind.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        matches!(*self.0, Repr::TooLarge { .. })
+    }
+
+    /// Tells whether the stream ended in the middle of a frame.
+    #[must_use]
+    pub fn is_truncated(&self) -> bool {
+        matches!(*self.0, Repr::Truncated { .. })
+    }
+
+    /// Tells whether the bytes break the wire's rules, such as a frame shorter than its fields.
+    #[must_use]
+    pub fn is_malformed(&self) -> bool {
+        matches!(*self.0, Repr::Malformed(_))
+    }
+
+    /// Tells whether a payload contains `\n`, which the `lines` wire cannot carry.
+    #[must_use]
+    pub fn is_newline(&self) -> bool {
+        matches!(*self.0, Repr::Newline)
+    }
+
+    /// Tells whether the wire has no place for a frame of this kind.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        matches!(*self.0, Repr::Unsupported { .. })
+    }
+
+    /// Tells whether the error came out of an [`io::Error`].
+    #[must_use]
+    pub fn is_io(&self) -> bool {
+        matches!(*self.0, Repr::Io(_))
+    }
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.0 {
+            Repr::TooLarge { limit } => {
+                write!(
+                    f,
+                    "the frame is larger than {limit} bytes, the limit for its kind"
+                )
+            }
+            Repr::Truncated { have } => {
+                write!(f, "the stream ended {have} bytes into a frame")
+            }
+            Repr::Malformed(what) => write!(f, "malformed frame: {what}"),
+            Repr::Newline => f.write_str(
+                "the payload contains a newline, which ends a frame on the `lines` wire: \
+                 escape it, or use the `native` wire",
+            ),
+            Repr::Unsupported { what, wire } => {
+                write!(
+                    f,
+                    "the `{wire}` wire has no place for {what}: use the `native` wire"
+                )
+            }
+            Repr::Io(error) => error.fmt(f),
+            Repr::Custom(_) => f.write_str("the application's own wire codec failed"),
+        }
+    }
+}
+
+impl Error for WireError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &*self.0 {
+            Repr::Io(error) => error.source(),
+            Repr::Custom(error) => Some(&**error),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for WireError {
+    fn from(error: io::Error) -> Self {
+        Self(Box::new(Repr::Io(error)))
+    }
+}

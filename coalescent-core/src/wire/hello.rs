@@ -1,0 +1,317 @@
+use std::{error::Error, fmt, str::FromStr};
+
+use bytes::Bytes;
+use rmp::{decode, encode};
+
+use super::{HELLO_MAX, truncate};
+use crate::codec::depth;
+
+/// The version of the `native` wire that this library speaks.
+pub const VERSION: u8 = 1;
+/// The longest network name, in bytes.
+pub const NET_MAX: usize = 256;
+/// The longest name of a program in a HELLO, in bytes: a longer one is cut.
+pub const AGENT_MAX: usize = 128;
+/// The longest address in a HELLO, in bytes.
+pub const LISTEN_MAX: usize = 256;
+
+/// How deep the values of unknown keys may nest.
+const UNKNOWN_DEPTH: usize = 16;
+
+/// Names one running application, among all of a mesh.
+///
+/// Chosen at random when it starts. Ordered as its bytes are, and written as 32 lower hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId([u8; 16]);
+
+impl NodeId {
+    /// Takes 16 bytes as an id.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Chooses an id at random.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+
+    /// Returns the id's bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeId({self})")
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = ParseNodeIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNodeIdError> {
+        // from_str_radix takes a sign, which is no digit of an id.
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(ParseNodeIdError(()));
+        }
+        let number = u128::from_str_radix(text, 16).map_err(|_| ParseNodeIdError(()))?;
+        Ok(Self(number.to_be_bytes()))
+    }
+}
+
+/// Reports a text that is no [`NodeId`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseNodeIdError(());
+
+impl fmt::Display for ParseNodeIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a node id is 32 hex digits")
+    }
+}
+
+impl Error for ParseNodeIdError {}
+
+/// Introduces a node: the payload of the first frame in each direction.
+///
+/// ```text
+/// {"v": 1, "node": bin 16, "net": str, "agent": str, "listen": str (optional)}
+/// ```
+///
+/// A MessagePack map of at most 1 KiB, its keys in any order, unknown keys ignored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Which running application this is.
+    pub node: NodeId,
+    /// The name of its network: only nodes of the same name are peers.
+    pub net: String,
+    /// The program and its version, for people to read.
+    pub agent: String,
+    /// Where others can dial this node, as `host:port`.
+    pub listen: Option<String>,
+}
+
+impl Hello {
+    /// Writes the payload of a HELLO. An agent over [`AGENT_MAX`] bytes is cut.
+    ///
+    /// # Errors
+    ///
+    /// [`is_too_large`](HelloError::is_too_large) if the network's name is over [`NET_MAX`] bytes, or the
+    /// address over [`LISTEN_MAX`].
+    pub fn encode(&self) -> Result<Bytes, HelloError> {
+        if self.net.len() > NET_MAX {
+            return Err(HelloError::too_large(
+                "the network's name is over 256 bytes: choose a shorter one",
+            ));
+        }
+        if self
+            .listen
+            .as_ref()
+            .is_some_and(|listen| listen.len() > LISTEN_MAX)
+        {
+            return Err(HelloError::too_large(
+                "the listen address is over 256 bytes",
+            ));
+        }
+        let mut out = Vec::with_capacity(128);
+        self.write(&mut out)
+            .map_err(|_| HelloError::too_large("out of memory"))?;
+        Ok(out.into())
+    }
+
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), encode::ValueWriteError> {
+        encode::write_map_len(out, 4 + u32::from(self.listen.is_some()))?;
+        encode::write_str(out, "v")?;
+        encode::write_uint(out, VERSION.into())?;
+        encode::write_str(out, "node")?;
+        encode::write_bin(out, &self.node.0)?;
+        encode::write_str(out, "net")?;
+        encode::write_str(out, &self.net)?;
+        encode::write_str(out, "agent")?;
+        encode::write_str(out, truncate(&self.agent, AGENT_MAX))?;
+        if let Some(listen) = &self.listen {
+            encode::write_str(out, "listen")?;
+            encode::write_str(out, listen)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the payload of a HELLO.
+    ///
+    /// # Errors
+    ///
+    /// - [`is_too_large`](HelloError::is_too_large) over 1 KiB,
+    /// - [`is_version`](HelloError::is_version) for a version other than [`VERSION`], whatever else is in it,
+    /// - [`is_malformed`](HelloError::is_malformed) for anything else that is no HELLO: a missing key, a value of another type,
+    ///   a known key that comes twice, bytes after the map.
+    pub fn decode(payload: &[u8]) -> Result<Self, HelloError> {
+        if payload.len() > HELLO_MAX {
+            return Err(HelloError::too_large("a HELLO is over 1 KiB"));
+        }
+        let len = depth::msgpack(payload, UNKNOWN_DEPTH)
+            .map_err(|_| HelloError::malformed("it is no MessagePack"))?;
+        if len != payload.len() {
+            return Err(HelloError::malformed("there are bytes after the map"));
+        }
+        let mut rest = payload;
+        let count =
+            decode::read_map_len(&mut rest).map_err(|_| HelloError::malformed("it is no map"))?;
+        let mut fields = Fields::default();
+        // A later version may give other keys another type: the version is judged first.
+        let mut first_error = None;
+        for _ in 0..count {
+            let (key, value) = entry(&mut rest)?;
+            if let Err(error) = fields.take(key, value) {
+                first_error.get_or_insert(error);
+            }
+        }
+        match fields.version {
+            Some(version) if version != u64::from(VERSION) => {
+                return Err(HelloError(Repr::Version(version)));
+            }
+            _ => {}
+        }
+        if let Some(error) = first_error {
+            return Err(error);
+        }
+        if fields.version.is_none() {
+            return Err(HelloError::malformed("the key `v` is missing"));
+        }
+        Ok(Self {
+            node: fields
+                .node
+                .ok_or(HelloError::malformed("the key `node` is missing"))?,
+            net: fields
+                .net
+                .ok_or(HelloError::malformed("the key `net` is missing"))?,
+            agent: fields
+                .agent
+                .ok_or(HelloError::malformed("the key `agent` is missing"))?,
+            listen: fields.listen,
+        })
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    version: Option<u64>,
+    node: Option<NodeId>,
+    net: Option<String>,
+    agent: Option<String>,
+    listen: Option<String>,
+}
+
+impl Fields {
+    fn take(&mut self, key: &[u8], mut value: &[u8]) -> Result<(), HelloError> {
+        let text = |value| {
+            depth::msgpack_str(value)
+                .map(str::to_owned)
+                .ok_or(HelloError::malformed(
+                    "`net`, `agent` or `listen` is no string",
+                ))
+        };
+        match depth::msgpack_str(key) {
+            Some("v") => set(
+                &mut self.version,
+                decode::read_int(&mut value)
+                    .map_err(|_| HelloError::malformed("`v` is no number of a version"))?,
+            ),
+            Some("node") => {
+                let len = decode::read_bin_len(&mut value);
+                match (len, <[u8; 16]>::try_from(value)) {
+                    (Ok(16), Ok(bytes)) => set(&mut self.node, NodeId(bytes)),
+                    _ => Err(HelloError::malformed("`node` is not 16 bytes of binary")),
+                }
+            }
+            Some("net") => set(&mut self.net, text(value)?),
+            Some("agent") => set(&mut self.agent, text(value)?),
+            Some("listen") => set(&mut self.listen, text(value)?),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn set<T>(slot: &mut Option<T>, value: T) -> Result<(), HelloError> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(HelloError::malformed("a key comes twice")),
+    }
+}
+
+/// Splits one key and its value off the front of a map that was scanned before.
+fn entry<'a>(rest: &mut &'a [u8]) -> Result<(&'a [u8], &'a [u8]), HelloError> {
+    let mut next = || {
+        let len = depth::msgpack(rest, UNKNOWN_DEPTH).ok()?;
+        let (value, tail) = rest.split_at_checked(len)?;
+        *rest = tail;
+        Some(value)
+    };
+    next()
+        .zip(next())
+        .ok_or(HelloError::malformed("it is cut short"))
+}
+
+/// Reports why a HELLO could not be written, or bytes not be read as one.
+#[derive(Clone, Debug)]
+pub struct HelloError(Repr);
+
+#[derive(Clone, Debug)]
+enum Repr {
+    TooLarge(&'static str),
+    Version(u64),
+    Malformed(&'static str),
+}
+
+impl HelloError {
+    fn too_large(what: &'static str) -> Self {
+        Self(Repr::TooLarge(what))
+    }
+
+    fn malformed(what: &'static str) -> Self {
+        Self(Repr::Malformed(what))
+    }
+
+    /// Tells whether it is over 1 KiB, or a part of it over its own limit.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        matches!(self.0, Repr::TooLarge(_))
+    }
+
+    /// Tells whether the peer speaks another version of the wire.
+    #[must_use]
+    pub fn is_version(&self) -> bool {
+        matches!(self.0, Repr::Version(_))
+    }
+
+    /// Tells whether the bytes are no HELLO.
+    #[must_use]
+    pub fn is_malformed(&self) -> bool {
+        matches!(self.0, Repr::Malformed(_))
+    }
+}
+
+impl fmt::Display for HelloError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Repr::TooLarge(what) => f.write_str(what),
+            Repr::Version(theirs) => {
+                write!(
+                    f,
+                    "the peer speaks version {theirs} of the wire, this node version {VERSION}"
+                )
+            }
+            Repr::Malformed(what) => write!(f, "malformed HELLO: {what}"),
+        }
+    }
+}
+
+impl Error for HelloError {}

@@ -1,0 +1,212 @@
+use bytes::BytesMut;
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::{Block, Framing, Head, Kind, MAX_BLOCK_FRAMES, MAX_PREFIX, Packet, WireError};
+use super::{clamp_frame, plain_payload};
+
+/// Reads and writes the `lines` wire: one frame a line.
+///
+/// ```text
+///  +---------+------+------+
+///  | payload | (\r) |  \n  |
+///  +---------+------+------+
+/// ```
+///
+/// One `\r` before the `\n` is dropped, and counts neither as payload nor against the frame limit. So
+/// a payload that ends in `\r` arrives without it. An empty line is no frame, and an empty payload is written
+/// as an empty line. A payload with `\n` in it is refused. A last line that the end of the stream cuts off before its `\n` is a frame
+/// all the same, as in Node and in shells; its `\r`, which then stands before no `\n`, is kept.
+#[derive(Clone, Debug)]
+pub struct LinesCodec {
+    max_frame: usize,
+    /// How many bytes at the front of the buffer are known to hold no `\n`, so that a long line that
+    /// comes in small pieces is looked through once.
+    scanned: usize,
+}
+
+impl LinesCodec {
+    /// Creates a codec for one connection, with `max_frame` as the limit of a line in bytes.
+    #[must_use]
+    pub fn new(max_frame: usize) -> Self {
+        Self {
+            max_frame: clamp_frame(max_frame),
+            scanned: 0,
+        }
+    }
+
+    /// Finds the line at the front of `bytes`, of which the first `scanned` hold no `\n`.
+    #[inline]
+    fn parse(&self, bytes: &[u8], scanned: usize) -> Result<Option<Head>, WireError> {
+        let fresh = bytes.get(scanned..).unwrap_or_default();
+        let Some(end) = memchr::memchr(b'\n', fresh).and_then(|at| at.checked_add(scanned)) else {
+            // A `\r` that is still last may turn out to belong to the line's end.
+            let payload_len = bytes.len() - usize::from(bytes.last() == Some(&b'\r'));
+            if payload_len > self.max_frame {
+                return Err(WireError::too_large(self.max_frame));
+            }
+            return Ok(None);
+        };
+        let line = bytes.get(..end).unwrap_or_default();
+        let carriage_return = line.last() == Some(&b'\r');
+        let payload_len = end - usize::from(carriage_return);
+        if payload_len > self.max_frame {
+            return Err(WireError::too_large(self.max_frame));
+        }
+        let kind = if payload_len == 0 {
+            Kind::Nothing
+        } else {
+            Kind::Plain
+        };
+        Ok(Some(Head::plain(
+            end + 1,
+            1 + u8::from(carriage_return),
+            kind,
+            !carriage_return,
+        )))
+    }
+
+    /// Takes all complete lines at the front of `buf`; see [`WireCodec::next_block`](super::WireCodec::next_block).
+    ///
+    /// # Errors
+    ///
+    /// As [`WireCodec::next_block`](super::WireCodec::next_block).
+    pub fn next_block(&mut self, buf: &mut BytesMut, block: &mut Block) -> Result<bool, WireError> {
+        block.clear();
+        let mut at = 0;
+        let mut scanned = self.scanned;
+        while block.heads.len() < MAX_BLOCK_FRAMES {
+            let rest = buf.get(at..).unwrap_or_default();
+            let head = match self.parse(rest, scanned) {
+                Ok(Some(head)) => head,
+                Ok(None) => {
+                    scanned = rest.len();
+                    break;
+                }
+                Err(_) if at > 0 => break,
+                Err(error) => return Err(error),
+            };
+            scanned = 0;
+            block.heads.push((at, head));
+            at += head.wire_len();
+        }
+        self.scanned = scanned;
+        if at == 0 {
+            return Ok(false);
+        }
+        block.bytes = buf.split_to(at).freeze();
+        Ok(true)
+    }
+
+    /// Takes the last line, which has no `\n`, at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`is_too_large`](WireError::is_too_large) if it is over the limit.
+    pub(super) fn finish(
+        &mut self,
+        buf: &mut BytesMut,
+        block: &mut Block,
+    ) -> Result<bool, WireError> {
+        if self.next_block(buf, block)? {
+            return Ok(true);
+        }
+        self.scanned = 0;
+        if buf.is_empty() {
+            return Ok(false);
+        }
+        if buf.len() > self.max_frame {
+            return Err(WireError::too_large(self.max_frame));
+        }
+        block.bytes = buf.split().freeze();
+        block
+            .heads
+            .push((0, Head::plain(block.bytes.len(), 0, Kind::Plain, false)));
+        Ok(true)
+    }
+
+    /// Returns the bytes to write around `payload`, or `None` for a kind that is not written here.
+    ///
+    /// # Errors
+    ///
+    /// As [`WireCodec::encode`](super::WireCodec::encode).
+    pub fn framing(&self, kind: Kind, payload: &[u8]) -> Result<Option<Framing>, WireError> {
+        if !plain_payload(kind, "lines")? {
+            return Ok(None);
+        }
+        if payload.len() > self.max_frame {
+            return Err(WireError::too_large(self.max_frame));
+        }
+        if memchr::memchr(b'\n', payload).is_some() {
+            return Err(WireError::newline());
+        }
+        Ok(Some(Framing {
+            prefix: [0; MAX_PREFIX],
+            prefix_len: 0,
+            suffix: b"\n",
+        }))
+    }
+
+    pub(super) fn encode_parts(
+        &self,
+        kind: Kind,
+        payload: &[u8],
+        dst: &mut BytesMut,
+    ) -> Result<(), WireError> {
+        if let Some(framing) = self.framing(kind, payload)? {
+            dst.reserve(payload.len() + 1);
+            dst.extend_from_slice(payload);
+            dst.extend_from_slice(framing.suffix());
+        }
+        Ok(())
+    }
+}
+
+impl Decoder for LinesCodec {
+    type Item = Packet;
+    type Error = WireError;
+
+    fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Packet>, WireError> {
+        loop {
+            let Some(head) = self.parse(src, self.scanned)? else {
+                self.scanned = src.len();
+                return Ok(None);
+            };
+            self.scanned = 0;
+            let line = src.split_to(head.wire_len());
+            if head.kind != Kind::Nothing {
+                let payload = line.freeze().slice(head.payload());
+                return Ok(Some(Packet {
+                    kind: head.kind,
+                    ttl: 0,
+                    payload,
+                }));
+            }
+        }
+    }
+
+    fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<Packet>, WireError> {
+        if let Some(packet) = self.decode(src)? {
+            return Ok(Some(packet));
+        }
+        self.scanned = 0;
+        if src.is_empty() {
+            return Ok(None);
+        }
+        if src.len() > self.max_frame {
+            return Err(WireError::too_large(self.max_frame));
+        }
+        Ok(Some(Packet {
+            kind: Kind::Plain,
+            ttl: 0,
+            payload: src.split().freeze(),
+        }))
+    }
+}
+
+impl Encoder<Packet> for LinesCodec {
+    type Error = WireError;
+
+    fn encode(&mut self, packet: Packet, dst: &mut BytesMut) -> Result<(), WireError> {
+        self.encode_parts(packet.kind, &packet.payload, dst)
+    }
+}

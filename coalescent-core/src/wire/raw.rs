@@ -1,0 +1,99 @@
+use bytes::BytesMut;
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::{Block, Framing, Head, Kind, MAX_BLOCK_FRAMES, MAX_PREFIX, Packet, WireError};
+use super::{clamp_frame, plain_payload};
+
+/// Reads and writes the `raw` wire: bytes without frames.
+///
+/// ```text
+///  +-----------------------+
+///  | whatever one read got |
+///  +-----------------------+
+/// ```
+///
+/// All that is in the buffer is one frame, but never more than the frame limit: what is longer comes as
+/// several frames. Writing writes the bytes, however many.
+#[derive(Clone, Debug)]
+pub struct RawCodec {
+    max_frame: usize,
+}
+
+impl RawCodec {
+    /// Creates a codec for one connection, with `max_frame` as the limit of a frame in bytes (at
+    /// least 1).
+    #[must_use]
+    pub fn new(max_frame: usize) -> Self {
+        Self {
+            max_frame: clamp_frame(max_frame).max(1),
+        }
+    }
+
+    /// Takes what is in `buf`; see [`WireCodec::next_block`](super::WireCodec::next_block).
+    pub fn next_block(&mut self, buf: &mut BytesMut, block: &mut Block) -> bool {
+        block.clear();
+        let mut at = 0;
+        while at < buf.len() && block.heads.len() < MAX_BLOCK_FRAMES {
+            let len = (buf.len() - at).min(self.max_frame);
+            block
+                .heads
+                .push((at, Head::plain(len, 0, Kind::Plain, true)));
+            at += len;
+        }
+        if at == 0 {
+            return false;
+        }
+        block.bytes = buf.split_to(at).freeze();
+        true
+    }
+
+    /// Returns the bytes to write around a payload (none), or `None` for a kind that is not written here.
+    ///
+    /// # Errors
+    ///
+    /// As [`WireCodec::encode`](super::WireCodec::encode).
+    pub fn framing(&self, kind: Kind) -> Result<Option<Framing>, WireError> {
+        Ok(plain_payload(kind, "raw")?.then_some(Framing {
+            prefix: [0; MAX_PREFIX],
+            prefix_len: 0,
+            suffix: b"",
+        }))
+    }
+
+    pub(super) fn encode_parts(
+        &self,
+        kind: Kind,
+        payload: &[u8],
+        dst: &mut BytesMut,
+    ) -> Result<(), WireError> {
+        if self.framing(kind)?.is_some() {
+            dst.extend_from_slice(payload);
+        }
+        Ok(())
+    }
+}
+
+impl Decoder for RawCodec {
+    type Item = Packet;
+    type Error = WireError;
+
+    fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Packet>, WireError> {
+        if src.is_empty() {
+            return Ok(None);
+        }
+        let payload = src.split_to(src.len().min(self.max_frame)).freeze();
+        Ok(Some(Packet {
+            kind: Kind::Plain,
+            ttl: 0,
+            payload,
+        }))
+    }
+}
+
+impl Encoder<Packet> for RawCodec {
+    type Error = WireError;
+
+    fn encode(&mut self, packet: Packet, dst: &mut BytesMut) -> Result<(), WireError> {
+        self.encode_parts(packet.kind, &packet.payload, dst)
+    }
+}
