@@ -1,0 +1,4 @@
+//! One peer's connection.
+
+mod liveness;
+mod slow;
