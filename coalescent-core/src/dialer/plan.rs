@@ -217,7 +217,10 @@ impl<S: Clone + Eq + Hash> Plan<S> {
 
     /// Notes that the dial of `seed` ended in a connection, handshake included.
     pub(crate) fn connected(&mut self, seed: &S, now: Instant) {
-        if let Some(entry) = self.entry(seed).filter(|entry| entry.state == State::Dialing) {
+        if let Some(entry) = self
+            .entry(seed)
+            .filter(|entry| entry.state == State::Dialing)
+        {
             entry.state = State::Up(now);
         }
     }
