@@ -181,6 +181,16 @@ impl Frame {
         passes
     }
 
+    /// Which buffer the frame was read into.
+    pub(crate) fn origin(&self) -> (u64, u64) {
+        (self.peer().serial(), self.ticket.block)
+    }
+
+    /// How many bytes the frame keeps alive.
+    pub(crate) fn pins(&self) -> usize {
+        self.ticket.pins.max(self.payload.len())
+    }
+
     /// Counts this frame as one that had arrived before.
     pub fn count_duplicate(&self) {
         self.peer().counters().add_duplicate();

@@ -1,7 +1,63 @@
 //! The peer, the mesh and the way of a frame: the core of coalescent.
+//!
+//! Most people use this through the crate `coalescent`, which adds the layers and the router. Depend
+//! on this one to write a middleware or a plugin of your own.
+//!
+//! # The way of a frame
+//!
+//! ```text
+//! socket ─ wire ─ connection ─▶ stack: your layers ▶ Inbox ─▶ Mesh (read side)
+//!                     ▲                 │ Frame::relay
+//!                     └── outbox ◀──────┴── Reply
+//! ```
+//!
+//! - A socket comes from a [`transport`], dialled or accepted.
+//! - Its [`wire`] says where a frame ends and what kind it is.
+//! - Its [`connection`] reads many frames at once, and calls the peer's stack with each [`Frame`].
+//! - The stack is a tower `Service<Frame>`: the [`App`]'s layers around the [`Inbox`], built once for
+//!   each connection; see [`stack`].
+//! - The connection writes the stack's [`Reply`] to the peer, and hands what
+//!   [`Frame::relay`] asked for to the others: into each one's [`outbox`].
+//! - The [`Mesh`] reads what reached the inbox, and writes to all [`Peers`].
 
+pub mod address;
+mod admission;
+mod app;
 pub mod codec;
+pub mod config;
+pub mod connection;
+mod dialer;
+mod error;
+pub mod event;
+mod frame;
+mod listener;
+mod mesh;
 mod message;
+pub mod outbox;
+mod peer;
+mod peers;
+mod registrar;
+mod reply;
+pub mod stack;
+mod stats;
+pub mod transport;
 pub mod wire;
 
+#[doc(no_inline)]
+pub use http::Extensions;
+
+pub use address::Address;
+pub use app::{App, AppExt};
+pub use config::Config;
+pub use error::{BoxError, Error};
+pub use event::{DisconnectReason, DropReason, Event, Events};
+pub use frame::{Flow, Frame, Relay};
+pub use mesh::{FRAME_COST, Mesh, MeshReader, MeshWriter, WRITE_CHUNK, WeakMesh};
 pub use message::Message;
+pub use peer::{Direction, Peer, PeerId};
+pub use peers::{Peers, Sent};
+pub use registrar::{Plugin, Registrar};
+pub use reply::Reply;
+pub use stack::{Inbox, PeerLayer, PeerService};
+pub use stats::Stats;
+pub use wire::{NodeId, Wire};

@@ -129,6 +129,8 @@ struct State {
     /// Which of the peer's connections may take from here.
     active: u64,
     writer: Option<Waker>,
+    /// The connection that would take from here next.
+    standby: Option<Waker>,
 }
 
 impl Outbox {
@@ -152,6 +154,7 @@ impl Outbox {
                 closed: false,
                 active,
                 writer: None,
+                standby: None,
             }),
             moved: Notify::new(),
             pressed: Notify::new(),
@@ -296,26 +299,29 @@ impl Outbox {
     pub(crate) fn activate(&self, link: u64) {
         let mut state = self.state();
         state.active = link;
-        let writer = state.writer.take();
+        let wake = [state.writer.take(), state.standby.take()];
         drop(state);
-        if let Some(writer) = writer {
-            writer.wake();
-        }
+        wake.into_iter().flatten().for_each(Waker::wake);
     }
 
     /// Moves the next entries into `batch`, for the connection `link` to write.
     ///
     /// Ready with `false` where there is nothing for this connection and never will be: the outbox is
-    /// closed and empty, or another connection has taken over.
+    /// closed and empty, or another connection takes from it and this one does not `stand_by`.
     pub(crate) fn poll_take(
         &self,
         link: u64,
+        stand_by: bool,
         cx: &mut Context<'_>,
         batch: &mut VecDeque<Entry>,
     ) -> Poll<bool> {
         let mut state = self.state();
         if state.active != link {
-            return Poll::Ready(false);
+            if !stand_by {
+                return Poll::Ready(false);
+            }
+            state.standby = Some(cx.waker().clone());
+            return Poll::Pending;
         }
         if state.queue.is_empty() {
             state.seal();
@@ -368,19 +374,6 @@ impl Outbox {
         drop(state);
         if wake {
             self.moved.notify_waiters();
-        }
-    }
-
-    /// Puts back, in front, what a connection took but did not begin to write.
-    pub(crate) fn give_back(&self, batch: &mut VecDeque<Entry>) {
-        let mut state = self.state();
-        while let Some(entry) = batch.pop_back() {
-            state.queue.push_front(entry);
-        }
-        let writer = state.writer.take();
-        drop(state);
-        if let Some(writer) = writer {
-            writer.wake();
         }
     }
 

@@ -18,7 +18,7 @@ use crate::wire::{Block, Kind, WireCodec, encode_reason};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// A connection that has got past its handshake.
 #[derive(Debug)]
@@ -223,16 +223,21 @@ where
 {
     async fn run(&mut self) -> End {
         let Self { reader, writer, watch, stop, .. } = self;
-        // The writer goes on while a peer that has said its last is still being worked for.
-        let mut written = None;
+        let mut broken = None;
         loop {
             tokio::select! {
-                reason = reader.run(watch) => return End::of_reader(reason),
-                result = writer.run(), if written.is_none() => match result {
-                    // Another connection writes to the peer; this one stands by.
-                    Ok(()) => written = Some(()),
-                    Err(error) => return End::Broken(DisconnectReason::Io(error.kind())),
+                biased;
+                reason = reader.run(watch) => return match (broken, reason) {
+                    (Some(kind), DisconnectReason::Closed | DisconnectReason::Io(_)) => {
+                        End::Broken(DisconnectReason::Io(kind))
+                    }
+                    (_, reason) => End::of_reader(reason),
                 },
+                error = writer.run_forever(), if broken.is_none() => {
+                    // What the peer said before can still be read, and handled.
+                    broken = Some(error.kind());
+                    reader.expect_end();
+                }
                 reason = watch.run() => return End::of_watch(reason),
                 command = stop.given() => return End::of_command(command),
             }
@@ -247,6 +252,7 @@ where
             End::Fault(reason) => {
                 let words = self.last_words(&reason.to_string());
                 let linger = Instant::now() + LINGER;
+                self.writer.forget();
                 if let Ok(Ok(())) = timeout_at(linger, self.writer.finish(&words)).await {
                     // Whether it reads that or not, it is disconnected.
                     let _ = timeout_at(linger, discard(self.reader.io_mut())).await;
@@ -262,49 +268,41 @@ where
             }
             End::Ours(reason) => {
                 let words = self.last_words(&reason.to_string());
-                self.leave(words, deadline).await;
+                self.leave(&words, deadline).await;
             }
             End::Retired => {
                 let words = self.last_words("already connected");
-                self.leave(words, deadline).await;
+                self.leave(&words, deadline).await;
             }
         }
     }
 
     /// Writes what is queued and a goodbye, and handles what the peer sends until it closes too.
-    async fn leave(&mut self, words: Bytes, deadline: Instant) {
+    async fn leave(&mut self, words: &[u8], deadline: Instant) {
         let Self { reader, writer, watch, .. } = self;
         let has_handshake = reader.has_handshake();
         let write = async {
             writer.run().await?;
-            writer.finish(&words).await?;
-            if has_handshake {
-                std::future::pending::<()>().await;
-            } else {
-                // A wire without a goodbye has nobody on the other side who would close for it.
-                tokio::time::sleep(LINGER).await;
-            }
-            Ok::<(), std::io::Error>(())
+            writer.finish(words).await
         };
-        let mut write = std::pin::pin!(write);
-        let both = async {
+        tokio::pin!(write);
+        let (mut reading, mut writing) = (true, true);
+        let mut until = deadline;
+        while reading || writing {
             tokio::select! {
-                reason = reader.run(watch) => {
-                    if matches!(reason, DisconnectReason::Closed | DisconnectReason::Bye(_)) {
-                        // They are done; what is queued may not be.
-                        return true;
+                _ = reader.run(watch), if reading => reading = false,
+                written = &mut write, if writing => {
+                    writing = false;
+                    if written.is_err() {
+                        return;
                     }
-                    false
+                    if !has_handshake {
+                        // Nobody on the other side was told to close.
+                        until = deadline.min(Instant::now() + LINGER);
+                    }
                 }
-                _ = &mut write => false,
+                () = sleep_until(until) => return,
             }
-        };
-        if timeout_at(deadline, both).await.unwrap_or(false) {
-            let finish = async {
-                writer.run().await?;
-                writer.finish(&words).await
-            };
-            let _ = timeout_at(deadline, finish).await;
         }
     }
 

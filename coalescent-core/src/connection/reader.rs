@@ -45,6 +45,8 @@ pub(super) struct Reader<R, S: PeerService> {
     /// Nothing more will be read, for this reason.
     ended: Option<Ended>,
     read_ahead: usize,
+    /// How long what the peer sent may take, once it is gone.
+    drain: Option<Pin<Box<Sleep>>>,
 }
 
 enum Event {
@@ -81,6 +83,7 @@ where
             control,
             ended: None,
             read_ahead,
+            drain: None,
         };
         if let Some(block) = first {
             reader.take(block);
@@ -100,10 +103,15 @@ where
             let event = std::future::poll_fn(|cx| self.poll_event(cx, watch)).await;
             match event {
                 Event::HandOn => {
-                    watch.reading(false);
-                    self.work.hand_on().await;
+                    if !self.work.hand_on() {
+                        watch.reading(false);
+                        self.work.wait_for_room().await;
+                    }
                 }
-                Event::Read => self.decode(self.ended.is_some()),
+                Event::Read => {
+                    let completed = self.decode(self.ended.is_some());
+                    watch.received(completed, !self.buf.is_empty());
+                }
                 Event::End(reason) => return reason,
             }
         }
@@ -117,17 +125,38 @@ where
             Step::Busy => false,
         };
         if let Some(reason) = &self.ended {
-            return if idle { Poll::Ready(Event::End(reason.clone())) } else { Poll::Pending };
+            let over = idle || self.poll_drain(cx).is_ready();
+            return if over { Poll::Ready(Event::End(reason.clone())) } else { Poll::Pending };
+        }
+        if self.drain.is_some() && self.poll_drain(cx).is_ready() {
+            return Poll::Ready(Event::End(DisconnectReason::Closed));
         }
         if !idle && self.work.backlog() >= self.read_ahead {
             watch.reading(false);
             return Poll::Pending;
         }
         watch.reading(true);
-        self.poll_read(cx, watch).map(|()| Event::Read)
+        self.poll_read(cx).map(|()| Event::Read)
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, watch: &Watch) -> Poll<()> {
+    /// Bounds how long handlers may take after the peer has gone, since nobody else notices.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = self.peer.node().config().drain;
+        self.drain.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit))).as_mut().poll(cx)
+    }
+
+    /// The socket can no longer be written to: the end of what can be read is near.
+    pub(super) fn expect_end(&mut self) {
+        let limit = self.peer.node().config().drain;
+        self.drain.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+    }
+
+    /// Whether the wire has a handshake, and so a goodbye.
+    pub(super) fn has_handshake(&self) -> bool {
+        self.peer.wire().has_handshake()
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.make_room();
         match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.buf) {
             Poll::Ready(Ok(0)) => {
@@ -139,7 +168,6 @@ where
                     self.next_buffer = (self.buffer * 4).clamp(READ_MIN, READ_MAX);
                 }
                 self.read_since_idle = true;
-                watch.received();
                 Poll::Ready(())
             }
             Poll::Ready(Err(error)) => {
@@ -184,12 +212,11 @@ where
         }
     }
 
-    /// Takes apart what was read; with `last`, there is no more to come.
-    fn decode(&mut self, last: bool) {
-        if matches!(self.ended, Some(DisconnectReason::Bye(_) | DisconnectReason::Protocol(_))) {
-            return;
-        }
-        loop {
+    /// Takes apart what was read; with `last`, there is no more to come. Returns whether a frame was
+    /// completed.
+    fn decode(&mut self, last: bool) -> bool {
+        let mut completed = false;
+        while !self.is_over() {
             let mut block = self.work.take_block();
             let found = if last {
                 self.codec.finish(&mut self.buf, &mut block)
@@ -197,8 +224,14 @@ where
                 self.codec.next_block(&mut self.buf, &mut block)
             };
             match found {
-                Ok(true) => self.take(block),
-                Ok(false) => return self.work.put_block(block),
+                Ok(true) => {
+                    completed = true;
+                    self.take(block);
+                }
+                Ok(false) => {
+                    self.work.put_block(block);
+                    break;
+                }
                 Err(error) => {
                     // A reset connection is what it is, whatever it was cut off in.
                     if !matches!(self.ended, Some(DisconnectReason::Io(_))) {
@@ -206,13 +239,16 @@ where
                     }
                     self.buf = BytesMut::new();
                     self.buffer = 0;
-                    return;
+                    break;
                 }
             }
-            if matches!(self.ended, Some(DisconnectReason::Bye(_) | DisconnectReason::Protocol(_))) {
-                return;
-            }
         }
+        completed
+    }
+
+    /// Whether the peer has said its last, so that nothing after it counts.
+    fn is_over(&self) -> bool {
+        matches!(self.ended, Some(DisconnectReason::Bye(_) | DisconnectReason::Protocol(_)))
     }
 
     /// Answers the control frames of a block, and gives the rest to the work.
@@ -248,7 +284,7 @@ where
                 Kind::Unknown(_) => self.peer.counters().add_unknown(),
                 Kind::Pong | Kind::Nothing => {}
             }
-            if matches!(self.ended, Some(DisconnectReason::Bye(_) | DisconnectReason::Protocol(_))) {
+            if self.is_over() {
                 block.heads.truncate(index + 1);
                 break;
             }
@@ -259,11 +295,6 @@ where
         } else {
             self.work.put_block(block);
         }
-    }
-
-    /// How many bytes of a frame have come that is not there as a whole.
-    pub(super) fn partial(&self) -> usize {
-        self.buf.len()
     }
 
     pub(super) fn io_mut(&mut self) -> &mut R {

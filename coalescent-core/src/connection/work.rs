@@ -3,9 +3,9 @@
 use super::link::{Link, Mark, Ticket};
 use super::relay::Relays;
 use crate::error::{BoxError, Error};
-use crate::event::DisconnectReason;
+use crate::event::{DisconnectReason, DropReason};
 use crate::frame::Frame;
-use crate::outbox::{Chunk, Count};
+use crate::outbox::{Chunk, Count, Refused};
 use crate::registrar::BoxFuture;
 use crate::reply::Reply;
 use crate::stack::PeerService;
@@ -394,31 +394,50 @@ impl<S: PeerService> Work<S> {
         self.link.peer().node().error(Some(self.link.peer()), error);
     }
 
-    /// Hands on what the frames so far came to: relayed frames to the other peers, replies to this
-    /// one. Waits for room where the frame's flow says so.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe: the next call goes on where this one was.
-    pub(super) async fn hand_on(&mut self) {
+    /// Hands on what the frames so far came to, as far as there is room: relayed frames to the other
+    /// peers, replies to this one. Returns whether that was all.
+    pub(super) fn hand_on(&mut self) -> bool {
         if let Some(Batch { block, buffer, .. }) = self.backlog.front() {
             self.relays.push(&self.link, block, *buffer);
         } else {
             self.relays.push(&self.link, &Block::default(), 0);
         }
         if !self.replies.is_empty() {
-            // A peer that asks and does not read what it is answered is held back here, and
-            // disconnected when its patience is used up.
-            let pushed = self.link.peer().outbox().push(&self.replies, &mut self.replied).await;
-            if pushed.is_err() {
-                let rest = self.replies.len().saturating_sub(self.replied);
-                let reason = crate::event::DropReason::Disconnected;
-                self.link.peer().dropped(reason, rest as u64);
+            let rest = self.replies.get(self.replied..).unwrap_or_default();
+            match self.link.peer().outbox().try_push(rest) {
+                Ok(taken) => self.replied += taken,
+                Err(Refused::Full) => {}
+                Err(Refused::Closed) => self.lose_replies(),
             }
-            self.replies.clear();
-            self.replied = 0;
+            if self.replied == self.replies.len() {
+                self.replies.clear();
+                self.replied = 0;
+            }
         }
+        !self.has_results()
+    }
+
+    /// Waits for room for what [`hand_on`](Work::hand_on) had no room for, where its flow says so.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the next call goes on where this one was.
+    pub(super) async fn wait_for_room(&mut self) {
         self.relays.wait().await;
+        // A peer that asks and does not read what it is answered is held back here, and disconnected
+        // when its patience is used up.
+        let outbox = self.link.peer().outbox();
+        if outbox.push(&self.replies, &mut self.replied).await.is_err() {
+            self.lose_replies();
+        }
+        self.replies.clear();
+        self.replied = 0;
+    }
+
+    fn lose_replies(&mut self) {
+        let rest = self.replies.len().saturating_sub(self.replied);
+        self.link.peer().dropped(DropReason::Disconnected, rest as u64);
+        self.replied = self.replies.len();
     }
 }
 

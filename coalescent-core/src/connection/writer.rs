@@ -2,6 +2,7 @@
 
 use super::control::Control;
 use super::link::LinkId;
+use crate::event::DropReason;
 use crate::outbox::{Count, Entry};
 use crate::peer::Peer;
 use bytes::{Buf, Bytes};
@@ -58,10 +59,22 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     ///
     /// Safe: what was begun is gone on with in the next call.
     pub(super) async fn run(&mut self) -> io::Result<()> {
-        std::future::poll_fn(|cx| self.poll_run(cx)).await
+        std::future::poll_fn(|cx| self.poll_run(cx, false)).await
     }
 
-    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes until the socket fails, and stands by while another connection writes to the peer.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`run`](Writer::run).
+    pub(super) async fn run_forever(&mut self) -> io::Error {
+        match std::future::poll_fn(|cx| self.poll_run(cx, true)).await {
+            Ok(()) => std::future::pending().await,
+            Err(error) => error,
+        }
+    }
+
+    fn poll_run(&mut self, cx: &mut Context<'_>, stand_by: bool) -> Poll<io::Result<()>> {
         loop {
             if self.urgent.is_empty() && !self.mid_frame {
                 if let Poll::Ready(frames) = self.control.poll_take(cx) {
@@ -69,7 +82,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 }
             }
             if self.urgent.is_empty() && self.batch.is_empty() {
-                match self.peer.outbox().poll_take(self.link.0, cx, &mut self.batch) {
+                match self.peer.outbox().poll_take(self.link.0, stand_by, cx, &mut self.batch) {
                     Poll::Ready(true) => {}
                     Poll::Ready(false) => {
                         ready!(self.poll_flush(cx))?;
@@ -149,31 +162,36 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes the frame that was begun to its end, then `last`, and closes this direction.
+    /// Forgets, and counts as dropped, what was taken and not begun.
+    pub(super) fn forget(&mut self) {
+        let ends = self.batch.iter().position(|entry| entry.ends_frame).map_or(0, |at| at + 1);
+        let begun = if self.mid_frame { ends } else { 0 };
+        let mut rest = self.batch.split_off(begun);
+        let lost = self.peer.outbox().lose(&mut rest);
+        self.peer.dropped(DropReason::Disconnected, lost.total());
+    }
+
+    /// Writes what was taken to its end, then `last`, and closes this direction.
     ///
     /// # Errors
     ///
     /// Where the socket fails.
     pub(super) async fn finish(&mut self, last: &[u8]) -> io::Result<()> {
-        // Whatever was not begun stays behind.
-        let ends = self.batch.iter().position(|entry| entry.ends_frame).map_or(0, |at| at + 1);
-        let keep = if self.mid_frame { ends } else { 0 };
-        let mut rest = self.batch.split_off(keep.min(self.batch.len()));
-        let lost = self.peer.outbox().lose(&mut rest);
-        self.lost(lost);
-        while !self.batch.is_empty() || !self.urgent.is_empty() {
-            std::future::poll_fn(|cx| self.poll_write(cx)).await?;
-        }
-        self.urgent = Bytes::copy_from_slice(last);
-        while !self.urgent.is_empty() {
-            std::future::poll_fn(|cx| self.poll_write(cx)).await?;
-        }
-        std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
-        std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await
-    }
-
-    fn lost(&self, count: Count) {
-        self.peer.dropped(crate::event::DropReason::Disconnected, count.total());
+        let mut last = Some(Bytes::copy_from_slice(last));
+        std::future::poll_fn(|cx| {
+            loop {
+                while !self.batch.is_empty() || !self.urgent.is_empty() {
+                    ready!(self.poll_write(cx))?;
+                }
+                match last.take() {
+                    Some(last) => self.urgent = last,
+                    None => break,
+                }
+            }
+            ready!(self.poll_flush(cx))?;
+            Pin::new(&mut self.io).poll_shutdown(cx)
+        })
+        .await
     }
 }
 
@@ -181,6 +199,6 @@ impl<W> Drop for Writer<W> {
     fn drop(&mut self) {
         // What was taken and not written is lost with this connection.
         let lost = self.peer.outbox().lose(&mut self.batch);
-        self.peer.dropped(crate::event::DropReason::Disconnected, lost.total());
+        self.peer.dropped(DropReason::Disconnected, lost.total());
     }
 }

@@ -1,0 +1,195 @@
+//! Which peers are too slow to be waited for: decisions only.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long a peer's queue may stay full before the peer is judged, unless said otherwise.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The bytes a second that a peer with a full queue must take on average, unless said otherwise.
+pub(crate) const SLOW_FLOOR: u64 = 16 * 1024;
+
+/// The parts of a window after each of which the gauge is checked.
+const SLICES: u32 = 10;
+
+/// What a check found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pressure {
+    /// The queue is not full; nothing to check until it is.
+    Idle,
+    /// Check again at this instant.
+    Wait(Instant),
+    /// Disconnect the peer.
+    Slow,
+}
+
+/// Finds the peer whose queue stays full for `patience` while it drains less than `floor` bytes a second on average.
+///
+/// A thin line is served at its pace; a reader of a few bytes a second cannot hold up a mesh. A peer that drains
+/// enough in one window is judged again at the end of the next, for as long as the queue stays full.
+///
+/// Time is counted in slices of a tenth of `patience`, and a check that comes later than that counts as one slice: time
+/// in which this process was stopped, and could write nothing, is not held against the peer.
+#[derive(Debug)]
+pub(crate) struct SlowGauge {
+    patience: Duration,
+    floor: u64,
+    window: Option<Window>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    /// What had been drained in all when the window began.
+    drained: u64,
+    /// The time of the window until `checked`.
+    lived: Duration,
+    checked: Instant,
+}
+
+impl SlowGauge {
+    /// Makes a gauge for an empty queue. `floor` is in bytes a second.
+    pub(crate) fn new(patience: Duration, floor: u64) -> Self {
+        Self {
+            patience,
+            floor,
+            window: None,
+        }
+    }
+
+    /// Notes that the queue is full. `drained_total` counts the bytes ever written to the peer's socket.
+    pub(crate) fn pressed(&mut self, now: Instant, drained_total: u64) {
+        self.window.get_or_insert(Window {
+            drained: drained_total,
+            lived: Duration::ZERO,
+            checked: now,
+        });
+    }
+
+    /// Notes that the queue is full no more.
+    ///
+    /// To be called when the queue has fallen to half its bound, not as soon as one frame fits: a peer that reads a few
+    /// bytes now and then would make room for a frame each time, and never be slow.
+    pub(crate) fn relieved(&mut self) {
+        self.window = None;
+    }
+
+    /// Judges the peer, if its time has come.
+    pub(crate) fn check(&mut self, now: Instant, drained_total: u64) -> Pressure {
+        let slice = self.patience / SLICES;
+        let Some(window) = &mut self.window else {
+            return Pressure::Idle;
+        };
+        window.lived += now.saturating_duration_since(window.checked).min(slice);
+        window.checked = window.checked.max(now);
+        if window.lived >= self.patience {
+            let drained = drained_total.saturating_sub(window.drained);
+            let least = u128::from(self.floor) * self.patience.as_millis() / 1000;
+            if u128::from(drained) < least {
+                return Pressure::Slow;
+            }
+            *window = Window {
+                drained: drained_total,
+                lived: Duration::ZERO,
+                checked: now,
+            };
+        }
+        Pressure::Wait(now + slice.min(self.patience.saturating_sub(window.lived)))
+    }
+}
+
+impl Default for SlowGauge {
+    fn default() -> Self {
+        Self::new(PATIENCE, SLOW_FLOOR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FLOOR: f64 = SLOW_FLOOR as f64;
+
+    /// Follows the gauge's own waits with a peer that drains `rate` bytes a second, except during a pause of `pause`
+    /// seconds in which this process is stopped, at `stopped`. Returns when it was found slow, of 100 s.
+    fn run(rate: f64, stopped: f64, pause: f64) -> Option<f64> {
+        let start = Instant::now();
+        let mut gauge = SlowGauge::default();
+        gauge.pressed(start, 0);
+        let (mut now, mut drained) = (start, 0.0);
+        let mut pause = pause;
+        while now < start + Duration::from_secs(100) {
+            match gauge.check(now, drained as u64) {
+                Pressure::Idle => panic!("the queue is full"),
+                Pressure::Slow => return Some((now - start).as_secs_f64()),
+                Pressure::Wait(at) => {
+                    assert!(at > now, "a busy loop");
+                    drained += rate * (at - now).as_secs_f64();
+                    now = at;
+                }
+            }
+            if (now - start).as_secs_f64() >= stopped {
+                now += Duration::from_secs_f64(pause);
+                pause = 0.0;
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn a_reader_of_nothing_is_slow_after_patience() {
+        assert_eq!(run(0.0, 0.0, 0.0), Some(10.0));
+        assert_eq!(run(FLOOR - 10.0, 0.0, 0.0), Some(10.0));
+    }
+
+    #[test]
+    fn a_thin_line_is_served_at_its_pace() {
+        assert_eq!(run(FLOOR + 1.0, 0.0, 0.0), None);
+    }
+
+    #[test]
+    fn the_window_begins_with_the_pressure_and_ends_with_it() {
+        let now = Instant::now();
+        let second = |n| now + Duration::from_secs(n);
+        let mut gauge = SlowGauge::default();
+        assert_eq!(gauge.check(now, 0), Pressure::Idle);
+        for at in 0..9 {
+            gauge.pressed(second(at), 0);
+            assert_eq!(gauge.check(second(at), 0), Pressure::Wait(second(at + 1)));
+        }
+        gauge.relieved();
+        assert_eq!(gauge.check(second(12), 0), Pressure::Idle);
+        for at in 12..22 {
+            gauge.pressed(second(at), 0);
+            assert!(matches!(gauge.check(second(at), 0), Pressure::Wait(_)));
+        }
+        assert_eq!(gauge.check(second(22), 0), Pressure::Slow);
+    }
+
+    #[test]
+    fn each_window_is_judged_by_itself() {
+        let now = Instant::now();
+        let mut gauge = SlowGauge::default();
+        gauge.pressed(now, 0);
+        // Much in the first window does not pay for nothing in the second.
+        let found = (0..=30).find(|second| {
+            let drained = if *second == 0 { 0 } else { 1 << 30 };
+            gauge.check(now + Duration::from_secs(*second), drained) == Pressure::Slow
+        });
+        assert_eq!(found, Some(20));
+    }
+
+    proptest! {
+        #[test]
+        fn a_stopped_process_is_not_the_peers_fault(
+            rate in 0.0..3.0_f64, stopped in 0.0..60.0_f64, pause in 0.0..10_000.0_f64,
+        ) {
+            match run(rate * FLOOR, stopped, pause) {
+                // The slice in which the process was stopped is one of ten.
+                Some(_) => prop_assert!(rate < 1.2),
+                None => prop_assert!(rate > 0.999 || pause > 30.0),
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Whether a peer is still there, and takes what it is sent: the clock at the edge of the decisions
+//! in [`liveness`](super::liveness) and [`slow`](super::slow).
+
+use super::control::Control;
+use super::liveness::{Action, Liveness, LivenessConfig, Reason};
+use super::slow::{Pressure, SlowGauge};
+use crate::event::DisconnectReason;
+use crate::peer::Peer;
+use crate::wire::{Kind, Wire};
+use bytes::{Bytes, BytesMut};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+/// Watches one connection.
+#[derive(Debug)]
+pub(super) struct Watch {
+    peer: Peer,
+    control: Arc<Control>,
+    state: Mutex<State>,
+    /// What `state` knows of whether the connection reads; asked for at each read.
+    reading: AtomicBool,
+    /// A time limit now runs that ends before the one that is waited for.
+    sooner: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    liveness: Liveness,
+    gauge: SlowGauge,
+    waits_until: Option<Instant>,
+}
+
+impl Watch {
+    pub(super) fn new(peer: &Peer, control: Arc<Control>) -> Self {
+        let config = peer.node().config();
+        let wire = peer.wire();
+        let liveness = LivenessConfig {
+            ping_every: wire.has_handshake().then_some(config.ping_every),
+            answer_within: config.answer_within,
+            // Raw bytes have no frame that could be incomplete.
+            frame_within: (*wire != Wire::raw()).then_some(config.frame_timeout),
+        };
+        Self {
+            peer: peer.clone(),
+            control,
+            state: Mutex::new(State {
+                liveness: Liveness::new(liveness, Instant::now()),
+                gauge: SlowGauge::new(config.patience, config.slow_floor),
+                waits_until: None,
+            }),
+            reading: AtomicBool::new(true),
+            sooner: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that bytes came, what was decoded of them, and whether bytes of a frame are left.
+    pub(super) fn received(&self, completed: bool, partial: bool) {
+        let now = Instant::now();
+        let limit = self.peer.node().config().frame_timeout;
+        let mut state = self.state();
+        state.liveness.received(now);
+        state.liveness.decoded(completed, partial, now);
+        let sooner = partial && state.waits_until.is_none_or(|at| at > now + limit);
+        drop(state);
+        if sooner {
+            self.sooner.notify_one();
+        }
+    }
+
+    /// Notes whether the connection reads from the peer.
+    pub(super) fn reading(&self, reading: bool) {
+        if self.reading.swap(reading, Relaxed) == reading {
+            return;
+        }
+        self.state().liveness.reading(reading, Instant::now());
+        // Holding back makes this node owe the peer signs of life.
+        self.sooner.notify_one();
+    }
+
+    /// Waits until the peer is given up, and says why; asks it whether it is there in between.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: what was found so far is kept.
+    pub(super) async fn run(&self) -> DisconnectReason {
+        let outbox = self.peer.outbox();
+        loop {
+            let now = Instant::now();
+            let (action, pressure) = {
+                let mut state = self.state();
+                if outbox.is_pressed() {
+                    state.gauge.pressed(now, outbox.written());
+                } else {
+                    state.gauge.relieved();
+                }
+                let pressure = state.gauge.check(now, outbox.written());
+                let action = state.liveness.poll(now);
+                (action, pressure)
+            };
+            let alive_until = match action {
+                Action::Dead(Reason::NoAnswer) => return DisconnectReason::NoAnswer,
+                Action::FrameTimeout => return DisconnectReason::FrameTimeout,
+                Action::SendPing => {
+                    // Where there is no room for it, plenty of other answers wait to be read.
+                    self.control.push(&self.ping());
+                    continue;
+                }
+                Action::Wait(at) => Some(at),
+                Action::Idle => None,
+            };
+            let quick_until = match pressure {
+                Pressure::Slow => return DisconnectReason::Slow,
+                Pressure::Wait(at) => Some(at),
+                Pressure::Idle => None,
+            };
+            let until = alive_until.into_iter().chain(quick_until).min();
+            self.state().waits_until = until;
+            let wait = async {
+                match until {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = wait => {}
+                () = outbox.pressed() => {}
+                () = self.sooner.notified() => {}
+            }
+        }
+    }
+
+    fn ping(&self) -> Bytes {
+        let mut ping = BytesMut::new();
+        let opaque: [u8; 8] = rand::random();
+        let max = self.peer.node().config().max_frame;
+        // A ping of eight bytes fits every wire that has one.
+        let _ = self.peer.wire().codec(max).encode(Kind::Ping, 0, &opaque, &mut ping);
+        ping.freeze()
+    }
+}

@@ -1,0 +1,3 @@
+//! Staying connected to seeds.
+
+mod plan;

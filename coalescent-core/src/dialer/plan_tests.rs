@@ -1,0 +1,204 @@
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn plan(seeds: usize, min_peers: usize, max_peers: usize) -> Plan<usize> {
+    let config = DialConfig {
+        min_peers,
+        max_peers,
+        ..DialConfig::default()
+    };
+    Plan::new((0..seeds).collect(), config, 7)
+}
+
+fn seeds(dials: Vec<Dial<usize>>) -> Vec<usize> {
+    dials.into_iter().map(|dial| dial.seed).collect()
+}
+
+#[test]
+fn a_lost_peer_is_replaced_by_another_seed_at_once() {
+    let now = Instant::now();
+    let mut plan = plan(2, 1, 12);
+    let first = seeds(plan.due(now))[0];
+    plan.connected(&first, now);
+    assert_eq!((plan.due(now), plan.next(now)), (vec![], None));
+    let later = now + seconds(3600);
+    plan.lost(&first, later).unwrap();
+    assert_eq!(seeds(plan.due(later)), [1 - first]);
+}
+
+#[test]
+fn the_only_seed_comes_back_within_its_backoff() {
+    let now = Instant::now();
+    let mut plan = plan(1, 3, 12);
+    let mut at = now;
+    for failures in 0..40 {
+        assert_eq!(plan.due(at), [Dial { seed: 0, failures }]);
+        let retry = plan.failed(&0, at).unwrap();
+        let cap = Duration::from_millis(500) * 2_u32.pow(failures.min(7));
+        assert!((MIN_DELAY..=cap.min(seconds(60))).contains(&(retry.at - at)));
+        assert_eq!(
+            (retry.failures, plan.next(at)),
+            (failures + 1, Some(retry.at))
+        );
+        assert_eq!(plan.due(retry.at - Duration::from_nanos(1)), []);
+        at = retry.at;
+    }
+    assert!(
+        at - now > seconds(300),
+        "40 failures took only {:?}",
+        at - now
+    );
+}
+
+#[test]
+fn only_a_connection_that_lasts_clears_the_failures() {
+    let mut at = Instant::now();
+    let mut plan = plan(1, 1, 1);
+    for (up, failures) in [(0, 1), (29, 2), (0, 3), (30, 0), (0, 1)] {
+        plan.due(at);
+        plan.connected(&0, at);
+        at += seconds(up);
+        let retry = plan.lost(&0, at).unwrap();
+        assert_eq!(retry.failures, failures);
+        assert!(retry.at >= at + MIN_DELAY);
+        at = retry.at;
+    }
+}
+
+#[test]
+fn a_failure_is_reported_once() {
+    let now = Instant::now();
+    let mut plan = plan(1, 1, 1);
+    assert_eq!(plan.failed(&0, now), None);
+    plan.due(now);
+    assert!(plan.failed(&0, now).is_some());
+    assert_eq!(plan.failed(&0, now), None);
+    assert_eq!(plan.lost(&0, now), None);
+    assert_eq!(plan.failed(&99, now), None);
+}
+
+#[test]
+fn this_node_itself_is_never_dialed_again() {
+    let now = Instant::now();
+    let mut plan = plan(2, 2, 2);
+    plan.due(now);
+    plan.forget(&0);
+    plan.forget(&5);
+    plan.add_seed(0);
+    plan.add_seed(5);
+    plan.connected(&0, now);
+    assert_eq!(plan.failed(&0, now), None);
+    assert_eq!(plan.outbound(), 1);
+    assert_eq!(
+        (plan.due(now + seconds(999)), plan.next(now)),
+        (vec![], None)
+    );
+}
+
+#[test]
+fn a_seed_connected_already_is_left_alone_and_another_dialed() {
+    let now = Instant::now();
+    let mut plan = plan(3, 2, 12);
+    plan.already(&0, now);
+    assert_eq!(
+        seeds(plan.due(now)).into_iter().collect::<HashSet<_>>(),
+        HashSet::from([1, 2])
+    );
+    plan.already(&1, now);
+    assert_eq!((plan.due(now), plan.next(now)), (vec![], None));
+    let later = now + seconds(60);
+    let retry = plan.lost(&0, later).unwrap();
+    assert_eq!(retry.failures, 0);
+    assert_eq!(seeds(plan.due(retry.at)), [0]);
+}
+
+#[test]
+fn connections_elsewhere_count_and_max_wins_over_min() {
+    let now = Instant::now();
+    let mut plan = plan(9, 3, 12);
+    plan.outbound_elsewhere(2);
+    assert_eq!(plan.due(now).len(), 1);
+    plan.outbound_elsewhere(0);
+    assert_eq!(plan.due(now).len(), 2);
+    assert_eq!(self::plan(9, 5, 2).due(now).len(), 2);
+    assert_eq!(self::plan(9, 5, 0).due(now).len(), 0);
+}
+
+#[test]
+fn nodes_that_share_a_list_spread_over_it() {
+    let now = Instant::now();
+    let first = |rng| seeds(Plan::new((0..8).collect(), DialConfig::default(), rng).due(now))[0];
+    assert_eq!((0..100).map(first).collect::<HashSet<_>>().len(), 8);
+}
+
+proptest! {
+    /// Runs against a world in which some seeds work, some refuse, and connections drop.
+    #[test]
+    fn limits_hold_and_the_minimum_is_reached(
+        count in 1..9_usize, min in 0..6_usize, max in 0..6_usize, rng: u64,
+        events in prop::collection::vec((0..9_usize, 0..7_u8, 0..20_000_u64), 0..200),
+    ) {
+        let mut now = Instant::now();
+        let config = DialConfig { min_peers: min, max_peers: max, ..DialConfig::default() };
+        let mut plan = Plan::new((0..count).collect(), config, rng);
+        let mut dialing = HashSet::new();
+        let mut up = HashSet::new();
+        let mut already = HashSet::new();
+        let mut ended: Vec<Option<Instant>> = vec![None; count];
+        let elsewhere = rng as usize % 3;
+        plan.outbound_elsewhere(elsewhere);
+        let target = min.min(max).saturating_sub(elsewhere);
+        for (seed, event, millis) in events {
+            for Dial { seed, .. } in plan.due(now) {
+                prop_assert!(!up.contains(&seed) && !already.contains(&seed));
+                prop_assert!(dialing.insert(seed), "two dials of one seed");
+                prop_assert!(ended[seed].is_none_or(|at| now >= at + MIN_DELAY), "busy loop");
+            }
+            prop_assert!(dialing.len() + up.len() <= target);
+            prop_assert_eq!(plan.outbound(), dialing.len() + up.len() + elsewhere);
+            prop_assert!(plan.next(now).is_none_or(|at| at > now));
+            let seed = seed % count;
+            match event {
+                0 | 1 => {
+                    let was = dialing.remove(&seed);
+                    prop_assert_eq!(plan.failed(&seed, now).is_some(), was);
+                    if was { ended[seed] = Some(now) };
+                }
+                2 | 3 => {
+                    plan.connected(&seed, now);
+                    if dialing.remove(&seed) { up.insert(seed); }
+                }
+                4 => {
+                    let was = up.remove(&seed) | already.remove(&seed);
+                    prop_assert_eq!(plan.lost(&seed, now).is_some(), was);
+                    if was { ended[seed] = Some(now) };
+                }
+                5 => {
+                    plan.already(&seed, now);
+                    dialing.remove(&seed);
+                    up.remove(&seed);
+                    already.insert(seed);
+                }
+                _ => now += Duration::from_millis(millis),
+            }
+        }
+        // From here on every seed works: the minimum is reached within the longest backoff.
+        let deadline = now + config.backoff.max;
+        loop {
+            for Dial { seed, .. } in plan.due(now) { dialing.insert(seed); }
+            for seed in dialing.drain() { plan.connected(&seed, now); up.insert(seed); }
+            match plan.next(now) {
+                Some(at) if at <= deadline => now = at,
+                _ => break,
+            }
+        }
+        prop_assert_eq!(up.len(), target.min(count - already.len()));
+    }
+}

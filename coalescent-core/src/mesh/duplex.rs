@@ -1,0 +1,321 @@
+//! The mesh as a duplex stream: what is written goes to every peer, what is read came from them.
+
+use super::Mesh;
+use crate::error::Error;
+use crate::frame::Frame;
+use crate::peers::{Peers, Sent};
+use crate::wire::Wire;
+use bytes::{Buf, Bytes, BytesMut};
+use futures_core::Stream;
+use futures_sink::Sink;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+
+/// How many bytes of one write become one frame at most, or the frame limit where that is less.
+pub const WRITE_CHUNK: usize = 64 * 1024;
+
+type Next = Pin<Box<dyn Future<Output = Option<Frame>> + Send>>;
+
+/// The read side of a mesh, as frames ([`Stream`]) and as bytes ([`AsyncRead`]).
+///
+/// As bytes, it yields the payloads one after another, in the order in which they came through the
+/// stack; on the `lines` wire each with the newline that ended it. Frames of one peer keep their
+/// order.
+///
+/// From the first reader on, frames are kept until they are read, up to
+/// [`Config::inbox`](crate::Config::inbox); then the peers are held back. Several readers share the
+/// frames between them: each frame goes to one. When the last is dropped, frames are discarded again.
+pub struct MeshReader {
+    peers: Peers,
+    next: Option<Next>,
+    /// The rest of the frame that is being read as bytes.
+    rest: Bytes,
+    newline: bool,
+}
+
+impl MeshReader {
+    pub(super) fn new(peers: Peers) -> Self {
+        peers.node().inbox().open();
+        Self { peers, next: None, rest: Bytes::new(), newline: false }
+    }
+
+    /// Waits for the next frame; `None` when the mesh has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// A frame is not lost when the wait is dropped.
+    pub async fn next_frame(&mut self) -> Option<Frame> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+}
+
+impl Stream for MeshReader {
+    type Item = Frame;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
+        if self.next.is_none() {
+            if let Some(frame) = self.peers.node().inbox().try_next() {
+                return Poll::Ready(Some(frame));
+            }
+        }
+        let peers = self.peers.clone();
+        let next = self
+            .next
+            .get_or_insert_with(|| Box::pin(async move { peers.node().inbox().next().await }));
+        let frame = ready!(next.as_mut().poll(cx));
+        self.next = None;
+        Poll::Ready(frame)
+    }
+}
+
+impl AsyncBufRead for MeshReader {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        while this.rest.is_empty() {
+            if std::mem::take(&mut this.newline) {
+                this.rest = Bytes::from_static(b"\n");
+                break;
+            }
+            match ready!(Pin::new(&mut *this).poll_next(cx)) {
+                None => return Poll::Ready(Ok(&[])),
+                Some(frame) => {
+                    this.newline = *frame.peer().wire() == Wire::lines();
+                    this.rest = frame.into_payload();
+                }
+            }
+        }
+        Poll::Ready(Ok(&this.rest))
+    }
+
+    fn consume(mut self: Pin<&mut Self>, amount: usize) {
+        let amount = amount.min(self.rest.len());
+        self.rest.advance(amount);
+    }
+}
+
+impl AsyncRead for MeshReader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let available = ready!(self.as_mut().poll_fill_buf(cx))?;
+        let amount = available.len().min(buf.remaining());
+        buf.put_slice(available.get(..amount).unwrap_or_default());
+        self.consume(amount);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for MeshReader {
+    fn drop(&mut self) {
+        self.next = None;
+        self.peers.node().inbox().close();
+    }
+}
+
+impl fmt::Debug for MeshReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MeshReader").field("peers", &self.peers).finish_non_exhaustive()
+    }
+}
+
+/// The write side of a mesh, as frames ([`Sink`]) and as bytes ([`AsyncWrite`]): each connected peer
+/// gets what is written.
+///
+/// As bytes, each write becomes a frame, of at most [`WRITE_CHUNK`] bytes; on the `lines` wire, each
+/// line does, and what stands after the last newline waits for the next write, a flush, or the end.
+///
+/// Writing waits for room in every peer's outbox, so that a file larger than memory can be copied
+/// here. Without peers, what is written goes nowhere, as in the original. Flushing waits until all is
+/// written to the peers' sockets. Shutting this down does not end the mesh.
+pub struct MeshWriter {
+    peers: Peers,
+    /// The frame that is waiting for room.
+    writing: Option<Pin<Box<dyn Future<Output = Sent> + Send>>>,
+    flushing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// On the `lines` wire: the beginning of a line.
+    line: BytesMut,
+    sent: Sent,
+}
+
+impl MeshWriter {
+    pub(super) fn new(peers: Peers) -> Self {
+        Self { peers, writing: None, flushing: None, line: BytesMut::new(), sent: Sent::default() }
+    }
+
+    /// What became of the frames written so far, summed over the peers.
+    pub fn sent(&self) -> Sent {
+        self.sent
+    }
+
+    /// Takes `frame`, which must have been waited for with [`poll_written`](Self::poll_written).
+    fn start(&mut self, frame: Bytes) {
+        let peers = self.peers.clone();
+        self.writing = Some(Box::pin(async move { peers.broadcast_payload(frame).await }));
+    }
+
+    /// Waits until the frame before has been queued for every peer.
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(writing) = &mut self.writing {
+            let sent = ready!(writing.as_mut().poll(cx));
+            self.writing = None;
+            self.sent.queued += sent.queued;
+            self.sent.dropped += sent.dropped;
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.poll_written(cx));
+        if !self.line.is_empty() {
+            let line = self.line.split().freeze();
+            self.start(line);
+            ready!(self.poll_written(cx));
+        }
+        let peers = self.peers.clone();
+        let flushing =
+            self.flushing.get_or_insert_with(|| Box::pin(async move { peers.flushed().await }));
+        ready!(flushing.as_mut().poll(cx));
+        self.flushing = None;
+        Poll::Ready(())
+    }
+
+    fn cuts_lines(&self) -> bool {
+        self.peers.config().wire == Wire::lines()
+    }
+}
+
+impl AsyncWrite for MeshWriter {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_written(cx));
+        self.flushing = None;
+        let max = self.peers.config().max_frame;
+        let mut taken = buf.get(..buf.len().min(WRITE_CHUNK).min(max)).unwrap_or_default();
+        if taken.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        if !self.cuts_lines() {
+            self.start(Bytes::copy_from_slice(taken));
+            // Begun at once, so that it is on its way whether or not anything more is written.
+            let _ = self.poll_written(cx);
+            return Poll::Ready(Ok(taken.len()));
+        }
+        let newline = memchr::memchr(b'\n', taken);
+        if let Some(at) = newline {
+            taken = taken.get(..at).unwrap_or_default();
+        }
+        if self.line.len() + taken.len() > max {
+            self.line.clear();
+            let text = format!("a line is longer than {max} bytes, the frame limit");
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidInput, text)));
+        }
+        self.line.extend_from_slice(taken);
+        if newline.is_some() && !self.line.is_empty() {
+            let line = self.line.split().freeze();
+            self.start(line);
+            let _ = self.poll_written(cx);
+        }
+        Poll::Ready(Ok(taken.len() + usize::from(newline.is_some())))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flushed(cx).map(Ok)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flushed(cx).map(Ok)
+    }
+}
+
+impl Sink<Bytes> for MeshWriter {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_written(cx).map(Ok)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, frame: Bytes) -> Result<(), Error> {
+        self.flushing = None;
+        self.start(frame);
+        Ok(())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_flushed(cx).map(Ok)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_flushed(cx).map(Ok)
+    }
+}
+
+impl fmt::Debug for MeshWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MeshWriter").field("peers", &self.peers).finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for Mesh {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(self.own_reader()).poll_read(cx, buf)
+    }
+}
+
+impl Stream for Mesh {
+    type Item = Frame;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
+        Pin::new(self.own_reader()).poll_next(cx)
+    }
+}
+
+impl AsyncWrite for Mesh {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(self.own_writer()).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(Pin::new(self.own_writer()), cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.own_writer()).poll_shutdown(cx)
+    }
+}
+
+impl Sink<Bytes> for Mesh {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Sink::poll_ready(Pin::new(self.own_writer()), cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, frame: Bytes) -> Result<(), Error> {
+        Sink::start_send(Pin::new(self.own_writer()), frame)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Sink::poll_flush(Pin::new(self.own_writer()), cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Sink::poll_close(Pin::new(self.own_writer()), cx)
+    }
+}

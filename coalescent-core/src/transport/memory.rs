@@ -1,0 +1,130 @@
+use super::{BoxFuture, BoxIo, Listener, Transport};
+use crate::address::Address;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
+
+/// How many bytes each direction of a connection holds.
+const PIPE: usize = 64 * 1024;
+
+/// How many connections may wait to be accepted.
+const BACKLOG: usize = 128;
+
+/// A network in memory, for tests: no sockets, no ports, works on paused time.
+///
+/// Clones are the same network. An address is a `host:port` whose host is any name; all hosts are
+/// one. Every connection counts as loopback.
+///
+/// ```
+/// use coalescent_core::{App, transport::Memory};
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// let network = Memory::new();
+/// let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+/// let bob = App::new().transport(network).start().await?;
+///
+/// let peer = bob.connect("alice:1").await?;
+/// assert_eq!(bob.peers().len(), 1);
+/// # drop((alice, peer));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Arc<Mutex<Ports>>);
+
+#[derive(Debug, Default)]
+struct Ports {
+    next: u16,
+    listening: HashMap<u16, mpsc::Sender<(BoxIo, SocketAddr)>>,
+}
+
+impl Memory {
+    /// Makes a network of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn ports(&self) -> MutexGuard<'_, Ports> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ports {
+    fn free(&mut self) -> u16 {
+        loop {
+            self.next = self.next.checked_add(1).unwrap_or(1);
+            if !self.listening.contains_key(&self.next) {
+                return self.next;
+            }
+        }
+    }
+}
+
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+impl Transport for Memory {
+    fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let port = addr.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+            let port = port.ok_or_else(|| {
+                io::Error::new(io::ErrorKind::InvalidInput, "missing port; write HOST:PORT")
+            })?;
+            let (sender, receiver) = mpsc::channel(BACKLOG);
+            let mut ports = self.ports();
+            let port = if port == 0 { ports.free() } else { port };
+            if ports.listening.get(&port).is_some_and(|listening| !listening.is_closed()) {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            ports.listening.insert(port, sender);
+            Ok(Box::new(MemoryListener { addr: address(port), receiver }) as Box<dyn Listener>)
+        })
+    }
+
+    fn connect<'a>(
+        &'a self,
+        addr: &'a Address,
+        permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
+    ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>> {
+        Box::pin(async move {
+            let there = address(addr.port());
+            permit(there)?;
+            let (sender, here) = {
+                let mut ports = self.ports();
+                let sender = ports.listening.get(&addr.port()).cloned();
+                (sender, address(ports.free()))
+            };
+            let (ours, theirs) = tokio::io::duplex(PIPE);
+            let sender = sender.ok_or(io::ErrorKind::ConnectionRefused)?;
+            let sent = sender.send((Box::new(theirs), here)).await;
+            sent.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+            Ok((Box::new(ours) as BoxIo, there))
+        })
+    }
+}
+
+#[derive(Debug)]
+struct MemoryListener {
+    addr: SocketAddr,
+    receiver: mpsc::Receiver<(BoxIo, SocketAddr)>,
+}
+
+impl Listener for MemoryListener {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.addr)
+    }
+
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxIo, SocketAddr)>> {
+        Box::pin(async move {
+            match self.receiver.recv().await {
+                Some(accepted) => Ok(accepted),
+                // The network is gone, and nobody will come any more.
+                None => std::future::pending().await,
+            }
+        })
+    }
+}

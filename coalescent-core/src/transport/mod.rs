@@ -1,0 +1,68 @@
+//! Where sockets come from.
+//!
+//! An app uses [`Tcp`] unless it is given another [`Transport`]: [`Memory`] for tests, or one of your
+//! own, such as a simulated network. Whatever it is, the connection on top is the same.
+
+mod memory;
+mod tcp;
+
+pub use memory::Memory;
+pub use tcp::{BACKLOG, KEEPALIVE, Tcp};
+
+use crate::address::Address;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A future in a box, as the methods of [`Transport`] return it.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a connection runs over. Implemented for everything that fits.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
+
+/// A connection's socket, whatever it is.
+pub type BoxIo = Box<dyn Io>;
+
+impl fmt::Debug for dyn Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Io")
+    }
+}
+
+/// A way to make and accept connections.
+pub trait Transport: Send + Sync + 'static {
+    /// Begins to accept connections at `addr`, a `host:port`; port 0 takes a free one.
+    fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
+
+    /// Makes a connection. The caller bounds the time it takes.
+    ///
+    /// `permit` is asked for each address that the host name stands for, before it is connected to;
+    /// an error it returns is the result if no address is permitted.
+    fn connect<'a>(
+        &'a self,
+        addr: &'a Address,
+        permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
+    ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>>;
+}
+
+/// Accepts connections at one address.
+pub trait Listener: Send + 'static {
+    /// The address, with the port that was really taken.
+    ///
+    /// # Errors
+    ///
+    /// Where the socket has none.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+
+    /// Waits for the next connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Must be safe: a connection must not be lost when the wait is dropped.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxIo, SocketAddr)>>;
+}

@@ -1,0 +1,3 @@
+//! Relaying in meshes with circles, each frame once.
+
+mod seen;
