@@ -132,6 +132,30 @@ fn connections_elsewhere_count_and_max_wins_over_min() {
 }
 
 #[test]
+fn seeds_take_turns_and_those_that_failed_come_last() {
+    let mut at = Instant::now();
+    let mut plan = plan(5, 1, 1);
+    let mut turn = |works: bool| {
+        at += seconds(60);
+        let seed = seeds(plan.due(at))[0];
+        if works {
+            plan.connected(&seed, at);
+            at += seconds(60);
+            plan.lost(&seed, at).unwrap();
+        } else {
+            plan.failed(&seed, at).unwrap();
+        }
+        seed
+    };
+    let first: Vec<_> = (0..5).map(|_| turn(true)).collect();
+    assert_eq!(first.iter().collect::<HashSet<_>>().len(), 5);
+    // The first one fails now, and is passed over in the next round.
+    assert_eq!(turn(false), first[0]);
+    let rest: Vec<_> = (0..8).map(|_| turn(true)).collect();
+    assert_eq!(rest, [&first[1..], &first[1..]].concat());
+}
+
+#[test]
 fn nodes_that_share_a_list_spread_over_it() {
     let now = Instant::now();
     let first = |rng| seeds(Plan::new((0..8).collect(), DialConfig::default(), rng).due(now))[0];
