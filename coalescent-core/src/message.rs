@@ -154,7 +154,7 @@ impl Message {
 
     /// Builds a JSON value of the body, as [`Message::body_to_json_string`] writes it.
     ///
-    /// This takes many times the memory of the body: 1 MiB of nils becomes some 32 MiB.
+    /// This takes many times the memory of the body: some 40 bytes for each byte of a long list of nils.
     ///
     /// # Errors
     ///
@@ -168,7 +168,7 @@ impl Message {
     ///
     /// Every MessagePack value has a form. What JSON lacks becomes: NaN and infinities null, binary an
     /// array of numbers, an extension an array of its type and its bytes, keys that are no strings
-    /// the text of a number, boolean or null, else hex. The text takes at most 6 times the bytes of the body.
+    /// the text of a number, boolean or null, else hex. The text takes at most 7 times the bytes of the body.
     ///
     /// # Errors
     ///

@@ -71,7 +71,7 @@ struct Open {
 /// numbers, an extension an array of its type and its bytes, and text that is no UTF-8 gets
 /// replacement characters. Keys become strings: numbers, booleans and nil as they are written, all
 /// else (binary, containers, extensions) as the lower hex of its MessagePack bytes, because quoting
-/// JSON inside JSON grows without bound as it nests. The output is at most 6 times as long as the
+/// JSON inside JSON grows without bound as it nests. The output is at most 7 times as long as the
 /// input, and a few bytes.
 pub(crate) fn msgpack_to_json(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let mut stack = [Open::default(); MAX_DEPTH + depth::ENVELOPE_DEPTH];

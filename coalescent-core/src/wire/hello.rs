@@ -1,3 +1,6 @@
+#[cfg(test)]
+mod tests;
+
 use std::{error::Error, fmt, str::FromStr};
 
 use bytes::Bytes;
