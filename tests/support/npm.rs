@@ -2,6 +2,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
 };
 
 use super::{Line, Process};
@@ -26,39 +27,39 @@ pub(crate) fn npm_ready() -> bool {
         eprintln!("skipped, as {SKIP}=1");
         return false;
     }
-    let target = directory().join("node_modules");
-    if !target.is_dir() {
-        install(&target);
-    }
-    true
-}
-
-/// Installs beside `target`, then moves it there in one step.
-///
-/// Tests run as many processes at once. None may see half an installation, and none may wait for a lock whose holder was killed.
-#[track_caller]
-fn install(target: &Path) {
-    let staging = directory().join(format!(".install-{}", std::process::id()));
-    // A process of the same id that was killed here may have left it.
-    let _ = fs::remove_dir_all(&staging);
-    let staged = stage(&staging);
-    let moved = fs::rename(staging.join("node_modules"), target);
-    let _ = fs::remove_dir_all(&staging);
-    if let Err(why) = staged {
+    // Once for all the tests of this process: they run as threads, and would each install.
+    static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
+    if let Err(why) = INSTALLED.get_or_init(install) {
         panic!(
             "cannot install the Node peers: {why}\n\
              install node and npm (Debian: apt-get install nodejs npm), check the network, \
              or set {SKIP}=1 to skip these tests"
         );
     }
-    if let Err(error) = moved {
-        // Another process was first, which is as good.
-        assert!(
-            target.is_dir(),
-            "cannot move the Node peers to {}: {error}",
-            target.display()
-        );
+    true
+}
+
+/// Installs beside `node_modules`, then moves it there in one step, unless it is there.
+///
+/// Tests run as many processes at once. None may see half an installation, and none may wait for a lock whose holder
+/// was killed.
+fn install() -> Result<(), String> {
+    let target = directory().join("node_modules");
+    if target.is_dir() {
+        return Ok(());
     }
+    let staging = directory().join(format!(".install-{}", std::process::id()));
+    // A process of the same id that was killed here may have left it.
+    let _ = fs::remove_dir_all(&staging);
+    let moved = stage(&staging).and_then(|()| {
+        match fs::rename(staging.join("node_modules"), &target) {
+            // Another process was first, which is as good.
+            Err(_) if target.is_dir() => Ok(()),
+            moved => moved.map_err(|error| format!("{}: {error}", target.display())),
+        }
+    });
+    let _ = fs::remove_dir_all(&staging);
+    moved
 }
 
 fn stage(staging: &Path) -> Result<(), String> {
