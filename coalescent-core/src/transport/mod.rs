@@ -1,0 +1,4 @@
+//! Where sockets come from.
+
+#[cfg(feature = "tls")]
+pub mod tls;
