@@ -21,6 +21,7 @@ pub(super) enum Kind {
     Refused(PublicKey),
     Plaintext,
     Protocol,
+    NotAKey,
     Handshake(Error),
     Io(io::Error),
 }
@@ -39,7 +40,8 @@ impl TlsError {
                         proven: *proven,
                     },
                     Some(Refusal::NotAllowed(key)) => Kind::NotAllowed(*key),
-                    _ => Kind::Handshake(cause.clone()),
+                    Some(Refusal::NotAKey) => Kind::NotAKey,
+                    None => Kind::Handshake(cause.clone()),
                 }
             }
             Error::InvalidMessage(
@@ -68,8 +70,8 @@ impl TlsError {
         Self(Kind::Protocol)
     }
 
-    pub(super) fn no_key() -> Self {
-        Self(Kind::Handshake(Error::NoCertificatesPresented))
+    pub(super) fn not_a_key() -> Self {
+        Self(Kind::NotAKey)
     }
 
     /// Is true if the peer proved another key than the expected one.
@@ -106,7 +108,7 @@ impl TlsError {
     /// certificate in place of a key, a signature that is wrong, an alert.
     #[must_use]
     pub fn is_handshake(&self) -> bool {
-        matches!(self.0, Kind::Handshake(_))
+        matches!(self.0, Kind::Handshake(_) | Kind::NotAKey)
     }
 
     /// Is true if the connection failed or ended before the handshake was done.
@@ -162,6 +164,10 @@ impl fmt::Display for TlsError {
                 "the peer speaks TLS but not `coalescent/1` in it: check the address, \
                  and that both nodes run compatible versions",
             ),
+            Kind::NotAKey => f.write_str(
+                "the peer does not show one ed25519 public key: \
+                 check that it is a coalescent node with an identity",
+            ),
             Kind::Handshake(cause) => write!(
                 f,
                 "the TLS handshake failed ({cause}): \
@@ -184,7 +190,9 @@ impl From<TlsError> for io::Error {
             Kind::WrongKey { .. } | Kind::NotAllowed(_) | Kind::Refused(_) => {
                 io::ErrorKind::PermissionDenied
             }
-            Kind::Plaintext | Kind::Protocol | Kind::Handshake(_) => io::ErrorKind::InvalidData,
+            Kind::Plaintext | Kind::Protocol | Kind::NotAKey | Kind::Handshake(_) => {
+                io::ErrorKind::InvalidData
+            }
             Kind::Io(error) => error.kind(),
         };
         Self::new(kind, error)

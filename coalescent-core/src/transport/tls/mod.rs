@@ -230,8 +230,8 @@ impl Tls {
         let verified = match session.peer_certificates() {
             // A peer that names no protocol at all is let through by rustls.
             _ if session.alpn_protocol() != Some(ALPN) => Err(TlsError::protocol()),
-            Some([key, more @ ..]) => key_of(key, more).map_err(|_| TlsError::no_key()),
-            _ => Err(TlsError::no_key()),
+            Some([key, more @ ..]) => key_of(key, more).map_err(|_| TlsError::not_a_key()),
+            _ => Err(TlsError::not_a_key()),
         };
         match verified {
             Ok(peer) => Ok((TlsStream::new(stream, self.id(), peer), peer)),
