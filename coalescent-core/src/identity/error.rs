@@ -131,8 +131,4 @@ impl fmt::Display for IdentityError {
 const HOW_TO: &str = "make a new one with `openssl genpkey -algorithm ed25519 -out FILE`, \
                       or name a file that does not exist yet";
 
-impl Error for IdentityError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        None
-    }
-}
+impl Error for IdentityError {}

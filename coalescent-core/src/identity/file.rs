@@ -68,7 +68,8 @@ fn publish_with(
     let made = match linked {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        // A file system without links. Still exclusive, but another process may see it half written.
+        // A file system without links: still exclusive, but another process may see it half
+        // written.
         Err(_) => match write_new(path, pem) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),

@@ -6,27 +6,32 @@
 //! [expected](Tls::connect) key and the [`Allow`] list. A connection that is accepted with
 //! neither is encrypted, and with a stranger.
 //!
-//! - Both sides say `coalescent/1` ([`ALPN`]), or there is no connection: a node cannot be made to
-//!   take another protocol's TLS for its own.
+//! - Both sides say `coalescent/1` ([`ALPN`]), or there is no connection: a node cannot be made
+//!   to take another protocol's TLS for its own.
 //! - Every connection proves the keys anew: no resumption, no tickets, no early data.
 //! - The allow list counts on both sides, whoever dialled.
 //!
 //! # When a connection counts as verified
 //!
-//! [`accept`](Tls::accept) returns after the peer has proven its key and is allowed; not one byte of
-//! its data is seen before. [`connect`](Tls::connect) likewise returns after the peer has proven
-//! its key, and sends nothing but the handshake before. But in TLS 1.3 the side that connects
-//! finishes first: when `connect` returns, the other has not yet judged *this* node's key. If
-//! it refuses, the first read fails, see [`TlsStream`]. Nothing this node wrote by then has been
-//! read by anybody but the owner of the key it has verified. A protocol that begins with an exchange
-//! of greetings, as coalescent's does, finds out before it counts the peer as connected.
+//! [`accept`](Tls::accept) returns after the peer has proven its key and is allowed; not one
+//! byte of its data is seen before. [`connect`](Tls::connect) likewise returns after the peer
+//! has proven its key, and sends nothing but the handshake before. But in TLS 1.3 the side that
+//! connects finishes first: when `connect` returns, the other has not yet judged *this* node's
+//! key. If it refuses, the first read fails, see [`TlsStream`]. Nothing this node wrote by then
+//! can be read by anybody but the owner of the key it has verified. A protocol that begins with
+//! an exchange of greetings, as coalescent's does, finds out before it counts the peer as
+//! connected.
 //!
 //! # Limits
 //!
 //! Neither `accept` nor `connect` has a time limit: put both under a timeout. In that time
-//! a handshake holds at most some 64 KiB for a peer that sends as much. An idle connection holds
-//! about 8 KiB, one that is written to faster than its socket takes up to
-//! [`SEND_BUFFER`] more, and one that is read up to one record, 16 KiB.
+//! a handshake holds at most some 64 KiB for a peer that sends as much. An idle connection
+//! holds about 8 KiB (measured), of which 4 KiB are room to read into. One that is written to
+//! faster than its socket takes holds up to [`SEND_BUFFER`] more, one that gets much data up to
+//! two records of 16 KiB.
+//!
+//! In the handshake neither side reads while it has something to send. Every socket has room
+//! for the few hundred bytes that this takes; a pipe in memory needs a capacity of 64 bytes.
 //!
 //! ```
 //! use coalescent_core::identity::Identity;
@@ -144,8 +149,8 @@ impl Tls {
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: dropping the future drops `io`, which closes the connection. That is what a timeout
-    /// around it should do.
+    /// Not cancel safe: dropping the future drops `io`, which closes the connection. That is
+    /// what a timeout around it should do.
     pub async fn accept<IO>(&self, io: IO) -> Result<(TlsStream<IO>, PublicKey), TlsError>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
@@ -171,13 +176,13 @@ impl Tls {
     /// # Errors
     ///
     /// If the peer does not speak TLS 1.3 and `coalescent/1`, proves no key, or another
-    /// than `expected`, or one that is not allowed, or if `io` fails or ends. An expected key that is
-    /// not allowed is refused before anything is sent.
+    /// than `expected`, or one that is not allowed, or if `io` fails or ends. An expected key
+    /// that is not allowed is refused before anything is sent.
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: dropping the future drops `io`, which closes the connection. That is what a timeout
-    /// around it should do.
+    /// Not cancel safe: dropping the future drops `io`, which closes the connection. That is
+    /// what a timeout around it should do.
     pub async fn connect<IO>(
         &self,
         io: IO,

@@ -10,10 +10,10 @@ use crate::identity::PublicKey;
 
 /// Carries bytes to and from a peer that proved its key.
 ///
-/// Written bytes are buffered, up to [`SEND_BUFFER`](super::SEND_BUFFER): flush them. Reading ends (with 0
-/// bytes) only where the peer shut its side down; where the connection breaks off without that,
-/// the error is [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), so that nobody on the way can
-/// cut a stream unseen. Shutting down tells the peer, and leaves this side readable.
+/// Written bytes are buffered, up to [`SEND_BUFFER`](super::SEND_BUFFER): flush them. Reading
+/// ends (with 0 bytes) only where the peer shut its side down; where the connection breaks off
+/// without that, the error is [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), so that nobody on
+/// the way can cut a stream unseen. Shutting down tells the peer, and leaves this side readable.
 ///
 /// A peer that refused this node's key says so in the first bytes of a connection that was
 /// [made](super::Tls::connect): the first read then fails with

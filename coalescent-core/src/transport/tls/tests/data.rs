@@ -62,8 +62,8 @@ async fn much_data_goes_through_tcp_both_ways_at_once() {
 
 /// Takes and gives one byte at a time, every second time none.
 ///
-/// The room behind it is that of `IO`: neither side of a handshake reads while it writes, so a line that holds
-/// less than the few bytes of one message would stop it.
+/// The room behind it is that of `IO`: neither side of a handshake reads while it writes, so a line
+/// that holds less than the few bytes of one message would stop it.
 struct Crumbs<IO> {
     io: IO,
     read_ready: bool,

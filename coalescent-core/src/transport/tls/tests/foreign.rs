@@ -32,6 +32,8 @@ async fn a_client_that_shows_no_key_is_refused() {
     client.client_auth_cert_resolver = Arc::new(KeyLess);
     let error = dialled_by(&node(), client).await;
     assert!(error.is_handshake(), "{error}");
+    // Refused within the handshake, not after it.
+    assert!(error.to_string().contains("no certificates"), "{error}");
 
     // It has never heard of keys for clients.
     let mut client = ClientConfig::builder_with_provider(provider())
@@ -170,6 +172,8 @@ async fn tls_1_2_is_refused() {
     let error = dialled_by(&node(), client).await;
     assert!(error.is_handshake(), "{error}");
     assert!(error.to_string().contains("TLS 1.3"), "{error}");
+    // Refused for its version, not for what the version lacks.
+    assert!(error.to_string().contains("Tls12NotOffered"), "{error}");
 
     let mut server = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS12])
@@ -180,6 +184,7 @@ async fn tls_1_2_is_refused() {
     server.alpn_protocols = vec![ALPN.to_vec()];
     let (error, _) = dialling_to(&node(), None, server).await;
     assert!(error.is_handshake(), "{error}");
+    assert!(error.to_string().contains("ProtocolVersion"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,8 +55,8 @@ async fn dialled_by(listening: &Tls, client: ClientConfig) -> TlsError {
     accepted.expect_err("the client was accepted")
 }
 
-/// Lets a node dial a server of another make: the error, and what data the server read, if its side of
-/// the handshake succeeded at all.
+/// Lets a node dial a server of another make: the error, and what data the server read, if its side
+/// of the handshake succeeded at all.
 async fn dialling_to(
     dialling: &Tls,
     expected: Option<PublicKey>,
