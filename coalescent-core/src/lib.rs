@@ -30,6 +30,8 @@ mod dialer;
 mod error;
 pub mod event;
 mod frame;
+#[cfg(feature = "tls")]
+pub mod identity;
 mod listener;
 mod mesh;
 mod message;

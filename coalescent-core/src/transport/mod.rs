@@ -5,6 +5,8 @@
 
 mod memory;
 mod tcp;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 pub use memory::Memory;
 pub use tcp::{BACKLOG, KEEPALIVE, Tcp};

@@ -1,0 +1,200 @@
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+
+use super::verify::Refusal;
+use crate::identity::PublicKey;
+
+/// Tells why no connection came about, in a text that says what to do.
+#[derive(Debug)]
+pub struct TlsError(Kind);
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    WrongKey {
+        expected: PublicKey,
+        proven: PublicKey,
+    },
+    NotAllowed(PublicKey),
+    Refused(PublicKey),
+    Plaintext,
+    Protocol,
+    NotAKey,
+    Handshake(Error),
+    Io(io::Error),
+}
+
+impl TlsError {
+    /// Reads an error of the handshake, on the side of the node that has the key `own`.
+    pub(super) fn from_handshake(error: io::Error, own: PublicKey) -> Self {
+        let Some(cause) = tls_cause(&error) else {
+            return Self(Kind::Io(error));
+        };
+        Self(match cause {
+            Error::InvalidCertificate(CertificateError::Other(other)) => {
+                match other.0.downcast_ref::<Refusal>() {
+                    Some(Refusal::WrongKey { expected, proven }) => Kind::WrongKey {
+                        expected: *expected,
+                        proven: *proven,
+                    },
+                    Some(Refusal::NotAllowed(key)) => Kind::NotAllowed(*key),
+                    Some(Refusal::NotAKey) => Kind::NotAKey,
+                    None => Kind::Handshake(cause.clone()),
+                }
+            }
+            Error::InvalidMessage(
+                InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+            ) => Kind::Plaintext,
+            Error::NoApplicationProtocol
+            | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => Kind::Protocol,
+            _ if is_refusal(cause) => Kind::Refused(own),
+            _ => Kind::Handshake(cause.clone()),
+        })
+    }
+
+    /// Explains an error of reading, if it is the other side's refusal of the key `own`.
+    pub(super) fn explain(error: io::Error, own: PublicKey) -> io::Error {
+        match tls_cause(&error) {
+            Some(cause) if is_refusal(cause) => Self(Kind::Refused(own)).into(),
+            _ => error,
+        }
+    }
+
+    pub(super) fn not_allowed(key: PublicKey) -> Self {
+        Self(Kind::NotAllowed(key))
+    }
+
+    pub(super) fn protocol() -> Self {
+        Self(Kind::Protocol)
+    }
+
+    pub(super) fn not_a_key() -> Self {
+        Self(Kind::NotAKey)
+    }
+
+    /// Is true if the peer proved another key than the expected one.
+    #[must_use]
+    pub fn is_wrong_key(&self) -> bool {
+        matches!(self.0, Kind::WrongKey { .. })
+    }
+
+    /// Is true if the peer's key is not on this node's allow list.
+    #[must_use]
+    pub fn is_not_allowed(&self) -> bool {
+        matches!(self.0, Kind::NotAllowed(_))
+    }
+
+    /// Is true if the peer does not accept this node's key.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self.0, Kind::Refused(_))
+    }
+
+    /// Is true if what the peer sent is not TLS.
+    #[must_use]
+    pub fn is_plaintext(&self) -> bool {
+        matches!(self.0, Kind::Plaintext)
+    }
+
+    /// Is true if the peer speaks TLS and something other than coalescent in it.
+    #[must_use]
+    pub fn is_protocol(&self) -> bool {
+        matches!(self.0, Kind::Protocol)
+    }
+
+    /// Is true if the peer speaks TLS and does not fit otherwise: an older version, no key, a
+    /// certificate in place of a key, a signature that is wrong, an alert.
+    #[must_use]
+    pub fn is_handshake(&self) -> bool {
+        matches!(self.0, Kind::Handshake(_) | Kind::NotAKey)
+    }
+
+    /// Is true if the connection failed or ended before the handshake was done.
+    #[must_use]
+    pub fn is_io(&self) -> bool {
+        matches!(self.0, Kind::Io(_))
+    }
+
+    /// Returns the key of the peer that was turned away: of a wrong key the proven one.
+    #[must_use]
+    pub fn peer(&self) -> Option<PublicKey> {
+        match self.0 {
+            Kind::WrongKey { proven, .. } => Some(proven),
+            Kind::NotAllowed(key) => Some(key),
+            _ => None,
+        }
+    }
+}
+
+fn tls_cause(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// The alerts by which a peer says that a key, though proven, is not welcome.
+fn is_refusal(cause: &Error) -> bool {
+    matches!(
+        cause,
+        Error::AlertReceived(AlertDescription::CertificateUnknown | AlertDescription::AccessDenied)
+    )
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::WrongKey { expected, proven } => write!(
+                f,
+                "the peer is {proven}, not {expected}: check the id and address of this peer; \
+                 if both are right, somebody answers in its place"
+            ),
+            Kind::NotAllowed(key) => write!(
+                f,
+                "the peer {key} is not allowed: add its id to the allow list to accept it"
+            ),
+            Kind::Refused(own) => write!(
+                f,
+                "the peer refused this node's key: have it allow the id {own}, \
+                 and check which id it expects here"
+            ),
+            Kind::Plaintext => {
+                f.write_str("the peer does not speak TLS: give both nodes an identity, or neither")
+            }
+            Kind::Protocol => f.write_str(
+                "the peer speaks TLS but not `coalescent/1` in it: check the address, \
+                 and that both nodes run compatible versions",
+            ),
+            Kind::NotAKey => f.write_str(
+                "the peer does not show one ed25519 public key: \
+                 check that it is a coalescent node with an identity",
+            ),
+            Kind::Handshake(cause) => write!(
+                f,
+                "the TLS handshake failed ({cause}): \
+                 both sides need TLS 1.3 and an ed25519 key as a raw public key"
+            ),
+            Kind::Io(error) => write!(
+                f,
+                "the connection failed in the TLS handshake ({error}): \
+                 check that the peer is a coalescent node with an identity"
+            ),
+        }
+    }
+}
+
+impl StdError for TlsError {}
+
+impl From<TlsError> for io::Error {
+    fn from(error: TlsError) -> Self {
+        let kind = match &error.0 {
+            Kind::WrongKey { .. } | Kind::NotAllowed(_) | Kind::Refused(_) => {
+                io::ErrorKind::PermissionDenied
+            }
+            Kind::Plaintext | Kind::Protocol | Kind::NotAKey | Kind::Handshake(_) => {
+                io::ErrorKind::InvalidData
+            }
+            Kind::Io(error) => error.kind(),
+        };
+        Self::new(kind, error)
+    }
+}

@@ -1,0 +1,327 @@
+//! What is no node, an old one, or one that cheats.
+
+use proptest::prelude::*;
+use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::version::TLS12;
+
+use super::*;
+
+#[derive(Debug)]
+struct KeyLess;
+
+impl ResolvesClientCert for KeyLess {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+    fn only_raw_public_keys(&self) -> bool {
+        true
+    }
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+fn gullible(raw: bool) -> Arc<Gullible> {
+    Arc::new(Gullible { raw, ask: true })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_shows_no_key_is_refused() {
+    // It promises a key, and then shows none.
+    let mut client = client_of(&Identity::generate());
+    client.client_auth_cert_resolver = Arc::new(KeyLess);
+    let error = dialled_by(&node(), client).await;
+    assert!(error.is_handshake(), "{error}");
+    // Refused within the handshake, not after it.
+    assert!(error.to_string().contains("no certificates"), "{error}");
+
+    // It has never heard of keys for clients.
+    let mut client = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(gullible(true))
+        .with_no_client_auth();
+    client.alpn_protocols = vec![ALPN.to_vec()];
+    let error = dialled_by(&node(), client).await;
+    assert!(error.is_handshake(), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_for_no_key_is_refused() {
+    let identity = Identity::generate();
+    let key = Arc::clone(identity.certified_key());
+    let mut server = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key)));
+    server.alpn_protocols = vec![ALPN.to_vec()];
+    let (error, data) = dialling_to(&node(), Some(identity.id()), server).await;
+    assert!(error.is_handshake(), "{error}");
+    assert_eq!(data, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn certificates_are_refused_in_place_of_keys() {
+    let (chain, key) = x509();
+    let mut client = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(gullible(false))
+        .with_client_auth_cert(chain.clone(), key.clone_key())
+        .unwrap();
+    client.alpn_protocols = vec![ALPN.to_vec()];
+    let error = dialled_by(&node(), client).await;
+    assert!(error.is_handshake(), "{error}");
+
+    for raw in [false, true] {
+        let mut server = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13])
+            .unwrap()
+            .with_client_cert_verifier(gullible(raw))
+            .with_single_cert(chain.clone(), key.clone_key())
+            .unwrap();
+        server.alpn_protocols = vec![ALPN.to_vec()];
+        let (error, data) = dialling_to(&node(), None, server).await;
+        assert!(error.is_handshake(), "{error}");
+        assert_eq!(data, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_called_a_key_is_refused() {
+    let (chain, _) = x509();
+    let liar = impostor(&chain[0], &Identity::generate());
+    let mut client = client_of(&Identity::generate());
+    let resolver = AlwaysResolvesClientRawPublicKeys::new(Arc::clone(&liar));
+    client.client_auth_cert_resolver = Arc::new(resolver);
+    assert!(dialled_by(&node(), client).await.is_handshake());
+
+    let mut server = server_of(&Identity::generate());
+    server.cert_resolver = Arc::new(AlwaysResolvesServerRawPublicKeys::new(liar));
+    assert!(dialling_to(&node(), None, server).await.0.is_handshake());
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_than_one_key_is_refused() {
+    let identity = Identity::generate();
+    let one = identity.certified_key();
+    let two = vec![one.cert[0].clone(), one.cert[0].clone()];
+    let two = Arc::new(CertifiedKey::new(two, Arc::clone(&one.key)));
+    let mut client = client_of(&identity);
+    let resolver = AlwaysResolvesClientRawPublicKeys::new(Arc::clone(&two));
+    client.client_auth_cert_resolver = Arc::new(resolver);
+    assert!(dialled_by(&node(), client).await.is_handshake());
+
+    let mut server = server_of(&identity);
+    server.cert_resolver = Arc::new(AlwaysResolvesServerRawPublicKeys::new(two));
+    assert!(dialling_to(&node(), None, server).await.0.is_handshake());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_shows_a_key_without_owning_it_is_refused_and_learns_nothing_of_the_list() {
+    let (alice, mallory) = (Identity::generate(), Identity::generate());
+    let liar = impostor(&alice.certified_key().cert[0], &mallory);
+    for listening in [node(), node().allow([alice.id()]), node().allow([])] {
+        let mut client = client_of(&mallory);
+        let resolver = AlwaysResolvesClientRawPublicKeys::new(Arc::clone(&liar));
+        client.client_auth_cert_resolver = Arc::new(resolver);
+        let error = dialled_by(&listening, client).await;
+        assert!(error.is_handshake(), "{error}");
+        assert_eq!(error.peer(), None, "names a key that was not proven");
+    }
+    for expected in [None, Some(alice.id()), Some(mallory.id())] {
+        let mut server = server_of(&mallory);
+        let resolver = AlwaysResolvesServerRawPublicKeys::new(Arc::clone(&liar));
+        server.cert_resolver = Arc::new(resolver);
+        let (error, data) = dialling_to(&node(), expected, server).await;
+        assert!(error.is_handshake(), "{error}");
+        assert_eq!(data, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_everybody_can_sign_for_is_refused() {
+    let mallory = Identity::generate();
+    let mut spki = mallory.certified_key().cert[0].to_vec();
+    spki[12..].fill(0);
+    spki[12] = 1;
+    let mut client = client_of(&mallory);
+    let resolver = AlwaysResolvesClientRawPublicKeys::new(impostor(&spki, &mallory));
+    client.client_auth_cert_resolver = Arc::new(resolver);
+    let error = dialled_by(&node(), client).await;
+    assert!(
+        error.to_string().contains("not show one ed25519"),
+        "{error}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn tls_1_2_is_refused() {
+    let (chain, key) = x509();
+    let mut client = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS12])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(gullible(false))
+        .with_client_auth_cert(chain.clone(), key.clone_key())
+        .unwrap();
+    client.alpn_protocols = vec![ALPN.to_vec()];
+    let error = dialled_by(&node(), client).await;
+    assert!(error.is_handshake(), "{error}");
+    assert!(error.to_string().contains("TLS 1.3"), "{error}");
+    // Refused for its version, not for what the version lacks.
+    assert!(error.to_string().contains("Tls12NotOffered"), "{error}");
+
+    let mut server = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS12])
+        .unwrap()
+        .with_client_cert_verifier(gullible(false))
+        .with_single_cert(chain, key)
+        .unwrap();
+    server.alpn_protocols = vec![ALPN.to_vec()];
+    let (error, _) = dialling_to(&node(), None, server).await;
+    assert!(error.is_handshake(), "{error}");
+    assert!(error.to_string().contains("ProtocolVersion"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_protocol_or_none_is_refused_on_both_sides() {
+    for protocols in [vec![], vec![b"h2".to_vec()], vec![b"coalescent/2".to_vec()]] {
+        let mut client = client_of(&Identity::generate());
+        client.alpn_protocols.clone_from(&protocols);
+        let error = dialled_by(&node(), client).await;
+        assert!(error.is_protocol(), "{protocols:?}: {error}");
+
+        let mut server = server_of(&Identity::generate());
+        server.alpn_protocols.clone_from(&protocols);
+        let (error, data) = dialling_to(&node(), None, server).await;
+        assert!(error.is_protocol(), "{protocols:?}: {error}");
+        assert!(data.is_none_or(|data| data.is_empty()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_would_resume_proves_its_key_each_time() {
+    let bob = node();
+    let mut client = client_of(&Identity::generate());
+    client.resumption = Resumption::in_memory_sessions(8);
+    let client = Arc::new(client);
+    for _ in 0..3 {
+        let (a, b) = duplex(4096);
+        let name = ServerName::try_from(NO_NAME).unwrap();
+        let connect = TlsConnector::from(Arc::clone(&client)).connect(name, b);
+        let (accepted, connected) = tokio::join!(bob.accept(a), connect);
+        let ((mut accepted, _), mut connected) = (accepted.unwrap(), connected.unwrap());
+        accepted.write_all(b"x").await.unwrap();
+        accepted.shutdown().await.unwrap();
+        connected.read_u8().await.unwrap();
+        let session = connected.get_ref().1;
+        assert_eq!(session.handshake_kind(), Some(rustls::HandshakeKind::Full));
+        assert_eq!(session.tls13_tickets_received(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_hands_out_tickets_has_to_prove_its_key_each_time() {
+    let alice = node();
+    let mut server = server_of(&Identity::generate());
+    server.session_storage = rustls::server::ServerSessionMemoryCache::new(8);
+    server.send_tls13_tickets = 2;
+    let acceptor = TlsAcceptor::from(Arc::new(server));
+    for _ in 0..3 {
+        let (a, b) = duplex(4096);
+        let (accepted, connected) = tokio::join!(acceptor.accept(a), alice.connect(b, None));
+        let (mut accepted, (mut connected, _)) = (accepted.unwrap(), connected.unwrap());
+        accepted.write_all(b"x").await.unwrap();
+        accepted.flush().await.unwrap();
+        connected.read_u8().await.unwrap();
+        let kind = accepted.get_ref().1.handshake_kind();
+        assert_eq!(kind, Some(rustls::HandshakeKind::Full));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn plain_bytes_are_an_error_at_once_though_the_peer_stays() {
+    let hello = [&[0, 0, 0, 60, 0x10, 0][..], &[b'x'; 58]].concat();
+    let lines = &b"{\"type\":\"ping\",\"body\":{}}\n"[..];
+    for plain in [&hello[..], lines, b"GET / HTTP/1.1\r\n\r\n", &[0xff; 9]] {
+        let (mut a, b) = duplex(4096);
+        a.write_all(plain).await.unwrap();
+        let error = soon(node().accept(b)).await.unwrap_err();
+        assert!(error.is_plaintext(), "{error}");
+
+        let (mut a, b) = duplex(4096);
+        a.write_all(plain).await.unwrap();
+        let error = soon(node().connect(b, None)).await.unwrap_err();
+        assert!(error.is_plaintext(), "{error}");
+        assert!(error.to_string().contains("identity"), "{error}");
+    }
+}
+
+/// The first message of a node that dials, as it goes over the socket.
+async fn client_hello() -> Vec<u8> {
+    let (mut a, b) = duplex(4096);
+    let alice = node();
+    let mut hello = vec![0; 4096];
+    let length = tokio::select! {
+        _ = alice.connect(b, None) => panic!("connected to nobody"),
+        read = a.read(&mut hello) => read.unwrap(),
+    };
+    hello.truncate(length);
+    hello
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_is_cut_short_is_an_error() {
+    let hello = client_hello().await;
+    for length in [0, 1, 5, 100, hello.len() - 1, hello.len()] {
+        let (mut a, b) = duplex(4096);
+        a.write_all(&hello[..length]).await.unwrap();
+        a.shutdown().await.unwrap();
+        let error = soon(node().accept(b)).await.unwrap_err();
+        assert!(error.is_io(), "{length}: {error}");
+        let error = std::io::Error::from(error);
+        assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+    }
+    let (a, b) = duplex(4096);
+    drop(a);
+    assert!(soon(node().connect(b, None)).await.unwrap_err().is_io());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn garbage_ends_in_an_error(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        tail in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut hello = client_hello().await;
+            for (at, byte) in edits {
+                let at = at.index(hello.len());
+                hello[at] = byte;
+            }
+            hello.extend(tail);
+            for dialled in [true, false] {
+                let (mut a, b) = duplex(8192);
+                a.write_all(&hello).await.unwrap();
+                a.shutdown().await.unwrap();
+                let outcome = if dialled {
+                    soon(node().accept(b)).await
+                } else {
+                    soon(node().connect(b, None)).await
+                };
+                assert!(outcome.is_err());
+            }
+        });
+    }
+}
