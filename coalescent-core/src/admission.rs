@@ -55,6 +55,7 @@ pub(crate) struct Admission {
 }
 
 /// How many inbound connections there are.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inbound {
     pub(crate) pending: usize,
@@ -169,6 +170,7 @@ impl Admission {
     }
 
     /// Returns the present counts.
+    #[cfg(test)]
     pub(crate) fn inbound(&self) -> Inbound {
         let counts = self.lock();
         Inbound {

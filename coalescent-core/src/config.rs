@@ -1,10 +1,14 @@
 //! The options of an app, with their defaults.
 
-use crate::wire::Wire;
+use crate::error::Error;
+use crate::wire::{AGENT_MAX, LISTEN_MAX, MAX_FRAME_CEILING, NET_MAX, Wire};
 use std::time::Duration;
 
 /// How large a frame's payload may be, in bytes, unless [`Config::max_frame`] says otherwise.
 pub const DEFAULT_MAX_FRAME: usize = 1024 * 1024;
+
+/// How many frames of one peer may be in its stack at a time, at the most.
+pub const MAX_CONCURRENCY: usize = 1024;
 
 /// How many bytes may wait to be written to one peer, unless [`Config::outbox`] says otherwise.
 pub const DEFAULT_OUTBOX: usize = 4 * 1024 * 1024;
@@ -30,6 +34,8 @@ pub struct Config {
     pub network: String,
     /// What other peers are told this node is. Default: `coalescent/` and the version.
     pub agent: String,
+    /// What other peers are told of where this node can be dialled, as `host:port`. Default: nothing.
+    pub advertise: Option<String>,
     /// How frames stand on a socket. Default: [`Wire::native`].
     pub wire: Wire,
     /// The largest payload of a frame, in bytes, that is taken and sent. Default: 1 MiB.
@@ -96,6 +102,7 @@ impl Default for Config {
             max_pending: 32,
             network: String::new(),
             agent: concat!("coalescent/", env!("CARGO_PKG_VERSION")).to_owned(),
+            advertise: None,
             wire: Wire::native(),
             max_frame: DEFAULT_MAX_FRAME,
             connect_timeout: Duration::from_secs(10),
@@ -119,5 +126,40 @@ impl Default for Config {
             backoff_reset: Duration::from_secs(30),
             allow_plaintext: false,
         }
+    }
+}
+
+impl Config {
+    /// Checks that the options can be used together.
+    ///
+    /// # Errors
+    ///
+    /// Says which one can't, and what to do.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let refuse = |text: String| Err(Error::config(text));
+        if self.max_frame == 0 || self.max_frame > MAX_FRAME_CEILING {
+            return refuse(format!(
+                "max_frame must be from 1 to {MAX_FRAME_CEILING} bytes"
+            ));
+        }
+        if self.concurrency == 0 || self.concurrency > MAX_CONCURRENCY {
+            return refuse(format!("concurrency must be from 1 to {MAX_CONCURRENCY}"));
+        }
+        if self.network.len() > NET_MAX {
+            return refuse(format!("the network name must be at most {NET_MAX} bytes"));
+        }
+        if self.agent.len() > AGENT_MAX {
+            return refuse(format!("the agent must be at most {AGENT_MAX} bytes"));
+        }
+        if self
+            .advertise
+            .as_ref()
+            .is_some_and(|addr| addr.len() > LISTEN_MAX)
+        {
+            return refuse(format!(
+                "the advertised address must be at most {LISTEN_MAX} bytes"
+            ));
+        }
+        Ok(())
     }
 }

@@ -39,7 +39,11 @@ enum Kind {
 
 impl Error {
     fn new(kind: Kind, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, text: text.into(), source: None }
+        Self {
+            kind,
+            text: text.into(),
+            source: None,
+        }
     }
 
     fn because(mut self, source: impl Into<BoxError>) -> Self {
@@ -60,7 +64,20 @@ impl Error {
     }
 
     pub(crate) fn dial_timeout(addr: impl fmt::Display, after: Duration) -> Self {
-        Self::new(Kind::Timeout, format!("no connection to {addr} within {after:?}"))
+        Self::new(
+            Kind::Timeout,
+            format!("no connection to {addr} within {after:?}"),
+        )
+    }
+
+    pub(crate) fn accept(source: std::io::Error) -> Self {
+        Self::new(Kind::Listen, "cannot accept connections for now").because(source)
+    }
+
+    /// Says whom the error is about.
+    pub(crate) fn at(mut self, addr: impl fmt::Display) -> Self {
+        self.text = format!("{addr}: {}", self.text).into();
+        self
     }
 
     pub(crate) fn handshake(source: impl Into<BoxError>) -> Self {
@@ -96,7 +113,10 @@ impl Error {
     }
 
     pub(crate) fn panicked(text: &str) -> Self {
-        Self::new(Kind::Panic, format!("the handling of a frame panicked: {text}"))
+        Self::new(
+            Kind::Panic,
+            format!("the handling of a frame panicked: {text}"),
+        )
     }
 
     pub(crate) fn closed() -> Self {
@@ -104,7 +124,10 @@ impl Error {
     }
 
     pub(crate) fn full() -> Self {
-        Self::new(Kind::Full, "the peer's outbox is full; wait for room or send less")
+        Self::new(
+            Kind::Full,
+            "the peer's outbox is full; wait for room or send less",
+        )
     }
 
     pub(crate) fn encode(source: impl Into<BoxError>) -> Self {
@@ -250,6 +273,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|e| e as &(dyn std::error::Error + 'static))
+        self.source
+            .as_deref()
+            .map(|e| e as &(dyn std::error::Error + 'static))
     }
 }

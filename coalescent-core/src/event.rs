@@ -147,8 +147,13 @@ impl fmt::Display for Escaped<'_> {
         let mut shown = 0;
         for char in self.0.chars() {
             // Letters of any script stay readable; what moves a cursor or hides text does not.
-            let plain = char == ' ' || (!char.is_control() && !char.is_whitespace() && !hides(char));
-            let width = if plain && char != '\\' { 1 } else { char.escape_default().count() };
+            let plain =
+                char == ' ' || (!char.is_control() && !char.is_whitespace() && !hides(char));
+            let width = if plain && char != '\\' {
+                1
+            } else {
+                char.escape_default().count()
+            };
             if shown + width > Self::MAX {
                 return Ok(());
             }
@@ -182,15 +187,15 @@ pub struct Events {
 
 type Receiver = broadcast::Receiver<Event>;
 
-async fn receive(
-    mut receiver: Receiver,
-) -> (Result<Event, broadcast::error::RecvError>, Receiver) {
+async fn receive(mut receiver: Receiver) -> (Result<Event, broadcast::error::RecvError>, Receiver) {
     (receiver.recv().await, receiver)
 }
 
 impl Events {
     fn new(receiver: Receiver) -> Self {
-        Self { next: ReusableBoxFuture::new(receive(receiver)) }
+        Self {
+            next: ReusableBoxFuture::new(receive(receiver)),
+        }
     }
 
     /// Waits for the next event; `None` when the mesh has ended.
@@ -234,7 +239,10 @@ pub(crate) struct Sender {
 impl Sender {
     pub(crate) fn new() -> Self {
         let (sender, first) = broadcast::channel(EVENT_CAPACITY);
-        Self { sender: Mutex::new(Some(sender)), first: Mutex::new(Some(first)) }
+        Self {
+            sender: Mutex::new(Some(sender)),
+            first: Mutex::new(Some(first)),
+        }
     }
 
     /// Tells all readers.
@@ -247,18 +255,35 @@ impl Sender {
 
     /// The events from now on; for the first reader, from the beginning.
     pub(crate) fn subscribe(&self) -> Events {
-        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Events::new(first.unwrap_or_else(|| {
+        let first = self
+            .first
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        first.map_or_else(|| self.listen(), Events::new)
+    }
+
+    /// The events from now on.
+    pub(crate) fn listen(&self) -> Events {
+        Events::new(
             match &*self.sender.lock().unwrap_or_else(PoisonError::into_inner) {
                 Some(sender) => sender.subscribe(),
                 None => broadcast::channel(1).1,
-            }
-        }))
+            },
+        )
     }
 
     /// Ends all readers' streams, once they have read what is there.
     pub(crate) fn end(&self) {
-        self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.sender
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // Events know peers, and peers know where events come from.
+        self.first
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 }
 
@@ -269,7 +294,10 @@ mod tests {
     #[test]
     fn escaped_text_is_short_and_cannot_move_a_cursor() {
         assert_eq!(Escaped("héllo wörld").to_string(), "héllo wörld");
-        assert_eq!(Escaped("a\nb\u{202e}c\\").to_string(), "a\\nb\\u{202e}c\\\\");
+        assert_eq!(
+            Escaped("a\nb\u{202e}c\\").to_string(),
+            "a\\nb\\u{202e}c\\\\"
+        );
         assert_eq!(Escaped(&"x".repeat(1000)).to_string().len(), Escaped::MAX);
         assert!(Escaped(&"\n".repeat(1000)).to_string().chars().count() <= Escaped::MAX);
     }

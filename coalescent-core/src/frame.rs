@@ -58,7 +58,13 @@ pub struct Relay {
 }
 
 impl Frame {
-    pub(crate) fn new(link: Arc<Link>, kind: Kind, ttl: u8, payload: Bytes, ticket: Ticket) -> Self {
+    pub(crate) fn new(
+        link: Arc<Link>,
+        kind: Kind,
+        ttl: u8,
+        payload: Bytes,
+        ticket: Ticket,
+    ) -> Self {
         Self {
             link,
             payload,

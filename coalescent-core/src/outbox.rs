@@ -56,7 +56,10 @@ impl Count {
     pub(crate) const OWN: Self = Self { own: 1, relayed: 0 };
 
     pub(crate) fn relayed(frames: u32) -> Self {
-        Self { own: 0, relayed: frames }
+        Self {
+            own: 0,
+            relayed: frames,
+        }
     }
 
     pub(crate) fn add(&mut self, other: Self) {
@@ -72,7 +75,11 @@ impl Count {
 impl Chunk {
     /// Frames of this node's own, or relayed ones, that stand in `body` as they go out.
     pub(crate) fn verbatim(body: Bytes, count: Count) -> Self {
-        Self { body, count, ..Self::default() }
+        Self {
+            body,
+            count,
+            ..Self::default()
+        }
     }
 
     fn len(&self) -> usize {
@@ -187,7 +194,11 @@ impl Outbox {
         if first_press {
             self.pressed.notify_one();
         }
-        if taken == 0 && !chunks.is_empty() { Err(Refused::Full) } else { Ok(taken) }
+        if taken == 0 && !chunks.is_empty() {
+            Err(Refused::Full)
+        } else {
+            Ok(taken)
+        }
     }
 
     /// Takes in `chunks`, in order, waiting for room.
@@ -234,7 +245,10 @@ impl Outbox {
         self.state().waiting += 1;
         let mut moved = Box::pin(self.moved.notified());
         moved.as_mut().enable();
-        Waiting { outbox: self, moved }
+        Waiting {
+            outbox: self,
+            moved,
+        }
     }
 
     /// Waits until someone had to wait for room in here.
@@ -348,7 +362,9 @@ impl Outbox {
             if state.queue.is_empty() {
                 state.seal();
             }
-            let Some(entry) = state.queue.pop_front() else { break };
+            let Some(entry) = state.queue.pop_front() else {
+                break;
+            };
             bytes += entry.bytes.len();
             ends_frame = entry.ends_frame;
             batch.push_back(entry);
@@ -416,7 +432,11 @@ impl State {
         let copied = len <= COPY_MAX;
         let fits_tail = self.tail.capacity() - self.tail.len() >= len;
         let cost = if copied {
-            if fits_tail { 0 } else { self.tail_size.max(len) + ENTRY_COST }
+            if fits_tail {
+                0
+            } else {
+                self.tail_size.max(len) + ENTRY_COST
+            }
         } else {
             chunk.body.len() + 3 * ENTRY_COST + 2 * AROUND
         };
@@ -475,7 +495,9 @@ impl State {
     fn seal_at(&mut self, ends_frame: bool) {
         if self.tail.is_empty() {
             // An unused tail is given back with what it counted for.
-            self.used = self.used.saturating_sub(std::mem::take(&mut self.tail_cost));
+            self.used = self
+                .used
+                .saturating_sub(std::mem::take(&mut self.tail_cost));
             self.tail = BytesMut::new();
             return;
         }

@@ -1,6 +1,6 @@
 //! One peer's handle.
 
-use crate::connection::{Link, LinkId, Requests, Stop};
+use crate::connection::{Requests, Stop};
 use crate::error::Error;
 use crate::event::{DisconnectReason, DropReason, Event};
 use crate::mesh::Mesh;
@@ -8,7 +8,7 @@ use crate::outbox::{Chunk, Count, Outbox, Refused};
 use crate::peers::{Node, Peers};
 use crate::stats::{Counters, Stats};
 use crate::wire::{Kind, NodeId, Wire, WireCodec, WireError};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::Extensions;
 use std::fmt;
 use std::net::SocketAddr;
@@ -137,7 +137,9 @@ impl Peer {
             listen: intro.listen,
             wire: intro.wire,
             origin: Mutex::new(intro.origin),
-            links: Mutex::new(Links { usable: vec![Arc::clone(link)] }),
+            links: Mutex::new(Links {
+                usable: vec![Arc::clone(link)],
+            }),
             outbox: Outbox::new(config.outbox, link.id().0),
             encoder: Mutex::new(encoder),
             requests: Requests::default(),
@@ -253,7 +255,9 @@ impl Peer {
     /// [`is_full`](Error::is_full) where there is no room, and as for
     /// [`send_payload`](Peer::send_payload).
     pub fn try_send_payload(&self, payload: impl Into<Bytes>) -> Result<(), Error> {
-        let chunk = self.encode(Kind::Data, 0, payload.into(), Count::OWN).map_err(Error::encode)?;
+        let chunk = self
+            .encode(Kind::Data, 0, payload.into(), Count::OWN)
+            .map_err(Error::encode)?;
         match self.0.outbox.try_push(&[chunk]) {
             Ok(_) => Ok(()),
             Err(Refused::Full) => Err(Error::full()),
@@ -286,7 +290,8 @@ impl Peer {
         let limit = self.0.node.config().request_timeout;
         let reply = self.0.requests.open(self);
         let wait = async {
-            self.send_kind(Kind::Request { id: reply.id() }, payload.into()).await?;
+            self.send_kind(Kind::Request { id: reply.id() }, payload.into())
+                .await?;
             reply.wait().await
         };
         match tokio::time::timeout(limit, wait).await {
@@ -326,8 +331,14 @@ impl Peer {
     }
 
     async fn send_kind(&self, kind: Kind, payload: Bytes) -> Result<(), Error> {
-        let chunk = self.encode(kind, 0, payload, Count::OWN).map_err(Error::encode)?;
-        self.0.outbox.push(&[chunk], &mut 0).await.map_err(|_| Error::closed())
+        let chunk = self
+            .encode(kind, 0, payload, Count::OWN)
+            .map_err(Error::encode)?;
+        self.0
+            .outbox
+            .push(&[chunk], &mut 0)
+            .await
+            .map_err(|_| Error::closed())
     }
 
     /// Puts `payload` into a frame of this peer's wire.
@@ -338,7 +349,17 @@ impl Peer {
         payload: Bytes,
         count: Count,
     ) -> Result<Chunk, WireError> {
-        lock(&self.0.encoder).encode_chunk(kind, ttl, payload, count)
+        let mut encoder = lock(&self.0.encoder);
+        if let Some(framing) = encoder.framing(kind, ttl, &payload)? {
+            return Ok(Chunk {
+                framing,
+                body: payload,
+                count,
+            });
+        }
+        let mut whole = BytesMut::new();
+        encoder.encode(kind, ttl, &payload, &mut whole)?;
+        Ok(Chunk::verbatim(whole.freeze(), count))
     }
 
     pub(crate) fn serial(&self) -> u64 {
@@ -406,7 +427,11 @@ impl Peer {
     pub(crate) fn report_dropped(&self, reason: DropReason) {
         let frames = self.0.unreported.swap(0, Relaxed);
         if frames > 0 {
-            self.0.node.emit(Event::Dropped { peer: self.clone(), reason, frames });
+            self.0.node.emit(Event::Dropped {
+                peer: self.clone(),
+                reason,
+                frames,
+            });
         }
     }
 
@@ -419,14 +444,6 @@ impl Peer {
         self.0.left.notify_waiters();
         self.dropped(DropReason::Disconnected, lost.total());
         self.report_dropped(DropReason::Disconnected);
-    }
-
-    pub(crate) fn is_active(&self, link: LinkId) -> bool {
-        self.links().usable.first().is_some_and(|first| first.id() == link)
-    }
-
-    pub(crate) fn of_link(link: &Link) -> &Self {
-        link.peer()
     }
 }
 

@@ -87,7 +87,10 @@ impl Peers {
     /// Makes a node without an app, and applies these plugins. Their background tasks are not run:
     /// they need a mesh.
     #[must_use]
-    pub fn with_plugins<'a>(config: Config, plugins: impl IntoIterator<Item = &'a dyn Plugin>) -> Self {
+    pub fn with_plugins<'a>(
+        config: Config,
+        plugins: impl IntoIterator<Item = &'a dyn Plugin>,
+    ) -> Self {
         let mut registrar = Registrar::default();
         for plugin in plugins {
             plugin.register(&mut registrar);
@@ -152,7 +155,12 @@ impl Peers {
     /// Finds a connected peer by its id. Several connections can share a key; this finds the oldest.
     #[must_use]
     pub fn get(&self, id: &PeerId) -> Option<Peer> {
-        self.0.roster().peers.values().find(|peer| peer.id() == id).cloned()
+        self.0
+            .roster()
+            .peers
+            .values()
+            .find(|peer| peer.id() == id)
+            .cloned()
     }
 
     /// The innermost service of a stack for this node's peers; see [`Inbox`].
@@ -167,6 +175,11 @@ impl Peers {
         self.0.events.subscribe()
     }
 
+    /// The events from now on, without being the first reader.
+    pub(crate) fn events_from_start(&self) -> Events {
+        self.0.events.listen()
+    }
+
     /// The counters of all peers, of those who left too.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -178,13 +191,22 @@ impl Peers {
     /// Shares a value with everyone who has the peers, one of each type. Returns the value that it
     /// replaces.
     pub fn set_shared<T: Clone + Send + Sync + 'static>(&self, value: T) -> Option<T> {
-        self.0.extensions.write().unwrap_or_else(PoisonError::into_inner).insert(value)
+        self.0
+            .extensions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(value)
     }
 
     /// Gets a clone of a shared value.
     #[must_use]
     pub fn get_shared<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
-        self.0.extensions.read().unwrap_or_else(PoisonError::into_inner).get().cloned()
+        self.0
+            .extensions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get()
+            .cloned()
     }
 
     /// The mesh these peers belong to; `None` where there is no app, or the mesh has ended.
@@ -256,11 +278,17 @@ impl Peers {
         let ttl = self.0.config.ttl;
         let mut sent = Sent::default();
         let mut waiting = Vec::new();
-        let mut encoded = ByWire::default();
+        let mut encoded = ByWire { done: Vec::new() };
         for peer in list.iter().filter(|peer| to(peer)) {
             let native = peer.wire().has_handshake();
-            let kind = if native { Kind::Broadcast { nonce } } else { Kind::Plain };
-            let chunk = encoded.get(peer, |peer| peer.encode(kind, ttl, payload.clone(), Count::OWN));
+            let kind = if native {
+                Kind::Broadcast { nonce }
+            } else {
+                Kind::Plain
+            };
+            let chunk = encoded.get(peer, |peer| {
+                peer.encode(kind, ttl, payload.clone(), Count::OWN)
+            });
             let chunk = match chunk {
                 Ok(chunk) => chunk,
                 Err(error) => {
@@ -281,14 +309,13 @@ impl Peers {
 }
 
 /// What was encoded for a wire, kept for the next peer of the same wire.
-#[derive(Default)]
-pub(crate) struct ByWire<T> {
-    done: Vec<(Wire, T)>,
+struct ByWire<T> {
+    done: Vec<(Wire, Result<T, WireError>)>,
 }
 
-impl<T> ByWire<Result<T, WireError>> {
+impl<T> ByWire<T> {
     /// Gets what was made for the peer's wire, or makes it.
-    pub(crate) fn get(
+    fn get(
         &mut self,
         peer: &Peer,
         make: impl FnOnce(&Peer) -> Result<T, WireError>,
@@ -356,7 +383,11 @@ impl Node {
             Event::Error { peer, error } => {
                 tracing::warn!(peer = peer.as_ref().map(|p| tracing::field::display(p.id())), %error, "error");
             }
-            Event::Dropped { peer, reason, frames } => {
+            Event::Dropped {
+                peer,
+                reason,
+                frames,
+            } => {
                 tracing::warn!(peer = %peer.id(), %reason, frames, "frames dropped");
             }
             Event::Missed(_) => {}
@@ -365,7 +396,10 @@ impl Node {
     }
 
     pub(crate) fn error(&self, peer: Option<&Peer>, error: Error) {
-        self.emit(Event::Error { peer: peer.cloned(), error: Arc::new(error) });
+        self.emit(Event::Error {
+            peer: peer.cloned(),
+            error: Arc::new(error),
+        });
     }
 
     fn roster(&self) -> MutexGuard<'_, Roster> {
@@ -414,7 +448,9 @@ impl Node {
         if roster.closed {
             return Err(Refusal::ShuttingDown);
         }
-        let known = intro.node_id.and_then(|node_id| roster.by_node.get(&node_id).copied());
+        let known = intro
+            .node_id
+            .and_then(|node_id| roster.by_node.get(&node_id).copied());
         if let Some(peer) = known.and_then(|serial| roster.peers.get(&serial)).cloned() {
             let key = match peer.id() {
                 PeerId::Key(key) => Some(*key),
@@ -499,7 +535,10 @@ impl Node {
         roster.leaving.remove(&peer.serial());
         roster.departed += peer.stats();
         drop(roster);
-        self.emit(Event::PeerDisconnected { peer: peer.clone(), reason });
+        self.emit(Event::PeerDisconnected {
+            peer: peer.clone(),
+            reason,
+        });
     }
 }
 
@@ -524,12 +563,17 @@ impl Refusal {
 
 impl fmt::Debug for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peers").field("node", &self.0.id).field("len", &self.len()).finish_non_exhaustive()
+        f.debug_struct("Peers")
+            .field("node", &self.0.id)
+            .field("len", &self.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Node")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }

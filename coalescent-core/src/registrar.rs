@@ -90,7 +90,9 @@ impl Registrar {
         F: Fn(Peer) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        self.hooks.connect.push(Box::new(move |peer| Box::pin(hook(peer))));
+        self.hooks
+            .connect
+            .push(Box::new(move |peer| Box::pin(hook(peer))));
         self
     }
 
@@ -100,7 +102,9 @@ impl Registrar {
         F: Fn(Peer) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        self.hooks.disconnect.push(Box::new(move |peer| Box::pin(hook(peer))));
+        self.hooks
+            .disconnect
+            .push(Box::new(move |peer| Box::pin(hook(peer))));
         self
     }
 

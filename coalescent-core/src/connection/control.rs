@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 /// How many bytes of control frames may wait. A peer that sends pings and does not read the answers
 /// is disconnected when they have piled up this high.
-pub(crate) const MAX_CONTROL: usize = 4 * 1024;
+pub const MAX_CONTROL: usize = 4 * 1024;
 
 /// The control frames that one connection is to write next.
 #[derive(Debug, Default)]

@@ -1,5 +1,6 @@
 //! The life of a connection: introduced, joined, running, ended.
 
+use super::Socket;
 use super::control::Control;
 use super::handshake::{Introduced, LINGER, discard, introduce, part};
 use super::link::{Command, Link, Stop};
@@ -7,7 +8,6 @@ use super::reader::Reader;
 use super::watch::Watch;
 use super::work::Work;
 use super::writer::Writer;
-use super::Socket;
 use crate::error::Error;
 use crate::event::DisconnectReason;
 use crate::peer::Peer;
@@ -84,10 +84,19 @@ pub(crate) async fn establish<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let wire = socket.wire.clone().unwrap_or_else(|| node.config().wire.clone());
+    let wire = socket
+        .wire
+        .clone()
+        .unwrap_or_else(|| node.config().wire.clone());
     let origin = socket.origin();
     let introduced = introduce(io, node, wire, origin, socket.key, socket.listen).await?;
-    let Introduced { mut io, mut codec, buf, block, intro } = introduced;
+    let Introduced {
+        mut io,
+        mut codec,
+        buf,
+        block,
+        intro,
+    } = introduced;
     let stop = Arc::new(Stop::new(node.next_link()));
     let (peer, new, retired) = match node.join(intro, &stop) {
         Ok(Joined::New(peer)) => (peer, true, false),
@@ -101,7 +110,11 @@ where
             };
         }
     };
-    let member = Member { peer, stop: Arc::clone(&stop), left: false };
+    let member = Member {
+        peer,
+        stop: Arc::clone(&stop),
+        left: false,
+    };
     Ok(Established::Connected(Connection {
         io,
         codec,
@@ -158,6 +171,11 @@ impl<IO> Connection<IO> {
     pub(crate) fn peer(&self) -> &Peer {
         &self.member.peer
     }
+
+    /// Whether another connection carries what is written to the peer.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired
+    }
 }
 
 /// The two halves of a running connection, and what they share.
@@ -176,7 +194,16 @@ where
 {
     /// Runs the connection until it has ended, and says why it did.
     pub(crate) async fn run<S: PeerService>(self, stack: S) -> DisconnectReason {
-        let Self { io, codec, buf, first, stop, mut member, new, retired } = self;
+        let Self {
+            io,
+            codec,
+            buf,
+            first,
+            stop,
+            mut member,
+            new,
+            retired,
+        } = self;
         let peer = member.peer.clone();
         let node = Arc::clone(peer.node());
         let config = node.config();
@@ -189,14 +216,26 @@ where
         let goodbye = peer.wire().codec(config.max_frame);
         let watch = Watch::new(&peer, Arc::clone(&control));
         let mut running = Running {
-            reader: Reader::new(read, codec, buf, first, peer.clone(), work, Arc::clone(&control)),
+            reader: Reader::new(
+                read,
+                codec,
+                buf,
+                first,
+                peer.clone(),
+                work,
+                Arc::clone(&control),
+            ),
             writer: Writer::new(write, peer.clone(), stop.id(), control),
             watch,
             codec: goodbye,
             stop,
         };
 
-        let end = if retired { End::Retired } else { running.run().await };
+        let end = if retired {
+            End::Retired
+        } else {
+            running.run().await
+        };
         let reason = match &end {
             End::Theirs(reason) | End::Ours(reason) | End::Fault(reason) | End::Broken(reason) => {
                 reason.clone()
@@ -222,7 +261,13 @@ where
     S: PeerService,
 {
     async fn run(&mut self) -> End {
-        let Self { reader, writer, watch, stop, .. } = self;
+        let Self {
+            reader,
+            writer,
+            watch,
+            stop,
+            ..
+        } = self;
         let mut broken = None;
         loop {
             tokio::select! {
@@ -279,7 +324,12 @@ where
 
     /// Writes what is queued and a goodbye, and handles what the peer sends until it closes too.
     async fn leave(&mut self, words: &[u8], deadline: Instant) {
-        let Self { reader, writer, watch, .. } = self;
+        let Self {
+            reader,
+            writer,
+            watch,
+            ..
+        } = self;
         let has_handshake = reader.has_handshake();
         let write = async {
             writer.run().await?;
@@ -309,7 +359,10 @@ where
     /// The goodbye, where the wire has one.
     fn last_words(&mut self, reason: &str) -> Bytes {
         let mut bye = BytesMut::new();
-        match self.codec.encode(Kind::Bye, 0, encode_reason(reason), &mut bye) {
+        match self
+            .codec
+            .encode(Kind::Bye, 0, encode_reason(reason), &mut bye)
+        {
             Ok(()) => bye.freeze(),
             Err(_) => Bytes::new(),
         }

@@ -47,11 +47,23 @@ where
 {
     let config = node.config();
     let mut codec = wire.codec(config.max_frame);
-    let mut intro =
-        Introduction { key, node_id: None, agent: None, listen: None, wire: wire.clone(), origin };
+    let mut intro = Introduction {
+        key,
+        node_id: None,
+        agent: None,
+        listen: None,
+        wire: wire.clone(),
+        origin,
+    };
     let mut buf = BytesMut::new();
     if !wire.has_handshake() {
-        return Ok(Introduced { io, codec, buf, block: None, intro });
+        return Ok(Introduced {
+            io,
+            codec,
+            buf,
+            block: None,
+            intro,
+        });
     }
     let exchange = exchange(&mut io, node, &mut codec, &mut buf, listen);
     let limit = config.handshake_timeout;
@@ -70,7 +82,13 @@ where
     intro.node_id = Some(hello.node);
     intro.agent = Some(hello.agent);
     intro.listen = hello.listen;
-    Ok(Introduced { io, codec, buf, block, intro })
+    Ok(Introduced {
+        io,
+        codec,
+        buf,
+        block,
+        intro,
+    })
 }
 
 /// Why an exchange failed, and what the peer is told.
@@ -81,13 +99,19 @@ struct Failure {
 
 impl Failure {
     fn protocol(text: String) -> Self {
-        Self { error: Error::handshake(text.clone()), bye: Some(text) }
+        Self {
+            error: Error::handshake(text.clone()),
+            bye: Some(text),
+        }
     }
 }
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Self { error: Error::handshake(error), bye: None }
+        Self {
+            error: Error::handshake(error),
+            bye: None,
+        }
     }
 }
 
@@ -108,11 +132,17 @@ where
         agent: config.agent.clone(),
         listen,
     };
-    let hello = hello.encode().map_err(|error| Failure { error: Error::handshake(error), bye: None })?;
+    let hello = hello.encode().map_err(|error| Failure {
+        error: Error::handshake(error),
+        bye: None,
+    })?;
     let mut out = BytesMut::new();
     codec
         .encode(Kind::Hello, 0, &hello, &mut out)
-        .map_err(|error| Failure { error: Error::handshake(error), bye: None })?;
+        .map_err(|error| Failure {
+            error: Error::handshake(error),
+            bye: None,
+        })?;
     io.write_all(&out).await?;
     io.flush().await?;
 
@@ -140,7 +170,10 @@ where
         Kind::Bye => {
             let reason = decode_reason(&payload);
             let text = format!("the peer refused: {}", Escaped(&reason));
-            return Err(Failure { error: Error::refused(text), bye: None });
+            return Err(Failure {
+                error: Error::refused(text),
+                bye: None,
+            });
         }
         _ => return Err(Failure::protocol("a frame came before HELLO".to_owned())),
     }
@@ -148,7 +181,10 @@ where
     if hello.net != config.network {
         let text = format!("the peer is of the network \"{}\"", Escaped(&hello.net));
         let bye = format!("this node is of the network \"{}\"", config.network);
-        return Err(Failure { error: Error::refused(text), bye: Some(bye) });
+        return Err(Failure {
+            error: Error::refused(text),
+            bye: Some(bye),
+        });
     }
     block.heads.remove(0);
     let rest = (!block.heads.is_empty()).then_some(block);
@@ -161,7 +197,10 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let mut bye = BytesMut::new();
-    if codec.encode(Kind::Bye, 0, encode_reason(words), &mut bye).is_err() {
+    if codec
+        .encode(Kind::Bye, 0, encode_reason(words), &mut bye)
+        .is_err()
+    {
         return;
     }
     let goodbye = async {

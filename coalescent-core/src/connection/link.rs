@@ -55,7 +55,10 @@ pub(crate) type Mark = (Flow, Option<Bytes>);
 
 impl Link {
     pub(crate) fn new(peer: Peer, slots: usize) -> Self {
-        Self { peer, slots: (0..slots.max(1)).map(|_| Slot::default()).collect() }
+        Self {
+            peer,
+            slots: (0..slots.max(1)).map(|_| Slot::default()).collect(),
+        }
     }
 
     pub(crate) fn peer(&self) -> &Peer {
@@ -73,7 +76,9 @@ impl Link {
     /// Marks a frame to be relayed. Returns false where its call has ended, so that nobody looks any
     /// more.
     pub(crate) fn mark(&self, ticket: Ticket, flow: Flow, rewritten: Option<&Bytes>) -> bool {
-        let Some(slot) = self.slots.get(ticket.slot) else { return false };
+        let Some(slot) = self.slots.get(ticket.slot) else {
+            return false;
+        };
         let open = ticket.seq << 2 | OPEN;
         let state = match flow {
             Flow::Wait => WAIT,
@@ -83,11 +88,16 @@ impl Link {
             if slot.mark.load(Ordering::Acquire) != open {
                 return slot.is_marked(ticket.seq);
             }
-            *slot.rewritten.lock().unwrap_or_else(PoisonError::into_inner) = Some(payload.clone());
+            *slot
+                .rewritten
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(payload.clone());
             slot.has_rewritten.store(ticket.seq, Ordering::Release);
         }
         let marked = ticket.seq << 2 | state;
-        slot.mark.compare_exchange(open, marked, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        slot.mark
+            .compare_exchange(open, marked, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
             || slot.is_marked(ticket.seq)
     }
 
@@ -110,7 +120,10 @@ impl Link {
         if !slot.is_marked(seq) {
             let closed = seq << 2 | CLOSED;
             let open = seq << 2 | OPEN;
-            if slot.mark.compare_exchange(open, closed, Ordering::AcqRel, Ordering::Acquire).is_ok()
+            if slot
+                .mark
+                .compare_exchange(open, closed, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
             {
                 return None;
             }
@@ -152,7 +165,10 @@ impl Slot {
             _ => return None,
         };
         let rewritten = if self.has_rewritten.load(Ordering::Acquire) == seq {
-            self.rewritten.lock().unwrap_or_else(PoisonError::into_inner).take()
+            self.rewritten
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take()
         } else {
             None
         };
@@ -180,7 +196,11 @@ pub(crate) enum Command {
 
 impl Stop {
     pub(crate) fn new(id: LinkId) -> Self {
-        Self { id, command: Mutex::new(None), given: Notify::new() }
+        Self {
+            id,
+            command: Mutex::new(None),
+            given: Notify::new(),
+        }
     }
 
     pub(crate) fn id(&self) -> LinkId {
@@ -196,7 +216,10 @@ impl Stop {
     }
 
     fn give(&self, command: Command) {
-        self.command.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(command);
+        self.command
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(command);
         self.given.notify_one();
     }
 

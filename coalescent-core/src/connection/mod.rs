@@ -69,7 +69,13 @@ impl Socket {
     }
 
     fn new(direction: Direction) -> Self {
-        Self { direction, addr: None, wire: None, key: None, listen: None }
+        Self {
+            direction,
+            addr: None,
+            wire: None,
+            key: None,
+            listen: None,
+        }
     }
 
     /// Says what address the other end has.
@@ -94,7 +100,10 @@ impl Socket {
     }
 
     fn origin(&self) -> Origin {
-        Origin { addr: self.addr, direction: self.direction }
+        Origin {
+            addr: self.addr,
+            direction: self.direction,
+        }
     }
 }
 

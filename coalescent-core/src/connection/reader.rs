@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::AsyncRead;
-use tokio_util::io::poll_read_buf;
 use tokio::time::Sleep;
+use tokio_util::io::poll_read_buf;
 
 /// The buffer of a connection on which little comes.
 const READ_MIN: usize = 1024;
@@ -124,9 +124,13 @@ where
             Step::Idle => true,
             Step::Busy => false,
         };
-        if let Some(reason) = &self.ended {
+        if let Some(reason) = self.ended.clone() {
             let over = idle || self.poll_drain(cx).is_ready();
-            return if over { Poll::Ready(Event::End(reason.clone())) } else { Poll::Pending };
+            return if over {
+                Poll::Ready(Event::End(reason))
+            } else {
+                Poll::Pending
+            };
         }
         if self.drain.is_some() && self.poll_drain(cx).is_ready() {
             return Poll::Ready(Event::End(DisconnectReason::Closed));
@@ -142,13 +146,17 @@ where
     /// Bounds how long handlers may take after the peer has gone, since nobody else notices.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let limit = self.peer.node().config().drain;
-        self.drain.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit))).as_mut().poll(cx)
+        self.drain
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)))
+            .as_mut()
+            .poll(cx)
     }
 
     /// The socket can no longer be written to: the end of what can be read is near.
     pub(super) fn expect_end(&mut self) {
         let limit = self.peer.node().config().drain;
-        self.drain.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        self.drain
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
     }
 
     /// Whether the wire has a handshake, and so a goodbye.
@@ -185,7 +193,10 @@ where
     fn make_room(&mut self) {
         let room = self.buf.capacity() - self.buf.len();
         // The peer's word for a frame's size is taken only as far as it has already sent as much.
-        let missing = self.codec.missing(&self.buf).min(self.buf.len().max(READ_MAX));
+        let missing = self
+            .codec
+            .missing(&self.buf)
+            .min(self.buf.len().max(READ_MAX));
         if room >= missing.max(self.next_buffer / 4).max(1) {
             return;
         }
@@ -199,7 +210,9 @@ where
         if self.buffer <= READ_MIN {
             return;
         }
-        let idle = self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(IDLE)));
+        let idle = self
+            .idle
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(IDLE)));
         while idle.as_mut().poll(cx).is_ready() {
             if !std::mem::take(&mut self.read_since_idle) && self.buf.is_empty() {
                 self.idle = None;
@@ -248,21 +261,28 @@ where
 
     /// Whether the peer has said its last, so that nothing after it counts.
     fn is_over(&self) -> bool {
-        matches!(self.ended, Some(DisconnectReason::Bye(_) | DisconnectReason::Protocol(_)))
+        matches!(
+            self.ended,
+            Some(DisconnectReason::Bye(_) | DisconnectReason::Protocol(_))
+        )
     }
 
     /// Answers the control frames of a block, and gives the rest to the work.
     fn take(&mut self, mut block: Block) {
         let mut frames = 0;
         for index in 0..block.heads.len() {
-            let Some(&(offset, head)) = block.heads.get(index) else { break };
+            let Some(&(offset, head)) = block.heads.get(index) else {
+                break;
+            };
             match head.kind {
                 Kind::Data | Kind::Broadcast { .. } | Kind::Plain | Kind::Request { .. } => {
                     frames += 1;
                 }
                 Kind::Reply { id, status } => {
                     frames += 1;
-                    self.peer.requests().complete(id, status, block.payload(offset, &head));
+                    self.peer
+                        .requests()
+                        .complete(id, status, block.payload(offset, &head));
                 }
                 Kind::Cancel { id } => self.work.cancel(id),
                 Kind::Ping => {
@@ -270,8 +290,9 @@ where
                     let payload = block.payload(offset, &head);
                     let encoded = self.codec.encode(Kind::Pong, 0, &payload, &mut pong);
                     if encoded.is_err() || !self.control.push(&pong) {
-                        self.ended =
-                            Some(DisconnectReason::Protocol("pings faster than answers are read".into()));
+                        self.ended = Some(DisconnectReason::Protocol(
+                            "pings faster than answers are read".into(),
+                        ));
                     }
                 }
                 Kind::Bye => {

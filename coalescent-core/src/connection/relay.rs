@@ -27,7 +27,10 @@ struct Segment {
 enum What {
     /// Neighbours in the block that can go out as they stand: from one offset to another, and which
     /// of the block's frames they are.
-    Run { bytes: std::ops::Range<usize>, heads: std::ops::Range<usize> },
+    Run {
+        bytes: std::ops::Range<usize>,
+        heads: std::ops::Range<usize>,
+    },
     /// A frame that cannot.
     Single { kind: Kind, ttl: u8, payload: Bytes },
 }
@@ -58,7 +61,9 @@ impl Relays {
     /// Adds the frame at `index` of the block.
     pub(super) fn add(&mut self, link: &Link, block: &Block, index: usize, mark: Mark) {
         let (flow, rewritten) = mark;
-        let Some((offset, head)) = block.heads.get(index) else { return };
+        let Some((offset, head)) = block.heads.get(index) else {
+            return;
+        };
         let relayable = matches!(head.kind, Kind::Broadcast { .. } | Kind::Plain);
         if rewritten.is_some() || !head.verbatim || !relayable {
             let payload = rewritten.unwrap_or_else(|| block.payload(*offset, head));
@@ -66,8 +71,10 @@ impl Relays {
             return;
         }
         let end = offset + head.wire_len();
-        if let Some(Segment { flow: last, what: What::Run { bytes, heads } }) =
-            self.segments.last_mut()
+        if let Some(Segment {
+            flow: last,
+            what: What::Run { bytes, heads },
+        }) = self.segments.last_mut()
         {
             if *last == flow && bytes.end == *offset && heads.end == index {
                 bytes.end = end;
@@ -75,14 +82,20 @@ impl Relays {
                 return;
             }
         }
-        let what = What::Run { bytes: *offset..end, heads: index..index + 1 };
+        let what = What::Run {
+            bytes: *offset..end,
+            heads: index..index + 1,
+        };
         self.segments.push(Segment { flow, what });
     }
 
     /// Adds a frame that is no longer in a block, or has another payload now.
     pub(super) fn add_single(&mut self, link: &Link, head: &Head, payload: Bytes, flow: Flow) {
         let (kind, ttl) = outgoing(link.peer().node(), head.kind, head.ttl, &payload);
-        self.segments.push(Segment { flow, what: What::Single { kind, ttl, payload } });
+        self.segments.push(Segment {
+            flow,
+            what: What::Single { kind, ttl, payload },
+        });
     }
 
     /// Hands on all that was added, as far as there is room; the rest is left to
@@ -103,7 +116,9 @@ impl Relays {
                 encoded.push((peer.wire(), self.encode(link, block, buffer, peer)));
                 encoded.len() - 1
             });
-            let Some((_, encoded)) = encoded.get(at) else { continue };
+            let Some((_, encoded)) = encoded.get(at) else {
+                continue;
+            };
             encoded.offer(peer, until, &mut self.stalled);
         }
         self.segments.clear();
@@ -145,7 +160,14 @@ impl Relays {
     ///
     /// Safe: the next call goes on where this one was.
     pub(super) async fn wait(&mut self) {
-        while let Some(Stalled { peer, chunks, progress, flow, until }) = self.stalled.front_mut() {
+        while let Some(Stalled {
+            peer,
+            chunks,
+            progress,
+            flow,
+            until,
+        }) = self.stalled.front_mut()
+        {
             let push = peer.outbox().push(chunks, progress);
             let done = match flow {
                 // The peer is gone where this fails, and what it did not get is counted below.

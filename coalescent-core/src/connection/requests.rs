@@ -51,13 +51,19 @@ impl Requests {
         } else {
             waiting.by_id.insert(id, sender);
         }
-        Pending { id, peer, answer: Some(receiver) }
+        Pending {
+            id,
+            peer,
+            answer: Some(receiver),
+        }
     }
 
     /// Gives a reply to the one who waits for it. A reply that nobody awaits is no error: the wait
     /// may have just ended.
     pub(super) fn complete(&self, id: u32, status: Status, payload: Bytes) {
-        let Some(sender) = self.waiting().by_id.remove(&id) else { return };
+        let Some(sender) = self.waiting().by_id.remove(&id) else {
+            return;
+        };
         let answer = match status {
             Status::Ok => Ok(payload),
             Status::NoAnswer => Err(Error::no_answer()),
@@ -85,7 +91,9 @@ impl Pending<'_> {
     }
 
     pub(crate) async fn wait(mut self) -> Answer {
-        let Some(answer) = self.answer.as_mut() else { return Err(Error::closed()) };
+        let Some(answer) = self.answer.as_mut() else {
+            return Err(Error::closed());
+        };
         let result = answer.await.unwrap_or_else(|_| Err(Error::closed()));
         self.answer = None;
         result
@@ -97,12 +105,21 @@ impl Drop for Pending<'_> {
         if self.answer.is_none() {
             return;
         }
-        let waited = self.peer.requests().waiting().by_id.remove(&self.id).is_some();
+        let waited = self
+            .peer
+            .requests()
+            .waiting()
+            .by_id
+            .remove(&self.id)
+            .is_some();
         if waited {
             // Only a hint: where there is no room for it, the reply comes in vain.
-            if let Ok(cancel) =
-                self.peer.encode(Kind::Cancel { id: self.id }, 0, Bytes::new(), Count::default())
-            {
+            if let Ok(cancel) = self.peer.encode(
+                Kind::Cancel { id: self.id },
+                0,
+                Bytes::new(),
+                Count::default(),
+            ) {
                 let _ = self.peer.outbox().try_push(&[cancel]);
             }
         }

@@ -140,7 +140,11 @@ impl Watch {
         let opaque: [u8; 8] = rand::random();
         let max = self.peer.node().config().max_frame;
         // A ping of eight bytes fits every wire that has one.
-        let _ = self.peer.wire().codec(max).encode(Kind::Ping, 0, &opaque, &mut ping);
+        let _ = self
+            .peer
+            .wire()
+            .codec(max)
+            .encode(Kind::Ping, 0, &opaque, &mut ping);
         ping.freeze()
     }
 }

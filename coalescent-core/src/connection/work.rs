@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 /// How long a stack may take to become ready for a frame. A timeout layer does not bound this.
-pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(30);
+pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many withdrawn requests are remembered while they wait for their turn.
 const MAX_CANCELLED: usize = 64;
@@ -86,7 +86,12 @@ struct Call<F> {
 impl<S: PeerService> Work<S> {
     pub(super) fn new(link: Arc<Link>, stack: S, hooks: Option<BoxFuture>) -> Self {
         let calls = (0..link.slots())
-            .map(|_| Call { future: Box::pin(None), seq: 0, frame: None, relayed: false })
+            .map(|_| Call {
+                future: Box::pin(None),
+                seq: 0,
+                frame: None,
+                relayed: false,
+            })
             .collect();
         let budget = Budget::new(link.peer().node().config().error_budget);
         Self {
@@ -125,7 +130,11 @@ impl<S: PeerService> Work<S> {
     pub(super) fn add(&mut self, block: Block, buffer: usize) {
         self.blocks += 1;
         self.backlog_bytes += block.bytes.len();
-        self.backlog.push_back(Batch { block, buffer, number: self.blocks });
+        self.backlog.push_back(Batch {
+            block,
+            buffer,
+            number: self.blocks,
+        });
     }
 
     /// How many bytes have been read and not been handled.
@@ -136,7 +145,8 @@ impl<S: PeerService> Work<S> {
     /// Withdraws a request: what it waits for is dropped, or it is passed over.
     pub(super) fn cancel(&mut self, id: u32) {
         for (slot, call) in self.calls.iter_mut().enumerate() {
-            let of_this = |head: &Head| matches!(head.kind, Kind::Request { id: other } if other == id);
+            let of_this =
+                |head: &Head| matches!(head.kind, Kind::Request { id: other } if other == id);
             if call.frame.as_ref().is_some_and(|(head, _)| of_this(head)) {
                 self.link.close(slot, call.seq);
                 call.future.set(None);
@@ -190,12 +200,18 @@ impl<S: PeerService> Work<S> {
                 },
             }
         };
-        if self.has_results() && !matches!(step, Step::End(_)) { Step::HandOn } else { step }
+        if self.has_results() && !matches!(step, Step::End(_)) {
+            Step::HandOn
+        } else {
+            step
+        }
     }
 
     /// Passes over what is not for the stack, and says what comes next.
     fn next_frame(&mut self) -> Next {
-        let Some(Batch { block, .. }) = self.backlog.front() else { return Next::None };
+        let Some(Batch { block, .. }) = self.backlog.front() else {
+            return Next::None;
+        };
         while let Some((_, head)) = block.heads.get(self.next) {
             let wanted = match head.kind {
                 Kind::Request { id } if !self.cancelled.is_empty() => {
@@ -241,14 +257,16 @@ impl<S: PeerService> Work<S> {
                 Poll::Ready(Err(DisconnectReason::Stack(error.to_string())))
             }
             Ok(Poll::Pending) => {
-                let timeout =
-                    self.unready.get_or_insert_with(|| Box::pin(tokio::time::sleep(READY_TIMEOUT)));
+                let timeout = self
+                    .unready
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(READY_TIMEOUT)));
                 if timeout.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
                 self.unready = None;
                 if let Some(head) = self.skip() {
-                    let error = Error::call(format!("the stack was not ready within {READY_TIMEOUT:?}"));
+                    let error =
+                        Error::call(format!("the stack was not ready within {READY_TIMEOUT:?}"));
                     self.finish(&head, Err(error));
                 }
                 Poll::Ready(Ok(false))
@@ -265,20 +283,33 @@ impl<S: PeerService> Work<S> {
 
     /// Calls the stack with the next frame, and looks once whether it is done.
     fn call(&mut self, cx: &mut Context<'_>) {
-        let Some(batch) = self.backlog.front() else { return };
-        let Some(&(offset, head)) = batch.block.heads.get(self.next) else { return };
-        let Some(slot) = self.calls.iter().position(|call| call.frame.is_none()) else { return };
+        let Some(batch) = self.backlog.front() else {
+            return;
+        };
+        let Some(&(offset, head)) = batch.block.heads.get(self.next) else {
+            return;
+        };
+        let Some(slot) = self.calls.iter().position(|call| call.frame.is_none()) else {
+            return;
+        };
         let index = self.next;
         self.next += 1;
         self.seq += 1;
         let seq = self.seq;
         self.ready = false;
         self.link.open(slot, seq);
-        let ticket = Ticket { slot, seq, block: batch.number, pins: batch.buffer };
+        let ticket = Ticket {
+            slot,
+            seq,
+            block: batch.number,
+            pins: batch.buffer,
+        };
         let payload = batch.block.payload(offset, &head);
         let frame = Frame::new(Arc::clone(&self.link), head.kind, head.ttl, payload, ticket);
 
-        let Some(call) = self.calls.get_mut(slot) else { return };
+        let Some(call) = self.calls.get_mut(slot) else {
+            return;
+        };
         let stack = &mut self.stack;
         let polled = catch_unwind(AssertUnwindSafe(|| {
             call.future.set(Some(stack.call(frame)));
@@ -313,8 +344,12 @@ impl<S: PeerService> Work<S> {
             return;
         }
         for slot in 0..self.calls.len() {
-            let Some(call) = self.calls.get_mut(slot) else { continue };
-            let Some((head, payload)) = call.frame.clone() else { continue };
+            let Some(call) = self.calls.get_mut(slot) else {
+                continue;
+            };
+            let Some((head, payload)) = call.frame.clone() else {
+                continue;
+            };
             let done = match catch_unwind(AssertUnwindSafe(|| call.poll(cx))) {
                 Ok(Poll::Pending) => {
                     if !call.relayed {
@@ -341,7 +376,8 @@ impl<S: PeerService> Work<S> {
     }
 
     fn relay_single(&mut self, head: &Head, payload: Bytes, (flow, rewritten): Mark) {
-        self.relays.add_single(&self.link, head, rewritten.unwrap_or(payload), flow);
+        self.relays
+            .add_single(&self.link, head, rewritten.unwrap_or(payload), flow);
     }
 
     /// Writes down what became of a frame.
@@ -360,7 +396,11 @@ impl<S: PeerService> Work<S> {
         };
         if request.is_some() {
             let text = error.to_string();
-            self.reply(request, Status::Failed, Bytes::copy_from_slice(encode_reason(&text)));
+            self.reply(
+                request,
+                Status::Failed,
+                Bytes::copy_from_slice(encode_reason(&text)),
+            );
         }
         self.fail(error);
     }
@@ -374,17 +414,28 @@ impl<S: PeerService> Work<S> {
 
     fn reply_payload(&mut self, request: Option<u32>, payload: Bytes) {
         let kind = match request {
-            Some(id) => Kind::Reply { id, status: Status::Ok },
+            Some(id) => Kind::Reply {
+                id,
+                status: Status::Ok,
+            },
             None => Kind::Data,
         };
         if let Err(error) = self.push_reply(kind, payload) {
-            self.reply(request, Status::Failed, Bytes::from_static(b"the reply is too large"));
+            self.reply(
+                request,
+                Status::Failed,
+                Bytes::from_static(b"the reply is too large"),
+            );
             self.fail(error);
         }
     }
 
     fn push_reply(&mut self, kind: Kind, payload: Bytes) -> Result<(), Error> {
-        let chunk = self.link.peer().encode(kind, 0, payload, Count::OWN).map_err(Error::encode)?;
+        let chunk = self
+            .link
+            .peer()
+            .encode(kind, 0, payload, Count::OWN)
+            .map_err(Error::encode)?;
         self.replies.push(chunk);
         Ok(())
     }
@@ -436,7 +487,9 @@ impl<S: PeerService> Work<S> {
 
     fn lose_replies(&mut self) {
         let rest = self.replies.len().saturating_sub(self.replied);
-        self.link.peer().dropped(DropReason::Disconnected, rest as u64);
+        self.link
+            .peer()
+            .dropped(DropReason::Disconnected, rest as u64);
         self.replied = self.replies.len();
     }
 }
@@ -472,7 +525,11 @@ impl Budget {
     const WINDOW: Duration = Duration::from_secs(60);
 
     pub(crate) fn new(limit: u32) -> Self {
-        Self { limit, spent: 0, since: None }
+        Self {
+            limit,
+            spent: 0,
+            since: None,
+        }
     }
 
     /// Spends one.
@@ -493,7 +550,8 @@ impl Budget {
 /// What a panic said.
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no text".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no text".to_owned())
 }
 
 #[cfg(test)]

@@ -82,7 +82,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 }
             }
             if self.urgent.is_empty() && self.batch.is_empty() {
-                match self.peer.outbox().poll_take(self.link.0, stand_by, cx, &mut self.batch) {
+                match self
+                    .peer
+                    .outbox()
+                    .poll_take(self.link.0, stand_by, cx, &mut self.batch)
+                {
                     Poll::Ready(true) => {}
                     Poll::Ready(false) => {
                         ready!(self.poll_flush(cx))?;
@@ -149,8 +153,12 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         }
         self.mid_frame |= self.at > 0;
         if of_frames > 0 {
-            self.peer.outbox().wrote(of_frames, self.batch.drain(..finished));
-            self.peer.counters().add_written(u64::from(count.own), u64::from(count.relayed));
+            self.peer
+                .outbox()
+                .wrote(of_frames, self.batch.drain(..finished));
+            self.peer
+                .counters()
+                .add_written(u64::from(count.own), u64::from(count.relayed));
         }
     }
 
@@ -164,7 +172,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     /// Forgets, and counts as dropped, what was taken and not begun.
     pub(super) fn forget(&mut self) {
-        let ends = self.batch.iter().position(|entry| entry.ends_frame).map_or(0, |at| at + 1);
+        let ends = self
+            .batch
+            .iter()
+            .position(|entry| entry.ends_frame)
+            .map_or(0, |at| at + 1);
         let begun = if self.mid_frame { ends } else { 0 };
         let mut rest = self.batch.split_off(begun);
         let lost = self.peer.outbox().lose(&mut rest);

@@ -40,7 +40,12 @@ pub struct MeshReader {
 impl MeshReader {
     pub(super) fn new(peers: Peers) -> Self {
         peers.node().inbox().open();
-        Self { peers, next: None, rest: Bytes::new(), newline: false }
+        Self {
+            peers,
+            next: None,
+            rest: Bytes::new(),
+            newline: false,
+        }
     }
 
     /// Waits for the next frame; `None` when the mesh has ended.
@@ -120,7 +125,9 @@ impl Drop for MeshReader {
 
 impl fmt::Debug for MeshReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MeshReader").field("peers", &self.peers).finish_non_exhaustive()
+        f.debug_struct("MeshReader")
+            .field("peers", &self.peers)
+            .finish_non_exhaustive()
     }
 }
 
@@ -145,7 +152,13 @@ pub struct MeshWriter {
 
 impl MeshWriter {
     pub(super) fn new(peers: Peers) -> Self {
-        Self { peers, writing: None, flushing: None, line: BytesMut::new(), sent: Sent::default() }
+        Self {
+            peers,
+            writing: None,
+            flushing: None,
+            line: BytesMut::new(),
+            sent: Sent::default(),
+        }
     }
 
     /// What became of the frames written so far, summed over the peers.
@@ -156,7 +169,9 @@ impl MeshWriter {
     /// Takes `frame`, which must have been waited for with [`poll_written`](Self::poll_written).
     fn start(&mut self, frame: Bytes) {
         let peers = self.peers.clone();
-        self.writing = Some(Box::pin(async move { peers.broadcast_payload(frame).await }));
+        self.writing = Some(Box::pin(
+            async move { peers.broadcast_payload(frame).await },
+        ));
     }
 
     /// Waits until the frame before has been queued for every peer.
@@ -178,8 +193,9 @@ impl MeshWriter {
             ready!(self.poll_written(cx));
         }
         let peers = self.peers.clone();
-        let flushing =
-            self.flushing.get_or_insert_with(|| Box::pin(async move { peers.flushed().await }));
+        let flushing = self
+            .flushing
+            .get_or_insert_with(|| Box::pin(async move { peers.flushed().await }));
         ready!(flushing.as_mut().poll(cx));
         self.flushing = None;
         Poll::Ready(())
@@ -199,7 +215,9 @@ impl AsyncWrite for MeshWriter {
         ready!(self.poll_written(cx));
         self.flushing = None;
         let max = self.peers.config().max_frame;
-        let mut taken = buf.get(..buf.len().min(WRITE_CHUNK).min(max)).unwrap_or_default();
+        let mut taken = buf
+            .get(..buf.len().min(WRITE_CHUNK).min(max))
+            .unwrap_or_default();
         if taken.is_empty() {
             return Poll::Ready(Ok(0));
         }
@@ -260,7 +278,9 @@ impl Sink<Bytes> for MeshWriter {
 
 impl fmt::Debug for MeshWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MeshWriter").field("peers", &self.peers).finish_non_exhaustive()
+        f.debug_struct("MeshWriter")
+            .field("peers", &self.peers)
+            .finish_non_exhaustive()
     }
 }
 

@@ -239,6 +239,8 @@ impl fmt::Debug for Inbox {
 
 impl fmt::Debug for InboxFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InboxFuture").field("waits", &self.0.is_some()).finish()
+        f.debug_struct("InboxFuture")
+            .field("waits", &self.0.is_some())
+            .finish()
     }
 }

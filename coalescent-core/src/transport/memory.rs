@@ -70,18 +70,27 @@ fn address(port: u16) -> SocketAddr {
 impl Transport for Memory {
     fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
-            let port = addr.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+            let port = addr
+                .rsplit_once(':')
+                .and_then(|(_, port)| port.parse::<u16>().ok());
             let port = port.ok_or_else(|| {
                 io::Error::new(io::ErrorKind::InvalidInput, "missing port; write HOST:PORT")
             })?;
             let (sender, receiver) = mpsc::channel(BACKLOG);
             let mut ports = self.ports();
             let port = if port == 0 { ports.free() } else { port };
-            if ports.listening.get(&port).is_some_and(|listening| !listening.is_closed()) {
+            if ports
+                .listening
+                .get(&port)
+                .is_some_and(|listening| !listening.is_closed())
+            {
                 return Err(io::ErrorKind::AddrInUse.into());
             }
             ports.listening.insert(port, sender);
-            Ok(Box::new(MemoryListener { addr: address(port), receiver }) as Box<dyn Listener>)
+            Ok(Box::new(MemoryListener {
+                addr: address(port),
+                receiver,
+            }) as Box<dyn Listener>)
         })
     }
 

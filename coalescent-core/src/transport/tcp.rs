@@ -63,11 +63,18 @@ impl Transport for Tcp {
 }
 
 fn no_address() -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, "the host name stands for no address")
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        "the host name stands for no address",
+    )
 }
 
 fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if addr.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     // So that a node can come back at its address at once.
     #[cfg(not(windows))]
     socket.set_reuseaddr(true)?;
@@ -78,7 +85,9 @@ fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 /// Sets the socket's options. A connection without them works, so that none of them is worth an end.
 fn tune(stream: &TcpStream) {
     let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE);
     let results = [
         stream.set_nodelay(true),
         socket.set_tcp_keepalive(&keepalive),

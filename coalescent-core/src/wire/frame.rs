@@ -214,7 +214,7 @@ pub struct Packet {
 }
 
 /// The bytes to write before and after a payload, so that a large payload need not be copied.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Framing {
     pub(super) prefix: [u8; MAX_PREFIX],
     pub(super) prefix_len: u8,

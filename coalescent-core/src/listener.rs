@@ -1,0 +1,164 @@
+//! Accepting peers.
+
+use crate::admission::{AcceptBackoff, Reason, Refused, Ticket};
+use crate::connection::{Established, Socket, establish};
+use crate::error::Error;
+use crate::mesh::runtime::Runtime;
+use crate::transport::{BoxIo, Listener};
+use crate::wire::Wire;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a newcomer from this machine itself is kept waiting for a place in the handshake, before
+/// it is refused. The queue of the kernel holds the others meanwhile.
+const LOCAL_WAIT: Duration = Duration::from_millis(1500);
+
+/// How often that place is looked for.
+const LOCAL_RETRY: Duration = Duration::from_millis(5);
+
+/// How many failures of newcomers are reported in a second; the rest is only counted, so that
+/// strangers can't fill the log.
+const REPORTS: u32 = 10;
+
+/// Accepts connections until it is dropped.
+pub(crate) async fn run(
+    runtime: Arc<Runtime>,
+    mut listener: Box<dyn Listener>,
+    wire: Option<Wire>,
+) {
+    let mut backoff = AcceptBackoff::default();
+    let reports = Arc::new(Reports::default());
+    loop {
+        let (io, addr) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if let Some(pause) = backoff.failed(&error) {
+                    reports.report(&runtime, Error::accept(error));
+                    tokio::time::sleep(pause).await;
+                }
+                continue;
+            }
+        };
+        backoff.succeeded();
+        match admit(&runtime, addr).await {
+            Ok(ticket) => {
+                let newcomer = Newcomer {
+                    io,
+                    addr,
+                    ticket,
+                    wire: wire.clone(),
+                };
+                runtime.spawn(newcomer.enter(Arc::clone(&runtime), Arc::clone(&reports)));
+            }
+            Err(refused) => {
+                reports.report(&runtime, Error::refused(format!("{addr}: {refused}")));
+            }
+        }
+    }
+}
+
+async fn admit(runtime: &Runtime, addr: SocketAddr) -> Result<Ticket, Refused> {
+    let deadline = Instant::now() + LOCAL_WAIT;
+    loop {
+        let now = Instant::now();
+        match runtime.admission().admit(Some(addr.ip()), now) {
+            Err(refused)
+                if refused.reason() == Reason::Pending
+                    && addr.ip().to_canonical().is_loopback()
+                    && now < deadline =>
+            {
+                tokio::time::sleep(LOCAL_RETRY).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// A connection that has been accepted and has not introduced itself.
+struct Newcomer {
+    io: BoxIo,
+    addr: SocketAddr,
+    ticket: Ticket,
+    wire: Option<Wire>,
+}
+
+impl Newcomer {
+    async fn enter(self, runtime: Arc<Runtime>, reports: Arc<Reports>) {
+        let Self {
+            io,
+            addr,
+            mut ticket,
+            wire,
+        } = self;
+        let entered = tokio::select! {
+            entered = introduce(&runtime, io, addr, wire) => entered,
+            refused = ticket.evicted() => Err(Error::refused(refused.to_string())),
+        };
+        let connection = match entered {
+            Ok(Established::Connected(connection)) => connection,
+            // The dialling side knows, and tells.
+            Ok(Established::Myself) => return,
+            Err(error) => return reports.report(&runtime, error.at(addr)),
+        };
+        if let Err(refused) = ticket.establish() {
+            return reports.report(&runtime, Error::refused(format!("{addr}: {refused}")));
+        }
+        runtime.run(connection, async move { drop(ticket) });
+    }
+}
+
+async fn introduce(
+    runtime: &Runtime,
+    io: BoxIo,
+    addr: SocketAddr,
+    wire: Option<Wire>,
+) -> Result<Established<BoxIo>, Error> {
+    let limit = runtime.peers().config().handshake_timeout;
+    let secured = tokio::time::timeout(limit, runtime.security().accept(io)).await;
+    let (io, key) = secured.map_err(|_| Error::handshake_timeout(limit))??;
+    let mut socket = Socket::inbound().addr(addr);
+    socket.wire = wire;
+    socket.key = key;
+    socket.listen = runtime.advertised();
+    establish(io, runtime.peers().node(), socket).await
+}
+
+/// Reports failures of newcomers, so many in a second.
+#[derive(Debug, Default)]
+struct Reports(Mutex<Window>);
+
+#[derive(Debug, Default)]
+struct Window {
+    since: Option<Instant>,
+    told: u32,
+    untold: u64,
+}
+
+impl Reports {
+    fn report(&self, runtime: &Runtime, error: Error) {
+        let now = Instant::now();
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if window
+            .since
+            .is_none_or(|since| now - since >= Duration::from_secs(1))
+        {
+            window.since = Some(now);
+            window.told = 0;
+        }
+        if window.told >= REPORTS {
+            window.untold += 1;
+            return;
+        }
+        window.told += 1;
+        let untold = std::mem::take(&mut window.untold);
+        drop(window);
+        if untold > 0 {
+            let text =
+                format!("{untold} more connections failed, and were not reported one by one");
+            runtime.peers().node().error(None, Error::refused(text));
+        }
+        runtime.peers().node().error(None, error);
+    }
+}

@@ -1,0 +1,371 @@
+//! What runs under a mesh: the tasks, and how they end.
+
+use super::{Mesh, WeakMesh};
+use crate::address::Address;
+use crate::admission::{Admission, AdmissionLimits};
+use crate::connection::{Connection, Established, Socket, establish};
+use crate::dialer::{self, Dialer, Seed};
+use crate::error::Error;
+use crate::event::{DisconnectReason, Event};
+use crate::listener;
+use crate::peer::Peer;
+use crate::peers::Peers;
+use crate::registrar::BoxFuture;
+use crate::stack::PeerLayer;
+use crate::transport::{BoxIo, Transport};
+use crate::wire::Wire;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+/// How long connections may take to notice that they are to end, beyond the time they have to drain.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// All that the tasks of a mesh share.
+pub(crate) struct Runtime {
+    peers: Peers,
+    transport: Arc<dyn Transport>,
+    security: Security,
+    stacks: Box<dyn Stacks>,
+    admission: Admission,
+    addrs: Mutex<Vec<SocketAddr>>,
+    dialer: Dialer,
+    tasks: TaskTracker,
+    /// Asks all tasks to end.
+    stop: CancellationToken,
+    /// Ends all tasks.
+    cut: CancellationToken,
+    ended: CancellationToken,
+}
+
+/// How connections are secured.
+#[derive(Clone, Debug)]
+pub(crate) struct Security {
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<crate::transport::tls::Tls>,
+    pub(crate) allow_plaintext: bool,
+}
+
+impl Security {
+    fn has_identity(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
+    /// Whether this address may be used.
+    pub(crate) fn permit(&self, addr: SocketAddr) -> Result<(), Error> {
+        if addr.ip().to_canonical().is_loopback() || self.has_identity() || self.allow_plaintext {
+            Ok(())
+        } else {
+            Err(Error::plaintext(addr))
+        }
+    }
+
+    /// Secures a connection that was accepted; returns the key its other end has proven to have.
+    pub(crate) async fn accept(&self, io: BoxIo) -> Result<(BoxIo, Option<[u8; 32]>), Error> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            let (stream, key) = tls.accept(io).await.map_err(Error::handshake)?;
+            return Ok((Box::new(stream), Some(*key.as_bytes())));
+        }
+        Ok((io, None))
+    }
+
+    /// Secures a connection that was made to `addr`.
+    async fn connect(&self, io: BoxIo, addr: &Address) -> Result<(BoxIo, Option<[u8; 32]>), Error> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            let expected = match addr.id() {
+                Some(id) => Some(
+                    crate::identity::PublicKey::from_bytes(*id)
+                        .map_err(|error| Error::config(error.to_string()))?,
+                ),
+                None => None,
+            };
+            let (stream, key) = tls.connect(io, expected).await.map_err(Error::handshake)?;
+            return Ok((Box::new(stream), Some(*key.as_bytes())));
+        }
+        if addr.id().is_some() {
+            return Err(Error::config(format!(
+                "{addr} names an identity, which only TLS can prove: give the app an identity too"
+            )));
+        }
+        Ok((io, None))
+    }
+}
+
+/// Builds a stack for each connection, and runs it: what hides the type of the app's layers.
+trait Stacks: Send + Sync {
+    fn run(&self, connection: Connection<BoxIo>, peers: &Peers) -> Ended;
+}
+
+type Ended = std::pin::Pin<Box<dyn Future<Output = DisconnectReason> + Send>>;
+
+struct Layers<L>(L);
+
+impl<L: PeerLayer> Stacks for Layers<L> {
+    fn run(&self, connection: Connection<BoxIo>, peers: &Peers) -> Ended {
+        Box::pin(connection.run(self.0.layer(peers.inbox())))
+    }
+}
+
+/// What an app is started with.
+pub(crate) struct Parts<L> {
+    pub(crate) peers: Peers,
+    pub(crate) layers: L,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) security: Security,
+    pub(crate) seeds: Vec<Seed>,
+    pub(crate) tasks: Vec<Box<dyn FnOnce(WeakMesh) -> BoxFuture + Send>>,
+}
+
+impl Runtime {
+    /// Starts a mesh that does not listen yet.
+    pub(crate) fn start<L: PeerLayer>(parts: Parts<L>) -> Mesh {
+        let Parts {
+            peers,
+            layers,
+            transport,
+            security,
+            seeds,
+            tasks,
+        } = parts;
+        let config = peers.config();
+        let (dialer, inputs) = Dialer::new();
+        let runtime = Arc::new(Self {
+            admission: Admission::new(AdmissionLimits {
+                max_inbound: config.max_inbound,
+                max_per_ip: config.max_per_ip,
+                pending_handshakes: config.max_pending,
+            }),
+            peers,
+            transport,
+            security,
+            stacks: Box::new(Layers(layers)),
+            addrs: Mutex::new(Vec::new()),
+            dialer,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        });
+        let mesh = Mesh::new(Arc::clone(&runtime));
+        runtime.peers.node().set_mesh(mesh.downgrade());
+        for task in tasks {
+            runtime.spawn(task(mesh.downgrade()));
+        }
+        runtime.spawn(dialer::run(Arc::clone(&runtime), seeds, inputs));
+        tokio::spawn(supervise(Arc::clone(&runtime)));
+        mesh
+    }
+
+    pub(crate) fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    pub(crate) fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    pub(crate) fn security(&self) -> &Security {
+        &self.security
+    }
+
+    pub(crate) fn addrs(&self) -> Vec<SocketAddr> {
+        self.addrs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    pub(crate) fn cut(&self) {
+        self.cut.cancel();
+        self.stop.cancel();
+    }
+
+    pub(crate) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Runs a task until it is done, or the mesh is to end.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    pub(crate) async fn listen(
+        self: &Arc<Self>,
+        addr: &str,
+        wire: Option<Wire>,
+    ) -> Result<SocketAddr, Error> {
+        if self.stop.is_cancelled() {
+            return Err(Error::closed());
+        }
+        let failed = |error| Error::listen(addr, error);
+        let listener = self.transport.listen(addr).await.map_err(failed)?;
+        let local = listener.local_addr().map_err(failed)?;
+        self.security.permit(local)?;
+        self.addrs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(local);
+        self.peers.node().emit(Event::Listening { addr: local });
+        self.spawn(listener::run(Arc::clone(self), listener, wire));
+        Ok(local)
+    }
+
+    /// What peers are told about where this node listens.
+    pub(crate) fn advertised(&self) -> Option<String> {
+        self.peers.config().advertise.clone()
+    }
+
+    pub(crate) fn add_seed(&self, addr: &str, wire: Option<Wire>) -> Result<(), Error> {
+        self.dialer.add(Seed::parse(addr, wire)?);
+        Ok(())
+    }
+
+    /// Makes a connection, as far as a peer. The caller runs it.
+    pub(crate) async fn dial(
+        &self,
+        addr: &Address,
+        wire: Option<Wire>,
+    ) -> Result<Established<BoxIo>, Error> {
+        let config = self.peers.config();
+        let permit = |addr| self.security.permit(addr).map_err(std::io::Error::other);
+        let limit = config.connect_timeout;
+        let connect = self.transport.connect(addr, &permit);
+        let (io, there) = match tokio::time::timeout(limit, connect).await {
+            Ok(Ok(connected)) => connected,
+            Ok(Err(error)) => {
+                // What we refused ourselves is told as it is.
+                return Err(match error.downcast::<Error>() {
+                    Ok(own) => own,
+                    Err(error) => Error::dial(addr, error),
+                });
+            }
+            Err(_) => return Err(Error::dial_timeout(addr, limit)),
+        };
+        let limit = config.handshake_timeout;
+        let secured = tokio::time::timeout(limit, self.security.connect(io, addr)).await;
+        let (io, key) = secured.map_err(|_| Error::handshake_timeout(limit))??;
+        let mut socket = Socket::outbound().addr(there);
+        socket.wire = wire;
+        socket.key = key;
+        socket.listen = self.advertised();
+        establish(io, self.peers.node(), socket)
+            .await
+            .map_err(|error| error.at(addr))
+    }
+
+    pub(crate) async fn connect(
+        self: &Arc<Self>,
+        addr: &str,
+        wire: Option<Wire>,
+    ) -> Result<Peer, Error> {
+        let seed = Seed::parse(addr, wire)?;
+        let established = tokio::select! {
+            established = self.dial(&seed.address, seed.wire) => established?,
+            () = self.stop.cancelled() => return Err(Error::closed()),
+        };
+        match established {
+            Established::Myself => Err(Error::refused(format!("{addr} is this node itself"))),
+            Established::Connected(connection) => {
+                let peer = connection.peer().clone();
+                let elsewhere = self.dialer.elsewhere();
+                let runtime = Arc::clone(self);
+                self.run(connection, async move {
+                    runtime.dialer.nudge();
+                    drop(elsewhere);
+                });
+                Ok(peer)
+            }
+        }
+    }
+
+    pub(crate) async fn adopt(
+        self: &Arc<Self>,
+        io: BoxIo,
+        mut socket: Socket,
+    ) -> Result<Peer, Error> {
+        socket.listen = self.advertised();
+        let established = tokio::select! {
+            established = establish(io, self.peers.node(), socket) => established?,
+            () = self.stop.cancelled() => return Err(Error::closed()),
+        };
+        match established {
+            Established::Myself => Err(Error::refused("the connection leads to this node itself")),
+            Established::Connected(connection) => {
+                let peer = connection.peer().clone();
+                self.run(connection, std::future::ready(()));
+                Ok(peer)
+            }
+        }
+    }
+
+    /// Runs a connection in a task of its own, and `then` when it has ended.
+    pub(crate) fn run(
+        &self,
+        connection: Connection<BoxIo>,
+        then: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let peer = connection.peer();
+        let span = tracing::info_span!(
+            "peer",
+            id = %peer.id(),
+            addr = peer.addr().map(tracing::field::display),
+            direction = %peer.direction(),
+        );
+        let running = {
+            let _entered = span.enter();
+            self.stacks.run(connection, &self.peers)
+        };
+        let cut = self.cut.clone();
+        let task = async move {
+            tokio::select! {
+                _ = running => {}
+                () = cut.cancelled() => {}
+            }
+            then.await;
+        };
+        self.tasks.spawn(task.instrument(span));
+    }
+}
+
+/// Waits until the mesh is to end, and ends it.
+async fn supervise(runtime: Arc<Runtime>) {
+    runtime.stop.cancelled().await;
+    let node = runtime.peers.node();
+    node.close();
+    for peer in runtime.peers.list().iter() {
+        peer.stop(&DisconnectReason::Shutdown);
+    }
+    runtime.tasks.close();
+    let limit = runtime.peers.config().drain + MARGIN;
+    if tokio::time::timeout(limit, runtime.tasks.wait())
+        .await
+        .is_err()
+    {
+        runtime.cut.cancel();
+        runtime.tasks.wait().await;
+    }
+    node.end();
+    runtime.ended.cancel();
+}
