@@ -48,7 +48,7 @@ pub mod wire;
 #[doc(no_inline)]
 pub use http::Extensions;
 
-pub use address::Address;
+pub use address::{Address, AddressError};
 pub use app::{App, AppExt};
 pub use config::Config;
 pub use error::{BoxError, Error};
