@@ -9,16 +9,14 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_core::Stream;
 use futures_sink::Sink;
 use std::fmt;
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::ReusableBoxFuture;
 
 /// How many bytes of one write become one frame at most, or the frame limit where that is less.
 pub const WRITE_CHUNK: usize = 64 * 1024;
-
-type Next = Pin<Box<dyn Future<Output = Option<Frame>> + Send>>;
 
 /// The read side of a mesh, as frames ([`Stream`]) and as bytes ([`AsyncRead`]).
 ///
@@ -31,7 +29,8 @@ type Next = Pin<Box<dyn Future<Output = Option<Frame>> + Send>>;
 /// frames between them: each frame goes to one. When the last is dropped, frames are discarded again.
 pub struct MeshReader {
     peers: Peers,
-    next: Option<Next>,
+    /// The wait for a frame. In this kind of box, it does not keep the reader from being shared.
+    next: Option<ReusableBoxFuture<'static, Option<Frame>>>,
     /// The rest of the frame that is being read as bytes.
     rest: Bytes,
     newline: bool,
@@ -62,16 +61,16 @@ impl Stream for MeshReader {
     type Item = Frame;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
-        if self.next.is_none() {
-            if let Some(frame) = self.peers.node().inbox().try_next() {
-                return Poll::Ready(Some(frame));
-            }
+        if self.next.is_none()
+            && let Some(frame) = self.peers.node().inbox().try_next()
+        {
+            return Poll::Ready(Some(frame));
         }
         let peers = self.peers.clone();
-        let next = self
-            .next
-            .get_or_insert_with(|| Box::pin(async move { peers.node().inbox().next().await }));
-        let frame = ready!(next.as_mut().poll(cx));
+        let next = self.next.get_or_insert_with(|| {
+            ReusableBoxFuture::new(async move { peers.node().inbox().next().await })
+        });
+        let frame = ready!(next.poll(cx));
         self.next = None;
         Poll::Ready(frame)
     }
@@ -143,8 +142,8 @@ impl fmt::Debug for MeshReader {
 pub struct MeshWriter {
     peers: Peers,
     /// The frame that is waiting for room.
-    writing: Option<Pin<Box<dyn Future<Output = Sent> + Send>>>,
-    flushing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    writing: Option<ReusableBoxFuture<'static, Sent>>,
+    flushing: Option<ReusableBoxFuture<'static, ()>>,
     /// On the `lines` wire: the beginning of a line.
     line: BytesMut,
     sent: Sent,
@@ -169,15 +168,15 @@ impl MeshWriter {
     /// Takes `frame`, which must have been waited for with [`poll_written`](Self::poll_written).
     fn start(&mut self, frame: Bytes) {
         let peers = self.peers.clone();
-        self.writing = Some(Box::pin(
-            async move { peers.broadcast_payload(frame).await },
-        ));
+        self.writing = Some(ReusableBoxFuture::new(async move {
+            peers.broadcast_payload(frame).await
+        }));
     }
 
     /// Waits until the frame before has been queued for every peer.
     fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(writing) = &mut self.writing {
-            let sent = ready!(writing.as_mut().poll(cx));
+            let sent = ready!(writing.poll(cx));
             self.writing = None;
             self.sent.queued += sent.queued;
             self.sent.dropped += sent.dropped;
@@ -195,8 +194,8 @@ impl MeshWriter {
         let peers = self.peers.clone();
         let flushing = self
             .flushing
-            .get_or_insert_with(|| Box::pin(async move { peers.flushed().await }));
-        ready!(flushing.as_mut().poll(cx));
+            .get_or_insert_with(|| ReusableBoxFuture::new(async move { peers.flushed().await }));
+        ready!(flushing.poll(cx));
         self.flushing = None;
         Poll::Ready(())
     }
@@ -337,5 +336,21 @@ impl Sink<Bytes> for Mesh {
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Sink::poll_close(Pin::new(self.own_writer()), cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mesh_and_its_sides_can_go_anywhere() {
+        fn anywhere<T: Send + Sync + Unpin + 'static>() {}
+        anywhere::<Mesh>();
+        anywhere::<MeshReader>();
+        anywhere::<MeshWriter>();
+        anywhere::<crate::Peer>();
+        anywhere::<crate::Events>();
+        anywhere::<Frame>();
     }
 }
