@@ -9,16 +9,17 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_core::Stream;
 use futures_sink::Sink;
 use std::fmt;
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::ReusableBoxFuture;
 
 /// How many bytes of one write become one frame at most, or the frame limit where that is less.
 pub const WRITE_CHUNK: usize = 64 * 1024;
 
-type Next = Pin<Box<dyn Future<Output = Option<Frame>> + Send>>;
+/// A future that is only ever polled through `&mut`, so that who holds it can still be [`Sync`].
+type Wait<T> = ReusableBoxFuture<'static, T>;
 
 /// The read side of a mesh, as frames ([`Stream`]) and as bytes ([`AsyncRead`]).
 ///
@@ -31,7 +32,7 @@ type Next = Pin<Box<dyn Future<Output = Option<Frame>> + Send>>;
 /// frames between them: each frame goes to one. When the last is dropped, frames are discarded again.
 pub struct MeshReader {
     peers: Peers,
-    next: Option<Next>,
+    next: Option<Wait<Option<Frame>>>,
     /// The rest of the frame that is being read as bytes.
     rest: Bytes,
     newline: bool,
@@ -56,6 +57,11 @@ impl MeshReader {
     pub async fn next_frame(&mut self) -> Option<Frame> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
+
+    /// Takes the next frame if one is there now: for readers that make one step of many frames.
+    pub fn try_next_frame(&mut self) -> Option<Frame> {
+        self.peers.node().inbox().try_next()
+    }
 }
 
 impl Stream for MeshReader {
@@ -70,8 +76,8 @@ impl Stream for MeshReader {
         let peers = self.peers.clone();
         let next = self
             .next
-            .get_or_insert_with(|| Box::pin(async move { peers.node().inbox().next().await }));
-        let frame = ready!(next.as_mut().poll(cx));
+            .get_or_insert_with(|| Wait::new(async move { peers.node().inbox().next().await }));
+        let frame = ready!(next.poll(cx));
         self.next = None;
         Poll::Ready(frame)
     }
@@ -143,8 +149,8 @@ impl fmt::Debug for MeshReader {
 pub struct MeshWriter {
     peers: Peers,
     /// The frame that is waiting for room.
-    writing: Option<Pin<Box<dyn Future<Output = Sent> + Send>>>,
-    flushing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    writing: Option<Wait<Sent>>,
+    flushing: Option<Wait<()>>,
     /// On the `lines` wire: the beginning of a line.
     line: BytesMut,
     sent: Sent,
@@ -169,7 +175,7 @@ impl MeshWriter {
     /// Takes `frame`, which must have been waited for with [`poll_written`](Self::poll_written).
     fn start(&mut self, frame: Bytes) {
         let peers = self.peers.clone();
-        self.writing = Some(Box::pin(
+        self.writing = Some(Wait::new(
             async move { peers.broadcast_payload(frame).await },
         ));
     }
@@ -177,7 +183,7 @@ impl MeshWriter {
     /// Waits until the frame before has been queued for every peer.
     fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(writing) = &mut self.writing {
-            let sent = ready!(writing.as_mut().poll(cx));
+            let sent = ready!(writing.poll(cx));
             self.writing = None;
             self.sent.queued += sent.queued;
             self.sent.dropped += sent.dropped;
@@ -195,8 +201,8 @@ impl MeshWriter {
         let peers = self.peers.clone();
         let flushing = self
             .flushing
-            .get_or_insert_with(|| Box::pin(async move { peers.flushed().await }));
-        ready!(flushing.as_mut().poll(cx));
+            .get_or_insert_with(|| Wait::new(async move { peers.flushed().await }));
+        ready!(flushing.poll(cx));
         self.flushing = None;
         Poll::Ready(())
     }
@@ -339,3 +345,11 @@ impl Sink<Bytes> for Mesh {
         Sink::poll_close(Pin::new(self.own_writer()), cx)
     }
 }
+
+// So that tasks can share a reference to a mesh across their waits.
+const _: () = {
+    const fn is_sync<T: Send + Sync>() {}
+    is_sync::<Mesh>();
+    is_sync::<MeshReader>();
+    is_sync::<MeshWriter>();
+};
