@@ -18,6 +18,9 @@ use tokio_util::sync::ReusableBoxFuture;
 /// How many bytes of one write become one frame at most, or the frame limit where that is less.
 pub const WRITE_CHUNK: usize = 64 * 1024;
 
+/// A future that is only ever polled through `&mut`, so that who holds it can still be [`Sync`].
+type Wait<T> = ReusableBoxFuture<'static, T>;
+
 /// The read side of a mesh, as frames ([`Stream`]) and as bytes ([`AsyncRead`]).
 ///
 /// As bytes, it yields the payloads one after another, in the order in which they came through the
@@ -29,8 +32,7 @@ pub const WRITE_CHUNK: usize = 64 * 1024;
 /// frames between them: each frame goes to one. When the last is dropped, frames are discarded again.
 pub struct MeshReader {
     peers: Peers,
-    /// The wait for a frame. In this kind of box, it does not keep the reader from being shared.
-    next: Option<ReusableBoxFuture<'static, Option<Frame>>>,
+    next: Option<Wait<Option<Frame>>>,
     /// The rest of the frame that is being read as bytes.
     rest: Bytes,
     newline: bool,
@@ -55,21 +57,26 @@ impl MeshReader {
     pub async fn next_frame(&mut self) -> Option<Frame> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
+
+    /// Takes the next frame if one is there now: for readers that make one step of many frames.
+    pub fn try_next_frame(&mut self) -> Option<Frame> {
+        self.peers.node().inbox().try_next()
+    }
 }
 
 impl Stream for MeshReader {
     type Item = Frame;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
-        if self.next.is_none()
-            && let Some(frame) = self.peers.node().inbox().try_next()
-        {
-            return Poll::Ready(Some(frame));
+        if self.next.is_none() {
+            if let Some(frame) = self.peers.node().inbox().try_next() {
+                return Poll::Ready(Some(frame));
+            }
         }
         let peers = self.peers.clone();
-        let next = self.next.get_or_insert_with(|| {
-            ReusableBoxFuture::new(async move { peers.node().inbox().next().await })
-        });
+        let next = self
+            .next
+            .get_or_insert_with(|| Wait::new(async move { peers.node().inbox().next().await }));
         let frame = ready!(next.poll(cx));
         self.next = None;
         Poll::Ready(frame)
@@ -142,8 +149,8 @@ impl fmt::Debug for MeshReader {
 pub struct MeshWriter {
     peers: Peers,
     /// The frame that is waiting for room.
-    writing: Option<ReusableBoxFuture<'static, Sent>>,
-    flushing: Option<ReusableBoxFuture<'static, ()>>,
+    writing: Option<Wait<Sent>>,
+    flushing: Option<Wait<()>>,
     /// On the `lines` wire: the beginning of a line.
     line: BytesMut,
     sent: Sent,
@@ -168,9 +175,9 @@ impl MeshWriter {
     /// Takes `frame`, which must have been waited for with [`poll_written`](Self::poll_written).
     fn start(&mut self, frame: Bytes) {
         let peers = self.peers.clone();
-        self.writing = Some(ReusableBoxFuture::new(async move {
-            peers.broadcast_payload(frame).await
-        }));
+        self.writing = Some(Wait::new(
+            async move { peers.broadcast_payload(frame).await },
+        ));
     }
 
     /// Waits until the frame before has been queued for every peer.
@@ -194,7 +201,7 @@ impl MeshWriter {
         let peers = self.peers.clone();
         let flushing = self
             .flushing
-            .get_or_insert_with(|| ReusableBoxFuture::new(async move { peers.flushed().await }));
+            .get_or_insert_with(|| Wait::new(async move { peers.flushed().await }));
         ready!(flushing.poll(cx));
         self.flushing = None;
         Poll::Ready(())
@@ -339,18 +346,10 @@ impl Sink<Bytes> for Mesh {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mesh_and_its_sides_can_go_anywhere() {
-        fn anywhere<T: Send + Sync + Unpin + 'static>() {}
-        anywhere::<Mesh>();
-        anywhere::<MeshReader>();
-        anywhere::<MeshWriter>();
-        anywhere::<crate::Peer>();
-        anywhere::<crate::Events>();
-        anywhere::<Frame>();
-    }
-}
+// So that tasks can share a reference to a mesh across their waits.
+const _: () = {
+    const fn is_sync<T: Send + Sync>() {}
+    is_sync::<Mesh>();
+    is_sync::<MeshReader>();
+    is_sync::<MeshWriter>();
+};

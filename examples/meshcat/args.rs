@@ -1,0 +1,262 @@
+//! The command line.
+
+use coalescent::identity::{Identity, PublicKey};
+use coalescent::{Address, Config, Wire, codec::Codec};
+use lexopt::{Arg, Parser, ValueExt};
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::str::FromStr;
+
+pub(crate) const HELP: &str = "\
+Netcat for a mesh: stdin is broadcast to every peer, and what peers send goes to stdout.
+
+meshcat [OPTIONS]
+  -l, --listen <HOST:PORT>      accept peers here; port 0 takes a free one
+  -s, --seed <[ID@]HOST:PORT>   stay connected to this seed (repeatable)
+      --min-peers <N>           dial seeds while fewer than N are connected outbound [3]
+      --max-peers <N>           never dial above N outbound [12]
+      --max-inbound <N>         accept at most N peers [64]
+      --network <NAME>          refuse peers of another network name [\"\"]
+      --wire <native|lines|raw>                  [native]
+      --codec <none|msgpack|json>                [none]
+      --relay <none|tattletale|smartrelay>       [smartrelay]
+      --reply <TYPE=TYPE>       with a codec: answer messages of the first type with one of the second, same body (repeatable)
+      --max-frame <BYTES>       [1048576]
+      --identity <FILE>         serve and dial with TLS, as the key in FILE (made, mode 0600, if missing)
+      --allow <ID>              accept only this peer identity (repeatable)
+      --allow-plaintext         allow addresses other than loopback without TLS
+      --rate <N>                accept at most N frames a second from each peer
+      --quiet                   write no frames to stdout
+      --events                  events as JSON lines on stderr, in place of the log
+      --once                    after stdin ends and all of it is flushed, leave (default: stay until a signal)
+  -h, --help                    print this
+  -V, --version                 print the version
+
+With a codec, a line is TYPE JSON; the JSON may be left out. A TYPE that is empty or holds spaces, quotes or
+control characters is written as a JSON string. The log goes to stderr; RUST_LOG says how much of it.
+";
+
+/// What the command line asks for.
+pub(crate) enum Command {
+    Run(Box<Args>),
+    Help,
+    Version,
+}
+
+/// The options, checked.
+pub(crate) struct Args {
+    pub(crate) listen: Option<String>,
+    pub(crate) seeds: Vec<String>,
+    pub(crate) config: Config,
+    pub(crate) codec: Option<Codec>,
+    pub(crate) relay: Relay,
+    pub(crate) replies: HashMap<String, String>,
+    pub(crate) identity: Option<Identity>,
+    pub(crate) allow: Vec<PublicKey>,
+    pub(crate) rate: Option<u64>,
+    pub(crate) quiet: bool,
+    pub(crate) events: bool,
+    pub(crate) once: bool,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Relay {
+    None,
+    Tattletale,
+    SmartRelay,
+}
+
+/// Reads the command line; the error is one line that says what to do.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+    let mut parser = Parser::from_args(args);
+    let mut identity = None;
+    let mut args = Args {
+        listen: None,
+        seeds: Vec::new(),
+        config: Config::default(),
+        codec: None,
+        relay: Relay::SmartRelay,
+        replies: HashMap::new(),
+        identity: None,
+        allow: Vec::new(),
+        rate: None,
+        quiet: false,
+        events: false,
+        once: false,
+    };
+    loop {
+        let arg = match parser.next() {
+            Ok(Some(arg)) => arg,
+            Ok(None) => break,
+            Err(error) => return Err(format!("{error}; --help lists the options")),
+        };
+        let name = match arg {
+            Arg::Short('l') => "listen".to_owned(),
+            Arg::Short('s') => "seed".to_owned(),
+            Arg::Short('h') => "help".to_owned(),
+            Arg::Short('V') => "version".to_owned(),
+            Arg::Long(name) => name.to_owned(),
+            other => {
+                return Err(format!("{}; --help lists the options", other.unexpected()));
+            }
+        };
+        let mut value = Value {
+            option: &name,
+            parser: &mut parser,
+        };
+        match &*name {
+            "listen" => args.listen = Some(listen(&value.text()?)?),
+            "seed" => {
+                let seed: Address = value.parse("[ID@]HOST:PORT")?;
+                args.seeds.push(seed.to_string());
+            }
+            "min-peers" => args.config.min_peers = value.number(0)?,
+            "max-peers" => args.config.max_peers = value.number(0)?,
+            "max-inbound" => args.config.max_inbound = value.number(0)?,
+            "network" => args.config.network = value.text()?,
+            "wire" => args.config.wire = value.parse::<Wire>("native, lines or raw")?,
+            "codec" => {
+                args.codec = value.one_of(&[
+                    ("none", None),
+                    ("msgpack", Some(Codec::msgpack())),
+                    ("json", Some(Codec::json())),
+                ])?;
+            }
+            "relay" => {
+                args.relay = value.one_of(&[
+                    ("none", Relay::None),
+                    ("tattletale", Relay::Tattletale),
+                    ("smartrelay", Relay::SmartRelay),
+                ])?;
+            }
+            "reply" => {
+                let text = value.text()?;
+                let (from, to) = reply(&text).ok_or_else(|| {
+                    format!("--reply {text:?}: write TYPE=TYPE, for instance --reply ping=pong")
+                })?;
+                if args.replies.insert(from, to).is_some() {
+                    return Err(format!("--reply {text:?}: give one answer for each type"));
+                }
+            }
+            "max-frame" => args.config.max_frame = value.number(1)?,
+            "identity" => identity = Some(value.os()?),
+            "allow" => args.allow.push(value.parse("64 hexadecimal digits")?),
+            "rate" => args.rate = Some(value.number(1)?),
+            "allow-plaintext" => args.config.allow_plaintext = true,
+            "quiet" => args.quiet = true,
+            "events" => args.events = true,
+            "once" => args.once = true,
+            "help" => return Ok(Command::Help),
+            "version" => return Ok(Command::Version),
+            _ => {
+                return Err(format!(
+                    "invalid option '--{}'; --help lists the options",
+                    name.escape_debug()
+                ));
+            }
+        }
+    }
+    if args.listen.is_none() && args.seeds.is_empty() {
+        return Err("nobody to talk to: give --listen HOST:PORT or --seed HOST:PORT".to_owned());
+    }
+    if args.codec.is_none() && !args.replies.is_empty() {
+        return Err(
+            "--reply answers messages: give --codec msgpack or --codec json too".to_owned(),
+        );
+    }
+    if identity.is_none() {
+        if !args.allow.is_empty() {
+            return Err(
+                "--allow needs TLS, which proves identities: give --identity FILE too".to_owned(),
+            );
+        }
+        if let Some(seed) = args.seeds.iter().find(|seed| seed.contains('@')) {
+            return Err(format!(
+                "--seed {seed} names an identity, which only TLS proves: give --identity FILE too"
+            ));
+        }
+    }
+    // Last, so that no key is made for a command that is refused.
+    if let Some(file) = identity {
+        let loaded = Identity::load_or_generate(&file);
+        args.identity = Some(loaded.map_err(|error| format!("--identity: {error}"))?);
+    }
+    Ok(Command::Run(Box::new(args)))
+}
+
+/// The value of an option, still to be read.
+struct Value<'a> {
+    option: &'a str,
+    parser: &'a mut Parser,
+}
+
+impl Value<'_> {
+    fn os(&mut self) -> Result<OsString, String> {
+        let value = self.parser.value();
+        value.map_err(|error| format!("{error}; --help lists the options"))
+    }
+
+    fn text(&mut self) -> Result<String, String> {
+        let value = self.os()?.string();
+        value.map_err(|_| format!("--{}: the value is not UTF-8", self.option))
+    }
+
+    fn parse<T: FromStr<Err: std::fmt::Display>>(&mut self, form: &str) -> Result<T, String> {
+        let text = self.text()?;
+        text.parse()
+            .map_err(|error| format!("--{} {text:?}: write {form} ({error})", self.option))
+    }
+
+    fn number<T: FromStr + PartialOrd + std::fmt::Display>(
+        &mut self,
+        least: T,
+    ) -> Result<T, String> {
+        let text = self.text()?;
+        match text.parse() {
+            Ok(number) if number >= least => Ok(number),
+            _ => Err(format!(
+                "--{} {text:?}: write a number of at least {least}",
+                self.option
+            )),
+        }
+    }
+
+    fn one_of<T: Clone>(&mut self, choices: &[(&str, T)]) -> Result<T, String> {
+        let text = self.text()?;
+        let chosen = choices.iter().find(|(name, _)| *name == text);
+        chosen.map(|(_, choice)| choice.clone()).ok_or_else(|| {
+            let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+            format!(
+                "--{} {text:?}: write one of {}",
+                self.option,
+                names.join(", ")
+            )
+        })
+    }
+}
+
+/// Checks a `HOST:PORT` to listen on, where port 0 is any.
+fn listen(text: &str) -> Result<String, String> {
+    let refuse = |why: String| format!("--listen {text:?}: write HOST:PORT ({why})");
+    // An address to dial has no port 0; all else is the same.
+    let dialled = match text.strip_suffix(":0") {
+        Some(host) => format!("{host}:1"),
+        None => text.to_owned(),
+    };
+    let address: Address = dialled
+        .parse()
+        .map_err(|error| refuse(format!("{error}")))?;
+    if address.id().is_some() {
+        return Err(refuse(
+            "an identity is given with --identity FILE".to_owned(),
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads `TYPE=TYPE`, each plain or a JSON string.
+fn reply(text: &str) -> Option<(String, String)> {
+    let (from, rest) = crate::line::take_type(text, &['='])?;
+    let (to, rest) = crate::line::take_type(rest.strip_prefix('=')?, &[])?;
+    rest.is_empty().then_some((from, to))
+}

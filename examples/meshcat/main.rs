@@ -1,0 +1,196 @@
+//! Netcat for a mesh: what comes in on stdin is broadcast to every peer, and what peers send goes to
+//! stdout.
+//!
+//! ```text
+//! cargo run --example meshcat -- --listen 127.0.0.1:1337
+//! cargo run --example meshcat -- --seed 127.0.0.1:1337
+//! ```
+//!
+//! `--help` lists the options. Whatever speaks one of the wires can be at the other end: with
+//! `--wire lines`, `nc 127.0.0.1 1337` is a peer.
+
+mod args;
+mod events;
+mod line;
+mod stderr;
+mod stdin;
+mod stdout;
+
+use args::{Args, Command};
+use coalescent::transport::tls::Tls;
+use coalescent::{App, Events, Mesh, PeerLayer};
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+use stderr::Stderr;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tower::limit::RateLimitLayer;
+use tower::util::option_layer;
+
+/// How long leaving waits for stdout, beyond what the mesh takes to end.
+const LAST_FRAMES: Duration = Duration::from_secs(10);
+
+/// The status after a second signal.
+const IMPATIENT: i32 = 130;
+
+fn main() -> ExitCode {
+    let args = match args::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Run(args)) => *args,
+        Ok(Command::Help) => return say(args::HELP),
+        Ok(Command::Version) => return say(concat!("meshcat ", env!("CARGO_PKG_VERSION"), "\n")),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "meshcat: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let stderr = Stderr::start(args.events);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            stderr.report(&format!("cannot start: {error}"));
+            stderr.finish();
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(run(args, &stderr));
+    let code = match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, text }) => {
+            stderr.report(&text);
+            ExitCode::from(code)
+        }
+    };
+    stderr.finish();
+    // A thread that waits for stdin, or a stdout that nobody reads, is not waited for.
+    runtime.shutdown_background();
+    code
+}
+
+/// Why there is no mesh.
+struct Failure {
+    code: u8,
+    text: String,
+}
+
+impl From<coalescent::Error> for Failure {
+    fn from(error: coalescent::Error) -> Self {
+        let code = if error.is_config() { 2 } else { 1 };
+        let text = if error.is_plaintext() {
+            "an address other than loopback needs TLS: give --identity FILE, or --allow-plaintext \
+             to let everyone on the way read and change what is said"
+                .to_owned()
+        } else {
+            error.to_string()
+        };
+        Self { code, text }
+    }
+}
+
+async fn run(mut args: Args, stderr: &Stderr) -> Result<(), Failure> {
+    let mut signals = Signals::watch().map_err(|error| Failure {
+        code: 1,
+        text: format!("cannot watch for signals: {error}"),
+    })?;
+    let seeds = std::mem::take(&mut args.seeds);
+    let (listen, once) = (args.listen.take(), args.once);
+    let (quiet, codec) = (args.quiet, args.codec.clone());
+    let form = stdout::Form::new(&args.config.wire, codec.is_some());
+
+    let mesh = app(args).start().await?;
+    let events = stderr
+        .shows_events()
+        .then(|| tokio::spawn(show(mesh.events(), stderr.clone())));
+    // Taken before the first peer can come, so that none of its frames is missed.
+    let stdout = (!quiet).then(|| tokio::spawn(stdout::run(mesh.reader(), form, stderr.clone())));
+    if let Some(addr) = listen {
+        mesh.listen(&addr).await?;
+    }
+    for seed in seeds {
+        mesh.add_seed(&seed)?;
+    }
+    let stdin = tokio::spawn(stdin::run(mesh.clone(), codec, stderr.clone()));
+
+    tokio::select! {
+        () = signals.next() => {}
+        () = said(stdin, &mesh, once) => {}
+    }
+    tokio::spawn(async move {
+        signals.next().await;
+        std::process::exit(IMPATIENT);
+    });
+    let deadline = Instant::now() + LAST_FRAMES;
+    let stats = mesh.shutdown().await;
+    if let Some(stdout) = stdout {
+        let _ = tokio::time::timeout_at(deadline, stdout).await;
+    }
+    if let Some(events) = events {
+        let _ = events.await;
+        stderr.line(events::stats(&stats));
+    }
+    Ok(())
+}
+
+/// The app that the options describe.
+fn app(args: Args) -> App<impl PeerLayer> {
+    let mut app = App::from_config(args.config);
+    if let Some(identity) = args.identity {
+        let mut tls = Tls::new(identity);
+        if !args.allow.is_empty() {
+            tls = tls.allow(args.allow);
+        }
+        app = app.tls(tls);
+    }
+    let rate = args
+        .rate
+        .map(|frames| RateLimitLayer::new(frames, Duration::from_secs(1)));
+    app.layer(option_layer(rate))
+}
+
+/// Shows events until the mesh has ended.
+async fn show(mut events: Events, stderr: Stderr) {
+    while let Some(event) = events.next().await {
+        if let Some(line) = events::line(&event) {
+            stderr.line(line);
+        }
+    }
+}
+
+/// Waits until all of stdin is on its way, if that is the end: for ever otherwise.
+async fn said(stdin: JoinHandle<()>, mesh: &Mesh, once: bool) {
+    let _ = stdin.await;
+    if !once {
+        std::future::pending::<()>().await;
+    }
+    mesh.peers().flushed().await;
+}
+
+/// What asks this process to leave.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn watch() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+fn say(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

@@ -1,0 +1,87 @@
+//! From the peers to stdout.
+
+use crate::line;
+use crate::stderr::Stderr;
+use coalescent::{Frame, MeshReader, Wire};
+use std::io::{self, Write};
+use tokio::sync::{mpsc, oneshot};
+
+/// About how much is written at once, if there is so much.
+const BATCH: usize = 64 * 1024;
+
+/// How many batches may wait for stdout; then the peers are held back.
+const BATCHES: usize = 2;
+
+/// How frames are written.
+#[derive(Clone, Copy)]
+pub(crate) enum Form {
+    Lines,
+    Bytes,
+    Messages,
+}
+
+impl Form {
+    pub(crate) fn new(wire: &Wire, codec: bool) -> Self {
+        match (codec, *wire == Wire::raw()) {
+            (true, _) => Self::Messages,
+            (false, true) => Self::Bytes,
+            (false, false) => Self::Lines,
+        }
+    }
+}
+
+/// Writes what peers send, until the mesh has ended and all of it is written, or stdout breaks. Then
+/// the frames are discarded, and the mesh goes on.
+pub(crate) async fn run(mut reader: MeshReader, form: Form, stderr: Stderr) {
+    let (batches, waiting) = mpsc::channel(BATCHES);
+    let (done, written) = oneshot::channel();
+    let reports = stderr.clone();
+    std::thread::spawn(move || {
+        if let Err(error) = write_all(waiting) {
+            reports.report(&format!(
+                "cannot write to stdout: {error}; going on without it"
+            ));
+        }
+        let _ = done.send(());
+    });
+    while let Some(frame) = reader.next_frame().await {
+        let mut batch = Vec::new();
+        append(&frame, form, &stderr, &mut batch);
+        while batch.len() < BATCH {
+            let Some(frame) = reader.try_next_frame() else {
+                break;
+            };
+            append(&frame, form, &stderr, &mut batch);
+        }
+        if batches.send(batch).await.is_err() {
+            break;
+        }
+    }
+    drop((reader, batches));
+    let _ = written.await;
+}
+
+fn write_all(mut batches: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    while let Some(batch) = batches.blocking_recv() {
+        stdout.write_all(&batch)?;
+        stdout.flush()?;
+    }
+    Ok(())
+}
+
+fn append(frame: &Frame, form: Form, stderr: &Stderr, out: &mut Vec<u8>) {
+    match (form, frame.message()) {
+        (Form::Messages, Some(message)) => {
+            if let Err(error) = line::write(message, out) {
+                return stderr.report(&format!("a message cannot be written: {error}"));
+            }
+        }
+        // The courier lets nothing else through.
+        (Form::Messages, None) => return,
+        (Form::Lines | Form::Bytes, _) => out.extend_from_slice(frame.payload()),
+    }
+    if !matches!(form, Form::Bytes) {
+        out.push(b'\n');
+    }
+}
