@@ -1,5 +1,6 @@
 //! What can go wrong, and how to tell which.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
@@ -32,6 +33,7 @@ enum Kind {
     Full,
     Timeout,
     Encode,
+    Decode,
     NoCourier,
     NoAnswer,
     Failed,
@@ -112,13 +114,6 @@ impl Error {
         }
     }
 
-    pub(crate) fn panicked(text: &str) -> Self {
-        Self::new(
-            Kind::Panic,
-            format!("the handling of a frame panicked: {text}"),
-        )
-    }
-
     pub(crate) fn closed() -> Self {
         Self::new(Kind::Closed, "the peer is no longer connected")
     }
@@ -157,6 +152,26 @@ impl Error {
             Kind::NoCourier,
             "no courier is registered: add `.with(Courier::new())` to the app before sending messages",
         )
+    }
+
+    /// The error of a call that panicked, from what was caught.
+    #[must_use]
+    pub fn panicked(panic: &(dyn Any + Send)) -> Self {
+        let text = panic_text(panic);
+        Self::new(
+            Kind::Panic,
+            format!("the handling of a frame panicked: {text}"),
+        )
+    }
+
+    /// The error of a reply that is no message.
+    #[must_use]
+    pub fn undecodable(source: impl Into<BoxError>) -> Self {
+        Self::new(
+            Kind::Decode,
+            "the reply cannot be decoded; check that both sides have the same codec",
+        )
+        .because(source)
     }
 
     /// The error of a message that could not be written as bytes.
@@ -239,6 +254,12 @@ impl Error {
         self.kind == Kind::Encode
     }
 
+    /// Whether a reply came that is no message in the courier's codec.
+    #[must_use]
+    pub fn is_decode(&self) -> bool {
+        self.kind == Kind::Decode
+    }
+
     /// Whether a verb of the courier was used without a courier.
     #[must_use]
     pub fn is_no_courier(&self) -> bool {
@@ -277,4 +298,14 @@ impl std::error::Error for Error {
             .as_deref()
             .map(|e| e as &(dyn std::error::Error + 'static))
     }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        return text;
+    }
+    panic
+        .downcast_ref::<String>()
+        .map_or("no text", String::as_str)
 }

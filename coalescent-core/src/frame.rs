@@ -187,6 +187,12 @@ impl Frame {
         passes
     }
 
+    /// What was decided about passing this frame on.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn mark(&self) -> Option<crate::connection::Mark> {
+        self.link.marked(self.ticket.slot, self.ticket.seq)
+    }
+
     /// Which buffer the frame was read into.
     pub(crate) fn origin(&self) -> (u64, u64) {
         (self.peer().serial(), self.ticket.block)

@@ -42,6 +42,8 @@ mod registrar;
 mod reply;
 pub mod stack;
 mod stats;
+#[cfg(feature = "test-util")]
+pub mod test_util;
 pub mod transport;
 pub mod wire;
 

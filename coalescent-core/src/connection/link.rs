@@ -109,7 +109,7 @@ impl Link {
     }
 
     /// What was decided about the frame `seq` so far.
-    pub(super) fn marked(&self, slot: usize, seq: u64) -> Option<Mark> {
+    pub(crate) fn marked(&self, slot: usize, seq: u64) -> Option<Mark> {
         self.slots.get(slot)?.take(seq)
     }
 

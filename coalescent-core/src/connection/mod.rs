@@ -33,6 +33,8 @@ pub use control::MAX_CONTROL;
 pub use work::READY_TIMEOUT;
 
 pub(crate) use driver::{Connection, Established, establish};
+#[cfg(feature = "test-util")]
+pub(crate) use link::Mark;
 pub(crate) use link::{Link, LinkId, Stop, Ticket};
 pub(crate) use requests::Requests;
 

@@ -2,7 +2,7 @@
 
 use super::link::{Link, Mark, Ticket};
 use super::relay::Relays;
-use crate::error::{BoxError, Error};
+use crate::error::{BoxError, Error, panic_text};
 use crate::event::{DisconnectReason, DropReason};
 use crate::frame::Frame;
 use crate::outbox::{Chunk, Count, Refused};
@@ -175,7 +175,7 @@ impl<S: PeerService> Work<S> {
             match done {
                 Ok(Poll::Pending) => return Step::Busy,
                 Ok(Poll::Ready(())) => {}
-                Err(panic) => self.fail(Error::panicked(&panic_text(&*panic))),
+                Err(panic) => self.fail(Error::panicked(&*panic)),
             }
             self.hooks = None;
         }
@@ -271,7 +271,7 @@ impl<S: PeerService> Work<S> {
                 }
                 Poll::Ready(Ok(false))
             }
-            Err(panic) => Poll::Ready(Err(DisconnectReason::Stack(panic_text(&*panic)))),
+            Err(panic) => Poll::Ready(Err(DisconnectReason::Stack(panic_text(&*panic).to_owned()))),
         }
     }
 
@@ -329,7 +329,7 @@ impl<S: PeerService> Work<S> {
                 return;
             }
             Ok(Poll::Ready(result)) => result.map_err(Error::call),
-            Err(panic) => Err(Error::panicked(&panic_text(&*panic))),
+            Err(panic) => Err(Error::panicked(&*panic)),
         };
         call.future.set(None);
         if let Some(mark) = self.link.close(slot, seq) {
@@ -361,7 +361,7 @@ impl<S: PeerService> Work<S> {
                     continue;
                 }
                 Ok(Poll::Ready(result)) => result.map_err(Error::call),
-                Err(panic) => Err(Error::panicked(&panic_text(&*panic))),
+                Err(panic) => Err(Error::panicked(&*panic)),
             };
             call.future.set(None);
             call.frame = None;
@@ -545,13 +545,6 @@ impl Budget {
     pub(crate) fn exhausted(&self) -> bool {
         self.spent > self.limit
     }
-}
-
-/// What a panic said.
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no text".to_owned())
 }
 
 #[cfg(test)]

@@ -24,13 +24,13 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use tokio::time::Instant;
 
 /// How many identities of each class are remembered at most, unless said otherwise.
-pub(crate) const CAPACITY: usize = 65_536;
+pub const CAPACITY: usize = 65_536;
 
 /// How long an identity with a nonce is remembered, unless said otherwise.
-pub(crate) const TTL: Duration = Duration::from_secs(120);
+pub const TTL: Duration = Duration::from_secs(120);
 
 /// How long an identity made of content alone is remembered, unless said otherwise.
-pub(crate) const CONTENT_TTL: Duration = Duration::from_secs(5);
+pub const CONTENT_TTL: Duration = Duration::from_secs(5);
 
 /// The number of places a window starts with.
 const INITIAL_SLOTS: usize = 64;
