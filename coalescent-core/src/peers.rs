@@ -81,7 +81,7 @@ impl Peers {
     /// Makes a node without an app, with these options.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self::with_registrar(config, Registrar::default())
+        Self::with_registrar(config, Registrar::default(), false)
     }
 
     /// Makes a node without an app, and applies these plugins. Their background tasks are not run:
@@ -95,17 +95,17 @@ impl Peers {
         for plugin in plugins {
             plugin.register(&mut registrar);
         }
-        Self::with_registrar(config, registrar)
+        Self::with_registrar(config, registrar, false)
     }
 
-    pub(crate) fn with_registrar(config: Config, registrar: Registrar) -> Self {
+    pub(crate) fn with_registrar(config: Config, registrar: Registrar, keep_events: bool) -> Self {
         Self(Arc::new(Node {
             inbox: inbox::Queue::new(config.inbox),
             config,
             id: NodeId::random(),
             hooks: registrar.hooks,
             extensions: RwLock::new(registrar.extensions),
-            events: event::Sender::new(),
+            events: event::Sender::new(keep_events),
             roster: Mutex::new(Roster::default()),
             links: AtomicU64::new(1),
             nonce: AtomicU64::new(rand::random()),
@@ -169,7 +169,7 @@ impl Peers {
         Inbox::new(Arc::clone(&self.0))
     }
 
-    /// What happens from now on; for the first reader, from the beginning.
+    /// What happens from now on; of a mesh, for the first reader, from the beginning.
     #[must_use]
     pub fn events(&self) -> Events {
         self.0.events.subscribe()
@@ -234,7 +234,7 @@ impl Peers {
         payload: impl Into<Bytes>,
         to: impl Fn(&Peer) -> bool,
     ) -> Sent {
-        let (mut sent, waiting) = self.offer(payload.into(), to);
+        let (mut sent, waiting) = self.offer(&payload.into(), to);
         for (peer, chunk) in waiting {
             match peer.outbox().push(&[chunk], &mut 0).await {
                 Ok(()) => sent.queued += 1,
@@ -247,7 +247,7 @@ impl Peers {
     /// Queues `payload` as a broadcast for those peers that have room for it now; for the others it
     /// is dropped, and counted.
     pub fn try_broadcast_payload(&self, payload: impl Into<Bytes>) -> Sent {
-        let (mut sent, waiting) = self.offer(payload.into(), |_| true);
+        let (mut sent, waiting) = self.offer(&payload.into(), |_| true);
         for (peer, _) in waiting {
             peer.dropped(DropReason::Full, 1);
             sent.dropped += 1;
@@ -268,12 +268,12 @@ impl Peers {
     }
 
     /// Queues a broadcast where there is room, and returns the peers that have none.
-    fn offer(&self, payload: Bytes, to: impl Fn(&Peer) -> bool) -> (Sent, Vec<(Peer, Chunk)>) {
+    fn offer(&self, payload: &Bytes, to: impl Fn(&Peer) -> bool) -> (Sent, Vec<(Peer, Chunk)>) {
         let nonce = self.0.next_nonce();
-        self.0.announce(Some(nonce), &payload);
+        self.0.announce(Some(nonce), payload);
         let list = self.list();
         if list.iter().any(|peer| !peer.wire().has_handshake()) {
-            self.0.announce(None, &payload);
+            self.0.announce(None, payload);
         }
         let ttl = self.0.config.ttl;
         let mut sent = Sent::default();

@@ -75,12 +75,13 @@ impl Relays {
             flow: last,
             what: What::Run { bytes, heads },
         }) = self.segments.last_mut()
+            && *last == flow
+            && bytes.end == *offset
+            && heads.end == index
         {
-            if *last == flow && bytes.end == *offset && heads.end == index {
-                bytes.end = end;
-                heads.end = index + 1;
-                return;
-            }
+            bytes.end = end;
+            heads.end = index + 1;
+            return;
         }
         let what = What::Run {
             bytes: *offset..end,

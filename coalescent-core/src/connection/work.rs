@@ -352,11 +352,11 @@ impl<S: PeerService> Work<S> {
             };
             let done = match catch_unwind(AssertUnwindSafe(|| call.poll(cx))) {
                 Ok(Poll::Pending) => {
-                    if !call.relayed {
-                        if let Some(mark) = self.link.marked(slot, call.seq) {
-                            call.relayed = true;
-                            self.relay_single(&head, payload, mark);
-                        }
+                    if !call.relayed
+                        && let Some(mark) = self.link.marked(slot, call.seq)
+                    {
+                        call.relayed = true;
+                        self.relay_single(&head, payload, mark);
                     }
                     continue;
                 }

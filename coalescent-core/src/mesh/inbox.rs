@@ -40,12 +40,6 @@ struct State {
     last: Option<(u64, u64)>,
 }
 
-/// What became of a frame that was offered.
-enum Offered {
-    Taken,
-    Full(Frame),
-}
-
 impl Queue {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
@@ -60,10 +54,11 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn offer(&self, frame: Frame) -> Offered {
+    /// Takes a frame in; gives it back where there is no room for it.
+    fn offer(&self, frame: Frame) -> Option<Frame> {
         let mut state = self.state();
         if state.readers == 0 || state.ended {
-            return Offered::Taken;
+            return None;
         }
         let origin = frame.origin();
         let shares = state.last == Some(origin) && !state.frames.is_empty();
@@ -71,7 +66,7 @@ impl Queue {
         let cost = pins + FRAME_COST;
         // One frame always finds room, however small the limit.
         if state.used + cost > self.limit && !state.frames.is_empty() {
-            return Offered::Full(frame);
+            return Some(frame);
         }
         state.last = Some(origin);
         state.used += cost;
@@ -81,7 +76,7 @@ impl Queue {
         if first {
             self.filled.notify_waiters();
         }
-        Offered::Taken
+        None
     }
 
     fn take(&self) -> Option<Frame> {
@@ -185,10 +180,8 @@ impl Service<Frame> for Inbox {
 
     fn call(&mut self, frame: Frame) -> InboxFuture {
         frame.peer().counters().add_delivered();
-        InboxFuture(match self.node.inbox().offer(frame) {
-            Offered::Taken => None,
-            Offered::Full(frame) => Some(Box::pin(wait(Arc::clone(&self.node), frame))),
-        })
+        let back = self.node.inbox().offer(frame);
+        InboxFuture(back.map(|frame| Box::pin(wait(Arc::clone(&self.node), frame)) as Wait))
     }
 }
 
@@ -202,8 +195,8 @@ async fn wait(node: Arc<Node>, frame: Frame) {
         tokio::pin!(emptied);
         emptied.as_mut().enable();
         match queue.offer(frame) {
-            Offered::Taken => return,
-            Offered::Full(back) => frame = back,
+            None => return,
+            Some(back) => frame = back,
         }
         emptied.await;
     }
@@ -218,7 +211,9 @@ impl Drop for Waiting<'_> {
 }
 
 /// The response future of [`Inbox`].
-pub struct InboxFuture(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
+pub struct InboxFuture(Option<Wait>);
+
+type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Future for InboxFuture {
     type Output = Result<Reply, Error>;
