@@ -5,7 +5,7 @@ use super::relay::Relays;
 use crate::error::{BoxError, Error, panic_text};
 use crate::event::{DisconnectReason, DropReason};
 use crate::frame::Frame;
-use crate::outbox::{Chunk, Count, Refused};
+use crate::outbox::{Chunk, Refused};
 use crate::registrar::BoxFuture;
 use crate::reply::Reply;
 use crate::stack::PeerService;
@@ -434,7 +434,7 @@ impl<S: PeerService> Work<S> {
         let chunk = self
             .link
             .peer()
-            .encode(kind, 0, payload, Count::OWN)
+            .encode_own(kind, payload)
             .map_err(Error::encode)?;
         self.replies.push(chunk);
         Ok(())
