@@ -28,7 +28,6 @@ pub struct Peers(Arc<Node>);
 
 /// What became of a payload that was written to several peers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[must_use = "it says how many peers the payload was queued for"]
 pub struct Sent {
     /// How many peers it was queued for.
     pub queued: usize,
