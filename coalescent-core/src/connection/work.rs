@@ -25,6 +25,10 @@ pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many withdrawn requests are remembered while they wait for their turn.
 const MAX_CANCELLED: usize = 64;
 
+/// What frames that one read brought count for while they wait, in addition to the buffer that they
+/// keep alive and to the list of them: their bookkeeping, and what the allocator keeps beside it.
+pub const BATCH_COST: usize = 192;
+
 /// How far the work got.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -47,13 +51,13 @@ pub(super) struct Work<S: PeerService> {
     /// Since when a frame waits for the stack to become ready.
     unready: Option<Pin<Box<Sleep>>>,
     backlog: VecDeque<Batch>,
-    backlog_bytes: usize,
+    /// What the backlog costs, in bytes.
+    backlog_cost: usize,
     /// Which of the first batch's frames is next.
     next: usize,
     calls: Vec<Call<S::Future>>,
     in_flight: usize,
     seq: u64,
-    blocks: u64,
     cancelled: VecDeque<u32>,
     /// What runs before the first frame.
     hooks: Option<BoxFuture>,
@@ -72,6 +76,8 @@ struct Batch {
     /// The size of the buffer that the block is a slice of.
     buffer: usize,
     number: u64,
+    /// What it counts for.
+    cost: usize,
 }
 
 /// One frame's way through the stack. Its memory is used again for the next frame.
@@ -100,12 +106,11 @@ impl<S: PeerService> Work<S> {
             ready: false,
             unready: None,
             backlog: VecDeque::new(),
-            backlog_bytes: 0,
+            backlog_cost: 0,
             next: 0,
             calls,
             in_flight: 0,
             seq: 0,
-            blocks: 0,
             cancelled: VecDeque::new(),
             hooks,
             relays: Relays::default(),
@@ -126,24 +131,37 @@ impl<S: PeerService> Work<S> {
         self.spare = Some(block);
     }
 
-    /// Adds frames that were read into a buffer of `buffer` bytes.
-    pub(super) fn add(&mut self, block: Block, buffer: usize) {
-        self.blocks += 1;
-        self.backlog_bytes += block.bytes.len();
+    /// Adds frames that were read into the buffer `number`, of `buffer` bytes.
+    ///
+    /// However few bytes of that buffer are frames that wait, they keep all of it alive. So all of it
+    /// is counted, once for consecutive batches: what stands between them may be control frames.
+    pub(super) fn add(&mut self, block: Block, buffer: usize, number: u64) {
+        let pinned = self.backlog.back().is_some_and(|last| last.number == number);
+        let pins = if pinned {
+            0
+        } else {
+            buffer.max(block.bytes.len())
+        };
+        let heads = block.heads.capacity() * size_of::<(usize, Head)>();
+        let cost = BATCH_COST + heads + pins;
+        self.backlog_cost += cost;
         self.backlog.push_back(Batch {
             block,
             buffer,
-            number: self.blocks,
+            number,
+            cost,
         });
     }
 
-    /// How many bytes have been read and not been handled.
+    /// What it costs to keep what has been read and not been handled, in bytes.
     pub(super) fn backlog(&self) -> usize {
-        self.backlog_bytes
+        self.backlog_cost
     }
 
     /// Withdraws a request: what it waits for is dropped, or it is passed over.
-    pub(super) fn cancel(&mut self, id: u32) {
+    ///
+    /// `in_hand` says whether it may be among frames that are about to be added.
+    pub(super) fn cancel(&mut self, id: u32, in_hand: bool) {
         for (slot, call) in self.calls.iter_mut().enumerate() {
             let of_this =
                 |head: &Head| matches!(head.kind, Kind::Request { id: other } if other == id);
@@ -155,7 +173,7 @@ impl<S: PeerService> Work<S> {
                 return;
             }
         }
-        if self.backlog_bytes > 0 {
+        if in_hand || !self.backlog.is_empty() {
             if self.cancelled.len() == MAX_CANCELLED {
                 self.cancelled.pop_front();
             }
@@ -230,8 +248,11 @@ impl<S: PeerService> Work<S> {
 
     fn end_block(&mut self) {
         self.next = 0;
-        if let Some(Batch { mut block, .. }) = self.backlog.pop_front() {
-            self.backlog_bytes -= block.bytes.len();
+        if let Some(Batch {
+            mut block, cost, ..
+        }) = self.backlog.pop_front()
+        {
+            self.backlog_cost -= cost;
             block.clear();
             self.spare = Some(block);
         }
