@@ -1,7 +1,7 @@
 //! The frames of one peer on their way through its stack.
 
 use super::link::{Link, Mark, Ticket};
-use super::relay::Relays;
+use super::relay::{Relays, unpinned};
 use crate::error::{BoxError, Error, panic_text};
 use crate::event::{DisconnectReason, DropReason};
 use crate::frame::Frame;
@@ -65,6 +65,8 @@ pub(super) struct Work<S: PeerService> {
     replies: Vec<Chunk>,
     replied: usize,
     budget: Budget,
+    /// Why the stack handles no more frames.
+    failed: Option<DisconnectReason>,
     /// An exhausted block, kept for its allocation.
     spare: Option<Block>,
 }
@@ -80,12 +82,21 @@ struct Batch {
     cost: usize,
 }
 
+/// A frame that is being handled.
+#[derive(Clone, Debug)]
+struct Current {
+    head: Head,
+    payload: Bytes,
+    /// The size of the buffer that the payload is a slice of.
+    pins: usize,
+}
+
 /// One frame's way through the stack. Its memory is used again for the next frame.
 struct Call<F> {
     future: Pin<Box<Option<F>>>,
     seq: u64,
     /// The frame, where it is still being handled; what it is relayed from if that is decided late.
-    frame: Option<(Head, Bytes)>,
+    frame: Option<Current>,
     relayed: bool,
 }
 
@@ -117,6 +128,7 @@ impl<S: PeerService> Work<S> {
             replies: Vec::new(),
             replied: 0,
             budget,
+            failed: None,
             spare: None,
         }
     }
@@ -165,7 +177,7 @@ impl<S: PeerService> Work<S> {
         for (slot, call) in self.calls.iter_mut().enumerate() {
             let of_this =
                 |head: &Head| matches!(head.kind, Kind::Request { id: other } if other == id);
-            if call.frame.as_ref().is_some_and(|(head, _)| of_this(head)) {
+            if call.frame.as_ref().is_some_and(|frame| of_this(&frame.head)) {
                 self.link.close(slot, call.seq);
                 call.future.set(None);
                 call.frame = None;
@@ -199,6 +211,9 @@ impl<S: PeerService> Work<S> {
         }
         self.poll_calls(cx);
         let step = loop {
+            if let Some(reason) = &self.failed {
+                break Step::End(reason.clone());
+            }
             if self.budget.exhausted() {
                 break Step::End(DisconnectReason::TooManyErrors);
             }
@@ -213,12 +228,13 @@ impl<S: PeerService> Work<S> {
                 Next::Frame => match self.poll_ready(cx) {
                     Poll::Ready(Ok(true)) => self.call(cx),
                     Poll::Ready(Ok(false)) => {}
-                    Poll::Ready(Err(reason)) => break Step::End(reason),
+                    Poll::Ready(Err(reason)) => self.failed = Some(reason),
                     Poll::Pending => break Step::Busy,
                 },
             }
         };
-        if self.has_results() && !matches!(step, Step::End(_)) {
+        // Also before the end: what came of the frames so far is not lost with this one.
+        if self.has_results() {
             Step::HandOn
         } else {
             step
@@ -339,22 +355,29 @@ impl<S: PeerService> Work<S> {
         let done = match polled {
             Ok(Poll::Pending) => {
                 call.seq = seq;
-                call.frame = Some((head, batch.block.payload(offset, &head)));
+                call.frame = Some(Current {
+                    head,
+                    payload: batch.block.payload(offset, &head),
+                    pins: batch.buffer,
+                });
                 // A relay outside the handler has decided already, and its frame does not wait.
                 call.relayed = false;
                 if let Some(mark) = self.link.marked(slot, seq) {
                     call.relayed = true;
-                    self.relays.add(&self.link, &batch.block, index, mark);
+                    self.relays
+                        .add(&self.link, &batch.block, index, mark, batch.buffer);
                 }
                 self.in_flight += 1;
                 return;
             }
-            Ok(Poll::Ready(result)) => result.map_err(Error::call),
+            Ok(Poll::Ready(Ok(reply))) => Ok(unpin(reply, &batch.block.bytes, batch.buffer)),
+            Ok(Poll::Ready(Err(error))) => Err(Error::call(error)),
             Err(panic) => Err(Error::panicked(&*panic)),
         };
         call.future.set(None);
         if let Some(mark) = self.link.close(slot, seq) {
-            self.relays.add(&self.link, &batch.block, index, mark);
+            self.relays
+                .add(&self.link, &batch.block, index, mark, batch.buffer);
         }
         self.finish(&head, done);
     }
@@ -368,7 +391,7 @@ impl<S: PeerService> Work<S> {
             let Some(call) = self.calls.get_mut(slot) else {
                 continue;
             };
-            let Some((head, payload)) = call.frame.clone() else {
+            let Some(current) = call.frame.clone() else {
                 continue;
             };
             let done = match catch_unwind(AssertUnwindSafe(|| call.poll(cx))) {
@@ -377,11 +400,12 @@ impl<S: PeerService> Work<S> {
                         && let Some(mark) = self.link.marked(slot, call.seq)
                     {
                         call.relayed = true;
-                        self.relay_single(&head, payload, mark);
+                        self.relay_single(&current, mark);
                     }
                     continue;
                 }
-                Ok(Poll::Ready(result)) => result.map_err(Error::call),
+                Ok(Poll::Ready(Ok(reply))) => Ok(unpin(reply, &current.payload, current.pins)),
+                Ok(Poll::Ready(Err(error))) => Err(Error::call(error)),
                 Err(panic) => Err(Error::panicked(&*panic)),
             };
             call.future.set(None);
@@ -390,15 +414,17 @@ impl<S: PeerService> Work<S> {
             let seq = call.seq;
             self.in_flight -= 1;
             if let Some(mark) = self.link.close(slot, seq).filter(|_| !relayed) {
-                self.relay_single(&head, payload, mark);
+                self.relay_single(&current, mark);
             }
-            self.finish(&head, done);
+            self.finish(&current.head, done);
         }
     }
 
-    fn relay_single(&mut self, head: &Head, payload: Bytes, (flow, rewritten): Mark) {
+    fn relay_single(&mut self, frame: &Current, (flow, rewritten): Mark) {
+        let payload = rewritten.unwrap_or_else(|| frame.payload.clone());
+        let payload = unpinned(payload, &frame.payload, frame.pins);
         self.relays
-            .add_single(&self.link, head, rewritten.unwrap_or(payload), flow);
+            .add_single(&self.link, &frame.head, payload, flow);
     }
 
     /// Writes down what became of a frame.
@@ -507,7 +533,7 @@ impl<S: PeerService> Work<S> {
     }
 
     fn lose_replies(&mut self) {
-        let rest = self.replies.len().saturating_sub(self.replied);
+        let rest = self.replies.get(self.replied..).unwrap_or_default().len();
         self.link
             .peer()
             .dropped(DropReason::Disconnected, rest as u64);
@@ -515,10 +541,24 @@ impl<S: PeerService> Work<S> {
     }
 }
 
+/// A reply that does not keep the frame's buffer alive for a small part of it.
+fn unpin(reply: Reply, whole: &Bytes, pins: usize) -> Reply {
+    match reply {
+        Reply::Payload(payload) => Reply::Payload(unpinned(payload, whole, pins)),
+        reply => reply,
+    }
+}
+
 enum Next {
     None,
     BlockEnds,
     Frame,
+}
+
+impl<S: PeerService> Drop for Work<S> {
+    fn drop(&mut self) {
+        self.lose_replies();
+    }
 }
 
 impl<F, E> Call<F>
