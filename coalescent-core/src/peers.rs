@@ -539,12 +539,17 @@ impl Node {
         true
     }
 
+    /// Counts frames for a peer that has left, and whose counters were taken over.
+    pub(crate) fn dropped_late(&self, frames: u64) {
+        self.roster().departed.dropped += frames;
+    }
+
     /// Tells the world that `peer` has left, once nothing more is written to it.
     pub(crate) fn departed(&self, peer: &Peer, reason: DisconnectReason) {
         peer.leave(&reason);
         let mut roster = self.roster();
         roster.leaving.remove(&peer.serial());
-        roster.departed += peer.stats();
+        roster.departed += peer.depart();
         drop(roster);
         self.emit(Event::PeerDisconnected {
             peer: peer.clone(),

@@ -30,7 +30,7 @@ mod work;
 mod writer;
 
 pub use control::MAX_CONTROL;
-pub use work::READY_TIMEOUT;
+pub use work::{BATCH_COST, READY_TIMEOUT};
 
 pub(crate) use driver::{Connection, Established, establish};
 #[cfg(feature = "test-util")]
