@@ -8,6 +8,7 @@
 //! ```
 
 use bytes::{Bytes, BytesMut};
+use coalescent::codec::Codec;
 use coalescent::wire::{Hello, Kind, NativeCodec, NodeId, Packet};
 use coalescent::{App, AppExt, Event, Mesh};
 use coalescent_layers::{Courier, SmartRelay};
@@ -372,7 +373,8 @@ async fn talk(addr: &str, rng: &mut StdRng, die: bool) -> Result<()> {
     let peer = mesh.connect(addr).await?;
     let mut reader = mesh.reader();
     for _ in 0..rng.random_range(1..100) {
-        let payload = Bytes::from(noise(rng, 4096));
+        let text = "la ".repeat(rng.random_range(1..1000));
+        let payload = Codec::msgpack().encode_body("say", &text)?;
         let _ = mesh.broadcast_payload(payload).await;
         let _ = timeout(
             Duration::from_millis(rng.random_range(0..20)),
