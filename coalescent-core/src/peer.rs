@@ -290,11 +290,7 @@ impl Peer {
     ///
     /// When dropped before it is done, the peer is told that nobody waits any more.
     pub async fn request_payload(&self, payload: impl Into<Bytes>) -> Result<Bytes, Error> {
-        if !self.0.wire.has_handshake() {
-            return Err(Error::unsupported(
-                "requests need the native wire: this peer's wire has no place for a reply",
-            ));
-        }
+        self.check_answers()?;
         let limit = self.0.node.config().request_timeout;
         let reply = self.0.requests.open(self);
         let wait = async {
@@ -336,6 +332,19 @@ impl Peer {
             }
             left.await;
         }
+    }
+
+    /// Whether the peer can be asked, and if not, why.
+    pub(crate) fn check_answers(&self) -> Result<(), Error> {
+        if !self.0.wire.has_handshake() {
+            return Err(Error::unsupported(
+                "requests need the native wire: this peer's wire has no place for a reply",
+            ));
+        }
+        if self.0.outbox.is_closed() {
+            return Err(Error::closed());
+        }
+        Ok(())
     }
 
     async fn send_kind(&self, kind: Kind, payload: Bytes) -> Result<(), Error> {

@@ -1,5 +1,6 @@
 //! The roster: the peers that are connected, and what they share.
 
+use crate::changes::PeerChanges;
 use crate::config::Config;
 use crate::connection::{LinkId, Stop};
 use crate::error::Error;
@@ -172,6 +173,15 @@ impl Peers {
     #[must_use]
     pub fn events(&self) -> Events {
         self.0.events.subscribe()
+    }
+
+    /// The peers that are connected now, and then those that come and go, each once.
+    ///
+    /// Unlike [`events`](Peers::events), a reader that is slow misses no peer: it learns later of those who
+    /// are connected still, and not of those who came and went meanwhile.
+    #[must_use]
+    pub fn changes(&self) -> PeerChanges {
+        PeerChanges::new(self.clone())
     }
 
     /// The events from now on, without being the first reader.
