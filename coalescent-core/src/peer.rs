@@ -94,10 +94,18 @@ struct Inner {
     requests: Requests,
     counters: Counters,
     unreported: AtomicU64,
-    reported: Mutex<Option<Instant>>,
+    reported: Mutex<Reported>,
     extensions: Mutex<Extensions>,
     gone: OnceLock<DisconnectReason>,
     left: Notify,
+}
+
+/// What was told of dropped frames.
+#[derive(Debug, Default)]
+struct Reported {
+    last: Option<Instant>,
+    /// Whether the node has taken this peer's counters into its own.
+    departed: bool,
 }
 
 /// The connections to one peer: nearly always one. There can be two for a moment, when both nodes
@@ -145,7 +153,7 @@ impl Peer {
             requests: Requests::default(),
             counters: Counters::default(),
             unreported: AtomicU64::new(0),
-            reported: Mutex::new(None),
+            reported: Mutex::default(),
             extensions: Mutex::new(Extensions::new()),
             gone: OnceLock::new(),
             left: Notify::new(),
@@ -428,15 +436,21 @@ impl Peer {
         if frames == 0 {
             return;
         }
-        self.0.counters.add_dropped(frames);
-        self.0.unreported.fetch_add(frames, Relaxed);
         let now = Instant::now();
         let mut reported = lock(&self.0.reported);
-        if self.is_connected() && reported.is_some_and(|last| now - last < REPORT_EVERY) {
+        self.0.counters.add_dropped(frames);
+        self.0.unreported.fetch_add(frames, Relaxed);
+        let departed = reported.departed;
+        let lately = reported.last.is_some_and(|last| now - last < REPORT_EVERY);
+        if self.is_connected() && lately {
             return;
         }
-        *reported = Some(now);
+        reported.last = Some(now);
         drop(reported);
+        if departed {
+            // Others may find only now that they waited in vain for room here.
+            self.0.node.dropped_late(frames);
+        }
         self.report_dropped(reason);
     }
 
@@ -450,6 +464,13 @@ impl Peer {
                 frames,
             });
         }
+    }
+
+    /// The counters, for the node to keep. What is dropped from now on is told to it.
+    pub(crate) fn depart(&self) -> Stats {
+        let mut reported = lock(&self.0.reported);
+        reported.departed = true;
+        self.stats()
     }
 
     /// The peer is gone: drops what it did not get, fails what waits for it.
