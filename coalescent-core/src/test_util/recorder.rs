@@ -88,6 +88,8 @@ impl Recorder {
             Ok(own) => own,
             Err(error) => panic!("the recorder does not start: {error}"),
         };
+        let codec = codec(mesh);
+        own.set(Arc::clone(&codec));
         let reader = own.reader();
         let (left, right) = tokio::io::duplex(PIPE);
         let joined = tokio::try_join!(
@@ -101,7 +103,7 @@ impl Recorder {
         Self {
             mesh: own,
             reader,
-            codec: codec(mesh),
+            codec,
             frames: Vec::new(),
             peer: Some(peer),
         }
@@ -239,7 +241,6 @@ impl Recorder {
     where
         T: Serialize + ?Sized,
     {
-        self.mesh.set(Arc::clone(&self.codec));
         let mut peer = self.peer().clone();
         let message = Message::new(kind, body);
         std::future::poll_fn(|cx| peer.poll_ready(cx)).await?;
