@@ -1,6 +1,7 @@
 //! Limits: whose they are, and what waits where.
 
-use crate::support::{Gate, ask, idle, node};
+use crate::support::{Gate, ask, idle, next_error, node};
+use coalescent::connection::READY_TIMEOUT;
 use coalescent::test_util::{MemoryMesh, Recorder};
 use coalescent::{App, AppExt, Courier, SmartRelay};
 use std::time::Duration;
@@ -94,6 +95,28 @@ async fn a_rate_limit_outermost_limits_each_peer() {
     let start = Instant::now();
     assert_eq!(ask_all(&bob, 2).await, 2);
     assert_eq!(start.elapsed(), Duration::ZERO, "its own limit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_the_stack_is_not_ready_for_in_time_fails_and_the_next_is_tried() {
+    let gate = Gate::new(100);
+    let app = App::new()
+        .layer(RateLimitLayer::new(1, READY_TIMEOUT + 10 * SECOND))
+        .layer(gate.clone());
+    let (mesh, alice) = node(app).await;
+    let mut events = mesh.events();
+    let start = Instant::now();
+    for text in ["first", "second", "third"] {
+        alice.send_payload(text).await;
+    }
+    let error = next_error(&mut events).await;
+    assert!(error.contains("not ready within"), "{error}");
+    let waited = start.elapsed();
+    assert!(waited >= READY_TIMEOUT && waited < READY_TIMEOUT + SECOND);
+    while gate.done() < 2 {
+        idle().await;
+    }
+    assert_eq!(mesh.peers().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
