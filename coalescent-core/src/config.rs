@@ -13,9 +13,14 @@ pub const MAX_CONCURRENCY: usize = 1024;
 /// How many bytes may wait to be written to one peer, unless [`Config::outbox`] says otherwise.
 pub const DEFAULT_OUTBOX: usize = 4 * 1024 * 1024;
 
+/// The longest duration there is: a longer one is taken as this, so that no deadline is beyond what a
+/// clock can show. 30 years.
+pub const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
 /// The options of an app; [`App`](crate::App) has a method for each that people change often.
 ///
-/// Durations of zero and counts of zero are taken literally, except where the docs say otherwise.
+/// Durations of zero and counts of zero are taken literally, except where the docs say otherwise. A
+/// duration of [`FOREVER`] or more does not end.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
@@ -130,6 +135,27 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Shortens the durations that no clock can show.
+    pub(crate) fn bounded(mut self) -> Self {
+        for duration in [
+            &mut self.connect_timeout,
+            &mut self.handshake_timeout,
+            &mut self.frame_timeout,
+            &mut self.ping_every,
+            &mut self.answer_within,
+            &mut self.patience,
+            &mut self.relay_grace,
+            &mut self.request_timeout,
+            &mut self.drain,
+            &mut self.backoff,
+            &mut self.backoff_max,
+            &mut self.backoff_reset,
+        ] {
+            *duration = FOREVER.min(*duration);
+        }
+        self
+    }
+
     /// Checks that the options can be used together.
     ///
     /// # Errors
