@@ -68,6 +68,9 @@ impl Drop for Member {
         if self.peer.is_connected() && self.part(&reason) {
             self.peer.node().departed(&self.peer, reason);
         }
+        if self.left {
+            self.peer.forget();
+        }
     }
 }
 
