@@ -21,7 +21,7 @@ const READ_MIN: usize = 1024;
 
 /// The buffer of a connection on which much comes. A buffer that was filled makes the next one four
 /// times larger, up to this.
-const READ_MAX: usize = 128 * 1024;
+pub(crate) const READ_MAX: usize = 128 * 1024;
 
 /// After this long with nothing read, a connection gives its buffer back.
 const IDLE: Duration = Duration::from_secs(1);
