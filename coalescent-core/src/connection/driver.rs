@@ -232,9 +232,7 @@ where
         };
 
         // What came right behind the introduction may be the beginning of a frame.
-        running
-            .watch
-            .decoded(false, running.reader.is_mid_frame());
+        running.watch.decoded(false, running.reader.is_mid_frame());
 
         let end = if retired {
             End::Retired
