@@ -150,7 +150,7 @@ fn app(args: Args) -> App<impl PeerLayer> {
     let (tattletale, smart_relay) = match args.relay {
         Relay::None => (None, None),
         Relay::Tattletale => (Some(Tattletale::new()), None),
-        Relay::SmartRelay => (None, Some(SmartRelay::new())),
+        Relay::Smart => (None, Some(SmartRelay::new())),
     };
     let courier = args.codec.map(Courier::with_codec);
     let replies = (!args.replies.is_empty()).then(|| Replies::new(args.replies));
