@@ -294,7 +294,7 @@ impl<L: PeerLayer> App<L> {
             extensions,
             tasks: Vec::new(),
         };
-        let peers = Peers::with_registrar(self.config, registered);
+        let peers = Peers::with_registrar(self.config, registered, true);
         for mut callback in self.callbacks {
             let mut events = peers.events_from_start();
             tokio::spawn(async move {

@@ -237,11 +237,15 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    pub(crate) fn new() -> Self {
+    /// Makes the sending end; with `keep`, the first reader gets what came before it.
+    ///
+    /// What is kept knows peers, and they know where events come from: only for those who
+    /// [`end`](Sender::end) this.
+    pub(crate) fn new(keep: bool) -> Self {
         let (sender, first) = broadcast::channel(EVENT_CAPACITY);
         Self {
             sender: Mutex::new(Some(sender)),
-            first: Mutex::new(Some(first)),
+            first: Mutex::new(keep.then_some(first)),
         }
     }
 
@@ -279,7 +283,6 @@ impl Sender {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        // Events know peers, and peers know where events come from.
         self.first
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -304,7 +307,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_reader_learns_what_it_missed() {
-        let sender = Sender::new();
+        let sender = Sender::new(true);
         let mut events = sender.subscribe();
         let addr = SocketAddr::from(([127, 0, 0, 1], 1));
         for _ in 0..EVENT_CAPACITY + 10 {

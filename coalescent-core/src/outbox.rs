@@ -283,6 +283,11 @@ impl Outbox {
         self.state().used
     }
 
+    /// Whether more is refused.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
     /// Refuses more from now on; what is in here stays, to be written.
     pub(crate) fn close(&self) {
         let mut state = self.state();

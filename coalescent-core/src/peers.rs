@@ -1,5 +1,6 @@
 //! The roster: the peers that are connected, and what they share.
 
+use crate::changes::PeerChanges;
 use crate::config::Config;
 use crate::connection::{LinkId, Stop};
 use crate::error::Error;
@@ -80,7 +81,7 @@ impl Peers {
     /// Makes a node without an app, with these options.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self::with_registrar(config, Registrar::default())
+        Self::with_registrar(config, Registrar::default(), false)
     }
 
     /// Makes a node without an app, and applies these plugins. Their background tasks are not run:
@@ -94,17 +95,17 @@ impl Peers {
         for plugin in plugins {
             plugin.register(&mut registrar);
         }
-        Self::with_registrar(config, registrar)
+        Self::with_registrar(config, registrar, false)
     }
 
-    pub(crate) fn with_registrar(config: Config, registrar: Registrar) -> Self {
+    pub(crate) fn with_registrar(config: Config, registrar: Registrar, keep_events: bool) -> Self {
         Self(Arc::new(Node {
             inbox: inbox::Queue::new(config.inbox),
             config,
             id: NodeId::random(),
             hooks: registrar.hooks,
             extensions: RwLock::new(registrar.extensions),
-            events: event::Sender::new(),
+            events: event::Sender::new(keep_events),
             roster: Mutex::new(Roster::default()),
             links: AtomicU64::new(1),
             nonce: AtomicU64::new(rand::random()),
@@ -168,10 +169,19 @@ impl Peers {
         Inbox::new(Arc::clone(&self.0))
     }
 
-    /// What happens from now on; for the first reader, from the beginning.
+    /// What happens from now on; of a mesh, for the first reader, from the beginning.
     #[must_use]
     pub fn events(&self) -> Events {
         self.0.events.subscribe()
+    }
+
+    /// The peers that are connected now, and then those that come and go, each once.
+    ///
+    /// Unlike [`events`](Peers::events), a reader that is slow misses no peer: it learns later of those who
+    /// are connected still, and not of those who came and went meanwhile.
+    #[must_use]
+    pub fn changes(&self) -> PeerChanges {
+        PeerChanges::new(self.clone())
     }
 
     /// The events from now on, without being the first reader.
@@ -233,7 +243,7 @@ impl Peers {
         payload: impl Into<Bytes>,
         to: impl Fn(&Peer) -> bool,
     ) -> Sent {
-        let (mut sent, waiting) = self.offer(payload.into(), to);
+        let (mut sent, waiting) = self.offer(&payload.into(), to);
         for (peer, chunk) in waiting {
             match peer.outbox().push(&[chunk], &mut 0).await {
                 Ok(()) => sent.queued += 1,
@@ -246,7 +256,7 @@ impl Peers {
     /// Queues `payload` as a broadcast for those peers that have room for it now; for the others it
     /// is dropped, and counted.
     pub fn try_broadcast_payload(&self, payload: impl Into<Bytes>) -> Sent {
-        let (mut sent, waiting) = self.offer(payload.into(), |_| true);
+        let (mut sent, waiting) = self.offer(&payload.into(), |_| true);
         for (peer, _) in waiting {
             peer.dropped(DropReason::Full, 1);
             sent.dropped += 1;
@@ -267,17 +277,17 @@ impl Peers {
     }
 
     /// Queues a broadcast where there is room, and returns the peers that have none.
-    fn offer(&self, payload: Bytes, to: impl Fn(&Peer) -> bool) -> (Sent, Vec<(Peer, Chunk)>) {
+    fn offer(&self, payload: &Bytes, to: impl Fn(&Peer) -> bool) -> (Sent, Vec<(Peer, Chunk)>) {
         let nonce = self.0.next_nonce();
-        self.0.announce(Some(nonce), &payload);
+        self.0.announce(Some(nonce), payload);
         let list = self.list();
         if list.iter().any(|peer| !peer.wire().has_handshake()) {
-            self.0.announce(None, &payload);
+            self.0.announce(None, payload);
         }
         let ttl = self.0.config.ttl;
         let mut sent = Sent::default();
         let mut waiting = Vec::new();
-        let mut encoded = ByWire { done: Vec::new() };
+        let mut encoded = ByWire::new();
         for peer in list.iter().filter(|peer| to(peer)) {
             let native = peer.wire().has_handshake();
             let kind = if native {
@@ -285,9 +295,7 @@ impl Peers {
             } else {
                 Kind::Plain
             };
-            let chunk = encoded.get(peer, |peer| {
-                peer.encode(kind, ttl, payload.clone(), Count::OWN)
-            });
+            let chunk = encoded.get(peer, || peer.encode(kind, ttl, payload.clone(), Count::OWN));
             let chunk = match chunk {
                 Ok(chunk) => chunk,
                 Err(error) => {
@@ -307,25 +315,39 @@ impl Peers {
     }
 }
 
-/// What was encoded for a wire, kept for the next peer of the same wire.
-struct ByWire<T> {
-    done: Vec<(Wire, Result<T, WireError>)>,
+/// What was encoded for each wire, kept for the next peer of the same wire.
+struct ByWire<'a> {
+    /// A node speaks a handful of wires at most, nearly always one, which needs no list.
+    first: Option<Encoded<'a>>,
+    others: Vec<Encoded<'a>>,
 }
 
-impl<T> ByWire<T> {
+type Encoded<'a> = (&'a Wire, Result<Chunk, WireError>);
+
+impl<'a> ByWire<'a> {
+    fn new() -> Self {
+        Self {
+            first: None,
+            others: Vec::new(),
+        }
+    }
+
     /// Gets what was made for the peer's wire, or makes it.
     fn get(
         &mut self,
-        peer: &Peer,
-        make: impl FnOnce(&Peer) -> Result<T, WireError>,
-    ) -> &Result<T, WireError> {
-        // A node speaks a handful of wires at most, nearly always one.
-        let found = self.done.iter().position(|(wire, _)| wire == peer.wire());
+        peer: &'a Peer,
+        make: impl FnOnce() -> Result<Chunk, WireError>,
+    ) -> &Result<Chunk, WireError> {
+        let wire = peer.wire();
+        if self.first.as_ref().is_none_or(|(first, _)| *first == wire) {
+            return &self.first.get_or_insert_with(|| (wire, make())).1;
+        }
+        let found = self.others.iter().position(|(other, _)| *other == wire);
         let at = found.unwrap_or_else(|| {
-            self.done.push((peer.wire().clone(), make(peer)));
-            self.done.len() - 1
+            self.others.push((wire, make()));
+            self.others.len() - 1
         });
-        &self.done[at].1
+        &self.others[at].1
     }
 }
 
@@ -527,12 +549,17 @@ impl Node {
         true
     }
 
+    /// Counts frames for a peer that has left, and whose counters were taken over.
+    pub(crate) fn dropped_late(&self, frames: u64) {
+        self.roster().departed.dropped += frames;
+    }
+
     /// Tells the world that `peer` has left, once nothing more is written to it.
     pub(crate) fn departed(&self, peer: &Peer, reason: DisconnectReason) {
         peer.leave(&reason);
         let mut roster = self.roster();
         roster.leaving.remove(&peer.serial());
-        roster.departed += peer.stats();
+        roster.departed += peer.depart();
         drop(roster);
         self.emit(Event::PeerDisconnected {
             peer: peer.clone(),

@@ -55,6 +55,10 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         self.live.0.table()
     }
 
+    pub(crate) fn into_table(self) -> Arc<Table<S>> {
+        self.table()
+    }
+
     fn change<R>(&mut self, change: impl FnOnce(&mut Table<S>) -> R) -> R {
         Arc::make_mut(&mut self.live).0.change(change)
     }
@@ -109,7 +113,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     /// If both have a handler for the same type, or both have a fallback.
     #[track_caller]
     pub fn merge(mut self, other: Self) -> Self {
-        let other = other.table();
+        let other = other.into_table();
         or_panic!(self.change(|table| table.merge("", &other)));
         self
     }
@@ -142,7 +146,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
             !prefix.is_empty(),
             "a router cannot be nested under an empty prefix: use `merge` instead",
         );
-        let other = other.table();
+        let other = other.into_table();
         or_panic!(self.change(|table| table.merge(prefix, &other)));
         self
     }
@@ -250,7 +254,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     /// ```
     pub fn with_state<S2: Clone + Send + Sync + 'static>(self, state: S) -> Router<S2> {
         let with = |endpoint: &Endpoint<S>| endpoint.with_state(state.clone());
-        Router::from_table(self.table().map(with, with))
+        Router::from_table(self.into_table().map(with, with))
     }
 }
 
@@ -269,10 +273,6 @@ impl Router {
 
     fn layer_on<I>(&self, inner: I) -> RouterService<I> {
         RouterService::new(Arc::clone(&self.live.0), inner)
-    }
-
-    pub(crate) fn into_table(self) -> Arc<Table<()>> {
-        self.table()
     }
 }
 

@@ -79,7 +79,7 @@ impl<S> Table<S> {
 
     /// Adds all of `other`, with `prefix` put in front of each type; or nothing, where one is taken.
     pub(crate) fn merge(&mut self, prefix: &str, other: &Self) -> Result<(), RouteError> {
-        let routes = prefixed(prefix, other.routes.iter().map(|(k, e)| (k, e)));
+        let routes = prefixed(prefix, other.routes.iter());
         let fallbacks = prefixed(prefix, other.fallbacks.iter().map(|(k, e)| (k, e)));
         for (kind, _) in &routes {
             self.check_route(kind)?;

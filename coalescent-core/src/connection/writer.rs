@@ -76,10 +76,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     fn poll_run(&mut self, cx: &mut Context<'_>, stand_by: bool) -> Poll<io::Result<()>> {
         loop {
-            if self.urgent.is_empty() && !self.mid_frame {
-                if let Poll::Ready(frames) = self.control.poll_take(cx) {
-                    self.urgent = frames;
-                }
+            if self.urgent.is_empty()
+                && !self.mid_frame
+                && let Poll::Ready(frames) = self.control.poll_take(cx)
+            {
+                self.urgent = frames;
             }
             if self.urgent.is_empty() && self.batch.is_empty() {
                 match self

@@ -4,12 +4,14 @@
 
 use bytes::Bytes;
 use coalescent_core::codec::Codec;
+use coalescent_core::test_util;
 use coalescent_core::transport::Memory;
+use coalescent_core::wire::Kind;
 use coalescent_core::{App, BoxError, Error, Event, Events, Frame, Mesh, Message, Peer, Reply};
 use coalescent_core::{PeerLayer, Plugin};
+use coalescent_router::HandlerFuture;
 use coalescent_router::middleware::{Next, from_fn};
 use std::sync::Arc;
-use tokio::sync::mpsc;
 
 /// Parses messages on the way in, and writes them on the way out.
 pub async fn courier(mut frame: Frame, next: Next) -> Result<Reply, BoxError> {
@@ -48,10 +50,14 @@ impl Pair {
     }
 
     pub async fn start<L: PeerLayer>(app: App<L>) -> Self {
+        Self::start_both(app, App::new()).await
+    }
+
+    pub async fn start_both<L: PeerLayer, M: PeerLayer>(app: App<L>, client: App<M>) -> Self {
         let network = Memory::new();
         let server = app.transport(network.clone()).listen("server:1").await;
         let server = server.unwrap();
-        let client = App::new().transport(network).start().await.unwrap();
+        let client = client.transport(network).start().await.unwrap();
         let peer = client.connect("server:1").await.unwrap();
         let events = server.events();
         Self {
@@ -87,15 +93,18 @@ impl Pair {
 type CourierFn = fn(Frame, Next) -> HandlerFuture;
 type CourierLayer = coalescent_router::middleware::FromFnLayer<CourierFn, (), (Frame,)>;
 pub type CourierStack = tower_layer::Stack<CourierLayer, tower_layer::Identity>;
-use coalescent_router::HandlerFuture;
 
 pub fn courier_layer() -> CourierLayer {
     from_fn(|frame, next| Box::pin(courier(frame, next)))
 }
 
-/// An innermost service that tells which frames reached it, and answers as it is told.
-#[derive(Clone)]
-pub struct Innermost {
-    pub reply: Reply,
-    pub seen: mpsc::UnboundedSender<Frame>,
+/// A frame with a message, as the courier passes it on.
+pub fn frame(kind: &str) -> Frame {
+    frame_of(Message::new(kind, &()))
+}
+
+pub fn frame_of(message: Message) -> Frame {
+    let mut frame = test_util::frame(Kind::Data, encode(&message));
+    frame.set_message(message);
+    frame
 }
