@@ -265,7 +265,7 @@ impl Peer {
     /// [`send_payload`](Peer::send_payload).
     pub fn try_send_payload(&self, payload: impl Into<Bytes>) -> Result<(), Error> {
         let chunk = self
-            .encode(Kind::Data, 0, payload.into(), Count::OWN)
+            .encode_own(Kind::Data, payload.into())
             .map_err(Error::encode)?;
         match self.0.outbox.try_push(&[chunk]) {
             Ok(_) => Ok(()),
@@ -291,11 +291,7 @@ impl Peer {
     ///
     /// When dropped before it is done, the peer is told that nobody waits any more.
     pub async fn request_payload(&self, payload: impl Into<Bytes>) -> Result<Bytes, Error> {
-        if !self.0.wire.has_handshake() {
-            return Err(Error::unsupported(
-                "requests need the native wire: this peer's wire has no place for a reply",
-            ));
-        }
+        self.check_answers()?;
         let limit = self.0.node.config().request_timeout;
         let reply = self.0.requests.open(self);
         let wait = async {
@@ -339,15 +335,36 @@ impl Peer {
         }
     }
 
+    /// Whether the peer can be asked, and if not, why.
+    pub(crate) fn check_answers(&self) -> Result<(), Error> {
+        if !self.0.wire.has_handshake() {
+            return Err(Error::unsupported(
+                "requests need the native wire: this peer's wire has no place for a reply",
+            ));
+        }
+        if self.0.outbox.is_closed() {
+            return Err(Error::closed());
+        }
+        Ok(())
+    }
+
     async fn send_kind(&self, kind: Kind, payload: Bytes) -> Result<(), Error> {
-        let chunk = self
-            .encode(kind, 0, payload, Count::OWN)
-            .map_err(Error::encode)?;
+        let chunk = self.encode_own(kind, payload).map_err(Error::encode)?;
         self.0
             .outbox
             .push(&[chunk], &mut 0)
             .await
             .map_err(|_| Error::closed())
+    }
+
+    /// Puts `payload` into a frame of this node's own.
+    pub(crate) fn encode_own(&self, kind: Kind, payload: Bytes) -> Result<Chunk, WireError> {
+        let ttl = if kind.is_control() {
+            0
+        } else {
+            self.0.node.config().ttl
+        };
+        self.encode(kind, ttl, payload, Count::OWN)
     }
 
     /// Puts `payload` into a frame of this peer's wire.

@@ -5,7 +5,7 @@ use super::relay::{Relays, unpinned};
 use crate::error::{BoxError, Error, panic_text};
 use crate::event::{DisconnectReason, DropReason};
 use crate::frame::Frame;
-use crate::outbox::{Chunk, Count, Refused};
+use crate::outbox::{Chunk, Refused};
 use crate::registrar::BoxFuture;
 use crate::reply::Reply;
 use crate::stack::PeerService;
@@ -141,6 +141,16 @@ impl<S: PeerService> Work<S> {
     /// Gives an unused block back.
     pub(super) fn put_block(&mut self, block: Block) {
         self.spare = Some(block);
+    }
+
+    /// Gives back the memory that is kept for frames to come.
+    pub(super) fn fall_idle(&mut self) {
+        self.spare = None;
+        self.replies.shrink_to_fit();
+        self.relays.fall_idle();
+        if self.backlog.is_empty() {
+            self.backlog = VecDeque::new();
+        }
     }
 
     /// Adds frames that were read into the buffer `number`, of `buffer` bytes.
@@ -488,7 +498,7 @@ impl<S: PeerService> Work<S> {
         let chunk = self
             .link
             .peer()
-            .encode(kind, 0, payload, Count::OWN)
+            .encode_own(kind, payload)
             .map_err(Error::encode)?;
         self.replies.push(chunk);
         Ok(())

@@ -17,7 +17,7 @@ pub const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How many bytes that have not been sent the kernel takes. More would only wait in another place,
 /// where neither the outbox's bound nor the judgement of slow peers can see them.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-const NOT_SENT: u32 = 256 * 1024;
+const NOT_SENT: u32 = 64 * 1024;
 
 /// Connections over TCP, with Nagle's algorithm off and keepalive on.
 #[derive(Clone, Copy, Debug, Default)]
