@@ -39,6 +39,7 @@ fn reset(peer: ByHand<TcpStream>) {
     socket
         .set_linger(Some(Duration::ZERO))
         .expect("a socket option");
+    drop(peer);
 }
 
 #[tokio::test]

@@ -135,6 +135,34 @@ async fn a_reader_that_stops_holds_back_the_peers_and_goes_on_where_it_was() {
     sending.await.unwrap();
 }
 
+#[tokio::test]
+async fn readers_that_stop_do_not_keep_another_from_reading() {
+    let mesh = App::new().start().await.unwrap();
+    let mut readers: Vec<_> = (0..6).map(|_| mesh.reader()).collect();
+    let (mut peer, _) = join(&mesh, 64 * 1024).await;
+    const FRAMES: u64 = 200;
+    let sending = tokio::spawn(async move {
+        for nonce in 0..FRAMES {
+            peer.send(Kind::Broadcast { nonce }, vec![1; 200_000]).await;
+        }
+        peer
+    });
+    // All but one take a frame, which they have not given back, and stop.
+    let mut last = readers.pop().unwrap();
+    for reader in &mut readers {
+        soon("a frame", reader.next_frame()).await.unwrap();
+    }
+    let mut read = readers.len() as u64;
+    while !sending.is_finished() || last.try_next_frame().is_some() {
+        // What the others took and did not read is theirs.
+        let next = tokio::time::timeout(Duration::from_secs(5), last.next_frame());
+        read += u64::from(next.await.expect("a frame").is_some());
+        if read + 32 * readers.len() as u64 >= FRAMES {
+            return;
+        }
+    }
+}
+
 /// Counts how often it is polled.
 struct Counted(DuplexStream, Arc<AtomicUsize>);
 
