@@ -175,7 +175,7 @@ async fn thousands_who_connect_and_say_nothing_do_not_hold_up_who_is_in() {
     let addr = mesh.local_addrs()[0];
     let crowd = tokio::spawn(async move {
         let mut held = Vec::new();
-        for number in 0..3000 {
+        for number in 0..2000 {
             if let Ok(socket) = TcpStream::connect(addr).await {
                 held.push(socket);
             }
