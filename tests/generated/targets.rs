@@ -51,6 +51,13 @@ const fn target(name: &'static str, run: fn(&[u8]), corpus: fn() -> Vec<Vec<u8>>
     }
 }
 
+/// Runs the target of this name on one input.
+#[allow(dead_code, reason = "for drivers that know only a name")]
+pub(crate) fn run(name: &str, input: &[u8]) {
+    let target = TARGETS.iter().find(|target| target.name == name);
+    (target.expect("a target").run)(input);
+}
+
 /// The largest frame that the decoders take here: small, so that the inputs meet the limit.
 const MAX_FRAME: usize = 600;
 
@@ -101,7 +108,15 @@ fn native(input: &[u8]) {
     let mut again = BytesMut::new();
     for packet in &whole {
         assert!(packet.payload.len() <= MAX_FRAME, "over the limit");
-        if matches!(packet.kind, Kind::Unknown(_) | Kind::Nothing) {
+        // All statuses that are not known are read as this one.
+        let failed = matches!(
+            packet.kind,
+            Kind::Reply {
+                status: Status::Failed,
+                ..
+            }
+        );
+        if failed || matches!(packet.kind, Kind::Unknown(_) | Kind::Nothing) {
             return;
         }
         if codec().encode(packet.clone(), &mut again).is_err() {
@@ -166,7 +181,13 @@ fn envelope(codec: &Codec, other: &Codec, input: &[u8]) {
         .decode(&again)
         .expect("what was encoded can be decoded");
     assert_eq!(message.kind(), same.kind());
-    assert_eq!(message.body_bytes(), same.body_bytes());
+    if codec.format() == Format::Json && input.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        // What could not stand on a line is written without its whitespace.
+        assert_eq!(message.body_value().ok(), same.body_value().ok());
+        assert!(!again.contains(&b'\n'));
+    } else {
+        assert_eq!(message.body_bytes(), same.body_bytes());
+    }
     if let Ok(translated) = other.encode(&message) {
         let translated = other
             .decode(&translated)
