@@ -94,10 +94,18 @@ struct Inner {
     requests: Requests,
     counters: Counters,
     unreported: AtomicU64,
-    reported: Mutex<Option<Instant>>,
+    reported: Mutex<Reported>,
     extensions: Mutex<Extensions>,
     gone: OnceLock<DisconnectReason>,
     left: Notify,
+}
+
+/// What was told of dropped frames.
+#[derive(Debug, Default)]
+struct Reported {
+    last: Option<Instant>,
+    /// Whether the node has taken this peer's counters into its own.
+    departed: bool,
 }
 
 /// The connections to one peer: nearly always one. There can be two for a moment, when both nodes
@@ -145,7 +153,7 @@ impl Peer {
             requests: Requests::default(),
             counters: Counters::default(),
             unreported: AtomicU64::new(0),
-            reported: Mutex::new(None),
+            reported: Mutex::default(),
             extensions: Mutex::new(Extensions::new()),
             gone: OnceLock::new(),
             left: Notify::new(),
@@ -256,7 +264,7 @@ impl Peer {
     /// [`send_payload`](Peer::send_payload).
     pub fn try_send_payload(&self, payload: impl Into<Bytes>) -> Result<(), Error> {
         let chunk = self
-            .encode(Kind::Data, 0, payload.into(), Count::OWN)
+            .encode_own(Kind::Data, payload.into())
             .map_err(Error::encode)?;
         match self.0.outbox.try_push(&[chunk]) {
             Ok(_) => Ok(()),
@@ -282,11 +290,7 @@ impl Peer {
     ///
     /// When dropped before it is done, the peer is told that nobody waits any more.
     pub async fn request_payload(&self, payload: impl Into<Bytes>) -> Result<Bytes, Error> {
-        if !self.0.wire.has_handshake() {
-            return Err(Error::unsupported(
-                "requests need the native wire: this peer's wire has no place for a reply",
-            ));
-        }
+        self.check_answers()?;
         let limit = self.0.node.config().request_timeout;
         let reply = self.0.requests.open(self);
         let wait = async {
@@ -330,15 +334,36 @@ impl Peer {
         }
     }
 
+    /// Whether the peer can be asked, and if not, why.
+    pub(crate) fn check_answers(&self) -> Result<(), Error> {
+        if !self.0.wire.has_handshake() {
+            return Err(Error::unsupported(
+                "requests need the native wire: this peer's wire has no place for a reply",
+            ));
+        }
+        if self.0.outbox.is_closed() {
+            return Err(Error::closed());
+        }
+        Ok(())
+    }
+
     async fn send_kind(&self, kind: Kind, payload: Bytes) -> Result<(), Error> {
-        let chunk = self
-            .encode(kind, 0, payload, Count::OWN)
-            .map_err(Error::encode)?;
+        let chunk = self.encode_own(kind, payload).map_err(Error::encode)?;
         self.0
             .outbox
             .push(&[chunk], &mut 0)
             .await
             .map_err(|_| Error::closed())
+    }
+
+    /// Puts `payload` into a frame of this node's own.
+    pub(crate) fn encode_own(&self, kind: Kind, payload: Bytes) -> Result<Chunk, WireError> {
+        let ttl = if kind.is_control() {
+            0
+        } else {
+            self.0.node.config().ttl
+        };
+        self.encode(kind, ttl, payload, Count::OWN)
     }
 
     /// Puts `payload` into a frame of this peer's wire.
@@ -411,15 +436,21 @@ impl Peer {
         if frames == 0 {
             return;
         }
-        self.0.counters.add_dropped(frames);
-        self.0.unreported.fetch_add(frames, Relaxed);
         let now = Instant::now();
         let mut reported = lock(&self.0.reported);
-        if self.is_connected() && reported.is_some_and(|last| now - last < REPORT_EVERY) {
+        self.0.counters.add_dropped(frames);
+        self.0.unreported.fetch_add(frames, Relaxed);
+        let departed = reported.departed;
+        let lately = reported.last.is_some_and(|last| now - last < REPORT_EVERY);
+        if self.is_connected() && lately {
             return;
         }
-        *reported = Some(now);
+        reported.last = Some(now);
         drop(reported);
+        if departed {
+            // Others may find only now that they waited in vain for room here.
+            self.0.node.dropped_late(frames);
+        }
         self.report_dropped(reason);
     }
 
@@ -433,6 +464,13 @@ impl Peer {
                 frames,
             });
         }
+    }
+
+    /// The counters, for the node to keep. What is dropped from now on is told to it.
+    pub(crate) fn depart(&self) -> Stats {
+        let mut reported = lock(&self.0.reported);
+        reported.departed = true;
+        self.stats()
     }
 
     /// The peer is gone: drops what it did not get, fails what waits for it.
