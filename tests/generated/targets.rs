@@ -157,10 +157,10 @@ fn lines(input: &[u8]) {
 
 /// An introduction that is understood is understood again when it is passed on.
 fn hello(input: &[u8]) {
-    if let Ok(hello) = Hello::decode(input) {
-        if let Ok(again) = hello.encode() {
-            assert_eq!(Hello::decode(&again).ok(), Some(hello));
-        }
+    if let Ok(hello) = Hello::decode(input)
+        && let Ok(again) = hello.encode()
+    {
+        assert_eq!(Hello::decode(&again).ok(), Some(hello));
     }
 }
 

@@ -110,7 +110,7 @@ pub(crate) async fn run(me: usize, seeds: Vec<usize>, world: World) -> turmoil::
             while let Some(event) = events.next().await {
                 match event {
                     Event::PeerConnected { peer } => {
-                        world.add(id, Happened::Connected(node_of(&peer)))
+                        world.add(id, Happened::Connected(node_of(&peer)));
                     }
                     Event::PeerDisconnected { peer, reason } => {
                         world.add(
