@@ -26,17 +26,16 @@ const PIPE: usize = 64 * KIB;
 
 async fn join(mesh: &Mesh) -> ByHand<DuplexStream> {
     let (near, far) = tokio::io::duplex(PIPE);
-    let (peer, adopted) = tokio::join!(
-        ByHand::connect(near),
-        mesh.adopt(far, Socket::inbound())
-    );
+    let (peer, adopted) = tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
     adopted.expect("a peer");
     peer
 }
 
 async fn join_wire(mesh: &Mesh, wire: Wire) -> DuplexStream {
     let (near, far) = tokio::io::duplex(PIPE);
-    mesh.adopt(far, Socket::inbound().wire(wire)).await.expect("a peer");
+    mesh.adopt(far, Socket::inbound().wire(wire))
+        .await
+        .expect("a peer");
     near
 }
 
@@ -100,7 +99,10 @@ async fn small_frames_behind_a_handler_are_counted_with_their_bookkeeping() {
     let frame = on_the_wire(&[packet(Kind::Data, "")]);
     let sent = pour(peer.framed.get_mut(), &frame, 60_000).await;
     let grown = HEAP.current_usage().saturating_sub(before);
-    assert!(grown <= bound, "{grown} bytes, not {bound}, for {sent} frames");
+    assert!(
+        grown <= bound,
+        "{grown} bytes, not {bound}, for {sent} frames"
+    );
 
     // Many in one read, each a newline.
     let mut line = join_wire(&mesh, Wire::lines()).await;
@@ -135,7 +137,11 @@ async fn small_parts_of_large_buffers_do_not_keep_them_alive_in_an_outbox() {
     drop((peer, mesh));
 
     // And one that does not read what others say, in the words of its own wire.
-    let mesh = App::new().with(RelayLayer(Flow::Drop)).start().await.unwrap();
+    let mesh = App::new()
+        .with(RelayLayer(Flow::Drop))
+        .start()
+        .await
+        .unwrap();
     let mut source = join(&mesh).await;
     let _never_reads = join_wire(&mesh, Wire::lines()).await;
     let before = HEAP.current_usage();

@@ -148,7 +148,10 @@ impl<S: PeerService> Work<S> {
     /// However few bytes of that buffer are frames that wait, they keep all of it alive. So all of it
     /// is counted, once for consecutive batches: what stands between them may be control frames.
     pub(super) fn add(&mut self, block: Block, buffer: usize, number: u64) {
-        let pinned = self.backlog.back().is_some_and(|last| last.number == number);
+        let pinned = self
+            .backlog
+            .back()
+            .is_some_and(|last| last.number == number);
         let pins = if pinned {
             0
         } else {
@@ -177,7 +180,11 @@ impl<S: PeerService> Work<S> {
         for (slot, call) in self.calls.iter_mut().enumerate() {
             let of_this =
                 |head: &Head| matches!(head.kind, Kind::Request { id: other } if other == id);
-            if call.frame.as_ref().is_some_and(|frame| of_this(&frame.head)) {
+            if call
+                .frame
+                .as_ref()
+                .is_some_and(|frame| of_this(&frame.head))
+            {
                 self.link.close(slot, call.seq);
                 call.future.set(None);
                 call.frame = None;
