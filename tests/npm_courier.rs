@@ -2,8 +2,8 @@
 
 mod support;
 
-use coalescent::{App, AppExt, Courier, Mesh, MeshExt, Peer, PeerExt, Wire};
-use coalescent_router::{IntoReply, Router, extract::Body};
+use coalescent::prelude::*;
+
 use serde_json::{Value, json};
 use support::{
     NpmPeer,
