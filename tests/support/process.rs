@@ -2,7 +2,7 @@ use std::{
     fmt,
     io::{BufRead, BufReader, Read, Write},
     path::PathBuf,
-    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -53,13 +53,22 @@ impl Process {
     /// Starts the command with its three streams piped.
     #[track_caller]
     pub(crate) fn spawn(name: &str, command: &mut Command) -> Self {
+        let mut process = Self::spawn_with_stdout(name, command, Stdio::piped());
+        let stdout = process.child.stdout.take().expect("stdout is piped");
+        process.stdout = Lines::read(stdout);
+        process
+    }
+
+    /// Starts the command with its stdout going elsewhere, or piped to [`take_stdout`](Self::take_stdout).
+    #[track_caller]
+    pub(crate) fn spawn_with_stdout(name: &str, command: &mut Command, stdout: Stdio) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name} ({command:?}): {error}"));
-        let stdout = Lines::read(child.stdout.take().expect("stdout is piped"));
+        let stdout = Lines::read(std::io::empty());
         let stderr = Lines::read(child.stderr.take().expect("stderr is piped"));
         Self {
             name: name.to_owned(),
@@ -103,6 +112,18 @@ impl Process {
     #[track_caller]
     pub(crate) fn writeln(&mut self, line: &str) {
         self.write(format!("{line}\n").as_bytes());
+    }
+
+    /// Takes its stdin, to be written to elsewhere.
+    #[track_caller]
+    pub(crate) fn take_stdin(&mut self) -> ChildStdin {
+        self.stdin.take().expect("stdin is still open")
+    }
+
+    /// Takes its stdout, which nothing has read so far.
+    #[track_caller]
+    pub(crate) fn take_stdout(&mut self) -> ChildStdout {
+        self.child.stdout.take().expect("started to be taken")
     }
 
     /// Ends its stdin.
