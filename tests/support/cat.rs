@@ -70,6 +70,21 @@ impl Cat {
         cat.listening()
     }
 
+    /// The same with the command given, its streams too.
+    #[track_caller]
+    pub(crate) fn listen_command(command: &mut Command) -> Self {
+        Self::start_command(command).listening()
+    }
+
+    /// Starts one as the command says, its streams too.
+    #[track_caller]
+    pub(crate) fn start_command(command: &mut Command) -> Self {
+        Self {
+            process: Process::spawn_as_it_is("meshcat", command),
+            addr: None,
+        }
+    }
+
     #[track_caller]
     fn listening(mut self) -> Self {
         let line = self.process.wait_stderr_event("listening");

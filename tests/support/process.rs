@@ -62,9 +62,13 @@ impl Process {
     /// Starts the command with its stdout going elsewhere, or piped to [`take_stdout`](Self::take_stdout).
     #[track_caller]
     pub(crate) fn spawn_with_stdout(name: &str, command: &mut Command, stdout: Stdio) -> Self {
+        Self::spawn_as_it_is(name, command.stdin(Stdio::piped()).stdout(stdout))
+    }
+
+    /// Starts the command with the stdin and stdout that it was given.
+    #[track_caller]
+    pub(crate) fn spawn_as_it_is(name: &str, command: &mut Command) -> Self {
         let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name} ({command:?}): {error}"));
@@ -77,6 +81,18 @@ impl Process {
             stdout,
             stderr,
         }
+    }
+
+    /// The most memory that it has had at a time, in bytes, as the system counts it.
+    #[track_caller]
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
+        let status = status.expect("the process runs, on Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
+        kib.and_then(|kib| kib.parse::<u64>().ok())
+            .expect("a number of KiB")
+            * 1024
     }
 
     /// Its process id.
