@@ -1,4 +1,4 @@
-//! An Express-like framework for peer-to-peer applications, on tower.
+#![doc = include_str!("../README.md")]
 
 #[doc(inline)]
 pub use coalescent_core::*;

@@ -218,3 +218,7 @@ impl<S> Clone for Live<S> {
         Self::new(self.table())
     }
 }
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

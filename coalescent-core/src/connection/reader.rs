@@ -237,6 +237,7 @@ where
                 self.buf = BytesMut::with_capacity(READ_MIN);
                 self.buffer = READ_MIN;
                 self.buffers += 1;
+                self.work.fall_idle();
                 return;
             }
             idle.as_mut().reset(tokio::time::Instant::now() + IDLE);
