@@ -94,7 +94,8 @@ fn a_stdout_that_blocks_holds_back_the_peers_and_not_memory() {
 
 /// A node with some 2 MB queued for a peer that has read nothing.
 fn stuck() -> (Cat, TcpStream, String) {
-    let mut cat = Cat::listen("--wire lines");
+    // One peer, so that `wait_refused` makes none.
+    let mut cat = Cat::listen("--wire lines --max-inbound 1");
     let socket = TcpStream::connect(cat.addr()).expect("it listens");
     socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
     cat.connected();

@@ -88,7 +88,7 @@ async fn a_node_peer_that_is_killed_costs_its_own_connection() {
     }
     let mesh = app().with(Courier::json()).listen("127.0.0.1:0").await;
     let mesh = mesh.expect("it listens");
-    let mut events = mesh.events();
+    let (mut events, mut reader) = (mesh.events(), mesh.reader());
     let ours = addr(&mesh);
     let mut killed = NpmPeer::start(&["--use", "courier", "--seed", &ours]);
     let first = connected(&mut events).await;
@@ -111,10 +111,7 @@ async fn a_node_peer_that_is_killed_costs_its_own_connection() {
         "{reason}"
     );
     other.command("broadcast still 2");
-    assert_eq!(
-        typed(&mut mesh.reader()).await,
-        ("still".to_owned(), json!(2))
-    );
+    assert_eq!(typed(&mut reader).await, ("still".to_owned(), json!(2)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

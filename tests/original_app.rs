@@ -100,13 +100,12 @@ async fn a_plugin_is_applied_on_registration_and_told_of_each_peer() {
     let mesh = listen(app).await;
     assert_eq!(mesh.get::<u64>(), Some(42));
 
-    let mut events = mesh.events();
+    let (mut events, mut reader) = (mesh.events(), mesh.reader());
     for peers in 1..=2 {
         let other = start(App::new()).await;
         other.connect(&addr(&mesh)).await.expect("it is there");
         connected(&mut events).await;
         other.broadcast_payload("beep").await;
-        let mut reader = mesh.reader();
         assert_eq!(payload(&mut reader).await, b"beep");
         for (what, times) in [("plugin", 1), ("init", peers), ("layer", peers)] {
             let noted = counting.noted();
