@@ -133,7 +133,11 @@ fn keyboard() -> Result<(mpsc::Receiver<String>, Screen)> {
     let (sender, lines) = mpsc::channel(1);
     if !std::io::stdin().is_terminal() {
         std::thread::spawn(move || {
-            for line in std::io::stdin().lock().lines().map_while(|line| line.ok()) {
+            for line in std::io::stdin()
+                .lock()
+                .lines()
+                .map_while(std::io::Result::ok)
+            {
                 if sender.blocking_send(line).is_err() {
                     return;
                 }

@@ -27,6 +27,9 @@ pub(crate) const COPY_MAX: usize = 1024;
 const TAIL_MIN: usize = 512;
 const TAIL_MAX: usize = 16 * 1024;
 
+/// How many entries an idle peer keeps room for.
+const IDLE_ENTRIES: usize = 8;
+
 /// The size of the buffer for what stands around a large body, where no other is open.
 const AROUND: usize = 64;
 
@@ -129,6 +132,8 @@ struct State {
     done: u64,
     written: u64,
     waiting: usize,
+    /// Up to where someone waits for all to be done with, where someone does.
+    flush: Option<u64>,
     pressed: bool,
     /// Someone waited for room in vain, and half of it has not come back since.
     slow: bool,
@@ -156,6 +161,7 @@ impl Outbox {
                 done: 0,
                 written: 0,
                 waiting: 0,
+                flush: None,
                 pressed: false,
                 slow: false,
                 closed: false,
@@ -234,8 +240,12 @@ impl Outbox {
         let target = self.state().taken;
         loop {
             let moved = self.waiting();
-            if self.state().done >= target {
-                return;
+            {
+                let mut state = self.state();
+                if state.done >= target {
+                    return;
+                }
+                state.flush = Some(state.flush.map_or(target, |first| first.min(target)));
             }
             moved.wait().await;
         }
@@ -351,8 +361,11 @@ impl Outbox {
             }
             // An idle peer keeps nothing.
             state.tail_size = TAIL_MIN;
-            if state.queue.capacity() > BATCH_ENTRIES {
-                state.queue.shrink_to(0);
+            if state.queue.capacity() > IDLE_ENTRIES {
+                state.queue = VecDeque::new();
+            }
+            if batch.capacity() > IDLE_ENTRIES {
+                *batch = VecDeque::new();
             }
             match &mut state.writer {
                 Some(waker) if waker.will_wake(cx.waker()) => {}
@@ -390,8 +403,10 @@ impl Outbox {
             state.slow = false;
         }
         // Those who wait for room are woken when half of it is free, so that they come in batches;
-        // those who wait for the last byte, when there is nothing left.
-        let wake = state.waiting > 0 && relieved;
+        // those who wait for what was there to be written, when that is so.
+        let done = state.done;
+        let flushed = state.flush.take_if(|flush| *flush <= done).is_some();
+        let wake = flushed || state.waiting > 0 && relieved;
         drop(state);
         if wake {
             self.moved.notify_waiters();

@@ -101,7 +101,7 @@ impl Peers {
     pub(crate) fn with_registrar(config: Config, registrar: Registrar, keep_events: bool) -> Self {
         Self(Arc::new(Node {
             inbox: inbox::Queue::new(config.inbox),
-            config,
+            config: config.bounded(),
             id: NodeId::random(),
             hooks: registrar.hooks,
             extensions: RwLock::new(registrar.extensions),
@@ -396,10 +396,10 @@ impl Node {
         match &event {
             Event::Listening { addr } => tracing::info!(%addr, "listening"),
             Event::PeerConnected { peer } => {
-                tracing::info!(peer = %peer.id(), addr = ?peer.addr(), direction = %peer.direction(), "peer connected");
+                tracing::info!(peer = %peer.id(), addr = peer.addr().map(tracing::field::display), direction = %peer.direction(), "peer connected");
             }
             Event::PeerDisconnected { peer, reason } => {
-                tracing::info!(peer = %peer.id(), addr = ?peer.addr(), %reason, "peer disconnected");
+                tracing::info!(peer = %peer.id(), addr = peer.addr().map(tracing::field::display), %reason, "peer disconnected");
             }
             Event::Error { peer, error } => {
                 tracing::warn!(peer = peer.as_ref().map(|p| tracing::field::display(p.id())), %error, "error");

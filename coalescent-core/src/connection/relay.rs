@@ -109,6 +109,12 @@ impl Relays {
         });
     }
 
+    /// Gives back the memory that is kept for frames to come.
+    pub(super) fn fall_idle(&mut self) {
+        self.segments.shrink_to_fit();
+        self.stalled.shrink_to_fit();
+    }
+
     /// Hands on all that was added, as far as there is room; the rest is left to
     /// [`wait`](Relays::wait).
     ///

@@ -143,6 +143,16 @@ impl<S: PeerService> Work<S> {
         self.spare = Some(block);
     }
 
+    /// Gives back the memory that is kept for frames to come.
+    pub(super) fn fall_idle(&mut self) {
+        self.spare = None;
+        self.replies.shrink_to_fit();
+        self.relays.fall_idle();
+        if self.backlog.is_empty() {
+            self.backlog = VecDeque::new();
+        }
+    }
+
     /// Adds frames that were read into the buffer `number`, of `buffer` bytes.
     ///
     /// However few bytes of that buffer are frames that wait, they keep all of it alive. So all of it

@@ -14,8 +14,11 @@ use crate::registrar::BoxFuture;
 use crate::stack::PeerLayer;
 use crate::transport::{BoxIo, Transport};
 use crate::wire::Wire;
+use std::any::Any;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -66,6 +69,16 @@ impl Security {
         }
     }
 
+    /// Whether a peer at this address could be known by the identity that the address names.
+    fn check(&self, addr: &Address) -> Result<(), Error> {
+        if addr.id().is_some() && !self.has_identity() {
+            return Err(Error::config(format!(
+                "{addr} names an identity, which only TLS can prove: give the app an identity too"
+            )));
+        }
+        Ok(())
+    }
+
     /// Secures a connection that was accepted; returns the key its other end has proven to have.
     pub(crate) async fn accept(&self, io: BoxIo) -> Result<(BoxIo, Option<[u8; 32]>), Error> {
         #[cfg(feature = "tls")]
@@ -90,11 +103,8 @@ impl Security {
             let (stream, key) = tls.connect(io, expected).await.map_err(Error::handshake)?;
             return Ok((Box::new(stream), Some(*key.as_bytes())));
         }
-        if addr.id().is_some() {
-            return Err(Error::config(format!(
-                "{addr} names an identity, which only TLS can prove: give the app an identity too"
-            )));
-        }
+        #[cfg(not(feature = "tls"))]
+        let _ = addr;
         Ok((io, None))
     }
 }
@@ -248,6 +258,7 @@ impl Runtime {
         addr: &Address,
         wire: Option<Wire>,
     ) -> Result<Established<BoxIo>, Error> {
+        self.security.check(addr)?;
         let config = self.peers.config();
         let permit = |addr| self.security.permit(addr).map_err(std::io::Error::other);
         let limit = config.connect_timeout;
@@ -333,20 +344,42 @@ impl Runtime {
             addr = peer.addr().map(tracing::field::display),
             direction = %peer.direction(),
         );
-        let running = {
+        let node = Arc::clone(self.peers.node());
+        // Whatever panics, a layer that is made or a hook, costs this connection alone, and `then` runs.
+        let made = catch_unwind(AssertUnwindSafe(|| {
             let _entered = span.enter();
             self.stacks.run(connection, &self.peers)
-        };
+        }));
         let cut = self.cut.clone();
         let task = async move {
+            let run = async {
+                let ended = match made {
+                    Ok(running) => caught(running).await,
+                    Err(panic) => Err(panic),
+                };
+                if let Err(panic) = ended {
+                    node.error(None, Error::panicked(&*panic));
+                }
+            };
             tokio::select! {
-                _ = running => {}
+                () = run => {}
                 () = cut.cancelled() => {}
             }
             then.await;
         };
         self.tasks.spawn(task.instrument(span));
     }
+}
+
+/// Runs a future to its end, or until it panics.
+async fn caught(mut running: Ended) -> Result<DisconnectReason, Box<dyn Any + Send>> {
+    std::future::poll_fn(move |cx| {
+        match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    })
+    .await
 }
 
 /// Waits until the mesh is to end, and ends it.
