@@ -1,0 +1,123 @@
+use super::rejection::{BodyRejection, MessageRejection};
+use super::{FromFrameParts, OptionalFromFrameParts};
+use bytes::Bytes;
+use coalescent_core::codec::Format;
+use coalescent_core::{Frame, Message};
+use serde::de::DeserializeOwned;
+use std::ops::{Deref, DerefMut};
+
+/// Extracts the message's body as a `T`.
+///
+/// As `Option<Body<T>>` it is `None` for a message whose body is nil (in JSON, null) or empty, and
+/// still fails for a body that is something else than a `T`. A body that was left out of a JSON
+/// message reads as `{}`.
+///
+/// ```
+/// use coalescent_router::extract::Body;
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize)]
+/// struct Ping {
+///     time: u64,
+/// }
+///
+/// async fn ping(Body(ping): Body<Ping>) {
+///     println!("{}", ping.time);
+/// }
+/// # let router: coalescent_router::Router = coalescent_router::Router::new().route("ping", ping);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Body<T>(pub T);
+
+fn body<T: DeserializeOwned>(message: &Message) -> Result<Body<T>, BodyRejection> {
+    message
+        .body()
+        .map(Body)
+        .map_err(|error| BodyRejection::body::<T>(message.kind(), error))
+}
+
+fn is_nil(message: &Message) -> bool {
+    const NIL: &[u8] = &[0xc0];
+    let bytes = message.body_bytes();
+    let nil: &[u8] = match message.format() {
+        Format::MessagePack => NIL,
+        _ => b"null",
+    };
+    bytes.is_empty() || bytes.trim_ascii() == nil
+}
+
+impl<S, T> FromFrameParts<S> for Body<T>
+where
+    S: Sync,
+    T: DeserializeOwned,
+{
+    type Rejection = BodyRejection;
+
+    async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Self, BodyRejection> {
+        let message = frame.message().ok_or_else(BodyRejection::no_message)?;
+        body(message)
+    }
+}
+
+impl<S, T> OptionalFromFrameParts<S> for Body<T>
+where
+    S: Sync,
+    T: DeserializeOwned,
+{
+    type Rejection = BodyRejection;
+
+    async fn from_frame_parts(
+        frame: &mut Frame,
+        _state: &S,
+    ) -> Result<Option<Self>, BodyRejection> {
+        let message = frame.message().ok_or_else(BodyRejection::no_message)?;
+        if is_nil(message) {
+            return Ok(None);
+        }
+        body(message).map(Some)
+    }
+}
+
+impl<T> Deref for Body<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Body<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+/// Extracts the message's body as it is encoded: a slice of the payload, of which nothing was built.
+#[derive(Clone, Debug)]
+pub struct RawBody {
+    /// The format of the bytes.
+    pub format: Format,
+    /// One value in that format.
+    pub bytes: Bytes,
+}
+
+impl<S: Sync> FromFrameParts<S> for RawBody {
+    type Rejection = MessageRejection;
+
+    async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Self, MessageRejection> {
+        let message = frame.message().ok_or_else(MessageRejection::new)?;
+        Ok(Self {
+            format: message.format(),
+            bytes: message.body_bytes().clone(),
+        })
+    }
+}
+
+/// The frame's payload, with the envelope of the message.
+impl<S: Sync> FromFrameParts<S> for Bytes {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Self, Self::Rejection> {
+        Ok(frame.payload().clone())
+    }
+}

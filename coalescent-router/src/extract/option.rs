@@ -1,0 +1,58 @@
+use super::{FromFrame, FromFrameParts};
+use coalescent_core::{BoxError, Frame};
+use std::convert::Infallible;
+use std::future::Future;
+
+/// Makes an extractor where there is something to make it of: what a handler asks for with
+/// `Option<T>`.
+#[diagnostic::on_unimplemented(
+    message = "`Option<{Self}>` is no extractor",
+    label = "cannot be optional",
+    note = "ask for a `Result<{Self}, _>` to handle its rejection yourself"
+)]
+pub trait OptionalFromFrameParts<S>: Sized {
+    /// The error that the frame fails with where there is something, but not what was asked for.
+    type Rejection: Into<BoxError>;
+
+    /// Makes it; `None` where there is nothing to make it of.
+    fn from_frame_parts(
+        frame: &mut Frame,
+        state: &S,
+    ) -> impl Future<Output = Result<Option<Self>, Self::Rejection>> + Send;
+}
+
+impl<S, T> FromFrameParts<S> for Option<T>
+where
+    S: Send + Sync,
+    T: OptionalFromFrameParts<S>,
+{
+    type Rejection = T::Rejection;
+
+    async fn from_frame_parts(frame: &mut Frame, state: &S) -> Result<Self, T::Rejection> {
+        T::from_frame_parts(frame, state).await
+    }
+}
+
+impl<S, T> FromFrameParts<S> for Result<T, T::Rejection>
+where
+    S: Send + Sync,
+    T: FromFrameParts<S>,
+{
+    type Rejection = Infallible;
+
+    async fn from_frame_parts(frame: &mut Frame, state: &S) -> Result<Self, Infallible> {
+        Ok(T::from_frame_parts(frame, state).await)
+    }
+}
+
+impl<S, T> FromFrame<S> for Result<T, T::Rejection>
+where
+    S: Send + Sync,
+    T: FromFrame<S>,
+{
+    type Rejection = Infallible;
+
+    async fn from_frame(frame: Frame, state: &S) -> Result<Self, Infallible> {
+        Ok(T::from_frame(frame, state).await)
+    }
+}

@@ -1,0 +1,136 @@
+//! Why an extractor could not be made.
+
+use coalescent_core::codec::CodecError;
+use coalescent_core::event::Escaped;
+use std::any::type_name;
+use std::error::Error;
+use std::fmt;
+
+const NO_MESSAGE: &str = "the frame has no message: put a courier outside of the router, which parses \
+                          messages";
+
+/// Reports that a frame has no message, because no courier has parsed it.
+#[derive(Clone, Debug)]
+pub struct MessageRejection(());
+
+impl MessageRejection {
+    pub(crate) fn new() -> Self {
+        Self(())
+    }
+}
+
+impl fmt::Display for MessageRejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(NO_MESSAGE)
+    }
+}
+
+impl Error for MessageRejection {}
+
+/// Reports that the body of a message is not of the type that a handler asked for.
+#[derive(Clone, Debug)]
+pub struct BodyRejection(Option<BodyError>);
+
+#[derive(Clone, Debug)]
+struct BodyError {
+    kind: Box<str>,
+    wanted: &'static str,
+    source: CodecError,
+}
+
+impl BodyRejection {
+    pub(crate) fn no_message() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn body<T>(kind: &str, source: CodecError) -> Self {
+        Self(Some(BodyError {
+            kind: Escaped(kind).to_string().into(),
+            wanted: type_name::<T>(),
+            source,
+        }))
+    }
+
+    /// Tells whether there was no message to read a body of, because no courier has parsed one.
+    #[must_use]
+    pub fn is_no_message(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Tells whether the body was of another type.
+    #[must_use]
+    pub fn is_body(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl fmt::Display for BodyRejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            None => f.write_str(NO_MESSAGE),
+            Some(BodyError { kind, wanted, .. }) => {
+                write!(f, "the body of a message \"{kind}\" is no `{wanted}`")
+            }
+        }
+    }
+}
+
+impl Error for BodyRejection {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.as_ref().map(|error| &error.source as &dyn Error)
+    }
+}
+
+/// Reports that there is no mesh: the frame's connection does not belong to an app, or the mesh has
+/// ended.
+#[derive(Clone, Debug)]
+pub struct MeshRejection(());
+
+impl MeshRejection {
+    pub(crate) fn new() -> Self {
+        Self(())
+    }
+}
+
+impl fmt::Display for MeshRejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "there is no mesh: this connection does not belong to an app, or the mesh has ended; ask \
+             for `Peers` or for an `Option<Mesh>` instead",
+        )
+    }
+}
+
+impl Error for MeshRejection {}
+
+/// Reports that there is no value of the type that a handler asked for.
+#[derive(Clone, Debug)]
+pub struct ValueRejection {
+    wanted: &'static str,
+    place: &'static str,
+}
+
+impl ValueRejection {
+    pub(crate) fn extension<T>() -> Self {
+        Self {
+            wanted: type_name::<T>(),
+            place: "attached to the frame, its peer or the mesh: attach one in a layer outside of the \
+                    router, with `Peer::set` or with `Mesh::set`",
+        }
+    }
+
+    pub(crate) fn shared<T>() -> Self {
+        Self {
+            wanted: type_name::<T>(),
+            place: "shared on the mesh: share one with `Mesh::set`",
+        }
+    }
+}
+
+impl fmt::Display for ValueRejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no `{}` is {}", self.wanted, self.place)
+    }
+}
+
+impl Error for ValueRejection {}

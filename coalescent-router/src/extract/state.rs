@@ -1,0 +1,82 @@
+use super::FromFrameParts;
+use coalescent_core::Frame;
+use std::convert::Infallible;
+use std::ops::{Deref, DerefMut};
+
+/// Makes a value of a reference to another: a part of a state.
+///
+/// Every type that is `Clone` is a part of itself.
+///
+/// ```
+/// use coalescent_router::{Router, extract::{FromRef, State}};
+/// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+///
+/// #[derive(Clone)]
+/// struct Counter(Arc<AtomicU64>);
+///
+/// #[derive(Clone)]
+/// struct App {
+///     counter: Counter,
+/// }
+///
+/// impl FromRef<App> for Counter {
+///     fn from_ref(app: &App) -> Self {
+///         app.counter.clone()
+///     }
+/// }
+///
+/// async fn count(State(counter): State<Counter>) {
+///     counter.0.fetch_add(1, Ordering::Relaxed);
+/// }
+///
+/// let app = App { counter: Counter(Arc::default()) };
+/// let router: Router = Router::new().route("count", count).with_state(app);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no part of the state `{T}`",
+    label = "cannot be had of the router's state",
+    note = "implement `FromRef<{T}>` for it, or give the router a state of that type with `with_state`"
+)]
+pub trait FromRef<T> {
+    /// Makes the value.
+    fn from_ref(input: &T) -> Self;
+}
+
+impl<T: Clone> FromRef<T> for T {
+    fn from_ref(input: &T) -> Self {
+        input.clone()
+    }
+}
+
+/// Extracts the router's state, or a part of it by [`FromRef`].
+///
+/// The state is given with [`Router::with_state`](crate::Router::with_state), and cloned for each
+/// frame: keep what is large or is to be changed in an `Arc`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State<S>(pub S);
+
+impl<Outer, Inner> FromFrameParts<Outer> for State<Inner>
+where
+    Inner: FromRef<Outer>,
+    Outer: Sync,
+{
+    type Rejection = Infallible;
+
+    async fn from_frame_parts(_frame: &mut Frame, state: &Outer) -> Result<Self, Infallible> {
+        Ok(Self(Inner::from_ref(state)))
+    }
+}
+
+impl<S> Deref for State<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.0
+    }
+}
+
+impl<S> DerefMut for State<S> {
+    fn deref_mut(&mut self) -> &mut S {
+        &mut self.0
+    }
+}

@@ -1,0 +1,175 @@
+//! What a route calls: an async function of extractors.
+
+use crate::extract::{FromFrame, FromFrameParts};
+use crate::into_reply::IntoReply;
+use crate::macros::all_the_tuples;
+use coalescent_core::{BoxError, Frame, Reply};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+/// What calling a [`Handler`] gives: the one allocation that a frame with a handler costs.
+pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Reply, BoxError>> + Send>>;
+
+/// Handles the frames of a route.
+///
+/// It is implemented for async functions and closures of up to 16 [extractors](crate::extract), whose
+/// result is [`IntoReply`], and for values that are [`IntoReply`] themselves, as a fixed answer. So
+/// there is no need to implement it.
+///
+/// ```
+/// use coalescent_core::{Message, Peer};
+/// use coalescent_router::{IntoReply, Router, extract::Body};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Deserialize)]
+/// struct Ping {
+///     time: u64,
+/// }
+///
+/// #[derive(Serialize)]
+/// struct Pong {
+///     time: u64,
+/// }
+///
+/// async fn ping(Body(ping): Body<Ping>) -> impl IntoReply {
+///     Message::new("pong", &Pong { time: ping.time })
+/// }
+///
+/// let router: Router = Router::new()
+///     .route("ping", ping)
+///     .route("hello", |peer: Peer| async move { println!("hello, {}", peer.id()) })
+///     .route("version", ("version", env!("CARGO_PKG_VERSION")));
+/// ```
+///
+/// # When a function is no handler
+///
+/// The compiler says only that the trait is not implemented. Check that
+///
+/// - it is an `async fn`, or a closure that returns a future,
+/// - each argument is an [extractor](crate::extract), and one that takes the frame whole comes last,
+/// - it returns what is [`IntoReply`],
+/// - its future is `Send`: nothing that is not, such as an `Rc` or a guard of a `std` lock, is held
+///   over an `.await`,
+/// - a closure is `Clone + Send + Sync + 'static`,
+/// - each [`State`](crate::extract::State) can be had of the router's state.
+///
+/// # The type parameters
+///
+/// `S` is the state that it needs. `T` stands for the arguments, so that functions of different
+/// arguments can all implement the trait; it is always inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no handler",
+    label = "not an async function of extractors that returns what is `IntoReply`",
+    note = "each argument must implement `FromFrameParts<S>`, the last one that or `FromFrame<S>`; \
+            the future must be `Send`, and a closure `Clone + Send + Sync + 'static`",
+    note = "a handler that asks for `State<T>` needs a router whose state is `T`, or `T: FromRef<S>`"
+)]
+pub trait Handler<T, S>: Clone + Send + Sync + Sized + 'static {
+    /// Whether a frame ends at this handler, in place of going on to the services further in; see
+    /// [`ends`].
+    const ENDS: bool = false;
+
+    /// Handles one frame.
+    fn call(self, frame: Frame, state: S) -> HandlerFuture;
+}
+
+#[diagnostic::do_not_recommend]
+impl<F, Fut, Res, S> Handler<((),), S> for F
+where
+    F: FnOnce() -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Res> + Send,
+    Res: IntoReply,
+{
+    fn call(self, _frame: Frame, _state: S) -> HandlerFuture {
+        Box::pin(async move { self().await.into_reply() })
+    }
+}
+
+macro_rules! impl_handler {
+    ([$($ty:ident),*], $last:ident) => {
+        #[diagnostic::do_not_recommend]
+        #[allow(non_snake_case, unused_mut)]
+        impl<F, Fut, S, Res, M, $($ty,)* $last> Handler<(M, $($ty,)* $last,), S> for F
+        where
+            F: FnOnce($($ty,)* $last,) -> Fut + Clone + Send + Sync + 'static,
+            Fut: Future<Output = Res> + Send,
+            S: Send + Sync + 'static,
+            Res: IntoReply,
+            $($ty: FromFrameParts<S> + Send,)*
+            $last: FromFrame<S, M> + Send,
+        {
+            fn call(self, mut frame: Frame, state: S) -> HandlerFuture {
+                Box::pin(async move {
+                    $(
+                        let $ty = $ty::from_frame_parts(&mut frame, &state)
+                            .await
+                            .map_err(Into::into)?;
+                    )*
+                    let $last = $last::from_frame(frame, &state).await.map_err(Into::into)?;
+                    self($($ty,)* $last,).await.into_reply()
+                })
+            }
+        }
+    };
+}
+
+all_the_tuples!(impl_handler);
+
+mod private {
+    /// Tells a fixed answer from a function.
+    #[derive(Debug)]
+    pub enum Fixed {}
+}
+
+#[diagnostic::do_not_recommend]
+impl<R, S> Handler<private::Fixed, S> for R
+where
+    R: IntoReply + Clone + Send + Sync + 'static,
+{
+    fn call(self, _frame: Frame, _state: S) -> HandlerFuture {
+        Box::pin(std::future::ready(self.into_reply()))
+    }
+}
+
+/// Ends frames at `handler`: they do not go on to the services further in, nor to the read side of the
+/// mesh.
+///
+/// Without it, a frame goes on when its handler is done, so that a handler can listen in:
+///
+/// ```
+/// use coalescent_router::{Router, ends};
+/// # async fn join() {}
+/// # async fn chat() {}
+///
+/// let router: Router = Router::new()
+///     .route("join", ends(join))   // handled here, and nowhere else
+///     .route("chat", chat);        // handled here, then read from the mesh too
+/// ```
+pub fn ends<H>(handler: H) -> Ends<H> {
+    Ends(handler)
+}
+
+/// A handler at which frames end; see [`ends`].
+#[derive(Clone, Copy)]
+pub struct Ends<H>(H);
+
+#[diagnostic::do_not_recommend]
+impl<H, T, S> Handler<(Ends<()>, T), S> for Ends<H>
+where
+    H: Handler<T, S>,
+{
+    const ENDS: bool = true;
+
+    fn call(self, frame: Frame, state: S) -> HandlerFuture {
+        self.0.call(frame, state)
+    }
+}
+
+impl<H> fmt::Debug for Ends<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ends")
+            .field(&format_args!("{}", std::any::type_name::<H>()))
+            .finish()
+    }
+}

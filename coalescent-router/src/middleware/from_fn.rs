@@ -1,0 +1,257 @@
+use crate::extract::{FromFrame, FromFrameParts};
+use crate::handler::HandlerFuture;
+use crate::into_reply::IntoReply;
+use crate::macros::all_the_tuples;
+use coalescent_core::{BoxError, Frame, Plugin, Reply};
+use std::any::type_name;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::task::{Context, Poll};
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// Makes a middleware of an async function.
+///
+/// Its arguments are [extractors](crate::extract), then the [`Frame`], then [`Next`], the services
+/// further in; it returns what is [`IntoReply`]. It fits around a peer's stack, with
+/// [`App::layer`](coalescent_core::App::layer), and around routes, with
+/// [`Router::layer`](crate::Router::layer).
+///
+/// ```
+/// use coalescent_core::{App, BoxError, Frame, Peer, PeerId, Reply};
+/// use coalescent_router::middleware::{self, Next};
+/// use coalescent_router::Router;
+///
+/// async fn known(peer: Peer, frame: Frame, next: Next) -> Result<Reply, BoxError> {
+///     if !matches!(peer.id(), PeerId::Key(_)) {
+///         return Err("this needs a peer with an identity".into());
+///     }
+///     next.run(frame).await
+/// }
+///
+/// async fn log(frame: Frame, next: Next) -> Result<Reply, BoxError> {
+///     let bytes = frame.payload().len();
+///     let reply = next.run(frame).await;
+///     println!("{bytes} bytes: {reply:?}");
+///     reply
+/// }
+/// # async fn reboot() {}
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), coalescent_core::Error> {
+///
+/// let router: Router = Router::new()
+///     .route("reboot", reboot)
+///     .route_layer(middleware::from_fn(known));
+/// let mesh = App::new().layer(middleware::from_fn(log)).layer(router).start().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub fn from_fn<F, T>(f: F) -> FromFnLayer<F, (), T> {
+    from_fn_with_state((), f)
+}
+
+/// Makes a middleware of an async function, with a state for its
+/// [`State`](crate::extract::State) extractors; see [`from_fn`].
+///
+/// ```
+/// use coalescent_core::{App, BoxError, Frame, Reply};
+/// use coalescent_router::extract::State;
+/// use coalescent_router::middleware::{self, Next};
+/// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+///
+/// async fn count(
+///     State(frames): State<Arc<AtomicU64>>,
+///     frame: Frame,
+///     next: Next,
+/// ) -> Result<Reply, BoxError> {
+///     frames.fetch_add(1, Ordering::Relaxed);
+///     next.run(frame).await
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// let frames = Arc::new(AtomicU64::new(0));
+/// let mesh = App::new()
+///     .layer(middleware::from_fn_with_state(Arc::clone(&frames), count))
+///     .start()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+pub fn from_fn_with_state<F, S, T>(state: S, f: F) -> FromFnLayer<F, S, T> {
+    FromFnLayer {
+        f,
+        state,
+        extractors: PhantomData,
+    }
+}
+
+/// The layer of an async function; see [`from_fn`].
+#[must_use = "a layer does nothing until it is added to an app or a router"]
+pub struct FromFnLayer<F, S, T> {
+    f: F,
+    state: S,
+    extractors: PhantomData<fn() -> T>,
+}
+
+impl<F: Clone, S: Clone, T> Clone for FromFnLayer<F, S, T> {
+    fn clone(&self) -> Self {
+        Self {
+            f: self.f.clone(),
+            state: self.state.clone(),
+            extractors: PhantomData,
+        }
+    }
+}
+
+impl<F: Clone, S: Clone, T, I> Layer<I> for FromFnLayer<F, S, T> {
+    type Service = FromFn<F, S, I, T>;
+
+    fn layer(&self, inner: I) -> Self::Service {
+        FromFn {
+            f: self.f.clone(),
+            state: self.state.clone(),
+            inner,
+            extractors: PhantomData,
+        }
+    }
+}
+
+impl<F, S, T> Plugin for FromFnLayer<F, S, T> {}
+
+impl<F, S: fmt::Debug, T> fmt::Debug for FromFnLayer<F, S, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromFnLayer")
+            .field("f", &format_args!("{}", type_name::<F>()))
+            .field("state", &self.state)
+            .finish()
+    }
+}
+
+/// The service of an async function; see [`from_fn`].
+///
+/// It is ready when the inner service is. That readiness goes with [`Next`], and is given up with it.
+pub struct FromFn<F, S, I, T> {
+    f: F,
+    state: S,
+    inner: I,
+    extractors: PhantomData<fn() -> T>,
+}
+
+impl<F, S, I, T> FromFn<F, S, I, T> {
+    /// The service further in.
+    pub fn get_ref(&self) -> &I {
+        &self.inner
+    }
+
+    /// The service further in, to change it.
+    pub fn get_mut(&mut self) -> &mut I {
+        &mut self.inner
+    }
+
+    /// Takes the service further in out.
+    pub fn into_inner(self) -> I {
+        self.inner
+    }
+}
+
+impl<F: Clone, S: Clone, I: Clone, T> Clone for FromFn<F, S, I, T> {
+    fn clone(&self) -> Self {
+        Self {
+            f: self.f.clone(),
+            state: self.state.clone(),
+            inner: self.inner.clone(),
+            extractors: PhantomData,
+        }
+    }
+}
+
+impl<F, S: fmt::Debug, I: fmt::Debug, T> fmt::Debug for FromFn<F, S, I, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromFn")
+            .field("f", &format_args!("{}", type_name::<F>()))
+            .field("state", &self.state)
+            .field("inner", &self.inner)
+            .finish()
+    }
+}
+
+macro_rules! impl_service {
+    ([$($ty:ident),*], $last:ident) => {
+        #[allow(non_snake_case, unused_mut)]
+        impl<F, Fut, Res, S, I, $($ty,)* $last> Service<Frame>
+            for FromFn<F, S, I, ($($ty,)* $last,)>
+        where
+            F: FnOnce($($ty,)* $last, Next) -> Fut + Clone + Send + 'static,
+            $($ty: FromFrameParts<S> + Send,)*
+            $last: FromFrame<S> + Send,
+            Fut: Future<Output = Res> + Send,
+            Res: IntoReply,
+            S: Clone + Send + Sync + 'static,
+            I: Service<Frame, Response: IntoReply, Error: Into<BoxError>, Future: Send + 'static>
+                + Clone
+                + Send
+                + 'static,
+        {
+            type Response = Reply;
+            type Error = BoxError;
+            type Future = HandlerFuture;
+
+            fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+                self.inner.poll_ready(cx).map_err(Into::into)
+            }
+
+            fn call(&mut self, mut frame: Frame) -> HandlerFuture {
+                let unready = self.inner.clone();
+                let next = Next::new(std::mem::replace(&mut self.inner, unready));
+                let f = self.f.clone();
+                let state = self.state.clone();
+                Box::pin(async move {
+                    $(
+                        let $ty = $ty::from_frame_parts(&mut frame, &state)
+                            .await
+                            .map_err(Into::into)?;
+                    )*
+                    let $last = $last::from_frame(frame, &state).await.map_err(Into::into)?;
+                    f($($ty,)* $last, next).await.into_reply()
+                })
+            }
+        }
+    };
+}
+
+all_the_tuples!(impl_service);
+
+/// The services further in than an async function; see [`from_fn`].
+#[must_use = "without `run`, the frame ends here"]
+pub struct Next(Box<dyn FnOnce(Frame) -> HandlerFuture + Send>);
+
+impl Next {
+    fn new<I>(mut inner: I) -> Self
+    where
+        I: Service<Frame, Response: IntoReply, Error: Into<BoxError>, Future: Send + 'static>
+            + Send
+            + 'static,
+    {
+        Self(Box::new(move |frame| {
+            let future = inner.call(frame);
+            Box::pin(async move { future.await.map_err(Into::into)?.into_reply() })
+        }))
+    }
+
+    /// Hands the frame to the services further in, and waits for their reply.
+    ///
+    /// # Errors
+    ///
+    /// The error that they failed with.
+    pub async fn run(self, frame: Frame) -> Result<Reply, BoxError> {
+        (self.0)(frame).await
+    }
+}
+
+impl fmt::Debug for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Next").finish_non_exhaustive()
+    }
+}

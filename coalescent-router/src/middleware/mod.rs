@@ -1,0 +1,5 @@
+//! Middleware made of async functions.
+
+mod from_fn;
+
+pub use from_fn::{FromFn, FromFnLayer, Next, from_fn, from_fn_with_state};

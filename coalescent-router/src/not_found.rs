@@ -1,0 +1,32 @@
+//! The service further in than a router that is used as a service itself.
+
+use coalescent_core::{BoxError, Frame, Reply};
+use std::future::{Ready, ready};
+use std::task::{Context, Poll};
+use tower_service::Service;
+
+/// Answers nothing to all frames: a request gets "no answer".
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NotFound(());
+
+impl NotFound {
+    /// Makes the service.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(())
+    }
+}
+
+impl Service<Frame> for NotFound {
+    type Response = Reply;
+    type Error = BoxError;
+    type Future = Ready<Result<Reply, BoxError>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _frame: Frame) -> Self::Future {
+        ready(Ok(Reply::None))
+    }
+}

@@ -1,0 +1,143 @@
+//! One handler with the layers around it.
+
+use crate::handler::{Handler, HandlerFuture};
+use crate::into_reply::IntoReply;
+use coalescent_core::{BoxError, Frame, Reply};
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// The handler of a route, as the layers on the route see it: the service they wrap.
+///
+/// It is always ready. Cheap to clone.
+#[derive(Clone)]
+pub struct Route(Arc<dyn Fn(Frame) -> HandlerFuture + Send + Sync>);
+
+impl Route {
+    fn handler<H, T, S>(handler: H, state: S) -> Self
+    where
+        H: Handler<T, S>,
+        S: Clone + Send + Sync + 'static,
+    {
+        Self(Arc::new(move |frame| {
+            handler.clone().call(frame, state.clone())
+        }))
+    }
+
+    fn service<V>(service: V) -> Self
+    where
+        V: Service<Frame, Response: IntoReply, Error: Into<BoxError>, Future: Send + 'static>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        Self(Arc::new(move |frame| {
+            // The service stays unready here; a permit belongs to the call that waited for it.
+            let mut service = service.clone();
+            Box::pin(async move {
+                poll_fn(|cx| service.poll_ready(cx))
+                    .await
+                    .map_err(Into::into)?;
+                let reply = service.call(frame).await.map_err(Into::into)?;
+                reply.into_reply()
+            })
+        }))
+    }
+
+    pub(crate) fn handle(&self, frame: Frame) -> HandlerFuture {
+        (self.0)(frame)
+    }
+}
+
+impl Service<Frame> for Route {
+    type Response = Reply;
+    type Error = BoxError;
+    type Future = HandlerFuture;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, frame: Frame) -> HandlerFuture {
+        self.handle(frame)
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route").finish_non_exhaustive()
+    }
+}
+
+/// A route that may still lack its state of type `S`. Cheap to clone; clones are the same route.
+pub(crate) struct Endpoint<S>(Arc<Inner<S>>);
+
+struct Inner<S> {
+    make: Box<dyn Fn(S) -> Route + Send + Sync>,
+    ends: bool,
+    /// What `make` made, so that the layers are built once: a limit that is built anew for each
+    /// frame limits nothing.
+    made: OnceLock<Route>,
+}
+
+impl<S> Endpoint<S> {
+    fn new(ends: bool, make: impl Fn(S) -> Route + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Inner {
+            make: Box::new(make),
+            ends,
+            made: OnceLock::new(),
+        }))
+    }
+
+    /// Whether frames end here.
+    pub(crate) fn ends(&self) -> bool {
+        self.0.ends
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Endpoint<S> {
+    pub(crate) fn handler<H, T>(handler: H) -> Self
+    where
+        H: Handler<T, S>,
+    {
+        Self::new(H::ENDS, move |state| Route::handler(handler.clone(), state))
+    }
+
+    pub(crate) fn layer<L>(&self, layer: &Arc<L>) -> Self
+    where
+        L: Layer<Route> + Send + Sync + 'static,
+        L::Service: Service<Frame, Response: IntoReply, Error: Into<BoxError>, Future: Send + 'static>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        let layer = Arc::clone(layer);
+        let inner = self.clone();
+        Self::new(self.ends(), move |state| {
+            Route::service(layer.layer((inner.0.make)(state)))
+        })
+    }
+
+    pub(crate) fn with_state<S2: 'static>(&self, state: S) -> Endpoint<S2> {
+        let route = (self.0.make)(state);
+        Endpoint::new(self.ends(), move |_| route.clone())
+    }
+}
+
+impl Endpoint<()> {
+    /// The route, built when it is first used.
+    pub(crate) fn route(&self) -> &Route {
+        self.0.made.get_or_init(|| (self.0.make)(()))
+    }
+}
+
+impl<S> Clone for Endpoint<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}

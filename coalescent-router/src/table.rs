@@ -1,0 +1,220 @@
+//! Which handler a message type has, and how that changes while frames flow.
+
+use crate::error::RouteError;
+use crate::route::Endpoint;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// The type that stands for all others in a route.
+pub(crate) const ANY: &str = "*";
+
+/// The routes of a router.
+pub(crate) struct Table<S> {
+    routes: HashMap<Arc<str>, Endpoint<S>>,
+    /// The fallbacks, each for the types that begin with its prefix; the longest prefix first. The
+    /// one without a prefix is the router's own, the others are of routers that were nested.
+    fallbacks: Vec<(Arc<str>, Endpoint<S>)>,
+}
+
+impl<S> Table<S> {
+    /// Whether there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.routes.is_empty() && self.fallbacks.is_empty()
+    }
+
+    /// Whether there are routes, other than fallbacks.
+    pub(crate) fn has_routes(&self) -> bool {
+        !self.routes.is_empty()
+    }
+
+    /// The handler for messages of type `kind`: its own, else that of the longest prefix.
+    pub(crate) fn find(&self, kind: &str) -> Option<&Endpoint<S>> {
+        self.routes.get(kind).or_else(|| {
+            let mut fallbacks = self.fallbacks.iter();
+            fallbacks
+                .find(|(prefix, _)| kind.starts_with(&**prefix))
+                .map(|(_, endpoint)| endpoint)
+        })
+    }
+
+    /// Adds a route; for [`ANY`], the fallback.
+    pub(crate) fn insert(&mut self, kind: &str, endpoint: Endpoint<S>) -> Result<(), RouteError> {
+        if kind == ANY {
+            return self.insert_fallback("", endpoint);
+        }
+        self.check_route(kind)?;
+        self.routes.insert(kind.into(), endpoint);
+        Ok(())
+    }
+
+    /// Adds a fallback for types that begin with `prefix`.
+    pub(crate) fn insert_fallback(
+        &mut self,
+        prefix: &str,
+        endpoint: Endpoint<S>,
+    ) -> Result<(), RouteError> {
+        self.check_fallback(prefix)?;
+        let at = self
+            .fallbacks
+            .partition_point(|(other, _)| other.len() >= prefix.len());
+        self.fallbacks.insert(at, (prefix.into(), endpoint));
+        Ok(())
+    }
+
+    fn check_route(&self, kind: &str) -> Result<(), RouteError> {
+        if self.routes.contains_key(kind) {
+            return Err(RouteError::route(kind));
+        }
+        Ok(())
+    }
+
+    fn check_fallback(&self, prefix: &str) -> Result<(), RouteError> {
+        if self.fallbacks.iter().any(|(other, _)| **other == *prefix) {
+            return Err(RouteError::fallback(prefix));
+        }
+        Ok(())
+    }
+
+    /// Adds all of `other`, with `prefix` put in front of each type; or nothing, where one is taken.
+    pub(crate) fn merge(&mut self, prefix: &str, other: &Self) -> Result<(), RouteError> {
+        let routes = prefixed(prefix, other.routes.iter());
+        let fallbacks = prefixed(prefix, other.fallbacks.iter().map(|(k, e)| (k, e)));
+        for (kind, _) in &routes {
+            self.check_route(kind)?;
+        }
+        for (kind, _) in &fallbacks {
+            self.check_fallback(kind)?;
+        }
+        self.routes.extend(routes);
+        for (kind, endpoint) in fallbacks {
+            self.insert_fallback(&kind, endpoint)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a route out; for [`ANY`], the fallback. Returns whether it was there.
+    pub(crate) fn remove(&mut self, kind: &str) -> bool {
+        if kind != ANY {
+            return self.routes.remove(kind).is_some();
+        }
+        let before = self.fallbacks.len();
+        self.fallbacks.retain(|(prefix, _)| !prefix.is_empty());
+        self.fallbacks.len() != before
+    }
+
+    /// Makes another table, of other endpoints for the same types.
+    pub(crate) fn map<S2>(
+        &self,
+        route: impl Fn(&Endpoint<S>) -> Endpoint<S2>,
+        fallback: impl Fn(&Endpoint<S>) -> Endpoint<S2>,
+    ) -> Table<S2> {
+        let routes = self.routes.iter();
+        let fallbacks = self.fallbacks.iter();
+        Table {
+            routes: routes.map(|(k, e)| (Arc::clone(k), route(e))).collect(),
+            fallbacks: fallbacks
+                .map(|(k, e)| (Arc::clone(k), fallback(e)))
+                .collect(),
+        }
+    }
+}
+
+fn prefixed<'a, S: 'a>(
+    prefix: &str,
+    entries: impl Iterator<Item = (&'a Arc<str>, &'a Endpoint<S>)>,
+) -> Vec<(Arc<str>, Endpoint<S>)> {
+    let key = |kind: &Arc<str>| {
+        if prefix.is_empty() {
+            Arc::clone(kind)
+        } else {
+            format!("{prefix}{kind}").into()
+        }
+    };
+    entries
+        .map(|(kind, endpoint)| (key(kind), endpoint.clone()))
+        .collect()
+}
+
+impl<S> Default for Table<S> {
+    fn default() -> Self {
+        Self {
+            routes: HashMap::new(),
+            fallbacks: Vec::new(),
+        }
+    }
+}
+
+impl<S> Clone for Table<S> {
+    fn clone(&self) -> Self {
+        Self {
+            routes: self.routes.clone(),
+            fallbacks: self.fallbacks.clone(),
+        }
+    }
+}
+
+impl<S> fmt::Debug for Table<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Thousands of routes would help nobody.
+        f.debug_struct("Table")
+            .field("routes", &self.routes.len())
+            .field("fallbacks", &self.fallbacks.len())
+            .finish()
+    }
+}
+
+/// A table that can change while frames are routed.
+///
+/// Each change makes a new table; those who route keep the one they have, and ask at each frame,
+/// with one atomic load, whether there is another.
+pub(crate) struct Live<S> {
+    table: RwLock<Arc<Table<S>>>,
+    generation: AtomicU64,
+    warned: AtomicBool,
+}
+
+impl<S> Live<S> {
+    pub(crate) fn new(table: Arc<Table<S>>) -> Self {
+        Self {
+            table: RwLock::new(table),
+            generation: AtomicU64::new(0),
+            warned: AtomicBool::new(false),
+        }
+    }
+
+    /// The table as it is now.
+    pub(crate) fn table(&self) -> Arc<Table<S>> {
+        Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The number of changes so far.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Changes the table. It is copied only where somebody still routes by the old one.
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Table<S>) -> R) -> R {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let result = change(Arc::make_mut(&mut table));
+        self.generation.fetch_add(1, Ordering::Release);
+        result
+    }
+
+    /// Says once that frames come without messages.
+    pub(crate) fn warn_no_message(&self) {
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "a frame without a message reached the router and was passed on: put a courier \
+                 outside of the router, which parses messages"
+            );
+        }
+    }
+}
+
+impl<S> Clone for Live<S> {
+    fn clone(&self) -> Self {
+        Self::new(self.table())
+    }
+}
