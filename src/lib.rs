@@ -2,3 +2,13 @@
 
 #[doc(inline)]
 pub use coalescent_core::*;
+#[doc(inline)]
+pub use coalescent_layers::*;
+
+/// What most programs use: `use coalescent::prelude::*;`.
+pub mod prelude {
+    pub use crate::{
+        App, AppExt, Courier, Error, Event, Frame, Mesh, MeshExt, Message, Peer, PeerExt,
+        SmartRelay, Tattletale,
+    };
+}

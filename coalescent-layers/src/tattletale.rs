@@ -185,3 +185,115 @@ where
         self.project().call.poll(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use coalescent_core::{test_util, wire::Kind};
+    use tower_test::mock;
+
+    use super::*;
+
+    const BROADCAST: Kind = Kind::Broadcast { nonce: 1 };
+
+    /// Whether `tattletale` relays a frame of this kind before it is answered, and after.
+    async fn relays(tattletale: Tattletale, kind: Kind, accept: bool) -> (bool, bool) {
+        let layer = tower_layer::layer_fn(|inner| tattletale.layer(inner));
+        let (mut stack, mut handle) = mock::spawn_layer::<Frame, Reply, _>(layer);
+        assert!(stack.poll_ready().is_ready());
+        let frame = test_util::frame(kind, "beep");
+        let mut call = tokio_test::task::spawn(stack.call(frame.clone()));
+        assert!(call.poll().is_pending());
+        let before = test_util::relayed(&frame).is_some();
+        let (seen, answer) = handle
+            .next_request()
+            .await
+            .expect("the inner service is called");
+        assert_eq!(seen.payload(), "beep");
+        if accept {
+            answer.send_response(Reply::Payload("boop".into()));
+            assert!(matches!(call.await, Ok(Reply::Payload(payload)) if payload == "boop"));
+        } else {
+            answer.send_error("refused");
+            assert_eq!(call.await.unwrap_err().to_string(), "refused");
+        }
+        let after = test_util::relayed(&frame);
+        assert!(
+            after
+                .as_ref()
+                .is_none_or(|relayed| relayed.flow == Flow::Wait)
+        );
+        (before, after.is_some())
+    }
+
+    #[tokio::test]
+    async fn relays_what_is_for_every_node_before_it_is_answered() {
+        for kind in [BROADCAST, Kind::Plain] {
+            assert_eq!(relays(Tattletale::new(), kind, true).await, (true, true));
+            assert_eq!(relays(Tattletale::new(), kind, false).await, (true, true));
+        }
+        let request = Kind::Request { id: 1 };
+        for kind in [Kind::Data, request] {
+            assert_eq!(relays(Tattletale::new(), kind, true).await, (false, false));
+        }
+        let direct = Tattletale::new().direct(true);
+        assert_eq!(relays(direct, Kind::Data, true).await, (true, true));
+        assert_eq!(relays(direct, request, true).await, (false, false));
+    }
+
+    #[tokio::test]
+    async fn relays_after_the_rest_has_accepted_and_only_then() {
+        let after = Tattletale::new().relay_after();
+        assert_eq!(relays(after, BROADCAST, true).await, (false, true));
+        assert_eq!(relays(after, BROADCAST, false).await, (false, false));
+        assert_eq!(relays(after, Kind::Data, true).await, (false, false));
+        assert_eq!(
+            relays(after.direct(true), Kind::Data, true).await,
+            (false, true)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_dropped_relays_nothing_after() {
+        let layer = tower_layer::layer_fn(|inner| Tattletale::new().relay_after().layer(inner));
+        let (mut stack, mut handle) = mock::spawn_layer::<Frame, Reply, _>(layer);
+        assert!(stack.poll_ready().is_ready());
+        let frame = test_util::frame(BROADCAST, "beep");
+        let call = stack.call(frame.clone());
+        let (_, answer) = handle.next_request().await.unwrap();
+        answer.send_response(Reply::None);
+        drop(call);
+        assert_eq!(test_util::relayed(&frame), None);
+    }
+
+    #[tokio::test]
+    async fn relays_what_stands_in_the_frame_here() {
+        // Rewritten outside, and rewritten once more inside, which the others are not to see.
+        for tattletale in [Tattletale::new(), Tattletale::new().relay_after()] {
+            let inner = tower::service_fn(async |mut frame: Frame| {
+                frame.set_payload("inside");
+                Ok::<_, coalescent_core::Error>(Reply::None)
+            });
+            let mut frame = test_util::frame(BROADCAST, "as it came");
+            frame.set_payload("outside");
+            let seen = frame.clone();
+            tattletale.layer(inner).call(frame).await.unwrap();
+            assert_eq!(test_util::relayed(&seen).unwrap().payload, "outside");
+        }
+    }
+
+    #[tokio::test]
+    async fn is_as_ready_as_the_inner_service() {
+        let layer = tower_layer::layer_fn(|inner| Tattletale::new().layer(inner));
+        let (mut stack, mut handle) = mock::spawn_layer::<Frame, Reply, _>(layer);
+        handle.allow(0);
+        assert!(stack.poll_ready().is_pending());
+        handle.allow(1);
+        assert!(stack.is_woken());
+        assert!(stack.poll_ready().is_ready());
+        handle.send_error("broken");
+        let Poll::Ready(Err(error)) = stack.poll_ready() else {
+            panic!("the error of the inner service is passed on");
+        };
+        assert_eq!(error.to_string(), "broken");
+    }
+}

@@ -1,10 +1,13 @@
 //! The command line.
 
 use coalescent::identity::{Identity, PublicKey};
+use coalescent::wire::MAX_FRAME_CEILING;
 use coalescent::{Address, Config, Wire, codec::Codec};
 use lexopt::{Arg, Parser, ValueExt};
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 pub(crate) const HELP: &str = "\
@@ -107,14 +110,14 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         match &*name {
             "listen" => args.listen = Some(listen(&value.text()?)?),
             "seed" => {
-                let seed: Address = value.parse("[ID@]HOST:PORT")?;
+                let seed: Address = value.address()?;
                 args.seeds.push(seed.to_string());
             }
-            "min-peers" => args.config.min_peers = value.number(0)?,
-            "max-peers" => args.config.max_peers = value.number(0)?,
-            "max-inbound" => args.config.max_inbound = value.number(0)?,
+            "min-peers" => args.config.min_peers = value.number(0..=usize::MAX)?,
+            "max-peers" => args.config.max_peers = value.number(0..=usize::MAX)?,
+            "max-inbound" => args.config.max_inbound = value.number(0..=usize::MAX)?,
             "network" => args.config.network = value.text()?,
-            "wire" => args.config.wire = value.parse::<Wire>("native, lines or raw")?,
+            "wire" => args.config.wire = value.parse::<Wire>()?,
             "codec" => {
                 args.codec = value.one_of(&[
                     ("none", None),
@@ -138,10 +141,10 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
                     return Err(format!("--reply {text:?}: give one answer for each type"));
                 }
             }
-            "max-frame" => args.config.max_frame = value.number(1)?,
+            "max-frame" => args.config.max_frame = value.number(1..=MAX_FRAME_CEILING)?,
             "identity" => identity = Some(value.os()?),
-            "allow" => args.allow.push(value.parse("64 hexadecimal digits")?),
-            "rate" => args.rate = Some(value.number(1)?),
+            "allow" => args.allow.push(value.parse()?),
+            "rate" => args.rate = Some(value.number(1..=u64::MAX)?),
             "allow-plaintext" => args.config.allow_plaintext = true,
             "quiet" => args.quiet = true,
             "events" => args.events = true,
@@ -201,24 +204,34 @@ impl Value<'_> {
         value.map_err(|_| format!("--{}: the value is not UTF-8", self.option))
     }
 
-    fn parse<T: FromStr<Err: std::fmt::Display>>(&mut self, form: &str) -> Result<T, String> {
+    fn parse<T: FromStr<Err: Display>>(&mut self) -> Result<T, String> {
         let text = self.text()?;
         text.parse()
-            .map_err(|error| format!("--{} {text:?}: write {form} ({error})", self.option))
+            .map_err(|error| format!("--{} {text:?}: {error}", self.option))
     }
 
-    fn number<T: FromStr + PartialOrd + std::fmt::Display>(
+    fn address(&mut self) -> Result<Address, String> {
+        // Its error repeats the text.
+        self.text()?
+            .parse()
+            .map_err(|error| format!("--{} {error}", self.option))
+    }
+
+    fn number<T: FromStr + PartialOrd + Display>(
         &mut self,
-        least: T,
+        range: RangeInclusive<T>,
     ) -> Result<T, String> {
         let text = self.text()?;
-        match text.parse() {
-            Ok(number) if number >= least => Ok(number),
-            _ => Err(format!(
-                "--{} {text:?}: write a number of at least {least}",
-                self.option
-            )),
-        }
+        text.parse()
+            .ok()
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| {
+                let (least, most) = (range.start(), range.end());
+                format!(
+                    "--{} {text:?}: write a number from {least} to {most}",
+                    self.option
+                )
+            })
     }
 
     fn one_of<T: Clone>(&mut self, choices: &[(&str, T)]) -> Result<T, String> {
@@ -237,7 +250,6 @@ impl Value<'_> {
 
 /// Checks a `HOST:PORT` to listen on, where port 0 is any.
 fn listen(text: &str) -> Result<String, String> {
-    let refuse = |why: String| format!("--listen {text:?}: write HOST:PORT ({why})");
     // An address to dial has no port 0; all else is the same.
     let dialled = match text.strip_suffix(":0") {
         Some(host) => format!("{host}:1"),
@@ -245,10 +257,10 @@ fn listen(text: &str) -> Result<String, String> {
     };
     let address: Address = dialled
         .parse()
-        .map_err(|error| refuse(format!("{error}")))?;
+        .map_err(|error| format!("--listen {error}"))?;
     if address.id().is_some() {
-        return Err(refuse(
-            "an identity is given with --identity FILE".to_owned(),
+        return Err(format!(
+            "--listen {text:?}: write HOST:PORT; this node's own identity is given with --identity FILE"
         ));
     }
     Ok(text.to_owned())

@@ -12,13 +12,15 @@
 mod args;
 mod events;
 mod line;
+mod reply;
 mod stderr;
 mod stdin;
 mod stdout;
 
-use args::{Args, Command};
+use args::{Args, Command, Relay};
 use coalescent::transport::tls::Tls;
-use coalescent::{App, Events, Mesh, PeerLayer};
+use coalescent::{App, AppExt, BoxError, Courier, Events, Mesh, PeerLayer, SmartRelay, Tattletale};
+use reply::Replies;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,7 +29,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tower::limit::RateLimitLayer;
-use tower::util::option_layer;
+use tower::util::{MapErrLayer, option_layer};
 
 /// How long leaving waits for stdout, beyond what the mesh takes to end.
 const LAST_FRAMES: Duration = Duration::from_secs(10);
@@ -132,7 +134,7 @@ async fn run(mut args: Args, stderr: &Stderr) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The app that the options describe.
+/// The app that the options describe. The layer added first sees a frame first.
 fn app(args: Args) -> App<impl PeerLayer> {
     let mut app = App::from_config(args.config);
     if let Some(identity) = args.identity {
@@ -145,7 +147,24 @@ fn app(args: Args) -> App<impl PeerLayer> {
     let rate = args
         .rate
         .map(|frames| RateLimitLayer::new(frames, Duration::from_secs(1)));
-    app.layer(option_layer(rate))
+    let (tattletale, smart_relay) = match args.relay {
+        Relay::None => (None, None),
+        Relay::Tattletale => (Some(Tattletale::new()), None),
+        Relay::SmartRelay => (None, Some(SmartRelay::new())),
+    };
+    let courier = args.codec.map(Courier::with_codec);
+    let replies = (!args.replies.is_empty()).then(|| Replies::new(args.replies));
+    app.plugin(tattletale)
+        .plugin(smart_relay.clone())
+        .plugin(courier.clone())
+        // Outermost, so that what is over the limit is not relayed either.
+        .layer(option_layer(rate))
+        .layer(option_layer(tattletale))
+        .layer(option_layer(smart_relay))
+        .layer(option_layer(courier))
+        .layer(option_layer(replies))
+        // Layers that may be left out fail as they would if they were there.
+        .layer(MapErrLayer::new(BoxError::from))
 }
 
 /// Shows events until the mesh has ended.

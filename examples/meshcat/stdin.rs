@@ -42,6 +42,8 @@ pub(crate) async fn run(mesh: Mesh, codec: Option<Codec>, stderr: Stderr) {
         lines.feed(chunk.unwrap_or_default(), end);
         while let Some((number, text)) = lines.next() {
             let frame = match (&codec, text) {
+                // On a wire of lines an empty line is no frame.
+                (None, Some(text)) if text.is_empty() && config.wire == Wire::lines() => continue,
                 (_, None) => Err(format!("it is longer than {max_line} bytes, the limit")),
                 (None, Some(text)) => Ok(text),
                 (Some(codec), Some(text)) => encode(codec, &text, config.max_frame),

@@ -120,3 +120,123 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use coalescent_core::{Message, test_util, wire::Kind};
+    use tower::{ServiceExt, limit::GlobalConcurrencyLimitLayer, service_fn};
+    use tower_layer::Layer;
+    use tower_test::mock;
+
+    use super::*;
+
+    fn data(payload: &'static str) -> Frame {
+        test_util::frame(Kind::Data, payload)
+    }
+
+    #[tokio::test]
+    async fn parses_on_the_way_in_and_writes_on_the_way_out() {
+        let handler = service_fn(async |frame: Frame| {
+            let message = frame.message().expect("parsed by the courier");
+            let body: String = message.body().unwrap();
+            // The body is a slice of the payload, not a copy.
+            let (payload, body_bytes) = (frame.payload().as_ptr_range(), message.body_bytes());
+            assert!(payload.contains(&body_bytes.as_ptr()));
+            Ok::<_, Error>(match body.as_str() {
+                "message" => Message::new("re", &body).into(),
+                "payload" => Reply::Payload("as it is".into()),
+                _ => Reply::None,
+            })
+        });
+        for courier in [
+            Courier::new(),
+            Courier::json().type_param("t").body_param("b"),
+        ] {
+            let mut stack = courier.layer(handler);
+            let mut answer = async |body: &str| {
+                let payload = courier.codec().encode_body("ask", body).unwrap();
+                let frame = test_util::frame(Kind::Data, payload);
+                stack.ready().await.unwrap().call(frame).await.unwrap()
+            };
+            let Reply::Payload(payload) = answer("message").await else {
+                panic!("a message leaves as a payload");
+            };
+            let message = courier.codec().decode(&payload).unwrap();
+            assert_eq!(message.kind(), "re");
+            assert_eq!(message.body::<String>().unwrap(), "message");
+            let reply = answer("payload").await;
+            assert!(matches!(reply, Reply::Payload(payload) if payload == "as it is"));
+            assert!(answer("nothing").await.is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn options_are_kept_whatever_their_order() {
+        let courier = Courier::json().max_depth(1).body_param("b").type_param("t");
+        let stack = courier.layer(service_fn(async |frame: Frame| {
+            let message = frame.message().expect("parsed by the courier");
+            assert_eq!(message.kind(), "ask");
+            Ok::<_, Error>(Reply::from(Message::new("re", &[[1]])))
+        }));
+        // Within the depth; but the answer is not.
+        let error = stack
+            .clone()
+            .oneshot(data(r#"{"t":"ask","b":[1]}"#))
+            .await
+            .unwrap_err();
+        assert!(
+            error.downcast_ref::<Error>().unwrap().is_encode(),
+            "{error}"
+        );
+        let error = stack
+            .oneshot(data(r#"{"t":"ask","b":[[1]]}"#))
+            .await
+            .unwrap_err();
+        assert!(
+            error.downcast_ref::<CodecError>().unwrap().is_too_deep(),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_does_not_parse_is_an_error_and_goes_no_further() {
+        let layer = tower_layer::layer_fn(|inner| Courier::json().layer(inner));
+        let (mut stack, mut handle) = mock::spawn_layer::<Frame, Reply, _>(layer);
+        handle.allow(1);
+        assert!(stack.poll_ready().is_ready());
+        let error = stack.call(data("{")).await.unwrap_err();
+        assert!(error.downcast_ref::<CodecError>().unwrap().is_envelope());
+
+        // Readiness was given back.
+        handle.allow(0);
+        assert!(stack.poll_ready().is_pending());
+        handle.allow(1);
+        assert!(stack.poll_ready().is_ready());
+        // The mock panics when a clone that was not made ready is called.
+        let call = tokio_test::task::spawn(stack.call(data(r#"{"type":"beep"}"#)));
+        let (frame, answer) = handle.next_request().await.unwrap();
+        assert_eq!(
+            frame.message().unwrap().kind(),
+            "beep",
+            "not the malformed one"
+        );
+        answer.send_error("broken");
+        assert_eq!(call.await.unwrap_err().to_string(), "broken");
+    }
+
+    #[tokio::test]
+    async fn what_does_not_parse_does_not_keep_the_permit_that_other_peers_wait_for() {
+        let limit = GlobalConcurrencyLimitLayer::new(1);
+        let handler = service_fn(async |_: Frame| Ok::<_, Error>(Reply::None));
+        let stack = || tokio_test::task::spawn(Courier::json().layer(limit.layer(handler)));
+        let (mut one, mut other) = (stack(), stack());
+        assert!(one.enter(|cx, mut one| one.poll_ready(cx)).is_ready());
+        assert!(
+            other
+                .enter(|cx, mut other| other.poll_ready(cx))
+                .is_pending()
+        );
+        one.call(data("{")).await.unwrap_err();
+        assert!(other.enter(|cx, mut other| other.poll_ready(cx)).is_ready());
+    }
+}

@@ -1,0 +1,63 @@
+//! `--reply`: a layer that answers messages of one type with messages of another.
+
+use coalescent::{Frame, Message, Reply};
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tower::{Layer, Service};
+
+/// What to answer: the type of an answer, by the type of what it answers.
+#[derive(Clone)]
+pub(crate) struct Replies(Arc<HashMap<String, String>>);
+
+impl Replies {
+    pub(crate) fn new(types: HashMap<String, String>) -> Self {
+        Self(Arc::new(types))
+    }
+
+    /// The answer to a frame: its body, with another type.
+    fn answer(&self, frame: &Frame) -> Option<Message> {
+        let message = frame.message()?;
+        let kind = self.0.get(message.kind())?;
+        let body = message.body_bytes().clone();
+        Some(Message::encoded(kind, message.format(), body))
+    }
+}
+
+impl<S> Layer<S> for Replies {
+    type Service = Answer<S>;
+
+    fn layer(&self, inner: S) -> Answer<S> {
+        Answer {
+            inner,
+            replies: self.clone(),
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Answer<S> {
+    inner: S,
+    replies: Replies,
+}
+
+impl<S> Service<Frame> for Answer<S>
+where
+    S: Service<Frame, Response = Reply, Future: Send + 'static>,
+{
+    type Response = Reply;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Reply, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, frame: Frame) -> Self::Future {
+        let answer = self.replies.answer(&frame);
+        // The message is still one for stdout.
+        let shown = self.inner.call(frame);
+        Box::pin(async move { Ok(shown.await?.or(answer.into())) })
+    }
+}
