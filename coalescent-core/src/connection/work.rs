@@ -238,6 +238,7 @@ impl<S: PeerService> Work<S> {
         if self.backlog.is_empty() {
             self.cancelled.clear();
         }
+        self.link.peer().tell_meter();
     }
 
     /// Makes the stack ready for the next frame. `false`: it took too long, and the frame has failed.
@@ -372,6 +373,9 @@ impl<S: PeerService> Work<S> {
                 self.relay_single(&head, payload, mark);
             }
             self.finish(&head, done);
+        }
+        if self.in_flight == 0 {
+            self.link.peer().tell_meter();
         }
     }
 
