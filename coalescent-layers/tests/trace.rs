@@ -62,7 +62,6 @@ where
     }
 }
 
-
 async fn handle(frame: Frame) -> Result<Reply, BoxError> {
     let message = frame.message().ok_or_else(Error::no_courier)?;
     let here = frame.extensions().get::<TraceParent>().copied();

@@ -125,10 +125,19 @@ fn span(frame: &Frame, parent: Option<TraceParent>, here: TraceParent) -> Span {
     );
     if !span.is_disabled() {
         // With their leading zeros, as other tools write them.
-        span.record("trace_id", field::display(format_args!("{:032x}", here.trace_id())));
-        span.record("span_id", field::display(format_args!("{:016x}", here.span_id())));
+        span.record(
+            "trace_id",
+            field::display(format_args!("{:032x}", here.trace_id())),
+        );
+        span.record(
+            "span_id",
+            field::display(format_args!("{:016x}", here.span_id())),
+        );
         if let Some(parent) = parent {
-            span.record("parent_id", field::display(format_args!("{:016x}", parent.span_id())));
+            span.record(
+                "parent_id",
+                field::display(format_args!("{:016x}", parent.span_id())),
+            );
         }
     }
     span
