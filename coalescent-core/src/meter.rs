@@ -7,6 +7,7 @@
 
 use crate::event::{DisconnectReason, DropReason};
 use crate::peer::Direction;
+#[cfg(feature = "metrics")]
 use crate::stats::Stats;
 #[cfg(feature = "metrics")]
 use ::metrics::{Counter, Histogram};
@@ -78,6 +79,10 @@ macro_rules! histogram {
 }
 
 /// The handles of one node.
+#[cfg_attr(
+    not(feature = "metrics"),
+    allow(dead_code, reason = "nobody is told anything")
+)]
 #[derive(Debug)]
 pub(crate) struct Meter {
     inbound: Gauge,
@@ -194,6 +199,7 @@ impl Meter {
     }
 
     /// Adds what a peer has counted since the last time.
+    #[cfg(feature = "metrics")]
     pub(crate) fn add(&self, since: &Stats) {
         let pairs = [
             (&self.received, since.received),

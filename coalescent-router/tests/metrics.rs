@@ -1,14 +1,12 @@
-//! What can be seen of handlers from outside.
+//! How long handlers take, through the `metrics` facade.
+
+#![cfg(feature = "metrics")]
 
 use coalescent_core::wire::Kind;
 use coalescent_core::{BoxError, Frame, Message, test_util};
 use coalescent_router::Router;
-use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tower::{Service, ServiceExt};
-use tracing::field::{Field, Visit};
-use tracing::span;
-use tracing_subscriber::layer::{Context, SubscriberExt};
 
 fn message(kind: &str) -> Frame {
     let mut frame = test_util::frame(Kind::Data, "twelve bytes");
@@ -41,11 +39,8 @@ async fn call(kinds: &[&str]) {
     }
 }
 
-#[cfg(feature = "metrics")]
 #[test]
 fn handlers_are_timed_by_their_route() {
-    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     metrics::with_local_recorder(&recorder, || {
@@ -87,42 +82,4 @@ fn handlers_are_timed_by_their_route() {
         "ping ok 2",
     ];
     assert_eq!(seen, expected.map(|rest| format!("{name} {rest}")));
-}
-
-/// The fields of each span named "handle", and the spans that events were in.
-#[derive(Clone, Default)]
-struct Spans(Arc<Mutex<Vec<String>>>);
-
-struct Text<'a>(&'a mut String);
-
-impl Visit for Text<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() != "peer" {
-            self.0.push_str(&format!(" {}={value:?}", field.name()));
-        }
-    }
-}
-
-impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Spans {
-    fn on_new_span(&self, attributes: &span::Attributes<'_>, _: &span::Id, _: Context<'_, S>) {
-        assert!(attributes.metadata().fields().field("peer").is_some());
-        let mut text = attributes.metadata().name().to_owned();
-        attributes.record(&mut Text(&mut text));
-        self.0.lock().unwrap().push(text);
-    }
-}
-
-#[tokio::test(flavor = "current_thread")]
-async fn a_handler_runs_in_a_span() {
-    let spans = Spans::default();
-    let _default =
-        tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
-    call(&["ping", "unknown"]).await;
-    assert_eq!(
-        *spans.0.lock().unwrap(),
-        [
-            r#"handle route="ping" frame="data" bytes=12"#,
-            r#"handle route="*" frame="data" bytes=12"#,
-        ]
-    );
 }
