@@ -31,9 +31,7 @@ impl Timers {
         const NAME: &str = "coalescent_handler_seconds";
         let text = "From the call of a handler, with the layers of its route, to its end";
         metrics::describe_histogram!(NAME, metrics::Unit::Seconds, text);
-        let timer = |outcome: &'static str| {
-            metrics::histogram!(NAME, "route" => route.to_owned(), "outcome" => outcome)
-        };
+        let timer = |outcome: &'static str| metrics::histogram!(NAME, "route" => route.to_owned(), "outcome" => outcome);
         Arc::new(Self {
             ok: timer("ok"),
             failed: timer("failed"),

@@ -1,6 +1,6 @@
 //! From a request to a peer.
 
-use crate::websocket::WebSocketIo;
+use crate::websocket::{REFUSED_POLITELY, WebSocketIo};
 use axum::extract::{ConnectInfo, FromRequest, Request, State, WebSocketUpgrade};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
@@ -111,7 +111,8 @@ pub(crate) async fn join(
     match WebSocketUpgrade::from_request(request, &()).await {
         Ok(upgrade) => {
             let max = joining.mesh.peers().config().max_frame;
-            let upgrade = upgrade.max_message_size(max).max_frame_size(max);
+            let cut = max.saturating_mul(REFUSED_POLITELY);
+            let upgrade = upgrade.max_message_size(cut).max_frame_size(cut);
             upgrade.on_upgrade(move |websocket| {
                 let io = WebSocketIo::new(websocket, max);
                 joining.adopt(io, socket.wire(Wire::lines()), true, place)

@@ -120,10 +120,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
 }
 
 /// The peers: those that dial over TCP, those that are dialled, and those that come over HTTP.
-async fn mesh(
-    args: &Args,
-    limit: GlobalConcurrencyLimitLayer,
-) -> Result<Mesh, coalescent::Error> {
+async fn mesh(args: &Args, limit: GlobalConcurrencyLimitLayer) -> Result<Mesh, coalescent::Error> {
     let mut config = Config::default();
     config.max_frame = MAX_FRAME;
     config.allow_plaintext = args.allow_plaintext;

@@ -105,10 +105,15 @@ async fn headers(mut response: Response) -> Response {
 
 /// Turns away those who ask for a server of another name. A page elsewhere whose name its owner lets point to
 /// this machine would otherwise be of the same origin as this server, and could read and say what it likes.
-async fn known_host(State(hosts): State<Arc<Vec<String>>>, request: Request, next: Next) -> Response {
+async fn known_host(
+    State(hosts): State<Arc<Vec<String>>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let host = request.headers().get(header::HOST);
     if !host.is_some_and(|host| is_known(host, &hosts)) {
-        let text = "this server has another name: if it is meant to have this one, give it --host NAME\n";
+        let text =
+            "this server has another name: if it is meant to have this one, give it --host NAME\n";
         return (StatusCode::MISDIRECTED_REQUEST, text).into_response();
     }
     next.run(request).await

@@ -12,6 +12,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// How many times as long as a line may be a message is read, to be refused with a word. One that is longer is
+/// cut off without: what was not read would take the word with it.
+pub(crate) const REFUSED_POLITELY: usize = 4;
+
 /// Reads and writes lines over a WebSocket.
 pub(crate) struct WebSocketIo {
     websocket: WebSocket,
@@ -50,6 +54,9 @@ impl WebSocketIo {
     fn poll_said(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.said.is_empty() && !self.ended {
             match ready!(Pin::new(&mut self.websocket).poll_next(cx)) {
+                Some(Ok(Message::Text(text))) if text.len() > self.max => {
+                    self.end(close_code::SIZE, "the message is too large");
+                }
                 Some(Ok(Message::Text(text))) => self.said = line(&text),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(Message::Close(_))) | None => self.ended = true,
@@ -58,12 +65,7 @@ impl WebSocketIo {
                 }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "a WebSocket failed");
-                    let text = error.to_string().to_lowercase();
-                    if text.contains("too long") || text.contains("too large") {
-                        self.end(close_code::SIZE, "the message is too large");
-                    } else {
-                        self.end(close_code::PROTOCOL, "no WebSocket message");
-                    }
+                    self.end(close_code::PROTOCOL, "no WebSocket message");
                 }
             }
         }
