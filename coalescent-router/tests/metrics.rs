@@ -62,8 +62,9 @@ fn handlers_are_timed_by_their_route() {
         .into_vec()
         .into_iter()
         .filter_map(|(key, _, _, value)| {
+            // The node that the frames come from counts too.
             let DebugValue::Histogram(values) = value else {
-                panic!("{key:?}");
+                return None;
             };
             let (_, key) = key.into_parts();
             let mut labels = key.labels().map(metrics::Label::value);
