@@ -1,14 +1,17 @@
-//! An Express-like framework for peer-to-peer applications, on tower.
+#![doc = include_str!("../README.md")]
 
 #[doc(inline)]
 pub use coalescent_core::*;
 #[doc(inline)]
 pub use coalescent_layers::*;
+#[doc(inline)]
+pub use coalescent_router::*;
 
 /// What most programs use: `use coalescent::prelude::*;`.
 pub mod prelude {
+    pub use crate::extract::{Body, Extension, Shared, State, Type};
     pub use crate::{
-        App, AppExt, Courier, Error, Event, Frame, Mesh, MeshExt, Message, Peer, PeerExt,
-        SmartRelay, Tattletale,
+        App, AppExt, Courier, Event, Frame, IntoReply, Mesh, MeshExt, Message, Peer, PeerExt,
+        Plugin, Registrar, Reply, Router, RouterExt, SmartRelay, Tattletale, Wire, ends,
     };
 }

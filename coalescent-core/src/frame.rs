@@ -84,6 +84,9 @@ impl Frame {
     }
 
     /// The frame's bytes, without what its wire puts around them.
+    ///
+    /// They are a slice of the buffer that the connection read, and keep all of it alive: copy what is
+    /// to be kept for long.
     #[must_use]
     pub fn payload(&self) -> &Bytes {
         &self.payload
@@ -181,7 +184,8 @@ impl Frame {
         if passes {
             let rewritten = self.rewritten.then_some(&self.payload);
             if !self.link.mark(self.ticket, relay.flow, rewritten) {
-                self.link.relay_late(self.kind, self.ttl, &self.payload);
+                self.link
+                    .relay_late(self.kind, self.ttl, &self.payload, self.ticket);
             }
         }
         passes

@@ -23,6 +23,7 @@
 pub mod address;
 mod admission;
 mod app;
+mod changes;
 pub mod codec;
 pub mod config;
 pub mod connection;
@@ -41,6 +42,7 @@ mod peer;
 mod peers;
 mod registrar;
 mod reply;
+mod request;
 pub mod stack;
 mod stats;
 #[cfg(feature = "test-util")]
@@ -53,6 +55,7 @@ pub use http::Extensions;
 
 pub use address::{Address, AddressError};
 pub use app::{App, AppExt};
+pub use changes::{PeerChange, PeerChanges};
 pub use config::Config;
 pub use error::{BoxError, Error};
 pub use event::{DisconnectReason, DropReason, Event, Events};
@@ -63,6 +66,7 @@ pub use peer::{Direction, Peer, PeerId};
 pub use peers::{Peers, Sent};
 pub use registrar::{Plugin, Registrar};
 pub use reply::Reply;
+pub use request::RequestFuture;
 pub use stack::{Inbox, PeerLayer, PeerService};
 pub use stats::Stats;
 pub use wire::{NodeId, Wire};

@@ -28,6 +28,9 @@ pub(crate) const COPY_MAX: usize = 1024;
 const TAIL_MIN: usize = 512;
 const TAIL_MAX: usize = 16 * 1024;
 
+/// How many entries an idle peer keeps room for.
+const IDLE_ENTRIES: usize = 8;
+
 /// The size of the buffer for what stands around a large body, where no other is open.
 const AROUND: usize = 64;
 
@@ -292,6 +295,11 @@ impl Outbox {
         self.state().used
     }
 
+    /// Whether more is refused.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
     /// Refuses more from now on; what is in here stays, to be written.
     pub(crate) fn close(&self) {
         let mut state = self.state();
@@ -367,8 +375,11 @@ impl Outbox {
             }
             // An idle peer keeps nothing.
             state.tail_size = TAIL_MIN;
-            if state.queue.capacity() > BATCH_ENTRIES {
-                state.queue.shrink_to(0);
+            if state.queue.capacity() > IDLE_ENTRIES {
+                state.queue = VecDeque::new();
+            }
+            if batch.capacity() > IDLE_ENTRIES {
+                *batch = VecDeque::new();
             }
             match &mut state.writer {
                 Some(waker) if waker.will_wake(cx.waker()) => {}

@@ -103,10 +103,18 @@ struct Inner {
     /// In nanoseconds; 0 where none was measured.
     round_trip: AtomicU64,
     unreported: AtomicU64,
-    reported: Mutex<Option<Instant>>,
+    reported: Mutex<Reported>,
     extensions: Mutex<Extensions>,
     gone: OnceLock<DisconnectReason>,
     left: Notify,
+}
+
+/// What was told of dropped frames.
+#[derive(Debug, Default)]
+struct Reported {
+    last: Option<Instant>,
+    /// Whether the node has taken this peer's counters into its own.
+    departed: bool,
 }
 
 /// The connections to one peer: nearly always one. There can be two for a moment, when both nodes
@@ -155,7 +163,7 @@ impl Peer {
             counters: Counters::default(),
             round_trip: AtomicU64::new(0),
             unreported: AtomicU64::new(0),
-            reported: Mutex::new(None),
+            reported: Mutex::default(),
             extensions: Mutex::new(Extensions::new()),
             gone: OnceLock::new(),
             left: Notify::new(),
@@ -302,11 +310,7 @@ impl Peer {
     ///
     /// When dropped before it is done, the peer is told that nobody waits any more.
     pub async fn request_payload(&self, payload: impl Into<Bytes>) -> Result<Bytes, Error> {
-        if !self.0.wire.has_handshake() {
-            return Err(Error::unsupported(
-                "requests need the native wire: this peer's wire has no place for a reply",
-            ));
-        }
+        self.check_answers()?;
         let limit = self.0.node.config().request_timeout;
         let begun = Instant::now();
         let reply = self.0.requests.open(self);
@@ -352,6 +356,19 @@ impl Peer {
             }
             left.await;
         }
+    }
+
+    /// Whether the peer can be asked, and if not, why.
+    pub(crate) fn check_answers(&self) -> Result<(), Error> {
+        if !self.0.wire.has_handshake() {
+            return Err(Error::unsupported(
+                "requests need the native wire: this peer's wire has no place for a reply",
+            ));
+        }
+        if self.0.outbox.is_closed() {
+            return Err(Error::closed());
+        }
+        Ok(())
     }
 
     async fn send_kind(&self, kind: Kind, payload: Bytes) -> Result<(), Error> {
@@ -455,16 +472,22 @@ impl Peer {
         if frames == 0 {
             return;
         }
+        let now = Instant::now();
+        let mut reported = lock(&self.0.reported);
         self.0.counters.add_dropped(frames);
         self.0.node.meter().dropped(reason, frames);
         self.0.unreported.fetch_add(frames, Relaxed);
-        let now = Instant::now();
-        let mut reported = lock(&self.0.reported);
-        if self.is_connected() && reported.is_some_and(|last| now - last < REPORT_EVERY) {
+        let departed = reported.departed;
+        let lately = reported.last.is_some_and(|last| now - last < REPORT_EVERY);
+        if self.is_connected() && lately {
             return;
         }
-        *reported = Some(now);
+        reported.last = Some(now);
         drop(reported);
+        if departed {
+            // Others may find only now that they waited in vain for room here.
+            self.0.node.dropped_late(frames);
+        }
         self.report_dropped(reason);
     }
 
@@ -478,6 +501,13 @@ impl Peer {
                 frames,
             });
         }
+    }
+
+    /// The counters, for the node to keep. What is dropped from now on is told to it.
+    pub(crate) fn depart(&self) -> Stats {
+        let mut reported = lock(&self.0.reported);
+        reported.departed = true;
+        self.stats()
     }
 
     /// The peer is gone: drops what it did not get, fails what waits for it.

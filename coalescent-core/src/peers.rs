@@ -1,5 +1,6 @@
 //! The roster: the peers that are connected, and what they share.
 
+use crate::changes::PeerChanges;
 use crate::config::Config;
 use crate::connection::{LinkId, Stop};
 use crate::error::Error;
@@ -29,7 +30,6 @@ pub struct Peers(Arc<Node>);
 
 /// What became of a payload that was written to several peers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[must_use = "it says how many peers the payload was queued for"]
 pub struct Sent {
     /// How many peers it was queued for.
     pub queued: usize,
@@ -178,6 +178,15 @@ impl Peers {
         self.0.events.subscribe()
     }
 
+    /// The peers that are connected now, and then those that come and go, each once.
+    ///
+    /// Unlike [`events`](Peers::events), a reader that is slow misses no peer: it learns later of those who
+    /// are connected still, and not of those who came and went meanwhile.
+    #[must_use]
+    pub fn changes(&self) -> PeerChanges {
+        PeerChanges::new(self.clone())
+    }
+
     /// The events from now on, without being the first reader.
     pub(crate) fn events_from_start(&self) -> Events {
         self.0.events.listen()
@@ -281,7 +290,7 @@ impl Peers {
         let ttl = self.0.config.ttl;
         let mut sent = Sent::default();
         let mut waiting = Vec::new();
-        let mut encoded = ByWire { done: Vec::new() };
+        let mut encoded = ByWire::new();
         for peer in list.iter().filter(|peer| to(peer)) {
             let native = peer.wire().has_handshake();
             let kind = if native {
@@ -289,9 +298,7 @@ impl Peers {
             } else {
                 Kind::Plain
             };
-            let chunk = encoded.get(peer, |peer| {
-                peer.encode(kind, ttl, payload.clone(), Count::OWN)
-            });
+            let chunk = encoded.get(peer, || peer.encode(kind, ttl, payload.clone(), Count::OWN));
             let chunk = match chunk {
                 Ok(chunk) => chunk,
                 Err(error) => {
@@ -311,25 +318,39 @@ impl Peers {
     }
 }
 
-/// What was encoded for a wire, kept for the next peer of the same wire.
-struct ByWire<T> {
-    done: Vec<(Wire, Result<T, WireError>)>,
+/// What was encoded for each wire, kept for the next peer of the same wire.
+struct ByWire<'a> {
+    /// A node speaks a handful of wires at most, nearly always one, which needs no list.
+    first: Option<Encoded<'a>>,
+    others: Vec<Encoded<'a>>,
 }
 
-impl<T> ByWire<T> {
+type Encoded<'a> = (&'a Wire, Result<Chunk, WireError>);
+
+impl<'a> ByWire<'a> {
+    fn new() -> Self {
+        Self {
+            first: None,
+            others: Vec::new(),
+        }
+    }
+
     /// Gets what was made for the peer's wire, or makes it.
     fn get(
         &mut self,
-        peer: &Peer,
-        make: impl FnOnce(&Peer) -> Result<T, WireError>,
-    ) -> &Result<T, WireError> {
-        // A node speaks a handful of wires at most, nearly always one.
-        let found = self.done.iter().position(|(wire, _)| wire == peer.wire());
+        peer: &'a Peer,
+        make: impl FnOnce() -> Result<Chunk, WireError>,
+    ) -> &Result<Chunk, WireError> {
+        let wire = peer.wire();
+        if self.first.as_ref().is_none_or(|(first, _)| *first == wire) {
+            return &self.first.get_or_insert_with(|| (wire, make())).1;
+        }
+        let found = self.others.iter().position(|(other, _)| *other == wire);
         let at = found.unwrap_or_else(|| {
-            self.done.push((peer.wire().clone(), make(peer)));
-            self.done.len() - 1
+            self.others.push((wire, make()));
+            self.others.len() - 1
         });
-        &self.done[at].1
+        &self.others[at].1
     }
 }
 
@@ -382,10 +403,10 @@ impl Node {
         match &event {
             Event::Listening { addr } => tracing::info!(%addr, "listening"),
             Event::PeerConnected { peer } => {
-                tracing::info!(peer = %peer.id(), addr = ?peer.addr(), direction = %peer.direction(), "peer connected");
+                tracing::info!(peer = %peer.id(), addr = peer.addr().map(tracing::field::display), direction = %peer.direction(), "peer connected");
             }
             Event::PeerDisconnected { peer, reason } => {
-                tracing::info!(peer = %peer.id(), addr = ?peer.addr(), %reason, "peer disconnected");
+                tracing::info!(peer = %peer.id(), addr = peer.addr().map(tracing::field::display), %reason, "peer disconnected");
             }
             Event::Error { peer, error } => {
                 tracing::warn!(peer = peer.as_ref().map(|p| tracing::field::display(p.id())), %error, "error");
@@ -539,13 +560,18 @@ impl Node {
         true
     }
 
+    /// Counts frames for a peer that has left, and whose counters were taken over.
+    pub(crate) fn dropped_late(&self, frames: u64) {
+        self.roster().departed.dropped += frames;
+    }
+
     /// Tells the world that `peer` has left, once nothing more is written to it.
     pub(crate) fn departed(&self, peer: &Peer, reason: DisconnectReason) {
         peer.leave(&reason);
         peer.tell_meter();
         let mut roster = self.roster();
         roster.leaving.remove(&peer.serial());
-        roster.departed += peer.stats();
+        roster.departed += peer.depart();
         drop(roster);
         self.emit(Event::PeerDisconnected {
             peer: peer.clone(),

@@ -25,6 +25,12 @@ use std::pin::Pin;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be registered with an app",
+    label = "not a `Plugin`",
+    note = "a layer that needs nothing else of the app is added with `.layer(..)` instead of `.with(..)`",
+    note = "a router whose handlers need a state must be given it first, with `.with_state(..)`"
+)]
 pub trait Plugin {
     /// Adds hooks, shared values and background tasks to the app.
     fn register(&self, app: &mut Registrar) {

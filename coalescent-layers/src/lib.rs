@@ -67,11 +67,16 @@
 mod after;
 pub mod catch_panic;
 pub mod courier;
+#[cfg(feature = "discover")]
+pub mod discover;
 mod ext;
 pub mod smart_relay;
 pub mod tattletale;
 pub mod trace;
 
+#[cfg(feature = "discover")]
+#[doc(inline)]
+pub use self::discover::{DiscoverExt, PeerDiscover};
 #[doc(inline)]
 pub use self::{
     catch_panic::CatchPanic,

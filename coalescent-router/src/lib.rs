@@ -1,4 +1,86 @@
 //! Handlers by message type, with extractors: the router of coalescent.
+//!
+//! A [`Router`] stands in a peer's stack, inside a courier, and calls for each
+//! [`Message`](coalescent_core::Message) the [handler](Handler) of its type. A handler is an async
+//! function; its arguments are [`extract`]ors, made of the frame, and what it returns is
+//! [`IntoReply`], the answer to the peer.
+//!
+//! ```text
+//! courier ─ Message ─▶ Router ─────────────▶ services further in ─▶ read side of the mesh
+//!                        │ handler, by type ▲
+//!                        └──────────────────┘  unless the frame ends there
+//! ```
+//!
+//! ```
+//! use coalescent_core::{App, AppExt, Message, Peer, transport::Memory};
+//! use coalescent_router::extract::{Body, Type};
+//! use coalescent_router::{IntoReply, Router, RouterExt, ends};
+//! use serde::{Deserialize, Serialize};
+//! # use coalescent_core::{BoxError, Frame, Reply, codec::Codec};
+//! # use coalescent_router::middleware::{Next, from_fn};
+//! # async fn courier(mut frame: Frame, next: Next) -> Result<Reply, BoxError> {
+//! #     let codec = Codec::msgpack();
+//! #     frame.set_message(codec.decode(frame.payload())?);
+//! #     Ok(match next.run(frame).await? {
+//! #         Reply::Message(message) => Reply::Payload(codec.encode(&message)?),
+//! #         reply => reply,
+//! #     })
+//! # }
+//!
+//! #[derive(Deserialize, Serialize)]
+//! struct Ping {
+//!     time: u64,
+//! }
+//!
+//! #[derive(Deserialize, Serialize)]
+//! struct Pong {
+//!     time: u64,
+//! }
+//!
+//! // Answers a "ping" with a "pong".
+//! async fn ping(Body(ping): Body<Ping>) -> impl IntoReply {
+//!     Message::new("pong", &Pong { time: ping.time })
+//! }
+//!
+//! // Sees what no other handler knows.
+//! async fn unknown(peer: Peer, Type(kind): Type) {
+//!     println!("{} said {kind:?}", peer.id());
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # struct Courier;
+//! # impl Courier { fn new() -> coalescent_router::middleware::FromFnLayer<CourierFn, (), (Frame,)> {
+//! #     from_fn(|frame, next| Box::pin(courier(frame, next)))
+//! # } }
+//! # type CourierFn = fn(Frame, Next) -> coalescent_router::HandlerFuture;
+//! # let network = Memory::new();
+//! # let transport = network.clone();
+//! let alice = App::new()
+//!     .with(Courier::new())
+//!     .with(Router::new().route("ping", ends(ping)).fallback(unknown))
+//! #   .transport(transport)
+//!     .listen("127.0.0.1:1337")
+//!     .await?;
+//!
+//! // Routes may come while the mesh runs.
+//! alice.route("beep", ("boop", "loud"))?;
+//! #
+//! # let codec = Codec::msgpack();
+//! # let bob = App::new().transport(network).start().await?;
+//! # let peer = bob.connect("127.0.0.1:1337").await?;
+//! # let reply = peer.request_payload(codec.encode(&Message::new("ping", &Ping { time: 4 }))?).await?;
+//! # let reply = codec.decode(&reply)?;
+//! # assert_eq!((reply.kind(), reply.body::<Pong>()?.time), ("pong", 4));
+//! # let reply = peer.request_payload(codec.encode(&Message::new("beep", &()))?).await?;
+//! # assert_eq!(codec.decode(&reply)?.kind(), "boop");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The courier is a layer of the crate `coalescent`; any other that calls
+//! [`Frame::set_message`](coalescent_core::Frame::set_message) will do. Without an app, the router is
+//! a tower layer like others, and [`Router::into_service`] makes a service of it.
 
 mod error;
 pub mod extract;

@@ -109,6 +109,12 @@ impl<S> Endpoint<S> {
         }
     }
 
+    /// Whether it is the same route as `other`.
+    #[cfg(test)]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Whether frames end here.
     pub(crate) fn ends(&self) -> bool {
         self.inner.ends

@@ -224,3 +224,7 @@ impl<S> Clone for Live<S> {
         Self::new(self.table())
     }
 }
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

@@ -73,22 +73,23 @@ async fn each_extractor_has_its_part_of_the_frame() {
 
 #[tokio::test]
 async fn sixteen_extractors_are_enough() {
+    #[expect(clippy::too_many_arguments, reason = "as many as there can be")]
     async fn all(
-        _1: Peer,
-        _2: Peers,
-        _3: Message,
-        _4: Type,
-        _5: Headers,
-        _6: RawBody,
-        _7: Bytes,
-        _8: Body<u8>,
-        _9: Option<Body<u8>>,
-        _10: Result<Body<String>, BodyRejection>,
-        _11: State<()>,
-        _12: Option<Extension<u8>>,
-        _13: Option<Shared<u8>>,
-        _14: Result<Extension<u8>, ValueRejection>,
-        _15: Option<Mesh>,
+        _: Peer,
+        _: Peers,
+        _: Message,
+        _: Type,
+        _: Headers,
+        _: RawBody,
+        _: Bytes,
+        _: Body<u8>,
+        _: Option<Body<u8>>,
+        _: Result<Body<String>, BodyRejection>,
+        _: State<()>,
+        _: Option<Extension<u8>>,
+        _: Option<Shared<u8>>,
+        _: Result<Extension<u8>, ValueRejection>,
+        _: Option<Mesh>,
         frame: Frame,
     ) -> impl IntoReply {
         answer(frame.message().unwrap().kind())

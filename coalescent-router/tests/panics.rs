@@ -14,7 +14,12 @@ fn panics(build: impl FnOnce() -> Router) -> String {
     let before = panic::take_hook();
     panic::set_hook(Box::new(|info: &PanicHookInfo<'_>| {
         let file = info.location().unwrap().file().to_owned();
-        let text = info.payload_as_str().unwrap_or_default().to_owned();
+        let text = info
+            .payload()
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned());
+        let text = text.or_else(|| info.payload().downcast_ref::<String>().cloned());
+        let text = text.unwrap_or_default();
         *SEEN.lock().unwrap() = Some((file, text));
     }));
     let result = panic::catch_unwind(AssertUnwindSafe(build));

@@ -101,7 +101,7 @@ async fn a_frame_that_ends_at_its_handler_leaves_no_permit_taken() {
 async fn middleware_that_does_not_run_the_rest_gives_up_the_permit_further_in() {
     async fn refuse(_frame: Frame, next: Next) {
         drop(next);
-        pending().await
+        pending::<()>().await;
     }
     let (inner, permits) = limited(NotFound::new());
     let mut service = from_fn(refuse).layer(inner);

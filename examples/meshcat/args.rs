@@ -66,7 +66,7 @@ pub(crate) struct Args {
 pub(crate) enum Relay {
     None,
     Tattletale,
-    SmartRelay,
+    Smart,
 }
 
 /// Reads the command line; the error is one line that says what to do.
@@ -78,7 +78,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         seeds: Vec::new(),
         config: Config::default(),
         codec: None,
-        relay: Relay::SmartRelay,
+        relay: Relay::Smart,
         replies: HashMap::new(),
         identity: None,
         allow: Vec::new(),
@@ -129,7 +129,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
                 args.relay = value.one_of(&[
                     ("none", Relay::None),
                     ("tattletale", Relay::Tattletale),
-                    ("smartrelay", Relay::SmartRelay),
+                    ("smartrelay", Relay::Smart),
                 ])?;
             }
             "reply" => {

@@ -19,7 +19,7 @@ mod stdout;
 
 use args::{Args, Command, Relay};
 use coalescent::transport::tls::Tls;
-use coalescent::{App, AppExt, BoxError, Courier, Events, Mesh, PeerLayer, SmartRelay, Tattletale};
+use coalescent::{App, AppExt, Courier, Events, Mesh, PeerLayer, SmartRelay, Tattletale};
 use reply::Replies;
 use std::io::Write;
 use std::process::ExitCode;
@@ -28,8 +28,10 @@ use stderr::Stderr;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tower::ServiceBuilder;
+use tower::layer::util::Identity;
 use tower::limit::RateLimitLayer;
-use tower::util::{MapErrLayer, option_layer};
+use tower::util::option_layer;
 
 /// How long leaving waits for stdout, beyond what the mesh takes to end.
 const LAST_FRAMES: Duration = Duration::from_secs(10);
@@ -100,7 +102,7 @@ async fn run(mut args: Args, stderr: &Stderr) -> Result<(), Failure> {
     let (quiet, codec) = (args.quiet, args.codec.clone());
     let form = stdout::Form::new(&args.config.wire, codec.is_some());
 
-    let mesh = app(args).start().await?;
+    let mesh = start(args).await?;
     let events = stderr
         .shows_events()
         .then(|| tokio::spawn(show(mesh.events(), stderr.clone())));
@@ -134,9 +136,27 @@ async fn run(mut args: Args, stderr: &Stderr) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The app that the options describe. The layer added first sees a frame first.
-fn app(args: Args) -> App<impl PeerLayer> {
-    let mut app = App::from_config(args.config);
+/// Starts the app that the options describe.
+async fn start(mut args: Args) -> Result<Mesh, coalescent::Error> {
+    let Some(codec) = args.codec.take() else {
+        return relay(args, None, Identity::new()).await;
+    };
+    let courier = Courier::with_codec(codec);
+    let replies = Replies::new(std::mem::take(&mut args.replies));
+    let messages = ServiceBuilder::new()
+        .layer(courier.clone())
+        .layer(replies)
+        .into_inner();
+    relay(args, Some(courier), messages).await
+}
+
+/// Puts the relay, and what limits it, around the layers that are further in. The layer added first
+/// sees a frame first.
+async fn relay<L>(args: Args, courier: Option<Courier>, inner: L) -> Result<Mesh, coalescent::Error>
+where
+    L: PeerLayer<Service: Clone>,
+{
+    let mut app = App::from_config(args.config).plugin(courier);
     if let Some(identity) = args.identity {
         let mut tls = Tls::new(identity);
         if !args.allow.is_empty() {
@@ -144,27 +164,16 @@ fn app(args: Args) -> App<impl PeerLayer> {
         }
         app = app.tls(tls);
     }
+    // Outermost, so that what is over the limit is not relayed either.
     let rate = args
         .rate
         .map(|frames| RateLimitLayer::new(frames, Duration::from_secs(1)));
-    let (tattletale, smart_relay) = match args.relay {
-        Relay::None => (None, None),
-        Relay::Tattletale => (Some(Tattletale::new()), None),
-        Relay::SmartRelay => (None, Some(SmartRelay::new())),
-    };
-    let courier = args.codec.map(Courier::with_codec);
-    let replies = (!args.replies.is_empty()).then(|| Replies::new(args.replies));
-    app.plugin(tattletale)
-        .plugin(smart_relay.clone())
-        .plugin(courier.clone())
-        // Outermost, so that what is over the limit is not relayed either.
-        .layer(option_layer(rate))
-        .layer(option_layer(tattletale))
-        .layer(option_layer(smart_relay))
-        .layer(option_layer(courier))
-        .layer(option_layer(replies))
-        // Layers that may be left out fail as they would if they were there.
-        .layer(MapErrLayer::new(BoxError::from))
+    let app = app.layer(option_layer(rate));
+    match args.relay {
+        Relay::None => app.layer(inner).start().await,
+        Relay::Tattletale => app.with(Tattletale::new()).layer(inner).start().await,
+        Relay::Smart => app.with(SmartRelay::new()).layer(inner).start().await,
+    }
 }
 
 /// Shows events until the mesh has ended.

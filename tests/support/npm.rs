@@ -3,9 +3,10 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
+    time::Instant,
 };
 
-use super::{Line, Process};
+use super::{DEADLINE, Line, Process};
 
 /// Set to `1`, it skips what needs npm, for a machine without it or without a network.
 const SKIP: &str = "COALESCENT_SKIP_NPM";
@@ -135,6 +136,56 @@ impl NpmPeer {
             })
     }
 
+    /// Its port, so that another can take its place.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Waits until all that its application has read (without a courier) is these bytes, in whatever pieces.
+    #[track_caller]
+    pub(crate) fn wait_bytes(&self, expected: &[u8]) {
+        let read = self.process.stdout().wait_until(DEADLINE, |lines| {
+            let read: Vec<u8> = lines
+                .iter()
+                .filter_map(|text| Line::parse(text).filter(|line| line.is("data")))
+                .flat_map(|line| decode_base64(line.text("base64")))
+                .collect();
+            read == expected
+        });
+        if let Err(missing) = read {
+            panic!(
+                "the Node peer did not read the {} bytes: {missing}\n{}",
+                expected.len(),
+                self.process.transcript()
+            );
+        }
+    }
+
+    /// Waits until it has so many connections.
+    #[track_caller]
+    pub(crate) fn wait_peers(&mut self, count: u64) {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            self.command("peers");
+            let found = self.wait("peers").number("count");
+            if found == count {
+                return;
+            }
+            assert!(
+                Instant::now() < end,
+                "the Node peer has {found} peers, not {count}"
+            );
+        }
+    }
+
+    /// Fails unless it still runs, and answers.
+    #[track_caller]
+    pub(crate) fn assert_alive(&mut self) {
+        self.command("peers");
+        self.wait("peers");
+        assert!(self.process.is_running(), "{}", self.process.transcript());
+    }
+
     /// Waits until its application reads these bytes in one piece (without a courier), and takes them.
     #[track_caller]
     pub(crate) fn wait_text(&self, expected: &str) {
@@ -149,4 +200,21 @@ impl NpmPeer {
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
     }
+}
+
+/// Reads what Node's `toString('base64')` writes.
+fn decode_base64(text: &str) -> Vec<u8> {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut bits, mut count) = (0_u32, 0);
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    for digit in text.bytes().take_while(|digit| *digit != b'=') {
+        let value = DIGITS.iter().position(|known| *known == digit);
+        bits = bits << 6 | u32::try_from(value.expect("base64")).expect("below 64");
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count & 0xff) as u8);
+        }
+    }
+    bytes
 }

@@ -231,6 +231,9 @@ where
             stop,
         };
 
+        // What came right behind the introduction may be the beginning of a frame.
+        running.watch.decoded(false, running.reader.is_mid_frame());
+
         let end = if retired {
             End::Retired
         } else {

@@ -132,8 +132,9 @@ impl Link {
     }
 
     /// Relays a frame whose call has ended: at once, and dropped where there is no room.
-    pub(crate) fn relay_late(&self, kind: Kind, ttl: u8, payload: &Bytes) {
+    pub(crate) fn relay_late(&self, kind: Kind, ttl: u8, payload: &Bytes, ticket: Ticket) {
         let node = self.peer.node();
+        let payload = &super::relay::unpinned(payload.clone(), payload, ticket.pins);
         let (kind, ttl) = super::relay::outgoing(node, kind, ttl, payload);
         for peer in node.list().iter().filter(|peer| **peer != self.peer) {
             let (kind, ttl) = super::relay::for_wire(node, peer.wire(), kind, ttl, payload);

@@ -30,7 +30,7 @@ mod work;
 mod writer;
 
 pub use control::MAX_CONTROL;
-pub use work::READY_TIMEOUT;
+pub use work::{BATCH_COST, READY_TIMEOUT};
 
 pub(crate) use driver::{Connection, Established, establish};
 #[cfg(feature = "test-util")]
@@ -148,18 +148,23 @@ impl Socket {
 ///
 /// When dropped, the connection is cut: what is queued for the peer is dropped, and counted, and the
 /// peer has left.
-pub async fn serve<IO, S>(
+// Says that it is `Send` where an `async fn` would leave it to be found out: for stacks whose error is a `BoxError`
+// the compiler does not find it out in a spawned block.
+#[allow(clippy::manual_async_fn, reason = "said above")]
+pub fn serve<IO, S>(
     io: IO,
     stack: S,
     peers: &Peers,
     socket: Socket,
-) -> Result<DisconnectReason, Error>
+) -> impl Future<Output = Result<DisconnectReason, Error>> + Send
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: PeerService,
 {
-    match establish(io, peers.node(), socket).await? {
-        Established::Connected(connection) => Ok(connection.run(stack).await),
-        Established::Myself => Err(Error::refused("connected to itself")),
+    async move {
+        match establish(io, peers.node(), socket).await? {
+            Established::Connected(connection) => Ok(connection.run(stack).await),
+            Established::Myself => Err(Error::refused("connected to itself")),
+        }
     }
 }

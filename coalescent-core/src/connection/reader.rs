@@ -36,6 +36,8 @@ pub(super) struct Reader<R, S: PeerService> {
     buf: BytesMut,
     /// The size of the buffer that `buf` is a part of, and of the next one.
     buffer: usize,
+    /// Which buffer that is, counted from the first.
+    buffers: u64,
     next_buffer: usize,
     idle: Option<Pin<Box<Sleep>>>,
     read_since_idle: bool,
@@ -45,6 +47,8 @@ pub(super) struct Reader<R, S: PeerService> {
     /// Nothing more will be read, for this reason.
     ended: Option<Ended>,
     read_ahead: usize,
+    /// Whether `buf` may hold whole frames, since decoding stopped where enough was read ahead.
+    undecoded: bool,
     /// How long what the peer sent may take, once it is gone.
     drain: Option<Pin<Box<Sleep>>>,
 }
@@ -52,6 +56,7 @@ pub(super) struct Reader<R, S: PeerService> {
 enum Event {
     HandOn,
     Read,
+    Decode,
     End(Ended),
 }
 
@@ -75,6 +80,7 @@ where
             codec,
             buffer: buf.capacity(),
             buf,
+            buffers: 0,
             next_buffer: READ_MIN,
             idle: None,
             read_since_idle: false,
@@ -83,6 +89,7 @@ where
             control,
             ended: None,
             read_ahead,
+            undecoded: false,
             drain: None,
         };
         if let Some(block) = first {
@@ -110,7 +117,12 @@ where
                 }
                 Event::Read => {
                     let completed = self.decode(self.ended.is_some());
-                    watch.received(completed, !self.buf.is_empty());
+                    watch.received();
+                    watch.decoded(completed, self.is_mid_frame());
+                }
+                Event::Decode => {
+                    let completed = self.decode(self.ended.is_some());
+                    watch.decoded(completed, self.is_mid_frame());
                 }
                 Event::End(reason) => return reason,
             }
@@ -124,6 +136,10 @@ where
             Step::Idle => true,
             Step::Busy => false,
         };
+        let room = idle || self.work.backlog() < self.read_ahead;
+        if self.undecoded && room && !self.is_over() {
+            return Poll::Ready(Event::Decode);
+        }
         if let Some(reason) = self.ended.clone() {
             let over = idle || self.poll_drain(cx).is_ready();
             return if over {
@@ -135,7 +151,7 @@ where
         if self.drain.is_some() && self.poll_drain(cx).is_ready() {
             return Poll::Ready(Event::End(DisconnectReason::Closed));
         }
-        if !idle && self.work.backlog() >= self.read_ahead {
+        if !room {
             watch.reading(false);
             return Poll::Pending;
         }
@@ -204,6 +220,7 @@ where
         let size = self.next_buffer.max(missing).max(READ_MIN);
         self.buf.reserve(size);
         self.buffer = self.buf.capacity();
+        self.buffers += 1;
     }
 
     /// Gives the buffer back when nothing has come for a while.
@@ -220,6 +237,8 @@ where
                 self.next_buffer = READ_MIN;
                 self.buf = BytesMut::with_capacity(READ_MIN);
                 self.buffer = READ_MIN;
+                self.buffers += 1;
+                self.work.fall_idle();
                 return;
             }
             idle.as_mut().reset(tokio::time::Instant::now() + IDLE);
@@ -230,7 +249,12 @@ where
     /// completed.
     fn decode(&mut self, last: bool) -> bool {
         let mut completed = false;
+        self.undecoded = false;
         while !self.is_over() {
+            if completed && self.work.backlog() >= self.read_ahead {
+                self.undecoded = !self.buf.is_empty();
+                break;
+            }
             let mut block = self.work.take_block();
             let found = if last {
                 self.codec.finish(&mut self.buf, &mut block)
@@ -260,6 +284,11 @@ where
         completed
     }
 
+    /// Whether bytes of a frame are there that is not complete, as far as is known.
+    pub(super) fn is_mid_frame(&self) -> bool {
+        !self.buf.is_empty()
+    }
+
     /// Whether the peer has said its last, so that nothing after it counts.
     fn is_over(&self) -> bool {
         matches!(
@@ -285,7 +314,7 @@ where
                         .requests()
                         .complete(id, status, block.payload(offset, &head));
                 }
-                Kind::Cancel { id } => self.work.cancel(id),
+                Kind::Cancel { id } => self.work.cancel(id, frames > 0),
                 Kind::Ping => {
                     let mut pong = BytesMut::new();
                     let payload = block.payload(offset, &head);
@@ -319,7 +348,7 @@ where
         }
         if frames > 0 {
             self.peer.counters().add_received(frames);
-            self.work.add(block, self.buffer);
+            self.work.add(block, self.buffer, self.buffers);
         } else {
             self.work.put_block(block);
         }

@@ -3,11 +3,12 @@
 use super::link::{Link, Mark};
 use crate::event::DropReason;
 use crate::frame::Flow;
-use crate::outbox::{Chunk, Count, Refused};
+use crate::outbox::{COPY_MAX, Chunk, Count, Refused};
 use crate::peer::Peer;
 use crate::peers::Node;
 use crate::wire::{Block, Head, Kind, Wire};
 use bytes::Bytes;
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -46,6 +47,7 @@ pub(super) struct Relays {
 #[derive(Debug)]
 struct Stalled {
     peer: Peer,
+    /// Shared by all peers that were behind.
     chunks: Arc<[Chunk]>,
     /// How many of the chunks it has got.
     progress: usize,
@@ -58,8 +60,15 @@ impl Relays {
         self.segments.is_empty() && self.stalled.is_empty()
     }
 
-    /// Adds the frame at `index` of the block.
-    pub(super) fn add(&mut self, link: &Link, block: &Block, index: usize, mark: Mark) {
+    /// Adds the frame at `index` of the block, which is a part of a buffer of `buffer` bytes.
+    pub(super) fn add(
+        &mut self,
+        link: &Link,
+        block: &Block,
+        index: usize,
+        mark: Mark,
+        buffer: usize,
+    ) {
         let (flow, rewritten) = mark;
         let Some((offset, head)) = block.heads.get(index) else {
             return;
@@ -67,6 +76,7 @@ impl Relays {
         let relayable = matches!(head.kind, Kind::Broadcast { .. } | Kind::Plain);
         if rewritten.is_some() || !head.verbatim || !relayable {
             let payload = rewritten.unwrap_or_else(|| block.payload(*offset, head));
+            let payload = unpinned(payload, &block.bytes, buffer);
             self.add_single(link, head, payload, flow);
             return;
         }
@@ -97,6 +107,12 @@ impl Relays {
             flow,
             what: What::Single { kind, ttl, payload },
         });
+    }
+
+    /// Gives back the memory that is kept for frames to come.
+    pub(super) fn fall_idle(&mut self) {
+        self.segments.shrink_to_fit();
+        self.stalled.shrink_to_fit();
     }
 
     /// Hands on all that was added, as far as there is room; the rest is left to
@@ -143,6 +159,7 @@ impl Relays {
                 What::Run { heads, .. } => {
                     for (offset, head) in block.heads.get(heads.clone()).unwrap_or_default() {
                         let payload = block.payload(*offset, head);
+                        let payload = unpinned(payload, &block.bytes, buffer);
                         let (kind, ttl) = outgoing(node, head.kind, head.ttl, &payload);
                         encoded.frame(node, peer, segment.flow, kind, ttl, payload);
                     }
@@ -175,8 +192,7 @@ impl Relays {
                 Flow::Wait => Some(push.await),
                 Flow::Drop => tokio::time::timeout_at(*until, push).await.ok(),
             };
-            let rest = chunks.get(*progress..).unwrap_or_default();
-            let frames = rest.iter().map(|chunk| chunk.count.total()).sum();
+            let frames = frames(chunks, *progress);
             match done {
                 Some(Ok(())) => {}
                 Some(Err(_)) => peer.dropped(DropReason::Disconnected, frames),
@@ -190,11 +206,35 @@ impl Relays {
     }
 }
 
+/// How many frames the chunks from `progress` on are.
+fn frames(chunks: &[Chunk], progress: usize) -> u64 {
+    let rest = chunks.get(progress..).unwrap_or_default();
+    rest.iter().map(|chunk| chunk.count.total()).sum()
+}
+
+impl Drop for Relays {
+    fn drop(&mut self) {
+        // Where the connection breaks while others have no room for what its peer said.
+        for stalled in self.stalled.drain(..) {
+            let lost = frames(&stalled.chunks, stalled.progress);
+            stalled.peer.dropped(DropReason::Disconnected, lost);
+        }
+    }
+}
+
+/// Consecutive chunks of the same flow.
+#[derive(Debug)]
+struct Group {
+    flow: Flow,
+    chunks: Vec<Chunk>,
+    /// The chunks again, where there are peers that have no room for all of them.
+    shared: OnceCell<Arc<[Chunk]>>,
+}
+
 /// Segments as chunks for one wire.
 #[derive(Debug, Default)]
 struct Encoded {
-    /// Consecutive chunks of the same flow.
-    groups: Vec<(Flow, Vec<Chunk>)>,
+    groups: Vec<Group>,
     /// Frames that this wire has no place for.
     unencodable: u64,
 }
@@ -202,8 +242,12 @@ struct Encoded {
 impl Encoded {
     fn add(&mut self, flow: Flow, chunk: Chunk) {
         match self.groups.last_mut() {
-            Some((last, chunks)) if *last == flow => chunks.push(chunk),
-            _ => self.groups.push((flow, vec![chunk])),
+            Some(group) if group.flow == flow => group.chunks.push(chunk),
+            _ => self.groups.push(Group {
+                flow,
+                chunks: vec![chunk],
+                shared: OnceCell::new(),
+            }),
         }
     }
 
@@ -220,7 +264,12 @@ impl Encoded {
         peer.dropped(DropReason::Unencodable, self.unencodable);
         // Behind what a peer still waits for, everything waits, so that its order stays.
         let mut behind = stalled.iter().any(|stalled| stalled.peer == *peer);
-        for (flow, chunks) in &self.groups {
+        for Group {
+            flow,
+            chunks,
+            shared,
+        } in &self.groups
+        {
             let progress = if behind {
                 0
             } else {
@@ -233,20 +282,30 @@ impl Encoded {
             if progress == chunks.len() {
                 continue;
             }
-            let rest: Arc<[Chunk]> = chunks.get(progress..).unwrap_or_default().into();
             if *flow == Flow::Drop && peer.outbox().is_slow() {
-                peer.dropped(DropReason::Full, rest.iter().map(|c| c.count.total()).sum());
+                peer.dropped(DropReason::Full, frames(chunks, progress));
                 continue;
             }
             behind = true;
             stalled.push_back(Stalled {
                 peer: peer.clone(),
-                chunks: rest,
-                progress: 0,
+                chunks: Arc::clone(shared.get_or_init(|| chunks.as_slice().into())),
+                progress,
                 flow: *flow,
                 until,
             });
         }
+    }
+}
+
+/// Copies a payload that lies within `whole`, and is small against the `pins` bytes that it would keep
+/// alive there. What the outbox copies anyway is left as it is.
+pub(crate) fn unpinned(payload: Bytes, whole: &Bytes, pins: usize) -> Bytes {
+    let small = payload.len() > COPY_MAX && payload.len() < pins / SHARED_PART;
+    if small && whole.as_ptr_range().contains(&payload.as_ptr()) {
+        Bytes::copy_from_slice(&payload)
+    } else {
+        payload
     }
 }
 

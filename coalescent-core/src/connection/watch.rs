@@ -59,12 +59,16 @@ impl Watch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that bytes came, what was decoded of them, and whether bytes of a frame are left.
-    pub(super) fn received(&self, completed: bool, partial: bool) {
+    /// Notes that bytes came.
+    pub(super) fn received(&self) {
+        self.state().liveness.received(Instant::now());
+    }
+
+    /// Notes whether a frame was completed, and whether bytes of one that is not are left.
+    pub(super) fn decoded(&self, completed: bool, partial: bool) {
         let now = Instant::now();
         let limit = self.peer.node().config().frame_timeout;
         let mut state = self.state();
-        state.liveness.received(now);
         state.liveness.decoded(completed, partial, now);
         let sooner = partial && state.waits_until.is_none_or(|at| at > now + limit);
         drop(state);

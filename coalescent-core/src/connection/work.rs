@@ -1,7 +1,7 @@
 //! The frames of one peer on their way through its stack.
 
 use super::link::{Link, Mark, Ticket};
-use super::relay::Relays;
+use super::relay::{Relays, unpinned};
 use crate::error::{BoxError, Error, panic_text};
 use crate::event::{DisconnectReason, DropReason};
 use crate::frame::Frame;
@@ -25,6 +25,10 @@ pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many withdrawn requests are remembered while they wait for their turn.
 const MAX_CANCELLED: usize = 64;
 
+/// What frames that one read brought count for while they wait, in addition to the buffer that they
+/// keep alive and to the list of them: their bookkeeping, and what the allocator keeps beside it.
+pub const BATCH_COST: usize = 192;
+
 /// How far the work got.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -47,13 +51,13 @@ pub(super) struct Work<S: PeerService> {
     /// Since when a frame waits for the stack to become ready.
     unready: Option<Pin<Box<Sleep>>>,
     backlog: VecDeque<Batch>,
-    backlog_bytes: usize,
+    /// What the backlog costs, in bytes.
+    backlog_cost: usize,
     /// Which of the first batch's frames is next.
     next: usize,
     calls: Vec<Call<S::Future>>,
     in_flight: usize,
     seq: u64,
-    blocks: u64,
     cancelled: VecDeque<u32>,
     /// What runs before the first frame.
     hooks: Option<BoxFuture>,
@@ -61,6 +65,8 @@ pub(super) struct Work<S: PeerService> {
     replies: Vec<Chunk>,
     replied: usize,
     budget: Budget,
+    /// Why the stack handles no more frames.
+    failed: Option<DisconnectReason>,
     /// An exhausted block, kept for its allocation.
     spare: Option<Block>,
 }
@@ -72,6 +78,17 @@ struct Batch {
     /// The size of the buffer that the block is a slice of.
     buffer: usize,
     number: u64,
+    /// What it counts for.
+    cost: usize,
+}
+
+/// A frame that is being handled.
+#[derive(Clone, Debug)]
+struct Current {
+    head: Head,
+    payload: Bytes,
+    /// The size of the buffer that the payload is a slice of.
+    pins: usize,
 }
 
 /// One frame's way through the stack. Its memory is used again for the next frame.
@@ -79,7 +96,7 @@ struct Call<F> {
     future: Pin<Box<Option<F>>>,
     seq: u64,
     /// The frame, where it is still being handled; what it is relayed from if that is decided late.
-    frame: Option<(Head, Bytes)>,
+    frame: Option<Current>,
     relayed: bool,
 }
 
@@ -100,18 +117,18 @@ impl<S: PeerService> Work<S> {
             ready: false,
             unready: None,
             backlog: VecDeque::new(),
-            backlog_bytes: 0,
+            backlog_cost: 0,
             next: 0,
             calls,
             in_flight: 0,
             seq: 0,
-            blocks: 0,
             cancelled: VecDeque::new(),
             hooks,
             relays: Relays::default(),
             replies: Vec::new(),
             replied: 0,
             budget,
+            failed: None,
             spare: None,
         }
     }
@@ -126,28 +143,58 @@ impl<S: PeerService> Work<S> {
         self.spare = Some(block);
     }
 
-    /// Adds frames that were read into a buffer of `buffer` bytes.
-    pub(super) fn add(&mut self, block: Block, buffer: usize) {
-        self.blocks += 1;
-        self.backlog_bytes += block.bytes.len();
+    /// Gives back the memory that is kept for frames to come.
+    pub(super) fn fall_idle(&mut self) {
+        self.spare = None;
+        self.replies.shrink_to_fit();
+        self.relays.fall_idle();
+        if self.backlog.is_empty() {
+            self.backlog = VecDeque::new();
+        }
+    }
+
+    /// Adds frames that were read into the buffer `number`, of `buffer` bytes.
+    ///
+    /// However few bytes of that buffer are frames that wait, they keep all of it alive. So all of it
+    /// is counted, once for consecutive batches: what stands between them may be control frames.
+    pub(super) fn add(&mut self, block: Block, buffer: usize, number: u64) {
+        let pinned = self
+            .backlog
+            .back()
+            .is_some_and(|last| last.number == number);
+        let pins = if pinned {
+            0
+        } else {
+            buffer.max(block.bytes.len())
+        };
+        let heads = block.heads.capacity() * size_of::<(usize, Head)>();
+        let cost = BATCH_COST + heads + pins;
+        self.backlog_cost += cost;
         self.backlog.push_back(Batch {
             block,
             buffer,
-            number: self.blocks,
+            number,
+            cost,
         });
     }
 
-    /// How many bytes have been read and not been handled.
+    /// What it costs to keep what has been read and not been handled, in bytes.
     pub(super) fn backlog(&self) -> usize {
-        self.backlog_bytes
+        self.backlog_cost
     }
 
     /// Withdraws a request: what it waits for is dropped, or it is passed over.
-    pub(super) fn cancel(&mut self, id: u32) {
+    ///
+    /// `in_hand` says whether it may be among frames that are about to be added.
+    pub(super) fn cancel(&mut self, id: u32, in_hand: bool) {
         for (slot, call) in self.calls.iter_mut().enumerate() {
             let of_this =
                 |head: &Head| matches!(head.kind, Kind::Request { id: other } if other == id);
-            if call.frame.as_ref().is_some_and(|(head, _)| of_this(head)) {
+            if call
+                .frame
+                .as_ref()
+                .is_some_and(|frame| of_this(&frame.head))
+            {
                 self.link.close(slot, call.seq);
                 call.future.set(None);
                 call.frame = None;
@@ -155,7 +202,7 @@ impl<S: PeerService> Work<S> {
                 return;
             }
         }
-        if self.backlog_bytes > 0 {
+        if in_hand || !self.backlog.is_empty() {
             if self.cancelled.len() == MAX_CANCELLED {
                 self.cancelled.pop_front();
             }
@@ -181,6 +228,9 @@ impl<S: PeerService> Work<S> {
         }
         self.poll_calls(cx);
         let step = loop {
+            if let Some(reason) = &self.failed {
+                break Step::End(reason.clone());
+            }
             if self.budget.exhausted() {
                 break Step::End(DisconnectReason::TooManyErrors);
             }
@@ -195,12 +245,13 @@ impl<S: PeerService> Work<S> {
                 Next::Frame => match self.poll_ready(cx) {
                     Poll::Ready(Ok(true)) => self.call(cx),
                     Poll::Ready(Ok(false)) => {}
-                    Poll::Ready(Err(reason)) => break Step::End(reason),
+                    Poll::Ready(Err(reason)) => self.failed = Some(reason),
                     Poll::Pending => break Step::Busy,
                 },
             }
         };
-        if self.has_results() && !matches!(step, Step::End(_)) {
+        // Also before the end: what came of the frames so far is not lost with this one.
+        if self.has_results() {
             Step::HandOn
         } else {
             step
@@ -230,8 +281,11 @@ impl<S: PeerService> Work<S> {
 
     fn end_block(&mut self) {
         self.next = 0;
-        if let Some(Batch { mut block, .. }) = self.backlog.pop_front() {
-            self.backlog_bytes -= block.bytes.len();
+        if let Some(Batch {
+            mut block, cost, ..
+        }) = self.backlog.pop_front()
+        {
+            self.backlog_cost -= cost;
             block.clear();
             self.spare = Some(block);
         }
@@ -319,22 +373,29 @@ impl<S: PeerService> Work<S> {
         let done = match polled {
             Ok(Poll::Pending) => {
                 call.seq = seq;
-                call.frame = Some((head, batch.block.payload(offset, &head)));
+                call.frame = Some(Current {
+                    head,
+                    payload: batch.block.payload(offset, &head),
+                    pins: batch.buffer,
+                });
                 // A relay outside the handler has decided already, and its frame does not wait.
                 call.relayed = false;
                 if let Some(mark) = self.link.marked(slot, seq) {
                     call.relayed = true;
-                    self.relays.add(&self.link, &batch.block, index, mark);
+                    self.relays
+                        .add(&self.link, &batch.block, index, mark, batch.buffer);
                 }
                 self.in_flight += 1;
                 return;
             }
-            Ok(Poll::Ready(result)) => result.map_err(Error::call),
+            Ok(Poll::Ready(Ok(reply))) => Ok(unpin(reply, &batch.block.bytes, batch.buffer)),
+            Ok(Poll::Ready(Err(error))) => Err(Error::call(error)),
             Err(panic) => Err(Error::panicked(&*panic)),
         };
         call.future.set(None);
         if let Some(mark) = self.link.close(slot, seq) {
-            self.relays.add(&self.link, &batch.block, index, mark);
+            self.relays
+                .add(&self.link, &batch.block, index, mark, batch.buffer);
         }
         self.finish(&head, done);
     }
@@ -348,7 +409,7 @@ impl<S: PeerService> Work<S> {
             let Some(call) = self.calls.get_mut(slot) else {
                 continue;
             };
-            let Some((head, payload)) = call.frame.clone() else {
+            let Some(current) = call.frame.clone() else {
                 continue;
             };
             let done = match catch_unwind(AssertUnwindSafe(|| call.poll(cx))) {
@@ -357,11 +418,12 @@ impl<S: PeerService> Work<S> {
                         && let Some(mark) = self.link.marked(slot, call.seq)
                     {
                         call.relayed = true;
-                        self.relay_single(&head, payload, mark);
+                        self.relay_single(&current, mark);
                     }
                     continue;
                 }
-                Ok(Poll::Ready(result)) => result.map_err(Error::call),
+                Ok(Poll::Ready(Ok(reply))) => Ok(unpin(reply, &current.payload, current.pins)),
+                Ok(Poll::Ready(Err(error))) => Err(Error::call(error)),
                 Err(panic) => Err(Error::panicked(&*panic)),
             };
             call.future.set(None);
@@ -370,18 +432,20 @@ impl<S: PeerService> Work<S> {
             let seq = call.seq;
             self.in_flight -= 1;
             if let Some(mark) = self.link.close(slot, seq).filter(|_| !relayed) {
-                self.relay_single(&head, payload, mark);
+                self.relay_single(&current, mark);
             }
-            self.finish(&head, done);
+            self.finish(&current.head, done);
         }
         if self.in_flight == 0 {
             self.link.peer().tell_meter();
         }
     }
 
-    fn relay_single(&mut self, head: &Head, payload: Bytes, (flow, rewritten): Mark) {
+    fn relay_single(&mut self, frame: &Current, (flow, rewritten): Mark) {
+        let payload = rewritten.unwrap_or_else(|| frame.payload.clone());
+        let payload = unpinned(payload, &frame.payload, frame.pins);
         self.relays
-            .add_single(&self.link, head, rewritten.unwrap_or(payload), flow);
+            .add_single(&self.link, &frame.head, payload, flow);
     }
 
     /// Writes down what became of a frame.
@@ -490,7 +554,7 @@ impl<S: PeerService> Work<S> {
     }
 
     fn lose_replies(&mut self) {
-        let rest = self.replies.len().saturating_sub(self.replied);
+        let rest = self.replies.get(self.replied..).unwrap_or_default().len();
         self.link
             .peer()
             .dropped(DropReason::Disconnected, rest as u64);
@@ -498,10 +562,24 @@ impl<S: PeerService> Work<S> {
     }
 }
 
+/// A reply that does not keep the frame's buffer alive for a small part of it.
+fn unpin(reply: Reply, whole: &Bytes, pins: usize) -> Reply {
+    match reply {
+        Reply::Payload(payload) => Reply::Payload(unpinned(payload, whole, pins)),
+        reply => reply,
+    }
+}
+
 enum Next {
     None,
     BlockEnds,
     Frame,
+}
+
+impl<S: PeerService> Drop for Work<S> {
+    fn drop(&mut self) {
+        self.lose_replies();
+    }
 }
 
 impl<F, E> Call<F>

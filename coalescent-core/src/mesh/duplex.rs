@@ -1,6 +1,7 @@
 //! The mesh as a duplex stream: what is written goes to every peer, what is read came from them.
 
 use super::Mesh;
+use super::inbox::Batch;
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::peers::{Peers, Sent};
@@ -11,7 +12,7 @@ use futures_sink::Sink;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::ReusableBoxFuture;
 
@@ -32,7 +33,7 @@ type Wait<T> = ReusableBoxFuture<'static, T>;
 /// frames between them: each frame goes to one. When the last is dropped, frames are discarded again.
 pub struct MeshReader {
     peers: Peers,
-    next: Option<Wait<Option<Frame>>>,
+    batch: Batch,
     /// The rest of the frame that is being read as bytes.
     rest: Bytes,
     newline: bool,
@@ -40,10 +41,10 @@ pub struct MeshReader {
 
 impl MeshReader {
     pub(super) fn new(peers: Peers) -> Self {
-        peers.node().inbox().open();
+        let batch = peers.node().inbox().open();
         Self {
             peers,
-            next: None,
+            batch,
             rest: Bytes::new(),
             newline: false,
         }
@@ -60,7 +61,11 @@ impl MeshReader {
 
     /// Takes the next frame if one is there now: for readers that make one step of many frames.
     pub fn try_next_frame(&mut self) -> Option<Frame> {
-        self.peers.node().inbox().try_next()
+        let waker = Waker::noop();
+        match Pin::new(self).poll_next(&mut Context::from_waker(waker)) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => None,
+        }
     }
 }
 
@@ -68,18 +73,17 @@ impl Stream for MeshReader {
     type Item = Frame;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
-        if self.next.is_none() {
-            if let Some(frame) = self.peers.node().inbox().try_next() {
+        let Self { peers, batch, .. } = &mut *self;
+        let inbox = peers.node().inbox();
+        loop {
+            if let Some(frame) = batch.pop() {
+                inbox.settle(batch);
                 return Poll::Ready(Some(frame));
             }
+            if !ready!(inbox.poll_fill(batch, cx)) {
+                return Poll::Ready(None);
+            }
         }
-        let peers = self.peers.clone();
-        let next = self
-            .next
-            .get_or_insert_with(|| Wait::new(async move { peers.node().inbox().next().await }));
-        let frame = ready!(next.poll(cx));
-        self.next = None;
-        Poll::Ready(frame)
     }
 }
 
@@ -124,8 +128,8 @@ impl AsyncRead for MeshReader {
 
 impl Drop for MeshReader {
     fn drop(&mut self) {
-        self.next = None;
-        self.peers.node().inbox().close();
+        let Self { peers, batch, .. } = self;
+        peers.node().inbox().close(batch);
     }
 }
 

@@ -9,12 +9,15 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 use tower_service::Service;
 
 /// What each frame on the read side counts for in addition to the buffer it keeps alive.
 pub const FRAME_COST: usize = 256;
+
+/// How many frames a reader takes at once when it is not the only one.
+const SHARED_BATCH: usize = 32;
 
 /// The frames that wait to be read, bounded in bytes.
 ///
@@ -23,17 +26,18 @@ pub const FRAME_COST: usize = 256;
 pub(crate) struct Queue {
     limit: usize,
     state: Mutex<State>,
-    /// Wakes those who read.
-    filled: Notify,
     /// Wakes those who wait for room.
     emptied: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    frames: VecDeque<(Frame, usize)>,
+    frames: VecDeque<Kept>,
     used: usize,
     readers: usize,
+    /// Readers that wait for a frame.
+    wakers: Vec<(u64, Waker)>,
+    next_reader: u64,
     waiting: usize,
     ended: bool,
     /// Whose buffer the last frame taken in is a part of.
@@ -45,7 +49,6 @@ impl Queue {
         Self {
             limit,
             state: Mutex::new(State::default()),
-            filled: Notify::new(),
             emptied: Notify::new(),
         }
     }
@@ -65,79 +68,140 @@ impl Queue {
         let pins = if shares { 0 } else { frame.pins() };
         let cost = pins + FRAME_COST;
         // One frame always finds room, however small the limit.
-        if state.used + cost > self.limit && !state.frames.is_empty() {
+        if state.used + cost > self.limit && state.used > 0 {
             return Some(frame);
         }
         state.last = Some(origin);
         state.used += cost;
-        state.frames.push_back((frame, cost));
-        let first = state.frames.len() == 1;
-        drop(state);
-        if first {
-            self.filled.notify_waiters();
+        state.frames.push_back(Kept { frame, cost });
+        if !state.wakers.is_empty() {
+            let wakers = std::mem::take(&mut state.wakers);
+            drop(state);
+            wakers.into_iter().for_each(|(_, waker)| waker.wake());
         }
         None
     }
 
-    fn take(&self) -> Option<Frame> {
+    /// Gives back what `batch` has used up, and fills it anew: at once, so that neither a reader nor
+    /// the peers take a lock for each frame they have in common. Ready with `false` when the mesh has
+    /// ended and all was read.
+    pub(super) fn poll_fill(&self, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<bool> {
         let mut state = self.state();
-        let (frame, cost) = state.frames.pop_front()?;
-        state.used -= cost;
-        if state.frames.is_empty() && state.frames.capacity() > 64 {
-            state.frames.shrink_to(0);
+        let freed = std::mem::take(&mut batch.freed);
+        state.used -= freed;
+        let ready = if !state.frames.is_empty() {
+            if state.readers == 1 {
+                std::mem::swap(&mut state.frames, &mut batch.frames);
+            } else {
+                let some = state.frames.len().min(SHARED_BATCH);
+                batch.frames.extend(state.frames.drain(..some));
+            }
+            state.last = None;
+            Poll::Ready(true)
+        } else if state.ended {
+            Poll::Ready(false)
+        } else {
+            // An idle reader keeps nothing.
+            if batch.frames.capacity() > SHARED_BATCH {
+                batch.frames = VecDeque::new();
+            }
+            match state
+                .wakers
+                .iter_mut()
+                .find(|(reader, _)| *reader == batch.reader)
+            {
+                Some((_, waker)) => waker.clone_from(cx.waker()),
+                None => state.wakers.push((batch.reader, cx.waker().clone())),
+            }
+            Poll::Pending
+        };
+        self.made_room(state, freed);
+        ready
+    }
+
+    /// Gives back what `batch` has used up, where that is enough to matter to those who wait.
+    pub(super) fn settle(&self, batch: &mut Batch) {
+        if batch.freed >= self.limit / 4 {
+            let mut state = self.state();
+            let freed = std::mem::take(&mut batch.freed);
+            state.used -= freed;
+            self.made_room(state, freed);
         }
-        let wake = state.waiting > 0 && state.used <= self.limit / 2;
+    }
+
+    fn made_room(&self, state: MutexGuard<'_, State>, freed: usize) {
+        let wake = freed > 0 && state.waiting > 0 && state.used <= self.limit / 2;
         drop(state);
         if wake {
             self.emptied.notify_waiters();
         }
-        Some(frame)
-    }
-
-    /// Waits for a frame; `None` when the mesh has ended and all was read.
-    pub(super) async fn next(&self) -> Option<Frame> {
-        loop {
-            let filled = self.filled.notified();
-            tokio::pin!(filled);
-            filled.as_mut().enable();
-            if let Some(frame) = self.take() {
-                return Some(frame);
-            }
-            if self.state().ended {
-                return None;
-            }
-            filled.await;
-        }
-    }
-
-    /// Takes a frame if one is there.
-    pub(super) fn try_next(&self) -> Option<Frame> {
-        self.take()
     }
 
     /// Counts one more reader; from the first on, frames are kept.
-    pub(super) fn open(&self) {
-        self.state().readers += 1;
+    pub(super) fn open(&self) -> Batch {
+        let mut state = self.state();
+        state.readers += 1;
+        state.next_reader += 1;
+        Batch {
+            reader: state.next_reader,
+            frames: VecDeque::new(),
+            freed: 0,
+        }
     }
 
-    /// Counts one reader less; without any, frames are discarded.
-    pub(super) fn close(&self) {
+    /// Counts one reader less, and puts back what it did not read; without any, frames are discarded.
+    pub(super) fn close(&self, batch: &mut Batch) {
         let mut state = self.state();
         state.readers -= 1;
-        if state.readers == 0 {
-            let frames = std::mem::take(&mut state.frames);
-            state.used = 0;
-            drop(state);
-            drop(frames);
-            self.emptied.notify_waiters();
+        state.used -= std::mem::take(&mut batch.freed);
+        for kept in std::mem::take(&mut batch.frames).into_iter().rev() {
+            state.frames.push_front(kept);
         }
+        let discarded = if state.readers == 0 {
+            state.used = 0;
+            std::mem::take(&mut state.frames)
+        } else {
+            VecDeque::new()
+        };
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        drop(discarded);
+        wakers.into_iter().for_each(|(_, waker)| waker.wake());
+        self.emptied.notify_waiters();
     }
 
     /// Takes no more frames; what is there can still be read.
     pub(crate) fn end(&self) {
-        self.state().ended = true;
-        self.filled.notify_waiters();
+        let mut state = self.state();
+        state.ended = true;
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        wakers.into_iter().for_each(|(_, waker)| waker.wake());
         self.emptied.notify_waiters();
+    }
+}
+
+/// A frame, and what it counts for.
+#[derive(Debug)]
+struct Kept {
+    frame: Frame,
+    cost: usize,
+}
+
+/// Frames that one reader has taken and not read.
+#[derive(Debug)]
+pub(super) struct Batch {
+    reader: u64,
+    frames: VecDeque<Kept>,
+    /// What the frames read so far counted for.
+    freed: usize,
+}
+
+impl Batch {
+    pub(super) fn pop(&mut self) -> Option<Frame> {
+        let Kept { frame, cost } = self.frames.pop_front()?;
+        self.freed += cost;
+        Some(frame)
     }
 }
 

@@ -66,6 +66,16 @@ impl Security {
         }
     }
 
+    /// Whether a peer at this address could be known by the identity that the address names.
+    fn check(&self, addr: &Address) -> Result<(), Error> {
+        if addr.id().is_some() && !self.has_identity() {
+            return Err(Error::config(format!(
+                "{addr} names an identity, which only TLS can prove: give the app an identity too"
+            )));
+        }
+        Ok(())
+    }
+
     /// Secures a connection that was accepted; returns the key its other end has proven to have.
     pub(crate) async fn accept(&self, io: BoxIo) -> Result<(BoxIo, Option<[u8; 32]>), Error> {
         #[cfg(feature = "tls")]
@@ -90,11 +100,8 @@ impl Security {
             let (stream, key) = tls.connect(io, expected).await.map_err(Error::handshake)?;
             return Ok((Box::new(stream), Some(*key.as_bytes())));
         }
-        if addr.id().is_some() {
-            return Err(Error::config(format!(
-                "{addr} names an identity, which only TLS can prove: give the app an identity too"
-            )));
-        }
+        #[cfg(not(feature = "tls"))]
+        let _ = addr;
         Ok((io, None))
     }
 }
@@ -248,6 +255,7 @@ impl Runtime {
         addr: &Address,
         wire: Option<Wire>,
     ) -> Result<Established<BoxIo>, Error> {
+        self.security.check(addr)?;
         let config = self.peers.config();
         let permit = |addr| self.security.permit(addr).map_err(std::io::Error::other);
         let limit = config.connect_timeout;

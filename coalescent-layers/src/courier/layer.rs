@@ -73,10 +73,10 @@ impl Courier {
     }
 }
 
-/// Puts the courier among the app's shared values, where the verbs find it.
+/// Puts the codec among the app's shared values, where the verbs and requests find it.
 impl Plugin for Courier {
     fn register(&self, app: &mut Registrar) {
-        app.insert(self.clone());
+        app.insert(Arc::clone(&self.codec));
     }
 }
 

@@ -1,16 +1,14 @@
 //! What the courier adds to meshes and peers: the original's `broadcast` and `send`.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
-use coalescent_core::{Error, Mesh, Message, Peer, Peers, Sent};
+use coalescent_core::{Error, Mesh, Message, Peer, Peers, Sent, codec::Codec};
 use serde::Serialize;
-
-use super::layer::Courier;
 
 /// Sends messages to one peer.
 ///
-/// Each verb fails with [`is_no_courier`](Error::is_no_courier) where the app has no [`Courier`], and with
+/// Each verb fails with [`is_no_courier`](Error::is_no_courier) where the app has no [`Courier`](super::Courier), and with
 /// [`is_encode`](Error::is_encode) where the body cannot be serialized, or the message does not fit the peer's
 /// wire. The body is serialized when the verb is called, not when its future is first polled.
 pub trait PeerExt: sealed::Sealed {
@@ -85,7 +83,7 @@ pub trait PeerExt: sealed::Sealed {
 
 /// Sends messages to all peers of a [`Mesh`], or of [`Peers`] without an app.
 ///
-/// Each verb fails with [`is_no_courier`](Error::is_no_courier) where the app has no [`Courier`], and with
+/// Each verb fails with [`is_no_courier`](Error::is_no_courier) where the app has no [`Courier`](super::Courier), and with
 /// [`is_encode`](Error::is_encode) where the body cannot be serialized. The body is serialized once, however
 /// many peers get it, when the verb is called; a [`Message`] once, however often it is sent.
 ///
@@ -321,7 +319,7 @@ impl MeshExt for Mesh {
     }
 }
 
-fn courier(peers: &Peers) -> Result<Courier, Error> {
+fn codec(peers: &Peers) -> Result<Arc<Codec>, Error> {
     peers.get_shared().ok_or_else(Error::no_courier)
 }
 
@@ -329,18 +327,18 @@ fn encode_body<T>(peers: &Peers, kind: &str, body: &T) -> Result<Bytes, Error>
 where
     T: Serialize + ?Sized,
 {
-    let payload = courier(peers)?.codec().encode_body(kind, body);
+    let payload = codec(peers)?.encode_body(kind, body);
     payload.map_err(Error::unencodable)
 }
 
 fn encode(peers: &Peers, message: &Message) -> Result<Bytes, Error> {
-    let payload = courier(peers)?.codec().encode(message);
+    let payload = codec(peers)?.encode(message);
     payload.map_err(Error::unencodable)
 }
 
 async fn ask(peer: &Peer, payload: Bytes) -> Result<Message, Error> {
     let reply = peer.request_payload(payload).await?;
-    let message = courier(&peer.peers())?.codec().decode(&reply);
+    let message = codec(&peer.peers())?.decode(&reply);
     message.map_err(Error::undecodable)
 }
 

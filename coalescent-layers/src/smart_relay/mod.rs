@@ -28,10 +28,12 @@
 //! # Rewritten payloads
 //!
 //! A frame is known by its payload as it stands here. A layer outside that [rewrites] payloads
-//! changes what is hashed, and what is relayed, with the nonce it came with; a layer inside changes neither. If the nodes
-//! of a circle rewrite outside of their relays, then rewriting must come to an end (what is rewritten already stays
-//! as it is): else each round makes a new frame, until the ttl is used up. And it must leave alone what this node itself
-//! says, or that is news when it comes back. So rewrite inside of the relay where you can.
+//! changes what is hashed, and what is relayed, with the nonce it came with; a layer inside changes neither.
+//!
+//! Outside is for nodes that all rewrite alike, and leave alone what is rewritten already. If one node of a circle rewrites
+//! and another does not, then what went one way round and what went the other are two frames: both are heard
+//! everywhere, the rewritten one at its author too. And if rewriting never comes to an end, each round of a circle
+//! makes a new frame, until the ttl is used up. So rewrite inside of the relay where you can.
 //!
 //! # Where it belongs
 //!

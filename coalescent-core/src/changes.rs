@@ -1,0 +1,186 @@
+//! Who is connected, as it changes.
+
+use crate::event::{Event, Events};
+use crate::peer::Peer;
+use crate::peers::Peers;
+use futures_core::Stream;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// A peer that came or went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerChange {
+    /// The peer is connected.
+    Joined(Peer),
+    /// The peer, which had joined, is no longer connected.
+    Left(Peer),
+}
+
+/// The peers that are connected, and then those that come and go; see [`Peers::changes`].
+pub struct PeerChanges {
+    peers: Peers,
+    events: Events,
+    known: BTreeMap<u64, Peer>,
+    /// What was found out and not told yet.
+    pending: VecDeque<PeerChange>,
+}
+
+impl PeerChanges {
+    pub(crate) fn new(peers: Peers) -> Self {
+        // Listening comes first: who joins in between is found twice, and told once.
+        let events = peers.events_from_start();
+        let mut changes = Self {
+            peers,
+            events,
+            known: BTreeMap::new(),
+            pending: VecDeque::new(),
+        };
+        changes.compare();
+        changes
+    }
+
+    /// Waits for the next change; `None` when the mesh has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// A change is not lost when the wait is dropped.
+    pub async fn next(&mut self) -> Option<PeerChange> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    fn joined(&mut self, peer: Peer) {
+        if self.known.insert(peer.serial(), peer.clone()).is_none() {
+            self.pending.push_back(PeerChange::Joined(peer));
+        }
+    }
+
+    fn left(&mut self, peer: &Peer) {
+        if let Some(peer) = self.known.remove(&peer.serial()) {
+            self.pending.push_back(PeerChange::Left(peer));
+        }
+    }
+
+    /// Finds what has changed without having been told.
+    fn compare(&mut self) {
+        let list = self.peers.list();
+        let now: BTreeMap<u64, &Peer> = list.iter().map(|peer| (peer.serial(), peer)).collect();
+        let gone: Vec<Peer> = self
+            .known
+            .values()
+            .filter(|peer| !now.contains_key(&peer.serial()))
+            .cloned()
+            .collect();
+        for peer in &gone {
+            self.left(peer);
+        }
+        for peer in list.iter() {
+            self.joined(peer.clone());
+        }
+    }
+}
+
+impl Stream for PeerChanges {
+    type Item = PeerChange;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<PeerChange>> {
+        loop {
+            if let Some(change) = self.pending.pop_front() {
+                return Poll::Ready(Some(change));
+            }
+            match ready!(Pin::new(&mut self.events).poll_next(cx)) {
+                None => return Poll::Ready(None),
+                Some(Event::PeerConnected { peer }) => self.joined(peer),
+                Some(Event::PeerDisconnected { peer, .. }) => self.left(&peer),
+                Some(Event::Missed(_)) => self.compare(),
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+impl fmt::Debug for PeerChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerChanges")
+            .field("known", &self.known.len())
+            .field("pending", &self.pending.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::connection::Stop;
+    use crate::event::{DisconnectReason, EVENT_CAPACITY};
+    use crate::peer::{Direction, Introduction, Origin};
+    use crate::peers::Joined;
+    use crate::wire::NodeId;
+    use std::sync::Arc;
+
+    fn join(peers: &Peers) -> (Peer, Arc<Stop>) {
+        let stop = Arc::new(Stop::new(peers.node().next_link()));
+        let intro = Introduction {
+            key: None,
+            node_id: Some(NodeId::random()),
+            agent: None,
+            listen: None,
+            wire: peers.config().wire.clone(),
+            origin: Origin {
+                addr: None,
+                direction: Direction::Inbound,
+            },
+        };
+        match peers.node().join(intro, &stop) {
+            Ok(Joined::New(peer)) => (peer, stop),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn leave(peers: &Peers, (peer, stop): &(Peer, Arc<Stop>)) {
+        let reason = DisconnectReason::Closed;
+        assert!(peers.node().part(peer, stop.id(), &reason));
+        peers.node().departed(peer, reason);
+    }
+
+    #[tokio::test]
+    async fn those_who_are_there_come_first_and_each_change_once() {
+        let peers = Peers::new(Config::default());
+        let alice = join(&peers);
+        let mut changes = peers.changes();
+        let bob = join(&peers);
+        leave(&peers, &alice);
+
+        let (alice, bob) = (alice.0, bob.0);
+        assert_eq!(
+            changes.next().await,
+            Some(PeerChange::Joined(alice.clone()))
+        );
+        assert_eq!(changes.next().await, Some(PeerChange::Joined(bob)));
+        assert_eq!(changes.next().await, Some(PeerChange::Left(alice)));
+        peers.node().end();
+        assert_eq!(changes.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn changes_that_were_missed_are_found_out() {
+        let peers = Peers::new(Config::default());
+        let alice = join(&peers);
+        let mut changes = peers.changes();
+        assert_eq!(
+            changes.next().await,
+            Some(PeerChange::Joined(alice.0.clone()))
+        );
+        leave(&peers, &alice);
+        let bob = join(&peers);
+        for _ in 0..=EVENT_CAPACITY {
+            peers.node().emit(Event::Missed(0));
+        }
+        assert_eq!(changes.next().await, Some(PeerChange::Left(alice.0)));
+        assert_eq!(changes.next().await, Some(PeerChange::Joined(bob.0)));
+        peers.node().end();
+        assert_eq!(changes.next().await, None);
+    }
+}

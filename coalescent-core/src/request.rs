@@ -1,0 +1,102 @@
+//! A peer as a tower service: a message in, the message that it answers out.
+
+use crate::codec::Codec;
+use crate::error::Error;
+use crate::message::Message;
+use crate::peer::Peer;
+use bytes::Bytes;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tower_service::Service;
+
+/// Asks the peer: each call is a request, and its response the reply.
+///
+/// So tower's middleware works on what this node asks of its peers: a timeout shorter than
+/// [`Config::request_timeout`](crate::Config::request_timeout), retries, a limit on how many requests
+/// are in flight.
+///
+/// Messages are written and read by the [`Codec`] that is shared as an `Arc<Codec>`
+/// ([`Peers::set_shared`](crate::Peers::set_shared)); the courier shares its own.
+///
+/// ```
+/// use coalescent_core::{Error, Message, Peer};
+/// use tower::{Service, ServiceBuilder, ServiceExt};
+/// use std::time::Duration;
+///
+/// async fn ask(peer: &Peer) -> Result<Message, tower::BoxError> {
+///     let mut asked = ServiceBuilder::new()
+///         .concurrency_limit(8)
+///         .timeout(Duration::from_secs(2))
+///         .service(peer.clone());
+///     asked.ready().await?.call(Message::new("time", &())).await
+/// }
+/// ```
+///
+/// # Readiness
+///
+/// A peer that is connected is ready. One that is gone fails with [`is_closed`](Error::is_closed), and one
+/// whose wire has no requests (`lines`, `raw`) with [`is_refused`](Error::is_refused): neither will ever
+/// be ready again, so a balancer drops it. Being ready holds nothing, and calls do not wait for one another;
+/// the call waits for room in the peer's outbox.
+///
+/// # Errors
+///
+/// A call fails with [`is_no_courier`](Error::is_no_courier) where no codec is shared,
+/// [`is_encode`](Error::is_encode) where the message cannot be written, [`is_decode`](Error::is_decode) where
+/// the reply is no message, and as [`Peer::request_payload`] does.
+///
+/// # Cancel safety
+///
+/// When its future is dropped before it is done, the peer is told that nobody waits any more.
+impl Service<Message> for Peer {
+    type Response = Message;
+    type Error = Error;
+    type Future = RequestFuture;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(self.check_answers())
+    }
+
+    fn call(&mut self, message: Message) -> RequestFuture {
+        let peer = self.clone();
+        // Encoded at once, as the caller expects of a body that borrows nothing.
+        let request = codec(&peer).and_then(|codec| {
+            let payload = codec.encode(&message).map_err(Error::unencodable)?;
+            Ok((codec, payload))
+        });
+        RequestFuture(Box::pin(async move {
+            let (codec, payload) = request?;
+            ask(&peer, &codec, payload).await
+        }))
+    }
+}
+
+fn codec(peer: &Peer) -> Result<Arc<Codec>, Error> {
+    peer.peers().get_shared().ok_or_else(Error::no_courier)
+}
+
+async fn ask(peer: &Peer, codec: &Codec, payload: Bytes) -> Result<Message, Error> {
+    let reply = peer.request_payload(payload).await?;
+    codec.decode(&reply).map_err(Error::undecodable)
+}
+
+/// The response future of a [`Peer`] that was asked with a [`Message`].
+#[must_use = "the request is sent once its future is polled"]
+pub struct RequestFuture(Pin<Box<dyn Future<Output = Result<Message, Error>> + Send>>);
+
+impl Future for RequestFuture {
+    type Output = Result<Message, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for RequestFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestFuture").finish_non_exhaustive()
+    }
+}

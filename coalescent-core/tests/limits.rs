@@ -1,0 +1,157 @@
+//! What peers can make a node keep in memory, against the numbers that are published.
+
+mod common;
+
+use bytes::BytesMut;
+use coalescent_core::connection::Socket;
+use coalescent_core::wire::Kind;
+use coalescent_core::{App, AppExt, Flow, Frame, Mesh, Reply, Wire};
+use common::{ByHand, RelayLayer, handle, on_the_wire, packet};
+use peak_alloc::PeakAlloc;
+use std::time::Duration;
+use tokio::io::{AsyncWriteExt, DuplexStream};
+use tokio::sync::Mutex;
+
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
+
+/// One test at a time, since there is one heap.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// How many bytes each direction of a connection in memory holds.
+const PIPE: usize = 64 * KIB;
+
+async fn join(mesh: &Mesh) -> ByHand<DuplexStream> {
+    let (near, far) = tokio::io::duplex(PIPE);
+    let (peer, adopted) = tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
+    adopted.expect("a peer");
+    peer
+}
+
+async fn join_wire(mesh: &Mesh, wire: Wire) -> DuplexStream {
+    let (near, far) = tokio::io::duplex(PIPE);
+    mesh.adopt(far, Socket::inbound().wire(wire))
+        .await
+        .expect("a peer");
+    near
+}
+
+/// Writes `bytes` over and over, at most `times`, until the other side reads no more. Returns how
+/// often they went through.
+async fn pour(io: &mut DuplexStream, bytes: &[u8], times: usize) -> usize {
+    for done in 0..times {
+        // The clock is paused: it moves on as soon as nothing else does.
+        if tokio::time::timeout(Duration::from_millis(100), io.write_all(bytes))
+            .await
+            .is_err()
+        {
+            return done;
+        }
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+    }
+    times
+}
+
+/// A frame of `len` bytes, and then so much of what nobody keeps that it fills a large buffer.
+fn frame_and_junk(kind: Kind, len: usize) -> (BytesMut, BytesMut) {
+    let frame = on_the_wire(&[packet(kind, vec![b'x'; len])]);
+    let junk = on_the_wire(&vec![packet(Kind::Unknown(0x66), vec![0; 10_000]); 12]);
+    (frame, junk)
+}
+
+fn stuck() -> App<impl coalescent_core::PeerLayer> {
+    let stack = handle(|_| std::future::pending::<Result<Reply, coalescent_core::BoxError>>());
+    App::new().with(stack)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_behind_a_handler_is_counted_with_the_buffers_it_keeps_alive() {
+    let _alone = ALONE.lock().await;
+    let mesh = stuck().start().await.unwrap();
+    let mut peer = join(&mesh).await;
+    let before = HEAP.current_usage();
+    let (frame, junk) = frame_and_junk(Kind::Data, 0);
+    let io = peer.framed.get_mut();
+    for _ in 0..300 {
+        if pour(io, &frame, 1).await == 0 || pour(io, &junk, 1).await == 0 {
+            break;
+        }
+    }
+    // What is read ahead, two buffers, and what is in the pipe.
+    let grown = HEAP.current_usage().saturating_sub(before);
+    let bound = mesh.peers().config().read_ahead + 2 * 128 * KIB + 2 * PIPE;
+    assert!(grown <= bound, "{grown} bytes, not {bound}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_frames_behind_a_handler_are_counted_with_their_bookkeeping() {
+    let _alone = ALONE.lock().await;
+    let mesh = stuck().start().await.unwrap();
+    let bound = mesh.peers().config().read_ahead + 2 * 128 * KIB + 2 * PIPE;
+
+    // Each in a read of its own.
+    let mut peer = join(&mesh).await;
+    let before = HEAP.current_usage();
+    let frame = on_the_wire(&[packet(Kind::Data, "")]);
+    let sent = pour(peer.framed.get_mut(), &frame, 60_000).await;
+    let grown = HEAP.current_usage().saturating_sub(before);
+    assert!(
+        grown <= bound,
+        "{grown} bytes, not {bound}, for {sent} frames"
+    );
+
+    // Many in one read, each a newline.
+    let mut line = join_wire(&mesh, Wire::lines()).await;
+    let before = HEAP.current_usage();
+    let mut lines = vec![b'\n'; 512];
+    lines[0] = b'x';
+    lines[1] = b'\n';
+    let lines = lines.repeat(100);
+    pour(&mut line, &lines, 100).await;
+    let grown = HEAP.current_usage().saturating_sub(before);
+    assert!(grown <= bound, "{grown} bytes, not {bound}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_parts_of_large_buffers_do_not_keep_them_alive_in_an_outbox() {
+    let _alone = ALONE.lock().await;
+    // A peer that asks, and does not read what it is answered with: a part of what it asked.
+    let echo = handle(|frame: Frame| async move { Ok(Reply::Payload(frame.into_payload())) });
+    let mesh = App::new().with(echo).start().await.unwrap();
+    let bound = 2 * mesh.peers().config().outbox + MIB;
+    let mut peer = join(&mesh).await;
+    let before = HEAP.current_usage();
+    let (request, junk) = frame_and_junk(Kind::Request { id: 1 }, 1100);
+    for _ in 0..300 {
+        let io = peer.framed.get_mut();
+        if pour(io, &request, 1).await == 0 || pour(io, &junk, 1).await == 0 {
+            break;
+        }
+    }
+    let grown = HEAP.current_usage().saturating_sub(before);
+    assert!(grown <= bound, "{grown} bytes, not {bound}");
+    drop((peer, mesh));
+
+    // And one that does not read what others say, in the words of its own wire.
+    let mesh = App::new()
+        .with(RelayLayer(Flow::Drop))
+        .start()
+        .await
+        .unwrap();
+    let mut source = join(&mesh).await;
+    let _never_reads = join_wire(&mesh, Wire::lines()).await;
+    let before = HEAP.current_usage();
+    let (frame, junk) = frame_and_junk(Kind::Broadcast { nonce: 1 }, 1100);
+    for _ in 0..300 {
+        let io = source.framed.get_mut();
+        if pour(io, &frame, 1).await == 0 || pour(io, &junk, 1).await == 0 {
+            break;
+        }
+    }
+    let grown = HEAP.current_usage().saturating_sub(before);
+    assert!(grown <= bound, "{grown} bytes, not {bound}");
+}

@@ -1,0 +1,169 @@
+//! A chat for everyone on the mesh, with line editing.
+//!
+//! ```text
+//! cargo run --example chat -- --name alice --listen 127.0.0.1:1337
+//! cargo run --example chat -- --name bob --seed 127.0.0.1:1337
+//! ```
+//!
+//! Messages are JSON, of the type `chat`; with `--wire lines` others than Rust programs can join. Where
+//! stdin is no terminal its lines are said one after another, and that was it.
+
+use coalescent::event::Escaped;
+use coalescent::prelude::*;
+use lexopt::prelude::*;
+use rustyline::{DefaultEditor, ExternalPrinter, error::ReadlineError};
+use serde::{Deserialize, Serialize};
+use std::io::{BufRead, IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// The body of a `chat` message.
+#[derive(Serialize, Deserialize)]
+struct Chat {
+    handle: String,
+    text: String,
+}
+
+/// Writes lines above the one that is being typed.
+#[derive(Clone)]
+struct Screen(Arc<Mutex<Option<Box<dyn ExternalPrinter + Send>>>>);
+
+impl Screen {
+    fn show(&self, line: &str) {
+        let line = format!("{line}\n");
+        // A screen that is gone shows nothing.
+        let _ = match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(printer) => printer.print(line).map_err(|_| ()),
+            None => std::io::stdout().write_all(line.as_bytes()).map_err(|_| ()),
+        };
+    }
+}
+
+/// Shows what others say: their text, and not what it might do to a terminal.
+async fn hear(Shared(screen): Shared<Screen>, Body(chat): Body<Chat>) {
+    let text: String = chat.text.chars().take(1000).collect();
+    screen.show(&format!("{}: {}", Escaped(&chat.handle), plain(&text)));
+}
+
+/// Escapes all of a text, however long.
+fn plain(text: &str) -> String {
+    let words = text.split(' ').map(|word| {
+        let chars: Vec<char> = word.chars().collect();
+        let pieces = chars.chunks(4).map(|piece| {
+            let piece: String = piece.iter().collect();
+            Escaped(&piece).to_string()
+        });
+        pieces.collect::<String>()
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let (mut name, mut listen, mut app) = ("someone".to_owned(), None, App::new());
+    let mut args = lexopt::Parser::from_env();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long("name") => name = args.value()?.string()?,
+            Long("listen") => listen = Some(args.value()?.string()?),
+            Long("seed") => app = app.seeds([args.value()?.string()?]),
+            Long("wire") => app = app.wire(args.value()?.parse()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let (lines, screen) = keyboard()?;
+    let mesh = app
+        .with(SmartRelay::new())
+        .with(Courier::json())
+        .with(Router::new().route("chat", hear))
+        .start()
+        .await?;
+    mesh.set(screen.clone());
+    let watched = tell(&mesh, &screen);
+    if let Some(addr) = listen {
+        mesh.listen(&addr).await?;
+    }
+    talk(&mesh, &name, lines).await?;
+    mesh.shutdown().await;
+    watched.await?;
+    Ok(())
+}
+
+/// Shows who joins and leaves.
+fn tell(mesh: &Mesh, screen: &Screen) -> tokio::task::JoinHandle<()> {
+    let (mut events, screen) = (mesh.events(), screen.clone());
+    let name = |peer: &Peer| match peer.addr() {
+        Some(addr) => addr.to_string(),
+        None => peer.id().to_string(),
+    };
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Listening { addr } => screen.show(&format!("* listening on {addr}")),
+                Event::PeerConnected { peer } => screen.show(&format!("* {} joined", name(&peer))),
+                Event::PeerDisconnected { peer, reason } => {
+                    screen.show(&format!("* {} left: {reason}", name(&peer)));
+                }
+                Event::Error { error, .. } => screen.show(&format!("* {error}")),
+                _ => {}
+            }
+        }
+    })
+}
+
+/// Says all lines.
+async fn talk(mesh: &Mesh, handle: &str, mut lines: mpsc::Receiver<String>) -> Result<()> {
+    let mut events = mesh.events();
+    while let Some(text) = lines.recv().await {
+        // With nobody there, it is kept for the first who comes.
+        while mesh.peers().is_empty() {
+            events.next().await.ok_or("the mesh has ended")?;
+        }
+        let handle = handle.to_owned();
+        mesh.broadcast("chat", &Chat { handle, text }).await?;
+    }
+    mesh.peers().flushed().await;
+    Ok(())
+}
+
+/// Reads lines in a thread of its own, as fast as they are taken.
+fn keyboard() -> Result<(mpsc::Receiver<String>, Screen)> {
+    let (sender, lines) = mpsc::channel(1);
+    if !std::io::stdin().is_terminal() {
+        std::thread::spawn(move || {
+            for line in std::io::stdin()
+                .lock()
+                .lines()
+                .map_while(std::io::Result::ok)
+            {
+                if sender.blocking_send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        return Ok((lines, Screen(Arc::default())));
+    }
+    let mut editor = DefaultEditor::new()?;
+    let printer: Box<dyn ExternalPrinter + Send> = Box::new(editor.create_external_printer()?);
+    std::thread::spawn(move || {
+        loop {
+            match editor.readline("> ") {
+                Ok(line) if line.trim().is_empty() => {}
+                Ok(line) => {
+                    let _ = editor.add_history_entry(&line);
+                    if sender.blocking_send(line).is_err() {
+                        return;
+                    }
+                }
+                Err(ReadlineError::Interrupted | ReadlineError::Eof) => return,
+                Err(error) => {
+                    let _ = writeln!(std::io::stderr(), "cannot read: {error}");
+                    return;
+                }
+            }
+        }
+    });
+    Ok((lines, Screen(Arc::new(Mutex::new(Some(printer))))))
+}

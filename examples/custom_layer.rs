@@ -1,0 +1,98 @@
+//! A middleware of one's own, beside those of tower: beeps become boops, are counted, and limited.
+//!
+//! ```text
+//! cargo run --example custom_layer
+//! ```
+
+use coalescent::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tower::limit::RateLimitLayer;
+use tower::load_shed::LoadShedLayer;
+use tower::timeout::TimeoutLayer;
+use tower::{Layer, Service};
+
+/// The layer. It is shared by all peers, and so is the counter in it.
+#[derive(Clone, Default)]
+struct Boop {
+    beeps: Arc<AtomicU64>,
+}
+
+impl<S> Layer<S> for Boop {
+    type Service = BoopService<S>;
+
+    /// Called for each peer that connects.
+    fn layer(&self, inner: S) -> BoopService<S> {
+        BoopService {
+            inner,
+            beeps: Arc::clone(&self.beeps),
+        }
+    }
+}
+
+/// The service: one for each peer.
+struct BoopService<S> {
+    inner: S,
+    beeps: Arc<AtomicU64>,
+}
+
+impl<S: Service<Frame, Response = Reply>> Service<Frame> for BoopService<S> {
+    type Response = Reply;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut frame: Frame) -> S::Future {
+        let text = String::from_utf8_lossy(frame.payload());
+        let beeps = text.matches("beep").count() as u64;
+        if beeps > 0 {
+            let boops = text.replace("beep", "boop");
+            frame.set_payload(boops);
+            self.beeps.fetch_add(beeps, Relaxed);
+        }
+        self.inner.call(frame)
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let boop = Boop::default();
+    let alice = App::new()
+        // Per peer: five frames in a minute; what is over that fails at once, in place of waiting.
+        .layer(LoadShedLayer::new())
+        .layer(RateLimitLayer::new(5, Duration::from_secs(60)))
+        .layer(TimeoutLayer::new(Duration::from_secs(5)))
+        .layer(boop.clone())
+        .listen("127.0.0.1:0")
+        .await?;
+    let mut heard = alice.reader();
+    let mut events = alice.events();
+
+    let bob = App::new().start().await?;
+    bob.connect(&alice.local_addrs()[0].to_string()).await?;
+    for number in 1..=6 {
+        let sent = bob.broadcast_payload(format!("beep {number}")).await;
+        assert_eq!(sent.queued, 1);
+    }
+    for number in 1..=5 {
+        let frame = heard.next_frame().await.ok_or("the mesh has ended")?;
+        println!("{}", String::from_utf8_lossy(frame.payload()));
+        assert_eq!(frame.payload(), format!("boop {number}").as_bytes());
+    }
+    // The sixth is an error of the mesh, and the peer stays.
+    while let Some(event) = events.next().await {
+        if let Event::Error { error, .. } = event {
+            println!("{error}");
+            break;
+        }
+    }
+    assert_eq!(alice.peers().len(), 1);
+    println!("{} beeps", boop.beeps.load(Relaxed));
+    assert_eq!(boop.beeps.load(Relaxed), 5);
+    Ok(())
+}

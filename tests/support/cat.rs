@@ -1,0 +1,138 @@
+use std::process::Command;
+
+use super::{Line, Process, example};
+
+/// A running `meshcat --events`.
+pub(crate) struct Cat {
+    process: Process,
+    addr: Option<String>,
+}
+
+/// What a node says last of the frames it saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stats {
+    pub(crate) received: u64,
+    pub(crate) delivered: u64,
+    pub(crate) sent: u64,
+    pub(crate) relayed: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) dropped: u64,
+}
+
+impl Stats {
+    fn of(line: &Line) -> Self {
+        Self {
+            received: line.number("received"),
+            delivered: line.number("delivered"),
+            sent: line.number("sent"),
+            relayed: line.number("relayed"),
+            duplicates: line.number("duplicates"),
+            dropped: line.number("dropped"),
+        }
+    }
+}
+
+impl Cat {
+    /// The command, with options parted by spaces.
+    pub(crate) fn command(options: &str) -> Command {
+        let mut command = Command::new(example("meshcat"));
+        command.args(options.split_whitespace());
+        command.env_remove("RUST_LOG");
+        command
+    }
+
+    /// Starts one with `--events` and these options.
+    #[track_caller]
+    pub(crate) fn start(options: &str) -> Self {
+        let mut command = Self::command(options);
+        let process = Process::spawn("meshcat", command.arg("--events"));
+        Self {
+            process,
+            addr: None,
+        }
+    }
+
+    /// Starts one that listens on a free port, and waits until it does.
+    #[track_caller]
+    pub(crate) fn listen(options: &str) -> Self {
+        let mut cat = Self::start(&format!("--listen 127.0.0.1:0 {options}"));
+        let line = cat.process.wait_stderr_event("listening");
+        cat.addr = Some(line.text("addr").to_owned());
+        cat
+    }
+
+    /// Starts one that dials `seed`, and waits until it is connected.
+    #[track_caller]
+    pub(crate) fn dial(seed: &str, options: &str) -> Self {
+        let cat = Self::start(&format!("--seed {seed} {options}"));
+        cat.connected();
+        cat
+    }
+
+    /// Where it listens.
+    #[track_caller]
+    pub(crate) fn addr(&self) -> String {
+        self.addr.clone().expect("it listens")
+    }
+
+    /// Waits for a peer that connects, and takes the event.
+    #[track_caller]
+    pub(crate) fn connected(&self) -> Line {
+        self.process.wait_stderr_event("peer_connected")
+    }
+
+    /// Waits for a peer that leaves, and takes the event.
+    #[track_caller]
+    pub(crate) fn disconnected(&self) -> Line {
+        self.process.wait_stderr_event("peer_disconnected")
+    }
+
+    /// Waits for an error whose text contains `part`, and takes it.
+    #[track_caller]
+    pub(crate) fn error(&self, part: &str) -> Line {
+        self.process
+            .wait_stderr(&format!("error with {part:?}"), |text| {
+                Line::parse(text)
+                    .filter(|line| line.is("error") && line.text("error").contains(part))
+            })
+    }
+
+    /// Writes a line to its stdin.
+    #[track_caller]
+    pub(crate) fn say(&mut self, line: &str) {
+        self.process.writeln(line);
+    }
+
+    /// Waits until it writes this line to stdout, and takes it.
+    #[track_caller]
+    pub(crate) fn hear(&self, line: &str) {
+        self.process.wait_stdout(&format!("line {line:?}"), |text| {
+            (text == line).then_some(())
+        });
+    }
+
+    /// All that it wrote to stdout so far.
+    pub(crate) fn heard(&self) -> Vec<String> {
+        self.process.stdout().all()
+    }
+
+    /// Waits until it has left with status 0, and returns what it counted.
+    #[track_caller]
+    pub(crate) fn left(&mut self) -> Stats {
+        let status = self.process.wait_exit();
+        assert_eq!(status.code(), Some(0), "{}", self.process.transcript());
+        Stats::of(&self.process.wait_stderr_event("stats"))
+    }
+
+    /// Asks it to leave, and returns what it counted.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) -> Stats {
+        self.process.signal("TERM");
+        self.left()
+    }
+
+    /// The process, for its streams and signals.
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
