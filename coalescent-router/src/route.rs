@@ -102,17 +102,15 @@ impl<S> Endpoint<S> {
     }
 
     /// The same route, as the one of this name.
-    pub(crate) fn named(&self, name: &str) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-            watch: Arc::new(Watch::new(name)),
-        }
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.watch = Arc::new(Watch::new(name));
+        self
     }
 
     /// Whether it is the same route as `other`.
     #[cfg(test)]
     pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// Whether frames end here.
