@@ -254,7 +254,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(trace_id in 1.., span_id in 1.., sampled: bool) {
+        fn what_is_written_is_read(trace_id in 1_u128.., span_id in 1_u64.., sampled: bool) {
             let trace = TraceParent { trace_id, span_id, flags: u8::from(sampled) };
             prop_assert_eq!(trace.to_string().parse(), Ok(trace));
             let message = Message::new("x", &()).with_trace_of(&trace);
