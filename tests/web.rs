@@ -190,6 +190,18 @@ fn the_page_talks_with_other_peers() {
         assert_eq!(body, json!({ "handle": "bea", "text": "héllo" }));
     }
 
+    // Another program of the same chat, that comes later.
+    let mut ann = Process::spawn(
+        "chat",
+        Command::new(example("chat")).args(["--name", "ann", "--seed", &web.mesh]),
+    );
+    ann.writeln("hello from a terminal");
+    browser.wait(LOG, |log| contains(log, "ann: hello from a terminal"));
+    browser.type_into("#line", "hello ann\u{e007}");
+    ann.wait_stdout("what the browser said", |line| {
+        line.contains("bea: hello ann").then_some(())
+    });
+
     // And back.
     cat.writeln(&chat("cat", "meow"));
     browser.wait(LOG, |log| contains(log, "cat: meow"));

@@ -22,9 +22,12 @@ use tracing_subscriber::{layer::SubscriberExt, registry::LookupSpan};
 
 /// The fields of each span named "message", in the order in which they began.
 #[derive(Clone, Default)]
-struct Spans(Arc<Mutex<Vec<(span::Id, HashMap<&'static str, String>)>>>);
+struct Spans(Arc<Mutex<Vec<(span::Id, Named)>>>);
 
-struct Fields<'a>(&'a mut HashMap<&'static str, String>);
+/// Fields by name.
+type Named = HashMap<&'static str, String>;
+
+struct Fields<'a>(&'a mut Named);
 
 impl Visit for Fields<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
