@@ -7,6 +7,9 @@ pub use coalescent_layers::*;
 #[doc(inline)]
 pub use coalescent_router::*;
 
+#[doc = include_str!("../docs/tower.md")]
+pub mod tower_layers {}
+
 /// What most programs use: `use coalescent::prelude::*;`.
 pub mod prelude {
     pub use crate::extract::{Body, Extension, Shared, State, Type};

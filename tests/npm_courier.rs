@@ -2,8 +2,8 @@
 
 mod support;
 
-use coalescent::{App, AppExt, Courier, Mesh, MeshExt, Peer, PeerExt, Wire};
-use coalescent_router::{IntoReply, Router, extract::Body};
+use coalescent::prelude::*;
+
 use serde_json::{Value, json};
 use support::{
     NpmPeer,
@@ -72,21 +72,17 @@ async fn both_can_name_the_keys() {
     }
     let courier = Courier::json().type_param("t").body_param("b");
     let theirs = r#"{"typeParam":"t","bodyParam":"b"}"#;
-    let mut node = they_dial(courier, &["--use", "tap,courier", "--courier", theirs]).await;
+    let options = ["--use", "tap,courier", "--courier", theirs];
+    let (mesh, _peer, mut npm) = they_dial(courier, &options).await;
+    let mut reader = mesh.reader();
 
-    let sent = node.0.broadcast("beep", &1).await.expect("a courier");
+    let sent = mesh.broadcast("beep", &1).await.expect("a courier");
     assert_eq!(sent.queued, 1);
-    assert_eq!(
-        node.2.wait("tap").text("utf8"),
-        "{\"t\":\"beep\",\"b\":1}\n"
-    );
+    assert_eq!(npm.wait("tap").text("utf8"), "{\"t\":\"beep\",\"b\":1}\n");
 
     // It yields its own names to the application.
-    node.2.command("broadcast beep 2");
-    assert_eq!(
-        typed(&mut node.0.reader()).await,
-        ("beep".to_owned(), json!(2))
-    );
+    npm.command("broadcast beep 2");
+    assert_eq!(typed(&mut reader).await, ("beep".to_owned(), json!(2)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

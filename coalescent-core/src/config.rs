@@ -1,7 +1,9 @@
-//! The options of an app, with their defaults.
+#![doc = include_str!("../docs/limits.md")]
 
+use crate::connection::{MAX_CONTROL, READ_MAX};
 use crate::error::Error;
-use crate::wire::{AGENT_MAX, LISTEN_MAX, MAX_FRAME_CEILING, NET_MAX, Wire};
+use crate::event::EVENT_CAPACITY;
+use crate::wire::{AGENT_MAX, LISTEN_MAX, MAX_FRAME_CEILING, MAX_PREFIX, NET_MAX, Wire};
 use std::time::Duration;
 
 /// How large a frame's payload may be, in bytes, unless [`Config::max_frame`] says otherwise.
@@ -13,9 +15,23 @@ pub const MAX_CONCURRENCY: usize = 1024;
 /// How many bytes may wait to be written to one peer, unless [`Config::outbox`] says otherwise.
 pub const DEFAULT_OUTBOX: usize = 4 * 1024 * 1024;
 
+/// What a connection costs at most before its peer has introduced itself, in bytes, without TLS.
+pub const PENDING_BYTES: usize = 16 * 1024;
+
+/// What an event costs at most that nobody reads, with the peer that it names.
+const EVENT_BYTES: usize = 4 * 1024;
+
+/// What is kept of a connected peer besides what it sends and is sent.
+const PEER_BYTES: usize = 64 * 1024;
+
+/// The longest duration there is: a longer one is taken as this, so that no deadline is beyond what a
+/// clock can show. 30 years.
+pub const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
 /// The options of an app; [`App`](crate::App) has a method for each that people change often.
 ///
-/// Durations of zero and counts of zero are taken literally, except where the docs say otherwise.
+/// Durations of zero and counts of zero are taken literally, except where the docs say otherwise. A
+/// duration of [`FOREVER`] or more does not end.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
@@ -130,6 +146,64 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Shortens the durations that no clock can show.
+    pub(crate) fn bounded(mut self) -> Self {
+        for duration in [
+            &mut self.connect_timeout,
+            &mut self.handshake_timeout,
+            &mut self.frame_timeout,
+            &mut self.ping_every,
+            &mut self.answer_within,
+            &mut self.patience,
+            &mut self.relay_grace,
+            &mut self.request_timeout,
+            &mut self.drain,
+            &mut self.backoff,
+            &mut self.backoff_max,
+            &mut self.backoff_reset,
+        ] {
+            *duration = FOREVER.min(*duration);
+        }
+        self
+    }
+
+    /// The most bytes that one connected peer can make this node keep; see the [module's
+    /// docs](crate::config).
+    #[must_use]
+    pub fn peer_bytes(&self) -> usize {
+        let reading = self
+            .buffer_bytes()
+            .saturating_mul(self.concurrency.max(1) + 1);
+        // An outbox always has room for one frame.
+        let outbox = self.outbox.max(self.max_frame).saturating_mul(2);
+        reading
+            .saturating_add(self.read_ahead)
+            .saturating_add(outbox)
+            .saturating_add(2 * MAX_CONTROL + PEER_BYTES)
+    }
+
+    /// The most bytes that peers can make this node keep, all together; see the [module's
+    /// docs](crate::config).
+    #[must_use]
+    pub fn node_bytes(&self) -> usize {
+        let peers = self.max_inbound.saturating_add(self.max_peers);
+        let pending = self.max_pending.saturating_mul(PENDING_BYTES);
+        peers
+            .saturating_mul(self.peer_bytes())
+            .saturating_add(pending)
+            .saturating_add(self.inbox)
+            .saturating_add(self.buffer_bytes())
+            .saturating_add(EVENT_CAPACITY * EVENT_BYTES)
+    }
+
+    /// The largest buffer that a connection reads into.
+    fn buffer_bytes(&self) -> usize {
+        self.max_frame
+            .saturating_add(MAX_PREFIX)
+            .saturating_mul(2)
+            .max(READ_MAX)
+    }
+
     /// Checks that the options can be used together.
     ///
     /// # Errors

@@ -132,6 +132,8 @@ struct State {
     done: u64,
     written: u64,
     waiting: usize,
+    /// Up to where someone waits for all to be done with, where someone does.
+    flush: Option<u64>,
     pressed: bool,
     /// Someone waited for room in vain, and half of it has not come back since.
     slow: bool,
@@ -159,6 +161,7 @@ impl Outbox {
                 done: 0,
                 written: 0,
                 waiting: 0,
+                flush: None,
                 pressed: false,
                 slow: false,
                 closed: false,
@@ -237,8 +240,12 @@ impl Outbox {
         let target = self.state().taken;
         loop {
             let moved = self.waiting();
-            if self.state().done >= target {
-                return;
+            {
+                let mut state = self.state();
+                if state.done >= target {
+                    return;
+                }
+                state.flush = Some(state.flush.map_or(target, |first| first.min(target)));
             }
             moved.wait().await;
         }
@@ -396,8 +403,10 @@ impl Outbox {
             state.slow = false;
         }
         // Those who wait for room are woken when half of it is free, so that they come in batches;
-        // those who wait for the last byte, when there is nothing left.
-        let wake = state.waiting > 0 && relieved;
+        // those who wait for what was there to be written, when that is so.
+        let done = state.done;
+        let flushed = state.flush.take_if(|flush| *flush <= done).is_some();
+        let wake = flushed || state.waiting > 0 && relieved;
         drop(state);
         if wake {
             self.moved.notify_waiters();

@@ -227,7 +227,8 @@ impl Peer {
         self.0.outbox.used()
     }
 
-    /// Keeps a value with this peer for as long as it is connected: the state of a hook or a layer.
+    /// Keeps a value with this peer for as long as it is connected: the state of a hook or a layer. It is
+    /// dropped after the hooks for a peer that was disconnected have run, so that it may know the peer.
     /// Returns the value of the same type that it replaces.
     pub fn set<T: Clone + Send + Sync + 'static>(&self, value: T) -> Option<T> {
         lock(&self.0.extensions).insert(value)
@@ -464,6 +465,13 @@ impl Peer {
                 frames,
             });
         }
+    }
+
+    /// Drops the values that were kept with this peer.
+    pub(crate) fn forget(&self) {
+        // Not under the lock: they may know this peer.
+        let kept = std::mem::take(&mut *lock(&self.0.extensions));
+        drop(kept);
     }
 
     /// The counters, for the node to keep. What is dropped from now on is told to it.

@@ -101,7 +101,7 @@ impl Peers {
     pub(crate) fn with_registrar(config: Config, registrar: Registrar, keep_events: bool) -> Self {
         Self(Arc::new(Node {
             inbox: inbox::Queue::new(config.inbox),
-            config,
+            config: config.bounded(),
             id: NodeId::random(),
             hooks: registrar.hooks,
             extensions: RwLock::new(registrar.extensions),

@@ -3,6 +3,7 @@
 mod common;
 
 use bytes::BytesMut;
+use coalescent_core::config::PENDING_BYTES;
 use coalescent_core::connection::Socket;
 use coalescent_core::wire::Kind;
 use coalescent_core::{App, AppExt, Flow, Frame, Mesh, Reply, Wire};
@@ -154,4 +155,93 @@ async fn small_parts_of_large_buffers_do_not_keep_them_alive_in_an_outbox() {
     }
     let grown = HEAP.current_usage().saturating_sub(before);
     assert!(grown <= bound, "{grown} bytes, not {bound}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn hostile_peers_fill_no_more_than_is_published() {
+    let _alone = ALONE.lock().await;
+    let app = stuck().configure(|config| {
+        config.outbox = 300_000;
+        config.max_frame = 300_000;
+        config.read_ahead = 100_000;
+    });
+    let mesh = app.start().await.unwrap();
+    let mut peers = Vec::new();
+    const PEERS: usize = 8;
+    let before = HEAP.current_usage();
+    for _ in 0..PEERS {
+        peers.push(join(&mesh).await);
+    }
+    let (small, junk) = frame_and_junk(Kind::Data, 10);
+    let whole = on_the_wire(&[packet(Kind::Data, vec![1; 300_000])]);
+    for (at, peer) in peers.iter_mut().enumerate() {
+        let io = peer.framed.get_mut();
+        if at % 2 == 0 {
+            // Behind a handler that hangs: parts of buffers, then a large frame.
+            for _ in 0..10 {
+                pour(io, &small, 1).await;
+                pour(io, &junk, 1).await;
+            }
+            pour(io, &whole, 1).await;
+        } else {
+            // A frame whose last byte does not come.
+            pour(io, &whole[..whole.len() - 1], 1).await;
+        }
+    }
+    // None of them reads.
+    for peer in mesh.peers().list().iter() {
+        for len in [10, 1100, 20_000, 10].into_iter().cycle() {
+            if peer.try_send_payload(vec![0; len]).is_err() {
+                break;
+            }
+        }
+    }
+    let grown = HEAP.current_usage().saturating_sub(before);
+    let bound = PEERS * (mesh.peers().config().peer_bytes() + 2 * PIPE);
+    assert!(grown <= bound, "{grown} bytes, not {bound}");
+    // And the bound says something.
+    assert!(grown >= bound / 4, "{grown} of {bound} bytes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_not_introduced_itself_costs_little() {
+    let _alone = ALONE.lock().await;
+    let mesh = App::new().start().await.unwrap();
+    let before = HEAP.current_usage();
+    const PENDING: usize = 200;
+    let mut pending = Vec::new();
+    for _ in 0..PENDING {
+        let (mut near, far) = tokio::io::duplex(PIPE);
+        let mesh = mesh.clone();
+        tokio::spawn(async move { mesh.adopt(far, Socket::inbound()).await.map(drop) });
+        // A HELLO of the largest size, but for its last byte.
+        let mut bytes = vec![0, 0, 4, 2, 0x10, 0];
+        bytes.resize(6 + 1023, 0);
+        pour(&mut near, &bytes, 1).await;
+        pending.push(near);
+    }
+    let grown = HEAP.current_usage().saturating_sub(before);
+    assert!(mesh.peers().is_empty());
+    assert!(
+        grown <= PENDING * PENDING_BYTES,
+        "{} bytes each",
+        grown / PENDING
+    );
+}
+
+#[test]
+fn the_published_sums_are_those_of_the_default_options() {
+    let published = include_str!("../docs/limits.md");
+    let config = coalescent_core::Config::default();
+    let peer = format!("{:.1} MiB", config.peer_bytes() as f64 / MIB as f64);
+    let node = format!("{:.0} MiB", config.node_bytes() as f64 / MIB as f64);
+    for (name, sum) in [("peer_bytes", peer), ("node_bytes", node)] {
+        let row = published
+            .lines()
+            .find(|line| line.contains("**sum**") && line.contains(name));
+        assert!(
+            row.is_some_and(|row| row.contains(&sum)),
+            "{name} is {sum}: {row:?}"
+        );
+    }
 }

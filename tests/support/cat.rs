@@ -1,4 +1,4 @@
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::{Line, Process, example};
 
@@ -55,10 +55,41 @@ impl Cat {
     /// Starts one that listens on a free port, and waits until it does.
     #[track_caller]
     pub(crate) fn listen(options: &str) -> Self {
-        let mut cat = Self::start(&format!("--listen 127.0.0.1:0 {options}"));
-        let line = cat.process.wait_stderr_event("listening");
-        cat.addr = Some(line.text("addr").to_owned());
-        cat
+        Self::start(&format!("--listen 127.0.0.1:0 {options}")).listening()
+    }
+
+    /// The same with its stdout going elsewhere, or piped to be taken.
+    #[track_caller]
+    pub(crate) fn listen_with_stdout(options: &str, stdout: Stdio) -> Self {
+        let mut command = Self::command(&format!("--listen 127.0.0.1:0 --events {options}"));
+        let process = Process::spawn_with_stdout("meshcat", &mut command, stdout);
+        let cat = Self {
+            process,
+            addr: None,
+        };
+        cat.listening()
+    }
+
+    /// The same with the command given, its streams too.
+    #[track_caller]
+    pub(crate) fn listen_command(command: &mut Command) -> Self {
+        Self::start_command(command).listening()
+    }
+
+    /// Starts one as the command says, its streams too.
+    #[track_caller]
+    pub(crate) fn start_command(command: &mut Command) -> Self {
+        Self {
+            process: Process::spawn_as_it_is("meshcat", command),
+            addr: None,
+        }
+    }
+
+    #[track_caller]
+    fn listening(mut self) -> Self {
+        let line = self.process.wait_stderr_event("listening");
+        self.addr = Some(line.text("addr").to_owned());
+        self
     }
 
     /// Starts one that dials `seed`, and waits until it is connected.

@@ -2,7 +2,7 @@ use std::{
     fmt,
     io::{BufRead, BufReader, Read, Write},
     path::PathBuf,
-    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -53,13 +53,26 @@ impl Process {
     /// Starts the command with its three streams piped.
     #[track_caller]
     pub(crate) fn spawn(name: &str, command: &mut Command) -> Self {
+        let mut process = Self::spawn_with_stdout(name, command, Stdio::piped());
+        let stdout = process.child.stdout.take().expect("stdout is piped");
+        process.stdout = Lines::read(stdout);
+        process
+    }
+
+    /// Starts the command with its stdout going elsewhere, or piped to [`take_stdout`](Self::take_stdout).
+    #[track_caller]
+    pub(crate) fn spawn_with_stdout(name: &str, command: &mut Command, stdout: Stdio) -> Self {
+        Self::spawn_as_it_is(name, command.stdin(Stdio::piped()).stdout(stdout))
+    }
+
+    /// Starts the command with the stdin and stdout that it was given.
+    #[track_caller]
+    pub(crate) fn spawn_as_it_is(name: &str, command: &mut Command) -> Self {
         let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name} ({command:?}): {error}"));
-        let stdout = Lines::read(child.stdout.take().expect("stdout is piped"));
+        let stdout = Lines::read(std::io::empty());
         let stderr = Lines::read(child.stderr.take().expect("stderr is piped"));
         Self {
             name: name.to_owned(),
@@ -68,6 +81,18 @@ impl Process {
             stdout,
             stderr,
         }
+    }
+
+    /// The most memory that it has had at a time, in bytes, as the system counts it.
+    #[track_caller]
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
+        let status = status.expect("the process runs, on Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
+        kib.and_then(|kib| kib.parse::<u64>().ok())
+            .expect("a number of KiB")
+            * 1024
     }
 
     /// Its process id.
@@ -103,6 +128,18 @@ impl Process {
     #[track_caller]
     pub(crate) fn writeln(&mut self, line: &str) {
         self.write(format!("{line}\n").as_bytes());
+    }
+
+    /// Takes its stdin, to be written to elsewhere.
+    #[track_caller]
+    pub(crate) fn take_stdin(&mut self) -> ChildStdin {
+        self.stdin.take().expect("stdin is still open")
+    }
+
+    /// Takes its stdout, which nothing has read so far.
+    #[track_caller]
+    pub(crate) fn take_stdout(&mut self) -> ChildStdout {
+        self.child.stdout.take().expect("started to be taken")
     }
 
     /// Ends its stdin.

@@ -332,6 +332,6 @@ async fn moving(faults: &mut watch::Receiver<Faults>, pick: fn(&Faults) -> Fault
 /// Waits until the faults are such; for ever once they can no longer change.
 async fn until(faults: &mut watch::Receiver<Faults>, condition: impl FnMut(&Faults) -> bool) {
     if faults.wait_for(condition).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

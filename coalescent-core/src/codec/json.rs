@@ -176,6 +176,7 @@ pub(super) fn encode(codec: &Codec, message: &Message) -> Result<Bytes, CodecErr
         ErrorKind::Body,
         message.format(),
         message.body_bytes(),
+        codec.max_depth,
         &mut out,
     )?;
     let headers = message.header_entries();
@@ -187,7 +188,9 @@ pub(super) fn encode(codec: &Codec, message: &Message) -> Result<Bytes, CodecErr
             }
             write_text(&key, &mut out)?;
             out.push(b':');
-            append(ErrorKind::Header, format, value, &mut out)?;
+            // The map that holds them is one of the levels.
+            let max_depth = codec.max_depth.saturating_sub(1);
+            append(ErrorKind::Header, format, value, max_depth, &mut out)?;
         }
         out.push(b'}');
     }
@@ -199,6 +202,7 @@ fn append(
     kind: ErrorKind,
     format: Format,
     value: &[u8],
+    max_depth: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), CodecError> {
     match format {
@@ -206,8 +210,14 @@ fn append(
             out.extend_from_slice(value);
         }
         Format::Json => out.extend_from_slice(&transcode::one_line(value)),
-        Format::MessagePack => transcode::msgpack_to_json(value, out)
-            .ok_or_else(|| CodecError::new(kind, &"it is no MessagePack"))?,
+        Format::MessagePack => {
+            let start = out.len();
+            transcode::msgpack_to_json(value, out)
+                .ok_or_else(|| CodecError::new(kind, &"it is no MessagePack"))?;
+            // Binary and extensions are arrays in JSON, and so nest deeper than they did.
+            let written = out.get(start..).unwrap_or_default();
+            depth::json(written, max_depth).map_err(|error| CodecError::scan(kind, error))?;
+        }
     }
     Ok(())
 }

@@ -505,6 +505,32 @@ fn headers_count_the_map_that_holds_them() {
 }
 
 #[test]
+fn what_nests_deeper_as_json_counts_as_it_is_written() {
+    // Binary is one level more there, an extension two.
+    let values: [(&[u8], usize); 3] = [(b"\x01", 0), (b"\xc4\x01a", 1), (b"\xd4\x01a", 2)];
+    for (value, more) in values {
+        for depth in MAX_DEPTH - 4..=MAX_DEPTH {
+            let value = [&[0x91].repeat(depth)[..], value].concat();
+            let body = [b"\x93\xa1x\xc0", &value[..]].concat();
+            let header = [b"\x93\xa1x\x81\xa1h", &value[..], b"\xc0"].concat();
+            for (payload, outside) in [(body, 0), (header, 1)] {
+                let Ok(message) = decode(&Codec::msgpack(), &payload) else {
+                    assert!(depth + outside > MAX_DEPTH);
+                    continue;
+                };
+                match Codec::json().encode(&message) {
+                    Ok(payload) => drop(Codec::json().decode(&payload).unwrap()),
+                    Err(error) => {
+                        assert!(error.is_too_deep());
+                        assert!(depth + more + outside > MAX_DEPTH);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn brackets_inside_strings_nest_nothing() {
     let text = r#"[\"{\\"#.repeat(500);
     let message = json(&format!(r#"{{"type":"x","body":"{text}"}}"#)).unwrap();

@@ -2,7 +2,7 @@
 
 use super::Socket;
 use super::control::Control;
-use super::handshake::{Introduced, LINGER, discard, introduce, part};
+use super::handshake::{Introduced, LINGER, REST, discard, introduce, part};
 use super::link::{Command, Link, Stop};
 use super::reader::Reader;
 use super::watch::Watch;
@@ -18,7 +18,7 @@ use crate::wire::{Block, Kind, WireCodec, encode_reason};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 /// A connection that has got past its handshake.
 #[derive(Debug)]
@@ -67,6 +67,9 @@ impl Drop for Member {
         let reason = DisconnectReason::Disconnected("the connection was dropped".to_owned());
         if self.peer.is_connected() && self.part(&reason) {
             self.peer.node().departed(&self.peer, reason);
+        }
+        if self.left {
+            self.peer.forget();
         }
     }
 }
@@ -303,7 +306,7 @@ where
                 self.writer.forget();
                 if let Ok(Ok(())) = timeout_at(linger, self.writer.finish(&words)).await {
                     // Whether it reads that or not, it is disconnected.
-                    let _ = timeout_at(linger, discard(self.reader.io_mut())).await;
+                    let _ = timeout_at(linger, discard(self.reader.io_mut(), REST)).await;
                 }
             }
             End::Theirs(_) => {
@@ -325,7 +328,9 @@ where
         }
     }
 
-    /// Writes what is queued and a goodbye, and handles what the peer sends until it closes too.
+    /// Writes what is queued and a goodbye, and handles what the peer sends until it closes too, or the
+    /// time is up. What it sends then is thrown away for a moment more: closing on unread bytes would reset
+    /// the connection, which a peer may take badly (the Node original ends).
     async fn leave(&mut self, words: &[u8], deadline: Instant) {
         let Self {
             reader,
@@ -354,8 +359,11 @@ where
                         until = deadline.min(Instant::now() + LINGER);
                     }
                 }
-                () = sleep_until(until) => return,
+                () = sleep_until(until) => break,
             }
+        }
+        if !writing {
+            let _ = timeout(LINGER, discard(reader.io_mut(), REST)).await;
         }
     }
 

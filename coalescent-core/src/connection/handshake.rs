@@ -18,6 +18,10 @@ pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// How many bytes of a refused peer's are read, and thrown away, so that it can read why.
 const LINGER_BYTES: usize = 256 * 1024;
 
+/// How many bytes of a peer that was connected are read, and thrown away, so that its connection ends well
+/// for it: more than it can have had under way, buffers of its own included.
+pub(super) const REST: usize = 64 * 1024 * 1024;
+
 /// A connection whose peer has introduced itself.
 #[derive(Debug)]
 pub(super) struct Introduced<IO> {
@@ -206,7 +210,7 @@ where
     let goodbye = async {
         io.write_all(&bye).await?;
         io.shutdown().await?;
-        discard(io).await
+        discard(io, LINGER_BYTES).await
     };
     // Whether it reads it or not, it is refused.
     let _ = tokio::time::timeout(LINGER, goodbye).await;
@@ -214,9 +218,11 @@ where
 
 /// Reads and throws away what the peer still sends: closing a socket with unread bytes would throw
 /// away what was written to it.
-pub(super) async fn discard<R: AsyncRead + Unpin>(io: &mut R) -> std::io::Result<()> {
+pub(super) async fn discard<R: AsyncRead + Unpin>(
+    io: &mut R,
+    mut left: usize,
+) -> std::io::Result<()> {
     let mut buf = [0; READ];
-    let mut left = LINGER_BYTES;
     while left > 0 {
         let read = io.read(&mut buf).await?;
         if read == 0 {

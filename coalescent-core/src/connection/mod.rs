@@ -36,6 +36,7 @@ pub(crate) use driver::{Connection, Established, establish};
 #[cfg(feature = "test-util")]
 pub(crate) use link::Mark;
 pub(crate) use link::{Link, LinkId, Stop, Ticket};
+pub(crate) use reader::READ_MAX;
 pub(crate) use requests::Requests;
 
 use crate::error::Error;

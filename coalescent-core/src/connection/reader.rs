@@ -21,10 +21,14 @@ const READ_MIN: usize = 1024;
 
 /// The buffer of a connection on which much comes. A buffer that was filled makes the next one four
 /// times larger, up to this.
-const READ_MAX: usize = 128 * 1024;
+pub(crate) const READ_MAX: usize = 128 * 1024;
 
 /// After this long with nothing read, a connection gives its buffer back.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// After this many bytes, others have their turn, however much there is to read: what is written to
+/// the same peer, its clock, and the other connections.
+const TURN: usize = 256 * 1024;
 
 /// Why reading ended, other than by the peer's own will.
 pub(super) type Ended = DisconnectReason;
@@ -47,6 +51,8 @@ pub(super) struct Reader<R, S: PeerService> {
     /// Nothing more will be read, for this reason.
     ended: Option<Ended>,
     read_ahead: usize,
+    /// How many bytes were read since others had their turn.
+    turn: usize,
     /// Whether `buf` may hold whole frames, since decoding stopped where enough was read ahead.
     undecoded: bool,
     /// How long what the peer sent may take, once it is gone.
@@ -89,6 +95,7 @@ where
             control,
             ended: None,
             read_ahead,
+            turn: 0,
             undecoded: false,
             drain: None,
         };
@@ -156,6 +163,12 @@ where
             return Poll::Pending;
         }
         watch.reading(true);
+        if self.turn >= TURN {
+            self.turn = 0;
+            // Woken after the runtime has looked at its sockets, which a mere wake-up would put off.
+            let _ = std::pin::pin!(tokio::task::yield_now()).poll(cx);
+            return Poll::Pending;
+        }
         self.poll_read(cx).map(|()| Event::Read)
     }
 
@@ -187,7 +200,8 @@ where
                 self.ended = Some(DisconnectReason::Closed);
                 Poll::Ready(())
             }
-            Poll::Ready(Ok(_)) => {
+            Poll::Ready(Ok(read)) => {
+                self.turn += read;
                 if self.buf.len() == self.buf.capacity() {
                     self.next_buffer = (self.buffer * 4).clamp(READ_MIN, READ_MAX);
                 }
@@ -199,6 +213,7 @@ where
                 Poll::Ready(())
             }
             Poll::Pending => {
+                self.turn = 0;
                 self.poll_idle(cx);
                 Poll::Pending
             }

@@ -67,8 +67,9 @@ impl Queue {
         let shares = state.last == Some(origin) && !state.frames.is_empty();
         let pins = if shares { 0 } else { frame.pins() };
         let cost = pins + FRAME_COST;
-        // One frame always finds room, however small the limit.
-        if state.used + cost > self.limit && state.used > 0 {
+        // One frame always finds room, however small the limit, and however much readers have taken and
+        // not given back.
+        if state.used + cost > self.limit && !state.frames.is_empty() {
             return Some(frame);
         }
         state.last = Some(origin);
@@ -130,7 +131,10 @@ impl Queue {
     }
 
     fn made_room(&self, state: MutexGuard<'_, State>, freed: usize) {
-        let wake = freed > 0 && state.waiting > 0 && state.used <= self.limit / 2;
+        // Also where nothing is left to read: what other readers have not given back must not keep this one
+        // waiting for ever.
+        let room = freed > 0 && state.used <= self.limit / 2 || state.frames.is_empty();
+        let wake = state.waiting > 0 && room;
         drop(state);
         if wake {
             self.emptied.notify_waiters();

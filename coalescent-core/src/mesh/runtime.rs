@@ -14,8 +14,11 @@ use crate::registrar::BoxFuture;
 use crate::stack::PeerLayer;
 use crate::transport::{BoxIo, Transport};
 use crate::wire::Wire;
+use std::any::Any;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -341,20 +344,42 @@ impl Runtime {
             addr = peer.addr().map(tracing::field::display),
             direction = %peer.direction(),
         );
-        let running = {
+        let node = Arc::clone(self.peers.node());
+        // Whatever panics, a layer that is made or a hook, costs this connection alone, and `then` runs.
+        let made = catch_unwind(AssertUnwindSafe(|| {
             let _entered = span.enter();
             self.stacks.run(connection, &self.peers)
-        };
+        }));
         let cut = self.cut.clone();
         let task = async move {
+            let run = async {
+                let ended = match made {
+                    Ok(running) => caught(running).await,
+                    Err(panic) => Err(panic),
+                };
+                if let Err(panic) = ended {
+                    node.error(None, Error::panicked(&*panic));
+                }
+            };
             tokio::select! {
-                _ = running => {}
+                () = run => {}
                 () = cut.cancelled() => {}
             }
             then.await;
         };
         self.tasks.spawn(task.instrument(span));
     }
+}
+
+/// Runs a future to its end, or until it panics.
+async fn caught(mut running: Ended) -> Result<DisconnectReason, Box<dyn Any + Send>> {
+    std::future::poll_fn(move |cx| {
+        match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    })
+    .await
 }
 
 /// Waits until the mesh is to end, and ends it.

@@ -1,8 +1,16 @@
-//! Frames and peers without a connection, for the tests of layers; with the feature `test-util`.
+//! What tests of layers and of whole meshes are made of; with the feature `test-util`.
+//!
+//! | to test | there is |
+//! |---|---|
+//! | one layer, called by hand | [`frame`], [`peer`], [`relayed`] |
+//! | that a layer is a good tower service | [`conformance`] |
+//! | a stack, from outside and inside | [`Recorder`] |
+//! | many nodes | [`MemoryMesh`], [`topology`] |
+//!
+//! # One layer
 //!
 //! A layer's service is called with a [`frame`], and what it answers is looked at; whether it asked
-//! for the frame to be passed on, [`relayed`] tells. Tests of whole meshes run [`App`](crate::App)s
-//! over [`transport::Memory`](crate::transport::Memory).
+//! for the frame to be passed on, [`relayed`] tells.
 //!
 //! ```
 //! use coalescent_core::wire::Kind;
@@ -16,6 +24,49 @@
 //! assert_eq!(relayed.flow, Flow::Wait);
 //! assert_eq!(relayed.payload, "beep");
 //! ```
+//!
+//! # A middleware in a mesh
+//!
+//! A test of one's own middleware takes few lines: a check that it is a good service, and a mesh on paused
+//! time in which it runs.
+//!
+//! ```
+//! use coalescent_core::test_util::{MemoryMesh, Recorder, conformance};
+//! use coalescent_core::{Flow, Frame, Relay};
+//! use tower::{ServiceBuilder, util::MapRequestLayer};
+//!
+//! /// Passes on what it hears, louder.
+//! fn shout() -> MapRequestLayer<impl Fn(Frame) -> Frame + Clone> {
+//!     MapRequestLayer::new(|mut frame: Frame| {
+//!         let louder = frame.payload().to_ascii_uppercase();
+//!         frame.set_payload(louder);
+//!         frame.relay(Relay { flow: Flow::Wait, direct: false });
+//!         frame
+//!     })
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! // #[tokio::test(start_paused = true)] async fn a_shout_is_heard_far_away() { …
+//! conformance::check(shout()).await;
+//!
+//! let nodes = MemoryMesh::new(3).line().start(|_, app| app.layer(shout())).await;
+//! let mut far = nodes.recorder(2);
+//!
+//! nodes[0].broadcast_payload("hello").await;
+//!
+//! assert_eq!(far.expect_frame().await.payload(), "HELLO");
+//! assert_eq!(nodes[1].stats().relayed, 1);
+//! # }
+//! ```
+
+pub mod conformance;
+mod mesh;
+mod recorder;
+pub mod topology;
+
+pub use mesh::{MemoryMesh, Nodes};
+pub use recorder::{DEADLINE, Recorder};
 
 use crate::config::Config;
 use crate::connection::{Link, Stop, Ticket};

@@ -1,0 +1,277 @@
+//! Meshes of many nodes in memory.
+
+use super::recorder::{DEADLINE, Recorder};
+use super::topology;
+use crate::app::App;
+use crate::mesh::Mesh;
+use crate::peer::Peer;
+use crate::peers::Peers;
+use crate::stack::PeerLayer;
+use crate::stats::Stats;
+use crate::transport::Memory;
+use std::ops::Index;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Makes a mesh of nodes in memory, connected as a topology says.
+///
+/// For paused time (`#[tokio::test(start_paused = true)]`): there timeouts, windows and backoffs take no time, and
+/// [`settled`](Nodes::settled) is exact.
+///
+/// ```
+/// use coalescent_core::test_util::MemoryMesh;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let nodes = MemoryMesh::new(3).line().start(|_, app| app).await;
+/// let mut heard = nodes.recorder(1);
+///
+/// nodes[0].broadcast_payload("beep").await;
+///
+/// assert_eq!(heard.expect_frame().await.payload(), "beep");
+/// // Nobody relays, so that node 2 hears nothing.
+/// nodes.settled().await;
+/// assert_eq!(nodes[2].stats().received, 0);
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "no node runs until `start` is called"]
+pub struct MemoryMesh {
+    nodes: usize,
+    edges: Vec<(usize, usize)>,
+}
+
+impl MemoryMesh {
+    /// Prepares this many nodes, connected in a line.
+    pub fn new(nodes: usize) -> Self {
+        Self {
+            nodes,
+            edges: topology::line(nodes),
+        }
+    }
+
+    /// Connects each node to the next.
+    pub fn line(self) -> Self {
+        let edges = topology::line(self.nodes);
+        self.edges(edges)
+    }
+
+    /// Connects each node to the next, and the last to the first.
+    pub fn ring(self) -> Self {
+        let edges = topology::ring(self.nodes);
+        self.edges(edges)
+    }
+
+    /// Connects each node to node 0.
+    pub fn star(self) -> Self {
+        let edges = topology::star(self.nodes);
+        self.edges(edges)
+    }
+
+    /// Connects each node to every other.
+    pub fn full(self) -> Self {
+        let edges = topology::full(self.nodes);
+        self.edges(edges)
+    }
+
+    /// Connects the nodes at random, all of them in one mesh: the same seed, the same mesh.
+    pub fn random(self, seed: u64) -> Self {
+        let edges = topology::random(self.nodes, seed);
+        self.edges(edges)
+    }
+
+    /// Connects these nodes, of which the first of each pair dials the second.
+    pub fn edges(mut self, edges: impl IntoIterator<Item = (usize, usize)>) -> Self {
+        self.edges = edges.into_iter().collect();
+        self
+    }
+
+    /// Starts the nodes and connects them: `build` gets each node's number and an [`App`] on the network in
+    /// memory, and adds the layers.
+    ///
+    /// A layer that shares state (a relay) must be made in `build`, so that each node has its own.
+    ///
+    /// # Panics
+    ///
+    /// Where a node can't be started, or two can't be connected.
+    pub async fn start<L, F>(self, mut build: F) -> Nodes
+    where
+        L: PeerLayer,
+        F: FnMut(usize, App) -> App<L>,
+    {
+        let network = Memory::new();
+        let mut meshes = Vec::with_capacity(self.nodes);
+        for node in 0..self.nodes {
+            let app = App::new()
+                .transport(network.clone())
+                .max_inbound(self.nodes.max(1));
+            match build(node, app).listen("node:0").await {
+                Ok(mesh) => meshes.push(mesh),
+                Err(error) => panic!("node {node} does not start: {error}"),
+            }
+        }
+        let nodes = Nodes { meshes };
+        for (a, b) in self.edges {
+            nodes.connect(a, b).await;
+        }
+        nodes
+    }
+}
+
+/// The running nodes of a [`MemoryMesh`]; `nodes[0]` is the [`Mesh`] of the first.
+///
+/// They run until this is dropped.
+#[derive(Clone, Debug)]
+pub struct Nodes {
+    meshes: Vec<Mesh>,
+}
+
+impl Nodes {
+    /// How many nodes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.meshes.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.meshes.is_empty()
+    }
+
+    /// The nodes, in the order of their numbers.
+    pub fn iter(&self) -> std::slice::Iter<'_, Mesh> {
+        self.meshes.iter()
+    }
+
+    /// Connects node `a` to node `b`, and waits until both know; returns `a`'s handle of `b`.
+    ///
+    /// # Panics
+    ///
+    /// Where they can't be connected.
+    pub async fn connect(&self, a: usize, b: usize) -> Peer {
+        let addr = match self[b].local_addrs().first() {
+            Some(addr) => addr.to_string(),
+            None => panic!("node {b} listens nowhere"),
+        };
+        let peer = match self[a].connect(&addr).await {
+            Ok(peer) => peer,
+            Err(error) => panic!("node {a} can't connect to node {b}: {error}"),
+        };
+        let mut changes = self[b].peers().changes();
+        while self.find(b, a).is_none() {
+            match timeout(DEADLINE, changes.next()).await {
+                Ok(Some(_)) => {}
+                _ => panic!("node {b} does not know of node {a} within {DEADLINE:?}"),
+            }
+        }
+        peer
+    }
+
+    /// Node `a`'s handle of node `b`.
+    ///
+    /// # Panics
+    ///
+    /// Where they are not connected.
+    #[must_use]
+    pub fn peer(&self, a: usize, b: usize) -> Peer {
+        match self.find(a, b) {
+            Some(peer) => peer,
+            None => panic!("node {a} is not connected to node {b}"),
+        }
+    }
+
+    fn find(&self, a: usize, b: usize) -> Option<Peer> {
+        let id = self[b].peers().node_id();
+        let list = self[a].peers().list();
+        list.iter().find(|peer| peer.node_id() == Some(id)).cloned()
+    }
+
+    /// Disconnects nodes `a` and `b`, and waits until both know.
+    ///
+    /// # Panics
+    ///
+    /// Where they are not connected.
+    pub async fn disconnect(&self, a: usize, b: usize) {
+        let (here, there) = (self.peer(a, b), self.peer(b, a));
+        here.disconnect("disconnected by the test");
+        here.closed().await;
+        there.closed().await;
+    }
+
+    /// Records what reaches the read side of node `node`; see [`Recorder::of`].
+    #[must_use]
+    pub fn recorder(&self, node: usize) -> Recorder {
+        Recorder::of(&self[node])
+    }
+
+    /// Records what reaches the read side of each node.
+    #[must_use]
+    pub fn recorders(&self) -> Vec<Recorder> {
+        self.iter().map(Recorder::of).collect()
+    }
+
+    /// The counters of all nodes together.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.iter()
+            .fold(Stats::default(), |sum, mesh| sum + mesh.stats())
+    }
+
+    /// Waits until nothing is on its way any more, neither in a node nor between two.
+    ///
+    /// Exact on paused time, which only passes when no task has anything to do. A handler that sleeps is not
+    /// waited for.
+    pub async fn settled(&self) {
+        settle(self.iter().map(Mesh::peers)).await;
+    }
+
+    /// Ends all nodes, and returns their counters together.
+    pub async fn shutdown(self) -> Stats {
+        for mesh in self.iter() {
+            mesh.shutdown().await;
+        }
+        self.stats()
+    }
+}
+
+/// Waits until nothing moves at any of these.
+pub(super) async fn settle<'a>(nodes: impl Iterator<Item = &'a Peers>) {
+    let nodes: Vec<_> = nodes.collect();
+    let sum = || {
+        let stats = nodes.iter().map(|peers| peers.stats());
+        stats.fold(Stats::default(), |sum, stats| sum + stats)
+    };
+    let mut before = sum();
+    loop {
+        for peers in &nodes {
+            peers.flushed().await;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let now = sum();
+        if now == before {
+            return;
+        }
+        before = now;
+    }
+}
+
+impl Index<usize> for Nodes {
+    type Output = Mesh;
+
+    fn index(&self, node: usize) -> &Mesh {
+        match self.meshes.get(node) {
+            Some(mesh) => mesh,
+            None => panic!("there is no node {node}: there are {}", self.len()),
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Nodes {
+    type Item = &'a Mesh;
+    type IntoIter = std::slice::Iter<'a, Mesh>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}

@@ -1,0 +1,284 @@
+//! Peers that write down what they hear.
+
+use super::mesh::settle;
+use crate::app::App;
+use crate::codec::Codec;
+use crate::config::Config;
+use crate::connection::Socket;
+use crate::error::Error;
+use crate::frame::Frame;
+use crate::mesh::{Mesh, MeshReader};
+use crate::message::Message;
+use crate::peer::Peer;
+use serde::Serialize;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+use tower_service::Service;
+
+/// How long a recorder waits for what it expects. Only tests that fail take so long.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How many bytes each direction of a recording peer's connection holds.
+const PIPE: usize = 64 * 1024;
+
+/// Records frames and messages: those that reach the read side of a node ([`of`](Recorder::of)), or those that a
+/// peer of a node gets ([`join`](Recorder::join)).
+///
+/// ```
+/// use coalescent_core::test_util::Recorder;
+/// use coalescent_core::{App, Message};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// // The node under test.
+/// let mesh = App::new().start().await?;
+/// let mut inside = Recorder::of(&mesh);
+/// let mut outside = Recorder::join(&mesh).await;
+///
+/// outside.send(&Message::new("beep", &1)).await;
+/// assert_eq!(inside.expect_message("beep").await.body::<u32>().ok(), Some(1));
+///
+/// mesh.broadcast_payload("not a message").await;
+/// assert_eq!(outside.expect_frame().await.payload(), "not a message");
+/// outside.expect_nothing().await;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Recorder {
+    mesh: Mesh,
+    reader: MeshReader,
+    codec: Arc<Codec>,
+    frames: Vec<Frame>,
+    /// The node under test, as this recorder's peer.
+    peer: Option<Peer>,
+}
+
+impl Recorder {
+    /// Records what reaches the read side of `mesh`, after its layers, from now on.
+    ///
+    /// It takes its share of the frames like any [`reader`](Mesh::reader): use one for a node.
+    #[must_use]
+    pub fn of(mesh: &Mesh) -> Self {
+        Self {
+            reader: mesh.reader(),
+            codec: codec(mesh),
+            mesh: mesh.clone(),
+            frames: Vec::new(),
+            peer: None,
+        }
+    }
+
+    /// Connects a node of its own to `mesh`, without layers, on the same wire, and records what that gets.
+    ///
+    /// # Panics
+    ///
+    /// Where the two can't be connected.
+    pub async fn join(mesh: &Mesh) -> Self {
+        let theirs = mesh.peers().config();
+        let config = Config {
+            wire: theirs.wire.clone(),
+            network: theirs.network.clone(),
+            max_frame: theirs.max_frame,
+            agent: "recorder".to_owned(),
+            ..Config::default()
+        };
+        let own = match App::from_config(config).start().await {
+            Ok(own) => own,
+            Err(error) => panic!("the recorder does not start: {error}"),
+        };
+        let codec = codec(mesh);
+        own.set(Arc::clone(&codec));
+        let reader = own.reader();
+        let (left, right) = tokio::io::duplex(PIPE);
+        let joined = tokio::try_join!(
+            own.adopt(left, Socket::outbound()),
+            mesh.adopt(right, Socket::inbound()),
+        );
+        let peer = match joined {
+            Ok((peer, _)) => peer,
+            Err(error) => panic!("the recorder can't connect: {error}"),
+        };
+        Self {
+            mesh: own,
+            reader,
+            codec,
+            frames: Vec::new(),
+            peer: Some(peer),
+        }
+    }
+
+    /// The node that is recorded: that of [`join`](Recorder::join) is the recorder's own.
+    #[must_use]
+    pub fn mesh(&self) -> &Mesh {
+        &self.mesh
+    }
+
+    /// The node under test, as a peer of the recorder's.
+    ///
+    /// # Panics
+    ///
+    /// Where the recorder did not [`join`](Recorder::join) a node.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        match &self.peer {
+            Some(peer) => peer,
+            None => panic!("this recorder is no peer: make it with `Recorder::join`"),
+        }
+    }
+
+    /// What was recorded so far, in order.
+    #[must_use]
+    pub fn frames(&self) -> &[Frame] {
+        &self.frames
+    }
+
+    /// Waits for the next frame, at most [`DEADLINE`].
+    ///
+    /// # Panics
+    ///
+    /// Where none comes.
+    pub async fn expect_frame(&mut self) -> Frame {
+        match timeout(DEADLINE, self.reader.next_frame()).await {
+            Ok(Some(frame)) => {
+                self.frames.push(frame.clone());
+                frame
+            }
+            Ok(None) => panic!("the mesh has ended; before, {self}"),
+            Err(_) => panic!("no frame within {DEADLINE:?}; before, {self}"),
+        }
+    }
+
+    /// Waits for the next frame, which must be a message of type `kind`.
+    ///
+    /// # Panics
+    ///
+    /// Where another frame comes, or none.
+    pub async fn expect_message(&mut self, kind: &str) -> Message {
+        let frame = self.expect_frame().await;
+        match self.message(&frame) {
+            Some(message) if message.kind() == kind => message,
+            _ => panic!("expected a {kind:?}; {self}"),
+        }
+    }
+
+    /// Waits for the next message of type `kind`, and passes over what comes before; it is recorded too.
+    ///
+    /// # Panics
+    ///
+    /// Where none comes.
+    pub async fn wait_for_message(&mut self, kind: &str) -> Message {
+        loop {
+            let frame = self.expect_frame().await;
+            if let Some(message) = self.message(&frame).filter(|m| m.kind() == kind) {
+                return message;
+            }
+        }
+    }
+
+    /// Makes sure that no frame comes any more. Exact on paused time; see
+    /// [`Nodes::settled`](super::Nodes::settled).
+    ///
+    /// # Panics
+    ///
+    /// Where one comes.
+    pub async fn expect_nothing(&mut self) {
+        settle(std::iter::once(self.mesh.peers())).await;
+        if let Some(frame) = self.reader.try_next_frame() {
+            self.frames.push(frame);
+            panic!("expected nothing; {self}");
+        }
+    }
+
+    /// Sends a message to the node under test alone.
+    ///
+    /// # Panics
+    ///
+    /// Where that fails, and as [`peer`](Recorder::peer) does.
+    pub async fn send(&self, message: &Message) {
+        match self.codec.encode(message) {
+            Ok(payload) => self.send_payload(payload).await,
+            Err(error) => panic!("the message can't be encoded: {error}"),
+        }
+    }
+
+    /// Sends a payload to the node under test alone.
+    ///
+    /// # Panics
+    ///
+    /// As for [`send`](Recorder::send).
+    pub async fn send_payload(&self, payload: impl Into<bytes::Bytes>) {
+        if let Err(error) = self.peer().send_payload(payload).await {
+            panic!("the recorder can't send: {error}");
+        }
+    }
+
+    /// Broadcasts a message from the recorded node.
+    ///
+    /// # Panics
+    ///
+    /// Where the message can't be encoded.
+    pub async fn broadcast(&self, message: &Message) {
+        match self.codec.encode(message) {
+            Ok(payload) => {
+                let _ = self.mesh.broadcast_payload(payload).await;
+            }
+            Err(error) => panic!("the message can't be encoded: {error}"),
+        }
+    }
+
+    /// Sends a request of type `kind` to the node under test, and waits for its reply.
+    ///
+    /// # Errors
+    ///
+    /// Those of a [`Peer`] that is asked with a [`Message`].
+    ///
+    /// # Panics
+    ///
+    /// As [`peer`](Recorder::peer) does.
+    pub async fn request<T>(&self, kind: &str, body: &T) -> Result<Message, Error>
+    where
+        T: Serialize + ?Sized,
+    {
+        let mut peer = self.peer().clone();
+        let message = Message::new(kind, body);
+        std::future::poll_fn(|cx| peer.poll_ready(cx)).await?;
+        peer.call(message).await
+    }
+
+    fn message(&self, frame: &Frame) -> Option<Message> {
+        let parsed = || self.codec.decode(frame.payload()).ok();
+        frame.message().cloned().or_else(parsed)
+    }
+}
+
+/// The codec of the node under test, or the default one.
+fn codec(mesh: &Mesh) -> Arc<Codec> {
+    mesh.get().unwrap_or_else(|| Arc::new(Codec::msgpack()))
+}
+
+impl fmt::Display for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this was recorded:")?;
+        for frame in &self.frames {
+            match self.message(frame) {
+                Some(message) => write!(f, "\n  {message:?}")?,
+                None => write!(f, "\n  {frame:?}")?,
+            }
+        }
+        if self.frames.is_empty() {
+            f.write_str(" nothing")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder")
+            .field("frames", &self.frames)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,293 @@
+//! Connections that depend on one another: two to one node, slow ones, chains and rings.
+
+mod common;
+
+use coalescent_core::connection::Socket;
+use coalescent_core::wire::{Kind, NodeId};
+use coalescent_core::{App, AppExt, DisconnectReason, Event, Events, Flow, Frame, Mesh, Reply};
+use common::{ByHand, RelayLayer, handle, hello, soon, until};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, DuplexStream};
+use tokio::net::TcpStream;
+
+async fn dial(mesh: &Mesh) -> TcpStream {
+    TcpStream::connect(mesh.local_addrs()[0])
+        .await
+        .expect("someone who listens")
+}
+
+async fn connect_as(mesh: &Mesh, node: NodeId) -> ByHand<TcpStream> {
+    let mut peer = ByHand::new(dial(mesh).await);
+    peer.send(Kind::Hello, hello(node, "")).await;
+    assert_eq!(peer.recv().await.expect("a hello").kind, Kind::Hello);
+    peer
+}
+
+fn addr(mesh: &Mesh, at: usize) -> String {
+    mesh.local_addrs()[at].to_string()
+}
+
+async fn start(layer: RelayLayer) -> Mesh {
+    let app = App::new().with(layer).min_peers(0);
+    app.listen("127.0.0.1:0").await.expect("a free port")
+}
+
+async fn disconnected(events: &mut Events) -> DisconnectReason {
+    loop {
+        let event = soon("a disconnect", events.next()).await;
+        if let Event::PeerDisconnected { reason, .. } = event.expect("a running mesh") {
+            return reason;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_stands_by_takes_over_when_the_first_ends() {
+    let mesh = App::new().listen("127.0.0.1:0").await.unwrap();
+    let mut events = mesh.events();
+    let mut heard = mesh.reader();
+    let node = NodeId::random();
+    let mut first = connect_as(&mesh, node).await;
+    until("it is in the roster", || mesh.peers().len() == 1).await;
+    let mut second = connect_as(&mesh, node).await;
+    // What comes on either is the same peer's.
+    second.send(Kind::Data, "second").await;
+    first.send(Kind::Data, "first").await;
+    for _ in 0..2 {
+        let frame = soon("a frame", heard.next_frame()).await.unwrap();
+        assert_eq!(frame.peer(), &mesh.peers().list()[0]);
+    }
+    let peer = mesh.peers().list()[0].clone();
+    peer.send_payload("one").await.unwrap();
+    assert_eq!(first.recv_frame().await.unwrap().payload, "one");
+    first.send(Kind::Bye, "by the other from now on").await;
+    assert!(first.recv_frame().await.is_none());
+    peer.send_payload("two").await.unwrap();
+    assert_eq!(second.recv_frame().await.unwrap().payload, "two");
+    assert!(peer.is_connected());
+    drop(second);
+    disconnected(&mut events).await;
+    assert!(!peer.is_connected());
+    assert_eq!(mesh.stats().dropped, 0);
+}
+
+#[tokio::test]
+async fn two_addresses_of_one_node_are_one_peer() {
+    for _ in 0..10 {
+        let there = App::new().listen("127.0.0.1:0").await.unwrap();
+        there.listen("127.0.0.1:0").await.unwrap();
+        let mut heard = there.reader();
+        let here = App::new()
+            .seeds([addr(&there, 0), addr(&there, 1)])
+            .start()
+            .await
+            .unwrap();
+        let mut back = here.reader();
+        until("they are connected", || {
+            here.peers().len() == 1 && there.peers().len() == 1
+        })
+        .await;
+        const FRAMES: usize = 100;
+        let (one, two) = (
+            here.peers().list()[0].clone(),
+            there.peers().list()[0].clone(),
+        );
+        for number in 0..FRAMES {
+            one.send_payload(number.to_be_bytes().to_vec())
+                .await
+                .unwrap();
+            two.send_payload(number.to_be_bytes().to_vec())
+                .await
+                .unwrap();
+        }
+        for reader in [&mut heard, &mut back] {
+            let mut numbers = Vec::new();
+            for _ in 0..FRAMES {
+                let frame = soon("a frame", reader.next_frame()).await.unwrap();
+                numbers.push(usize::from_be_bytes(
+                    frame.payload()[..].try_into().unwrap(),
+                ));
+            }
+            numbers.sort_unstable();
+            assert!(numbers.into_iter().eq(0..FRAMES));
+        }
+        let (a, b) = tokio::join!(here.shutdown(), there.shutdown());
+        assert_eq!((a.dropped, b.dropped), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_chain_that_waits_loses_nothing_to_a_slow_end() {
+    let (a, b, c) = (
+        start(RelayLayer(Flow::Wait)).await,
+        start(RelayLayer(Flow::Wait)).await,
+        start(RelayLayer(Flow::Wait)).await,
+    );
+    b.connect(&addr(&a, 0)).await.unwrap();
+    c.connect(&addr(&b, 0)).await.unwrap();
+    let mut end = ByHand::connect(dial(&c).await).await;
+    until("all are connected", || {
+        (a.peers().len(), b.peers().len(), c.peers().len()) == (1, 2, 2)
+    })
+    .await;
+    const FRAMES: u64 = 1500;
+    let source = a.clone();
+    let sending = tokio::spawn(async move {
+        for number in 0..FRAMES {
+            let mut payload = vec![0; 20_000];
+            payload[..8].copy_from_slice(&number.to_be_bytes());
+            assert_eq!(source.broadcast_payload(payload).await.queued, 1);
+        }
+    });
+    for number in 0..FRAMES {
+        let got = end.recv_frame().await.expect("a frame");
+        assert_eq!(got.payload[..8], number.to_be_bytes());
+        // Slower than the others, for as long as there is something to wait for.
+        if number < 200 {
+            tokio::time::sleep(Duration::from_micros(500)).await;
+        }
+    }
+    sending.await.unwrap();
+    for mesh in [&a, &b, &c] {
+        assert_eq!(mesh.stats().dropped, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ring_that_drops_never_freezes_and_tells_what_it_dropped() {
+    const NODES: usize = 3;
+    let mut ring = Vec::new();
+    for _ in 0..NODES {
+        let app = App::new().with(RelayLayer(Flow::Drop)).configure(|config| {
+            config.outbox = 50_000;
+            config.ttl = 4;
+        });
+        ring.push(app.listen("127.0.0.1:0").await.unwrap());
+    }
+    let mut events: Vec<_> = ring.iter().map(Mesh::events).collect();
+    for at in 0..NODES {
+        let next = addr(&ring[(at + 1) % NODES], 0);
+        ring[at].connect(&next).await.unwrap();
+    }
+    until("it is a ring", || {
+        ring.iter().all(|mesh| mesh.peers().len() == 2)
+    })
+    .await;
+    let mut writers = Vec::new();
+    for mesh in &ring {
+        let mesh = mesh.clone();
+        writers.push(tokio::spawn(async move {
+            for _ in 0..1500 {
+                let _ = mesh.broadcast_payload(vec![0; 4000]).await;
+            }
+        }));
+    }
+    for writer in writers {
+        soon("a writer is done", writer).await.unwrap();
+    }
+    assert!(
+        ring.iter().all(|mesh| mesh.peers().len() == 2),
+        "nobody was disconnected"
+    );
+    for mesh in &ring {
+        mesh.shutdown().await;
+    }
+    let mut all = 0;
+    for (mesh, events) in ring.iter().zip(&mut events) {
+        let mut told = 0;
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Dropped { frames, .. } => told += frames,
+                Event::Missed(missed) => panic!("{missed} events missed"),
+                _ => {}
+            }
+        }
+        assert_eq!(told, mesh.stats().dropped);
+        all += told;
+    }
+    assert!(all > 0, "it was saturated");
+}
+
+/// Reads `rate` bytes a second, in tenths, without end.
+async fn read_at(io: &mut DuplexStream, rate: usize) {
+    let mut buf = vec![0; rate / 10];
+    while io.read_exact(&mut buf).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thin_line_is_served_and_a_trickle_is_not() {
+    for (rate, served) in [
+        (40 * 1024, true),
+        (20 * 1024, true),
+        (10 * 1024, false),
+        (300, false),
+    ] {
+        let app = App::new().configure(|config| {
+            config.outbox = 500_000;
+            // It reads, and says nothing.
+            config.ping_every = Duration::MAX;
+        });
+        let mesh = app.start().await.unwrap();
+        let (near, far) = tokio::io::duplex(4096);
+        let (mut reading, joined) =
+            tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
+        let peer = joined.unwrap();
+        let writer = mesh.clone();
+        let writing = tokio::spawn(async move {
+            while writer.broadcast_payload(vec![0; 1000]).await.queued > 0 {}
+        });
+        let since = tokio::time::Instant::now();
+        let reason = tokio::select! {
+            reason = peer.closed() => Some(reason),
+            () = read_at(reading.framed.get_mut(), rate) => None,
+            () = tokio::time::sleep(Duration::from_secs(120)) => None,
+        };
+        if served {
+            assert!(reason.is_none(), "{rate} a second: {reason:?}");
+        } else {
+            // The nearer it comes to the floor, the longer it takes to owe as much.
+            let config = mesh.peers().config();
+            let missing = 1.0 - rate as f64 / config.slow_floor as f64;
+            let limit = config.patience.div_f64(missing) + Duration::from_secs(2);
+            assert!(since.elapsed() < limit, "{:?}", since.elapsed());
+            assert!(matches!(reason, Some(DisconnectReason::Slow)), "{reason:?}");
+        }
+        writing.abort();
+    }
+}
+
+#[tokio::test]
+#[ignore = "each waits for room for its replies while the other does: disconnected as slow"]
+async fn two_nodes_that_ask_each_other_without_end_are_answered() {
+    let echo = || handle(|frame: Frame| async move { Ok(Reply::Payload(frame.into_payload())) });
+    let app = || {
+        App::new().with(echo()).configure(|config| {
+            config.outbox = 100_000;
+            config.patience = Duration::from_secs(2);
+        })
+    };
+    let a = app().listen("127.0.0.1:0").await.unwrap();
+    let b = app().start().await.unwrap();
+    let to_a = b.connect(&addr(&a, 0)).await.unwrap();
+    until("they are connected", || a.peers().len() == 1).await;
+    let to_b = a.peers().list()[0].clone();
+    let mut asking = Vec::new();
+    for peer in [to_a, to_b] {
+        for _ in 0..3000 {
+            let peer = peer.clone();
+            asking.push(tokio::spawn(async move {
+                peer.request_payload(vec![0; 4000]).await
+            }));
+        }
+    }
+    for asked in asking {
+        let answer = soon("an answer", asked).await.unwrap();
+        assert_eq!(
+            answer.map(|bytes| bytes.len()).map_err(|e| e.to_string()),
+            Ok(4000)
+        );
+    }
+}

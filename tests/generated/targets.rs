@@ -1,0 +1,523 @@
+//! What is done with bytes that may be anything: a function for each decoder, and one for a whole connection.
+//!
+//! A target panics if the bytes break a promise; an error is no failure. Each has a corpus of valid inputs, to make
+//! others of.
+
+use bytes::{Bytes, BytesMut};
+use coalescent::{
+    Address, Config, Frame, Message, Peers, Reply,
+    codec::{Codec, Format, MAX_DEPTH},
+    connection::{self, Socket},
+    wire::{
+        HELLO_MAX, Hello, Kind, LinesCodec, NativeCodec, NodeId, Packet, Status, Wire,
+        decode_reason,
+    },
+};
+use coalescent_layers::{Courier, SmartRelay};
+use std::{convert::Infallible, time::Duration};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::codec::{Decoder, Encoder};
+use tower::{Layer, service_fn};
+
+/// One thing to try bytes on.
+pub(crate) struct Target {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(&[u8]),
+    pub(crate) corpus: fn() -> Vec<Vec<u8>>,
+    /// Whether a run takes microseconds, or about a thousand times as long.
+    pub(crate) quick: bool,
+}
+
+/// All targets.
+pub(crate) const TARGETS: &[Target] = &[
+    target("native", native, native_corpus),
+    target("lines", lines, lines_corpus),
+    target("hello", hello, hello_corpus),
+    target("msgpack", msgpack, msgpack_corpus),
+    target("json", json, json_corpus),
+    target("body", body, body_corpus),
+    target("text", text, text_corpus),
+    Target {
+        name: "connection",
+        run: connection,
+        corpus: connection_corpus,
+        quick: false,
+    },
+];
+
+const fn target(name: &'static str, run: fn(&[u8]), corpus: fn() -> Vec<Vec<u8>>) -> Target {
+    Target {
+        name,
+        run,
+        corpus,
+        quick: true,
+    }
+}
+
+/// Runs the target of this name on one input.
+#[allow(dead_code, reason = "for drivers that know only a name")]
+pub(crate) fn run(name: &str, input: &[u8]) {
+    let target = TARGETS.iter().find(|target| target.name == name);
+    (target.expect("a target").run)(input);
+}
+
+/// The largest frame that the decoders take here: small, so that the inputs meet the limit.
+const MAX_FRAME: usize = 600;
+
+/// Decodes all there is, and says how it ended; the buffer may never be more than the input and one frame.
+fn decode_all<D>(codec: &mut D, parts: &[&[u8]]) -> (Vec<Packet>, bool)
+where
+    D: Decoder<Item = Packet>,
+{
+    let total: usize = parts.iter().map(|part| part.len()).sum();
+    let mut buffer = BytesMut::new();
+    let mut packets = Vec::new();
+    for part in parts {
+        buffer.extend_from_slice(part);
+        loop {
+            match codec.decode(&mut buffer) {
+                Ok(Some(packet)) => packets.push(packet),
+                Ok(None) => break,
+                Err(_) => return (packets, false),
+            }
+            assert!(packets.len() <= total, "frames come out of nothing");
+        }
+        assert!(
+            buffer.capacity() <= 2 * (total + MAX_FRAME) + 1024,
+            "a claim reserved memory"
+        );
+    }
+    (packets, true)
+}
+
+/// The native wire: frames are the same however the bytes are cut, and encode to what they were.
+fn native(input: &[u8]) {
+    let established = input.first().is_some_and(|byte| byte % 2 == 0);
+    let input = input.get(1..).unwrap_or_default();
+    let codec = || {
+        let mut codec = NativeCodec::new(MAX_FRAME);
+        if established {
+            codec.established();
+        }
+        codec
+    };
+    let (whole, fine) = decode_all(&mut codec(), &[input]);
+    let (left, right) = input.split_at(input.len() / 2);
+    assert_eq!(
+        decode_all(&mut codec(), &[left, right]),
+        (whole.clone(), fine),
+        "in two parts"
+    );
+    let mut again = BytesMut::new();
+    for packet in &whole {
+        let limit = match packet.kind {
+            Kind::Hello => HELLO_MAX,
+            _ => MAX_FRAME,
+        };
+        assert!(packet.payload.len() <= limit, "over the limit");
+        // All statuses that are not known are read as this one.
+        let failed = matches!(
+            packet.kind,
+            Kind::Reply {
+                status: Status::Failed,
+                ..
+            }
+        );
+        if failed || matches!(packet.kind, Kind::Unknown(_) | Kind::Nothing) {
+            return;
+        }
+        if codec().encode(packet.clone(), &mut again).is_err() {
+            return;
+        }
+    }
+    assert!(
+        input.starts_with(&again),
+        "frames encode to other bytes than they came from: {whole:?}"
+    );
+}
+
+/// The wire of lines: what comes out holds no newline, and nothing of it is lost.
+fn lines(input: &[u8]) {
+    let (whole, fine) = decode_all(&mut LinesCodec::new(MAX_FRAME), &[input]);
+    let (left, right) = input.split_at(input.len() / 2);
+    let halves = decode_all(&mut LinesCodec::new(MAX_FRAME), &[left, right]);
+    assert_eq!(halves, (whole.clone(), fine), "in two parts");
+    for packet in &whole {
+        assert!(packet.payload.len() <= MAX_FRAME, "over the limit");
+        assert!(!packet.payload.contains(&b'\n') && !packet.payload.is_empty());
+    }
+    if fine {
+        let ends = input.split(|byte| *byte == b'\n').rev().skip(1);
+        let expected = ends
+            .filter(|line| !line.is_empty() && *line != b"\r")
+            .count();
+        assert_eq!(whole.len(), expected);
+    }
+}
+
+/// An introduction that is understood is understood again when it is passed on.
+fn hello(input: &[u8]) {
+    if let Ok(hello) = Hello::decode(input)
+        && let Ok(again) = hello.encode()
+    {
+        assert_eq!(Hello::decode(&again).ok(), Some(hello));
+    }
+}
+
+fn msgpack(input: &[u8]) {
+    envelope(&Codec::msgpack(), &Codec::json(), input);
+}
+
+fn json(input: &[u8]) {
+    envelope(&Codec::json(), &Codec::msgpack(), input);
+}
+
+/// A message that is understood says the same after it was encoded, and can be looked at in every way.
+fn envelope(codec: &Codec, other: &Codec, input: &[u8]) {
+    let payload = Bytes::copy_from_slice(input);
+    let shallow = codec.clone().max_depth(3).decode(&payload);
+    let Ok(message) = codec.decode(&payload) else {
+        assert!(shallow.is_err(), "less depth allowed more");
+        return;
+    };
+    look_at(&message);
+    let again = codec
+        .encode(&message)
+        .expect("what was decoded can be encoded");
+    let same = codec
+        .decode(&again)
+        .expect("what was encoded can be decoded");
+    assert_eq!(message.kind(), same.kind());
+    if codec.format() == Format::Json && input.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        // What could not stand on a line is written without its whitespace.
+        assert_eq!(message.body_value().ok(), same.body_value().ok());
+        assert!(!again.contains(&b'\n'));
+    } else {
+        assert_eq!(message.body_bytes(), same.body_bytes());
+    }
+    if let Ok(translated) = other.encode(&message) {
+        let translated = other
+            .decode(&translated)
+            .expect("what was encoded can be decoded");
+        assert_eq!(message.kind(), translated.kind());
+        look_at(&translated);
+    }
+}
+
+fn look_at(message: &Message) {
+    let value = message.body_value();
+    let text = message.body_to_json_string();
+    if let Ok(text) = &text {
+        let is_json = serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+        assert!(is_json, "no JSON: {text}");
+    }
+    if value.is_ok() {
+        assert!(text.is_ok(), "a value and no text: {value:?}");
+    }
+    let _ = message.body::<Vec<u64>>();
+    let _ = message.body::<String>();
+    for key in message.headers().take(8) {
+        let _ = message.header::<serde_json::Value>(&key);
+    }
+}
+
+/// A body by itself, in either format: how deep it is, and as text.
+fn body(input: &[u8]) {
+    let (first, rest) = input.split_first().unwrap_or((&0, &[]));
+    let format = if first % 2 == 0 {
+        Format::MessagePack
+    } else {
+        Format::Json
+    };
+    let message = Message::encoded("kind", format, Bytes::copy_from_slice(rest));
+    look_at(&message);
+    for codec in [Codec::msgpack(), Codec::json(), Codec::json().max_depth(2)] {
+        if let Ok(payload) = codec.encode(&message) {
+            codec
+                .decode(&payload)
+                .expect("what was encoded can be decoded");
+        }
+    }
+}
+
+/// What is read from short texts: addresses, node ids, names of wires, reasons.
+fn text(input: &[u8]) {
+    let _ = decode_reason(input);
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    if let Ok(address) = text.parse::<Address>() {
+        let shown = address.to_string();
+        assert_eq!(
+            shown.parse::<Address>().ok(),
+            Some(address),
+            "{text:?} is shown as {shown:?}"
+        );
+    }
+    if let Ok(node) = text.parse::<NodeId>() {
+        assert_eq!(node.to_string().parse::<NodeId>().ok(), Some(node));
+    }
+    let _ = text.parse::<Wire>();
+}
+
+/// A whole connection with relay and courier: whatever the peer says, it ends when the peer has ended.
+fn connection(input: &[u8]) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let mut config = Config::default();
+        config.max_frame = MAX_FRAME;
+        let peers = Peers::new(config);
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        let (choice, bytes) = input.split_first().unwrap_or((&0, &[]));
+        let wire = match choice % 8 {
+            0 => Wire::lines(),
+            1 => Wire::raw(),
+            _ => Wire::native(),
+        };
+        let courier = if choice & 8 == 0 {
+            Courier::new()
+        } else {
+            Courier::json()
+        };
+        let echo = service_fn(|frame: Frame| async move {
+            Ok::<_, Infallible>(match frame.message() {
+                Some(message) => Reply::Message(message.clone()),
+                None => Reply::None,
+            })
+        });
+        let stack = SmartRelay::new().capacity(64).layer(courier.layer(echo));
+        let socket = Socket::inbound().wire(wire);
+        let node = peers.clone();
+        let serving =
+            tokio::spawn(async move { connection::serve(ours, stack, &node, socket).await });
+        let (mut read, mut write) = tokio::io::split(&mut theirs);
+        let talk = async {
+            let _ = write.write_all(bytes).await;
+            let _ = write.shutdown().await;
+        };
+        let mut said = Vec::new();
+        let listen = async { drop(read.read_to_end(&mut said).await) };
+        let both = async { tokio::join!(talk, listen) };
+        let ended = tokio::time::timeout(Duration::from_secs(300), both).await;
+        assert!(ended.is_ok(), "the connection did not end with its peer");
+        let served = tokio::time::timeout(Duration::from_secs(300), serving).await;
+        let _ = served.expect("it ends").expect("no panic");
+        assert!(peers.is_empty(), "a peer that is gone is connected");
+        let stats = peers.stats();
+        assert!(
+            stats.duplicates + stats.delivered <= stats.received,
+            "{stats:?}"
+        );
+    });
+}
+
+fn encoded(packets: &[Packet]) -> Vec<u8> {
+    let mut codec = NativeCodec::new(1024 * 1024);
+    codec.established();
+    let mut bytes = BytesMut::new();
+    for packet in packets {
+        codec
+            .encode(packet.clone(), &mut bytes)
+            .expect("a small frame");
+    }
+    bytes.to_vec()
+}
+
+fn packet(kind: Kind, payload: impl Into<Bytes>) -> Packet {
+    let payload = payload.into();
+    let ttl = if matches!(kind, Kind::Broadcast { .. }) {
+        32
+    } else {
+        0
+    };
+    Packet { kind, ttl, payload }
+}
+
+/// Always the same, so that a seed says everything.
+fn a_node() -> NodeId {
+    "000102030405060708090a0b0c0d0e0f"
+        .parse()
+        .expect("a node id")
+}
+
+fn a_hello(listen: Option<&str>) -> Hello {
+    Hello {
+        node: a_node(),
+        net: "".into(),
+        agent: "generated".into(),
+        listen: listen.map(Into::into),
+    }
+}
+
+fn frames() -> Vec<Packet> {
+    let message = Codec::msgpack()
+        .encode_body("beep", &["boop"])
+        .expect("a message");
+    let text = Codec::json()
+        .encode_body("beep", &["boop"])
+        .expect("a message");
+    vec![
+        packet(Kind::Data, message.clone()),
+        packet(Kind::Broadcast { nonce: 7 }, message.clone()),
+        packet(Kind::Broadcast { nonce: 7 }, text.clone()),
+        packet(Kind::Request { id: 1 }, message),
+        packet(Kind::Request { id: 2 }, text),
+        packet(
+            Kind::Reply {
+                id: 1,
+                status: Status::Ok,
+            },
+            "reply",
+        ),
+        packet(Kind::Cancel { id: 1 }, ""),
+        packet(Kind::Ping, "12345678"),
+        packet(Kind::Pong, "12345678"),
+        packet(Kind::Data, vec![b'x'; 300]),
+    ]
+}
+
+fn with_first(first: u8, rest: Vec<u8>) -> Vec<u8> {
+    let mut bytes = vec![first];
+    bytes.extend(rest);
+    bytes
+}
+
+fn native_corpus() -> Vec<Vec<u8>> {
+    let mut corpus: Vec<_> = frames()
+        .into_iter()
+        .map(|frame| with_first(0, encoded(&[frame])))
+        .collect();
+    corpus.push(with_first(0, encoded(&frames())));
+    let greeting = packet(Kind::Hello, a_hello(None).encode().expect("a hello"));
+    corpus.push(with_first(1, encoded(std::slice::from_ref(&greeting))));
+    corpus.push(with_first(
+        0,
+        encoded(&[packet(Kind::Bye, "good night"), packet(Kind::Data, "")]),
+    ));
+    corpus
+}
+
+fn lines_corpus() -> Vec<Vec<u8>> {
+    let texts = [
+        "one\ntwo\r\n\n\r\nthree\n",
+        "{\"type\":\"beep\",\"body\":{}}\n",
+        "\r\r\n",
+        "no end",
+    ];
+    let mut corpus: Vec<Vec<u8>> = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+    corpus.push([vec![b'x'; MAX_FRAME], vec![b'\n']].concat());
+    corpus.push([vec![b'x'; MAX_FRAME], b"\r\nmore\n".to_vec()].concat());
+    corpus
+}
+
+fn hello_corpus() -> Vec<Vec<u8>> {
+    [a_hello(None), a_hello(Some("example.com:1337"))]
+        .iter()
+        .map(|hello| hello.encode().expect("a hello").to_vec())
+        .collect()
+}
+
+fn values() -> Vec<serde_json::Value> {
+    use serde_json::json;
+    let mut deep = json!(1);
+    for _ in 0..MAX_DEPTH - 2 {
+        deep = json!([deep]);
+    }
+    vec![
+        json!(null),
+        json!({}),
+        json!([1, -1, 0.5, u64::MAX, i64::MIN, 1e300]),
+        json!({ "a": { "b": [true, false, null] }, "": "héllo \u{1F600} \"\\\n\u{0}" }),
+        json!("x".repeat(300)),
+        json!(vec![0; 70]),
+        deep,
+    ]
+}
+
+fn messages(codec: &Codec) -> Vec<Vec<u8>> {
+    let mut corpus = Vec::new();
+    for value in values() {
+        let plain = Message::new("beep", &value);
+        let with_headers = plain
+            .clone()
+            .with_header("id", &7)
+            .with_header("from", &"me");
+        for message in [plain, with_headers] {
+            corpus.push(codec.encode(&message).expect("a message").to_vec());
+        }
+    }
+    corpus
+}
+
+fn msgpack_corpus() -> Vec<Vec<u8>> {
+    let mut corpus = messages(&Codec::msgpack());
+    // Extensions, bytes, and a map whose keys are no strings.
+    corpus.push(b"\x93\xa1a\xc0\xd6\xff\x00\x00\x00\x01".to_vec());
+    corpus.push(b"\x93\xa1a\xc0\xc4\x03\x01\x02\x03".to_vec());
+    corpus.push(
+        b"\x93\xa1a\xc0\x82\x01\x02\xc0\x93\xc2\xc3\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00".to_vec(),
+    );
+    corpus
+}
+
+fn json_corpus() -> Vec<Vec<u8>> {
+    let mut corpus = messages(&Codec::json());
+    let odd =
+        r#" { "body" : 1 , "x" : [ ] , "type" : "\u0061\ud83d\ude00" , "body" : { "a" : 1E+5 } } "#;
+    corpus.push(odd.as_bytes().to_vec());
+    corpus
+}
+
+fn body_corpus() -> Vec<Vec<u8>> {
+    let mut corpus = Vec::new();
+    for value in values() {
+        corpus.push(with_first(
+            0,
+            Message::new("", &value).body_bytes().to_vec(),
+        ));
+        corpus.push(with_first(1, value.to_string().into_bytes()));
+    }
+    corpus
+}
+
+fn text_corpus() -> Vec<Vec<u8>> {
+    let mut texts: Vec<String> = [
+        "127.0.0.1:1337",
+        "[::1]:80",
+        "example.com:65535",
+        "[fe80::1%eth0]:1",
+        "native",
+    ]
+    .map(String::from)
+    .to_vec();
+    texts.push(a_node().to_string());
+    texts.push(format!("{}@example.com:1337", "ab".repeat(32)));
+    texts.into_iter().map(String::into_bytes).collect()
+}
+
+fn connection_corpus() -> Vec<Vec<u8>> {
+    let greeting = packet(
+        Kind::Hello,
+        a_hello(Some("127.0.0.1:9")).encode().expect("a hello"),
+    );
+    let mut all = vec![greeting.clone()];
+    all.extend(frames());
+    let mut corpus = vec![with_first(2, encoded(&all)), with_first(10, encoded(&all))];
+    for frame in frames() {
+        corpus.push(with_first(2, encoded(&[greeting.clone(), frame])));
+    }
+    corpus.push(with_first(
+        2,
+        encoded(&[greeting, packet(Kind::Bye, "good night")]),
+    ));
+    corpus.push(with_first(
+        8,
+        b"{\"type\":\"beep\",\"body\":{}}\n{\"type\":\"beep\"}\nno\n".to_vec(),
+    ));
+    corpus.push(with_first(1, b"raw bytes".to_vec()));
+    corpus
+}

@@ -1,0 +1,49 @@
+//! The simulated network as a transport.
+
+use coalescent::{
+    Address,
+    transport::{BoxFuture, BoxIo, Listener, Transport},
+};
+use std::{io, net::SocketAddr};
+use turmoil::net::{TcpListener, TcpStream};
+
+/// Sockets of the simulation that the caller runs in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Simulated;
+
+impl Transport for Simulated {
+    fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let listener = TcpListener::bind(addr).await?;
+            Ok(Box::new(SimulatedListener(listener)) as Box<dyn Listener>)
+        })
+    }
+
+    fn connect<'a>(
+        &'a self,
+        addr: &'a Address,
+        permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
+    ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>> {
+        Box::pin(async move {
+            let there = SocketAddr::new(turmoil::lookup(addr.host()), addr.port());
+            permit(there)?;
+            let stream = TcpStream::connect(there).await?;
+            Ok((Box::new(stream) as BoxIo, there))
+        })
+    }
+}
+
+struct SimulatedListener(TcpListener);
+
+impl Listener for SimulatedListener {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxIo, SocketAddr)>> {
+        Box::pin(async move {
+            let (stream, from) = self.0.accept().await?;
+            Ok((Box::new(stream) as BoxIo, from))
+        })
+    }
+}
