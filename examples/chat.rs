@@ -42,7 +42,7 @@ impl Screen {
 }
 
 /// Shows what others say: their text, and not what it might do to a terminal.
-async fn hear(Shared(screen): Shared<Screen>, Body(chat): Body<Chat>) {
+async fn hear(State(screen): State<Screen>, Body(chat): Body<Chat>) {
     let text: String = chat.text.chars().take(1000).collect();
     screen.show(&format!("{}: {}", Escaped(&chat.handle), plain(&text)));
 }
@@ -77,10 +77,9 @@ async fn main() -> Result<()> {
     let mesh = app
         .with(SmartRelay::new())
         .with(Courier::json())
-        .with(Router::new().route("chat", hear))
+        .with(Router::new().route("chat", hear).with_state(screen.clone()))
         .start()
         .await?;
-    mesh.set(screen.clone());
     let watched = tell(&mesh, &screen);
     if let Some(addr) = listen {
         mesh.listen(&addr).await?;

@@ -1,18 +1,19 @@
-//! A plugin: it greets peers, remembers their names, and adds a verb to the mesh, `who`.
+//! A plugin: it greets peers, remembers their names, and adds verbs to the mesh: `who`, and one that waits.
 //!
 //! ```text
 //! cargo run --example plugin
 //! ```
 
+use coalescent::WeakMesh;
 use coalescent::prelude::*;
-use coalescent::{PeerId, WeakMesh};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// The names of the peers that have said one.
-type Names = BTreeMap<PeerId, String>;
+/// The name that a peer has said: kept with the peer, so that one that comes back does not lose its name when
+/// the connection that it had before is found to be gone.
+#[derive(Clone)]
+struct Name(String);
 
 /// How often a node says its name again, for peers that have changed theirs.
 const EVERY: Duration = Duration::from_secs(10);
@@ -21,14 +22,15 @@ const EVERY: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 struct Presence {
     name: Arc<str>,
-    names: Arc<watch::Sender<Names>>,
+    /// Tells that names have come or gone.
+    changed: Arc<watch::Sender<()>>,
 }
 
 impl Presence {
     fn new(name: &str) -> Self {
         Self {
             name: name.into(),
-            names: Arc::new(watch::Sender::default()),
+            changed: Arc::default(),
         }
     }
 }
@@ -44,9 +46,9 @@ impl Plugin for Presence {
             // A peer that has gone again needs no greeting.
             async move { drop(peer.send("presence", &*name).await) }
         });
-        let names = Arc::clone(&self.names);
-        app.on_disconnect(move |peer| {
-            names.send_modify(|names| drop(names.remove(peer.id())));
+        let changed = Arc::clone(&self.changed);
+        app.on_disconnect(move |_peer| {
+            changed.send_replace(());
             std::future::ready(())
         });
         // A task that ends with the mesh, and does not keep it alive.
@@ -70,22 +72,44 @@ async fn announce(mesh: WeakMesh, name: Arc<str>) {
 
 /// The handler of what the plugin says to its like.
 async fn present(peer: Peer, Shared(presence): Shared<Presence>, Body(name): Body<String>) {
-    presence
-        .names
-        .send_modify(|names| drop(names.insert(*peer.id(), name)));
+    peer.set(Name(name));
+    presence.changed.send_replace(());
 }
 
-/// The verb: `use` this trait, and a mesh has it.
+/// The verbs: `use` this trait, and a mesh has them.
 trait PresenceExt {
-    /// The names of the connected peers, to look at or to wait for; nobody's without the plugin.
-    fn who(&self) -> watch::Receiver<Names>;
+    /// The names of the connected peers, in the order of the alphabet.
+    fn who(&self) -> Vec<String>;
+
+    /// Waits until as many peers have said their names; for ever without the plugin.
+    async fn wait_for(&self, names: usize) -> Vec<String>;
 }
 
 impl PresenceExt for Mesh {
-    fn who(&self) -> watch::Receiver<Names> {
-        match self.get::<Presence>() {
-            Some(presence) => presence.names.subscribe(),
-            None => watch::channel(Names::new()).1,
+    fn who(&self) -> Vec<String> {
+        let peers = self.peers().list();
+        let mut names: Vec<_> = peers
+            .iter()
+            .filter_map(Peer::get::<Name>)
+            .map(|name| name.0)
+            .collect();
+        names.sort();
+        names
+    }
+
+    async fn wait_for(&self, names: usize) -> Vec<String> {
+        let Some(presence) = self.get::<Presence>() else {
+            return std::future::pending().await;
+        };
+        // Before the first look, so that no change is missed.
+        let mut changes = presence.changed.subscribe();
+        loop {
+            let who = self.who();
+            if who.len() == names {
+                return who;
+            }
+            // The plugin, and so the sender, is there as long as the mesh is.
+            let _ = changes.changed().await;
         }
     }
 }
@@ -106,12 +130,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let addr = other.local_addrs()[0];
         alice.connect(&addr.to_string()).await?;
     }
-    let mut who = alice.who();
-    let two = who.wait_for(|names| names.len() == 2).await?.clone();
-    println!("alice sees {:?}", two.values().collect::<Vec<_>>());
+    println!("alice sees {:?}", alice.wait_for(2).await);
     bob.shutdown().await;
-    let one = who.wait_for(|names| names.len() == 1).await?.clone();
-    println!("alice sees {:?}", one.values().collect::<Vec<_>>());
-    assert!(one.values().eq(["carol"]));
+    println!("alice sees {:?}", alice.wait_for(1).await);
+    assert_eq!(alice.who(), ["carol"]);
     Ok(())
 }

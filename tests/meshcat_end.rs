@@ -210,6 +210,10 @@ fn unusable_arguments_are_refused_in_one_line() {
             &["-l", "127.0.0.1:0", "--identity", "/dev/null/no"],
             "--identity",
         ),
+        (
+            &["-l", "127.0.0.1:0", "--identity", "/nowhere/a\nb"],
+            "directory",
+        ),
         (&["-l", "127.0.0.1:0", "--quiet=yes"], "--help"),
     ];
     for (options, part) in cases {

@@ -123,6 +123,23 @@ fn what_a_peer_says_of_itself_is_escaped_and_short() {
 }
 
 #[test]
+fn what_is_no_message_is_quoted_escaped_and_short() {
+    let mut cat = Cat::listen("--wire lines --codec json");
+    let mut peer = socket(&cat);
+    // A string, and no object: what reads it says so, and of which string.
+    let text = hostile(1000)
+        .replace(['\r', '\n'], "")
+        .replace(['\0', '\u{1b}', '\\', '"'], "");
+    peer.write_all(format!("\"\\u001b{text}\"\n").as_bytes())
+        .expect("a write");
+    let error = cat.error("no").text("error").to_owned();
+    assert!(error.contains("not a message"), "{error}");
+    assert!(error.matches('x').count() <= 64, "{error}");
+    check(&mut cat);
+    cat.stop();
+}
+
+#[test]
 fn a_goodbye_that_is_too_long_is_not_shown() {
     let mut cat = Cat::listen("");
     let mut socket = socket(&cat);

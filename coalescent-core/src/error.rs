@@ -1,8 +1,9 @@
 //! What can go wrong, and how to tell which.
 
+use crate::event::{CAUSE_MAX, OneLine};
 use std::any::Any;
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 /// Any error, boxed: what layers and handlers may fail with.
@@ -11,7 +12,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// An error of the mesh, of one of its peers, or of a call through a peer's stack.
 ///
 /// It is opaque, so that causes can be added without breaking anyone; the predicates say what is
-/// promised of it. Its text says what to do next; [`source`](std::error::Error::source) has the cause.
+/// promised of it. Its text says what to do next, and ends in what caused it: on one line, control
+/// characters escaped, and cut where that is long. [`source`](std::error::Error::source) has the cause.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
@@ -157,11 +159,10 @@ impl Error {
     /// The error of a call that panicked, from what was caught.
     #[must_use]
     pub fn panicked(panic: &(dyn Any + Send)) -> Self {
-        let text = panic_text(panic);
-        Self::new(
-            Kind::Panic,
-            format!("the handling of a frame panicked: {text}"),
-        )
+        let mut text = "the handling of a frame panicked: ".to_owned();
+        // Cut at once: events keep errors, and a panic may quote all of a frame.
+        let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(panic_text(panic));
+        Self::new(Kind::Panic, text)
     }
 
     /// The error of a reply that is no message.
@@ -284,6 +285,8 @@ impl fmt::Display for Error {
         f.write_str(&self.text)?;
         // One line has it all, since most errors end in a log or an event.
         let mut source = self.source.as_deref().map(|e| e as &dyn std::error::Error);
+        // A handler's error may well say what a peer said.
+        let mut f = OneLine::new(f, CAUSE_MAX);
         while let Some(error) = source {
             write!(f, ": {error}")?;
             source = error.source();
@@ -308,4 +311,37 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<String>()
         .map_or("no text", String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_handler_quotes_of_a_peer_is_one_short_line() {
+        let said = format!("\x1b[2J\nINFO forged \u{202e}{}", "x".repeat(1 << 20));
+        let failed = Error::call(format!("no command {said}"));
+        let panicked = Error::panicked(&format!("no command {said}"));
+        let stack = crate::DisconnectReason::Stack(format!("no command {said}"));
+        for text in [failed.to_string(), panicked.to_string(), stack.to_string()] {
+            assert!(
+                text.contains("no command \\u{1b}[2J\\nINFO forged \\u{202e}xxx"),
+                "{text}"
+            );
+            assert!(text.len() < CAUSE_MAX + 64, "{}", text.len());
+        }
+        let debug = format!("{panicked:?}");
+        assert!(debug.len() < CAUSE_MAX + 128, "kept: {}", debug.len());
+    }
+
+    #[test]
+    fn causes_are_told_in_their_order() {
+        let cause = std::io::Error::other(Error::full());
+        let error = Error::dial("host:1", cause);
+        assert!(
+            error
+                .to_string()
+                .starts_with("cannot connect to host:1: the peer's outbox is full")
+        );
+    }
 }

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::peer::Peer;
 use futures_core::Stream;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -14,6 +14,9 @@ use tokio_util::sync::ReusableBoxFuture;
 
 /// How many events a slow reader may be behind before it misses the oldest.
 pub const EVENT_CAPACITY: usize = 1024;
+
+/// How many characters of an error's causes are shown. They may quote a peer at any length.
+pub(crate) const CAUSE_MAX: usize = 512;
 
 /// Something that happened on a mesh. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -116,7 +119,10 @@ impl fmt::Display for DisconnectReason {
             Self::NoAnswer => f.write_str("no answer to a ping"),
             Self::Slow => f.write_str("too slow to take what it is sent"),
             Self::TooManyErrors => f.write_str("too many errors"),
-            Self::Stack(error) => write!(f, "its stack failed: {error}"),
+            Self::Stack(error) => {
+                f.write_str("its stack failed: ")?;
+                write!(OneLine::new(f, CAUSE_MAX), "{error}")
+            }
             Self::Disconnected(reason) => write!(f, "disconnected: {reason}"),
             Self::Shutdown => f.write_str("shutting down"),
         }
@@ -173,13 +179,9 @@ impl Escaped<'_> {
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use std::fmt::Write;
         let mut shown = 0;
         for char in self.0.chars() {
-            // Letters of any script stay readable; what moves a cursor or hides text does not.
-            let plain =
-                char == ' ' || (!char.is_control() && !char.is_whitespace() && !hides(char));
-            let width = if plain && char != '\\' {
+            let width = if is_plain(char) && char != '\\' {
                 1
             } else {
                 char.escape_default().count()
@@ -192,6 +194,57 @@ impl fmt::Display for Escaped<'_> {
                 f.write_char(char)?;
             } else {
                 write!(f, "{}", char.escape_default())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a character is shown as it is. Letters of any script stay readable; what moves a cursor or
+/// hides text does not.
+fn is_plain(char: char) -> bool {
+    char == ' ' || (!char.is_control() && !char.is_whitespace() && !hides(char))
+}
+
+/// Passes on at most so many characters of text that may quote a peer, such as an error of a handler:
+/// escaped as in [`Escaped`], but for backslashes, since most of it is no peer's.
+pub(crate) struct OneLine<'a, W> {
+    out: &'a mut W,
+    /// How many characters may still come; none once something was left out.
+    left: Option<usize>,
+}
+
+impl<'a, W: fmt::Write> OneLine<'a, W> {
+    pub(crate) fn new(out: &'a mut W, max: usize) -> Self {
+        Self {
+            out,
+            left: Some(max),
+        }
+    }
+
+    /// Whether all that was written was passed on.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.left.is_some()
+    }
+}
+
+impl<W: fmt::Write> fmt::Write for OneLine<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for char in text.chars() {
+            let plain = is_plain(char);
+            let width = if plain {
+                1
+            } else {
+                char.escape_default().count()
+            };
+            self.left = self.left.and_then(|left| left.checked_sub(width));
+            if self.left.is_none() {
+                return Ok(());
+            }
+            if plain {
+                self.out.write_char(char)?;
+            } else {
+                write!(self.out, "{}", char.escape_default())?;
             }
         }
         Ok(())

@@ -17,8 +17,11 @@ use std::convert::Infallible;
 /// | `Option<T>` | `T`; for `None` as for `()` |
 /// | `Result<T, E>` | `T`; an error fails the frame |
 ///
+/// The peer is the one that the frame came from. With relays in between, that is not the author of a
+/// broadcast: an answer goes one step back, and no further.
+///
 /// A frame that failed goes no further: the error becomes an event of the mesh, and where the peer
-/// asked with a request, it is told so.
+/// asked with a request, it is told so, with the beginning of the error's text.
 ///
 /// ```
 /// use coalescent_router::{IntoReply, extract::Body};

@@ -71,6 +71,11 @@ pub(crate) enum Relay {
 
 /// Reads the command line; the error is one line that says what to do.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+    // Errors may repeat a file's name, which can hold anything.
+    read(args).map_err(|error| error.replace(char::is_control, "?"))
+}
+
+fn read(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     let mut parser = Parser::from_args(args);
     let mut identity = None;
     let mut args = Args {

@@ -1,10 +1,17 @@
-use std::{error::Error, fmt};
+use std::{
+    error::Error,
+    fmt::{self, Write as _},
+};
 
 use super::depth::{MAX_DEPTH, ScanError};
-use crate::wire::truncate;
+use crate::{event::OneLine, wire::truncate};
 
 /// The longest text of an error, in bytes. What a decoder says may quote the peer at length.
 const TEXT_MAX: usize = 256;
+
+/// How many characters of what a decoder says are shown from its front, and from its end. It is so many that what
+/// it quotes of a peer stays within [`Escaped::MAX`](crate::event::Escaped::MAX).
+const QUOTE_PART: usize = 44;
 
 /// Reports why a payload is no message, or a message has no payload.
 ///
@@ -30,6 +37,30 @@ impl CodecError {
             kind,
             text: truncate(&text.to_string(), TEXT_MAX).into(),
         }
+    }
+
+    /// Reports what a decoder says of a peer's bytes, which it may quote: its middle is left out where it is
+    /// long, since a decoder says at the end what it expected.
+    pub(crate) fn quoting(
+        kind: ErrorKind,
+        before: &dyn fmt::Display,
+        error: &dyn fmt::Display,
+    ) -> Self {
+        let text = error.to_string();
+        let mut line = before.to_string();
+        let mut out = OneLine::new(&mut line, 2 * QUOTE_PART);
+        // Writing to a string does not fail.
+        let _ = out.write_str(&text);
+        if out.is_whole() {
+            return Self::new(kind, &line);
+        }
+        let tail = text.char_indices().nth_back(QUOTE_PART - 1);
+        let tail = text.get(tail.map_or(0, |(at, _)| at)..).unwrap_or_default();
+        line = before.to_string();
+        let _ = OneLine::new(&mut line, QUOTE_PART).write_str(&text);
+        line.push('…');
+        let _ = OneLine::new(&mut line, QUOTE_PART).write_str(tail);
+        Self::new(kind, &line)
     }
 
     /// Judges a failed scan: `kind` is what it was of, unless that is too deep.

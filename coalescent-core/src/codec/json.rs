@@ -36,7 +36,7 @@ pub(super) fn decode(codec: &Codec, payload: &Bytes) -> Result<Message, CodecErr
     let parts = deserializer
         .deserialize_map(Envelope { codec })
         .and_then(|parts| deserializer.end().map(|()| parts))
-        .map_err(|error| envelope_error(&error))?;
+        .map_err(|error| CodecError::quoting(ErrorKind::Envelope, &"", &error))?;
 
     let kind = parts.kind.ok_or_else(|| {
         envelope_error(&format_args!("the key {:?} is missing", codec.type_param))

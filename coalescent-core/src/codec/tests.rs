@@ -247,6 +247,54 @@ fn json_is_read_as_json_parse_does() {
     assert!(decode(&Codec::json(), not_utf8).unwrap_err().is_envelope());
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+enum Command {
+    Go { fast: bool },
+    Stop,
+}
+
+#[test]
+fn what_an_error_quotes_of_a_peer_is_short_and_cannot_move_a_cursor() {
+    let long = "A".repeat(100_000);
+    let said = format!("\u{1b}[2J\n\u{9b}31m\u{202e}{long}");
+    let quoted = serde_json::to_string(&said).unwrap();
+    let errors = [
+        json(&quoted).unwrap_err(),
+        Message::new("go", &said).body::<Command>().unwrap_err(),
+        Message::new("go", &said).body::<u64>().unwrap_err(),
+        Message::new("go", &BTreeMap::from([(&said, 1)]))
+            .body::<Command>()
+            .unwrap_err(),
+        json(&format!(r#"{{"type":"go","body":{quoted}}}"#))
+            .unwrap()
+            .body::<Command>()
+            .unwrap_err(),
+        json(&format!(
+            r#"{{"type":"go","body":{{"Go":{{{quoted}:1}}}}}}"#
+        ))
+        .unwrap()
+        .body::<Command>()
+        .unwrap_err(),
+    ];
+    for error in errors {
+        let text = error.to_string();
+        assert!(
+            !text.contains(|c: char| c.is_control() || c == '\u{202e}'),
+            "{text:?}"
+        );
+        assert!(text.matches('A').count() <= 64, "{text}");
+    }
+    let error = Message::new("go", "fly").body::<Command>().unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("unknown variant `fly`, expected `Go` or `Stop`"),
+        "{error}"
+    );
+}
+
 #[test]
 fn json_keys_can_be_named() {
     let codec = Codec::json().type_param("event").body_param("data");

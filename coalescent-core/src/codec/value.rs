@@ -47,7 +47,7 @@ pub(crate) fn read<T: DeserializeOwned>(
     }
     .map_err(|error| {
         let name = std::any::type_name::<T>();
-        CodecError::new(kind, &format_args!("it is no {name}: {error}"))
+        CodecError::quoting(kind, &format_args!("it is no {name}: "), &error)
     })
 }
 
