@@ -311,7 +311,7 @@ impl Peer {
     ///
     /// When dropped before it is done, the peer is told that nobody waits any more.
     pub async fn request_payload(&self, payload: impl Into<Bytes>) -> Result<Bytes, Error> {
-        self.check_answers()?;
+        self.check_requests()?;
         let limit = self.0.node.config().request_timeout;
         let begun = Instant::now();
         let reply = self.0.requests.open(self);
@@ -359,15 +359,20 @@ impl Peer {
         }
     }
 
-    /// Whether the peer can be asked, and if not, why.
-    pub(crate) fn check_answers(&self) -> Result<(), Error> {
+    /// Whether the peer can be asked, now and later, and if not, why.
+    pub(crate) fn check_ready(&self) -> Result<(), Error> {
+        self.check_requests()?;
+        if self.0.outbox.is_closed() {
+            return Err(Error::closed());
+        }
+        Ok(())
+    }
+
+    fn check_requests(&self) -> Result<(), Error> {
         if !self.0.wire.has_handshake() {
             return Err(Error::unsupported(
                 "requests need the native wire: this peer's wire has no place for a reply",
             ));
-        }
-        if self.0.outbox.is_closed() {
-            return Err(Error::closed());
         }
         Ok(())
     }

@@ -57,7 +57,7 @@ impl Service<Message> for Peer {
     type Future = RequestFuture;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(self.check_answers())
+        Poll::Ready(self.check_ready())
     }
 
     fn call(&mut self, message: Message) -> RequestFuture {

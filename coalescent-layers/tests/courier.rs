@@ -4,6 +4,7 @@ mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use coalescent_core::codec::Codec;
 use coalescent_core::{
     App, AppExt, BoxError, Config, Error, Event, Frame, Mesh, MeshReader, Message, Peers, Plugin,
     Reply, connection, connection::Socket, transport::Memory,
@@ -11,6 +12,7 @@ use coalescent_core::{
 use coalescent_layers::{Courier, MeshExt, PeerExt, ServiceBuilderExt, SmartRelay};
 use serde::{Serialize, Serializer};
 use serde_json::json;
+use std::sync::Arc;
 use support::{Lines, heard, node};
 use tower::{ServiceBuilder, layer::layer_fn, service_fn};
 
@@ -127,7 +129,7 @@ impl Serialize for Counted<'_> {
 #[tokio::test(start_paused = true)]
 async fn a_body_is_serialized_once_for_all_peers_and_a_message_once_for_all_broadcasts() {
     let (hub, others) = star(App::new).await;
-    hub.set(Courier::new());
+    hub.set(Arc::new(Codec::msgpack()));
     let count = AtomicUsize::new(0);
     assert_eq!(
         hub.broadcast("beep", &Counted(&count))
@@ -221,7 +223,7 @@ async fn what_cannot_be_serialized_is_an_error_of_the_verb() {
         }
     }
     let (hub, _others) = star(App::new).await;
-    hub.set(Courier::json());
+    hub.set(Arc::new(Codec::json()));
     let error = hub.broadcast("beep", &Broken).await.unwrap_err();
     assert!(
         error.is_encode() && error.to_string().contains("broken on purpose"),
@@ -318,7 +320,7 @@ async fn a_stack_needs_no_app() {
     let (relay, courier) = (SmartRelay::new(), Courier::new());
     let here = Peers::with_plugins(Config::default(), [&relay as &dyn Plugin, &courier]);
     let there = Peers::new(Config::default());
-    there.set_shared(Courier::new());
+    there.set_shared(Arc::new(Codec::msgpack()));
     let (left, right) = tokio::io::duplex(64 * 1024);
 
     let stack = ServiceBuilder::new()
