@@ -36,7 +36,7 @@ async fn middleware_transforms_what_the_app_reads_in_the_order_of_registration()
         .layer(MapRequestLayer::new(replace("beep", "boop")))
         .layer(MapRequestLayer::new(replace("boop", "honk")))
         .layer(MapRequestLayer::new(move |frame: Frame| {
-            seen.lock().expect("whole").push(frame.peer().id().clone());
+            seen.lock().expect("whole").push(*frame.peer().id());
             frame
         }));
     let first = listen(app).await;
@@ -50,7 +50,7 @@ async fn middleware_transforms_what_the_app_reads_in_the_order_of_registration()
         .expect("it is written");
 
     assert_eq!(payload(&mut reader).await, b"a honk, a honk");
-    let peer = first.peers().list()[0].id().clone();
+    let peer = *first.peers().list()[0].id();
     assert_eq!(*told.lock().expect("whole"), [peer]);
 }
 

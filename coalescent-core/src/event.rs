@@ -89,6 +89,25 @@ pub enum DisconnectReason {
     Shutdown,
 }
 
+impl DisconnectReason {
+    /// One word for it, without the details.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Bye(_) => "bye",
+            Self::Io(_) => "io",
+            Self::Protocol(_) => "protocol",
+            Self::FrameTimeout => "frame_timeout",
+            Self::NoAnswer => "no_answer",
+            Self::Slow => "slow",
+            Self::TooManyErrors => "too_many_errors",
+            Self::Stack(_) => "stack",
+            Self::Disconnected(_) => "disconnected",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
 impl fmt::Display for DisconnectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -120,6 +139,17 @@ pub enum DropReason {
     Disconnected,
     /// They cannot stand on the peer's wire: too large, or with a newline in them.
     Unencodable,
+}
+
+impl DropReason {
+    /// One word for it.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Disconnected => "disconnected",
+            Self::Unencodable => "unencodable",
+        }
+    }
 }
 
 impl fmt::Display for DropReason {

@@ -36,6 +36,7 @@ pub mod identity;
 mod listener;
 mod mesh;
 mod message;
+mod meter;
 pub mod outbox;
 mod peer;
 mod peers;

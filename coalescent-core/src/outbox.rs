@@ -7,6 +7,7 @@
 //!
 //! An outbox has one lock, taken once for each push and each write, never across a wait.
 
+use crate::meter::Gauge;
 use crate::wire::Framing;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -116,6 +117,8 @@ pub(crate) struct Outbox {
     moved: Notify,
     /// Wakes the one who watches whether the peer is too slow.
     pressed: Notify,
+    /// What waits to be written to all peers of the node.
+    queued: Gauge,
 }
 
 struct State {
@@ -126,6 +129,8 @@ struct State {
     tail_cost: usize,
     tail_size: usize,
     used: usize,
+    /// How much of `used` the gauge of all peers knows.
+    gauged: usize,
     limit: usize,
     /// Bytes taken in and bytes done with (written or dropped), since the beginning.
     taken: u64,
@@ -146,8 +151,9 @@ struct State {
 }
 
 impl Outbox {
-    /// Makes an empty outbox of at most `limit` bytes, which the connection `active` empties.
-    pub(crate) fn new(limit: usize, active: u64) -> Self {
+    /// Makes an empty outbox of at most `limit` bytes, which the connection `active` empties. Its bytes
+    /// are part of those in `queued`.
+    pub(crate) fn new(limit: usize, active: u64, queued: Gauge) -> Self {
         Self {
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -156,6 +162,7 @@ impl Outbox {
                 tail_cost: 0,
                 tail_size: TAIL_MIN,
                 used: 0,
+                gauged: 0,
                 limit,
                 taken: 0,
                 done: 0,
@@ -171,6 +178,7 @@ impl Outbox {
             }),
             moved: Notify::new(),
             pressed: Notify::new(),
+            queued,
         }
     }
 
@@ -193,6 +201,7 @@ impl Outbox {
         let writer = if taken > 0 { state.writer.take() } else { None };
         let first_press = taken < chunks.len() && !state.pressed;
         state.pressed |= first_press;
+        self.gauge(&mut state);
         drop(state);
         if let Some(writer) = writer {
             writer.wake();
@@ -319,9 +328,21 @@ impl Outbox {
             lost.add(entry.count);
             state.forget(&entry);
         }
+        self.gauge(&mut state);
         drop(state);
         self.moved.notify_waiters();
         lost
+    }
+
+    /// Tells the gauge of all peers what has changed here.
+    fn gauge(&self, state: &mut State) {
+        let (now, before) = (state.used, state.gauged);
+        if now > before {
+            self.queued.increment((now - before) as f64);
+        } else if now < before {
+            self.queued.decrement((before - now) as f64);
+        }
+        state.gauged = now;
     }
 
     /// Lets the connection `link` take from here, in the place of the one before.
@@ -407,6 +428,7 @@ impl Outbox {
         let done = state.done;
         let flushed = state.flush.take_if(|flush| *flush <= done).is_some();
         let wake = flushed || state.waiting > 0 && relieved;
+        self.gauge(&mut state);
         drop(state);
         if wake {
             self.moved.notify_waiters();
@@ -421,9 +443,18 @@ impl Outbox {
             lost.add(entry.count);
             state.forget(&entry);
         }
+        self.gauge(&mut state);
         drop(state);
         self.moved.notify_waiters();
         lost
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let mut state = self.state();
+        state.used = 0;
+        self.gauge(&mut state);
     }
 }
 

@@ -30,12 +30,19 @@ pub enum Direction {
     Outbound,
 }
 
-impl fmt::Display for Direction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Direction {
+    /// One word for it.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
             Self::Inbound => "inbound",
             Self::Outbound => "outbound",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
     }
 }
 
@@ -93,6 +100,8 @@ struct Inner {
     encoder: Mutex<WireCodec>,
     requests: Requests,
     counters: Counters,
+    /// In nanoseconds; 0 where none was measured.
+    round_trip: AtomicU64,
     unreported: AtomicU64,
     reported: Mutex<Reported>,
     extensions: Mutex<Extensions>,
@@ -148,10 +157,11 @@ impl Peer {
             links: Mutex::new(Links {
                 usable: vec![Arc::clone(link)],
             }),
-            outbox: Outbox::new(config.outbox, link.id().0),
+            outbox: Outbox::new(config.outbox, link.id().0, node.meter().queued()),
             encoder: Mutex::new(encoder),
             requests: Requests::default(),
             counters: Counters::default(),
+            round_trip: AtomicU64::new(0),
             unreported: AtomicU64::new(0),
             reported: Mutex::default(),
             extensions: Mutex::new(Extensions::new()),
@@ -219,6 +229,16 @@ impl Peer {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.0.counters.snapshot()
+    }
+
+    /// How long the peer took to answer the last ping. `None` where it has answered none: only a peer
+    /// that has been silent is asked, and only on wires with a handshake.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        match self.0.round_trip.load(Relaxed) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
     }
 
     /// How many bytes wait to be written to this peer, with what keeping them costs.
@@ -293,16 +313,20 @@ impl Peer {
     pub async fn request_payload(&self, payload: impl Into<Bytes>) -> Result<Bytes, Error> {
         self.check_answers()?;
         let limit = self.0.node.config().request_timeout;
+        let begun = Instant::now();
         let reply = self.0.requests.open(self);
         let wait = async {
             self.send_kind(Kind::Request { id: reply.id() }, payload.into())
                 .await?;
             reply.wait().await
         };
-        match tokio::time::timeout(limit, wait).await {
+        let result = match tokio::time::timeout(limit, wait).await {
             Ok(result) => result,
             Err(_) => Err(Error::request_timeout(limit)),
-        }
+        };
+        let meter = self.0.node.meter();
+        meter.request(result.is_ok(), begun.elapsed());
+        result
     }
 
     /// Waits until all that is queued for this peer now has been written to its socket, or dropped.
@@ -408,6 +432,18 @@ impl Peer {
         &self.0.counters
     }
 
+    /// Tells the node's meter what this peer has counted since the last time.
+    pub(crate) fn tell_meter(&self) {
+        self.0.counters.tell(self.0.node.meter());
+    }
+
+    /// Notes how long the peer took to answer a ping.
+    pub(crate) fn answered(&self, after: Duration) {
+        let nanos = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX).max(1);
+        self.0.round_trip.store(nanos, Relaxed);
+        self.0.node.meter().round_trip(after);
+    }
+
     pub(crate) fn requests(&self) -> &Requests {
         &self.0.requests
     }
@@ -440,6 +476,7 @@ impl Peer {
         let now = Instant::now();
         let mut reported = lock(&self.0.reported);
         self.0.counters.add_dropped(frames);
+        self.0.node.meter().dropped(reason, frames);
         self.0.unreported.fetch_add(frames, Relaxed);
         let departed = reported.departed;
         let lately = reported.last.is_some_and(|last| now - last < REPORT_EVERY);

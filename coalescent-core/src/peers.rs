@@ -6,6 +6,7 @@ use crate::connection::{LinkId, Stop};
 use crate::error::Error;
 use crate::event::{self, DisconnectReason, DropReason, Event, Events};
 use crate::mesh::{Mesh, WeakMesh, inbox};
+use crate::meter::Meter;
 use crate::outbox::{Chunk, Count, Refused};
 use crate::peer::{Direction, Introduction, Peer, PeerId};
 use crate::registrar::{Hooks, Plugin, Registrar};
@@ -44,6 +45,7 @@ pub(crate) struct Node {
     hooks: Hooks,
     extensions: RwLock<Extensions>,
     events: event::Sender,
+    meter: Meter,
     roster: Mutex<Roster>,
     inbox: inbox::Queue,
     links: AtomicU64,
@@ -106,6 +108,7 @@ impl Peers {
             hooks: registrar.hooks,
             extensions: RwLock::new(registrar.extensions),
             events: event::Sender::new(keep_events),
+            meter: Meter::new(),
             roster: Mutex::new(Roster::default()),
             links: AtomicU64::new(1),
             nonce: AtomicU64::new(rand::random()),
@@ -364,6 +367,10 @@ impl Node {
         &self.hooks
     }
 
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
     pub(crate) fn inbox(&self) -> &inbox::Queue {
         &self.inbox
     }
@@ -417,6 +424,7 @@ impl Node {
     }
 
     pub(crate) fn error(&self, peer: Option<&Peer>, error: Error) {
+        self.meter.error();
         self.emit(Event::Error {
             peer: peer.cloned(),
             error: Arc::new(error),
@@ -500,6 +508,7 @@ impl Node {
             let loser = std::mem::replace(&mut links.usable, vec![Arc::clone(link)]);
             drop(links);
             peer.set_origin(intro.origin);
+            self.meter.turned(old, new);
             peer.outbox().activate(link.id().0);
             for link in loser {
                 link.retire();
@@ -513,6 +522,7 @@ impl Node {
             roster.by_node.insert(node_id, peer.serial());
         }
         roster.list = None;
+        self.meter.connected(peer.direction());
         drop(roster);
         self.emit(Event::PeerConnected { peer: peer.clone() });
         Ok(Joined::New(peer))
@@ -543,6 +553,7 @@ impl Node {
             roster.by_node.remove(&node_id);
         }
         roster.list = None;
+        self.meter.disconnected(peer.direction(), reason);
         drop(roster);
         peer.outbox().close();
         tracing::debug!(peer = %peer.id(), %reason, "leaving");
@@ -557,6 +568,7 @@ impl Node {
     /// Tells the world that `peer` has left, once nothing more is written to it.
     pub(crate) fn departed(&self, peer: &Peer, reason: DisconnectReason) {
         peer.leave(&reason);
+        peer.tell_meter();
         let mut roster = self.roster();
         roster.leaving.remove(&peer.serial());
         roster.departed += peer.depart();

@@ -1,9 +1,13 @@
 //! Counters of frames, of one peer and of the whole node.
 
+use crate::meter::Meter;
 use std::ops::{Add, AddAssign};
+#[cfg(feature = "metrics")]
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// How many frames went which way. Control frames (handshake, liveness) are not counted.
+/// How many frames went which way, and how many bytes. Control frames (handshake, liveness) are not
+/// counted as frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -21,6 +25,28 @@ pub struct Stats {
     pub dropped: u64,
     /// Frames of a kind that is not known here, skipped.
     pub unknown: u64,
+    /// Bytes read from sockets after the handshake, with all that stands around payloads.
+    pub bytes_received: u64,
+    /// Bytes written to sockets after the handshake, with all that stands around payloads.
+    pub bytes_sent: u64,
+}
+
+#[cfg(feature = "metrics")]
+impl Stats {
+    /// What was counted between `earlier` and this.
+    fn since(&self, earlier: &Self) -> Self {
+        Self {
+            received: self.received.saturating_sub(earlier.received),
+            delivered: self.delivered.saturating_sub(earlier.delivered),
+            sent: self.sent.saturating_sub(earlier.sent),
+            relayed: self.relayed.saturating_sub(earlier.relayed),
+            duplicates: self.duplicates.saturating_sub(earlier.duplicates),
+            dropped: self.dropped.saturating_sub(earlier.dropped),
+            unknown: self.unknown.saturating_sub(earlier.unknown),
+            bytes_received: self.bytes_received.saturating_sub(earlier.bytes_received),
+            bytes_sent: self.bytes_sent.saturating_sub(earlier.bytes_sent),
+        }
+    }
 }
 
 impl Add for Stats {
@@ -35,6 +61,8 @@ impl Add for Stats {
             duplicates: self.duplicates + other.duplicates,
             dropped: self.dropped + other.dropped,
             unknown: self.unknown + other.unknown,
+            bytes_received: self.bytes_received + other.bytes_received,
+            bytes_sent: self.bytes_sent + other.bytes_sent,
         }
     }
 }
@@ -55,6 +83,11 @@ pub(crate) struct Counters {
     duplicates: AtomicU64,
     dropped: AtomicU64,
     unknown: AtomicU64,
+    bytes_received: AtomicU64,
+    bytes_sent: AtomicU64,
+    /// What the meter of the node has been told.
+    #[cfg(feature = "metrics")]
+    metered: Mutex<Stats>,
 }
 
 impl Counters {
@@ -87,6 +120,31 @@ impl Counters {
         self.unknown.fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn add_bytes_received(&self, bytes: usize) {
+        self.bytes_received.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(crate) fn add_bytes_sent(&self, bytes: usize) {
+        self.bytes_sent.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Tells the meter what was counted since the last time.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn tell(&self, meter: &Meter) {
+        let mut metered = self
+            .metered
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let now = self.snapshot();
+        let since = now.since(&metered);
+        *metered = now;
+        drop(metered);
+        meter.add(&since);
+    }
+
+    #[cfg(not(feature = "metrics"))]
+    pub(crate) fn tell(&self, _meter: &Meter) {}
+
     pub(crate) fn snapshot(&self) -> Stats {
         Stats {
             received: self.received.load(Relaxed),
@@ -96,6 +154,8 @@ impl Counters {
             duplicates: self.duplicates.load(Relaxed),
             dropped: self.dropped.load(Relaxed),
             unknown: self.unknown.load(Relaxed),
+            bytes_received: self.bytes_received.load(Relaxed),
+            bytes_sent: self.bytes_sent.load(Relaxed),
         }
     }
 }

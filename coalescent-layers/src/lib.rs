@@ -6,6 +6,7 @@
 //! | [`SmartRelay`] | relays each frame once, in any mesh | what was seen, one set for the node | is dropped for after a short grace, counted | `Clone` |
 //! | [`Courier`] | parses payloads into messages, writes messages as payloads | none; one codec for the node | | `Clone` |
 //! | [`CatchPanic`] | makes errors of panics | none | | |
+//! | [`TraceContext`] | joins the trace a message belongs to | none | | |
 //!
 //! Each is a tower [`Layer`](tower_layer::Layer) around a `Service<Frame, Response = Reply>`, and a
 //! [`Plugin`](coalescent_core::Plugin): add it to an [`App`](coalescent_core::App) with
@@ -71,6 +72,7 @@ pub mod discover;
 mod ext;
 pub mod smart_relay;
 pub mod tattletale;
+pub mod trace;
 
 #[cfg(feature = "discover")]
 #[doc(inline)]
@@ -82,6 +84,7 @@ pub use self::{
     ext::ServiceBuilderExt,
     smart_relay::SmartRelay,
     tattletale::Tattletale,
+    trace::TraceContext,
 };
 
 /// Puts an unready clone in the place of a service that was made ready and is not called, so that what

@@ -94,6 +94,7 @@ mod route;
 mod router;
 mod service;
 mod table;
+mod watch;
 
 pub use error::RouteError;
 pub use extract::{FromFrame, FromFrameParts};

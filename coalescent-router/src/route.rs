@@ -2,11 +2,13 @@
 
 use crate::handler::{Handler, HandlerFuture};
 use crate::into_reply::IntoReply;
+use crate::watch::{Begun, Watch};
 use coalescent_core::{BoxError, Frame, Reply};
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -74,7 +76,10 @@ impl fmt::Debug for Route {
 }
 
 /// A route that may still lack its state of type `S`. Cheap to clone; clones are the same route.
-pub(crate) struct Endpoint<S>(Arc<Inner<S>>);
+pub(crate) struct Endpoint<S> {
+    inner: Arc<Inner<S>>,
+    watch: Arc<Watch>,
+}
 
 struct Inner<S> {
     make: Box<dyn Fn(S) -> Route + Send + Sync>,
@@ -86,22 +91,31 @@ struct Inner<S> {
 
 impl<S> Endpoint<S> {
     fn new(ends: bool, make: impl Fn(S) -> Route + Send + Sync + 'static) -> Self {
-        Self(Arc::new(Inner {
-            make: Box::new(make),
-            ends,
-            made: OnceLock::new(),
-        }))
+        Self {
+            inner: Arc::new(Inner {
+                make: Box::new(make),
+                ends,
+                made: OnceLock::new(),
+            }),
+            watch: Arc::default(),
+        }
+    }
+
+    /// The same route, as the one of this name.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.watch = Arc::new(Watch::new(name));
+        self
     }
 
     /// Whether it is the same route as `other`.
     #[cfg(test)]
     pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// Whether frames end here.
     pub(crate) fn ends(&self) -> bool {
-        self.0.ends
+        self.inner.ends
     }
 }
 
@@ -125,25 +139,53 @@ impl<S: Clone + Send + Sync + 'static> Endpoint<S> {
         let layer = Arc::clone(layer);
         let inner = self.clone();
         Self::new(self.ends(), move |state| {
-            Route::service(layer.layer((inner.0.make)(state)))
+            Route::service(layer.layer((inner.inner.make)(state)))
         })
     }
 
     pub(crate) fn with_state<S2: 'static>(&self, state: S) -> Endpoint<S2> {
-        let route = (self.0.make)(state);
+        let route = (self.inner.make)(state);
         Endpoint::new(self.ends(), move |_| route.clone())
     }
 }
 
 impl Endpoint<()> {
     /// The route, built when it is first used.
-    pub(crate) fn route(&self) -> &Route {
-        self.0.made.get_or_init(|| (self.0.make)(()))
+    fn route(&self) -> &Route {
+        let inner = &self.inner;
+        inner.made.get_or_init(|| (inner.make)(()))
+    }
+
+    /// Handles a frame, watched.
+    pub(crate) fn handle(&self, frame: Frame) -> Watched {
+        let begun = self.watch.begin(&frame);
+        let handled = begun.enter(|| self.route().handle(frame));
+        Watched { handled, begun }
     }
 }
 
 impl<S> Clone for Endpoint<S> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self {
+            inner: Arc::clone(&self.inner),
+            watch: Arc::clone(&self.watch),
+        }
+    }
+}
+
+/// A handler at work, in the span of its frame.
+pub(crate) struct Watched {
+    handled: HandlerFuture,
+    begun: Begun,
+}
+
+impl Future for Watched {
+    type Output = Result<Reply, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { handled, begun } = &mut *self;
+        let result = ready!(begun.enter(|| handled.as_mut().poll(cx)));
+        begun.end(result.is_ok());
+        Poll::Ready(result)
     }
 }

@@ -1,6 +1,6 @@
 //! Routing the frames of one peer.
 
-use crate::handler::HandlerFuture;
+use crate::route::Watched;
 use crate::table::{Live, Table};
 use coalescent_core::{BoxError, Frame, Reply};
 use pin_project_lite::pin_project;
@@ -88,9 +88,9 @@ where
         let ready = std::mem::replace(&mut self.inner, unready);
         if endpoint.ends() {
             drop(ready);
-            return RouterFuture::handler(endpoint.route().handle(frame), None);
+            return RouterFuture::handler(endpoint.handle(frame), None);
         }
-        let handled = endpoint.route().handle(frame.clone());
+        let handled = endpoint.handle(frame.clone());
         RouterFuture::handler(handled, Some((ready, frame)))
     }
 }
@@ -130,7 +130,7 @@ pin_project! {
     #[project = StateProj]
     enum State<I, F> {
         Handler {
-            handled: HandlerFuture,
+            handled: Watched,
             // Where the frame goes on to, with the frame.
             rest: Option<(I, Frame)>,
         },
@@ -151,7 +151,7 @@ impl<I: Service<Frame>> RouterFuture<I> {
         }
     }
 
-    fn handler(handled: HandlerFuture, rest: Option<(I, Frame)>) -> Self {
+    fn handler(handled: Watched, rest: Option<(I, Frame)>) -> Self {
         Self {
             state: State::Handler { handled, rest },
         }
@@ -169,7 +169,7 @@ where
         loop {
             match state.as_mut().project() {
                 StateProj::Handler { handled, rest } => {
-                    let handled = ready!(handled.as_mut().poll(cx));
+                    let handled = ready!(Pin::new(&mut *handled).poll(cx));
                     let rest = rest.take();
                     let reply = handled?;
                     let Some((mut inner, frame)) = rest else {

@@ -45,7 +45,7 @@ impl<S> Table<S> {
             return self.insert_fallback("", endpoint);
         }
         self.check_route(kind)?;
-        self.routes.insert(kind.into(), endpoint);
+        self.routes.insert(kind.into(), endpoint.named(kind));
         Ok(())
     }
 
@@ -59,7 +59,8 @@ impl<S> Table<S> {
         let at = self
             .fallbacks
             .partition_point(|(other, _)| other.len() >= prefix.len());
-        self.fallbacks.insert(at, (prefix.into(), endpoint));
+        let named = endpoint.named(&format!("{prefix}{ANY}"));
+        self.fallbacks.insert(at, (prefix.into(), named));
         Ok(())
     }
 
@@ -87,7 +88,10 @@ impl<S> Table<S> {
         for (kind, _) in &fallbacks {
             self.check_fallback(kind)?;
         }
-        self.routes.extend(routes);
+        for (kind, endpoint) in routes {
+            let endpoint = endpoint.named(&kind);
+            self.routes.insert(kind, endpoint);
+        }
         for (kind, endpoint) in fallbacks {
             self.insert_fallback(&kind, endpoint)?;
         }
@@ -113,9 +117,11 @@ impl<S> Table<S> {
         let routes = self.routes.iter();
         let fallbacks = self.fallbacks.iter();
         Table {
-            routes: routes.map(|(k, e)| (Arc::clone(k), route(e))).collect(),
+            routes: routes
+                .map(|(k, e)| (Arc::clone(k), route(e).named(k)))
+                .collect(),
             fallbacks: fallbacks
-                .map(|(k, e)| (Arc::clone(k), fallback(e)))
+                .map(|(k, e)| (Arc::clone(k), fallback(e).named(&format!("{k}{ANY}"))))
                 .collect(),
         }
     }

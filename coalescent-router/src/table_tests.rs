@@ -154,7 +154,7 @@ async fn an_endpoint_is_built_once_with_its_state() {
         .with_state(7);
     for _ in 0..3 {
         let frame = test_util::frame(Kind::Data, "");
-        let reply = endpoint.clone().route().handle(frame).await.unwrap();
+        let reply = endpoint.clone().handle(frame).await.unwrap();
         assert!(
             matches!(reply, coalescent_core::Reply::Message(m) if m.body::<u8>().unwrap() == 7)
         );

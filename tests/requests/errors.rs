@@ -1,18 +1,14 @@
 //! What can become of a request: each error tells which, and none costs the connection.
 
-use crate::support::{Inside, asked};
+use crate::support::{ByHand, Inside, asked};
 use bytes::Bytes;
-use coalescent::connection::Socket;
 use coalescent::extract::Body;
 use coalescent::test_util::Recorder;
-use coalescent::wire::{Hello, Kind, NativeCodec, NodeId, Packet, Status, Wire};
+use coalescent::wire::{Kind, Status, Wire};
 use coalescent::{
     App, AppExt, BoxError, Courier, Error, Message, Peer, PeerExt, Reply, Router, ends,
 };
-use futures_util::{SinkExt, StreamExt};
 use std::time::Duration;
-use tokio::io::DuplexStream;
-use tokio_util::codec::Framed;
 use tower::{Service, ServiceExt};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -222,43 +218,6 @@ async fn a_node_without_a_courier_has_no_messages_to_ask_with() {
     assert!(error.is_no_courier(), "{error}");
     let error = list[0].request("ping", &()).await.unwrap_err();
     assert!(error.is_no_courier(), "{error}");
-}
-
-/// A peer that speaks the native wire by hand.
-struct ByHand(Framed<DuplexStream, NativeCodec>);
-
-impl ByHand {
-    async fn join(mesh: &coalescent::Mesh) -> (Self, Peer) {
-        let (ours, theirs) = tokio::io::duplex(64 * 1024);
-        let mut codec = NativeCodec::new(1024);
-        codec.established();
-        let mut by_hand = Self(Framed::new(ours, codec));
-        let hello = Hello {
-            node: NodeId::random(),
-            net: String::new(),
-            agent: "by hand".into(),
-            listen: None,
-        };
-        by_hand.send(Kind::Hello, hello.encode().unwrap()).await;
-        let peer = mesh.adopt(theirs, Socket::inbound()).await.unwrap();
-        assert_eq!(by_hand.next().await.kind, Kind::Hello);
-        (by_hand, peer)
-    }
-
-    async fn send(&mut self, kind: Kind, payload: impl Into<Bytes>) {
-        let payload = payload.into();
-        let ttl = 0;
-        let packet = Packet { kind, ttl, payload };
-        self.0.send(packet).await.expect("a peer that listens");
-    }
-
-    async fn next(&mut self) -> Packet {
-        self.0
-            .next()
-            .await
-            .expect("a frame")
-            .expect("a whole frame")
-    }
 }
 
 #[tokio::test(start_paused = true)]

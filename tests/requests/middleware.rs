@@ -222,9 +222,13 @@ impl Policy<Message, Message, BoxError> for Boxed {
 /// A peer's service can be sent to other tasks, and kept in their state.
 #[test]
 fn a_peer_is_a_service_that_can_be_shared() {
-    fn is<T: Service<Message, Response = Message, Error = Error, Future: Send + 'static>>()
+    fn is<T>()
     where
-        T: Clone + Send + Sync + 'static,
+        T: Service<Message, Response = Message, Error = Error, Future: Send + 'static>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
     {
     }
     is::<Peer>();

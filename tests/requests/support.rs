@@ -1,9 +1,15 @@
 //! Two nodes, one of which answers.
 
+use bytes::Bytes;
+use coalescent::connection::Socket;
 use coalescent::test_util::{MemoryMesh, Nodes};
-use coalescent::{AppExt, Courier, Peer, Router};
+use coalescent::wire::{Hello, Kind, NativeCodec, NodeId, Packet};
+use coalescent::{AppExt, Courier, Mesh, Peer, Router};
+use futures_util::{SinkExt, StreamExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use tokio::io::DuplexStream;
+use tokio_util::codec::Framed;
 
 /// Starts a node with this router, and another that asks it; returns that one's handle of it.
 pub(crate) async fn asked(router: Router) -> (Nodes, Peer) {
@@ -54,5 +60,42 @@ impl Inside {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.0.0.0.fetch_sub(1, SeqCst);
+    }
+}
+
+/// A peer that speaks the native wire by hand.
+pub(crate) struct ByHand(Framed<DuplexStream, NativeCodec>);
+
+impl ByHand {
+    pub(crate) async fn join(mesh: &Mesh) -> (Self, Peer) {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let mut codec = NativeCodec::new(1024);
+        codec.established();
+        let mut by_hand = Self(Framed::new(ours, codec));
+        let hello = Hello {
+            node: NodeId::random(),
+            net: String::new(),
+            agent: "by hand".into(),
+            listen: None,
+        };
+        by_hand.send(Kind::Hello, hello.encode().unwrap()).await;
+        let peer = mesh.adopt(theirs, Socket::inbound()).await.unwrap();
+        assert_eq!(by_hand.next().await.kind, Kind::Hello);
+        (by_hand, peer)
+    }
+
+    pub(crate) async fn send(&mut self, kind: Kind, payload: impl Into<Bytes>) {
+        let payload = payload.into();
+        let ttl = 0;
+        let packet = Packet { kind, ttl, payload };
+        self.0.send(packet).await.expect("a peer that listens");
+    }
+
+    pub(crate) async fn next(&mut self) -> Packet {
+        self.0
+            .next()
+            .await
+            .expect("a frame")
+            .expect("a whole frame")
     }
 }

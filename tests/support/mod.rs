@@ -3,12 +3,14 @@
 // Each test file compiles its own copy and uses a part of it.
 #![allow(dead_code, unused_imports)]
 
+mod browser;
 mod cat;
 mod line;
 pub(crate) mod mesh;
 mod npm;
 mod process;
 
+pub(crate) use browser::Browser;
 pub(crate) use cat::{Cat, Stats};
 pub(crate) use line::Line;
 pub(crate) use npm::{NpmPeer, npm_ready};

@@ -8,6 +8,8 @@ use tower::timeout::TimeoutLayer;
 use tower::util::{BoxCloneService, BoxLayer, BoxService, option_layer};
 use tower::{Layer, ServiceBuilder, service_fn};
 
+type Boxed = BoxService<Frame, Reply, BoxError>;
+
 async fn echo(frame: Frame) -> Result<Reply, BoxError> {
     Ok(Reply::Payload(frame.into_payload()))
 }
@@ -46,7 +48,7 @@ async fn a_stack_can_be_chosen_at_run_time() {
 
 #[tokio::test(start_paused = true)]
 async fn boxed_services_serve_a_connection_without_an_app() {
-    let stacks: [fn(&Peers) -> BoxService<Frame, Reply, BoxError>; 3] = [
+    let stacks: [fn(&Peers) -> Boxed; 3] = [
         |_| BoxService::new(service_fn(echo)),
         |_| BoxService::new(BoxCloneService::new(service_fn(echo))),
         |peers| BoxService::new(chosen(true, None).layer(peers.inbox())),

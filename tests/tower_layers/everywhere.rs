@@ -149,6 +149,10 @@ impl<E> Policy<Frame, Reply, E> for Once {
     }
 }
 
+fn boxed_error<E: Into<BoxError>>(result: Result<Reply, E>) -> Result<Reply, BoxError> {
+    result.map_err(Into::into)
+}
+
 const LONG: Duration = Duration::from_secs(5);
 
 everywhere!(timeout, TimeoutLayer::new(LONG));
@@ -168,15 +172,10 @@ everywhere!(retry, RetryLayer::new(Once));
 everywhere!(map_request, MapRequestLayer::new(|frame: Frame| frame));
 everywhere!(map_response, MapResponseLayer::new(|reply: Reply| reply));
 everywhere!(map_err, MapErrLayer::new(Into::<BoxError>::into));
-everywhere!(
-    map_result,
-    MapResultLayer::new(|result: Result<Reply, _>| result.map_err(Into::<BoxError>::into))
-);
+everywhere!(map_result, MapResultLayer::new(boxed_error));
 everywhere!(
     then,
-    ThenLayer::new(
-        |result: Result<Reply, _>| async move { result.map_err(Into::<BoxError>::into) }
-    )
+    ThenLayer::new(|result| std::future::ready(boxed_error(result)))
 );
 // The two sides of an option must fail with the same type: `Timeout` boxes errors, and `Inbox` does not.
 everywhere!(

@@ -3,6 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How many bytes of control frames may wait. A peer that sends pings and does not read the answers
 /// is disconnected when they have piled up this high.
@@ -16,6 +18,8 @@ pub(super) struct Control(Mutex<State>);
 struct State {
     bytes: BytesMut,
     writer: Option<Waker>,
+    /// The last ping, until it is answered.
+    asked: Option<([u8; 8], Instant)>,
 }
 
 impl Control {
@@ -35,6 +39,18 @@ impl Control {
             writer.wake();
         }
         true
+    }
+
+    /// Notes what the ping said that was queued just now.
+    pub(super) fn asked(&self, ping: [u8; 8]) {
+        self.state().asked = Some((ping, Instant::now()));
+    }
+
+    /// Takes an answer, and tells how long it took, if it is that of the last ping.
+    pub(super) fn answered(&self, pong: &[u8]) -> Option<Duration> {
+        let mut state = self.state();
+        let (_, at) = state.asked.take_if(|(ping, _)| ping == pong)?;
+        Some(at.elapsed())
     }
 
     /// Takes all that waits; pending where nothing does.

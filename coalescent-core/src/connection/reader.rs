@@ -202,6 +202,7 @@ where
             }
             Poll::Ready(Ok(read)) => {
                 self.turn += read;
+                self.peer.counters().add_bytes_received(read);
                 if self.buf.len() == self.buf.capacity() {
                     self.next_buffer = (self.buffer * 4).clamp(READ_MIN, READ_MAX);
                 }
@@ -347,7 +348,13 @@ where
                     self.ended = Some(DisconnectReason::Protocol("a second HELLO".into()));
                 }
                 Kind::Unknown(_) => self.peer.counters().add_unknown(),
-                Kind::Pong | Kind::Nothing => {}
+                Kind::Pong => {
+                    let payload = block.payload(offset, &head);
+                    if let Some(after) = self.control.answered(&payload) {
+                        self.peer.answered(after);
+                    }
+                }
+                Kind::Nothing => {}
             }
             if self.is_over() {
                 block.heads.truncate(index + 1);

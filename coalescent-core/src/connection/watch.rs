@@ -112,7 +112,10 @@ impl Watch {
                 Action::FrameTimeout => return DisconnectReason::FrameTimeout,
                 Action::SendPing => {
                     // Where there is no room for it, plenty of other answers wait to be read.
-                    self.control.push(&self.ping());
+                    let opaque: [u8; 8] = rand::random();
+                    if self.control.push(&self.ping(opaque)) {
+                        self.control.asked(opaque);
+                    }
                     continue;
                 }
                 Action::Wait(at) => Some(at),
@@ -139,9 +142,8 @@ impl Watch {
         }
     }
 
-    fn ping(&self) -> Bytes {
+    fn ping(&self, opaque: [u8; 8]) -> Bytes {
         let mut ping = BytesMut::new();
-        let opaque: [u8; 8] = rand::random();
         let max = self.peer.node().config().max_frame;
         // A ping of eight bytes fits every wire that has one.
         let _ = self

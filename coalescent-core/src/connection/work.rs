@@ -292,6 +292,7 @@ impl<S: PeerService> Work<S> {
         if self.backlog.is_empty() {
             self.cancelled.clear();
         }
+        self.link.peer().tell_meter();
     }
 
     /// Makes the stack ready for the next frame. `false`: it took too long, and the frame has failed.
@@ -434,6 +435,9 @@ impl<S: PeerService> Work<S> {
                 self.relay_single(&current, mark);
             }
             self.finish(&current.head, done);
+        }
+        if self.in_flight == 0 {
+            self.link.peer().tell_meter();
         }
     }
 

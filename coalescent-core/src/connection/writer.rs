@@ -131,6 +131,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     /// Accounts for `written` more bytes on the socket.
     fn advance(&mut self, mut written: usize) {
+        self.peer.counters().add_bytes_sent(written);
         let urgent = written.min(self.urgent.len());
         self.urgent.advance(urgent);
         if self.urgent.is_empty() {
@@ -161,6 +162,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 .counters()
                 .add_written(u64::from(count.own), u64::from(count.relayed));
         }
+        self.peer.tell_meter();
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -62,6 +62,8 @@
 
 pub mod conformance;
 mod mesh;
+#[cfg(test)]
+mod mesh_tests;
 mod recorder;
 pub mod topology;
 

@@ -346,7 +346,7 @@ where
             other => bench.fail(
                 &format!(
                     "the reply of what is inside came out as {:?}",
-                    other.map(|r| r.ok())
+                    other.map(Result::ok)
                 ),
                 "return the inner reply, or leave this check out where it is meant to be changed",
             ),

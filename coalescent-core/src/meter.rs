@@ -1,0 +1,250 @@
+//! What is counted through the `metrics` facade, with the feature `metrics`; nothing without it.
+//!
+//! The handles are registered once for each node, with the recorder that is installed when the node is
+//! made. A peer's own [`Counters`](crate::stats::Counters) are passed on once for each block that is
+//! read and each write, not for each frame. Labels are this crate's own words: what a peer sends is
+//! never one, since each new one would cost memory for ever.
+
+use crate::event::{DisconnectReason, DropReason};
+use crate::peer::Direction;
+#[cfg(feature = "metrics")]
+use crate::stats::Stats;
+#[cfg(feature = "metrics")]
+use ::metrics::{Counter, Histogram};
+use std::time::Duration;
+
+#[cfg(feature = "metrics")]
+pub(crate) use ::metrics::Gauge;
+#[cfg(not(feature = "metrics"))]
+pub(crate) use nothing::Gauge;
+#[cfg(not(feature = "metrics"))]
+use nothing::{Counter, Histogram};
+
+/// What stands in for the facade where it is left out: nothing, at no cost.
+#[cfg(not(feature = "metrics"))]
+mod nothing {
+    #[derive(Clone, Debug)]
+    pub(crate) struct Counter;
+
+    impl Counter {
+        pub(crate) fn increment(&self, _by: u64) {}
+    }
+
+    #[derive(Clone, Debug)]
+    pub(crate) struct Gauge;
+
+    impl Gauge {
+        pub(crate) fn increment(&self, _by: f64) {}
+        pub(crate) fn decrement(&self, _by: f64) {}
+    }
+
+    #[derive(Clone, Debug)]
+    pub(crate) struct Histogram;
+
+    impl Histogram {
+        pub(crate) fn record(&self, _value: f64) {}
+    }
+}
+
+/// Registers a handle; without the feature, makes nothing.
+macro_rules! register {
+    ($kind:ident $describe:ident $type:ident, $name:literal $(, $label:literal => $value:expr)*; $unit:ident, $text:literal) => {{
+        #[cfg(feature = "metrics")]
+        {
+            ::metrics::$describe!($name, ::metrics::Unit::$unit, $text);
+            ::metrics::$kind!($name $(, $label => $value)*)
+        }
+        #[cfg(not(feature = "metrics"))]
+        {
+            $(let _ = $value;)*
+            $type
+        }
+    }};
+}
+
+macro_rules! counter {
+    ($($rest:tt)*) => { register!(counter describe_counter Counter, $($rest)*) };
+}
+
+macro_rules! gauge {
+    ($($rest:tt)*) => {{
+        #[cfg(not(feature = "metrics"))]
+        use nothing::Gauge;
+        register!(gauge describe_gauge Gauge, $($rest)*)
+    }};
+}
+
+macro_rules! histogram {
+    ($($rest:tt)*) => { register!(histogram describe_histogram Histogram, $($rest)*) };
+}
+
+/// The handles of one node.
+#[cfg_attr(
+    not(feature = "metrics"),
+    allow(dead_code, reason = "nobody is told anything")
+)]
+#[derive(Debug)]
+pub(crate) struct Meter {
+    inbound: Gauge,
+    outbound: Gauge,
+    connected_inbound: Counter,
+    connected_outbound: Counter,
+    received: Counter,
+    delivered: Counter,
+    sent: Counter,
+    relayed: Counter,
+    duplicates: Counter,
+    unknown: Counter,
+    dropped_full: Counter,
+    dropped_disconnected: Counter,
+    dropped_unencodable: Counter,
+    bytes_received: Counter,
+    bytes_sent: Counter,
+    queued: Gauge,
+    round_trip: Histogram,
+    request_ok: Histogram,
+    request_failed: Histogram,
+    errors: Counter,
+}
+
+impl Meter {
+    /// Registers what a node counts.
+    pub(crate) fn new() -> Self {
+        let peers = |direction: Direction| {
+            gauge!("coalescent_peers", "direction" => direction.label();
+                Count, "Peers that are connected")
+        };
+        let connected = |direction: Direction| {
+            counter!("coalescent_peers_connected_total", "direction" => direction.label();
+                Count, "Peers that have connected")
+        };
+        let dropped = |reason: DropReason| {
+            counter!("coalescent_frames_dropped_total", "reason" => reason.label();
+                Count, "Frames that were accepted for a peer and not written to it")
+        };
+        let request = |outcome: &'static str| {
+            histogram!("coalescent_request_seconds", "outcome" => outcome;
+                Seconds, "From a request of this node's to its reply, or to its failure")
+        };
+        Self {
+            inbound: peers(Direction::Inbound),
+            outbound: peers(Direction::Outbound),
+            connected_inbound: connected(Direction::Inbound),
+            connected_outbound: connected(Direction::Outbound),
+            received: counter!("coalescent_frames_received_total";
+                Count, "Frames that arrived"),
+            delivered: counter!("coalescent_frames_delivered_total";
+                Count, "Frames that came through the stack to the read side of the mesh"),
+            sent: counter!("coalescent_frames_sent_total";
+                Count, "Own frames, one for each peer they were written to"),
+            relayed: counter!("coalescent_frames_relayed_total";
+                Count, "Others' frames, one for each peer they were written to"),
+            duplicates: counter!("coalescent_frames_duplicate_total";
+                Count, "Frames that had arrived before"),
+            unknown: counter!("coalescent_frames_unknown_total";
+                Count, "Frames of a kind that is not known here, skipped"),
+            dropped_full: dropped(DropReason::Full),
+            dropped_disconnected: dropped(DropReason::Disconnected),
+            dropped_unencodable: dropped(DropReason::Unencodable),
+            bytes_received: counter!("coalescent_received_bytes_total";
+                Bytes, "Bytes read from peers after their handshake"),
+            bytes_sent: counter!("coalescent_sent_bytes_total";
+                Bytes, "Bytes written to peers after their handshake"),
+            queued: gauge!("coalescent_queued_bytes";
+                Bytes, "What waits to be written to the peers, with what keeping it costs"),
+            round_trip: histogram!("coalescent_round_trip_seconds";
+                Seconds, "From a ping to its answer"),
+            request_ok: request("ok"),
+            request_failed: request("failed"),
+            errors: counter!("coalescent_errors_total";
+                Count, "Errors reported as events"),
+        }
+    }
+
+    /// What the outboxes of this node's peers count themselves in.
+    pub(crate) fn queued(&self) -> Gauge {
+        self.queued.clone()
+    }
+
+    /// A peer is connected.
+    pub(crate) fn connected(&self, direction: Direction) {
+        match direction {
+            Direction::Inbound => &self.connected_inbound,
+            Direction::Outbound => &self.connected_outbound,
+        }
+        .increment(1);
+        self.peers(direction).increment(1.0);
+    }
+
+    /// A peer is connected by a connection of another direction now.
+    pub(crate) fn turned(&self, from: Direction, to: Direction) {
+        self.peers(from).decrement(1.0);
+        self.peers(to).increment(1.0);
+    }
+
+    /// A peer is no longer connected.
+    pub(crate) fn disconnected(&self, direction: Direction, reason: &DisconnectReason) {
+        self.peers(direction).decrement(1.0);
+        // Seldom enough to be looked up.
+        counter!("coalescent_peers_disconnected_total", "reason" => reason.label();
+            Count, "Peers that have disconnected, or were")
+        .increment(1);
+    }
+
+    fn peers(&self, direction: Direction) -> &Gauge {
+        match direction {
+            Direction::Inbound => &self.inbound,
+            Direction::Outbound => &self.outbound,
+        }
+    }
+
+    /// Adds what a peer has counted since the last time.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn add(&self, since: &Stats) {
+        let pairs = [
+            (&self.received, since.received),
+            (&self.delivered, since.delivered),
+            (&self.sent, since.sent),
+            (&self.relayed, since.relayed),
+            (&self.duplicates, since.duplicates),
+            (&self.unknown, since.unknown),
+            (&self.bytes_received, since.bytes_received),
+            (&self.bytes_sent, since.bytes_sent),
+        ];
+        for (counter, by) in pairs {
+            if by > 0 {
+                counter.increment(by);
+            }
+        }
+    }
+
+    /// Frames were dropped.
+    pub(crate) fn dropped(&self, reason: DropReason, frames: u64) {
+        match reason {
+            DropReason::Full => &self.dropped_full,
+            DropReason::Disconnected => &self.dropped_disconnected,
+            DropReason::Unencodable => &self.dropped_unencodable,
+        }
+        .increment(frames);
+    }
+
+    /// A peer answered a ping.
+    pub(crate) fn round_trip(&self, time: Duration) {
+        self.round_trip.record(time.as_secs_f64());
+    }
+
+    /// A request of this node's has ended.
+    pub(crate) fn request(&self, ok: bool, time: Duration) {
+        if ok {
+            &self.request_ok
+        } else {
+            &self.request_failed
+        }
+        .record(time.as_secs_f64());
+    }
+
+    /// An error was reported.
+    pub(crate) fn error(&self) {
+        self.errors.increment(1);
+    }
+}

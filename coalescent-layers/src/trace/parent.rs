@@ -1,0 +1,270 @@
+//! The context: which trace, and which span in it.
+
+use std::{cell::Cell, fmt, str::FromStr};
+
+use coalescent_core::Message;
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error as _, Visitor},
+};
+
+/// The key of the header that names the trace a message belongs to.
+pub const TRACEPARENT: &str = "traceparent";
+
+/// The bit of the flags that says that somebody records the trace.
+const SAMPLED: u8 = 1;
+
+thread_local! {
+    /// What is being handled on this thread, while it is.
+    static CURRENT: Cell<Option<TraceParent>> = const { Cell::new(None) };
+}
+
+/// Names a trace and a span in it, as [W3C Trace Context] writes it: `00-<trace id>-<span id>-<flags>`.
+///
+/// [W3C Trace Context]: https://www.w3.org/TR/trace-context/
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TraceParent {
+    trace_id: u128,
+    span_id: u64,
+    flags: u8,
+}
+
+impl TraceParent {
+    /// Begins a trace, with random ids. `sampled` asks everyone to record it.
+    #[must_use]
+    pub fn root(sampled: bool) -> Self {
+        Self {
+            trace_id: rand::random::<u128>().max(1),
+            span_id: new_span(),
+            flags: if sampled { SAMPLED } else { 0 },
+        }
+    }
+
+    /// Names a new span of the same trace, with a random id.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self {
+            span_id: new_span(),
+            ..*self
+        }
+    }
+
+    /// Reads the context in the headers of a message; `None` where there is none, or none that is valid.
+    #[must_use]
+    pub fn of(message: &Message) -> Option<Self> {
+        message.header(TRACEPARENT).and_then(Result::ok)
+    }
+
+    /// Returns the context of the message that is being handled: inside a [`TraceContext`](super::TraceContext), in the
+    /// task that runs the handler. A task that the handler spawns takes it along by itself.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        CURRENT.get()
+    }
+
+    /// Returns the number of the trace.
+    #[must_use]
+    pub fn trace_id(&self) -> u128 {
+        self.trace_id
+    }
+
+    /// Returns the number of the span.
+    #[must_use]
+    pub fn span_id(&self) -> u64 {
+        self.span_id
+    }
+
+    /// Tells whether somebody records the trace.
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
+    /// Makes this the current one until the guard is dropped.
+    pub(super) fn enter(self) -> Entered {
+        Entered(CURRENT.replace(Some(self)))
+    }
+}
+
+fn new_span() -> u64 {
+    // All zeros means "none".
+    rand::random::<u64>().max(1)
+}
+
+/// Puts back what was current before.
+#[derive(Debug)]
+pub(super) struct Entered(Option<TraceParent>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(self.0.take());
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            trace_id,
+            span_id,
+            flags,
+        } = self;
+        write!(f, "00-{trace_id:032x}-{span_id:016x}-{flags:02x}")
+    }
+}
+
+impl FromStr for TraceParent {
+    type Err = ParseTraceParentError;
+
+    /// Reads what [`Display`](fmt::Display) writes. Of a later version of the format, the parts that this one knows
+    /// are taken, as it asks for.
+    fn from_str(text: &str) -> Result<Self, ParseTraceParentError> {
+        let mut parts = text.split('-');
+        let mut next = |digits| hex(parts.next(), digits);
+        let (version, trace_id) = (next(2)?, next(32)?);
+        let (span_id, flags) = (next(16)?, next(2)?);
+        let more = parts.next().is_some();
+        if version == 0xff || trace_id == 0 || span_id == 0 || (version == 0 && more) {
+            return Err(ParseTraceParentError(()));
+        }
+        Ok(Self {
+            trace_id,
+            span_id: u64::try_from(span_id).map_err(|_| ParseTraceParentError(()))?,
+            // The only bit that has a meaning here.
+            flags: u8::try_from(flags & u128::from(SAMPLED)).unwrap_or_default(),
+        })
+    }
+}
+
+/// Reads so many lower-case hexadecimal digits.
+fn hex(part: Option<&str>, digits: usize) -> Result<u128, ParseTraceParentError> {
+    part.filter(|part| part.len() == digits)
+        .filter(|part| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+        .and_then(|part| u128::from_str_radix(part, 16).ok())
+        .ok_or(ParseTraceParentError(()))
+}
+
+/// Reports text that is no `traceparent`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseTraceParentError(());
+
+impl fmt::Display for ParseTraceParentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no traceparent: write 00-, a trace id of 32 hexadecimal digits, -, a span id of 16, - and two digits of flags")
+    }
+}
+
+impl std::error::Error for ParseTraceParentError {}
+
+impl Serialize for TraceParent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TraceParent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = TraceParent;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a traceparent")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<TraceParent, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Text).map_err(D::Error::custom)
+    }
+}
+
+/// Puts the trace that a message belongs to into its headers.
+///
+/// ```
+/// use coalescent_core::Message;
+/// use coalescent_layers::trace::{MessageTraceExt, TraceParent};
+///
+/// // Outside of a handler, this begins a trace.
+/// let message = Message::new("ping", &()).with_trace();
+/// assert!(TraceParent::of(&message).is_some());
+/// ```
+pub trait MessageTraceExt: sealed::Sealed + Sized {
+    /// Makes the message part of the trace of what is being handled, see [`TraceParent::current`]; or of a new, sampled one.
+    #[must_use]
+    fn with_trace(self) -> Self {
+        let trace = TraceParent::current().unwrap_or_else(|| TraceParent::root(true));
+        self.with_trace_of(&trace)
+    }
+
+    /// Makes the message part of this trace, as said by this span.
+    #[must_use]
+    fn with_trace_of(self, trace: &TraceParent) -> Self;
+}
+
+impl MessageTraceExt for Message {
+    fn with_trace_of(self, trace: &TraceParent) -> Self {
+        self.with_header(TRACEPARENT, trace)
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+
+    impl Sealed for coalescent_core::Message {}
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_the_standard_calls_invalid_is_refused() {
+        for text in [
+            "",
+            "00",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "0-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-é4bf92f3577b34da6a3ce929d0e0e47-00f067aa0ba902b7-01",
+        ] {
+            assert!(text.parse::<TraceParent>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_later_version_is_read_as_far_as_it_is_known() {
+        let later = "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03-more";
+        let trace: TraceParent = later.parse().unwrap();
+        assert_eq!(
+            trace.to_string(),
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(trace_id in 1_u128.., span_id in 1_u64.., sampled: bool) {
+            let trace = TraceParent { trace_id, span_id, flags: u8::from(sampled) };
+            prop_assert_eq!(trace.to_string().parse(), Ok(trace));
+            let message = Message::new("x", &()).with_trace_of(&trace);
+            prop_assert_eq!(TraceParent::of(&message), Some(trace));
+        }
+
+        #[test]
+        fn no_text_of_a_peer_panics(text: String, shape in "[0-9a-g-]{0,60}") {
+            let _ = text.parse::<TraceParent>();
+            let _ = shape.parse::<TraceParent>();
+        }
+    }
+}

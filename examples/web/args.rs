@@ -1,0 +1,55 @@
+//! The command line.
+
+use lexopt::{Arg, Parser, ValueExt};
+
+pub(crate) const HELP: &str = "\
+A mesh in a web server, with a chat page.
+
+web --http <HOST:PORT> [OPTIONS]
+      --http <HOST:PORT>     serve HTTP here, and make peers of what upgrades at /mesh; port 0 takes a free one
+      --listen <HOST:PORT>   accept peers here too, on the native wire
+      --lines <HOST:PORT>    accept peers here too, on the lines wire: Node's, or nc
+  -s, --seed <HOST:PORT>     stay connected to this seed (repeatable)
+      --host <NAME>          the name this server is reached by (repeatable); IP addresses and localhost always are
+      --allow-plaintext      allow addresses other than loopback
+  -h, --help                 print this
+
+It prints its own address on stdout. The log goes to stderr; RUST_LOG says how much of it.
+";
+
+/// The options.
+#[derive(Default)]
+pub(crate) struct Args {
+    pub(crate) http: String,
+    pub(crate) listen: Option<String>,
+    pub(crate) lines: Option<String>,
+    pub(crate) seeds: Vec<String>,
+    pub(crate) hosts: Vec<String>,
+    pub(crate) allow_plaintext: bool,
+}
+
+/// Reads the command line; `None` where only help is wanted. The error is one line that says what to do.
+pub(crate) fn parse() -> Result<Option<Args>, String> {
+    read().map_err(|error| format!("{error}; --help lists the options"))
+}
+
+fn read() -> Result<Option<Args>, lexopt::Error> {
+    let mut parser = Parser::from_env();
+    let mut args = Args::default();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Arg::Long("http") => args.http = parser.value()?.string()?,
+            Arg::Long("listen") => args.listen = Some(parser.value()?.string()?),
+            Arg::Long("lines") => args.lines = Some(parser.value()?.string()?),
+            Arg::Short('s') | Arg::Long("seed") => args.seeds.push(parser.value()?.string()?),
+            Arg::Long("host") => args.hosts.push(parser.value()?.string()?),
+            Arg::Long("allow-plaintext") => args.allow_plaintext = true,
+            Arg::Short('h') | Arg::Long("help") => return Ok(None),
+            other => return Err(other.unexpected()),
+        }
+    }
+    if args.http.is_empty() {
+        return Err("where to serve HTTP is missing: give --http 127.0.0.1:8080".into());
+    }
+    Ok(Some(args))
+}

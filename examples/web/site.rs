@@ -1,0 +1,131 @@
+//! The HTTP side: its pages, its limits, and who may ask.
+
+use crate::Handle;
+use crate::join::{self, Joining};
+use axum::error_handling::HandleErrorLayer;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header, uri::Authority};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use axum::{BoxError, Json, Router};
+use coalescent::{Mesh, Peer};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::{Value, json};
+use std::net::IpAddr;
+use std::sync::Arc;
+use tower::ServiceBuilder;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower_http::trace::TraceLayer;
+
+/// What every answer says of itself. A page may load what comes from this server and nothing else, and
+/// no markup in it is a script: what peers say is shown as text, and could do nothing if it were not.
+const HEADERS: [(HeaderName, &str); 4] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+/// Makes the site. What `limit` allows at a time it shares with the mesh; what is above that is turned
+/// away here, where someone can be told to come back, and waits there, where it would be lost.
+pub(crate) fn router(
+    mesh: Mesh,
+    metrics: PrometheusHandle,
+    hosts: Vec<String>,
+    limit: GlobalConcurrencyLimitLayer,
+) -> Router {
+    let stack = ServiceBuilder::new()
+        .layer(TraceLayer::new_for_http())
+        .layer(middleware::map_response(headers))
+        .layer(HandleErrorLayer::new(overloaded))
+        .load_shed()
+        .layer(limit)
+        .layer(middleware::from_fn_with_state(Arc::new(hosts), known_host));
+    Router::new()
+        .route("/", get(Html(include_str!("page.html"))))
+        .route("/page.js", get(script))
+        .route("/page.css", get(style))
+        .route("/peers", get(peers))
+        .route("/metrics", get(async move || metrics.render()))
+        .route("/mesh", get(join::join))
+        .with_state(Joining::new(mesh))
+        .layer(stack)
+}
+
+async fn script() -> impl IntoResponse {
+    let kind = [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")];
+    (kind, include_str!("page.js"))
+}
+
+async fn style() -> impl IntoResponse {
+    let kind = [(header::CONTENT_TYPE, "text/css; charset=utf-8")];
+    (kind, include_str!("page.css"))
+}
+
+/// Who is connected. Not from where: that is nobody's business but the operator's.
+async fn peers(State(joining): State<Joining>) -> Json<Vec<Value>> {
+    let peers = joining.mesh().peers().list();
+    Json(peers.iter().map(describe).collect())
+}
+
+fn describe(peer: &Peer) -> Value {
+    let stats = peer.stats();
+    json!({
+        "id": peer.id().to_string(),
+        "handle": peer.get::<Handle>().map(|handle| handle.0),
+        "kind": if peer.get::<join::Browser>().is_some() { "browser" } else { peer.wire().name() },
+        "direction": peer.direction().to_string(),
+        "received": stats.received,
+        "sent": stats.sent + stats.relayed,
+        "dropped": stats.dropped,
+        "queued_bytes": peer.queued(),
+        "round_trip_seconds": peer.round_trip().map(|time| time.as_secs_f64()),
+    })
+}
+
+async fn overloaded(_: BoxError) -> (StatusCode, &'static str) {
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too much to do at once: try again later\n",
+    )
+}
+
+async fn headers(mut response: Response) -> Response {
+    for (name, value) in HEADERS {
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+/// Turns away those who ask for a server of another name. A page elsewhere whose name its owner lets point to
+/// this machine would otherwise be of the same origin as this server, and could read and say what it likes.
+async fn known_host(
+    State(hosts): State<Arc<Vec<String>>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let host = request.headers().get(header::HOST);
+    if !host.is_some_and(|host| is_known(host, &hosts)) {
+        let text =
+            "this server has another name: if it is meant to have this one, give it --host NAME\n";
+        return (StatusCode::MISDIRECTED_REQUEST, text).into_response();
+    }
+    next.run(request).await
+}
+
+fn is_known(host: &HeaderValue, hosts: &[String]) -> bool {
+    let Ok(authority) = Authority::try_from(host.as_bytes()) else {
+        return false;
+    };
+    let name = authority.host();
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    address.parse::<IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
+}
