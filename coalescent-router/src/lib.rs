@@ -104,4 +104,4 @@ pub use into_reply::IntoReply;
 pub use not_found::NotFound;
 pub use route::Route;
 pub use router::Router;
-pub use service::{ResponseFuture, RouterService};
+pub use service::{RouterFuture, RouterService};

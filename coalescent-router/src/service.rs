@@ -65,13 +65,13 @@ where
 {
     type Response = Reply;
     type Error = BoxError;
-    type Future = ResponseFuture<I>;
+    type Future = RouterFuture<I>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, frame: Frame) -> ResponseFuture<I> {
+    fn call(&mut self, frame: Frame) -> RouterFuture<I> {
         self.refresh();
         let endpoint = match frame.message() {
             Some(message) => self.table.find(message.kind()),
@@ -81,17 +81,17 @@ where
             }
         };
         let Some(endpoint) = endpoint else {
-            return ResponseFuture::inner(self.inner.call(frame));
+            return RouterFuture::inner(self.inner.call(frame));
         };
         // The inner service that is ready goes along with its frame, and its permit with it.
         let unready = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, unready);
         if endpoint.ends() {
             drop(ready);
-            return ResponseFuture::handler(endpoint.handle(frame), None);
+            return RouterFuture::handler(endpoint.handle(frame), None);
         }
         let handled = endpoint.handle(frame.clone());
-        ResponseFuture::handler(handled, Some((ready, frame)))
+        RouterFuture::handler(handled, Some((ready, frame)))
     }
 }
 
@@ -117,7 +117,7 @@ impl<I: fmt::Debug> fmt::Debug for RouterService<I> {
 
 pin_project! {
     /// The future of a [`RouterService`]: the handler's, then that of the service further in.
-    pub struct ResponseFuture<I>
+    pub struct RouterFuture<I>
     where
         I: Service<Frame>,
     {
@@ -143,7 +143,7 @@ pin_project! {
     }
 }
 
-impl<I: Service<Frame>> ResponseFuture<I> {
+impl<I: Service<Frame>> RouterFuture<I> {
     fn inner(future: I::Future) -> Self {
         let reply = Reply::None;
         Self {
@@ -158,7 +158,7 @@ impl<I: Service<Frame>> ResponseFuture<I> {
     }
 }
 
-impl<I> Future for ResponseFuture<I>
+impl<I> Future for RouterFuture<I>
 where
     I: Service<Frame, Response = Reply, Error: Into<BoxError>>,
 {
@@ -187,8 +187,8 @@ where
     }
 }
 
-impl<I: Service<Frame>> fmt::Debug for ResponseFuture<I> {
+impl<I: Service<Frame>> fmt::Debug for RouterFuture<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+        f.debug_struct("RouterFuture").finish_non_exhaustive()
     }
 }

@@ -26,6 +26,13 @@ pub(crate) enum ScanError {
 /// Returns how many bytes the MessagePack value at the front of `bytes` takes, if its containers nest at
 /// most `max_depth` deep.
 pub(crate) fn msgpack(bytes: &[u8], max_depth: usize) -> Result<usize, ScanError> {
+    // Most values hold no others. A map of many headers is measured value by value, and each would clear the stack.
+    if let (size, None) = item(bytes)? {
+        if size > bytes.len() as u64 {
+            return Err(ScanError::Truncated);
+        }
+        return Ok(size as usize);
+    }
     let max_depth = max_depth.min(STACK);
     // How many values the enclosing containers still wait for, outermost first.
     let mut stack = [0_u64; STACK];
