@@ -61,7 +61,7 @@ pub use error::{BoxError, Error};
 pub use event::{DisconnectReason, DropReason, Event, Events};
 pub use frame::{Flow, Frame, Relay};
 pub use mesh::{FRAME_COST, Mesh, MeshReader, MeshWriter, WRITE_CHUNK, WeakMesh};
-pub use message::Message;
+pub use message::{Message, MessageType};
 pub use peer::{Direction, Peer, PeerId};
 pub use peers::{Peers, Sent};
 pub use registrar::{Plugin, Registrar};

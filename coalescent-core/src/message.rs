@@ -57,7 +57,35 @@ pub(crate) struct Header {
     value: Bytes,
 }
 
+/// Says which type of message a Rust type is the body of, so that neither side has to write its name.
+///
+/// ```
+/// use coalescent_core::{Message, MessageType};
+/// use serde::Serialize;
+///
+/// #[derive(Serialize)]
+/// struct Ping {
+///     time: u64,
+/// }
+///
+/// impl MessageType for Ping {
+///     const TYPE: &'static str = "ping";
+/// }
+///
+/// assert_eq!(Message::typed(&Ping { time: 1 }).kind(), "ping");
+/// ```
+pub trait MessageType {
+    /// The type of the messages whose body this is.
+    const TYPE: &'static str;
+}
+
 impl Message {
+    /// Makes a message of the type that its body says; otherwise as [`Message::new`].
+    #[must_use]
+    pub fn typed<T: Serialize + MessageType>(body: &T) -> Self {
+        Self::new(T::TYPE, body)
+    }
+
     /// Makes a message of type `kind`, and serializes `body` at once.
     ///
     /// This does not fail. If the body cannot be serialized, or nests deeper than

@@ -94,6 +94,7 @@ mod route;
 mod router;
 mod service;
 mod table;
+mod typed;
 mod watch;
 
 pub use error::RouteError;
@@ -105,3 +106,4 @@ pub use not_found::NotFound;
 pub use route::Route;
 pub use router::Router;
 pub use service::{RouterFuture, RouterService};
+pub use typed::{Typed, TypedArguments};

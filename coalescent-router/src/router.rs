@@ -7,6 +7,7 @@ use crate::not_found::NotFound;
 use crate::route::{Endpoint, Route};
 use crate::service::RouterService;
 use crate::table::{Live, Table};
+use crate::typed::TypedArguments;
 use coalescent_core::{BoxError, Frame, Plugin, Registrar};
 use std::fmt;
 use std::sync::Arc;
@@ -78,6 +79,21 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     {
         or_panic!(self.change(|table| table.insert(kind, Endpoint::handler(handler))));
         self
+    }
+
+    /// Adds a handler for messages of the type that its last argument says: a
+    /// [`Typed`](crate::Typed) body.
+    ///
+    /// # Panics
+    ///
+    /// If there is a handler for that type already.
+    #[track_caller]
+    pub fn typed<H, T>(self, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: TypedArguments,
+    {
+        self.route(T::TYPE, handler)
     }
 
     /// Adds the handler for messages of all types that have none of their own.

@@ -4,12 +4,14 @@ mod common;
 
 use bytes::Bytes;
 use coalescent_core::codec::{Codec, Format};
-use coalescent_core::{App, AppExt, BoxError, Frame, Mesh, Message, Peer, Peers, Reply};
+use coalescent_core::{
+    App, AppExt, BoxError, Frame, Mesh, Message, MessageType, Peer, Peers, Reply,
+};
 use coalescent_router::extract::{
     Body, BodyRejection, Extension, FromRef, Headers, RawBody, Shared, State, Type, ValueRejection,
 };
 use coalescent_router::middleware::{Next, from_fn, from_fn_with_state};
-use coalescent_router::{Handler, IntoReply, Router, ends};
+use coalescent_router::{Handler, IntoReply, Router, Typed, ends};
 use common::{Pair, courier_layer, encode, frame, frame_of};
 use tower::ServiceExt;
 
@@ -330,4 +332,49 @@ async fn a_layer_made_of_a_function_is_inferred_where_the_app_starts() {
         .layer(from_fn(pass))
         .with(Router::new().route("ping", ("pong", "pong")));
     assert_eq!(Pair::start(app).await.ask_text("ping").await, "pong");
+}
+
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Ping(u32);
+
+impl MessageType for Ping {
+    const TYPE: &'static str = "ping";
+}
+
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Pong(u32);
+
+impl MessageType for Pong {
+    const TYPE: &'static str = "pong";
+}
+
+#[tokio::test]
+async fn a_typed_handler_names_its_route_and_its_reply() {
+    async fn ping(_peer: Peer, Typed(ping): Typed<Ping>) -> Typed<Pong> {
+        Typed(Pong(ping.0 + 1))
+    }
+    let router = || Router::<()>::new().typed(ping);
+    let asked = frame_of(Message::typed(&Ping(1)));
+    let Ok(Reply::Message(answer)) = router().into_service().oneshot(asked).await else {
+        panic!("no message");
+    };
+    assert_eq!((answer.kind(), answer.body().unwrap()), ("pong", Pong(2)));
+
+    // Messages of another type go past it; those with another body fail there.
+    let other = frame_of(Message::new("pang", &Ping(1)));
+    assert!(matches!(
+        router().into_service().oneshot(other).await,
+        Ok(Reply::None)
+    ));
+    let wrong = frame_of(Message::new("ping", "no number"));
+    let error = router().into_service().oneshot(wrong).await.unwrap_err();
+    assert!(error.is::<BodyRejection>(), "{error}");
+
+    // Below a prefix, the route is what its prefix makes of it.
+    let nested = Router::<()>::new().nest("game/", router());
+    let asked = frame_of(Message::new("game/ping", &Ping(5)));
+    let Ok(Reply::Message(answer)) = nested.into_service().oneshot(asked).await else {
+        panic!("no message");
+    };
+    assert_eq!(answer.body::<Pong>().unwrap(), Pong(6));
 }
