@@ -1,15 +1,21 @@
 //! The frames of one peer on their way through its stack.
 
+mod budget;
+mod results;
+
+use budget::Budget;
+use results::unpin;
+
 use super::link::{Link, Mark, Ticket};
 use super::relay::{Relays, unpinned};
 use crate::error::{BoxError, Error, panic_text};
-use crate::event::{DisconnectReason, DropReason};
+use crate::event::DisconnectReason;
 use crate::frame::Frame;
-use crate::outbox::{Chunk, Refused};
+use crate::outbox::Chunk;
 use crate::registrar::BoxFuture;
 use crate::reply::Reply;
 use crate::stack::PeerService;
-use crate::wire::{Block, Head, Kind, Status, encode_reason};
+use crate::wire::{Block, Head, Kind};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +23,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 /// How long a stack may take to become ready for a frame. A timeout layer does not bound this.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -447,127 +453,6 @@ impl<S: PeerService> Work<S> {
         self.relays
             .add_single(&self.link, &frame.head, payload, flow);
     }
-
-    /// Writes down what became of a frame.
-    fn finish(&mut self, head: &Head, result: Result<Reply, Error>) {
-        let request = match head.kind {
-            Kind::Request { id } => Some(id),
-            _ => None,
-        };
-        let error = match result {
-            Ok(Reply::None) => {
-                return self.reply(request, Status::NoAnswer, Bytes::new());
-            }
-            Ok(Reply::Payload(payload)) => return self.reply_payload(request, payload),
-            Ok(Reply::Message(_)) => Error::no_courier(),
-            Err(error) => error,
-        };
-        if request.is_some() {
-            let text = error.to_string();
-            self.reply(
-                request,
-                Status::Failed,
-                Bytes::copy_from_slice(encode_reason(&text)),
-            );
-        }
-        self.fail(error);
-    }
-
-    fn reply(&mut self, request: Option<u32>, status: Status, payload: Bytes) {
-        let Some(id) = request else { return };
-        if let Err(error) = self.push_reply(Kind::Reply { id, status }, payload) {
-            self.fail(error);
-        }
-    }
-
-    fn reply_payload(&mut self, request: Option<u32>, payload: Bytes) {
-        let kind = match request {
-            Some(id) => Kind::Reply {
-                id,
-                status: Status::Ok,
-            },
-            None => Kind::Data,
-        };
-        if let Err(error) = self.push_reply(kind, payload) {
-            self.reply(
-                request,
-                Status::Failed,
-                Bytes::from_static(b"the reply is too large"),
-            );
-            self.fail(error);
-        }
-    }
-
-    fn push_reply(&mut self, kind: Kind, payload: Bytes) -> Result<(), Error> {
-        let chunk = self
-            .link
-            .peer()
-            .encode_own(kind, payload)
-            .map_err(Error::encode)?;
-        self.replies.push(chunk);
-        Ok(())
-    }
-
-    fn fail(&mut self, error: Error) {
-        self.budget.spend(Instant::now());
-        self.link.peer().node().error(Some(self.link.peer()), error);
-    }
-
-    /// Hands on what the frames so far came to, as far as there is room: relayed frames to the other
-    /// peers, replies to this one. Returns whether that was all.
-    pub(super) fn hand_on(&mut self) -> bool {
-        if let Some(Batch { block, buffer, .. }) = self.backlog.front() {
-            self.relays.push(&self.link, block, *buffer);
-        } else {
-            self.relays.push(&self.link, &Block::default(), 0);
-        }
-        if !self.replies.is_empty() {
-            let rest = self.replies.get(self.replied..).unwrap_or_default();
-            match self.link.peer().outbox().try_push(rest) {
-                Ok(taken) => self.replied += taken,
-                Err(Refused::Full) => {}
-                Err(Refused::Closed) => self.lose_replies(),
-            }
-            if self.replied == self.replies.len() {
-                self.replies.clear();
-                self.replied = 0;
-            }
-        }
-        !self.has_results()
-    }
-
-    /// Waits for room for what [`hand_on`](Work::hand_on) had no room for, where its flow says so.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe: the next call goes on where this one was.
-    pub(super) async fn wait_for_room(&mut self) {
-        self.relays.wait().await;
-        // A peer that asks and does not read what it is answered is held back here, and disconnected
-        // when its patience is used up.
-        let outbox = self.link.peer().outbox();
-        if outbox.push(&self.replies, &mut self.replied).await.is_err() {
-            self.lose_replies();
-        }
-        self.replies.clear();
-        self.replied = 0;
-    }
-
-    fn lose_replies(&mut self) {
-        let rest = self.replies.get(self.replied..).unwrap_or_default().len();
-        self.link
-            .peer()
-            .dropped(DropReason::Disconnected, rest as u64);
-        self.replied = self.replies.len();
-    }
-}
-
-/// A reply that does not keep the frame's buffer alive for a small part of it.
-fn unpin(reply: Reply, whole: &Bytes, pins: usize) -> Reply {
-    match reply {
-        Reply::Payload(payload) => Reply::Payload(unpinned(payload, whole, pins)),
-        reply => reply,
-    }
 }
 
 enum Next {
@@ -592,58 +477,5 @@ where
             Some(future) => future.poll(cx),
             None => Poll::Ready(Ok(Reply::None)),
         }
-    }
-}
-
-/// The errors a peer may cause in a minute.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    limit: u32,
-    spent: u32,
-    since: Option<Instant>,
-}
-
-impl Budget {
-    const WINDOW: Duration = Duration::from_secs(60);
-
-    pub(crate) fn new(limit: u32) -> Self {
-        Self {
-            limit,
-            spent: 0,
-            since: None,
-        }
-    }
-
-    /// Spends one.
-    pub(crate) fn spend(&mut self, now: Instant) {
-        if self.since.is_none_or(|since| now - since >= Self::WINDOW) {
-            self.since = Some(now);
-            self.spent = 0;
-        }
-        self.spent = self.spent.saturating_add(1);
-    }
-
-    /// Whether more were spent than there were.
-    pub(crate) fn exhausted(&self) -> bool {
-        self.spent > self.limit
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_budget_is_for_a_minute() {
-        let mut budget = Budget::new(2);
-        let start = Instant::now();
-        budget.spend(start);
-        budget.spend(start + Duration::from_secs(59));
-        assert!(!budget.exhausted());
-        budget.spend(start + Duration::from_secs(60));
-        assert!(!budget.exhausted(), "a new minute");
-        budget.spend(start + Duration::from_secs(61));
-        budget.spend(start + Duration::from_secs(62));
-        assert!(budget.exhausted());
     }
 }

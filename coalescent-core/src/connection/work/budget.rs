@@ -1,0 +1,57 @@
+//! How many errors a peer may cause.
+
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The errors a peer may cause in a minute.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limit: u32,
+    spent: u32,
+    since: Option<Instant>,
+}
+
+impl Budget {
+    const WINDOW: Duration = Duration::from_secs(60);
+
+    pub(crate) fn new(limit: u32) -> Self {
+        Self {
+            limit,
+            spent: 0,
+            since: None,
+        }
+    }
+
+    /// Spends one.
+    pub(crate) fn spend(&mut self, now: Instant) {
+        if self.since.is_none_or(|since| now - since >= Self::WINDOW) {
+            self.since = Some(now);
+            self.spent = 0;
+        }
+        self.spent = self.spent.saturating_add(1);
+    }
+
+    /// Whether more were spent than there were.
+    pub(crate) fn exhausted(&self) -> bool {
+        self.spent > self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_budget_is_for_a_minute() {
+        let mut budget = Budget::new(2);
+        let start = Instant::now();
+        budget.spend(start);
+        budget.spend(start + Duration::from_secs(59));
+        assert!(!budget.exhausted());
+        budget.spend(start + Duration::from_secs(60));
+        assert!(!budget.exhausted(), "a new minute");
+        budget.spend(start + Duration::from_secs(61));
+        budget.spend(start + Duration::from_secs(62));
+        assert!(budget.exhausted());
+    }
+}

@@ -1,0 +1,135 @@
+//! What the frames came to: replies to their peer, and what relays hand on.
+
+use super::{Batch, Work};
+use crate::connection::relay::unpinned;
+use crate::error::Error;
+use crate::event::DropReason;
+use crate::outbox::Refused;
+use crate::reply::Reply;
+use crate::stack::PeerService;
+use crate::wire::{Block, Head, Kind, Status, encode_reason};
+use bytes::Bytes;
+use tokio::time::Instant;
+
+impl<S: PeerService> Work<S> {
+    /// Writes down what became of a frame.
+    pub(super) fn finish(&mut self, head: &Head, result: Result<Reply, Error>) {
+        let request = match head.kind {
+            Kind::Request { id } => Some(id),
+            _ => None,
+        };
+        let error = match result {
+            Ok(Reply::None) => {
+                return self.reply(request, Status::NoAnswer, Bytes::new());
+            }
+            Ok(Reply::Payload(payload)) => return self.reply_payload(request, payload),
+            Ok(Reply::Message(_)) => Error::no_courier(),
+            Err(error) => error,
+        };
+        if request.is_some() {
+            let text = error.to_string();
+            self.reply(
+                request,
+                Status::Failed,
+                Bytes::copy_from_slice(encode_reason(&text)),
+            );
+        }
+        self.fail(error);
+    }
+
+    fn reply(&mut self, request: Option<u32>, status: Status, payload: Bytes) {
+        let Some(id) = request else { return };
+        if let Err(error) = self.push_reply(Kind::Reply { id, status }, payload) {
+            self.fail(error);
+        }
+    }
+
+    fn reply_payload(&mut self, request: Option<u32>, payload: Bytes) {
+        let kind = match request {
+            Some(id) => Kind::Reply {
+                id,
+                status: Status::Ok,
+            },
+            None => Kind::Data,
+        };
+        if let Err(error) = self.push_reply(kind, payload) {
+            self.reply(
+                request,
+                Status::Failed,
+                Bytes::from_static(b"the reply is too large"),
+            );
+            self.fail(error);
+        }
+    }
+
+    fn push_reply(&mut self, kind: Kind, payload: Bytes) -> Result<(), Error> {
+        let chunk = self
+            .link
+            .peer()
+            .encode_own(kind, payload)
+            .map_err(Error::encode)?;
+        self.replies.push(chunk);
+        Ok(())
+    }
+
+    pub(super) fn fail(&mut self, error: Error) {
+        self.budget.spend(Instant::now());
+        self.link.peer().node().error(Some(self.link.peer()), error);
+    }
+
+    /// Hands on what the frames so far came to, as far as there is room: relayed frames to the other
+    /// peers, replies to this one. Returns whether that was all.
+    pub(in crate::connection) fn hand_on(&mut self) -> bool {
+        if let Some(Batch { block, buffer, .. }) = self.backlog.front() {
+            self.relays.push(&self.link, block, *buffer);
+        } else {
+            self.relays.push(&self.link, &Block::default(), 0);
+        }
+        if !self.replies.is_empty() {
+            let rest = self.replies.get(self.replied..).unwrap_or_default();
+            match self.link.peer().outbox().try_push(rest) {
+                Ok(taken) => self.replied += taken,
+                Err(Refused::Full) => {}
+                Err(Refused::Closed) => self.lose_replies(),
+            }
+            if self.replied == self.replies.len() {
+                self.replies.clear();
+                self.replied = 0;
+            }
+        }
+        !self.has_results()
+    }
+
+    /// Waits for room for what [`hand_on`](Work::hand_on) had no room for, where its flow says so.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the next call goes on where this one was.
+    pub(in crate::connection) async fn wait_for_room(&mut self) {
+        self.relays.wait().await;
+        // A peer that asks and does not read what it is answered is held back here, and disconnected
+        // when its patience is used up.
+        let outbox = self.link.peer().outbox();
+        if outbox.push(&self.replies, &mut self.replied).await.is_err() {
+            self.lose_replies();
+        }
+        self.replies.clear();
+        self.replied = 0;
+    }
+
+    pub(super) fn lose_replies(&mut self) {
+        let rest = self.replies.get(self.replied..).unwrap_or_default().len();
+        self.link
+            .peer()
+            .dropped(DropReason::Disconnected, rest as u64);
+        self.replied = self.replies.len();
+    }
+}
+
+/// A reply that does not keep the frame's buffer alive for a small part of it.
+pub(super) fn unpin(reply: Reply, whole: &Bytes, pins: usize) -> Reply {
+    match reply {
+        Reply::Payload(payload) => Reply::Payload(unpinned(payload, whole, pins)),
+        reply => reply,
+    }
+}
