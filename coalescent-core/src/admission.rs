@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     fmt, io,
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -165,7 +168,7 @@ impl Admission {
             id,
             group,
             evicted,
-            established: false,
+            established: AtomicBool::new(false),
         })
     }
 
@@ -232,7 +235,7 @@ pub(crate) struct Ticket {
     id: u64,
     group: Group,
     evicted: Arc<Notify>,
-    established: bool,
+    established: AtomicBool,
 }
 
 impl Ticket {
@@ -242,8 +245,8 @@ impl Ticket {
     /// # Errors
     ///
     /// As many peers as allowed got there before, or the place went to another connection. Close this one.
-    pub(crate) fn establish(&mut self) -> Result<(), Refused> {
-        if self.established {
+    pub(crate) fn establish(&self) -> Result<(), Refused> {
+        if self.is_established() {
             return Ok(());
         }
         let limits = self.admission.limits;
@@ -262,9 +265,13 @@ impl Ticket {
         }
         counts.take_pending(self.id);
         counts.established += 1;
+        self.established.store(true, Ordering::Relaxed);
         drop(counts);
-        self.established = true;
         Ok(())
+    }
+
+    fn is_established(&self) -> bool {
+        self.established.load(Ordering::Relaxed)
     }
 
     /// Waits until this place went to another connection: to be raced with the handshake.
@@ -284,7 +291,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut counts = self.admission.lock();
-        if self.established {
+        if self.is_established() {
             counts.established -= 1;
         } else if !counts.take_pending(self.id) {
             // An eviction has given the place back.

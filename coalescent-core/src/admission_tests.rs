@@ -25,7 +25,7 @@ fn admission(max_inbound: usize, max_per_ip: usize, pending_handshakes: usize) -
 fn a_dropped_connection_gives_its_place_back() {
     let now = Instant::now();
     let admission = admission(1, 8, 1);
-    let mut first = admission.admit(ip(1), now).unwrap();
+    let first = admission.admit(ip(1), now).unwrap();
     assert_eq!(reason(admission.admit(ip(2), now)), Reason::Pending);
     first.establish().unwrap();
     first.establish().unwrap();
@@ -47,8 +47,8 @@ fn a_dropped_connection_gives_its_place_back() {
 fn whoever_connects_and_is_silent_does_not_keep_peers_out() {
     let now = Instant::now();
     let admission = admission(1, 8, 8);
-    let mut silent = admission.admit(ip(1), now).unwrap();
-    let mut peer = admission.admit(ip(2), now).unwrap();
+    let silent = admission.admit(ip(1), now).unwrap();
+    let peer = admission.admit(ip(2), now).unwrap();
     peer.establish().unwrap();
     assert_eq!(reason(silent.establish()), Reason::Inbound);
     assert_eq!(
@@ -94,10 +94,10 @@ fn the_greediest_address_gives_way() {
     let now = Instant::now();
     let admission = admission(64, 8, 4);
     let other = admission.admit(ip(1), now).unwrap();
-    let mut greedy: Vec<_> = (0..3)
+    let greedy: Vec<_> = (0..3)
         .map(|_| admission.admit(ip(2), now).unwrap())
         .collect();
-    let mut newcomer = admission.admit(ip(3), now).unwrap();
+    let newcomer = admission.admit(ip(3), now).unwrap();
     assert_eq!(admission.inbound().pending, 4);
     assert_pending!(task::spawn(other.evicted()).poll());
     assert_pending!(task::spawn(greedy[1].evicted()).poll());
@@ -191,10 +191,10 @@ proptest! {
                 _ => drop(tickets.swap_remove(index.index(tickets.len()))),
             }
             let evicted = |ticket: &Ticket| {
-                !ticket.established && !admission.lock().pending.iter().any(|p| p.id == ticket.id)
+                !ticket.is_established() && !admission.lock().pending.iter().any(|p| p.id == ticket.id)
             };
             let live: Vec<_> = tickets.iter().filter(|(_, ticket)| !evicted(ticket)).collect();
-            let established = live.iter().filter(|(_, ticket)| ticket.established).count();
+            let established = live.iter().filter(|(_, ticket)| ticket.is_established()).count();
             let inbound = admission.inbound();
             prop_assert_eq!(inbound, Inbound { pending: live.len() - established, established });
             prop_assert!(established <= max_inbound && inbound.pending <= pending);

@@ -112,7 +112,17 @@ impl Error {
         // An error of ours that came back through a layer is already what it should be.
         match source.downcast::<Self>() {
             Ok(own) => *own,
-            Err(source) => Self::new(Kind::Call, "a frame could not be handled").because(source),
+            Err(source) => {
+                Self::new(Kind::Call, "a frame could not be handled").because(bounded(source))
+            }
+        }
+    }
+
+    /// What the peer is told whose request failed with this.
+    pub(crate) fn reason(&self) -> String {
+        match &self.source {
+            Some(source) if self.kind == Kind::Call => source.to_string(),
+            _ => self.to_string(),
         }
     }
 
@@ -278,6 +288,18 @@ impl Error {
     pub fn is_failed(&self) -> bool {
         self.kind == Kind::Failed
     }
+}
+
+/// How many bytes of a handler's error text are kept: errors wait in the events for their readers.
+const MAX_KEPT: usize = 4 * 1024;
+
+/// An error as it is, or, where its text is long, as the beginning of that text.
+fn bounded(source: BoxError) -> BoxError {
+    let text = source.to_string();
+    if text.len() <= MAX_KEPT {
+        return source;
+    }
+    crate::wire::truncate(&text, MAX_KEPT).into()
 }
 
 impl fmt::Display for Error {

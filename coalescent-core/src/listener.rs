@@ -4,6 +4,7 @@ use crate::admission::{AcceptBackoff, Reason, Refused, Ticket};
 use crate::connection::{Established, Socket, establish};
 use crate::error::Error;
 use crate::mesh::runtime::Runtime;
+use crate::peers::Refusal;
 use crate::transport::{BoxIo, Listener};
 use crate::wire::Wire;
 use std::net::SocketAddr;
@@ -89,11 +90,11 @@ impl Newcomer {
         let Self {
             io,
             addr,
-            mut ticket,
+            ticket,
             wire,
         } = self;
         let entered = tokio::select! {
-            entered = introduce(&runtime, io, addr, wire) => entered,
+            entered = introduce(&runtime, io, addr, wire, &ticket) => entered,
             refused = ticket.evicted() => Err(Error::refused(refused.to_string())),
         };
         let connection = match entered {
@@ -102,9 +103,6 @@ impl Newcomer {
             Ok(Established::Myself) => return,
             Err(error) => return reports.report(&runtime, error.at(addr)),
         };
-        if let Err(refused) = ticket.establish() {
-            return reports.report(&runtime, Error::refused(format!("{addr}: {refused}")));
-        }
         runtime.run(connection, async move { drop(ticket) });
     }
 }
@@ -114,6 +112,7 @@ async fn introduce(
     io: BoxIo,
     addr: SocketAddr,
     wire: Option<Wire>,
+    ticket: &Ticket,
 ) -> Result<Established<BoxIo>, Error> {
     let limit = runtime.peers().config().handshake_timeout;
     let secured = tokio::time::timeout(limit, runtime.security().accept(io)).await;
@@ -122,7 +121,8 @@ async fn introduce(
     socket.wire = wire;
     socket.key = key;
     socket.listen = runtime.advertised();
-    establish(io, runtime.peers().node(), socket).await
+    let admit = || ticket.establish().map_err(|_| Refusal::Full);
+    establish(io, runtime.peers().node(), socket, admit).await
 }
 
 /// Reports failures of newcomers, so many in a second.

@@ -353,3 +353,32 @@ async fn shutdown_writes_what_is_queued_and_handles_what_still_comes() {
             .is_none()
     );
 }
+
+#[tokio::test]
+async fn no_more_than_the_limit_ever_get_in_however_many_come_at_once() {
+    let app = App::new().configure(|config| config.max_inbound = 2);
+    let mesh = app.listen("127.0.0.1:0").await.unwrap();
+    let mut events = mesh.events();
+    let mut crowd = Vec::new();
+    for _ in 0..10 {
+        crowd.push(ByHand::new(dial(&mesh).await));
+    }
+    // All are past the first look at the limit before any of them has introduced itself.
+    for peer in &mut crowd {
+        assert_eq!(peer.recv().await.map(|p| p.kind), Some(Kind::Hello));
+    }
+    for peer in &mut crowd {
+        let hello = hello(peer.node, "");
+        peer.send(Kind::Hello, hello).await;
+    }
+    let (mut connected, mut refused) = (0, 0);
+    while connected + refused < 10 {
+        match soon("an event", events.next()).await.unwrap() {
+            Event::PeerConnected { .. } => connected += 1,
+            Event::Error { error, .. } if error.is_refused() => refused += 1,
+            Event::PeerDisconnected { reason, .. } => panic!("one was let in first: {reason}"),
+            _ => {}
+        }
+    }
+    assert_eq!((connected, refused), (2, 8));
+}

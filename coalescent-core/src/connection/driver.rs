@@ -74,7 +74,8 @@ impl Drop for Member {
     }
 }
 
-/// Brings a connection as far as a connected peer.
+/// Brings a connection as far as a connected peer. `admit` has the last word, once the peer has
+/// introduced itself.
 ///
 /// # Errors
 ///
@@ -83,6 +84,7 @@ pub(crate) async fn establish<IO>(
     io: IO,
     node: &Arc<Node>,
     socket: Socket,
+    admit: impl FnOnce() -> Result<(), Refusal>,
 ) -> Result<Established<IO>, Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -101,7 +103,7 @@ where
         intro,
     } = introduced;
     let stop = Arc::new(Stop::new(node.next_link()));
-    let (peer, new, retired) = match node.join(intro, &stop) {
+    let (peer, new, retired) = match admit().and_then(|()| node.join(intro, &stop)) {
         Ok(Joined::New(peer)) => (peer, true, false),
         Ok(Joined::TakesOver(peer) | Joined::StandsBy(peer)) => (peer, false, false),
         Ok(Joined::Yields(peer)) => (peer, false, true),

@@ -163,7 +163,7 @@ where
     S: PeerService,
 {
     async move {
-        match establish(io, peers.node(), socket).await? {
+        match establish(io, peers.node(), socket, || Ok(())).await? {
             Established::Connected(connection) => Ok(connection.run(stack).await),
             Established::Myself => Err(Error::refused("connected to itself")),
         }

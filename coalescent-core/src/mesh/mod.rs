@@ -162,7 +162,9 @@ impl Mesh {
 
     /// Makes a peer of a connection that came from elsewhere: another server, a pipe, a test.
     ///
-    /// It is used as it is: whether it is encrypted, and who is at its other end, is the caller's to
+    /// It is counted neither by [`Config::max_inbound`](crate::Config::max_inbound) nor by
+    /// [`Config::max_per_ip`](crate::Config::max_per_ip): how many come is for the server that
+    /// accepted it to limit. And it is used as it is: whether it is encrypted, and who is at its other end, is the caller's to
     /// know, and to say in `socket`.
     ///
     /// # Errors

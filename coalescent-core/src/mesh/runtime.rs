@@ -281,7 +281,7 @@ impl Runtime {
         socket.wire = wire;
         socket.key = key;
         socket.listen = self.advertised();
-        establish(io, self.peers.node(), socket)
+        establish(io, self.peers.node(), socket, || Ok(()))
             .await
             .map_err(|error| error.at(addr))
     }
@@ -318,7 +318,7 @@ impl Runtime {
     ) -> Result<Peer, Error> {
         socket.listen = self.advertised();
         let established = tokio::select! {
-            established = establish(io, self.peers.node(), socket) => established?,
+            established = establish(io, self.peers.node(), socket, || Ok(())) => established?,
             () = self.stop.cancelled() => return Err(Error::closed()),
         };
         match established {

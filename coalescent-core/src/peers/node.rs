@@ -260,6 +260,7 @@ pub(crate) enum Refusal {
     Myself,
     AlreadyConnected,
     ShuttingDown,
+    Full,
 }
 
 impl Refusal {
@@ -269,6 +270,7 @@ impl Refusal {
             Self::Myself => "connected to itself",
             Self::AlreadyConnected => "already connected",
             Self::ShuttingDown => "shutting down",
+            Self::Full => "no place left",
         }
     }
 }

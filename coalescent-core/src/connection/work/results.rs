@@ -27,7 +27,7 @@ impl<S: PeerService> Work<S> {
             Err(error) => error,
         };
         if request.is_some() {
-            let text = error.to_string();
+            let text = error.reason();
             self.reply(
                 request,
                 Status::Failed,
