@@ -80,9 +80,23 @@ fn a_stdout_that_blocks_holds_back_the_peers_and_not_memory() {
         .expect("the first part is taken");
     assert!(sender.process().is_running());
 
-    let mut received = vec![0; sent.len()];
     let mut stdout = receiver.process().take_stdout();
-    stdout.read_exact(&mut received).expect("all of it");
+    let length = sent.len();
+    let (all, read) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let mut received = vec![0; length];
+        let result = stdout.read_exact(&mut received);
+        // Nobody waits any more where it took too long.
+        let _ = all.send(result.map(|()| received));
+    });
+    let received = read.recv_timeout(DEADLINE).unwrap_or_else(|_| {
+        let told = [
+            receiver.process().transcript(),
+            sender.process().transcript(),
+        ];
+        panic!("not all of it came: {told:#?}");
+    });
+    let received = received.expect("all of it");
     assert!(received == sent.as_bytes());
     writer.join().expect("all of it is read");
     sender.left();

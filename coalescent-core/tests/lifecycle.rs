@@ -273,3 +273,44 @@ async fn events_that_nobody_reads_hold_up_nothing() {
     }
     assert!(matches!(events.next().await, Some(Event::Missed(_))));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_takes_many_at_a_time_gets_all_of_them() {
+    let rounds = std::env::var("COALESCENT_ROUNDS").map_or(5, |n| n.parse().unwrap());
+    for round in 0..rounds {
+        let app = || App::new().configure(|config| config.inbox = 300_000);
+        let receiver = app().listen("127.0.0.1:0").await.unwrap();
+        let sender = app().start().await.unwrap();
+        let mut heard = receiver.reader();
+        sender
+            .connect(&receiver.local_addrs()[0].to_string())
+            .await
+            .unwrap();
+        const FRAMES: u64 = 10_000;
+        let sending = tokio::spawn(async move {
+            for _ in 0..FRAMES {
+                sender.broadcast_payload(vec![0; 1024]).await;
+            }
+            sender.peers().flushed().await;
+            sender.shutdown().await
+        });
+        let mut frames = 0;
+        while frames < FRAMES {
+            let next = tokio::time::timeout(Duration::from_secs(20), heard.next_frame()).await;
+            assert!(
+                next.is_ok(),
+                "round {round}: {frames} frames, {:?}, {heard:?}",
+                receiver.peers().list()
+            );
+            frames += 1;
+            while heard.try_next_frame().is_some() {
+                frames += 1;
+            }
+            if frames % 7 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let stats = sending.await.unwrap();
+        assert_eq!((stats.sent, stats.dropped), (FRAMES, 0));
+    }
+}
