@@ -71,7 +71,8 @@ fn a_stdout_that_blocks_holds_back_the_peers_and_not_memory() {
     let bytes = sent.clone();
     let (begun, half) = std::sync::mpsc::channel();
     let writer = thread::spawn(move || {
-        let (first, rest) = bytes.as_bytes().split_at(4 * 1024 * 1024);
+        // Half of an outbox: beyond that, whoever waits for room may have to until half is free again.
+        let (first, rest) = bytes.as_bytes().split_at(2 * 1024 * 1024);
         std::io::Write::write_all(&mut stdin, first).expect("it is read");
         begun.send(()).expect("somebody waits");
         std::io::Write::write_all(&mut stdin, rest).expect("it is read");

@@ -233,16 +233,18 @@ fn the_page_talks_with_other_peers() {
     assert_eq!(browser.run(event), json!(0));
 
     // What is too large, or no text, costs the connection, and says why.
-    for (what, code) in [
-        ("'x'.repeat(70000)", 1009),
-        ("'x'.repeat(1000000)", 1006),
-        ("new Uint8Array(3)", 1003),
+    for (what, codes) in [
+        ("'x'.repeat(70000)", &[1009][..]),
+        // Cut off in the middle: what the browser makes of it depends on how much it had sent.
+        ("'x'.repeat(1000000)", &[1002, 1006, 1009]),
+        ("new Uint8Array(3)", &[1003]),
     ] {
         let closed = browser.run_until_done(&format!(
             "const socket = new WebSocket('ws://' + location.host + '/mesh'); \
              socket.onopen = () => socket.send({what}); socket.onclose = (event) => done(event.code);"
         ));
-        assert_eq!(closed, json!(code), "{what}");
+        let known = codes.iter().any(|code| closed == json!(code));
+        assert!(known, "{what}: {closed}, not one of {codes:?}");
     }
 
     // A page from elsewhere does not get in.

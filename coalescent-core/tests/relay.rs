@@ -92,7 +92,7 @@ async fn waiting_holds_back_the_source_and_loses_nothing() {
         mesh.peers()
             .list()
             .iter()
-            .any(|peer| peer.queued() > 3_500_000)
+            .any(|peer| peer.queued() > 2_000_000)
     })
     .await;
     assert!(!sending.is_finished());
