@@ -1,7 +1,7 @@
 //! A mesh in a web server: one process that serves HTTP, and makes peers of the connections that upgrade.
 //!
 //! ```text
-//! cargo run --example web --features metrics -- --http 127.0.0.1:8080 --listen 127.0.0.1:1337
+//! cargo run --example web -- --http 127.0.0.1:8080 --listen 127.0.0.1:1337
 //! ```
 //!
 //! Open <http://127.0.0.1:8080> in two browsers and talk. Or talk from a terminal, over TCP:
