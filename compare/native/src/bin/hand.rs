@@ -1,0 +1,31 @@
+//! The limits, written by hand: `hand ROLE [OPTIONS]`.
+
+use std::process::ExitCode;
+
+use native::{hand, load, options::Options, report};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = match Options::from_env() {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    report::exit(match &*options.role {
+        "hub" => hand::hub(&options).await,
+        "hold" => hand::hold().await,
+        "idle" => load::idle(&options).await,
+        "receive" => hand::receive(&options).await,
+        "send" => hand::send(&options).await,
+        "answer" => hand::answer(&options).await,
+        "ask" => hand::ask(&options).await,
+        "mesh" => hand::mesh(&options).await,
+        other => Err(format!(
+            "no such role: {other:?}; there are hub, hold, idle, receive, send, answer, ask and mesh"
+        )
+        .into()),
+    })
+}

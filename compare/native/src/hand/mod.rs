@@ -1,0 +1,18 @@
+//! The limits: what a person writes by hand for one purpose, without a framework.
+//!
+//! Each is on tokio, with the wire, the framing, the header and the socket options of coalescent. None has a slow-peer
+//! policy, counters, events, a handshake timeout or liveness: these are what a framework adds.
+
+mod mesh;
+mod one_hop;
+mod outbox;
+mod relay;
+mod requests;
+mod seen;
+
+pub use self::{
+    mesh::mesh,
+    one_hop::{Beep, receive, send},
+    relay::{Relay, hold, hub},
+    requests::{Ping, Pong, answer, ask, envelope},
+};

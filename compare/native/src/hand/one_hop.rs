@@ -1,0 +1,203 @@
+//! Many messages from one process to another: written in batches, read and parsed frame by frame.
+
+use std::time::Instant;
+
+use bytes::{BufMut, BytesMut};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::requests::envelope;
+use crate::{
+    options::Options,
+    report::{self, Failed},
+    socket, wire,
+};
+
+/// How much is gathered before it is written.
+const BATCH: usize = 64 * 1024;
+/// How much is read at once.
+const READ: usize = 256 * 1024;
+
+/// A typed message of about `size` bytes.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Beep<'a> {
+    /// A number.
+    pub time: u64,
+    /// And a text.
+    pub text: &'a str,
+}
+
+/// The role that reads.
+///
+/// # Errors
+///
+/// Where it can't listen.
+pub async fn receive(options: &Options) -> Result<(), Failed> {
+    let listener = socket::listen()?;
+    let addr = listener.local_addr()?;
+    let typed = options.payload == "typed";
+    let tls = options.tls.then(socket::tls_server).transpose()?;
+    let (acceptor, words) = match tls {
+        Some(tls) => (Some(tls.acceptor), format!("{addr},{}", tls.certificate)),
+        None => (None, addr.to_string()),
+    };
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                socket::tune(&stream)?;
+                match acceptor {
+                    Some(acceptor) => count(acceptor.accept(stream).await?, typed).await,
+                    None => count(stream, typed).await,
+                }
+            });
+        }
+    });
+    report::serve(words).await;
+    Ok(())
+}
+
+/// Counts the broadcasts that come, and answers each frame for this node alone with their number.
+async fn count<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO, typed: bool) -> Result<(), Failed> {
+    let mut buf = wire::hello(&mut io).await?;
+    let (mut messages, mut bytes, mut times) = (0_u64, 0_u64, 0_u64);
+    loop {
+        let mut at = 0;
+        let mut asked = false;
+        while let Some(head) = wire::parse(buf.get(at..).unwrap_or_default())? {
+            let frame = buf.get(at..at + head.len).unwrap_or_default();
+            at += head.len;
+            match head.kind {
+                wire::BROADCAST => {
+                    let payload = frame.get(wire::BROADCAST_PREFIX..).unwrap_or_default();
+                    messages += 1;
+                    bytes += payload.len() as u64;
+                    if typed {
+                        let (kind, (), beep): (&str, (), Beep<'_>) =
+                            rmp_serde::from_slice(payload)?;
+                        if kind == "beep" {
+                            times = times.wrapping_add(beep.time);
+                        }
+                    }
+                }
+                wire::DATA => asked = true,
+                kind => {
+                    if let Some(pong) = wire::pong(kind, frame) {
+                        io.write_all(&pong).await?;
+                    }
+                }
+            }
+        }
+        // Consumed only as a whole, so that the buffer is moved at most once a read.
+        bytes::Buf::advance(&mut buf, at);
+        if asked {
+            std::hint::black_box((bytes, times));
+            let mut answer = Vec::new();
+            wire::put(&mut answer, wire::DATA, &[], &messages.to_be_bytes());
+            io.write_all(&answer).await?;
+            io.flush().await?;
+        }
+        if buf.capacity() - buf.len() < READ / 4 {
+            buf.reserve(READ);
+        }
+        if io.read_buf(&mut buf).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// The role that sends.
+///
+/// # Errors
+///
+/// Where the other end is not there, or goes.
+pub async fn send(options: &Options) -> Result<(), Failed> {
+    let (addr, certificate) = options.addr.split_once(',').unwrap_or((&options.addr, ""));
+    let stream = socket::connect(addr).await?;
+    if certificate.is_empty() {
+        return send_over(stream, options).await;
+    }
+    let (connector, name) = socket::tls_client(certificate)?;
+    send_over(connector.connect(name, stream).await?, options).await
+}
+
+async fn send_over<IO>(mut io: IO, options: &Options) -> Result<(), Failed>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut buf = wire::hello(&mut io).await?;
+    let text = "x".repeat(options.size);
+    let payload = vec![b'x'; options.size];
+    let mut out = BytesMut::with_capacity(BATCH + 2 * options.size + 64);
+    let mut nonce = 0_u64;
+    let mut total = 0_u64;
+    for limit in [options.warmup, options.seconds] {
+        let began = Instant::now();
+        let before = total;
+        loop {
+            nonce += 1;
+            if options.payload == "typed" {
+                // In place, as the framework could not: the frame's length is known only afterwards.
+                let start = out.len();
+                out.put_bytes(0, wire::BROADCAST_PREFIX);
+                let beep = Beep {
+                    time: nonce,
+                    text: text.get(..options.size - 8).unwrap_or(""),
+                };
+                envelope("beep", &beep, &mut out)?;
+                let length = u32::try_from(out.len() - start - 4)?;
+                let mut head = Vec::with_capacity(wire::BROADCAST_PREFIX);
+                head.put_u32(length);
+                head.put_slice(&[wire::BROADCAST, wire::TTL]);
+                head.put_u64(nonce);
+                if let Some(prefix) = out.get_mut(start..start + wire::BROADCAST_PREFIX) {
+                    prefix.copy_from_slice(&head);
+                }
+            } else {
+                wire::put(&mut out, wire::BROADCAST, &nonce.to_be_bytes(), &payload);
+            }
+            total += 1;
+            if out.len() >= BATCH {
+                io.write_all(&out).await?;
+                out.clear();
+                if began.elapsed() >= limit {
+                    break;
+                }
+            }
+        }
+        wire::put(&mut out, wire::DATA, &[], b"how many?");
+        io.write_all(&out).await?;
+        io.flush().await?;
+        out.clear();
+        let confirmed = answer(&mut io, &mut buf).await?;
+        if confirmed != total {
+            return Err(format!("sent {total} messages, and {confirmed} arrived").into());
+        }
+        if limit == options.seconds {
+            report::print(&json!({
+                "messages": total - before,
+                "seconds": began.elapsed().as_secs_f64(),
+            }));
+        }
+    }
+    Ok(())
+}
+
+/// Reads the number that the other end answers.
+async fn answer<IO: AsyncRead + Unpin>(io: &mut IO, buf: &mut BytesMut) -> Result<u64, Failed> {
+    loop {
+        if let Some(head) = wire::parse(buf)? {
+            let frame = buf.split_to(head.len);
+            if head.kind == wire::DATA
+                && let Some(number) = frame.get(wire::FIXED..).and_then(<[u8]>::first_chunk)
+            {
+                return Ok(u64::from_be_bytes(*number));
+            }
+            continue;
+        }
+        if io.read_buf(buf).await? == 0 {
+            return Err("the receiver has gone".into());
+        }
+    }
+}

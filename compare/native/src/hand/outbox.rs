@@ -1,0 +1,116 @@
+//! What waits to be written to one peer: slices of what was read from others, bounded in bytes.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::{Buf, Bytes};
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    sync::Notify,
+};
+
+/// How many bytes may wait.
+const BOUND: usize = 4 * 1024 * 1024;
+/// How many slices, and about how many bytes, are written at once.
+const SLICES: usize = 64;
+
+/// One peer's queue.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    state: Mutex<State>,
+    filled: Notify,
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    runs: VecDeque<Bytes>,
+    bytes: usize,
+    closed: bool,
+}
+
+impl Outbox {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a run, waiting for room; whether the peer is still there.
+    pub async fn push(&self, run: Bytes) -> bool {
+        loop {
+            let emptied = self.emptied.notified();
+            {
+                let mut state = self.state();
+                if state.closed {
+                    return false;
+                }
+                if state.bytes + run.len() <= BOUND || state.runs.is_empty() {
+                    state.bytes += run.len();
+                    state.runs.push_back(run);
+                    let first = state.runs.len() == 1;
+                    drop(state);
+                    if first {
+                        self.filled.notify_one();
+                    }
+                    return true;
+                }
+            }
+            emptied.await;
+        }
+    }
+
+    /// Refuses more, and ends the writer.
+    pub fn close(&self) {
+        self.state().closed = true;
+        self.filled.notify_one();
+        self.emptied.notify_waiters();
+    }
+
+    /// Writes what comes, until the outbox is closed.
+    ///
+    /// # Errors
+    ///
+    /// Where the socket fails.
+    pub async fn write<W: AsyncWrite + Unpin>(&self, io: &mut W) -> io::Result<()> {
+        let mut batch = VecDeque::with_capacity(SLICES);
+        loop {
+            {
+                let mut state = self.state();
+                if state.closed {
+                    return Ok(());
+                }
+                let some = state.runs.len().min(SLICES);
+                batch.extend(state.runs.drain(..some));
+            }
+            if batch.is_empty() {
+                self.filled.notified().await;
+                continue;
+            }
+            let bytes: usize = batch.iter().map(Bytes::len).sum();
+            while !batch.is_empty() {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                for (slice, run) in slices.iter_mut().zip(&batch) {
+                    *slice = IoSlice::new(run);
+                }
+                let some = batch.len();
+                let mut written = io.write_vectored(&slices[..some]).await?;
+                if written == 0 {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                while let Some(run) = batch.front_mut() {
+                    if written < run.len() {
+                        run.advance(written);
+                        break;
+                    }
+                    written -= run.len();
+                    batch.pop_front();
+                }
+            }
+            io.flush().await?;
+            self.state().bytes -= bytes;
+            self.emptied.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Requests that carry a message, and are answered by its type.
+
+use std::time::Instant;
+
+use bytes::{BufMut, BytesMut};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::{
+    options::Options,
+    report::{self, Failed, Latencies},
+    socket, wire,
+};
+
+/// How much is read at once.
+const READ: usize = 256 * 1024;
+
+/// What is asked.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Ping {
+    /// A number.
+    pub time: u64,
+    /// And a text.
+    pub text: String,
+}
+
+/// What is answered.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Pong {
+    /// The number that was asked.
+    pub time: u64,
+    /// And the text.
+    pub text: String,
+}
+
+/// Appends the courier's envelope around a body.
+///
+/// # Errors
+///
+/// Where the body can't be serialized.
+pub fn envelope<T: Serialize>(kind: &str, body: &T, out: &mut BytesMut) -> Result<(), Failed> {
+    rmp_serde::encode::write(&mut out.writer(), &(kind, (), body))?;
+    Ok(())
+}
+
+/// Answers "ping" with "pong": each read at once, its answers in one write.
+///
+/// # Errors
+///
+/// Where it can't listen.
+pub async fn answer(_options: &Options) -> Result<(), Failed> {
+    let listener = socket::listen()?;
+    let addr = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                if let Err(error) = dispatch(stream).await {
+                    eprintln!("a connection ended: {error}");
+                }
+            });
+        }
+    });
+    report::serve(addr).await;
+    Ok(())
+}
+
+async fn dispatch(mut io: TcpStream) -> Result<(), Failed> {
+    socket::tune(&io)?;
+    let mut buf = wire::hello(&mut io).await?;
+    let mut out = BytesMut::new();
+    let mut body = BytesMut::new();
+    loop {
+        let mut at = 0;
+        while let Some(head) = wire::parse(buf.get(at..).unwrap_or_default())? {
+            let frame = buf.get(at..at + head.len).unwrap_or_default();
+            at += head.len;
+            let key = frame.get(wire::FIXED..wire::FIXED + 4).unwrap_or_default();
+            if head.kind == wire::REQUEST {
+                let payload = frame.get(wire::FIXED + 4..).unwrap_or_default();
+                let (kind, (), ping): (&str, (), Ping) = rmp_serde::from_slice(payload)?;
+                body.clear();
+                match kind {
+                    "ping" => {
+                        let pong = Pong {
+                            time: ping.time,
+                            text: ping.text,
+                        };
+                        envelope("pong", &pong, &mut body)?;
+                        let reply = [key, &[0]].concat();
+                        wire::put(&mut out, wire::REPLY, &reply, &body);
+                    }
+                    _ => wire::put(&mut out, wire::REPLY, &[key, &[1]].concat(), &[]),
+                }
+            } else if let Some(pong) = wire::pong(head.kind, frame) {
+                out.extend_from_slice(&pong);
+            }
+        }
+        bytes::Buf::advance(&mut buf, at);
+        if !out.is_empty() {
+            io.write_all(&out).await?;
+            out.clear();
+        }
+        if buf.capacity() - buf.len() < READ / 4 {
+            buf.reserve(READ);
+        }
+        if io.read_buf(&mut buf).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Asks one at a time, and takes each answer apart.
+///
+/// # Errors
+///
+/// Where the other end is not there, or goes.
+pub async fn ask(options: &Options) -> Result<(), Failed> {
+    let mut io = socket::connect(&options.addr).await?;
+    let mut buf = wire::hello(&mut io).await?;
+    let mut body = BytesMut::new();
+    let mut out = BytesMut::new();
+    let text = "x".repeat(options.size);
+    let mut ping = Ping { time: 0, text };
+    for limit in [options.warmup, options.seconds] {
+        let began = Instant::now();
+        let mut latencies = Latencies::default();
+        while began.elapsed() < limit {
+            let asked = Instant::now();
+            ping.time += 1;
+            body.clear();
+            out.clear();
+            envelope("ping", &ping, &mut body)?;
+            wire::put(&mut out, wire::REQUEST, &1_u32.to_be_bytes(), &body);
+            io.write_all(&out).await?;
+            let pong = loop {
+                if let Some(head) = wire::parse(&buf)? {
+                    let frame = buf.split_to(head.len);
+                    if let Some(pong) = wire::pong(head.kind, &frame) {
+                        io.write_all(&pong).await?;
+                        continue;
+                    }
+                    let payload = frame.get(wire::FIXED + 5..).unwrap_or_default();
+                    let (_, (), pong): (String, (), Pong) = rmp_serde::from_slice(payload)?;
+                    break pong;
+                }
+                buf.reserve(READ / 4);
+                if io.read_buf(&mut buf).await? == 0 {
+                    return Err("the server has gone".into());
+                }
+            };
+            if pong.time != ping.time {
+                return Err(format!("asked {}, and was answered {}", ping.time, pong.time).into());
+            }
+            latencies.add(asked.elapsed());
+        }
+        if limit == options.seconds {
+            report::print(&latencies.report(began));
+        }
+    }
+    Ok(())
+}

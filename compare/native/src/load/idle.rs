@@ -1,0 +1,39 @@
+//! Connections that do nothing.
+
+use serde_json::json;
+use tokio::io::AsyncReadExt;
+
+use crate::{
+    options::Options,
+    report::{self, Failed},
+    socket, wire,
+};
+
+/// The role that holds connections until its stdin ends.
+///
+/// # Errors
+///
+/// Where the server does not take as many.
+pub async fn idle(options: &Options) -> Result<(), Failed> {
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    let (addr, certificate) = options.addr.split_once(',').unwrap_or((&options.addr, ""));
+    let mut streams = Vec::new();
+    let mut secured = Vec::new();
+    for _ in 0..options.connections {
+        let mut stream = socket::connect(addr).await?;
+        if certificate.is_empty() {
+            wire::hello(&mut stream).await?;
+            streams.push(stream);
+        } else {
+            let (connector, name) = socket::tls_client(certificate)?;
+            let mut stream = connector.connect(name, stream).await?;
+            wire::hello(&mut stream).await?;
+            secured.push(stream);
+        }
+    }
+    report::print(&json!({ "connected": streams.len() + secured.len() }));
+    let mut stdin = tokio::io::stdin();
+    let mut nothing = [0; 64];
+    while matches!(stdin.read(&mut nothing).await, Ok(read) if read > 0) {}
+    Ok(())
+}
