@@ -1,0 +1,369 @@
+//! The command line.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::ValueExt;
+
+use crate::system::{self, System};
+use crate::workload::table::WORKLOADS;
+use crate::workload::{SIZE, Workload};
+
+/// How to use it.
+pub(crate) const USAGE: &str = "\
+usage: driver [options]
+
+  --only NAME[,NAME]      only these workloads
+  --systems NAME[,NAME]   only these of hand, coalescent, npm, gossipsub, iroh
+  --sizes N[,N]           only these of the sizes, where a workload has several
+  --repetitions N         runs of each system at each value, of which the median is taken (default 5)
+  --seconds S             how long each run measures (default 2)
+  --quick                 one short run at the first of the values: does all of it work?
+  --out DIR               where results are written (default results, beside the suite)
+  --name NAME             what the raw results are called (default: the date and time)
+  --patience S            wait no longer for a process than this beyond what it measures
+  --programs DIR          where the built programs are (default: where this one is)
+  --home DIR              the folder of the suite, which has npm in it
+  --list                  print the workloads and end
+  --needs                 print the parts of the suite that the run needs and end
+  --help                  print this and end";
+
+/// What is asked for.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// To run the suite.
+    Run(Options),
+    /// To print the workloads.
+    List(Vec<Planned>),
+    /// To print which parts of the suite have to be built.
+    Needs(BTreeSet<&'static str>),
+    /// To print how to use it.
+    Help,
+}
+
+/// How to run the suite.
+#[derive(Debug)]
+pub(crate) struct Options {
+    /// What to run.
+    pub(crate) plan: Vec<Planned>,
+    /// How often each system is run at each value.
+    pub(crate) repetitions: u32,
+    /// How long a run measures.
+    pub(crate) seconds: f64,
+    /// Whether it is only to be seen that all works.
+    pub(crate) quick: bool,
+    /// Where results go, if it was said.
+    pub(crate) out: Option<PathBuf>,
+    /// What the raw results are called, if it was said.
+    pub(crate) name: Option<String>,
+    /// What is waited at most for a process.
+    pub(crate) patience: Option<f64>,
+    /// Where programs are, if it was said.
+    pub(crate) programs: Option<PathBuf>,
+    /// Where the suite is, if it was said.
+    pub(crate) home: Option<PathBuf>,
+}
+
+/// A workload, with what of it is to be run.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    /// The workload.
+    pub(crate) workload: &'static Workload,
+    /// Who takes part.
+    pub(crate) systems: Vec<System>,
+    /// At which values.
+    pub(crate) values: Vec<u64>,
+}
+
+/// Reads the arguments after the name of the program, or says in a line what is wrong with them.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, String> {
+    let mut only = None;
+    let mut systems = system::ALL.to_vec();
+    let mut sizes = None;
+    let mut repetitions = None;
+    let mut seconds = None;
+    let mut quick = false;
+    let mut out = None;
+    let mut name = None;
+    let mut patience = None;
+    let mut programs = None;
+    let mut home = None;
+    let mut list = false;
+    let mut needs = false;
+
+    let mut parser = lexopt::Parser::from_args(arguments);
+    while let Some(argument) = parser.next().map_err(text)? {
+        let lexopt::Arg::Long(long) = argument else {
+            return Err(format!("{} (--help tells more)", argument.unexpected()));
+        };
+        match long.to_owned().as_str() {
+            "only" => only = Some(items(&mut parser, "only")?),
+            "systems" => systems = known_systems(&items(&mut parser, "systems")?)?,
+            "sizes" => sizes = Some(known_sizes(&items(&mut parser, "sizes")?)?),
+            "repetitions" => {
+                let said = value(&mut parser, "repetitions")?;
+                repetitions = match said.parse() {
+                    Ok(number @ 1..=1000) => Some(number),
+                    _ => return Err(format!("--repetitions takes 1 to 1000, not {said:?}")),
+                };
+            }
+            "seconds" => seconds = Some(time(&mut parser, "seconds")?),
+            "patience" => patience = Some(time(&mut parser, "patience")?),
+            "quick" => quick = true,
+            "out" => out = Some(PathBuf::from(parser.value().map_err(text)?)),
+            "name" => name = Some(file_name(value(&mut parser, "name")?)?),
+            "programs" => programs = Some(PathBuf::from(parser.value().map_err(text)?)),
+            "home" => home = Some(PathBuf::from(parser.value().map_err(text)?)),
+            "list" => list = true,
+            "needs" => needs = true,
+            "help" => return Ok(Action::Help),
+            other => return Err(format!("there is no option --{other} (--help tells more)")),
+        }
+    }
+
+    let plan = plan(only.as_deref(), &systems, sizes.as_deref(), quick)?;
+    if list {
+        return Ok(Action::List(plan));
+    }
+    if needs {
+        let folders = plan.iter().flat_map(|planned| &planned.systems);
+        return Ok(Action::Needs(
+            folders
+                .flat_map(|system| system.folders())
+                .copied()
+                .collect(),
+        ));
+    }
+    Ok(Action::Run(Options {
+        plan,
+        repetitions: repetitions.unwrap_or(if quick { 1 } else { 5 }),
+        seconds: seconds.unwrap_or(if quick { 0.3 } else { 2.0 }),
+        quick,
+        out,
+        name,
+        patience,
+        programs,
+        home,
+    }))
+}
+
+/// What is to be run, which must be something.
+fn plan(
+    only: Option<&[String]>,
+    systems: &[System],
+    sizes: Option<&[u64]>,
+    quick: bool,
+) -> Result<Vec<Planned>, String> {
+    if let Some(unknown) = only.unwrap_or_default().iter().find(|name| {
+        !WORKLOADS
+            .iter()
+            .any(|workload| workload.name == name.as_str())
+    }) {
+        return Err(format!(
+            "there is no workload {unknown:?} (--list names them)"
+        ));
+    }
+    let wanted = |workload: &&Workload| {
+        only.is_none_or(|names| names.iter().any(|name| name == workload.name))
+    };
+    let plan: Vec<Planned> = WORKLOADS
+        .iter()
+        .filter(wanted)
+        .map(|workload| Planned {
+            workload,
+            systems: workload
+                .systems
+                .iter()
+                .copied()
+                .filter(|system| systems.contains(system))
+                .collect(),
+            values: values(workload, sizes, quick),
+        })
+        .filter(|planned| !planned.systems.is_empty() && !planned.values.is_empty())
+        .collect();
+    if plan.is_empty() {
+        return Err("these workloads, systems and sizes have nothing in common".to_owned());
+    }
+    Ok(plan)
+}
+
+fn values(workload: &Workload, sizes: Option<&[u64]>, quick: bool) -> Vec<u64> {
+    let sweep = &workload.sweep;
+    match sizes {
+        Some(sizes) if sweep.of == SIZE => sweep
+            .values
+            .iter()
+            .copied()
+            .filter(|size| sizes.contains(size))
+            .collect(),
+        _ if quick => sweep.quick.to_vec(),
+        _ => sweep.values.to_vec(),
+    }
+}
+
+fn known_systems(names: &[String]) -> Result<Vec<System>, String> {
+    names
+        .iter()
+        .map(|name| {
+            let known = system::ALL.iter().map(|system| system.name());
+            System::named(name).ok_or_else(|| {
+                let known: Vec<_> = known.collect();
+                format!("--systems takes {}, not {name:?}", known.join(", "))
+            })
+        })
+        .collect()
+}
+
+fn known_sizes(items: &[String]) -> Result<Vec<u64>, String> {
+    let known: BTreeSet<u64> = WORKLOADS
+        .iter()
+        .filter(|workload| workload.sweep.of == SIZE)
+        .flat_map(|workload| workload.sweep.values.iter().copied())
+        .collect();
+    items
+        .iter()
+        .map(|item| match item.parse() {
+            Ok(size) if known.contains(&size) => Ok(size),
+            _ => {
+                let known: Vec<_> = known.iter().map(u64::to_string).collect();
+                Err(format!("--sizes takes {}, not {item:?}", known.join(", ")))
+            }
+        })
+        .collect()
+}
+
+fn value(parser: &mut lexopt::Parser, option: &str) -> Result<String, String> {
+    parser
+        .value()
+        .map_err(text)?
+        .string()
+        .map_err(|_| format!("--{option} takes text"))
+}
+
+fn items(parser: &mut lexopt::Parser, option: &str) -> Result<Vec<String>, String> {
+    let list = value(parser, option)?;
+    let items: Vec<String> = list.split(',').map(str::to_owned).collect();
+    if items.iter().any(String::is_empty) {
+        return Err(format!(
+            "--{option} takes names with commas between, not {list:?}"
+        ));
+    }
+    Ok(items)
+}
+
+fn time(parser: &mut lexopt::Parser, option: &str) -> Result<f64, String> {
+    let said = value(parser, option)?;
+    match said.parse::<f64>() {
+        Ok(seconds) if (0.1..=600.0).contains(&seconds) => Ok(seconds),
+        _ => Err(format!("--{option} takes 0.1 to 600 seconds, not {said:?}")),
+    }
+}
+
+/// A name that stays in its folder.
+fn file_name(name: String) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+        return Err(format!(
+            "--name takes letters, digits, '-', '_' and '.', not {name:?}"
+        ));
+    }
+    Ok(name)
+}
+
+fn text(error: lexopt::Error) -> String {
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(arguments: &str) -> Result<Action, String> {
+        parse(arguments.split_whitespace().map(OsString::from))
+    }
+
+    fn run(arguments: &str) -> Options {
+        match options(arguments) {
+            Ok(Action::Run(options)) => options,
+            other => panic!("{arguments}: {other:?}"),
+        }
+    }
+
+    fn said(arguments: &str) -> String {
+        match options(arguments) {
+            Err(said) => said,
+            other => panic!("{arguments}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn by_default_all_is_run() {
+        let options = run("");
+        assert_eq!(options.plan.len(), WORKLOADS.len());
+        assert_eq!((options.repetitions, options.seconds), (5, 2.0));
+        for planned in &options.plan {
+            assert_eq!(planned.systems, planned.workload.systems);
+            assert_eq!(planned.values, planned.workload.sweep.values);
+        }
+    }
+
+    #[test]
+    fn what_is_run_can_be_narrowed() {
+        let options = run("--only hub-tattletale,fan-out --systems npm,hand --sizes 65536,64");
+        let [hub, fan_out] = options.plan.as_slice() else {
+            panic!("{:?}", options.plan);
+        };
+        assert_eq!(hub.workload.name, "hub-tattletale");
+        assert_eq!(hub.systems, [System::Hand, System::Npm]);
+        assert_eq!(hub.values, [64, 65536]);
+        assert_eq!(fan_out.values, fan_out.workload.sweep.values);
+    }
+
+    #[test]
+    fn a_quick_run_is_short_unless_it_is_said() {
+        let options = run("--quick");
+        assert_eq!((options.repetitions, options.seconds), (1, 0.3));
+        assert_eq!(options.plan[0].values, [64]);
+        let options = run("--quick --seconds 1 --repetitions 2 --sizes 1024");
+        assert_eq!((options.repetitions, options.seconds), (2, 1.0));
+        assert_eq!(options.plan[0].values, [1024]);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_one_clear_line() {
+        for (arguments, expected) in [
+            ("--frob", "no option --frob"),
+            ("extra", "extra"),
+            ("--only", "--only"),
+            ("--only hub", "no workload \"hub\""),
+            ("--only a,,b", "commas"),
+            ("--systems rust", "not \"rust\""),
+            ("--sizes 65", "64, 1024, 65536"),
+            ("--repetitions 0", "1 to 1000"),
+            ("--repetitions many", "1 to 1000"),
+            ("--seconds 0", "0.1 to 600"),
+            ("--seconds nan", "0.1 to 600"),
+            ("--patience -1", "0.1 to 600"),
+            ("--name ../x", "not \"../x\""),
+            ("--quick=yes", "--quick"),
+            ("--only mesh --systems npm", "nothing in common"),
+        ] {
+            let said = said(arguments);
+            assert!(said.contains(expected), "{arguments}: {said}");
+            assert!(!said.contains('\n'), "{arguments}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_is_needed_follows_from_what_is_run() {
+        let needs = |arguments: &str| match options(arguments) {
+            Ok(Action::Needs(folders)) => folders.into_iter().collect::<Vec<_>>().join(" "),
+            other => panic!("{arguments}: {other:?}"),
+        };
+        assert_eq!(needs("--needs"), "gossipsub iroh native npm");
+        assert_eq!(needs("--needs --systems hand"), "native");
+        assert_eq!(needs("--needs --systems npm"), "native npm");
+        assert_eq!(needs("--needs --only one-hop"), "native");
+    }
+}

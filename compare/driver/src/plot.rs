@@ -1,0 +1,254 @@
+//! Plots of outcomes, as SVG.
+
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use crate::report::amount;
+use crate::stats::Summary;
+use crate::suite::Outcome;
+use crate::system::{self, System};
+use crate::workload::{Figure, Plot, Workload};
+
+const SIZE: (u32, u32) = (880, 500);
+const FONT: &str = "sans-serif";
+
+/// Why a plot could not be drawn.
+type Error = Box<dyn std::error::Error>;
+
+/// The name of a workload's plot among the results.
+pub(crate) fn plot_name(workload: &Workload) -> String {
+    format!("{}.svg", workload.name)
+}
+
+/// The plot of an outcome, if its workload has one and something was measured.
+pub(crate) fn draw(outcome: &Outcome) -> Result<Option<String>, Error> {
+    let Some(plot) = outcome.workload.plot else {
+        return Ok(None);
+    };
+    let chart = Chart::of(outcome, plot);
+    let Some(range) = chart.range() else {
+        return Ok(None);
+    };
+    let mut svg = String::new();
+    chart.draw(&mut svg, range)?;
+    Ok(Some(svg))
+}
+
+/// What is drawn.
+struct Chart {
+    title: String,
+    /// What the groups are, where that is the same for all.
+    below: String,
+    /// What the values are.
+    beside: String,
+    figure: Figure,
+    plot: Plot,
+    /// The groups along the horizontal axis: a name, and the systems in it.
+    groups: Vec<(String, Vec<(System, Summary)>)>,
+}
+
+impl Chart {
+    fn of(outcome: &Outcome, plot: Plot) -> Chart {
+        let workload = outcome.workload;
+        let shown = match plot {
+            Plot::Lines => 1,
+            Plot::Bars => workload.measures.len(),
+        };
+        let mut groups = Vec::new();
+        let mut labels = Vec::new();
+        for (index, measure) in workload.measures.iter().enumerate().take(shown) {
+            labels.push(measure.figure.label());
+            for point in &outcome.points {
+                let name = match shown {
+                    1 => point.value.to_string(),
+                    _ => format!("{} {}", point.value, measure.figure.label()),
+                };
+                let systems = point
+                    .systems
+                    .iter()
+                    .filter_map(|(system, _)| Some((*system, point.summary(*system, index)?)));
+                groups.push((name, systems.collect()));
+            }
+        }
+        Chart {
+            title: format!("{}: {}", workload.name, workload.meaning),
+            below: workload.sweep.of.to_owned(),
+            beside: labels.join(", "),
+            figure: workload
+                .measures
+                .first()
+                .map_or(Figure::ServerPeak, |measure| measure.figure),
+            plot,
+            groups,
+        }
+    }
+
+    /// The whole decades around all that was measured.
+    fn range(&self) -> Option<(f64, f64)> {
+        let all = || {
+            let summaries = self.groups.iter().flat_map(|(_, systems)| systems);
+            summaries.flat_map(|(_, summary)| [summary.min, summary.median, summary.max])
+        };
+        let positive = || all().filter(|value| *value > 0.0);
+        let least = positive().reduce(f64::min)?;
+        let most = positive().reduce(f64::max)?;
+        Some(decades(least, most))
+    }
+
+    fn draw(&self, svg: &mut String, (low, high): (f64, f64)) -> Result<(), Error> {
+        let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let right = self.groups.len() as f64 - 0.5;
+        let mut chart = ChartBuilder::on(&area)
+            .caption(&self.title, (FONT, 15))
+            .margin(12)
+            .x_label_area_size(48)
+            .y_label_area_size(72)
+            .build_cartesian_2d(-0.5..right, (low..high).log_scale())?;
+        let unit = self.figure.unit();
+        let amounts = |value: &f64| amount(*value, unit);
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .x_labels(0)
+            .y_desc(&self.beside)
+            .y_label_formatter(&amounts)
+            .label_style((FONT, 12))
+            .light_line_style(BLACK.mix(0.05))
+            .draw()?;
+
+        let taking_part = |system: &&System| {
+            let mut groups = self.groups.iter();
+            groups.any(|(_, systems)| systems.iter().any(|(known, _)| known == *system))
+        };
+        let systems: Vec<System> = system::ALL.iter().filter(taking_part).copied().collect();
+        for (place, system) in systems.iter().enumerate() {
+            let colour = colour(*system);
+            let places = self
+                .groups
+                .iter()
+                .enumerate()
+                .filter_map(|(group, (_, systems))| {
+                    let (_, summary) = systems.iter().find(|(known, _)| known == system)?;
+                    (summary.median > 0.0).then_some((group as f64, *summary))
+                });
+            let places: Vec<(f64, Summary)> = places.collect();
+            let drawn = match self.plot {
+                Plot::Lines => {
+                    // A whisker from the least to the greatest repetition.
+                    chart.draw_series(places.iter().map(|(x, summary)| {
+                        let ends = [(*x, summary.min.max(low)), (*x, summary.max)];
+                        PathElement::new(ends.to_vec(), colour.mix(0.5))
+                    }))?;
+                    chart.draw_series(places.iter().map(|(x, summary)| {
+                        Circle::new((*x, summary.median), 4, colour.filled())
+                    }))?;
+                    let line = places.iter().map(|(x, summary)| (*x, summary.median));
+                    chart.draw_series(LineSeries::new(line, colour.stroke_width(2)))?
+                }
+                Plot::Bars => {
+                    let width = 0.8 / systems.len() as f64;
+                    let left = move |x: f64| x - 0.4 + place as f64 * width;
+                    chart.draw_series(places.iter().map(|(x, summary)| {
+                        let middle = left(*x) + width / 2.0;
+                        let style = (FONT, 10)
+                            .into_font()
+                            .color(&BLACK)
+                            .pos(Pos::new(HPos::Center, VPos::Bottom));
+                        Text::new(
+                            amount(summary.median, unit),
+                            (middle, summary.median),
+                            style,
+                        )
+                    }))?;
+                    chart.draw_series(places.iter().map(|(x, summary)| {
+                        let corners = [(left(*x), low), (left(*x) + width * 0.95, summary.median)];
+                        Rectangle::new(corners, colour.filled())
+                    }))?
+                }
+            };
+            drawn.label(system.name()).legend(move |(x, y)| {
+                Rectangle::new([(x, y - 5), (x + 14, y + 5)], colour.filled())
+            });
+        }
+        chart
+            .configure_series_labels()
+            .background_style(WHITE.mix(0.8))
+            .border_style(BLACK.mix(0.3))
+            .label_font((FONT, 12))
+            .draw()?;
+
+        let below = |size: i32| {
+            (FONT, size)
+                .into_font()
+                .color(&BLACK)
+                .pos(Pos::new(HPos::Center, VPos::Top))
+        };
+        for (group, (name, _)) in self.groups.iter().enumerate() {
+            let (x, y) = chart.backend_coord(&(group as f64, low));
+            area.draw(&Text::new(name.clone(), (x, y + 8), below(12)))?;
+        }
+        let (x, y) = chart.backend_coord(&((right - 0.5) / 2.0, low));
+        area.draw(&Text::new(self.below.clone(), (x, y + 28), below(13)))?;
+        drop(chart);
+        area.present()?;
+        Ok(())
+    }
+}
+
+/// The whole decades that both are in, with room above for labels.
+fn decades(least: f64, most: f64) -> (f64, f64) {
+    let low = 10_f64.powf(least.log10().floor());
+    let mut high = 10_f64.powf(most.log10().ceil());
+    if high < most * 1.5 {
+        high *= 10.0;
+    }
+    (low, high)
+}
+
+/// The colour of a system, the same in all plots, and apart for all eyes.
+fn colour(system: System) -> RGBColor {
+    match system {
+        System::Hand => RGBColor(90, 90, 90),
+        System::Coalescent => RGBColor(213, 94, 0),
+        System::Npm => RGBColor(0, 158, 115),
+        System::Gossipsub => RGBColor(0, 114, 178),
+        System::Iroh => RGBColor(204, 121, 167),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples::outcome;
+
+    #[test]
+    fn decades_hold_all_with_room() {
+        assert_eq!(decades(120.0, 4_000.0), (100.0, 10_000.0));
+        assert_eq!(decades(120.0, 9_000.0), (100.0, 100_000.0));
+        assert_eq!(decades(1.0, 1.0), (1.0, 10.0));
+    }
+
+    #[test]
+    fn lines_and_bars_name_their_systems() -> Result<(), Error> {
+        let figures: &[f64] = &[2e6, 500.0];
+        let systems = [(System::Hand, figures), (System::Coalescent, figures)];
+        for name in ["hub-tattletale", "relay-latency"] {
+            let svg = draw(&outcome(name, &systems))?.unwrap_or_default();
+            assert!(svg.starts_with("<svg"), "{name}: {svg}");
+            for text in ["coalescent", "hand", "65536", "size"] {
+                assert!(svg.contains(text), "{name} has no {text}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_is_drawn_of_nothing() -> Result<(), Error> {
+        assert!(draw(&outcome("hub-tattletale", &[]))?.is_none());
+        let figures: &[f64] = &[1.0, 1.0];
+        let unplotted = outcome("mesh", &[(System::Hand, figures)]);
+        assert!(draw(&unplotted)?.is_none());
+        Ok(())
+    }
+}

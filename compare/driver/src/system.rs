@@ -1,0 +1,246 @@
+//! The systems that are compared, and where their programs are.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A system that takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum System {
+    /// What is written by hand for one purpose, without a framework: the limit.
+    Hand,
+    /// The same roles through coalescent's public API.
+    Coalescent,
+    /// The Node original.
+    Npm,
+    /// rust-libp2p's gossipsub.
+    Gossipsub,
+    /// iroh-gossip.
+    Iroh,
+}
+
+/// All systems, in the order in which a repetition runs them and a table shows them.
+pub(crate) const ALL: &[System] = &[
+    System::Hand,
+    System::Coalescent,
+    System::Npm,
+    System::Gossipsub,
+    System::Iroh,
+];
+
+/// The systems whose failure fails the comparison.
+pub(crate) const OURS: &[System] = &[System::Hand, System::Coalescent];
+
+impl System {
+    /// The name on the command line, in tables and in the raw results.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            System::Hand => "hand",
+            System::Coalescent => "coalescent",
+            System::Npm => "npm",
+            System::Gossipsub => "gossipsub",
+            System::Iroh => "iroh",
+        }
+    }
+
+    /// The system of that name.
+    pub(crate) fn named(name: &str) -> Option<System> {
+        ALL.iter().copied().find(|system| system.name() == name)
+    }
+
+    /// The folders of the suite that its server and its clients are in.
+    pub(crate) fn folders(self) -> &'static [&'static str] {
+        match self {
+            System::Hand | System::Coalescent => &["native"],
+            System::Npm => &["npm", "native"],
+            System::Gossipsub => &["gossipsub"],
+            System::Iroh => &["iroh"],
+        }
+    }
+
+    /// The program that plays the server, and the client where a workload asks for the system's own.
+    pub(crate) fn own(self, places: &Places) -> Program {
+        match self {
+            System::Npm => Program {
+                path: PathBuf::from("node"),
+                before: vec![places.npm().join("hub.js").display().to_string()],
+                after: &[],
+            },
+            _ => Program::built(places, self.name(), &[]),
+        }
+    }
+
+    /// The program that puts load on the system: one for all that speak the native wire, so that only the server
+    /// differs; the Node original takes it as raw bytes; the others have protocols of their own.
+    pub(crate) fn load(self, places: &Places) -> Program {
+        match self {
+            System::Hand | System::Coalescent => Program::built(places, "load", &[]),
+            System::Npm => Program::built(places, "load", &["--wire", "raw"]),
+            System::Gossipsub | System::Iroh => self.own(places),
+        }
+    }
+
+    /// Why the system cannot take part, if it cannot: what is not built or not installed.
+    pub(crate) fn missing(self, places: &Places) -> Option<String> {
+        if self == System::Npm {
+            let modules = places.npm().join("node_modules");
+            if !modules.is_dir() {
+                return Some(format!(
+                    "not installed, {} is missing (npm ci)",
+                    modules.display()
+                ));
+            }
+        }
+        for program in [self.own(places), self.load(places)] {
+            if let Some(file) = program.files().find(|file| !file.is_file()) {
+                return Some(format!("not built, {} is missing", file.display()));
+            }
+            if program.is_named_only() && !in_path(&program.path) {
+                return Some(format!("{} is not installed", program.path.display()));
+            }
+        }
+        None
+    }
+}
+
+/// Whether a program of that name is in `PATH`.
+fn in_path(name: &Path) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+}
+
+impl fmt::Display for System {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Where programs are found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Places {
+    /// The folder of the built programs.
+    pub(crate) programs: PathBuf,
+    /// The folder of the suite itself, which has `npm` in it.
+    pub(crate) home: PathBuf,
+}
+
+impl Places {
+    fn npm(&self) -> PathBuf {
+        self.home.join("npm")
+    }
+}
+
+/// What to start, but for the arguments of its role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Program {
+    /// The executable; a bare name is looked for in `PATH`.
+    pub(crate) path: PathBuf,
+    /// Arguments before those of the role, each a file.
+    pub(crate) before: Vec<String>,
+    /// Arguments after those of the role.
+    pub(crate) after: &'static [&'static str],
+}
+
+impl Program {
+    fn built(places: &Places, name: &str, after: &'static [&'static str]) -> Program {
+        Program {
+            path: Path::new(&places.programs).join(name),
+            before: Vec::new(),
+            after,
+        }
+    }
+
+    /// Whether it is to be found in `PATH`.
+    fn is_named_only(&self) -> bool {
+        self.path.components().count() == 1
+    }
+
+    /// The files that it is made of, as far as they are known.
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        let before = self.before.iter().map(Path::new);
+        before.chain((!self.is_named_only()).then_some(self.path.as_path()))
+    }
+
+    /// All arguments, for a role's own.
+    pub(crate) fn arguments(&self, role: Vec<String>) -> Vec<String> {
+        let after = self.after.iter().map(|argument| argument.to_string());
+        self.before
+            .iter()
+            .cloned()
+            .chain(role)
+            .chain(after)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(folder: &Path) -> Places {
+        Places {
+            programs: folder.join("bin"),
+            home: folder.to_path_buf(),
+        }
+    }
+
+    #[test]
+    fn each_name_is_its_own_system() {
+        for system in ALL {
+            assert_eq!(System::named(system.name()), Some(*system));
+        }
+        assert_eq!(System::named("load"), None);
+    }
+
+    #[test]
+    fn one_load_for_all_on_the_native_wire() {
+        let places = places(Path::new("/suite"));
+        let hand = System::Hand.load(&places);
+        assert_eq!(hand, System::Coalescent.load(&places));
+        assert_eq!(hand.path, Path::new("/suite/bin/load"));
+        let npm = System::Npm.load(&places);
+        assert_eq!(npm.path, hand.path);
+        assert_eq!(
+            npm.arguments(vec!["load".into()]),
+            ["load", "--wire", "raw"]
+        );
+        let iroh = System::Iroh.load(&places);
+        assert_eq!(iroh, System::Iroh.own(&places));
+    }
+
+    #[test]
+    fn the_original_is_a_script_of_node() {
+        let npm = System::Npm.own(&places(Path::new("/suite")));
+        assert_eq!(npm.path, Path::new("node"));
+        assert_eq!(
+            npm.arguments(vec!["hub".into()]),
+            ["/suite/npm/hub.js", "hub"]
+        );
+    }
+
+    #[test]
+    fn a_program_is_found_in_the_path() {
+        assert!(in_path(Path::new("sh")));
+        assert!(!in_path(Path::new("no such program")));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() -> std::io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let places = places(folder.path());
+        std::fs::create_dir(&places.programs)?;
+        let said = System::Hand.missing(&places).unwrap_or_default();
+        assert!(said.contains("bin/hand is missing"), "{said}");
+        std::fs::write(places.programs.join("hand"), "")?;
+        let said = System::Hand.missing(&places).unwrap_or_default();
+        assert!(said.contains("bin/load is missing"), "{said}");
+        std::fs::write(places.programs.join("load"), "")?;
+        assert_eq!(System::Hand.missing(&places), None);
+
+        let said = System::Npm.missing(&places).unwrap_or_default();
+        assert!(said.contains("not installed"), "{said}");
+        std::fs::create_dir_all(places.home.join("npm/node_modules"))?;
+        let said = System::Npm.missing(&places).unwrap_or_default();
+        assert!(said.contains("npm/hub.js is missing"), "{said}");
+        Ok(())
+    }
+}
