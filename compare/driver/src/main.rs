@@ -129,6 +129,7 @@ fn run(options: Options) -> Result<ExitCode, String> {
 
     let conditions = Conditions {
         places: Places { programs, home },
+        without: options.without,
         seconds: options.seconds,
         quick: options.quick,
         patience: options.patience,

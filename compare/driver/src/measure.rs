@@ -1,5 +1,6 @@
 //! One run of one system at one value of a workload.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::process::Command;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ const SETTLE_QUICKLY: Duration = Duration::from_millis(200);
 pub(crate) struct Conditions {
     /// Where programs are.
     pub(crate) places: Places,
+    /// The systems that are known to be missing, and why.
+    pub(crate) without: BTreeMap<System, String>,
     /// How long a client measures, in seconds.
     pub(crate) seconds: f64,
     /// Whether it is only to be seen that all works.
@@ -36,6 +39,14 @@ pub(crate) struct Conditions {
     pub(crate) patience: Option<f64>,
     /// Set once all must end.
     pub(crate) interrupted: Arc<AtomicBool>,
+}
+
+impl Conditions {
+    /// Why a system cannot take part, if it cannot.
+    pub(crate) fn missing(&self, system: System) -> Option<String> {
+        let known = self.without.get(&system).cloned();
+        known.or_else(|| system.missing(&self.places))
+    }
 }
 
 /// What one run gave.

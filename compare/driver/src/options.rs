@@ -1,11 +1,12 @@
 //! The command line.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use lexopt::ValueExt;
 
+use crate::process::one_line;
 use crate::system::{self, System};
 use crate::workload::table::WORKLOADS;
 use crate::workload::{SIZE, Workload};
@@ -25,6 +26,7 @@ usage: driver [options]
   --patience S            wait no longer for a process than this beyond what it measures
   --programs DIR          where the built programs are (default: where this one is)
   --home DIR              the folder of the suite, which has npm in it
+  --without NAME=WHY      leave that system out, and say why
   --list                  print the workloads and end
   --needs                 print the parts of the suite that the run needs and end
   --help                  print this and end";
@@ -57,6 +59,8 @@ pub(crate) struct Options {
     pub(crate) out: Option<PathBuf>,
     /// What the raw results are called, if it was said.
     pub(crate) name: Option<String>,
+    /// The systems that are known to be missing, and why.
+    pub(crate) without: BTreeMap<System, String>,
     /// What is waited at most for a process.
     pub(crate) patience: Option<f64>,
     /// Where programs are, if it was said.
@@ -89,6 +93,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
     let mut patience = None;
     let mut programs = None;
     let mut home = None;
+    let mut without = BTreeMap::new();
     let mut list = false;
     let mut needs = false;
 
@@ -115,6 +120,10 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
             "name" => name = Some(file_name(value(&mut parser, "name")?)?),
             "programs" => programs = Some(PathBuf::from(parser.value().map_err(text)?)),
             "home" => home = Some(PathBuf::from(parser.value().map_err(text)?)),
+            "without" => {
+                let (system, why) = missing(&value(&mut parser, "without")?)?;
+                without.insert(system, why);
+            }
             "list" => list = true,
             "needs" => needs = true,
             "help" => return Ok(Action::Help),
@@ -142,6 +151,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
         quick,
         out,
         name,
+        without,
         patience,
         programs,
         home,
@@ -213,6 +223,14 @@ fn known_systems(names: &[String]) -> Result<Vec<System>, String> {
             })
         })
         .collect()
+}
+
+/// A system, and why it is missing.
+fn missing(said: &str) -> Result<(System, String), String> {
+    let known = said
+        .split_once('=')
+        .and_then(|(name, why)| Some((System::named(name)?, one_line(why))));
+    known.ok_or_else(|| format!("--without takes a system, '=' and why, not {said:?}"))
 }
 
 fn known_sizes(items: &[String]) -> Result<Vec<u64>, String> {
@@ -331,6 +349,13 @@ mod tests {
     }
 
     #[test]
+    fn a_system_can_be_known_to_be_missing() {
+        let options = run("--without iroh=broken --without npm=a=b");
+        let expected = [(System::Npm, "a=b".into()), (System::Iroh, "broken".into())];
+        assert_eq!(options.without, BTreeMap::from(expected));
+    }
+
+    #[test]
     fn what_cannot_be_used_is_one_clear_line() {
         for (arguments, expected) in [
             ("--frob", "no option --frob"),
@@ -345,6 +370,8 @@ mod tests {
             ("--seconds 0", "0.1 to 600"),
             ("--seconds nan", "0.1 to 600"),
             ("--patience -1", "0.1 to 600"),
+            ("--without rust=why", "a system"),
+            ("--without iroh", "a system"),
             ("--name ../x", "not \"../x\""),
             ("--quick=yes", "--quick"),
             ("--only mesh --systems npm", "nothing in common"),

@@ -98,7 +98,9 @@ impl Chart {
     fn draw(&self, svg: &mut String, (low, high): (f64, f64)) -> Result<(), Error> {
         let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
-        let right = self.groups.len() as f64 - 0.5;
+        // The legend has a band of its own, on the right.
+        let groups = self.groups.len() as f64;
+        let right = groups * 1.15 - 0.5;
         let mut chart = ChartBuilder::on(&area)
             .caption(&self.title, (FONT, 15))
             .margin(12)
@@ -188,7 +190,7 @@ impl Chart {
             let (x, y) = chart.backend_coord(&(group as f64, low));
             area.draw(&Text::new(name.clone(), (x, y + 8), below(12)))?;
         }
-        let (x, y) = chart.backend_coord(&((right - 0.5) / 2.0, low));
+        let (x, y) = chart.backend_coord(&((groups - 1.0) / 2.0, low));
         area.draw(&Text::new(self.below.clone(), (x, y + 28), below(13)))?;
         drop(chart);
         area.present()?;

@@ -110,7 +110,7 @@ pub(crate) fn run(
         .collect();
     let mut missing = BTreeSet::new();
     for system in planned {
-        if let Some(why) = system.missing(&conditions.places) {
+        if let Some(why) = conditions.missing(system) {
             results.leave_out(system, why, log);
             missing.insert(system);
         }

@@ -343,7 +343,11 @@ pub(crate) const WORKLOADS: &[Workload] = &[
                 "load --publishers 1 --subscribers 8 --stalled {value} --size 1024 --seconds {seconds}",
             ),
         },
-        sweep: STALLED,
+        sweep: Sweep {
+            // It would take a quick run 10 s until the peer is cut.
+            quick: &[0],
+            ..STALLED
+        },
         measures: &[Measure {
             figure: ServerPeak,
             target: Target::None,
