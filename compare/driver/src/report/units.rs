@@ -14,10 +14,10 @@ pub(crate) fn amount(value: f64, unit: Unit) -> String {
 
 /// A ratio. Three decimals are more than the noise allows, but less would round a miss to a hit.
 pub(super) fn ratio(value: f64) -> String {
-    if value < 10.0 {
-        format!("{value:.3}")
-    } else {
-        digits(value)
+    match value {
+        small if small < 0.0995 => format!("{small:.4}"),
+        near if near < 9.9995 => format!("{near:.3}"),
+        great => digits(great),
     }
 }
 
@@ -66,6 +66,7 @@ mod tests {
     #[test]
     fn a_near_miss_does_not_look_like_a_hit() {
         assert_eq!(ratio(0.899), "0.899");
+        assert_eq!(ratio(0.00213), "0.0021");
         assert_eq!(ratio(12.34), "12.3");
         assert_eq!(ratio(123.4), "123");
     }
