@@ -1,13 +1,15 @@
 //! What travels through a peer's stack.
 
-use crate::connection::{Link, Ticket};
+use crate::connection::{Arrival, current};
 use crate::message::Message;
 use crate::peer::Peer;
-use crate::wire::Kind;
+use crate::wire::{Head, Kind};
 use bytes::Bytes;
 use http::Extensions;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// One frame that a peer sent: its payload, where it came from, and what the layers learn of it.
 ///
@@ -25,16 +27,22 @@ use std::sync::Arc;
 ///     frame
 /// }
 /// ```
-#[derive(Clone)]
 pub struct Frame {
-    link: Arc<Link>,
-    payload: Bytes,
+    /// What it has in common with the frames that came with it. Taken out only as the frame is dropped.
+    arrival: Option<Arc<Arrival>>,
     message: Option<Message>,
     extensions: Extensions,
     kind: Kind,
+    /// The frame's number in its connection.
+    seq: u64,
+    /// Where the payload stands in what was read.
+    start: u32,
+    end: u32,
+    /// The payload that a layer put in its place; boxed, as it is rare.
+    rewritten: Option<Box<Bytes>>,
+    /// Which of the connection's calls it is handled in.
+    slot: u16,
     ttl: u8,
-    rewritten: bool,
-    ticket: Ticket,
 }
 
 /// How a relay treats a peer that has no room for a frame.
@@ -58,62 +66,112 @@ pub struct Relay {
 }
 
 impl Frame {
+    /// Makes the frame `seq` of a connection, handled in its call `slot`; its payload is `payload` of what
+    /// arrived.
+    #[inline]
     pub(crate) fn new(
-        link: Arc<Link>,
-        kind: Kind,
-        ttl: u8,
-        payload: Bytes,
-        ticket: Ticket,
+        arrival: Arc<Arrival>,
+        head: &Head,
+        payload: Range<usize>,
+        slot: usize,
+        seq: u64,
     ) -> Self {
+        // A block is bounded by what a socket gives at once and by the frame limit, at most 1 GiB each.
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         Self {
-            link,
-            payload,
+            arrival: Some(arrival),
             message: None,
             extensions: Extensions::new(),
-            kind,
-            ttl,
-            rewritten: false,
-            ticket,
+            kind: head.kind,
+            seq,
+            start: place(payload.start),
+            end: place(payload.end),
+            rewritten: None,
+            slot: u16::try_from(slot).unwrap_or(u16::MAX),
+            ttl: head.ttl,
+        }
+    }
+
+    #[inline]
+    fn arrival(&self) -> &Arc<Arrival> {
+        match &self.arrival {
+            Some(arrival) => arrival,
+            None => unreachable!("it is taken out only in `drop`"),
         }
     }
 
     /// The peer that sent this frame to this node. With relays in between, not its author.
+    #[inline]
     #[must_use]
     pub fn peer(&self) -> &Peer {
-        self.link.peer()
+        self.arrival().link.peer()
+    }
+
+    /// When the frame was read from its socket: one instant for all that one read brought.
+    #[inline]
+    #[must_use]
+    pub fn arrived(&self) -> Instant {
+        self.arrival().at
     }
 
     /// The frame's bytes, without what its wire puts around them.
+    #[inline]
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        match &self.rewritten {
+            Some(payload) => payload,
+            None => self
+                .arrival()
+                .bytes
+                .get(self.place_of_payload())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// The frame's bytes, to be kept, without copying them.
     ///
     /// They are a slice of the buffer that the connection read, and keep all of it alive: copy what is
     /// to be kept for long.
+    #[inline]
     #[must_use]
-    pub fn payload(&self) -> &Bytes {
-        &self.payload
+    pub fn payload_bytes(&self) -> Bytes {
+        match &self.rewritten {
+            Some(payload) => Bytes::clone(payload),
+            None => self.arrival().bytes.slice(self.place_of_payload()),
+        }
+    }
+
+    #[inline]
+    fn place_of_payload(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
     }
 
     /// Puts other bytes in the payload's place, for the layers further in and for relays there.
     ///
     /// A [`Message`] parsed from the old payload is forgotten.
     pub fn set_payload(&mut self, payload: impl Into<Bytes>) {
-        self.payload = payload.into();
+        self.rewritten = Some(Box::new(payload.into()));
         self.message = None;
-        self.rewritten = true;
     }
 
-    /// Takes the payload out, as the last owner of the frame.
+    /// Takes the payload out, as the last owner of the frame; as [`payload_bytes`](Frame::payload_bytes).
     #[must_use]
-    pub fn into_payload(self) -> Bytes {
-        self.payload
+    pub fn into_payload(mut self) -> Bytes {
+        match self.rewritten.take() {
+            Some(payload) => *payload,
+            None => self.payload_bytes(),
+        }
     }
 
     /// What kind of frame stood on the wire.
+    #[inline]
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
     /// Whether the sender waits for a reply to this frame.
+    #[inline]
     #[must_use]
     pub fn is_request(&self) -> bool {
         matches!(self.kind, Kind::Request { .. })
@@ -126,6 +184,7 @@ impl Frame {
     }
 
     /// The number that tells this broadcast from others of equal bytes, where its wire has one.
+    #[inline]
     #[must_use]
     pub fn nonce(&self) -> Option<u64> {
         match self.kind {
@@ -136,12 +195,14 @@ impl Frame {
 
     /// How many more nodes may hear of this frame, one after another: as received, before this
     /// node's relay lowers it. 0 on wires that have none.
+    #[inline]
     #[must_use]
     pub fn ttl(&self) -> u8 {
         self.ttl
     }
 
     /// The message in the payload, once the courier has parsed it.
+    #[inline]
     #[must_use]
     pub fn message(&self) -> Option<&Message> {
         self.message.as_ref()
@@ -174,6 +235,7 @@ impl Frame {
     ///
     /// A frame whose call has ended (a layer kept it) is handed on at once, and dropped, and counted,
     /// for peers that have no room.
+    #[inline]
     pub fn relay(&self, relay: Relay) -> bool {
         let passes = match self.kind {
             Kind::Broadcast { .. } => self.ttl > 1,
@@ -182,10 +244,16 @@ impl Frame {
             _ => false,
         };
         if passes {
-            let rewritten = self.rewritten.then_some(&self.payload);
-            if !self.link.mark(self.ticket, relay.flow, rewritten) {
-                self.link
-                    .relay_late(self.kind, self.ttl, &self.payload, self.ticket);
+            let (link, seq) = self.place();
+            if self.rewritten.is_some() {
+                current::shared(link, seq);
+            } else if current::mark(link, seq, relay.flow) {
+                return true;
+            }
+            let link = &self.arrival().link;
+            let rewritten = self.rewritten.as_deref();
+            if !link.mark(self.slot.into(), seq, relay.flow, rewritten) {
+                link.relay_late(self, self.payload_bytes());
             }
         }
         passes
@@ -194,22 +262,55 @@ impl Frame {
     /// What was decided about passing this frame on.
     #[cfg(feature = "test-util")]
     pub(crate) fn mark(&self) -> Option<crate::connection::Mark> {
-        self.link.marked(self.ticket.slot, self.ticket.seq)
+        self.arrival().link.marked(self.slot.into(), self.seq)
     }
 
-    /// Which buffer the frame was read into.
-    pub(crate) fn origin(&self) -> (u64, u64) {
-        (self.peer().serial(), self.ticket.block)
+    /// What tells this frame from all others that are handled at the time.
+    #[inline]
+    pub(crate) fn place(&self) -> (usize, u64) {
+        (self.arrival().link.place(), self.seq)
     }
 
-    /// How many bytes the frame keeps alive.
-    pub(crate) fn pins(&self) -> usize {
-        self.ticket.pins.max(self.payload.len())
+    /// Waits until no frame that came before this one is on its way to the read side.
+    pub(crate) async fn unstaged(&self) {
+        self.arrival().link.unstaged().await;
+    }
+
+    /// Which buffer the frame was read into, and how many bytes it keeps alive by that.
+    pub(crate) fn pinned(&self) -> ((u64, u64), usize) {
+        let arrival = self.arrival();
+        let buffer = (self.peer().serial(), arrival.buffer);
+        (buffer, arrival.pins.max(self.payload().len()))
     }
 
     /// Counts this frame as one that had arrived before.
+    #[inline]
     pub fn count_duplicate(&self) {
         self.peer().counters().add_duplicate();
+    }
+}
+
+impl Clone for Frame {
+    fn clone(&self) -> Self {
+        let (link, seq) = self.place();
+        current::shared(link, seq);
+        Self {
+            arrival: self.arrival.clone(),
+            message: self.message.clone(),
+            extensions: self.extensions.clone(),
+            rewritten: self.rewritten.clone(),
+            ..*self
+        }
+    }
+}
+
+impl Drop for Frame {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(arrival) = &self.arrival {
+            let link = arrival.link.place();
+            current::dropped(link, self.seq, &mut self.arrival);
+        }
     }
 }
 
@@ -219,7 +320,7 @@ impl fmt::Debug for Frame {
             .field("peer", self.peer().id())
             .field("kind", &self.kind)
             .field("ttl", &self.ttl)
-            .field("bytes", &self.payload.len())
+            .field("bytes", &self.payload().len())
             .field("message", &self.message.as_ref().map(Message::kind))
             .finish_non_exhaustive()
     }

@@ -77,7 +77,9 @@ impl Stream for MeshReader {
         let inbox = peers.node().inbox();
         loop {
             if let Some(frame) = batch.pop() {
-                inbox.settle(batch);
+                if batch.is_between() {
+                    inbox.settle(batch);
+                }
                 return Poll::Ready(Some(frame));
             }
             if !ready!(inbox.poll_fill(batch, cx)) {

@@ -1,5 +1,6 @@
 //! The read side of the mesh: where frames come out that went through the stack.
 
+use crate::connection::current;
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::peers::Node;
@@ -8,6 +9,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
@@ -23,8 +25,12 @@ const SHARED_BATCH: usize = 32;
 ///
 /// A frame is a slice of the buffer it was read into, and keeps all of it alive. So that buffer is
 /// what is counted, once for consecutive frames of the same one.
+///
+/// Frames come in many at a time, and go out likewise: neither a reader nor a connection takes the lock for each.
 pub(crate) struct Queue {
     limit: usize,
+    /// How many readers there are: without any, nothing is kept, and the lock is not asked.
+    readers: AtomicUsize,
     state: Mutex<State>,
     /// Wakes those who wait for room.
     emptied: Notify,
@@ -48,6 +54,7 @@ impl Queue {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit,
+            readers: AtomicUsize::new(0),
             state: Mutex::new(State::default()),
             emptied: Notify::new(),
         }
@@ -57,45 +64,91 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a frame in; gives it back where there is no room for it.
-    fn offer(&self, frame: Frame) -> Option<Frame> {
+    /// Whether frames are kept: somebody reads.
+    #[inline]
+    pub(crate) fn is_read(&self) -> bool {
+        self.readers.load(Ordering::Acquire) > 0
+    }
+
+    /// Takes frames in, all or none: what is left in `frames` then has found no room.
+    pub(crate) fn offer(&self, frames: &mut Vec<Frame>) {
+        if frames.is_empty() {
+            return;
+        }
         let mut state = self.state();
         if state.readers == 0 || state.ended {
-            return None;
+            drop(state);
+            frames.clear();
+            return;
         }
-        let origin = frame.origin();
-        let shares = state.last == Some(origin) && !state.frames.is_empty();
-        let pins = if shares { 0 } else { frame.pins() };
-        let cost = pins + FRAME_COST;
-        // One frame always finds room, however small the limit, and however much readers have taken and
+        let mut last = state.last.filter(|_| !state.frames.is_empty());
+        let mut cost = frames.len() * FRAME_COST;
+        for frame in &*frames {
+            let (buffer, pins) = frame.pinned();
+            if last.replace(buffer) != Some(buffer) {
+                cost += pins;
+            }
+        }
+        // Some frames always find room, however small the limit, and however much readers have taken and
         // not given back.
         if state.used + cost > self.limit && !state.frames.is_empty() {
-            return Some(frame);
+            return;
         }
-        state.last = Some(origin);
+        state.last = last;
         state.used += cost;
-        state.frames.push_back(Kept { frame, cost });
+        match state.frames.back_mut() {
+            // One at a time: without a list for each.
+            Some(kept) if frames.len() == 1 && kept.frames.len() < SHARED_BATCH => {
+                kept.cost += cost;
+                kept.frames.extend(frames.drain(..));
+            }
+            _ => state.frames.push_back(Kept {
+                frames: std::mem::take(frames).into(),
+                cost,
+            }),
+        }
         if !state.wakers.is_empty() {
             let wakers = std::mem::take(&mut state.wakers);
             drop(state);
             wakers.into_iter().for_each(|(_, waker)| waker.wake());
         }
-        None
     }
 
-    /// Gives back what `batch` has used up, and fills it anew: at once, so that neither a reader nor
-    /// the peers take a lock for each frame they have in common. Ready with `false` when the mesh has
-    /// ended and all was read.
+    /// Takes frames in, waiting for room.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped before it is done, the frames are still in `frames`.
+    pub(crate) async fn push(&self, frames: &mut Vec<Frame>) {
+        self.offer(frames);
+        if frames.is_empty() {
+            return;
+        }
+        self.state().waiting += 1;
+        let _waiting = Waiting(self);
+        loop {
+            let emptied = self.emptied.notified();
+            tokio::pin!(emptied);
+            emptied.as_mut().enable();
+            self.offer(frames);
+            if frames.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Gives back what `batch` has used up, and fills it anew. Ready with `false` when the mesh has ended and all
+    /// was read.
     pub(super) fn poll_fill(&self, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<bool> {
         let mut state = self.state();
         let freed = std::mem::take(&mut batch.freed);
         state.used -= freed;
         let ready = if !state.frames.is_empty() {
             if state.readers == 1 {
-                std::mem::swap(&mut state.frames, &mut batch.frames);
-            } else {
-                let some = state.frames.len().min(SHARED_BATCH);
-                batch.frames.extend(state.frames.drain(..some));
+                std::mem::swap(&mut state.frames, &mut batch.rest);
+            } else if let Some(some) = state.take_some() {
+                batch.rest.push_back(some);
             }
             state.last = None;
             Poll::Ready(true)
@@ -103,9 +156,7 @@ impl Queue {
             Poll::Ready(false)
         } else {
             // An idle reader keeps nothing.
-            if batch.frames.capacity() > SHARED_BATCH {
-                batch.frames = VecDeque::new();
-            }
+            batch.shrink();
             match state
                 .wakers
                 .iter_mut()
@@ -145,10 +196,13 @@ impl Queue {
     pub(super) fn open(&self) -> Batch {
         let mut state = self.state();
         state.readers += 1;
+        self.readers.store(state.readers, Ordering::Release);
         state.next_reader += 1;
         Batch {
             reader: state.next_reader,
-            frames: VecDeque::new(),
+            first: VecDeque::new(),
+            first_cost: 0,
+            rest: VecDeque::new(),
             freed: 0,
         }
     }
@@ -157,10 +211,15 @@ impl Queue {
     pub(super) fn close(&self, batch: &mut Batch) {
         let mut state = self.state();
         state.readers -= 1;
+        self.readers.store(state.readers, Ordering::Release);
         state.used -= std::mem::take(&mut batch.freed);
-        for kept in std::mem::take(&mut batch.frames).into_iter().rev() {
+        for kept in std::mem::take(&mut batch.rest).into_iter().rev() {
             state.frames.push_front(kept);
         }
+        state.frames.push_front(Kept {
+            frames: std::mem::take(&mut batch.first),
+            cost: std::mem::take(&mut batch.first_cost),
+        });
         let discarded = if state.readers == 0 {
             state.used = 0;
             std::mem::take(&mut state.frames)
@@ -185,10 +244,28 @@ impl Queue {
     }
 }
 
-/// A frame, and what it counts for.
+impl State {
+    /// Takes out the oldest frames, for one of several readers.
+    fn take_some(&mut self) -> Option<Kept> {
+        let mut kept = self.frames.pop_front()?;
+        if kept.frames.len() > SHARED_BATCH {
+            let rest = kept.frames.split_off(SHARED_BATCH);
+            // The buffers stay in use until the last of their frames is read.
+            let cost = SHARED_BATCH * FRAME_COST;
+            self.frames.push_front(Kept {
+                frames: rest,
+                cost: kept.cost - cost,
+            });
+            kept.cost = cost;
+        }
+        Some(kept)
+    }
+}
+
+/// Frames that came together, and what they count for.
 #[derive(Debug)]
 struct Kept {
-    frame: Frame,
+    frames: VecDeque<Frame>,
     cost: usize,
 }
 
@@ -196,16 +273,38 @@ struct Kept {
 #[derive(Debug)]
 pub(super) struct Batch {
     reader: u64,
-    frames: VecDeque<Kept>,
+    first: VecDeque<Frame>,
+    first_cost: usize,
+    rest: VecDeque<Kept>,
     /// What the frames read so far counted for.
     freed: usize,
 }
 
 impl Batch {
     pub(super) fn pop(&mut self) -> Option<Frame> {
-        let Kept { frame, cost } = self.frames.pop_front()?;
-        self.freed += cost;
-        Some(frame)
+        loop {
+            if let Some(frame) = self.first.pop_front() {
+                return Some(frame);
+            }
+            self.freed += std::mem::take(&mut self.first_cost);
+            let Kept { frames, cost } = self.rest.pop_front()?;
+            self.first = frames;
+            self.first_cost = cost;
+        }
+    }
+
+    /// Whether the frame read last was the last of those it came with, so that what they counted for is free.
+    pub(super) fn is_between(&self) -> bool {
+        self.first.is_empty()
+    }
+
+    fn shrink(&mut self) {
+        if self.first.capacity() > SHARED_BATCH {
+            self.first = VecDeque::new();
+        }
+        if self.rest.capacity() > SHARED_BATCH {
+            self.rest = VecDeque::new();
+        }
     }
 }
 
@@ -225,7 +324,9 @@ impl fmt::Debug for Queue {
 /// As long as nobody has taken the read side, frames end here. Once somebody has
 /// ([`Mesh::reader`](crate::Mesh::reader)), it holds up to
 /// [`Config::inbox`](crate::Config::inbox) bytes; a reader that stops holds back the peers, not
-/// memory. Ready at once; it is the call that waits.
+/// memory. It is always ready. A call is done at once where the connection that read the frame makes it, and it
+/// is that connection which waits for room, before it goes on reading; elsewhere (in a task behind a
+/// buffer, say) it is the call that waits.
 #[derive(Clone)]
 pub struct Inbox {
     node: Arc<Node>,
@@ -242,32 +343,34 @@ impl Service<Frame> for Inbox {
     type Error = Error;
     type Future = InboxFuture;
 
+    #[inline]
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, frame: Frame) -> InboxFuture {
-        frame.peer().counters().add_delivered();
-        let back = self.node.inbox().offer(frame);
-        InboxFuture(back.map(|frame| Box::pin(wait(Arc::clone(&self.node), frame)) as Wait))
+        let inbox = self.node.inbox();
+        if inbox.is_read() {
+            // In the connection's own call it is the connection that waits for room, once for many frames.
+            return InboxFuture(
+                current::stage(frame)
+                    .map(|frame| Box::pin(wait(Arc::clone(&self.node), frame)) as Wait),
+            );
+        }
+        let (link, seq) = frame.place();
+        if !current::discarded(link, seq) {
+            frame.peer().counters().add_delivered(1);
+        }
+        InboxFuture(None)
     }
 }
 
+/// Brings a frame to the read side that is not in a call of its connection's, behind those that are.
 async fn wait(node: Arc<Node>, frame: Frame) {
-    let queue = node.inbox();
-    queue.state().waiting += 1;
-    let _waiting = Waiting(queue);
-    let mut frame = frame;
-    loop {
-        let emptied = queue.emptied.notified();
-        tokio::pin!(emptied);
-        emptied.as_mut().enable();
-        match queue.offer(frame) {
-            None => return,
-            Some(back) => frame = back,
-        }
-        emptied.await;
-    }
+    frame.peer().counters().add_delivered(1);
+    frame.unstaged().await;
+    node.inbox().push(&mut vec![frame]).await;
 }
 
 struct Waiting<'a>(&'a Queue);
@@ -286,6 +389,7 @@ type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 impl Future for InboxFuture {
     type Output = Result<Reply, Error>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             None => Poll::Ready(Ok(Reply::None)),

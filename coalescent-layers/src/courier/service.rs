@@ -52,7 +52,7 @@ where
     }
 
     fn call(&mut self, mut frame: Frame) -> Self::Future {
-        let state = match self.courier.codec().decode(frame.payload()) {
+        let state = match self.courier.codec().decode(&frame.payload_bytes()) {
             Ok(message) => {
                 frame.set_message(message);
                 State::Message {

@@ -118,6 +118,6 @@ impl<S: Sync> FromFrameParts<S> for Bytes {
     type Rejection = std::convert::Infallible;
 
     async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Self, Self::Rejection> {
-        Ok(frame.payload().clone())
+        Ok(frame.payload_bytes())
     }
 }
