@@ -20,7 +20,7 @@ impl Replies {
     fn answer(&self, frame: &Frame) -> Option<Message> {
         let message = frame.message()?;
         let kind = self.0.get(message.kind())?;
-        let body = message.body_bytes().clone();
+        let body = message.body_to_bytes();
         Some(Message::encoded(kind, message.format(), body))
     }
 }

@@ -26,20 +26,47 @@ pub(crate) enum ScanError {
 /// Returns how many bytes the MessagePack value at the front of `bytes` takes, if its containers nest at
 /// most `max_depth` deep.
 pub(crate) fn msgpack(bytes: &[u8], max_depth: usize) -> Result<usize, ScanError> {
-    // Most values hold no others. A map of many headers is measured value by value, and each would clear the stack.
-    if let (size, None) = item(bytes)? {
-        if size > bytes.len() as u64 {
-            return Err(ScanError::Truncated);
+    let mut at = 0;
+    let mut left = 1;
+    if let Some(children) = scalars(bytes, &mut at, &mut left)? {
+        enter(bytes, at, children, 0, max_depth)?;
+        left = children;
+        // Most bodies hold scalars alone, which can be counted without a stack.
+        if let Some(children) = scalars(bytes, &mut at, &mut left)? {
+            at = nested(bytes, at, left, children, max_depth)?;
         }
-        return Ok(size as usize);
     }
+    if at > bytes.len() {
+        return Err(ScanError::Truncated);
+    }
+    Ok(at)
+}
+
+/// Measures on, from behind the head of the first container in a container: it holds `inner` values, and
+/// `outer` are left in the one around it.
+fn nested(
+    bytes: &[u8],
+    mut at: usize,
+    outer: u64,
+    inner: u64,
+    max_depth: usize,
+) -> Result<usize, ScanError> {
     let max_depth = max_depth.min(STACK);
+    enter(bytes, at, inner, 1, max_depth)?;
     // How many values the enclosing containers still wait for, outermost first.
     let mut stack = [0_u64; STACK];
-    let mut depth = 0_usize;
-    let mut left = 1_u64;
-    let mut at = 0_usize;
+    stack[0] = outer;
+    let mut depth = 1_usize;
+    let mut left = inner;
     loop {
+        if let Some(children) = scalars(bytes, &mut at, &mut left)? {
+            enter(bytes, at, children, depth + 1, max_depth)?;
+            if let Some(slot) = stack.get_mut(depth) {
+                *slot = left;
+            }
+            depth += 1;
+            left = children;
+        }
         while left == 0 {
             let Some(outer) = depth.checked_sub(1) else {
                 return Ok(at);
@@ -47,28 +74,77 @@ pub(crate) fn msgpack(bytes: &[u8], max_depth: usize) -> Result<usize, ScanError
             depth = outer;
             left = stack.get(depth).copied().unwrap_or_default();
         }
-        left -= 1;
-        let rest = bytes.get(at..).unwrap_or_default();
+    }
+}
+
+/// Judges a container, of which `at` is behind the head, before what is in it is followed.
+#[inline]
+fn enter(
+    bytes: &[u8],
+    at: usize,
+    children: u64,
+    depth: usize,
+    max_depth: usize,
+) -> Result<(), ScanError> {
+    if depth >= max_depth {
+        return Err(ScanError::TooDeep);
+    }
+    // Each value takes a byte at least: a count beyond that is refused.
+    if children > bytes.len().saturating_sub(at) as u64 {
+        return Err(ScanError::Truncated);
+    }
+    Ok(())
+}
+
+/// Goes on from `at` over `left` scalars, or up to behind the head of the first container, and returns how
+/// many values that holds. The last scalar may end behind the end of `bytes`.
+#[inline]
+fn scalars(bytes: &[u8], at: &mut usize, left: &mut u64) -> Result<Option<u64>, ScanError> {
+    while *left > 0 {
+        *left -= 1;
+        let Some(&marker) = bytes.get(*at) else {
+            return Err(ScanError::Truncated);
+        };
+        let size = SIZES[usize::from(marker)];
+        if size > 0 {
+            *at += usize::from(size);
+            continue;
+        }
+        let rest = bytes.get(*at..).unwrap_or_default();
         let (size, children) = item(rest)?;
         if size > rest.len() as u64 {
             return Err(ScanError::Truncated);
         }
-        at += size as usize;
-        let Some(children) = children else { continue };
-        if depth >= max_depth {
-            return Err(ScanError::TooDeep);
+        *at += size as usize;
+        if children.is_some() {
+            return Ok(children);
         }
-        // Each value takes a byte at least: a count beyond that is refused before it is followed.
-        if children > (bytes.len() - at) as u64 {
-            return Err(ScanError::Truncated);
-        }
-        if let Some(slot) = stack.get_mut(depth) {
-            *slot = left;
-        }
-        depth += 1;
-        left = children;
     }
+    Ok(None)
 }
+
+/// How many bytes an item takes, by its marker alone: 0 where more has to be looked at.
+static SIZES: [u8; 256] = {
+    let mut sizes = [0; 256];
+    let mut marker = 0;
+    while marker < sizes.len() {
+        sizes[marker] = match marker as u8 {
+            0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => 1,
+            text @ 0xa0..=0xbf => 1 + (text & 0x1f),
+            0xcc | 0xd0 => 2,
+            0xcd | 0xd1 | 0xd4 => 3,
+            0xd5 => 4,
+            0xca | 0xce | 0xd2 => 5,
+            0xd6 => 6,
+            0xcb | 0xcf | 0xd3 => 9,
+            0xd7 => 10,
+            0xd8 => 18,
+            _ => 0,
+        };
+        marker += 1;
+    }
+    sizes
+};
 
 /// Returns how many bytes the head of an item takes together with what is no container in it, and how
 /// many values follow in a container.
@@ -77,14 +153,12 @@ pub(super) fn item(rest: &[u8]) -> Result<(u64, Option<u64>), ScanError> {
     let Some(&marker) = rest.first() else {
         return Err(ScanError::Truncated);
     };
-    let u8_at = || number::<1>(rest);
-    let u16_at = || number::<2>(rest);
-    let u32_at = || number::<4>(rest);
+    let u8_at = || number(rest).map(|[byte]: [u8; 1]| u64::from(byte));
+    let u16_at = || number(rest).map(|bytes| u64::from(u16::from_be_bytes(bytes)));
+    let u32_at = || number(rest).map(|bytes| u64::from(u32::from_be_bytes(bytes)));
     Ok(match marker {
-        0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => (1, None),
         0x80..=0x8f => (1, Some(2 * u64::from(marker & 0x0f))),
         0x90..=0x9f => (1, Some(u64::from(marker & 0x0f))),
-        0xa0..=0xbf => (1 + u64::from(marker & 0x1f), None),
         0xc1 => return Err(ScanError::Malformed),
         0xc4 | 0xd9 => (2 + u8_at()?, None),
         0xc5 | 0xda => (3 + u16_at()?, None),
@@ -92,38 +166,35 @@ pub(super) fn item(rest: &[u8]) -> Result<(u64, Option<u64>), ScanError> {
         0xc7 => (3 + u8_at()?, None),
         0xc8 => (4 + u16_at()?, None),
         0xc9 => (6 + u32_at()?, None),
-        0xcc | 0xd0 => (2, None),
-        0xcd | 0xd1 => (3, None),
-        0xca | 0xce | 0xd2 => (5, None),
-        0xcb | 0xcf | 0xd3 => (9, None),
-        0xd4 => (3, None),
-        0xd5 => (4, None),
-        0xd6 => (6, None),
-        0xd7 => (10, None),
-        0xd8 => (18, None),
         0xdc => (3, Some(u16_at()?)),
         0xdd => (5, Some(u32_at()?)),
         0xde => (3, Some(2 * u16_at()?)),
         0xdf => (5, Some(2 * u32_at()?)),
+        _ => (u64::from(SIZES[usize::from(marker)]), None),
     })
 }
 
-/// Reads the big-endian number of `N` bytes that stands behind a marker.
-fn number<const N: usize>(rest: &[u8]) -> Result<u64, ScanError> {
-    let bytes = rest.get(1..=N).ok_or(ScanError::Truncated)?;
-    Ok(bytes
-        .iter()
-        .fold(0, |number, byte| number << 8 | u64::from(*byte)))
+/// Returns the `N` bytes that stand behind a marker.
+#[inline]
+fn number<const N: usize>(rest: &[u8]) -> Result<[u8; N], ScanError> {
+    let bytes = rest.get(1..).and_then(<[u8]>::first_chunk);
+    bytes.copied().ok_or(ScanError::Truncated)
 }
 
-/// Returns the text of a MessagePack string that takes all of `value`.
+/// Returns the text of a scanned MessagePack string that takes all of `value`.
 pub(crate) fn msgpack_str(value: &[u8]) -> Option<&str> {
-    let mut rest = value;
-    let len = rmp::decode::read_str_len(&mut rest).ok()?;
-    if rest.len() != len as usize {
-        return None;
+    std::str::from_utf8(msgpack_text(value)?).ok()
+}
+
+/// Returns the bytes of a scanned MessagePack string that takes all of `value`, which may be no UTF-8.
+pub(super) fn msgpack_text(value: &[u8]) -> Option<&[u8]> {
+    match *value.first()? {
+        0xa0..=0xbf => value.get(1..),
+        0xd9 => value.get(2..),
+        0xda => value.get(3..),
+        0xdb => value.get(5..),
+        _ => None,
     }
-    std::str::from_utf8(rest).ok()
 }
 
 /// Refuses JSON whose arrays and objects nest more than `max_depth` deep. Whether it is JSON at all is

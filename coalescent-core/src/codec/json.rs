@@ -17,18 +17,25 @@ use super::{
     Codec, Format, HEADERS,
     depth::{self, ENVELOPE_DEPTH},
     error::{CodecError, ErrorKind},
-    transcode, value,
+    scratch, transcode, value,
 };
-use crate::{Message, message::Headers};
-
-/// What a missing body reads as.
-static EMPTY_BODY: &[u8] = b"{}";
+use crate::{
+    Message,
+    message::{Parts, Span},
+};
 
 fn envelope_error(text: &dyn fmt::Display) -> CodecError {
     CodecError::new(ErrorKind::Envelope, text)
 }
 
-pub(super) fn decode(codec: &Codec, payload: &Bytes) -> Result<Message, CodecError> {
+pub(super) fn decode(codec: &Codec, payload: Bytes) -> Result<Message, CodecError> {
+    let (parts, kind) = open(codec, &payload)?;
+    Ok(Message::opened(payload, Format::Json, parts, kind))
+}
+
+/// Returns where the parts are, and the type where it does not stand in the payload as it reads.
+fn open(codec: &Codec, payload: &[u8]) -> Result<(Parts, Option<Box<str>>), CodecError> {
+    Span::check(payload)?;
     let text = std::str::from_utf8(payload).map_err(|error| envelope_error(&error))?;
     depth::json(payload, codec.max_depth + ENVELOPE_DEPTH)
         .map_err(|error| CodecError::scan(ErrorKind::Envelope, error))?;
@@ -41,32 +48,34 @@ pub(super) fn decode(codec: &Codec, payload: &Bytes) -> Result<Message, CodecErr
     let kind = parts.kind.ok_or_else(|| {
         envelope_error(&format_args!("the key {:?} is missing", codec.type_param))
     })?;
-    let kind = match serde_json::from_str::<Text<'_>>(kind) {
-        Ok(Text(Cow::Borrowed(kind))) => payload.slice_ref(kind.as_bytes()),
-        Ok(Text(Cow::Owned(kind))) => kind.into(),
+    let (kind, escaped) = match serde_json::from_str::<Text<'_>>(kind) {
+        Ok(Text(Cow::Borrowed(kind))) => (Span::of(payload, kind.as_bytes()), None),
+        Ok(Text(Cow::Owned(kind))) => (Span::NONE, Some(kind.into())),
         Err(_) => return Err(envelope_error(&"its type is no string")),
     };
     let headers = match parts.headers {
-        None | Some("null") => Headers::None,
+        None | Some("null") => Span::NONE,
         Some(map) => match headers(map) {
             None => return Err(envelope_error(&"its headers are no object")),
-            Some(entries) if entries.is_empty() => Headers::None,
-            Some(_) => Headers::Raw {
-                format: Format::Json,
-                map: payload.slice_ref(map.as_bytes()),
-            },
+            Some(entries) if entries.is_empty() => Span::NONE,
+            Some(_) => Span::of(payload, map.as_bytes()),
         },
     };
     let body = match parts.body {
-        Some(body) => payload.slice_ref(body.as_bytes()),
-        None => Bytes::from_static(EMPTY_BODY),
+        Some(body) => Span::of(payload, body.as_bytes()),
+        None => Span::LEFT_OUT,
     };
-    Ok(Message::from_parts(kind, headers, Format::Json, body, None))
+    let parts = Parts {
+        kind,
+        headers,
+        body,
+    };
+    Ok((parts, escaped))
 }
 
 /// The values of an envelope, as they stand in the text.
 #[derive(Default)]
-struct Parts<'de> {
+struct Texts<'de> {
     kind: Option<&'de str>,
     body: Option<&'de str>,
     headers: Option<&'de str>,
@@ -78,14 +87,14 @@ struct Envelope<'a> {
 }
 
 impl<'de> Visitor<'de> for Envelope<'_> {
-    type Value = Parts<'de>;
+    type Value = Texts<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parts<'de>, A::Error> {
-        let mut parts = Parts::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Texts<'de>, A::Error> {
+        let mut parts = Texts::default();
         while let Some(Text(key)) = map.next_key()? {
             let slot = if key == self.codec.type_param {
                 &mut parts.kind
@@ -151,51 +160,54 @@ pub(super) fn encode_body<T>(codec: &Codec, kind: &str, body: &T) -> Result<Byte
 where
     T: Serialize + ?Sized,
 {
-    // Enough for a short message, so that most are written with one allocation.
-    let mut out = Vec::with_capacity(kind.len() + 128);
-    start(codec, kind, &mut out)?;
-    let body_start = out.len();
-    value::write(Format::Json, body, &mut out)?;
-    let written = out.get(body_start..).unwrap_or_default();
-    depth::json(written, codec.max_depth)
-        .map_err(|error| CodecError::scan(ErrorKind::Encode, error))?;
-    if memchr::memchr2(b'\n', b'\r', written).is_some() {
-        // A raw value of the application's may bring newlines, which a line cannot hold.
-        let one_line = transcode::one_line(written);
-        out.truncate(body_start);
-        out.extend_from_slice(&one_line);
-    }
-    out.push(b'}');
-    Ok(out.into())
+    let (payload, ()) = scratch::collect(|out| {
+        start(codec, kind, out)?;
+        let body_start = out.len();
+        value::write(Format::Json, body, out)?;
+        let written = out.get(body_start..).unwrap_or_default();
+        depth::json(written, codec.max_depth)
+            .map_err(|error| CodecError::scan(ErrorKind::Encode, error))?;
+        if memchr::memchr2(b'\n', b'\r', written).is_some() {
+            // A raw value of the application's may bring newlines, which a line cannot hold.
+            let one_line = transcode::one_line(written);
+            out.truncate(body_start);
+            out.extend_from_slice(&one_line);
+        }
+        out.push(b'}');
+        Ok(())
+    })?;
+    Ok(payload)
 }
 
 pub(super) fn encode(codec: &Codec, message: &Message) -> Result<Bytes, CodecError> {
-    let mut out = Vec::with_capacity(message.kind().len() + message.body_bytes().len() + 64);
-    start(codec, message.kind(), &mut out)?;
-    append(
-        ErrorKind::Body,
-        message.format(),
-        message.body_bytes(),
-        codec.max_depth,
-        &mut out,
-    )?;
-    let headers = message.header_entries();
-    if !headers.is_empty() {
-        out.extend_from_slice(b",\"headers\":{");
-        for (at, (key, format, value)) in headers.into_iter().enumerate() {
-            if at > 0 {
-                out.push(b',');
+    let (payload, ()) = scratch::collect(|out| {
+        start(codec, message.kind(), out)?;
+        append(
+            ErrorKind::Body,
+            message.format(),
+            message.body_bytes(),
+            codec.max_depth,
+            out,
+        )?;
+        let headers = message.header_entries();
+        if !headers.is_empty() {
+            out.extend_from_slice(b",\"headers\":{");
+            for (at, (key, format, value)) in headers.into_iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                write_text(&key, out)?;
+                out.push(b':');
+                // The map that holds them is one of the levels.
+                let max_depth = codec.max_depth.saturating_sub(1);
+                append(ErrorKind::Header, format, value, max_depth, out)?;
             }
-            write_text(&key, &mut out)?;
-            out.push(b':');
-            // The map that holds them is one of the levels.
-            let max_depth = codec.max_depth.saturating_sub(1);
-            append(ErrorKind::Header, format, value, max_depth, &mut out)?;
+            out.push(b'}');
         }
         out.push(b'}');
-    }
-    out.push(b'}');
-    Ok(out.into())
+        Ok(())
+    })?;
+    Ok(payload)
 }
 
 fn append(

@@ -36,6 +36,7 @@ pub(crate) mod depth;
 pub(crate) mod error;
 mod json;
 pub(crate) mod msgpack;
+mod scratch;
 pub(crate) mod transcode;
 pub(crate) mod value;
 
@@ -156,6 +157,15 @@ impl Codec {
     /// - [`is_too_deep`](CodecError::is_too_deep) if it nests deeper than allowed,
     /// - [`is_envelope`](CodecError::is_envelope) if it is otherwise no message.
     pub fn decode(&self, payload: &Bytes) -> Result<Message, CodecError> {
+        self.decode_owned(payload.clone())
+    }
+
+    /// Opens the envelope of a payload, as [`Codec::decode`], and keeps the payload itself in place of a clone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Codec::decode`].
+    pub fn decode_owned(&self, payload: Bytes) -> Result<Message, CodecError> {
         match self.format {
             Format::MessagePack => msgpack::decode(payload, self.max_depth),
             Format::Json => json::decode(self, payload),
@@ -171,14 +181,36 @@ impl Codec {
     /// - [`is_body`](CodecError::is_body) or [`is_header`](CodecError::is_header) if the bytes that the message was made of are
     ///   not in the format they are said to be, or have no equal in the other one.
     pub fn encode(&self, message: &Message) -> Result<Bytes, CodecError> {
+        self.check(message)?;
+        match self.format {
+            Format::MessagePack => match message.envelope() {
+                Some(envelope) => Ok(envelope.clone()),
+                None => msgpack::encode(message),
+            },
+            Format::Json => json::encode(self, message),
+        }
+    }
+
+    /// Closes a message into a payload, as [`Codec::encode`], and takes the bytes that [`Message::new`] wrote
+    /// or that it was decoded from in place of a clone, where they are that payload.
+    ///
+    /// # Errors
+    ///
+    /// As [`Codec::encode`].
+    pub fn encode_owned(&self, message: Message) -> Result<Bytes, CodecError> {
+        self.check(&message)?;
+        match self.format {
+            Format::MessagePack => message.into_envelope().or_else(|it| msgpack::encode(&it)),
+            Format::Json => json::encode(self, &message),
+        }
+    }
+
+    fn check(&self, message: &Message) -> Result<(), CodecError> {
         message.check()?;
         if self.max_depth < MAX_DEPTH {
             value::check_depth(message.format(), message.body_bytes(), self.max_depth)?;
         }
-        match self.format {
-            Format::MessagePack => msgpack::encode(message),
-            Format::Json => json::encode(self, message),
-        }
+        Ok(())
     }
 
     /// Serializes `body` straight into a payload, as a message of type `kind` without headers.
@@ -193,7 +225,7 @@ impl Codec {
     {
         match self.format {
             Format::MessagePack => {
-                msgpack::envelope(kind, body, self.max_depth).map(|envelope| envelope.payload)
+                msgpack::envelope(kind, body, self.max_depth).map(|(payload, _)| payload)
             }
             Format::Json => json::encode_body(self, kind, body),
         }

@@ -16,60 +16,80 @@ use serde::Serialize;
 use super::{
     Format, depth,
     error::{CodecError, ErrorKind},
-    transcode, value,
+    scratch, transcode, value,
 };
-use crate::{Message, message::Headers};
-
-/// A payload that was just written, and where its parts are.
-pub(crate) struct Envelope {
-    pub(crate) payload: Bytes,
-    pub(crate) kind: Bytes,
-    pub(crate) body: Bytes,
-}
+use crate::{
+    Message,
+    message::{Parts, Span},
+};
 
 fn envelope_error(text: &str) -> CodecError {
     CodecError::new(ErrorKind::Envelope, &text)
 }
 
-pub(super) fn decode(payload: &Bytes, max_depth: usize) -> Result<Message, CodecError> {
+pub(super) fn decode(payload: Bytes, max_depth: usize) -> Result<Message, CodecError> {
+    let parts = open(&payload, max_depth)?;
+    Ok(Message::sealed(payload, parts))
+}
+
+fn open(payload: &[u8], max_depth: usize) -> Result<Parts, CodecError> {
     let scan = |bytes: &[u8]| {
         depth::msgpack(bytes, max_depth)
             .map_err(|error| CodecError::scan(ErrorKind::Envelope, error))
     };
     let cut = || envelope_error("it ends too early");
 
-    let mut rest = &payload[..];
-    match rd::read_array_len(&mut rest) {
-        Ok(3) => {}
-        _ => return Err(envelope_error("it is no MessagePack array of 3")),
-    }
-    let (kind, tail) = rest.split_at_checked(scan(rest)?).ok_or_else(cut)?;
-    let (headers, body) = tail.split_at_checked(scan(tail)?).ok_or_else(cut)?;
+    Span::check(payload)?;
+    let rest = match payload {
+        [0x93, rest @ ..] => rest,
+        _ => array_of_3(payload)?,
+    };
+    let kind_len = match rest {
+        [marker @ 0xa0..=0xbf, ..] => usize::from(marker & 0x1f) + 1,
+        _ => scan(rest)?,
+    };
+    let (kind, tail) = rest.split_at_checked(kind_len).ok_or_else(cut)?;
+    let (headers, body) = match tail {
+        [0xc0, body @ ..] => (&[][..], body),
+        _ => tail.split_at_checked(scan(tail)?).ok_or_else(cut)?,
+    };
     if scan(body)? != body.len() {
         return Err(envelope_error("there are bytes after the body"));
     }
 
-    let kind = depth::msgpack_str(kind).ok_or_else(|| envelope_error("its type is no string"))?;
-    let headers = match headers.first() {
-        Some(0xc0) => Headers::None,
+    let kind = depth::msgpack_text(kind)
+        .filter(|text| is_utf8(text))
+        .ok_or_else(|| envelope_error("its type is no string"))?;
+    let headers = match headers {
+        [] => Span::NONE,
         _ if !valid_headers(headers) => {
             return Err(envelope_error(
                 "its headers are no map with strings as keys",
             ));
         }
-        Some(0x80) => Headers::None,
-        _ => Headers::Raw {
-            format: Format::MessagePack,
-            map: payload.slice_ref(headers),
-        },
+        [0x80] => Span::NONE,
+        _ => Span::of(payload, headers),
     };
-    Ok(Message::from_parts(
-        payload.slice_ref(kind.as_bytes()),
+    Ok(Parts {
+        kind: Span::of(payload, kind),
         headers,
-        Format::MessagePack,
-        payload.slice_ref(body),
-        Some(payload.clone()),
-    ))
+        body: Span::of(payload, body),
+    })
+}
+
+fn is_utf8(text: &[u8]) -> bool {
+    // Types are short, and seldom anything else: then this is several times as fast.
+    let ascii = text.iter().fold(0, |all, byte| all | byte) < 0x80;
+    ascii || std::str::from_utf8(text).is_ok()
+}
+
+/// Reads the head of an array of 3 that is written longer than it need be.
+#[cold]
+fn array_of_3(mut payload: &[u8]) -> Result<&[u8], CodecError> {
+    match rd::read_array_len(&mut payload) {
+        Ok(3) => Ok(payload),
+        _ => Err(envelope_error("it is no MessagePack array of 3")),
+    }
 }
 
 fn valid_headers(map: &[u8]) -> bool {
@@ -97,28 +117,32 @@ pub(crate) fn headers(map: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, &[u8])>
 }
 
 /// Writes an envelope around a value of the application.
-pub(crate) fn envelope<T>(kind: &str, body: &T, max_depth: usize) -> Result<Envelope, CodecError>
+pub(crate) fn envelope<T>(
+    kind: &str,
+    body: &T,
+    max_depth: usize,
+) -> Result<(Bytes, Parts), CodecError>
 where
     T: Serialize + ?Sized,
 {
-    // Enough for a short message, so that most are written with one allocation.
-    let mut out = Vec::with_capacity(kind.len() + 64);
-    start(kind, &mut out)?;
-    let kind_end = out.len();
-    out.push(0xc0);
-    let body_start = out.len();
-    value::write(Format::MessagePack, body, &mut out)?;
-    value::check(
-        ErrorKind::Encode,
-        Format::MessagePack,
-        out.get(body_start..).unwrap_or_default(),
-        max_depth,
-    )?;
-    let payload = Bytes::from(out);
-    Ok(Envelope {
-        kind: payload.slice(kind_end - kind.len()..kind_end),
-        body: payload.slice(body_start..),
-        payload,
+    scratch::collect(|out| {
+        start(kind, out)?;
+        let kind_end = out.len();
+        out.push(0xc0);
+        let body_start = out.len();
+        value::write(Format::MessagePack, body, out)?;
+        value::check(
+            ErrorKind::Encode,
+            Format::MessagePack,
+            out.get(body_start..).unwrap_or_default(),
+            max_depth,
+        )?;
+        Span::check(out)?;
+        Ok(Parts {
+            kind: Span::new(kind_end - kind.len(), kind_end),
+            headers: Span::NONE,
+            body: Span::new(body_start, out.len()),
+        })
     })
 }
 
@@ -135,30 +159,23 @@ fn write_error(error: wr::ValueWriteError) -> CodecError {
 }
 
 pub(super) fn encode(message: &Message) -> Result<Bytes, CodecError> {
-    if let Some(envelope) = message.envelope() {
-        return Ok(envelope.clone());
-    }
-    let mut out = Vec::with_capacity(message.kind().len() + message.body_bytes().len() + 64);
-    start(message.kind(), &mut out)?;
-    let headers = message.header_entries();
-    if headers.is_empty() {
-        out.push(0xc0);
-    } else {
-        let count = u32::try_from(headers.len())
-            .map_err(|error| CodecError::new(ErrorKind::Header, &error))?;
-        wr::write_map_len(&mut out, count).map_err(write_error)?;
-        for (key, format, value) in headers {
-            wr::write_str(&mut out, &key).map_err(write_error)?;
-            append(ErrorKind::Header, format, value, &mut out)?;
+    let (payload, ()) = scratch::collect(|out| {
+        start(message.kind(), out)?;
+        let headers = message.header_entries();
+        if headers.is_empty() {
+            out.push(0xc0);
+        } else {
+            let count = u32::try_from(headers.len())
+                .map_err(|error| CodecError::new(ErrorKind::Header, &error))?;
+            wr::write_map_len(out, count).map_err(write_error)?;
+            for (key, format, value) in headers {
+                wr::write_str(out, &key).map_err(write_error)?;
+                append(ErrorKind::Header, format, value, out)?;
+            }
         }
-    }
-    append(
-        ErrorKind::Body,
-        message.format(),
-        message.body_bytes(),
-        &mut out,
-    )?;
-    Ok(out.into())
+        append(ErrorKind::Body, message.format(), message.body_bytes(), out)
+    })?;
+    Ok(payload)
 }
 
 fn append(

@@ -166,6 +166,34 @@ fn a_decoded_body_is_a_slice_of_its_payload() {
 }
 
 #[test]
+fn a_value_can_borrow_from_its_message() {
+    for codec in [Codec::msgpack(), Codec::json()] {
+        let payload = codec.encode_body("x", &["a", "body"]).unwrap();
+        let range = payload.as_ptr_range();
+        let message = codec.decode_owned(payload).unwrap();
+        let texts: [&str; 2] = message.body().unwrap();
+        assert_eq!(texts, ["a", "body"]);
+        assert!(range.contains(&texts[1].as_ptr()));
+        assert_eq!(message.body_to_bytes(), message.body_bytes());
+    }
+}
+
+#[test]
+fn an_envelope_that_is_there_is_not_written_again() {
+    let codec = Codec::msgpack();
+    let message = codec
+        .decode_owned(codec.encode_body("x", "a body").unwrap())
+        .unwrap();
+    let start = message.body_bytes().as_ptr_range().end;
+    let same = codec.encode_owned(message.clone()).unwrap();
+    assert_eq!(same.as_ptr_range().end, start);
+    let other = message.with_header("h", &1);
+    let payload = codec.encode(&other).unwrap();
+    assert_eq!(codec.encode_owned(other).unwrap(), payload);
+    assert_eq!(payload, &b"\x93\xa1x\x81\xa1h\x01\xa6a body"[..]);
+}
+
+#[test]
 fn message_pack_that_is_no_envelope_is_refused() {
     let bad: [&[u8]; 12] = [
         b"",
@@ -214,7 +242,7 @@ fn json_is_read_as_json_parse_does() {
         (message.kind(), message.body::<Value>().unwrap()),
         ("p", json!([2]))
     );
-    assert_eq!(json(r#"{"type":"__proto__"}"#).unwrap().body_bytes(), "{}");
+    assert_eq!(json(r#"{"type":"__proto__"}"#).unwrap().body_bytes(), b"{}");
     json(r#"{"type":"x"}"#).unwrap().body::<()>().unwrap();
     assert!(
         json(r#"{"type":"x","headers":null}"#)

@@ -1,6 +1,8 @@
 //! One value in one format, such as a body or a header.
 
-use serde::{Serialize, de::DeserializeOwned};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use super::{
     Format,
@@ -27,48 +29,58 @@ where
     }
 }
 
-/// Builds a `T` of bytes that [`check`] took.
-pub(crate) fn read<T: DeserializeOwned>(
+/// Builds a `T` of bytes that [`check`] took, or a scan of the payload that they are of.
+pub(crate) fn read<'de, T: Deserialize<'de>>(
     kind: ErrorKind,
     format: Format,
-    value: &[u8],
+    value: &'de [u8],
 ) -> Result<T, CodecError> {
-    let result = read_as(format, value);
-    // A unit has one value, but each format and the peers that leave a body out write it in ways of their own.
-    let unit = match (format, value) {
-        (Format::Json, b"{}" | b"[]") => &b"null"[..],
-        (Format::MessagePack, [0x80 | 0x90]) => &[0xc0],
-        (Format::MessagePack, [0xc0]) => &[0x90],
-        _ => b"",
-    };
-    match result {
-        Err(_) if size_of::<T>() == 0 && !unit.is_empty() => read_as(format, unit),
-        other => other,
+    match format {
+        Format::MessagePack => from_msgpack(value).map_err(|error| no_value::<T>(kind, &error)),
+        Format::Json => from_json(value).map_err(|error| no_value::<T>(kind, &error)),
     }
-    .map_err(|error| {
-        let name = std::any::type_name::<T>();
-        CodecError::quoting(kind, &format_args!("it is no {name}: "), &error)
-    })
 }
 
-fn read_as<T: DeserializeOwned>(
-    format: Format,
-    value: &[u8],
-) -> Result<T, Box<dyn std::fmt::Display>> {
-    match format {
-        Format::MessagePack => {
-            let mut deserializer =
-                rmp_serde::Deserializer::from_read_ref(value).with_human_readable();
-            T::deserialize(&mut deserializer).map_err(|error| Box::new(error) as _)
-        }
-        Format::Json => {
-            let mut deserializer = serde_json::Deserializer::from_slice(value);
-            // The scan has bounded the depth, at one more than the parser's own limit.
-            deserializer.disable_recursion_limit();
-            T::deserialize(&mut deserializer)
-                .and_then(|value| deserializer.end().map(|()| value))
-                .map_err(|error| Box::new(error) as _)
-        }
+#[cold]
+fn no_value<T>(kind: ErrorKind, error: &dyn fmt::Display) -> CodecError {
+    let name = std::any::type_name::<T>();
+    CodecError::quoting(kind, &format_args!("it is no {name}: "), error)
+}
+
+// A unit has one value, but each format and the peers that leave a body out write it in ways of their own.
+
+fn from_msgpack<'de, T: Deserialize<'de>>(value: &'de [u8]) -> Result<T, rmp_serde::decode::Error> {
+    let read = |value: &'de [u8]| {
+        let from = rmp_serde::Deserializer::from_read_ref(value);
+        T::deserialize(&mut from.with_human_readable())
+    };
+    let result = read(value);
+    if size_of::<T>() != 0 || result.is_ok() {
+        return result;
+    }
+    match value {
+        [0x80 | 0x90] => read(&[0xc0]),
+        [0xc0] => read(&[0x90]),
+        _ => result,
+    }
+}
+
+fn from_json<'de, T: Deserialize<'de>>(value: &'de [u8]) -> Result<T, serde_json::Error> {
+    let read = |value: &'de [u8]| {
+        let mut from = serde_json::Deserializer::from_slice(value);
+        // The scan has bounded the depth, at one more than the parser's own limit.
+        from.disable_recursion_limit();
+        let value = T::deserialize(&mut from)?;
+        from.end()?;
+        Ok(value)
+    };
+    let result = read(value);
+    if size_of::<T>() != 0 || result.is_ok() {
+        return result;
+    }
+    match value {
+        b"{}" | b"[]" => read(b"null"),
+        _ => result,
     }
 }
 

@@ -111,7 +111,7 @@ where
                 let Reply::Message(message) = reply else {
                     return Poll::Ready(Ok(reply));
                 };
-                let payload = courier.codec().encode(&message);
+                let payload = courier.codec().encode_owned(message);
                 Poll::Ready(match payload {
                     Ok(payload) => Ok(Reply::Payload(payload)),
                     Err(error) => Err(Error::unencodable(error).into()),

@@ -108,7 +108,7 @@ impl<S: Sync> FromFrameParts<S> for RawBody {
         let message = frame.message().ok_or_else(MessageRejection::new)?;
         Ok(Self {
             format: message.format(),
-            bytes: message.body_bytes().clone(),
+            bytes: message.body_to_bytes(),
         })
     }
 }

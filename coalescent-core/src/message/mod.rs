@@ -1,17 +1,26 @@
 //! What the courier hands to handlers: a type, a body, and few headers.
 
+mod parts;
+
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use bytes::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use self::parts::{Header, Rest};
 use crate::codec::{
     CodecError, Format, MAX_DEPTH, error::ErrorKind, json_headers, msgpack, transcode, value,
 };
 
+pub(crate) use self::parts::{Parts, Span};
+
+/// What a body that was left out reads as.
+static EMPTY_BODY: &[u8] = b"{}";
+
 /// Carries a type and a body, and perhaps headers, between applications.
 ///
-/// Cheap to clone: its parts are shared. The body stays bytes until [`Message::body`] builds a value of it.
+/// Cheap to clone: its parts are shared. The body stays bytes until [`Message::body`] builds a value of it,
+/// which may borrow from them.
 ///
 /// ```
 /// use coalescent_core::Message;
@@ -25,36 +34,18 @@ use crate::codec::{
 /// ```
 #[derive(Clone)]
 pub struct Message {
-    /// UTF-8.
-    kind: Bytes,
-    headers: Headers,
-    format: Format,
+    /// An envelope, or a body alone.
+    bytes: Bytes,
+    /// UTF-8, unless the rest has it.
+    kind: Span,
+    /// A map of `format`, unless the rest has them.
+    headers: Span,
     /// One checked value of `format`, unless there is an error.
-    body: Bytes,
-    /// The MessagePack envelope that is exactly this message, if there is one already.
-    envelope: Option<Bytes>,
-    /// Why the message cannot be encoded: making one does not fail, so that it can be written in one
-    /// expression, and sending does.
-    error: Option<Box<CodecError>>,
-}
-
-#[derive(Clone)]
-pub(crate) enum Headers {
-    None,
-    /// A map as it was received; its keys were checked.
-    Raw {
-        format: Format,
-        map: Bytes,
-    },
-    /// Set by the application.
-    Own(Arc<Vec<Header>>),
-}
-
-#[derive(Clone)]
-pub(crate) struct Header {
-    key: String,
+    body: Span,
     format: Format,
-    value: Bytes,
+    /// Whether the bytes are the MessagePack envelope that is exactly this message.
+    sealed: bool,
+    rest: Option<Arc<Rest>>,
 }
 
 /// Says which type of message a Rust type is the body of, so that neither side has to write its name.
@@ -97,18 +88,8 @@ impl Message {
     {
         let kind = kind.as_ref();
         match msgpack::envelope(kind, body, MAX_DEPTH) {
-            Ok(envelope) => Self::from_parts(
-                envelope.kind,
-                Headers::None,
-                Format::MessagePack,
-                envelope.body,
-                Some(envelope.payload),
-            ),
-            Err(error) => {
-                let kind = Bytes::copy_from_slice(kind.as_bytes());
-                Self::from_parts(kind, Headers::None, Format::MessagePack, Bytes::new(), None)
-                    .with_error(error)
-            }
+            Ok((envelope, parts)) => Self::sealed(envelope, parts),
+            Err(error) => Self::of_body(kind, Format::MessagePack, Bytes::new()).with_error(error),
         }
     }
 
@@ -118,34 +99,64 @@ impl Message {
     /// that cannot be encoded.
     #[must_use]
     pub fn encoded(kind: impl AsRef<str>, format: Format, body: Bytes) -> Self {
-        let kind = Bytes::copy_from_slice(kind.as_ref().as_bytes());
-        let check = value::check(ErrorKind::Body, format, &body, MAX_DEPTH);
-        let message = Self::from_parts(kind, Headers::None, format, body, None);
-        match check {
-            Ok(()) => message,
-            Err(error) => message.with_error(error),
+        let check = value::check(ErrorKind::Body, format, &body, MAX_DEPTH)
+            .and_then(|()| Span::check(&body));
+        let span = Span::new(0, body.len());
+        let mut message = Self::of_body(kind.as_ref(), format, body);
+        if let Err(error) = check {
+            return message.with_error(error);
+        }
+        message.body = span;
+        message
+    }
+
+    /// Makes a message of which the body is still to be found in `bytes`.
+    fn of_body(kind: &str, format: Format, bytes: Bytes) -> Self {
+        let parts = Parts {
+            kind: Span::NONE,
+            headers: Span::NONE,
+            body: Span::NONE,
+        };
+        Self::opened(bytes, format, parts, Some(kind.into()))
+    }
+
+    /// Makes a message of a MessagePack envelope.
+    pub(crate) fn sealed(envelope: Bytes, parts: Parts) -> Self {
+        let mut message = Self::opened(envelope, Format::MessagePack, parts, None);
+        message.sealed = true;
+        message
+    }
+
+    /// Makes a message of bytes that hold its parts; but for the type, if it is given.
+    pub(crate) fn opened(
+        bytes: Bytes,
+        format: Format,
+        parts: Parts,
+        kind: Option<Box<str>>,
+    ) -> Self {
+        let rest = kind.map(|kind| {
+            Arc::new(Rest {
+                kind: Some(kind),
+                ..Rest::default()
+            })
+        });
+        Self {
+            bytes,
+            kind: parts.kind,
+            headers: parts.headers,
+            body: parts.body,
+            format,
+            sealed: false,
+            rest,
         }
     }
 
-    pub(crate) fn from_parts(
-        kind: Bytes,
-        headers: Headers,
-        format: Format,
-        body: Bytes,
-        envelope: Option<Bytes>,
-    ) -> Self {
-        Self {
-            kind,
-            headers,
-            format,
-            body,
-            envelope,
-            error: None,
-        }
+    fn rest_mut(&mut self) -> &mut Rest {
+        Arc::make_mut(self.rest.get_or_insert_default())
     }
 
     fn with_error(mut self, error: CodecError) -> Self {
-        self.error.get_or_insert(Box::new(error));
+        self.rest_mut().error.get_or_insert(error);
         self
     }
 
@@ -153,8 +164,13 @@ impl Message {
     #[doc(alias = "type")]
     #[must_use]
     pub fn kind(&self) -> &str {
-        // All that makes a message has checked it.
-        std::str::from_utf8(&self.kind).unwrap_or_default()
+        match self.rest.as_deref() {
+            Some(Rest {
+                kind: Some(kind), ..
+            }) => kind,
+            // All that makes a message has checked it.
+            _ => std::str::from_utf8(self.kind.get(&self.bytes)).unwrap_or_default(),
+        }
     }
 
     /// Returns the format of [`Message::body_bytes`].
@@ -165,19 +181,56 @@ impl Message {
 
     /// Returns the body as it is encoded. Empty if it could not be.
     #[must_use]
-    pub fn body_bytes(&self) -> &Bytes {
-        &self.body
+    pub fn body_bytes(&self) -> &[u8] {
+        if self.body == Span::LEFT_OUT {
+            EMPTY_BODY
+        } else {
+            self.body.get(&self.bytes)
+        }
+    }
+
+    /// Returns the body as it is encoded, to keep: a slice that shares the message's bytes, and keeps them alive.
+    #[must_use]
+    pub fn body_to_bytes(&self) -> Bytes {
+        if self.body == Span::LEFT_OUT {
+            Bytes::from_static(EMPTY_BODY)
+        } else {
+            self.bytes.slice_ref(self.body_bytes())
+        }
     }
 
     /// Builds a value of the body. A body that was left out or is empty also reads as a unit.
+    ///
+    /// The value may borrow from the message:
+    ///
+    /// ```
+    /// use coalescent_core::Message;
+    /// use serde::Deserialize;
+    ///
+    /// #[derive(Deserialize)]
+    /// struct Line<'a> {
+    ///     number: u64,
+    ///     text: &'a str,
+    /// }
+    ///
+    /// # #[derive(serde::Serialize)]
+    /// # struct Owned { number: u64, text: String }
+    /// # let body = Owned { number: 1, text: "beep".to_owned() };
+    /// let message = Message::new("line", &body);
+    /// let line: Line = message.body()?;
+    /// assert_eq!((line.number, line.text), (1, "beep"));
+    /// # Ok::<(), coalescent_core::codec::CodecError>(())
+    /// ```
+    ///
+    /// In JSON a `&str` cannot be borrowed of a text with escapes: ask for a `Cow<str>` with `#[serde(borrow)]`.
     ///
     /// # Errors
     ///
     /// [`is_body`](CodecError::is_body) if the body is no `T`; the text names the type. Otherwise
     /// the error of a body that could not be serialized.
-    pub fn body<T: DeserializeOwned>(&self) -> Result<T, CodecError> {
+    pub fn body<'de, T: Deserialize<'de>>(&'de self) -> Result<T, CodecError> {
         self.check()?;
-        value::read(ErrorKind::Body, self.format, &self.body)
+        value::read(ErrorKind::Body, self.format, self.body_bytes())
     }
 
     /// Builds a JSON value of the body, as [`Message::body_to_json_string`] writes it.
@@ -204,7 +257,12 @@ impl Message {
     /// serialized.
     pub fn body_to_json_string(&self) -> Result<String, CodecError> {
         self.check()?;
-        let json = transcode::convert(ErrorKind::Body, &self.body, self.format, Format::Json)?;
+        let json = transcode::convert(
+            ErrorKind::Body,
+            self.body_bytes(),
+            self.format,
+            Format::Json,
+        )?;
         String::from_utf8(json).map_err(|error| CodecError::new(ErrorKind::Body, &error))
     }
 
@@ -249,31 +307,31 @@ impl Message {
             format,
             value: bytes.into(),
         });
-        self.headers = Headers::Own(Arc::new(headers));
-        self.envelope = None;
+        self.rest_mut().headers = Some(headers);
+        self.sealed = false;
         self
     }
 
-    fn own_headers(&self) -> Vec<Header> {
-        match &self.headers {
-            Headers::Own(headers) => headers.to_vec(),
-            Headers::None => Vec::new(),
-            Headers::Raw { map, .. } => self
-                .header_entries()
-                .into_iter()
-                .map(|(key, format, value)| Header {
-                    key: key.into_owned(),
-                    format,
-                    value: map.slice_ref(value),
-                })
-                .collect(),
+    /// Takes the headers out as the application's own.
+    fn own_headers(&mut self) -> Vec<Header> {
+        if let Some(rest) = &mut self.rest
+            && let Some(headers) = Arc::make_mut(rest).headers.take()
+        {
+            return headers;
         }
+        self.header_entries()
+            .into_iter()
+            .map(|(key, format, value)| Header {
+                key: key.into_owned(),
+                format,
+                value: self.bytes.slice_ref(value),
+            })
+            .collect()
     }
 
     pub(crate) fn header_entries(&self) -> Vec<(Cow<'_, str>, Format, &[u8])> {
-        match &self.headers {
-            Headers::None => Vec::new(),
-            Headers::Own(headers) => headers
+        if let Some(headers) = self.rest.as_ref().and_then(|rest| rest.headers.as_ref()) {
+            return headers
                 .iter()
                 .map(|header| {
                     (
@@ -282,31 +340,41 @@ impl Message {
                         &header.value[..],
                     )
                 })
-                .collect(),
-            Headers::Raw {
-                format: Format::MessagePack,
-                map,
-            } => msgpack::headers(map)
+                .collect();
+        }
+        let map = self.headers.get(&self.bytes);
+        match self.format {
+            _ if map.is_empty() => Vec::new(),
+            Format::MessagePack => msgpack::headers(map)
                 .map(|(key, value)| (key, Format::MessagePack, value))
                 .collect(),
-            Headers::Raw {
-                format: Format::Json,
-                map,
-            } => json_headers(map)
+            Format::Json => json_headers(map)
                 .into_iter()
                 .map(|(key, value)| (key, Format::Json, value.as_bytes()))
                 .collect(),
         }
     }
 
+    /// Returns the MessagePack envelope that is exactly this message, if there is one already.
     pub(crate) fn envelope(&self) -> Option<&Bytes> {
-        self.envelope.as_ref()
+        self.sealed.then_some(&self.bytes)
+    }
+
+    /// Takes the MessagePack envelope that is exactly this message; without one, gives the message back.
+    pub(crate) fn into_envelope(self) -> Result<Bytes, Self> {
+        if self.sealed {
+            Ok(self.bytes)
+        } else {
+            Err(self)
+        }
     }
 
     pub(crate) fn check(&self) -> Result<(), CodecError> {
-        match &self.error {
-            None => Ok(()),
-            Some(error) => Err(CodecError::clone(error)),
+        match self.rest.as_deref() {
+            Some(Rest {
+                error: Some(error), ..
+            }) => Err(error.clone()),
+            _ => Ok(()),
         }
     }
 }
@@ -316,8 +384,8 @@ impl fmt::Debug for Message {
         f.debug_struct("Message")
             .field("kind", &self.kind())
             .field("format", &self.format)
-            .field("body_len", &self.body.len())
-            .field("error", &self.error)
+            .field("body_len", &self.body_bytes().len())
+            .field("error", &self.check().err())
             .finish_non_exhaustive()
     }
 }
