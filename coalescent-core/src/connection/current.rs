@@ -10,6 +10,7 @@
 use super::Arrival;
 use crate::frame::{Flow, Frame};
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 thread_local! {
@@ -24,7 +25,7 @@ thread_local! {
     /// A frame's hold of what it arrived with, for the next one.
     static SPARE: Cell<Option<Arc<Arrival>>> = const { Cell::new(None) };
     /// What the inbox has taken.
-    static STAGED: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
+    static STAGED: RefCell<VecDeque<Frame>> = const { RefCell::new(VecDeque::new()) };
 }
 
 /// Which frame is being called, and what is known of it.
@@ -61,7 +62,7 @@ impl Outcome {
 
     /// What a relay decided.
     #[inline]
-    pub(super) fn flow(self) -> Option<Flow> {
+    pub(crate) fn flow(self) -> Option<Flow> {
         match self.0 & (Self::WAIT | Self::DROP) {
             0 => None,
             Self::DROP => Some(Flow::Drop),
@@ -71,19 +72,19 @@ impl Outcome {
 
     /// Whether the read side gets it, or did not want it.
     #[inline]
-    pub(super) fn is_delivered(self) -> bool {
+    pub(crate) fn is_delivered(self) -> bool {
         self.has(Self::DELIVERED)
     }
 
     /// Whether it is kept for the read side.
     #[inline]
-    pub(super) fn is_staged(self) -> bool {
+    pub(crate) fn is_staged(self) -> bool {
         self.has(Self::STAGED)
     }
 
     /// Whether nobody can ask for anything on the frame's behalf any more.
     #[inline]
-    pub(super) fn is_over(self) -> bool {
+    pub(crate) fn is_over(self) -> bool {
         self.has(Self::ENDED) && !self.has(Self::SHARED)
     }
 }
@@ -153,15 +154,15 @@ pub(crate) fn dropped(link: usize, seq: u64, arrival: &mut Option<Arc<Arrival>>)
 /// The time in which one connection calls its stack, in this thread.
 ///
 /// Ending it brings back what was there before: a call may contain the work of another connection.
-pub(super) struct Session<'a> {
+pub(crate) struct Session<'a> {
     /// The connection's own list of staged frames, or, meanwhile, the thread's.
-    staged: &'a mut Vec<Frame>,
+    staged: &'a mut VecDeque<Frame>,
     before: (usize, u64, Outcome),
 }
 
 impl<'a> Session<'a> {
     /// Opens the session of the connection whose link is at `link`.
-    pub(super) fn open(link: usize, staged: &'a mut Vec<Frame>) -> Self {
+    pub(crate) fn open(link: usize, staged: &'a mut VecDeque<Frame>) -> Self {
         STAGED.with_borrow_mut(|here| std::mem::swap(staged, here));
         let before = CURRENT.with(|current| {
             (
@@ -175,7 +176,7 @@ impl<'a> Session<'a> {
 
     /// The hold that the next frame gets of what it arrived with: that of the one before, where it came back.
     #[inline]
-    pub(super) fn hold(&self, arrival: &Arc<Arrival>) -> Arc<Arrival> {
+    pub(crate) fn hold(&self, arrival: &Arc<Arrival>) -> Arc<Arrival> {
         match SPARE.take() {
             Some(spare) if Arc::ptr_eq(&spare, arrival) => spare,
             _ => Arc::clone(arrival),
@@ -184,7 +185,7 @@ impl<'a> Session<'a> {
 
     /// The stack is about to be called with the frame `seq`, or goes on with it.
     #[inline]
-    pub(super) fn begin(&self, seq: u64) {
+    pub(crate) fn begin(&self, seq: u64) {
         CURRENT.with(|current| {
             current.seq.set(seq);
             current.outcome.set(Outcome::NOTHING);
@@ -193,7 +194,7 @@ impl<'a> Session<'a> {
 
     /// What became of the frame since [`begin`](Session::begin).
     #[inline]
-    pub(super) fn end(&self) -> Outcome {
+    pub(crate) fn end(&self) -> Outcome {
         CURRENT.with(|current| {
             current.seq.set(0);
             current.outcome.get()

@@ -147,7 +147,7 @@ impl Link {
 
     /// Lets the frame `seq` be marked, in the place of the one before.
     #[inline]
-    pub(super) fn open(&self, slot: usize, seq: u64) {
+    pub(crate) fn open(&self, slot: usize, seq: u64) {
         if let Some(slot) = self.slots.get(slot) {
             slot.mark.store(seq << 2 | OPEN, Ordering::Release);
         }
@@ -155,7 +155,7 @@ impl Link {
 
     /// The frame `seq` is over, and nobody has a hold of it any more: there is nothing to agree on.
     #[inline]
-    pub(super) fn shut(&self, slot: usize, seq: u64) {
+    pub(crate) fn shut(&self, slot: usize, seq: u64) {
         if let Some(slot) = self.slots.get(slot) {
             slot.mark.store(seq << 2 | CLOSED, Ordering::Release);
         }
@@ -167,7 +167,7 @@ impl Link {
     }
 
     /// What was decided about the frame `seq`; from now on, deciding is too late.
-    pub(super) fn close(&self, slot: usize, seq: u64) -> Option<Mark> {
+    pub(crate) fn close(&self, slot: usize, seq: u64) -> Option<Mark> {
         let slot = self.slots.get(slot)?;
         // The common case of a relay needs no locked instruction here.
         if !slot.is_marked(seq) {

@@ -18,6 +18,9 @@ use tower_service::Service;
 /// What each frame on the read side counts for in addition to the buffer it keeps alive.
 pub const FRAME_COST: usize = 256;
 
+/// How many lists of frames are kept for being filled again, while there is something to read.
+const EMPTY_LISTS: usize = 4;
+
 /// How many frames a reader takes at once when it is not the only one.
 const SHARED_BATCH: usize = 32;
 
@@ -48,6 +51,8 @@ struct State {
     ended: bool,
     /// Whose buffer the last frame taken in is a part of.
     last: Option<(u64, u64)>,
+    /// Lists that were read, for the connections to fill again.
+    empty: Vec<VecDeque<Frame>>,
 }
 
 impl Queue {
@@ -71,7 +76,7 @@ impl Queue {
     }
 
     /// Takes frames in, all or none: what is left in `frames` then has found no room.
-    pub(crate) fn offer(&self, frames: &mut Vec<Frame>) {
+    pub(crate) fn offer(&self, frames: &mut VecDeque<Frame>) {
         if frames.is_empty() {
             return;
         }
@@ -102,10 +107,11 @@ impl Queue {
                 kept.cost += cost;
                 kept.frames.extend(frames.drain(..));
             }
-            _ => state.frames.push_back(Kept {
-                frames: std::mem::take(frames).into(),
-                cost,
-            }),
+            _ => {
+                let empty = state.empty.pop().unwrap_or_default();
+                let frames = std::mem::replace(frames, empty);
+                state.frames.push_back(Kept { frames, cost });
+            }
         }
         if !state.wakers.is_empty() {
             let wakers = std::mem::take(&mut state.wakers);
@@ -119,7 +125,7 @@ impl Queue {
     /// # Cancel safety
     ///
     /// When dropped before it is done, the frames are still in `frames`.
-    pub(crate) async fn push(&self, frames: &mut Vec<Frame>) {
+    pub(crate) async fn push(&self, frames: &mut VecDeque<Frame>) {
         self.offer(frames);
         if frames.is_empty() {
             return;
@@ -144,6 +150,10 @@ impl Queue {
         let mut state = self.state();
         let freed = std::mem::take(&mut batch.freed);
         state.used -= freed;
+        let room = EMPTY_LISTS.saturating_sub(state.empty.len());
+        let some = batch.empty.len().min(room);
+        state.empty.extend(batch.empty.drain(..some));
+        batch.empty.clear();
         let ready = if !state.frames.is_empty() {
             if state.readers == 1 {
                 std::mem::swap(&mut state.frames, &mut batch.rest);
@@ -157,6 +167,7 @@ impl Queue {
         } else {
             // An idle reader keeps nothing.
             batch.shrink();
+            state.empty = Vec::new();
             match state
                 .wakers
                 .iter_mut()
@@ -203,6 +214,7 @@ impl Queue {
             first: VecDeque::new(),
             first_cost: 0,
             rest: VecDeque::new(),
+            empty: Vec::new(),
             freed: 0,
         }
     }
@@ -276,6 +288,8 @@ pub(super) struct Batch {
     first: VecDeque<Frame>,
     first_cost: usize,
     rest: VecDeque<Kept>,
+    /// Lists that were read.
+    empty: Vec<VecDeque<Frame>>,
     /// What the frames read so far counted for.
     freed: usize,
 }
@@ -288,7 +302,10 @@ impl Batch {
             }
             self.freed += std::mem::take(&mut self.first_cost);
             let Kept { frames, cost } = self.rest.pop_front()?;
-            self.first = frames;
+            let read = std::mem::replace(&mut self.first, frames);
+            if read.capacity() > 0 && self.empty.len() < EMPTY_LISTS {
+                self.empty.push(read);
+            }
             self.first_cost = cost;
         }
     }
@@ -305,6 +322,7 @@ impl Batch {
         if self.rest.capacity() > SHARED_BATCH {
             self.rest = VecDeque::new();
         }
+        self.empty = Vec::new();
     }
 }
 
@@ -370,7 +388,7 @@ impl Service<Frame> for Inbox {
 async fn wait(node: Arc<Node>, frame: Frame) {
     frame.peer().counters().add_delivered(1);
     frame.unstaged().await;
-    node.inbox().push(&mut vec![frame]).await;
+    node.inbox().push(&mut VecDeque::from([frame])).await;
 }
 
 struct Waiting<'a>(&'a Queue);

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | one layer, called by hand | [`frame`], [`peer`], [`relayed`] |
 //! | that a layer is a good tower service | [`conformance`] |
+//! | what a stack costs a frame | [`Driver`] |
 //! | a stack, from outside and inside | [`Recorder`] |
 //! | many nodes | [`MemoryMesh`], [`topology`] |
 //!
@@ -61,12 +62,14 @@
 //! ```
 
 pub mod conformance;
+mod driver;
 mod mesh;
 #[cfg(test)]
 mod mesh_tests;
 mod recorder;
 pub mod topology;
 
+pub use driver::Driver;
 pub use mesh::{MemoryMesh, Nodes};
 pub use recorder::{DEADLINE, Recorder};
 

@@ -67,7 +67,7 @@ pub(super) struct Work<S: PeerService> {
     hooks: Option<BoxFuture>,
     relays: Relays,
     /// What the inbox has taken for the read side.
-    staged: Vec<Frame>,
+    staged: VecDeque<Frame>,
     /// Whether it has taken some.
     staging: bool,
     /// How many frames came through the stack and are not counted yet.
@@ -108,7 +108,7 @@ impl<S: PeerService> Work<S> {
             cancelled: VecDeque::new(),
             hooks,
             relays: Relays::default(),
-            staged: Vec::new(),
+            staged: VecDeque::new(),
             staging: false,
             delivered: 0,
             replies: Vec::new(),
