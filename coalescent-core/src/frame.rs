@@ -92,6 +92,14 @@ impl Frame {
         }
     }
 
+    /// Makes the frame of a block that stands there at `offset`, after its call.
+    pub(crate) fn of_block(arrival: Arc<Arrival>, offset: usize, head: &Head) -> Self {
+        let payload = head.payload();
+        let payload = offset + payload.start..offset + payload.end;
+        // No place that its connection looks at, and no number: whatever is asked for now is late.
+        Self::new(arrival, head, payload, usize::MAX, 0)
+    }
+
     #[inline]
     fn arrival(&self) -> &Arc<Arrival> {
         match &self.arrival {
@@ -269,6 +277,12 @@ impl Frame {
     #[inline]
     pub(crate) fn place(&self) -> (usize, u64) {
         (self.arrival().link.place(), self.seq)
+    }
+
+    /// Whether it is as it was read, with nothing added.
+    #[inline]
+    pub(crate) fn is_pristine(&self) -> bool {
+        self.message.is_none() && self.rewritten.is_none() && self.extensions.is_empty()
     }
 
     /// Waits until no frame that came before this one is on its way to the read side.

@@ -20,6 +20,7 @@ thread_local! {
             link: Cell::new(0),
             seq: Cell::new(0),
             outcome: Cell::new(Outcome::NOTHING),
+            in_block: Cell::new(false),
         }
     };
     /// A frame's hold of what it arrived with, for the next one.
@@ -35,6 +36,8 @@ struct Current {
     /// The number of the frame it calls its stack with; 0 where it does not.
     seq: Cell<u64>,
     outcome: Cell<Outcome>,
+    /// Whether the frame still stands in the block it was read in, so that its place there is enough to keep of it.
+    in_block: Cell<bool>,
 }
 
 /// What became of a frame in a call.
@@ -52,8 +55,9 @@ impl Outcome {
     const ENDED: u8 = 8;
     /// There are other holds of it, or it was marked elsewhere too.
     const SHARED: u8 = 16;
-    /// The inbox has kept it.
-    const STAGED: u8 = 32;
+    /// The inbox wants it: as it stands in its block, or as it was handed over.
+    const PLAIN: u8 = 32;
+    const WHOLE: u8 = 64;
 
     #[inline]
     fn has(self, what: u8) -> bool {
@@ -76,10 +80,16 @@ impl Outcome {
         self.has(Self::DELIVERED)
     }
 
-    /// Whether it is kept for the read side.
+    /// Whether the read side gets it as it stands in its block.
     #[inline]
-    pub(crate) fn is_staged(self) -> bool {
-        self.has(Self::STAGED)
+    pub(crate) fn is_plain(self) -> bool {
+        self.has(Self::PLAIN)
+    }
+
+    /// Whether it is staged for the read side, with what layers have made of it.
+    #[inline]
+    pub(crate) fn is_whole(self) -> bool {
+        self.has(Self::WHOLE)
     }
 
     /// Whether nobody can ask for anything on the frame's behalf any more.
@@ -136,8 +146,13 @@ pub(crate) fn stage(frame: Frame) -> Option<Frame> {
     let (link, seq) = frame.place();
     let mut frame = Some(frame);
     let _ = current(link, seq, |current| {
-        STAGED.with_borrow_mut(|staged| staged.extend(frame.take()));
-        current.note(Outcome::DELIVERED | Outcome::STAGED | Outcome::ENDED);
+        if current.in_block.get() && frame.as_ref().is_some_and(Frame::is_pristine) {
+            current.note(Outcome::DELIVERED | Outcome::PLAIN);
+            frame = None;
+        } else {
+            STAGED.with_borrow_mut(|staged| staged.extend(frame.take()));
+            current.note(Outcome::DELIVERED | Outcome::WHOLE | Outcome::ENDED);
+        }
     });
     frame
 }
@@ -183,11 +198,13 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The stack is about to be called with the frame `seq`, or goes on with it.
+    /// The stack is about to be called with the frame `seq`, which stands in a block if `in_block` says so, or goes on
+    /// with it.
     #[inline]
-    pub(crate) fn begin(&self, seq: u64) {
+    pub(crate) fn begin(&self, seq: u64, in_block: bool) {
         CURRENT.with(|current| {
             current.seq.set(seq);
+            current.in_block.set(in_block);
             current.outcome.set(Outcome::NOTHING);
         });
     }

@@ -1,13 +1,15 @@
 //! The read side of the mesh: where frames come out that went through the stack.
 
-use crate::connection::current;
+use crate::connection::{Arrival, current};
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::peers::Node;
 use crate::reply::Reply;
+use crate::wire::Head;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,7 +54,7 @@ struct State {
     /// Whose buffer the last frame taken in is a part of.
     last: Option<(u64, u64)>,
     /// Lists that were read, for the connections to fill again.
-    empty: Vec<VecDeque<Frame>>,
+    empty: Vec<Heads>,
 }
 
 impl Queue {
@@ -75,57 +77,46 @@ impl Queue {
         self.readers.load(Ordering::Acquire) > 0
     }
 
-    /// Takes frames in, all or none: what is left in `frames` then has found no room.
-    pub(crate) fn offer(&self, frames: &mut VecDeque<Frame>) {
+    /// Takes frames in, as many as there is room for; what is left in `frames` then has found none. Returns an empty
+    /// list of heads, if there is one to be filled again.
+    pub(crate) fn offer(&self, frames: &mut VecDeque<Kept>) -> Option<Heads> {
         if frames.is_empty() {
-            return;
+            return None;
         }
         let mut state = self.state();
         if state.readers == 0 || state.ended {
             drop(state);
             frames.clear();
-            return;
+            return None;
         }
-        let mut last = state.last.filter(|_| !state.frames.is_empty());
-        let mut cost = frames.len() * FRAME_COST;
-        for frame in &*frames {
-            let (buffer, pins) = frame.pinned();
-            if last.replace(buffer) != Some(buffer) {
-                cost += pins;
+        while let Some(mut kept) = frames.pop_front() {
+            let shares = state.last == Some(kept.buffer) && !state.frames.is_empty();
+            kept.cost = kept.len() * FRAME_COST + if shares { 0 } else { kept.pins };
+            // Some frames always find room, however small the limit, and however much readers have taken and
+            // not given back.
+            if state.used + kept.cost > self.limit && !state.frames.is_empty() {
+                frames.push_front(kept);
+                break;
             }
+            state.last = Some(kept.buffer);
+            state.used += kept.cost;
+            state.frames.push_back(kept);
         }
-        // Some frames always find room, however small the limit, and however much readers have taken and
-        // not given back.
-        if state.used + cost > self.limit && !state.frames.is_empty() {
-            return;
-        }
-        state.last = last;
-        state.used += cost;
-        match state.frames.back_mut() {
-            // One at a time: without a list for each.
-            Some(kept) if frames.len() == 1 && kept.frames.len() < SHARED_BATCH => {
-                kept.cost += cost;
-                kept.frames.extend(frames.drain(..));
-            }
-            _ => {
-                let empty = state.empty.pop().unwrap_or_default();
-                let frames = std::mem::replace(frames, empty);
-                state.frames.push_back(Kept { frames, cost });
-            }
-        }
+        let empty = state.empty.pop();
         if !state.wakers.is_empty() {
             let wakers = std::mem::take(&mut state.wakers);
             drop(state);
             wakers.into_iter().for_each(|(_, waker)| waker.wake());
         }
+        empty
     }
 
     /// Takes frames in, waiting for room.
     ///
     /// # Cancel safety
     ///
-    /// When dropped before it is done, the frames are still in `frames`.
-    pub(crate) async fn push(&self, frames: &mut VecDeque<Frame>) {
+    /// When dropped before it is done, the frames that found no room are still in `frames`.
+    pub(crate) async fn push(&self, frames: &mut VecDeque<Kept>) {
         self.offer(frames);
         if frames.is_empty() {
             return;
@@ -211,8 +202,7 @@ impl Queue {
         state.next_reader += 1;
         Batch {
             reader: state.next_reader,
-            first: VecDeque::new(),
-            first_cost: 0,
+            first: None,
             rest: VecDeque::new(),
             empty: Vec::new(),
             freed: 0,
@@ -228,10 +218,9 @@ impl Queue {
         for kept in std::mem::take(&mut batch.rest).into_iter().rev() {
             state.frames.push_front(kept);
         }
-        state.frames.push_front(Kept {
-            frames: std::mem::take(&mut batch.first),
-            cost: std::mem::take(&mut batch.first_cost),
-        });
+        if let Some(first) = batch.first.take() {
+            state.frames.push_front(first);
+        }
         let discarded = if state.readers == 0 {
             state.used = 0;
             std::mem::take(&mut state.frames)
@@ -260,65 +249,184 @@ impl State {
     /// Takes out the oldest frames, for one of several readers.
     fn take_some(&mut self) -> Option<Kept> {
         let mut kept = self.frames.pop_front()?;
-        if kept.frames.len() > SHARED_BATCH {
-            let rest = kept.frames.split_off(SHARED_BATCH);
-            // The buffers stay in use until the last of their frames is read.
-            let cost = SHARED_BATCH * FRAME_COST;
-            self.frames.push_front(Kept {
-                frames: rest,
-                cost: kept.cost - cost,
-            });
-            kept.cost = cost;
+        if let Some(some) = kept.split(SHARED_BATCH) {
+            self.frames.push_front(kept);
+            return Some(some);
         }
         Some(kept)
     }
 }
 
-/// Frames that came together, and what they count for.
+/// Where the frames of a block stand, and what they are.
+pub(crate) type Heads = Vec<(usize, Head)>;
+
+/// Frames that came together, from one buffer.
 #[derive(Debug)]
-struct Kept {
-    frames: VecDeque<Frame>,
+pub(crate) struct Kept {
+    frames: Frames,
+    buffer: (u64, u64),
+    pins: usize,
+    /// What they count for, once they are in the queue.
     cost: usize,
+}
+
+#[derive(Debug)]
+enum Frames {
+    /// As they stand in their block.
+    Block {
+        arrival: Arc<Arrival>,
+        heads: Heads,
+        range: Range<usize>,
+    },
+    /// With what layers have made of them.
+    Whole(VecDeque<Frame>),
+}
+
+impl Kept {
+    /// Keeps the frames of a block that `range` of its `heads` are.
+    pub(crate) fn block(arrival: Arc<Arrival>, heads: Heads, range: Range<usize>) -> Self {
+        Self {
+            buffer: (arrival.link.peer().serial(), arrival.buffer),
+            pins: arrival.pins.max(arrival.bytes.len()),
+            frames: Frames::Block {
+                arrival,
+                heads,
+                range,
+            },
+            cost: 0,
+        }
+    }
+
+    /// Keeps one frame as it is.
+    pub(crate) fn whole(frame: Frame) -> Self {
+        let (buffer, pins) = frame.pinned();
+        Self {
+            frames: Frames::Whole(VecDeque::from([frame])),
+            buffer,
+            pins,
+            cost: 0,
+        }
+    }
+
+    /// Adds a frame to others of the same buffer; gives it back where it is of another.
+    pub(crate) fn add(&mut self, frame: Frame) -> Option<Frame> {
+        let (buffer, _) = frame.pinned();
+        match &mut self.frames {
+            Frames::Whole(frames) if buffer == self.buffer => frames.push_back(frame),
+            _ => return Some(frame),
+        }
+        None
+    }
+
+    fn len(&self) -> usize {
+        match &self.frames {
+            Frames::Block { range, .. } => range.len(),
+            Frames::Whole(frames) => frames.len(),
+        }
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<Frame> {
+        match &mut self.frames {
+            Frames::Block {
+                arrival,
+                heads,
+                range,
+            } => {
+                let (offset, head) = heads.get(range.next()?)?;
+                Some(Frame::of_block(Arc::clone(arrival), *offset, head))
+            }
+            Frames::Whole(frames) => frames.pop_front(),
+        }
+    }
+
+    /// Splits the first `some` off, unless that is all. The buffer is counted for with the rest, which is read last.
+    fn split(&mut self, some: usize) -> Option<Self> {
+        if self.len() <= some {
+            return None;
+        }
+        let frames = match &mut self.frames {
+            Frames::Block {
+                arrival,
+                heads,
+                range,
+            } => {
+                let first = range.start..range.start + some;
+                range.start = first.end;
+                let heads = heads.get(first).unwrap_or_default().to_vec();
+                Frames::Block {
+                    arrival: Arc::clone(arrival),
+                    range: 0..heads.len(),
+                    heads,
+                }
+            }
+            Frames::Whole(frames) => {
+                let rest = frames.split_off(some);
+                Frames::Whole(std::mem::replace(frames, rest))
+            }
+        };
+        let cost = some * FRAME_COST;
+        self.cost = self.cost.saturating_sub(cost);
+        Some(Self {
+            frames,
+            buffer: self.buffer,
+            pins: self.pins,
+            cost,
+        })
+    }
+
+    /// The list of heads, to be filled again.
+    fn into_heads(self) -> Option<Heads> {
+        match self.frames {
+            Frames::Block { mut heads, .. } => {
+                heads.clear();
+                Some(heads)
+            }
+            Frames::Whole(_) => None,
+        }
+    }
 }
 
 /// Frames that one reader has taken and not read.
 #[derive(Debug)]
 pub(super) struct Batch {
     reader: u64,
-    first: VecDeque<Frame>,
-    first_cost: usize,
+    first: Option<Kept>,
     rest: VecDeque<Kept>,
     /// Lists that were read.
-    empty: Vec<VecDeque<Frame>>,
+    empty: Vec<Heads>,
     /// What the frames read so far counted for.
     freed: usize,
 }
 
 impl Batch {
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<Frame> {
         loop {
-            if let Some(frame) = self.first.pop_front() {
+            if let Some(frame) = self.first.as_mut().and_then(Kept::pop) {
                 return Some(frame);
             }
-            self.freed += std::mem::take(&mut self.first_cost);
-            let Kept { frames, cost } = self.rest.pop_front()?;
-            let read = std::mem::replace(&mut self.first, frames);
-            if read.capacity() > 0 && self.empty.len() < EMPTY_LISTS {
-                self.empty.push(read);
-            }
-            self.first_cost = cost;
+            self.next()?;
         }
+    }
+
+    fn next(&mut self) -> Option<()> {
+        if let Some(read) = self.first.take() {
+            self.freed += read.cost;
+            if self.empty.len() < EMPTY_LISTS {
+                self.empty.extend(read.into_heads());
+            }
+        }
+        self.first = Some(self.rest.pop_front()?);
+        Some(())
     }
 
     /// Whether the frame read last was the last of those it came with, so that what they counted for is free.
     pub(super) fn is_between(&self) -> bool {
-        self.first.is_empty()
+        self.freed > 0
     }
 
     fn shrink(&mut self) {
-        if self.first.capacity() > SHARED_BATCH {
-            self.first = VecDeque::new();
-        }
         if self.rest.capacity() > SHARED_BATCH {
             self.rest = VecDeque::new();
         }
@@ -388,7 +496,9 @@ impl Service<Frame> for Inbox {
 async fn wait(node: Arc<Node>, frame: Frame) {
     frame.peer().counters().add_delivered(1);
     frame.unstaged().await;
-    node.inbox().push(&mut VecDeque::from([frame])).await;
+    node.inbox()
+        .push(&mut VecDeque::from([Kept::whole(frame)]))
+        .await;
 }
 
 struct Waiting<'a>(&'a Queue);

@@ -168,7 +168,7 @@ impl<S: PeerService> Work<S> {
                 return Called::More;
             };
             call.seq = seq;
-            session.begin(seq);
+            session.begin(seq, true);
             *within = Within::Call { slot, index };
             call.future.set(Some(self.stack.call(frame)));
             let polled = call.poll(cx);
@@ -194,7 +194,7 @@ impl<S: PeerService> Work<S> {
                     .is_none_or(|flow| self.relays.extend(index, offset, &head, flow))
             {
                 self.link.shut(slot, seq);
-                self.note(outcome);
+                self.note(outcome, index);
                 continue;
             }
             self.done(slot, index, outcome, result.map_err(Error::call));
@@ -206,7 +206,7 @@ impl<S: PeerService> Work<S> {
 
     /// Takes note of a frame that is still being handled.
     fn pending(&mut self, slot: usize, index: usize, outcome: Outcome) {
-        self.note(outcome);
+        self.note(outcome, index);
         let (Some(batch), Some(call)) = (self.backlog.front(), self.calls.get_mut(slot)) else {
             return;
         };
@@ -230,7 +230,7 @@ impl<S: PeerService> Work<S> {
 
     /// Takes note of what a frame came to.
     fn done(&mut self, slot: usize, index: usize, outcome: Outcome, result: Result<Reply, Error>) {
-        self.note(outcome);
+        self.note(outcome, usize::MAX);
         let seq = self.calls.get(slot).map_or(0, |call| call.seq);
         let mark = self.close(slot, seq, outcome);
         let Some(batch) = self.backlog.front() else {
@@ -260,7 +260,7 @@ impl<S: PeerService> Work<S> {
                 continue;
             }
             let seq = call.seq;
-            session.begin(seq);
+            session.begin(seq, false);
             let polled = catch_unwind(AssertUnwindSafe(|| call.poll(cx)));
             if matches!(polled, Ok(Poll::Pending)) {
                 let outcome = session.end();
@@ -272,7 +272,7 @@ impl<S: PeerService> Work<S> {
                         relay_single(&mut self.relays, &self.link, current, mark);
                     }
                 }
-                self.note(outcome);
+                self.note(outcome, usize::MAX);
                 continue;
             }
             call.future.set(None);
@@ -285,7 +285,7 @@ impl<S: PeerService> Work<S> {
             if let Some(mark) = self.close(slot, seq, outcome).filter(|_| !relayed) {
                 relay_single(&mut self.relays, &self.link, &current, mark);
             }
-            self.note(outcome);
+            self.note(outcome, usize::MAX);
             let done = match polled {
                 Ok(Poll::Pending) => continue,
                 Ok(Poll::Ready(Ok(reply))) => Ok(unpin(reply, &current.payload, current.pins)),
@@ -310,12 +310,11 @@ impl<S: PeerService> Work<S> {
         mark(outcome).or(elsewhere)
     }
 
-    /// Notes what the inbox did with a frame.
+    /// Notes what the inbox did with a frame: the one with the head `index` in the first block, if it stands there.
     #[inline]
-    fn note(&mut self, outcome: Outcome) {
+    fn note(&mut self, outcome: Outcome, index: usize) {
         self.delivered += u64::from(outcome.is_delivered());
-        if outcome.is_staged() && !self.staging {
-            self.staging = true;
+        if self.delivery.note(outcome, index) {
             self.link.set_staging(true);
         }
     }

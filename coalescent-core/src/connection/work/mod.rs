@@ -2,17 +2,18 @@
 
 mod budget;
 mod call;
+mod delivery;
 mod results;
 
 use budget::Budget;
 use call::{Call, Called};
+use delivery::Delivery;
 
 use super::current::Session;
 use super::link::{Arrival, Link};
 use super::relay::Relays;
 use crate::error::Error;
 use crate::event::DisconnectReason;
-use crate::frame::Frame;
 use crate::outbox::Chunk;
 use crate::registrar::BoxFuture;
 use crate::stack::PeerService;
@@ -66,10 +67,8 @@ pub(super) struct Work<S: PeerService> {
     /// What runs before the first frame.
     hooks: Option<BoxFuture>,
     relays: Relays,
-    /// What the inbox has taken for the read side.
-    staged: VecDeque<Frame>,
-    /// Whether it has taken some.
-    staging: bool,
+    /// What is for the read side.
+    delivery: Delivery,
     /// How many frames came through the stack and are not counted yet.
     delivered: u64,
     replies: Vec<Chunk>,
@@ -108,8 +107,7 @@ impl<S: PeerService> Work<S> {
             cancelled: VecDeque::new(),
             hooks,
             relays: Relays::default(),
-            staged: VecDeque::new(),
-            staging: false,
+            delivery: Delivery::default(),
             delivered: 0,
             replies: Vec::new(),
             replied: 0,
@@ -133,7 +131,7 @@ impl<S: PeerService> Work<S> {
     pub(super) fn fall_idle(&mut self) {
         self.spare = None;
         self.replies.shrink_to_fit();
-        self.staged.shrink_to_fit();
+        self.delivery.fall_idle();
         self.relays.fall_idle();
         if self.backlog.is_empty() {
             self.backlog = VecDeque::new();
@@ -200,7 +198,7 @@ impl<S: PeerService> Work<S> {
 
     /// Whether something is to be handed on.
     pub(super) fn has_results(&self) -> bool {
-        !self.relays.is_empty() || !self.replies.is_empty() || self.staging
+        !self.relays.is_empty() || !self.replies.is_empty() || !self.delivery.is_empty()
     }
 
     /// Works on until there is something to hand on, or nothing to do.
@@ -214,12 +212,12 @@ impl<S: PeerService> Work<S> {
             }
             self.hooks = None;
         }
-        let mut staged = std::mem::take(&mut self.staged);
+        let mut staged = self.delivery.take_whole();
         let session = Session::open(self.link.place(), &mut staged);
         self.poll_calls(&session, cx);
         let step = self.poll_frames(&session, cx);
         drop(session);
-        self.staged = staged;
+        self.delivery.put_whole(staged);
         let delivered = std::mem::take(&mut self.delivered);
         if delivered > 0 {
             self.link.peer().counters().add_delivered(delivered);

@@ -95,9 +95,21 @@ impl<S: PeerService> Work<S> {
         } else {
             self.relays.push(&self.link, &Block::default(), 0);
         }
-        if self.staging {
-            self.link.peer().node().inbox().offer(&mut self.staged);
-            self.unstage();
+        if !self.delivery.is_empty() {
+            let next = self.next;
+            let first = self.backlog.front_mut();
+            let done = first
+                .as_ref()
+                .is_some_and(|first| next >= first.block.heads.len());
+            let frames = self.delivery.gather(first, done);
+            let empty = self.link.peer().node().inbox().offer(frames);
+            if let (Some(heads), None) = (empty, &self.spare) {
+                self.spare = Some(Block {
+                    heads,
+                    ..Block::default()
+                });
+            }
+            self.delivered();
         }
         if !self.replies.is_empty() {
             let rest = self.replies.get(self.replied..).unwrap_or_default();
@@ -114,10 +126,9 @@ impl<S: PeerService> Work<S> {
         !self.has_results()
     }
 
-    /// Lets others bring frames to the read side again, if all that were staged are there.
-    fn unstage(&mut self) {
-        if self.staged.is_empty() {
-            self.staging = false;
+    /// Lets others bring frames to the read side again, if all that were on their way are there.
+    fn delivered(&self) {
+        if self.delivery.is_empty() {
             self.link.set_staging(false);
         }
     }
@@ -130,8 +141,8 @@ impl<S: PeerService> Work<S> {
     pub(in crate::connection) async fn wait_for_room(&mut self) {
         self.relays.wait().await;
         let node = Arc::clone(self.link.peer().node());
-        node.inbox().push(&mut self.staged).await;
-        self.unstage();
+        node.inbox().push(self.delivery.rest()).await;
+        self.delivered();
         // A peer that asks and does not read what it is answered is held back here, and disconnected
         // when its patience is used up.
         let outbox = self.link.peer().outbox();

@@ -9,17 +9,9 @@ use native::{
     options::Options,
     report::{self, Failed},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::hub::app;
-
-/// The hand-written [`Beep`] as it is received here: a body owns what it holds.
-#[derive(Debug, Serialize, Deserialize)]
-struct Owned {
-    time: u64,
-    text: String,
-}
 
 /// Counts the broadcasts, and answers a frame for this node alone with their number.
 pub(crate) async fn receive(options: &Options) -> Result<(), Failed> {
@@ -49,9 +41,9 @@ pub(crate) async fn receive(options: &Options) -> Result<(), Failed> {
             bytes += frame.payload().len() as u64;
             if let Some(message) = frame.message()
                 && message.kind() == "beep"
-                && let Ok(beep) = message.body::<Owned>()
+                && let Ok(beep) = message.body::<Beep<'_>>()
             {
-                std::hint::black_box(&beep.text);
+                std::hint::black_box(beep.text);
                 times = times.wrapping_add(beep.time);
             }
         }
