@@ -6,9 +6,10 @@ use crate::peer::Peer;
 use crate::wire::{Head, Kind};
 use bytes::Bytes;
 use http::Extensions;
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use tokio::time::Instant;
 
 /// One frame that a peer sent: its payload, where it came from, and what the layers learn of it.
@@ -30,20 +31,36 @@ use tokio::time::Instant;
 pub struct Frame {
     /// What it has in common with the frames that came with it. Taken out only as the frame is dropped.
     arrival: Option<Arc<Arrival>>,
-    message: Option<Message>,
-    extensions: Extensions,
     kind: Kind,
     /// The frame's number in its connection.
     seq: u64,
+    /// What layers have made of it. Apart, so that a frame is quickly moved.
+    more: Option<Box<More>>,
     /// Where the payload stands in what was read.
     start: u32,
     end: u32,
-    /// The payload that a layer put in its place; boxed, as it is rare.
-    rewritten: Option<Box<Bytes>>,
     /// Which of the connection's calls it is handled in.
     slot: u16,
     ttl: u8,
 }
+
+/// What layers add to a frame.
+#[derive(Clone, Default)]
+struct More {
+    message: Option<Message>,
+    /// The payload that was put in the place of the frame's own.
+    payload: Option<Bytes>,
+    extensions: Extensions,
+}
+
+thread_local! {
+    /// The box of the last frame that was dropped here, for the next one: a frame costs no allocation for what is
+    /// added to it, unless it is kept.
+    static SPARE: Cell<Option<Box<More>>> = const { Cell::new(None) };
+}
+
+/// What frames have that nothing was added to.
+static NO_EXTENSIONS: LazyLock<Extensions> = LazyLock::new(Extensions::new);
 
 /// How a relay treats a peer that has no room for a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,13 +97,11 @@ impl Frame {
         let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         Self {
             arrival: Some(arrival),
-            message: None,
-            extensions: Extensions::new(),
             kind: head.kind,
             seq,
+            more: None,
             start: place(payload.start),
             end: place(payload.end),
-            rewritten: None,
             slot: u16::try_from(slot).unwrap_or(u16::MAX),
             ttl: head.ttl,
         }
@@ -126,7 +141,7 @@ impl Frame {
     #[inline]
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        match &self.rewritten {
+        match self.rewritten() {
             Some(payload) => payload,
             None => self
                 .arrival()
@@ -143,10 +158,21 @@ impl Frame {
     #[inline]
     #[must_use]
     pub fn payload_bytes(&self) -> Bytes {
-        match &self.rewritten {
-            Some(payload) => Bytes::clone(payload),
+        match self.rewritten() {
+            Some(payload) => payload.clone(),
             None => self.arrival().bytes.slice(self.place_of_payload()),
         }
+    }
+
+    /// The payload that a layer put in the place of the frame's own.
+    #[inline]
+    fn rewritten(&self) -> Option<&Bytes> {
+        self.more.as_ref()?.payload.as_ref()
+    }
+
+    fn more(&mut self) -> &mut More {
+        self.more
+            .get_or_insert_with(|| SPARE.take().unwrap_or_default())
     }
 
     #[inline]
@@ -158,17 +184,17 @@ impl Frame {
     ///
     /// A [`Message`] parsed from the old payload is forgotten.
     pub fn set_payload(&mut self, payload: impl Into<Bytes>) {
-        self.rewritten = Some(Box::new(payload.into()));
-        self.message = None;
+        let payload = payload.into();
+        let more = self.more();
+        more.payload = Some(payload);
+        more.message = None;
     }
 
     /// Takes the payload out, as the last owner of the frame; as [`payload_bytes`](Frame::payload_bytes).
     #[must_use]
     pub fn into_payload(mut self) -> Bytes {
-        match self.rewritten.take() {
-            Some(payload) => *payload,
-            None => self.payload_bytes(),
-        }
+        let rewritten = self.more.as_mut().and_then(|more| more.payload.take());
+        rewritten.unwrap_or_else(|| self.payload_bytes())
     }
 
     /// What kind of frame stood on the wire.
@@ -213,23 +239,26 @@ impl Frame {
     #[inline]
     #[must_use]
     pub fn message(&self) -> Option<&Message> {
-        self.message.as_ref()
+        self.more.as_ref()?.message.as_ref()
     }
 
     /// Attaches the message parsed from the payload. This is the courier's part.
     pub fn set_message(&mut self, message: Message) {
-        self.message = Some(message);
+        self.more().message = Some(message);
     }
 
     /// Values that layers attach for the layers further in, one of each type.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
-        &self.extensions
+        match &self.more {
+            Some(more) => &more.extensions,
+            None => &NO_EXTENSIONS,
+        }
     }
 
     /// Values that layers attach for the layers further in, to change them.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.extensions
+        &mut self.more().extensions
     }
 
     /// Asks the connection that read this frame to pass it on to all other peers.
@@ -253,13 +282,13 @@ impl Frame {
         };
         if passes {
             let (link, seq) = self.place();
-            if self.rewritten.is_some() {
+            if self.rewritten().is_some() {
                 current::shared(link, seq);
             } else if current::mark(link, seq, relay.flow) {
                 return true;
             }
             let link = &self.arrival().link;
-            let rewritten = self.rewritten.as_deref();
+            let rewritten = self.rewritten();
             if !link.mark(self.slot.into(), seq, relay.flow, rewritten) {
                 link.relay_late(self, self.payload_bytes());
             }
@@ -282,7 +311,7 @@ impl Frame {
     /// Whether it is as it was read, with nothing added.
     #[inline]
     pub(crate) fn is_pristine(&self) -> bool {
-        self.message.is_none() && self.rewritten.is_none() && self.extensions.is_empty()
+        self.more.is_none()
     }
 
     /// Waits until no frame that came before this one is on its way to the read side.
@@ -310,9 +339,7 @@ impl Clone for Frame {
         current::shared(link, seq);
         Self {
             arrival: self.arrival.clone(),
-            message: self.message.clone(),
-            extensions: self.extensions.clone(),
-            rewritten: self.rewritten.clone(),
+            more: self.more.clone(),
             ..*self
         }
     }
@@ -325,6 +352,13 @@ impl Drop for Frame {
             let link = arrival.link.place();
             current::dropped(link, self.seq, &mut self.arrival);
         }
+        if let Some(mut more) = self.more.take() {
+            more.message = None;
+            more.payload = None;
+            more.extensions.clear();
+            // The thread may be at its end.
+            let _ = SPARE.try_with(|spare| spare.set(Some(more)));
+        }
     }
 }
 
@@ -335,7 +369,7 @@ impl fmt::Debug for Frame {
             .field("kind", &self.kind)
             .field("ttl", &self.ttl)
             .field("bytes", &self.payload().len())
-            .field("message", &self.message.as_ref().map(Message::kind))
+            .field("message", &self.message().map(Message::kind))
             .finish_non_exhaustive()
     }
 }

@@ -5,8 +5,9 @@ use crate::into_reply::IntoReply;
 use crate::macros::all_the_tuples;
 use coalescent_core::{BoxError, Frame, Reply};
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 /// What calling a [`Handler`] gives: the one allocation that a frame with a handler costs.
 pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Reply, BoxError>> + Send>>;
@@ -72,6 +73,20 @@ pub trait Handler<T, S>: Clone + Send + Sync + Sized + 'static {
 
     /// Handles one frame.
     fn call(self, frame: Frame, state: S) -> HandlerFuture;
+
+    /// Whether [`call_ref`](Handler::call_ref) makes no clone of the frame.
+    #[doc(hidden)]
+    const AT_ONCE: bool = false;
+
+    /// Handles one frame that goes on afterwards, unchanged. It is cloned where an extractor may change
+    /// it, keep it or wait; the others are made of it at once.
+    #[doc(hidden)]
+    fn call_ref(&self, frame: &mut Frame, state: &S) -> HandlerFuture
+    where
+        S: Clone,
+    {
+        self.clone().call(frame.clone(), state.clone())
+    }
 }
 
 #[diagnostic::do_not_recommend]
@@ -83,6 +98,13 @@ where
 {
     fn call(self, _frame: Frame, _state: S) -> HandlerFuture {
         Box::pin(async move { self().await.into_reply() })
+    }
+
+    const AT_ONCE: bool = true;
+
+    fn call_ref(&self, _frame: &mut Frame, _state: &S) -> HandlerFuture {
+        let handler = self.clone();
+        Box::pin(async move { handler().await.into_reply() })
     }
 }
 
@@ -96,8 +118,8 @@ macro_rules! impl_handler {
             Fut: Future<Output = Res> + Send,
             S: Send + Sync + 'static,
             Res: IntoReply,
-            $($ty: FromFrameParts<S> + Send,)*
-            $last: FromFrame<S, M> + Send,
+            $($ty: FromFrameParts<S> + Send + 'static,)*
+            $last: FromFrame<S, M> + Send + 'static,
         {
             fn call(self, mut frame: Frame, state: S) -> HandlerFuture {
                 Box::pin(async move {
@@ -110,11 +132,49 @@ macro_rules! impl_handler {
                     self($($ty,)* $last,).await.into_reply()
                 })
             }
+
+            const AT_ONCE: bool = $last::AT_ONCE $(&& $ty::AT_ONCE)*;
+
+            fn call_ref(&self, frame: &mut Frame, state: &S) -> HandlerFuture
+            where
+                S: Clone,
+            {
+                let handler = self.clone();
+                if !Self::AT_ONCE {
+                    return handler.call(frame.clone(), state.clone());
+                }
+                $(
+                    let $ty = match at_once($ty::from_frame_parts(frame, state)) {
+                        Some(Ok(extracted)) => extracted,
+                        Some(Err(rejection)) => return reject(rejection),
+                        None => return handler.call(frame.clone(), state.clone()),
+                    };
+                )*
+                let $last = match at_once($last::from_frame_mut(frame, state)) {
+                    Some(Ok(extracted)) => extracted,
+                    Some(Err(rejection)) => return reject(rejection),
+                    None => return handler.call(frame.clone(), state.clone()),
+                };
+                Box::pin(async move { handler($($ty,)* $last,).await.into_reply() })
+            }
         }
     };
 }
 
 all_the_tuples!(impl_handler);
+
+/// Returns what a future gives that does not wait for anything.
+fn at_once<F: Future>(future: F) -> Option<F::Output> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+#[cold]
+fn reject(rejection: impl Into<BoxError>) -> HandlerFuture {
+    Box::pin(ready(Err(rejection.into())))
+}
 
 mod private {
     /// Tells a fixed answer from a function.
@@ -128,7 +188,13 @@ where
     R: IntoReply + Clone + Send + Sync + 'static,
 {
     fn call(self, _frame: Frame, _state: S) -> HandlerFuture {
-        Box::pin(std::future::ready(self.into_reply()))
+        Box::pin(ready(self.into_reply()))
+    }
+
+    const AT_ONCE: bool = true;
+
+    fn call_ref(&self, _frame: &mut Frame, _state: &S) -> HandlerFuture {
+        Box::pin(ready(self.clone().into_reply()))
     }
 }
 
@@ -163,6 +229,15 @@ where
 
     fn call(self, frame: Frame, state: S) -> HandlerFuture {
         self.0.call(frame, state)
+    }
+
+    const AT_ONCE: bool = H::AT_ONCE;
+
+    fn call_ref(&self, frame: &mut Frame, state: &S) -> HandlerFuture
+    where
+        S: Clone,
+    {
+        self.0.call_ref(frame, state)
     }
 }
 

@@ -16,7 +16,15 @@ use tower_service::Service;
 ///
 /// It is always ready. Cheap to clone.
 #[derive(Clone)]
-pub struct Route(Arc<dyn Fn(Frame) -> HandlerFuture + Send + Sync>);
+pub struct Route(Arc<dyn Fn(Given<'_>) -> HandlerFuture + Send + Sync>);
+
+/// A frame for a handler.
+enum Given<'a> {
+    /// One that ends there.
+    Whole(Frame),
+    /// One that goes on afterwards, unchanged.
+    Lent(&'a mut Frame),
+}
 
 impl Route {
     fn handler<H, T, S>(handler: H, state: S) -> Self
@@ -24,8 +32,10 @@ impl Route {
         H: Handler<T, S>,
         S: Clone + Send + Sync + 'static,
     {
-        Self(Arc::new(move |frame| {
-            handler.clone().call(frame, state.clone())
+        Self(Arc::new(move |given| match given {
+            Given::Lent(frame) => handler.call_ref(frame, &state),
+            Given::Whole(mut frame) if H::AT_ONCE => handler.call_ref(&mut frame, &state),
+            Given::Whole(frame) => handler.clone().call(frame, state.clone()),
         }))
     }
 
@@ -37,7 +47,11 @@ impl Route {
             + Sync
             + 'static,
     {
-        Self(Arc::new(move |frame| {
+        Self(Arc::new(move |given| {
+            let frame = match given {
+                Given::Whole(frame) => frame,
+                Given::Lent(frame) => frame.clone(),
+            };
             // The service stays unready here; a permit belongs to the call that waited for it.
             let mut service = service.clone();
             Box::pin(async move {
@@ -48,10 +62,6 @@ impl Route {
                 reply.into_reply()
             })
         }))
-    }
-
-    pub(crate) fn handle(&self, frame: Frame) -> HandlerFuture {
-        (self.0)(frame)
     }
 }
 
@@ -65,7 +75,7 @@ impl Service<Frame> for Route {
     }
 
     fn call(&mut self, frame: Frame) -> HandlerFuture {
-        self.handle(frame)
+        (self.0)(Given::Whole(frame))
     }
 }
 
@@ -156,10 +166,20 @@ impl Endpoint<()> {
         inner.made.get_or_init(|| (inner.make)(()))
     }
 
-    /// Handles a frame, watched.
+    /// Handles a frame that ends here, watched.
     pub(crate) fn handle(&self, frame: Frame) -> Watched {
         let begun = self.watch.begin(&frame);
-        let handled = begun.enter(|| self.route().handle(frame));
+        self.watched(begun, Given::Whole(frame))
+    }
+
+    /// Handles a frame that goes on afterwards, watched.
+    pub(crate) fn handle_ref(&self, frame: &mut Frame) -> Watched {
+        let begun = self.watch.begin(frame);
+        self.watched(begun, Given::Lent(frame))
+    }
+
+    fn watched(&self, begun: Begun, given: Given<'_>) -> Watched {
+        let handled = begun.enter(|| (self.route().0)(given));
         Watched { handled, begun }
     }
 }

@@ -71,7 +71,7 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, frame: Frame) -> RouterFuture<I> {
+    fn call(&mut self, mut frame: Frame) -> RouterFuture<I> {
         self.refresh();
         let endpoint = match frame.message() {
             Some(message) => self.table.find(message.kind()),
@@ -90,7 +90,7 @@ where
             drop(ready);
             return RouterFuture::handler(endpoint.handle(frame), None);
         }
-        let handled = endpoint.handle(frame.clone());
+        let handled = endpoint.handle_ref(&mut frame);
         RouterFuture::handler(handled, Some((ready, frame)))
     }
 }

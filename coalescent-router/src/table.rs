@@ -2,7 +2,7 @@
 
 use crate::error::RouteError;
 use crate::route::Endpoint;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,7 +12,9 @@ pub(crate) const ANY: &str = "*";
 
 /// The routes of a router.
 pub(crate) struct Table<S> {
-    routes: HashMap<Arc<str>, Endpoint<S>>,
+    /// By a hash without a key, which is fast: the types are the application's own, and what peers
+    /// send is only looked up.
+    routes: FxHashMap<Arc<str>, Endpoint<S>>,
     /// The fallbacks, each for the types that begin with its prefix; the longest prefix first. The
     /// one without a prefix is the router's own, the others are of routers that were nested.
     fallbacks: Vec<(Arc<str>, Endpoint<S>)>,
@@ -146,7 +148,7 @@ fn prefixed<'a, S: 'a>(
 impl<S> Default for Table<S> {
     fn default() -> Self {
         Self {
-            routes: HashMap::new(),
+            routes: FxHashMap::default(),
             fallbacks: Vec::new(),
         }
     }

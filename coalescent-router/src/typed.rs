@@ -52,6 +52,8 @@ where
 {
     type Rejection = BodyRejection;
 
+    const AT_ONCE: bool = true;
+
     async fn from_frame_parts(frame: &mut Frame, state: &S) -> Result<Self, BodyRejection> {
         let Body(body) = Body::from_frame_parts(frame, state).await?;
         Ok(Self(body))

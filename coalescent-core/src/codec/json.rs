@@ -37,7 +37,7 @@ pub(super) fn decode(codec: &Codec, payload: Bytes) -> Result<Message, CodecErro
 fn open(codec: &Codec, payload: &[u8]) -> Result<(Parts, Option<Box<str>>), CodecError> {
     Span::check(payload)?;
     let text = std::str::from_utf8(payload).map_err(|error| envelope_error(&error))?;
-    depth::json(payload, codec.max_depth + ENVELOPE_DEPTH)
+    depth::json(payload, codec.max() + ENVELOPE_DEPTH)
         .map_err(|error| CodecError::scan(ErrorKind::Envelope, error))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let parts = deserializer
@@ -46,7 +46,7 @@ fn open(codec: &Codec, payload: &[u8]) -> Result<(Parts, Option<Box<str>>), Code
         .map_err(|error| CodecError::quoting(ErrorKind::Envelope, &"", &error))?;
 
     let kind = parts.kind.ok_or_else(|| {
-        envelope_error(&format_args!("the key {:?} is missing", codec.type_param))
+        envelope_error(&format_args!("the key {:?} is missing", codec.keys().kind))
     })?;
     let (kind, escaped) = match serde_json::from_str::<Text<'_>>(kind) {
         Ok(Text(Cow::Borrowed(kind))) => (Span::of(payload, kind.as_bytes()), None),
@@ -96,9 +96,9 @@ impl<'de> Visitor<'de> for Envelope<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Texts<'de>, A::Error> {
         let mut parts = Texts::default();
         while let Some(Text(key)) = map.next_key()? {
-            let slot = if key == self.codec.type_param {
+            let slot = if key == self.codec.keys().kind {
                 &mut parts.kind
-            } else if key == self.codec.body_param {
+            } else if key == self.codec.keys().body {
                 &mut parts.body
             } else if key == HEADERS {
                 &mut parts.headers
@@ -147,11 +147,11 @@ fn write_text(text: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
 
 fn start(codec: &Codec, kind: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
     out.push(b'{');
-    write_text(&codec.type_param, out)?;
+    write_text(&codec.keys().kind, out)?;
     out.push(b':');
     write_text(kind, out)?;
     out.push(b',');
-    write_text(&codec.body_param, out)?;
+    write_text(&codec.keys().body, out)?;
     out.push(b':');
     Ok(())
 }
@@ -165,7 +165,7 @@ where
         let body_start = out.len();
         value::write(Format::Json, body, out)?;
         let written = out.get(body_start..).unwrap_or_default();
-        depth::json(written, codec.max_depth)
+        depth::json(written, codec.max())
             .map_err(|error| CodecError::scan(ErrorKind::Encode, error))?;
         if memchr::memchr2(b'\n', b'\r', written).is_some() {
             // A raw value of the application's may bring newlines, which a line cannot hold.
@@ -186,7 +186,7 @@ pub(super) fn encode(codec: &Codec, message: &Message) -> Result<Bytes, CodecErr
             ErrorKind::Body,
             message.format(),
             message.body_bytes(),
-            codec.max_depth,
+            codec.max(),
             out,
         )?;
         let headers = message.header_entries();
@@ -199,7 +199,7 @@ pub(super) fn encode(codec: &Codec, message: &Message) -> Result<Bytes, CodecErr
                 write_text(&key, out)?;
                 out.push(b':');
                 // The map that holds them is one of the levels.
-                let max_depth = codec.max_depth.saturating_sub(1);
+                let max_depth = codec.max().saturating_sub(1);
                 append(ErrorKind::Header, format, value, max_depth, out)?;
             }
             out.push(b'}');

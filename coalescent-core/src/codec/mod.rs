@@ -43,7 +43,7 @@ pub(crate) mod value;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -64,14 +64,28 @@ pub enum Format {
 
 /// Turns payloads into [`Message`]s, and back.
 ///
-/// One codec serves a whole mesh; it keeps no state.
+/// One codec serves a whole mesh; it keeps no state, and is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Codec {
     format: Format,
-    type_param: Cow<'static, str>,
-    body_param: Cow<'static, str>,
-    max_depth: usize,
+    /// At most [`MAX_DEPTH`].
+    max_depth: u8,
+    /// The JSON keys, where they were named.
+    keys: Option<Arc<Keys>>,
 }
+
+#[derive(Clone, Debug)]
+struct Keys {
+    kind: Cow<'static, str>,
+    body: Cow<'static, str>,
+}
+
+const _: () = assert!(MAX_DEPTH <= u8::MAX as usize);
+
+static KEYS: Keys = Keys {
+    kind: Cow::Borrowed("type"),
+    body: Cow::Borrowed("body"),
+};
 
 /// The JSON key of the headers.
 const HEADERS: &str = "headers";
@@ -92,10 +106,17 @@ impl Codec {
     fn new(format: Format) -> Self {
         Self {
             format,
-            type_param: "type".into(),
-            body_param: "body".into(),
-            max_depth: MAX_DEPTH,
+            max_depth: MAX_DEPTH as u8,
+            keys: None,
         }
+    }
+
+    fn keys(&self) -> &Keys {
+        self.keys.as_deref().unwrap_or(&KEYS)
+    }
+
+    fn max(&self) -> usize {
+        usize::from(self.max_depth)
     }
 
     /// Sets the JSON key of the type. Default: `type`. MessagePack has no keys.
@@ -106,8 +127,11 @@ impl Codec {
     #[must_use]
     #[track_caller]
     pub fn type_param(mut self, key: impl Into<Cow<'static, str>>) -> Self {
-        self.type_param = key.into();
-        self.check_params();
+        let body = self.keys().body.clone();
+        self.set_keys(Keys {
+            kind: key.into(),
+            body,
+        });
         self
     }
 
@@ -119,28 +143,29 @@ impl Codec {
     #[must_use]
     #[track_caller]
     pub fn body_param(mut self, key: impl Into<Cow<'static, str>>) -> Self {
-        self.body_param = key.into();
-        self.check_params();
+        let kind = self.keys().kind.clone();
+        self.set_keys(Keys {
+            kind,
+            body: key.into(),
+        });
         self
     }
 
     #[track_caller]
-    fn check_params(&self) {
+    fn set_keys(&mut self, keys: Keys) {
+        let Keys { kind, body } = &keys;
         assert!(
-            self.type_param != self.body_param
-                && self.type_param != HEADERS
-                && self.body_param != HEADERS,
-            "the keys of a message's type ({:?}) and body ({:?}) must differ from each other and \
-             from \"headers\": choose other names",
-            self.type_param,
-            self.body_param,
+            kind != body && kind != HEADERS && body != HEADERS,
+            "the keys of a message's type ({kind:?}) and body ({body:?}) must differ from each other \
+             and from \"headers\": choose other names",
         );
+        self.keys = Some(Arc::new(keys));
     }
 
     /// Sets how deep the arrays and maps of a body may nest. Default, and highest: [`MAX_DEPTH`].
     #[must_use]
     pub fn max_depth(mut self, depth: usize) -> Self {
-        self.max_depth = depth.min(MAX_DEPTH);
+        self.max_depth = depth.min(MAX_DEPTH) as u8;
         self
     }
 
@@ -167,7 +192,7 @@ impl Codec {
     /// As [`Codec::decode`].
     pub fn decode_owned(&self, payload: Bytes) -> Result<Message, CodecError> {
         match self.format {
-            Format::MessagePack => msgpack::decode(payload, self.max_depth),
+            Format::MessagePack => msgpack::decode(payload, self.max()),
             Format::Json => json::decode(self, payload),
         }
     }
@@ -207,8 +232,8 @@ impl Codec {
 
     fn check(&self, message: &Message) -> Result<(), CodecError> {
         message.check()?;
-        if self.max_depth < MAX_DEPTH {
-            value::check_depth(message.format(), message.body_bytes(), self.max_depth)?;
+        if self.max() < MAX_DEPTH {
+            value::check_depth(message.format(), message.body_bytes(), self.max())?;
         }
         Ok(())
     }
@@ -225,7 +250,7 @@ impl Codec {
     {
         match self.format {
             Format::MessagePack => {
-                msgpack::envelope(kind, body, self.max_depth).map(|(payload, _)| payload)
+                msgpack::envelope(kind, body, self.max()).map(|(payload, _)| payload)
             }
             Format::Json => json::encode_body(self, kind, body),
         }

@@ -13,7 +13,7 @@ use super::service::CourierService;
 #[derive(Clone, Debug)]
 #[must_use = "it parses nothing until it is added to an app, with `with`"]
 pub struct Courier {
-    codec: Arc<Codec>,
+    codec: Codec,
 }
 
 impl Default for Courier {
@@ -35,9 +35,7 @@ impl Courier {
 
     /// Makes a courier of messages in `codec`.
     pub fn with_codec(codec: Codec) -> Self {
-        Self {
-            codec: Arc::new(codec),
-        }
+        Self { codec }
     }
 
     /// Sets the JSON key of the type. Default: `type`. MessagePack has no keys.
@@ -47,7 +45,7 @@ impl Courier {
     /// If it is `headers`, or the key of the body: a message would have no place for one of them.
     #[track_caller]
     pub fn type_param(self, key: impl Into<Cow<'static, str>>) -> Self {
-        Self::with_codec(Arc::unwrap_or_clone(self.codec).type_param(key))
+        Self::with_codec(self.codec.type_param(key))
     }
 
     /// Sets the JSON key of the body. Default: `body`. MessagePack has no keys.
@@ -57,13 +55,13 @@ impl Courier {
     /// If it is `headers`, or the key of the type: a message would have no place for one of them.
     #[track_caller]
     pub fn body_param(self, key: impl Into<Cow<'static, str>>) -> Self {
-        Self::with_codec(Arc::unwrap_or_clone(self.codec).body_param(key))
+        Self::with_codec(self.codec.body_param(key))
     }
 
     /// Sets how deep the arrays and maps of a body may nest. Default, and highest:
     /// [`MAX_DEPTH`](coalescent_core::codec::MAX_DEPTH), 128.
     pub fn max_depth(self, depth: usize) -> Self {
-        Self::with_codec(Arc::unwrap_or_clone(self.codec).max_depth(depth))
+        Self::with_codec(self.codec.max_depth(depth))
     }
 
     /// Returns the codec.
@@ -76,7 +74,7 @@ impl Courier {
 /// Puts the codec among the app's shared values, where the verbs and requests find it.
 impl Plugin for Courier {
     fn register(&self, app: &mut Registrar) {
-        app.insert(Arc::clone(&self.codec));
+        app.insert(Arc::new(self.codec.clone()));
     }
 }
 
@@ -84,6 +82,6 @@ impl<S> Layer<S> for Courier {
     type Service = CourierService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CourierService::new(inner, self.clone())
+        CourierService::new(inner, self.codec.clone())
     }
 }

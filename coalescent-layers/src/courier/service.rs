@@ -5,22 +5,23 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use coalescent_core::{BoxError, Error, Frame, Reply, codec::CodecError};
+use coalescent_core::{
+    BoxError, Error, Frame, Reply,
+    codec::{Codec, CodecError},
+};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::layer::Courier;
-
-/// The service that [`Courier`] puts around one peer's stack.
+/// The service that [`Courier`](super::Courier) puts around one peer's stack.
 #[derive(Clone, Debug)]
 pub struct CourierService<S> {
     inner: S,
-    courier: Courier,
+    codec: Codec,
 }
 
 impl<S> CourierService<S> {
-    pub(super) fn new(inner: S, courier: Courier) -> Self {
-        Self { inner, courier }
+    pub(super) fn new(inner: S, codec: Codec) -> Self {
+        Self { inner, codec }
     }
 
     /// Gets the inner service.
@@ -52,12 +53,12 @@ where
     }
 
     fn call(&mut self, mut frame: Frame) -> Self::Future {
-        let state = match self.courier.codec().decode(&frame.payload_bytes()) {
+        let state = match self.codec.decode(&frame.payload_bytes()) {
             Ok(message) => {
                 frame.set_message(message);
                 State::Message {
                     call: self.inner.call(frame),
-                    courier: self.courier.clone(),
+                    codec: self.codec.clone(),
                 }
             }
             Err(error) => {
@@ -88,7 +89,7 @@ pin_project! {
         Message {
             #[pin]
             call: F,
-            courier: Courier,
+            codec: Codec,
         },
     }
 }
@@ -106,17 +107,14 @@ where
                 Some(error) => Err(error.into()),
                 None => Ok(Reply::None),
             }),
-            StateProj::Message { call, courier } => {
-                let reply = ready!(call.poll(cx)).map_err(Into::into)?;
-                let Reply::Message(message) = reply else {
-                    return Poll::Ready(Ok(reply));
-                };
-                let payload = courier.codec().encode_owned(message);
-                Poll::Ready(match payload {
+            StateProj::Message { call, codec } => Poll::Ready(match ready!(call.poll(cx)) {
+                Ok(Reply::Message(message)) => match codec.encode_owned(message) {
                     Ok(payload) => Ok(Reply::Payload(payload)),
                     Err(error) => Err(Error::unencodable(error).into()),
-                })
-            }
+                },
+                Ok(reply) => Ok(reply),
+                Err(error) => Err(error.into()),
+            }),
         }
     }
 }
@@ -129,6 +127,7 @@ mod tests {
     use tower_test::mock;
 
     use super::*;
+    use crate::Courier;
 
     fn data(payload: &'static str) -> Frame {
         test_util::frame(Kind::Data, payload)

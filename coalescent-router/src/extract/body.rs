@@ -53,6 +53,8 @@ where
 {
     type Rejection = BodyRejection;
 
+    const AT_ONCE: bool = true;
+
     async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Self, BodyRejection> {
         let message = frame.message().ok_or_else(BodyRejection::no_message)?;
         body(message)
@@ -65,6 +67,8 @@ where
     T: DeserializeOwned,
 {
     type Rejection = BodyRejection;
+
+    const AT_ONCE: bool = true;
 
     async fn from_frame_parts(
         frame: &mut Frame,
@@ -104,6 +108,8 @@ pub struct RawBody {
 impl<S: Sync> FromFrameParts<S> for RawBody {
     type Rejection = MessageRejection;
 
+    const AT_ONCE: bool = true;
+
     async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Self, MessageRejection> {
         let message = frame.message().ok_or_else(MessageRejection::new)?;
         Ok(Self {
@@ -116,6 +122,8 @@ impl<S: Sync> FromFrameParts<S> for RawBody {
 /// The frame's payload, with the envelope of the message.
 impl<S: Sync> FromFrameParts<S> for Bytes {
     type Rejection = std::convert::Infallible;
+
+    const AT_ONCE: bool = true;
 
     async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Self, Self::Rejection> {
         Ok(frame.payload_bytes())

@@ -11,6 +11,8 @@ use std::ops::Deref;
 impl<S: Sync> FromFrameParts<S> for Message {
     type Rejection = MessageRejection;
 
+    const AT_ONCE: bool = true;
+
     async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Self, MessageRejection> {
         frame.message().cloned().ok_or_else(MessageRejection::new)
     }
@@ -18,6 +20,8 @@ impl<S: Sync> FromFrameParts<S> for Message {
 
 impl<S: Sync> OptionalFromFrameParts<S> for Message {
     type Rejection = Infallible;
+
+    const AT_ONCE: bool = true;
 
     async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Option<Self>, Infallible> {
         Ok(frame.message().cloned())
@@ -39,6 +43,8 @@ pub struct Type(pub String);
 
 impl<S: Sync> FromFrameParts<S> for Type {
     type Rejection = MessageRejection;
+
+    const AT_ONCE: bool = true;
 
     async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Self, MessageRejection> {
         let message = frame.message().ok_or_else(MessageRejection::new)?;
@@ -88,6 +94,8 @@ impl Headers {
 
 impl<S: Sync> FromFrameParts<S> for Headers {
     type Rejection = MessageRejection;
+
+    const AT_ONCE: bool = true;
 
     async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Self, MessageRejection> {
         let message = frame.message().ok_or_else(MessageRejection::new)?;

@@ -107,6 +107,11 @@ pub trait FromFrameParts<S>: Sized {
     /// The error that the frame fails with where it cannot be made.
     type Rejection: Into<BoxError>;
 
+    /// Whether it is made without waiting, and leaves the frame as it was: then a frame that goes on after
+    /// its handler need not be cloned.
+    #[doc(hidden)]
+    const AT_ONCE: bool = false;
+
     /// Makes it.
     fn from_frame_parts(
         frame: &mut Frame,
@@ -127,11 +132,24 @@ pub trait FromFrame<S, M = private::ViaFrame>: Sized {
     /// The error that the frame fails with where it cannot be made.
     type Rejection: Into<BoxError>;
 
+    /// As [`FromFrameParts::AT_ONCE`].
+    #[doc(hidden)]
+    const AT_ONCE: bool = false;
+
     /// Makes it.
     fn from_frame(
         frame: Frame,
         state: &S,
     ) -> impl Future<Output = Result<Self, Self::Rejection>> + Send;
+
+    /// Makes it of a frame that goes on afterwards.
+    #[doc(hidden)]
+    fn from_frame_mut(
+        frame: &mut Frame,
+        state: &S,
+    ) -> impl Future<Output = Result<Self, Self::Rejection>> + Send {
+        Self::from_frame(frame.clone(), state)
+    }
 }
 
 impl<S, T> FromFrame<S, private::ViaParts> for T
@@ -141,7 +159,16 @@ where
 {
     type Rejection = <Self as FromFrameParts<S>>::Rejection;
 
+    const AT_ONCE: bool = <Self as FromFrameParts<S>>::AT_ONCE;
+
     async fn from_frame(mut frame: Frame, state: &S) -> Result<Self, Self::Rejection> {
         Self::from_frame_parts(&mut frame, state).await
+    }
+
+    fn from_frame_mut(
+        frame: &mut Frame,
+        state: &S,
+    ) -> impl Future<Output = Result<Self, Self::Rejection>> + Send {
+        Self::from_frame_parts(frame, state)
     }
 }

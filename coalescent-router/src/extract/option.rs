@@ -14,6 +14,10 @@ pub trait OptionalFromFrameParts<S>: Sized {
     /// The error that the frame fails with where there is something, but not what was asked for.
     type Rejection: Into<BoxError>;
 
+    /// As [`FromFrameParts::AT_ONCE`].
+    #[doc(hidden)]
+    const AT_ONCE: bool = false;
+
     /// Makes it; `None` where there is nothing to make it of.
     fn from_frame_parts(
         frame: &mut Frame,
@@ -28,6 +32,8 @@ where
 {
     type Rejection = T::Rejection;
 
+    const AT_ONCE: bool = T::AT_ONCE;
+
     async fn from_frame_parts(frame: &mut Frame, state: &S) -> Result<Self, T::Rejection> {
         T::from_frame_parts(frame, state).await
     }
@@ -39,6 +45,8 @@ where
     T: FromFrameParts<S>,
 {
     type Rejection = Infallible;
+
+    const AT_ONCE: bool = T::AT_ONCE;
 
     async fn from_frame_parts(frame: &mut Frame, state: &S) -> Result<Self, Infallible> {
         Ok(T::from_frame_parts(frame, state).await)

@@ -7,6 +7,8 @@ use std::convert::Infallible;
 impl<S: Sync> FromFrameParts<S> for Peer {
     type Rejection = Infallible;
 
+    const AT_ONCE: bool = true;
+
     async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Self, Infallible> {
         Ok(frame.peer().clone())
     }
@@ -15,6 +17,8 @@ impl<S: Sync> FromFrameParts<S> for Peer {
 /// The connected peers of this node.
 impl<S: Sync> FromFrameParts<S> for Peers {
     type Rejection = Infallible;
+
+    const AT_ONCE: bool = true;
 
     async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Self, Infallible> {
         Ok(frame.peer().peers())
@@ -25,6 +29,8 @@ impl<S: Sync> FromFrameParts<S> for Peers {
 impl<S: Sync> FromFrameParts<S> for Mesh {
     type Rejection = MeshRejection;
 
+    const AT_ONCE: bool = true;
+
     async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Self, MeshRejection> {
         frame.peer().mesh().ok_or_else(MeshRejection::new)
     }
@@ -32,6 +38,8 @@ impl<S: Sync> FromFrameParts<S> for Mesh {
 
 impl<S: Sync> OptionalFromFrameParts<S> for Mesh {
     type Rejection = Infallible;
+
+    const AT_ONCE: bool = true;
 
     async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Option<Self>, Infallible> {
         Ok(frame.peer().mesh())

@@ -62,6 +62,8 @@ where
 {
     type Rejection = Infallible;
 
+    const AT_ONCE: bool = true;
+
     async fn from_frame_parts(_frame: &mut Frame, state: &Outer) -> Result<Self, Infallible> {
         Ok(Self(Inner::from_ref(state)))
     }

@@ -27,6 +27,8 @@ where
 {
     type Rejection = ValueRejection;
 
+    const AT_ONCE: bool = true;
+
     async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Self, ValueRejection> {
         extension(frame).ok_or_else(ValueRejection::extension::<T>)
     }
@@ -38,6 +40,8 @@ where
     T: Clone + Send + Sync + 'static,
 {
     type Rejection = Infallible;
+
+    const AT_ONCE: bool = true;
 
     async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Option<Self>, Infallible> {
         Ok(extension(frame))
@@ -55,6 +59,8 @@ where
 {
     type Rejection = ValueRejection;
 
+    const AT_ONCE: bool = true;
+
     async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Self, ValueRejection> {
         let shared = frame.peer().peers().get_shared();
         shared.map(Self).ok_or_else(ValueRejection::shared::<T>)
@@ -67,6 +73,8 @@ where
     T: Clone + Send + Sync + 'static,
 {
     type Rejection = Infallible;
+
+    const AT_ONCE: bool = true;
 
     async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Option<Self>, Infallible> {
         Ok(frame.peer().peers().get_shared().map(Self))
