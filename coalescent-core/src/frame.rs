@@ -108,6 +108,7 @@ impl Frame {
     }
 
     /// Makes the frame of a block that stands there at `offset`, after its call.
+    #[inline]
     pub(crate) fn of_block(arrival: Arc<Arrival>, offset: usize, head: &Head) -> Self {
         let payload = head.payload();
         let payload = offset + payload.start..offset + payload.end;

@@ -11,6 +11,7 @@ use super::Arrival;
 use crate::frame::{Flow, Frame};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 thread_local! {
@@ -21,10 +22,9 @@ thread_local! {
             seq: Cell::new(0),
             outcome: Cell::new(Outcome::NOTHING),
             in_block: Cell::new(false),
+            spare: Cell::new(NO_SPARE),
         }
     };
-    /// A frame's hold of what it arrived with, for the next one.
-    static SPARE: Cell<Option<Arc<Arrival>>> = const { Cell::new(None) };
     /// What the inbox has taken.
     static STAGED: RefCell<VecDeque<Frame>> = const { RefCell::new(VecDeque::new()) };
 }
@@ -38,7 +38,13 @@ struct Current {
     outcome: Cell<Outcome>,
     /// Whether the frame still stands in the block it was read in, so that its place there is enough to keep of it.
     in_block: Cell<bool>,
+    /// The frame's hold of what it arrived with, for the next one. Only there while a session is open, whose end drops it.
+    spare: Cell<Spare>,
 }
+
+type Spare = ManuallyDrop<Option<Arc<Arrival>>>;
+
+const NO_SPARE: Spare = ManuallyDrop::new(None);
 
 /// What became of a frame in a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +168,9 @@ pub(crate) fn stage(frame: Frame) -> Option<Frame> {
 pub(crate) fn dropped(link: usize, seq: u64, arrival: &mut Option<Arc<Arrival>>) {
     let _ = current(link, seq, |current| {
         current.note(Outcome::ENDED);
-        SPARE.set(arrival.take());
+        // There is one already where a clone of the frame was dropped before.
+        let before = current.spare.replace(ManuallyDrop::new(arrival.take()));
+        drop(ManuallyDrop::into_inner(before));
     });
 }
 
@@ -189,27 +197,32 @@ impl<'a> Session<'a> {
         Self { staged, before }
     }
 
-    /// The hold that the next frame gets of what it arrived with: that of the one before, where it came back.
+    /// The stack is about to be called with the frame `seq` of what arrived. Returns the hold that the frame gets of
+    /// that: the one of the frame before, where it came back.
     #[inline]
-    pub(crate) fn hold(&self, arrival: &Arc<Arrival>) -> Arc<Arrival> {
-        match SPARE.take() {
+    pub(crate) fn begin(&self, seq: u64, in_block: bool, arrival: &Arc<Arrival>) -> Arc<Arrival> {
+        let spare = CURRENT.with(|current| {
+            current.seq.set(seq);
+            current.in_block.set(in_block);
+            current.outcome.set(Outcome::NOTHING);
+            current.spare.replace(NO_SPARE)
+        });
+        match ManuallyDrop::into_inner(spare) {
             Some(spare) if Arc::ptr_eq(&spare, arrival) => spare,
             _ => Arc::clone(arrival),
         }
     }
 
-    /// The stack is about to be called with the frame `seq`, which stands in a block if `in_block` says so, or goes on
-    /// with it.
-    #[inline]
-    pub(crate) fn begin(&self, seq: u64, in_block: bool) {
+    /// The call of the frame `seq` goes on.
+    pub(crate) fn go_on(&self, seq: u64) {
         CURRENT.with(|current| {
             current.seq.set(seq);
-            current.in_block.set(in_block);
+            current.in_block.set(false);
             current.outcome.set(Outcome::NOTHING);
         });
     }
 
-    /// What became of the frame since [`begin`](Session::begin).
+    /// What became of the frame since [`begin`](Session::begin) or [`go_on`](Session::go_on).
     #[inline]
     pub(crate) fn end(&self) -> Outcome {
         CURRENT.with(|current| {
@@ -221,9 +234,9 @@ impl<'a> Session<'a> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        SPARE.set(None);
         STAGED.with_borrow_mut(|here| std::mem::swap(self.staged, here));
         CURRENT.with(|current| {
+            drop(ManuallyDrop::into_inner(current.spare.replace(NO_SPARE)));
             let (link, seq, outcome) = self.before;
             current.link.set(link);
             current.seq.set(seq);

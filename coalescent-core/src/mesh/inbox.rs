@@ -400,10 +400,15 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// The next of the frames that came with the one before.
     #[inline]
+    pub(super) fn pop_again(&mut self) -> Option<Frame> {
+        self.first.as_mut().and_then(Kept::pop)
+    }
+
     pub(super) fn pop(&mut self) -> Option<Frame> {
         loop {
-            if let Some(frame) = self.first.as_mut().and_then(Kept::pop) {
+            if let Some(frame) = self.pop_again() {
                 return Some(frame);
             }
             self.next()?;
@@ -419,11 +424,6 @@ impl Batch {
         }
         self.first = Some(self.rest.pop_front()?);
         Some(())
-    }
-
-    /// Whether the frame read last was the last of those it came with, so that what they counted for is free.
-    pub(super) fn is_between(&self) -> bool {
-        self.freed > 0
     }
 
     fn shrink(&mut self) {

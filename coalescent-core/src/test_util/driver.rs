@@ -89,8 +89,8 @@ impl<S: Service<Frame, Response = Reply>> Driver<S> {
         let payload = self.arrive(payload);
         let head = Head::new(kind, self.link.peer().node().config().ttl);
         let session = Session::open(self.link.place(), &mut self.staged);
-        let frame = Frame::new(session.hold(&self.arrival), &head, payload, 0, self.seq);
-        session.begin(self.seq, false);
+        let arrival = session.begin(self.seq, false, &self.arrival);
+        let frame = Frame::new(arrival, &head, payload, 0, self.seq);
         self.call.set(Some(self.stack.call(frame)));
         let polled = match self.call.as_mut().as_pin_mut() {
             Some(call) => call.poll(&mut cx),

@@ -25,6 +25,9 @@ pub(super) struct Call<F> {
     relayed: bool,
 }
 
+/// A frame, by its place among the calls and in the first block, with what became of it, and the result of its call.
+type Unusual<E> = (usize, usize, Outcome, Poll<Result<Reply, E>>);
+
 /// How far calling got.
 pub(super) enum Called {
     /// What comes next is for others to decide.
@@ -130,23 +133,42 @@ impl<S: PeerService> Work<S> {
         cx: &mut Context<'_>,
         within: &mut Within,
     ) -> Called {
-        let mut first = true;
         loop {
-            let Some(slot) = self.calls.iter().position(|call| call.frame.is_none()) else {
-                return Called::More;
+            let (slot, index, outcome, polled) = match self.call_usual(session, cx, within) {
+                Ok(called) => return called,
+                Err(unusual) => unusual,
             };
-            let Some(batch) = self.backlog.front() else {
-                return Called::More;
-            };
-            let index = self.next;
-            let Some(&(offset, head)) = batch.block.heads.get(index) else {
-                return Called::More;
-            };
-            // The first was looked at; whether others were withdrawn, or are no frames for the stack, was not.
-            if !first && (!head.kind.is_payload() || !self.cancelled.is_empty()) {
+            match polled {
+                Poll::Pending => self.pending(slot, index, outcome),
+                Poll::Ready(result) => self.done(slot, index, outcome, result.map_err(Error::call)),
+            }
+            if self.failed.is_some() || self.budget.exhausted() || !self.cancelled.is_empty() {
                 return Called::More;
             }
-            first = false;
+        }
+    }
+
+    /// Calls the stack with frames that come to nothing but a delivery, or to being relayed with the frame before. Returns
+    /// the first that does not.
+    fn call_usual(
+        &mut self,
+        session: &Session<'_>,
+        cx: &mut Context<'_>,
+        within: &mut Within,
+    ) -> Result<Called, Unusual<S::Error>> {
+        let Some(slot) = self.calls.iter().position(|call| call.frame.is_none()) else {
+            return Ok(Called::More);
+        };
+        let (Some(batch), Some(call)) = (self.backlog.front(), self.calls.get_mut(slot)) else {
+            return Ok(Called::More);
+        };
+        let heads = batch.block.heads.get(self.next..).unwrap_or_default();
+        for &(offset, head) in heads {
+            let index = self.next;
+            // Whether a request was withdrawn was asked of the first alone.
+            if !head.kind.is_payload() {
+                return Ok(Called::More);
+            }
             *within = Within::Readiness;
             let ready = self.stack.poll_ready(cx);
             *within = Within::Ourselves;
@@ -154,54 +176,46 @@ impl<S: PeerService> Work<S> {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => {
                     let error: BoxError = error.into();
-                    return Called::Failed(DisconnectReason::Stack(error.to_string()));
+                    return Ok(Called::Failed(DisconnectReason::Stack(error.to_string())));
                 }
-                Poll::Pending => return Called::Unready,
+                Poll::Pending => return Ok(Called::Unready),
             }
             self.next = index + 1;
             self.seq += 1;
             let seq = self.seq;
             self.link.open(slot, seq);
             let payload = batch.block.payload_range(offset, &head);
-            let frame = Frame::new(session.hold(&batch.arrival), &head, payload, slot, seq);
-            let Some(call) = self.calls.get_mut(slot) else {
-                return Called::More;
-            };
+            let arrival = session.begin(seq, true, &batch.arrival);
+            let frame = Frame::new(arrival, &head, payload, slot, seq);
             call.seq = seq;
-            session.begin(seq, true);
             *within = Within::Call { slot, index };
             call.future.set(Some(self.stack.call(frame)));
             let polled = call.poll(cx);
-            if polled.is_pending() {
-                *within = Within::Ourselves;
-                let outcome = session.end();
-                self.pending(slot, index, outcome);
-                return Called::More;
+            if polled.is_ready() {
+                // Dropped before the outcome is asked for: a future may hold the frame to its end.
+                call.future.set(None);
             }
-            // Dropped before the outcome is asked for: a future may hold the frame to its end.
-            call.future.set(None);
             *within = Within::Ourselves;
             let outcome = session.end();
-            let Poll::Ready(result) = polled else {
-                return Called::More;
-            };
-            // What nearly all frames come to, here in the loop.
-            let request = matches!(head.kind, Kind::Request { .. });
-            let usual = outcome.is_over() && !request && matches!(result, Ok(Reply::None));
-            if usual
+            let usual = outcome.is_over()
+                && matches!(polled, Poll::Ready(Ok(Reply::None)))
+                && !matches!(head.kind, Kind::Request { .. })
                 && outcome
                     .flow()
-                    .is_none_or(|flow| self.relays.extend(index, offset, &head, flow))
-            {
-                self.link.shut(slot, seq);
-                self.note(outcome, index);
-                continue;
+                    .is_none_or(|flow| self.relays.extend(index, offset, &head, flow));
+            if !usual {
+                return Err((slot, index, outcome, polled));
             }
-            self.done(slot, index, outcome, result.map_err(Error::call));
-            if self.failed.is_some() || self.budget.exhausted() {
-                return Called::More;
+            self.link.shut(slot, seq);
+            self.delivered += u64::from(outcome.is_delivered());
+            if self.delivery.note(outcome, index) {
+                self.link.set_staging(true);
+            }
+            if !self.cancelled.is_empty() {
+                break;
             }
         }
+        Ok(Called::More)
     }
 
     /// Takes note of a frame that is still being handled.
@@ -260,7 +274,7 @@ impl<S: PeerService> Work<S> {
                 continue;
             }
             let seq = call.seq;
-            session.begin(seq, false);
+            session.go_on(seq);
             let polled = catch_unwind(AssertUnwindSafe(|| call.poll(cx)));
             if matches!(polled, Ok(Poll::Pending)) {
                 let outcome = session.end();
