@@ -200,7 +200,7 @@ async fn a_frame_of_the_limit_is_taken_and_one_more_byte_is_not() {
 #[tokio::test]
 async fn requests_are_answered_by_what_became_of_them() {
     let stack = handle(|frame: Frame| async move {
-        match &frame.payload()[..] {
+        match frame.payload() {
             b"ok" => Ok(Reply::Payload(Bytes::from_static(b"fine"))),
             b"fail" => Err("cannot do that".into()),
             b"panic" => panic!("dropped a plate"),

@@ -237,7 +237,8 @@ where
         };
 
         // What came right behind the introduction may be the beginning of a frame.
-        running.watch.decoded(false, running.reader.is_mid_frame());
+        let partial = running.reader.is_mid_frame();
+        running.watch.decoded(false, partial, Instant::now());
 
         let end = if retired {
             End::Retired
