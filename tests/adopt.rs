@@ -108,14 +108,14 @@ async fn an_upgraded_connection_is_a_peer() {
         let frame = soon("a frame", at_server.next_frame())
             .await
             .expect("it runs");
-        assert_eq!(frame.payload(), expected.as_bytes());
+        assert_eq!(frame.payload(), expected);
         assert_eq!(*frame.peer(), of_client);
     }
     for expected in [&large[..], b"boop"] {
         let frame = soon("a frame", at_client.next_frame())
             .await
             .expect("it runs");
-        assert_eq!(frame.payload(), expected.as_bytes());
+        assert_eq!(frame.payload(), expected);
     }
 
     // What is queued is written before the end, and the goodbye arrives.
