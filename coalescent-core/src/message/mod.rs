@@ -87,10 +87,9 @@ impl Message {
         T: Serialize + ?Sized,
     {
         let kind = kind.as_ref();
-        match msgpack::envelope(kind, body, MAX_DEPTH) {
-            Ok((envelope, parts)) => Self::sealed(envelope, parts),
-            Err(error) => Self::of_body(kind, Format::MessagePack, Bytes::new()).with_error(error),
-        }
+        msgpack::message(kind, body, MAX_DEPTH).unwrap_or_else(|error| {
+            Self::of_body(kind, Format::MessagePack, Bytes::new()).with_error(error)
+        })
     }
 
     /// Makes a message of a body that is already in bytes: one value in `format`.
@@ -121,10 +120,17 @@ impl Message {
     }
 
     /// Makes a message of a MessagePack envelope.
+    #[inline]
     pub(crate) fn sealed(envelope: Bytes, parts: Parts) -> Self {
-        let mut message = Self::opened(envelope, Format::MessagePack, parts, None);
-        message.sealed = true;
-        message
+        Self {
+            bytes: envelope,
+            kind: parts.kind,
+            headers: parts.headers,
+            body: parts.body,
+            format: Format::MessagePack,
+            sealed: true,
+            rest: None,
+        }
     }
 
     /// Makes a message of bytes that hold its parts; but for the type, if it is given.
