@@ -185,7 +185,12 @@ where
                 }
                 StateProj::Inner { future, reply } => {
                     let inner = ready!(future.poll(cx)).map_err(Into::into)?;
-                    return Poll::Ready(Ok(std::mem::take(reply).or(inner)));
+                    let reply = if reply.is_none() {
+                        inner
+                    } else {
+                        std::mem::take(reply)
+                    };
+                    return Poll::Ready(Ok(reply));
                 }
             }
         }

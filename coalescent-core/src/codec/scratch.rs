@@ -12,6 +12,9 @@ use bytes::Bytes;
 /// buffer itself is given away. What a thread keeps is at most twice as long.
 const COPY_MAX: usize = 4096;
 
+/// What a buffer has room for at least, in bytes.
+const LEAST: usize = 256;
+
 thread_local! {
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
@@ -22,7 +25,10 @@ pub(super) struct Scratch(Vec<u8>);
 impl Scratch {
     /// Takes the buffer, so that a value of the application may write another message while it is serialized.
     pub(super) fn take() -> Self {
-        Self(BUFFER.try_with(Cell::take).unwrap_or_default())
+        let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
+        // Where there is none, not one byte after another.
+        buffer.reserve(LEAST);
+        Self(buffer)
     }
 
     /// Returns what was written.

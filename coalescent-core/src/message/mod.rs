@@ -168,6 +168,7 @@ impl Message {
 
     /// Returns the message's type, which routes are made of.
     #[doc(alias = "type")]
+    #[inline]
     #[must_use]
     pub fn kind(&self) -> &str {
         match self.rest.as_deref() {
@@ -180,12 +181,14 @@ impl Message {
     }
 
     /// Returns the format of [`Message::body_bytes`].
+    #[inline]
     #[must_use]
     pub fn format(&self) -> Format {
         self.format
     }
 
     /// Returns the body as it is encoded. Empty if it could not be.
+    #[inline]
     #[must_use]
     pub fn body_bytes(&self) -> &[u8] {
         if self.body == Span::LEFT_OUT {
@@ -375,6 +378,7 @@ impl Message {
         }
     }
 
+    #[inline]
     pub(crate) fn check(&self) -> Result<(), CodecError> {
         match self.rest.as_deref() {
             Some(Rest {
