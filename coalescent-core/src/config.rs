@@ -1,6 +1,6 @@
 #![doc = include_str!("../docs/limits.md")]
 
-use crate::connection::{MAX_CONTROL, READ_MAX};
+use crate::connection::{KEPT_MAX, MAX_CONTROL, READ_MAX};
 use crate::error::Error;
 use crate::event::EVENT_CAPACITY;
 use crate::wire::{AGENT_MAX, LISTEN_MAX, MAX_FRAME_CEILING, MAX_PREFIX, NET_MAX, Wire};
@@ -22,7 +22,7 @@ pub const PENDING_BYTES: usize = 16 * 1024;
 const EVENT_BYTES: usize = 4 * 1024;
 
 /// What is kept of a connected peer besides what it sends and is sent.
-const PEER_BYTES: usize = 64 * 1024;
+const PEER_BYTES: usize = 512 * 1024;
 
 /// The longest duration there is: a longer one is taken as this, so that no deadline is beyond what a
 /// clock can show. 30 years.
@@ -179,7 +179,7 @@ impl Config {
         reading
             .saturating_add(self.read_ahead)
             .saturating_add(outbox)
-            .saturating_add(2 * MAX_CONTROL + PEER_BYTES)
+            .saturating_add(2 * MAX_CONTROL + PEER_BYTES + KEPT_MAX * READ_MAX)
     }
 
     /// The most bytes that peers can make this node keep, all together; see the [module's

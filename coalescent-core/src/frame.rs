@@ -1,13 +1,16 @@
 //! What travels through a peer's stack.
 
-use crate::connection::{Link, Ticket};
+use crate::connection::{Arrival, current};
 use crate::message::Message;
 use crate::peer::Peer;
-use crate::wire::Kind;
+use crate::wire::{Head, Kind};
 use bytes::Bytes;
 use http::Extensions;
+use std::cell::Cell;
 use std::fmt;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, LazyLock};
+use tokio::time::Instant;
 
 /// One frame that a peer sent: its payload, where it came from, and what the layers learn of it.
 ///
@@ -25,17 +28,39 @@ use std::sync::Arc;
 ///     frame
 /// }
 /// ```
-#[derive(Clone)]
 pub struct Frame {
-    link: Arc<Link>,
-    payload: Bytes,
-    message: Option<Message>,
-    extensions: Extensions,
+    /// What it has in common with the frames that came with it. Taken out only as the frame is dropped.
+    arrival: Option<Arc<Arrival>>,
     kind: Kind,
+    /// The frame's number in its connection.
+    seq: u64,
+    /// What layers have made of it. Apart, so that a frame is quickly moved.
+    more: Option<Box<More>>,
+    /// Where the payload stands in what was read.
+    start: u32,
+    end: u32,
+    /// Which of the connection's calls it is handled in.
+    slot: u16,
     ttl: u8,
-    rewritten: bool,
-    ticket: Ticket,
 }
+
+/// What layers add to a frame.
+#[derive(Clone, Default)]
+struct More {
+    message: Option<Message>,
+    /// The payload that was put in the place of the frame's own.
+    payload: Option<Bytes>,
+    extensions: Extensions,
+}
+
+thread_local! {
+    /// The box of the last frame that was dropped here, for the next one: a frame costs no allocation for what is
+    /// added to it, unless it is kept.
+    static SPARE: Cell<Option<Box<More>>> = const { Cell::new(None) };
+}
+
+/// What frames have that nothing was added to.
+static NO_EXTENSIONS: LazyLock<Extensions> = LazyLock::new(Extensions::new);
 
 /// How a relay treats a peer that has no room for a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,62 +83,130 @@ pub struct Relay {
 }
 
 impl Frame {
+    /// Makes the frame `seq` of a connection, handled in its call `slot`; its payload is `payload` of what
+    /// arrived.
+    #[inline]
     pub(crate) fn new(
-        link: Arc<Link>,
-        kind: Kind,
-        ttl: u8,
-        payload: Bytes,
-        ticket: Ticket,
+        arrival: Arc<Arrival>,
+        head: &Head,
+        payload: Range<usize>,
+        slot: usize,
+        seq: u64,
     ) -> Self {
+        // A block is bounded by what a socket gives at once and by the frame limit, at most 1 GiB each.
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         Self {
-            link,
-            payload,
-            message: None,
-            extensions: Extensions::new(),
-            kind,
-            ttl,
-            rewritten: false,
-            ticket,
+            arrival: Some(arrival),
+            kind: head.kind,
+            seq,
+            more: None,
+            start: place(payload.start),
+            end: place(payload.end),
+            slot: u16::try_from(slot).unwrap_or(u16::MAX),
+            ttl: head.ttl,
+        }
+    }
+
+    /// Makes the frame of a block that stands there at `offset`, after its call.
+    #[inline]
+    pub(crate) fn of_block(arrival: Arc<Arrival>, offset: usize, head: &Head) -> Self {
+        let payload = head.payload();
+        let payload = offset + payload.start..offset + payload.end;
+        // No place that its connection looks at, and no number: whatever is asked for now is late.
+        Self::new(arrival, head, payload, usize::MAX, 0)
+    }
+
+    #[inline]
+    fn arrival(&self) -> &Arc<Arrival> {
+        match &self.arrival {
+            Some(arrival) => arrival,
+            None => unreachable!("it is taken out only in `drop`"),
         }
     }
 
     /// The peer that sent this frame to this node. With relays in between, not its author.
+    #[inline]
     #[must_use]
     pub fn peer(&self) -> &Peer {
-        self.link.peer()
+        self.arrival().link.peer()
+    }
+
+    /// When the frame was read from its socket: one instant for all that one read brought.
+    #[inline]
+    #[must_use]
+    pub fn arrived(&self) -> Instant {
+        self.arrival().at
     }
 
     /// The frame's bytes, without what its wire puts around them.
+    #[inline]
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        match self.rewritten() {
+            Some(payload) => payload,
+            None => self
+                .arrival()
+                .bytes
+                .get(self.place_of_payload())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// The frame's bytes, to be kept, without copying them.
     ///
     /// They are a slice of the buffer that the connection read, and keep all of it alive: copy what is
     /// to be kept for long.
+    #[inline]
     #[must_use]
-    pub fn payload(&self) -> &Bytes {
-        &self.payload
+    pub fn payload_bytes(&self) -> Bytes {
+        match self.rewritten() {
+            Some(payload) => payload.clone(),
+            None => self.arrival().bytes.slice(self.place_of_payload()),
+        }
+    }
+
+    /// The payload that a layer put in the place of the frame's own.
+    #[inline]
+    fn rewritten(&self) -> Option<&Bytes> {
+        self.more.as_ref()?.payload.as_ref()
+    }
+
+    fn more(&mut self) -> &mut More {
+        self.more
+            .get_or_insert_with(|| SPARE.take().unwrap_or_default())
+    }
+
+    #[inline]
+    fn place_of_payload(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
     }
 
     /// Puts other bytes in the payload's place, for the layers further in and for relays there.
     ///
     /// A [`Message`] parsed from the old payload is forgotten.
     pub fn set_payload(&mut self, payload: impl Into<Bytes>) {
-        self.payload = payload.into();
-        self.message = None;
-        self.rewritten = true;
+        let payload = payload.into();
+        let more = self.more();
+        more.payload = Some(payload);
+        more.message = None;
     }
 
-    /// Takes the payload out, as the last owner of the frame.
+    /// Takes the payload out, as the last owner of the frame; as [`payload_bytes`](Frame::payload_bytes).
     #[must_use]
-    pub fn into_payload(self) -> Bytes {
-        self.payload
+    pub fn into_payload(mut self) -> Bytes {
+        let rewritten = self.more.as_mut().and_then(|more| more.payload.take());
+        rewritten.unwrap_or_else(|| self.payload_bytes())
     }
 
     /// What kind of frame stood on the wire.
+    #[inline]
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
     /// Whether the sender waits for a reply to this frame.
+    #[inline]
     #[must_use]
     pub fn is_request(&self) -> bool {
         matches!(self.kind, Kind::Request { .. })
@@ -126,6 +219,7 @@ impl Frame {
     }
 
     /// The number that tells this broadcast from others of equal bytes, where its wire has one.
+    #[inline]
     #[must_use]
     pub fn nonce(&self) -> Option<u64> {
         match self.kind {
@@ -136,31 +230,36 @@ impl Frame {
 
     /// How many more nodes may hear of this frame, one after another: as received, before this
     /// node's relay lowers it. 0 on wires that have none.
+    #[inline]
     #[must_use]
     pub fn ttl(&self) -> u8 {
         self.ttl
     }
 
     /// The message in the payload, once the courier has parsed it.
+    #[inline]
     #[must_use]
     pub fn message(&self) -> Option<&Message> {
-        self.message.as_ref()
+        self.more.as_ref()?.message.as_ref()
     }
 
     /// Attaches the message parsed from the payload. This is the courier's part.
     pub fn set_message(&mut self, message: Message) {
-        self.message = Some(message);
+        self.more().message = Some(message);
     }
 
     /// Values that layers attach for the layers further in, one of each type.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
-        &self.extensions
+        match &self.more {
+            Some(more) => &more.extensions,
+            None => &NO_EXTENSIONS,
+        }
     }
 
     /// Values that layers attach for the layers further in, to change them.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.extensions
+        &mut self.more().extensions
     }
 
     /// Asks the connection that read this frame to pass it on to all other peers.
@@ -174,6 +273,7 @@ impl Frame {
     ///
     /// A frame whose call has ended (a layer kept it) is handed on at once, and dropped, and counted,
     /// for peers that have no room.
+    #[inline]
     pub fn relay(&self, relay: Relay) -> bool {
         let passes = match self.kind {
             Kind::Broadcast { .. } => self.ttl > 1,
@@ -182,10 +282,16 @@ impl Frame {
             _ => false,
         };
         if passes {
-            let rewritten = self.rewritten.then_some(&self.payload);
-            if !self.link.mark(self.ticket, relay.flow, rewritten) {
-                self.link
-                    .relay_late(self.kind, self.ttl, &self.payload, self.ticket);
+            let (link, seq) = self.place();
+            if self.rewritten().is_some() {
+                current::shared(link, seq);
+            } else if current::mark(link, seq, relay.flow) {
+                return true;
+            }
+            let link = &self.arrival().link;
+            let rewritten = self.rewritten();
+            if !link.mark(self.slot.into(), seq, relay.flow, rewritten) {
+                link.relay_late(self, self.payload_bytes());
             }
         }
         passes
@@ -194,22 +300,66 @@ impl Frame {
     /// What was decided about passing this frame on.
     #[cfg(feature = "test-util")]
     pub(crate) fn mark(&self) -> Option<crate::connection::Mark> {
-        self.link.marked(self.ticket.slot, self.ticket.seq)
+        self.arrival().link.marked(self.slot.into(), self.seq)
     }
 
-    /// Which buffer the frame was read into.
-    pub(crate) fn origin(&self) -> (u64, u64) {
-        (self.peer().serial(), self.ticket.block)
+    /// What tells this frame from all others that are handled at the time.
+    #[inline]
+    pub(crate) fn place(&self) -> (usize, u64) {
+        (self.arrival().link.place(), self.seq)
     }
 
-    /// How many bytes the frame keeps alive.
-    pub(crate) fn pins(&self) -> usize {
-        self.ticket.pins.max(self.payload.len())
+    /// Whether it is as it was read, with nothing added.
+    #[inline]
+    pub(crate) fn is_pristine(&self) -> bool {
+        self.more.is_none()
+    }
+
+    /// Waits until no frame that came before this one is on its way to the read side.
+    pub(crate) async fn unstaged(&self) {
+        self.arrival().link.unstaged().await;
+    }
+
+    /// Which buffer the frame was read into, and how many bytes it keeps alive by that.
+    pub(crate) fn pinned(&self) -> ((u64, u64), usize) {
+        let arrival = self.arrival();
+        let buffer = (self.peer().serial(), arrival.buffer);
+        (buffer, arrival.pins.max(self.payload().len()))
     }
 
     /// Counts this frame as one that had arrived before.
+    #[inline]
     pub fn count_duplicate(&self) {
         self.peer().counters().add_duplicate();
+    }
+}
+
+impl Clone for Frame {
+    fn clone(&self) -> Self {
+        let (link, seq) = self.place();
+        current::shared(link, seq);
+        Self {
+            arrival: self.arrival.clone(),
+            more: self.more.clone(),
+            ..*self
+        }
+    }
+}
+
+impl Drop for Frame {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(arrival) = &self.arrival {
+            let link = arrival.link.place();
+            current::dropped(link, self.seq, &mut self.arrival);
+        }
+        if let Some(mut more) = self.more.take() {
+            more.message = None;
+            more.payload = None;
+            more.extensions.clear();
+            // The thread may be at its end.
+            let _ = SPARE.try_with(|spare| spare.set(Some(more)));
+        }
     }
 }
 
@@ -219,8 +369,8 @@ impl fmt::Debug for Frame {
             .field("peer", self.peer().id())
             .field("kind", &self.kind)
             .field("ttl", &self.ttl)
-            .field("bytes", &self.payload.len())
-            .field("message", &self.message.as_ref().map(Message::kind))
+            .field("bytes", &self.payload().len())
+            .field("message", &self.message().map(Message::kind))
             .finish_non_exhaustive()
     }
 }

@@ -95,8 +95,8 @@ impl Counters {
         self.received.fetch_add(frames, Relaxed);
     }
 
-    pub(crate) fn add_delivered(&self) {
-        self.delivered.fetch_add(1, Relaxed);
+    pub(crate) fn add_delivered(&self, frames: u64) {
+        self.delivered.fetch_add(frames, Relaxed);
     }
 
     pub(crate) fn add_written(&self, own: u64, relayed: u64) {

@@ -55,7 +55,7 @@ async fn a_frame_cut_at_any_byte_is_lost_alone() {
         bytes.extend_from_slice(&cut[..at]);
         peer.framed.get_mut().write_all(&bytes).await.unwrap();
         let frame = soon("the whole one", heard.next_frame()).await.unwrap();
-        assert_eq!(frame.payload(), "before");
+        assert_eq!(frame.payload(), b"before");
         // Every other one with a reset.
         if at % 2 == 0 {
             reset(peer);

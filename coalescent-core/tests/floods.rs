@@ -149,7 +149,7 @@ async fn control_frames_that_concern_nothing_change_nothing() {
 #[tokio::test]
 async fn a_request_and_its_withdrawal_in_one_read_do_not_hold_up_what_follows() {
     let stack = handle(|frame: Frame| async move {
-        if frame.payload() == "hang" {
+        if frame.payload() == b"hang" {
             std::future::pending::<()>().await;
         }
         Ok(Reply::Payload(frame.into_payload()))

@@ -36,7 +36,7 @@ async fn nothing_is_left_of_a_mesh_that_has_ended() {
         let stack = handle(move |frame: Frame| {
             let held = Arc::clone(&in_stack);
             async move {
-                if frame.payload() == "hang" {
+                if frame.payload() == b"hang" {
                     std::future::pending::<()>().await;
                 }
                 drop(held);
@@ -197,7 +197,7 @@ impl AsyncWrite for Counted {
 #[tokio::test(start_paused = true)]
 async fn what_waits_does_not_spin() {
     let stack = handle(|frame: Frame| async move {
-        if frame.payload() == "hang" {
+        if frame.payload() == b"hang" {
             std::future::pending::<()>().await;
         }
         Ok(Reply::None)

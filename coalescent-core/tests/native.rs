@@ -250,7 +250,7 @@ async fn a_cancelled_request_is_dropped_whether_it_runs_or_waits() {
         move |frame: Frame| {
             let guard = OnDrop(Arc::clone(&dropped));
             async move {
-                if frame.payload() == "hang" {
+                if frame.payload() == b"hang" {
                     std::future::pending::<()>().await;
                 }
                 drop(guard);

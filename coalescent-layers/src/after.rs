@@ -9,6 +9,7 @@ use coalescent_core::{Frame, Relay};
 use pin_project_lite::pin_project;
 
 /// Relays `frame` now, or leaves that to the [`RelayFuture`] of the call it is given to.
+#[inline]
 pub(crate) fn relay(frame: &Frame, relay: Relay, after: bool) -> Option<Box<After>> {
     if after {
         let frame = frame.clone();
@@ -37,6 +38,7 @@ pin_project! {
 }
 
 impl<F> RelayFuture<F> {
+    #[inline]
     pub(crate) fn new(call: F, after: Option<Box<After>>) -> Self {
         Self { call, after }
     }
@@ -48,6 +50,7 @@ where
 {
     type Output = Result<T, E>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let result = ready!(this.call.poll(cx));

@@ -31,7 +31,7 @@
 //! let stack = ServiceBuilder::new()
 //!     .layer(CatchPanic::new())
 //!     .service(service_fn(async |frame: Frame| {
-//!         assert!(frame.payload() != "boop", "cannot stand boops");
+//!         assert!(frame.payload() != b"boop", "cannot stand boops");
 //!         Ok::<_, Error>(Reply::None)
 //!     }));
 //!
@@ -177,10 +177,10 @@ mod tests {
     #[tokio::test]
     async fn a_panic_in_the_call_or_its_future_is_an_error_of_that_frame() {
         let handler = service_fn(|frame: Frame| {
-            assert!(frame.payload() != "call", "in the call");
+            assert!(frame.payload() != b"call", "in the call");
             async move {
                 tokio::task::yield_now().await;
-                assert!(frame.payload() != "future", "in the {}", "future");
+                assert!(frame.payload() != b"future", "in the {}", "future");
                 Ok::<_, Error>(Reply::Payload(frame.into_payload()))
             }
         });

@@ -53,7 +53,7 @@
 //! alice.broadcast_payload("beep").await;
 //!
 //! let frame = heard.next_frame().await.expect("bob runs");
-//! assert_eq!(frame.payload(), "beep");
+//! assert_eq!(frame.payload(), b"beep");
 //! # hub.shutdown().await;
 //! # Ok(())
 //! # }
@@ -208,7 +208,7 @@ mod tests {
             .next_request()
             .await
             .expect("the inner service is called");
-        assert_eq!(seen.payload(), "beep");
+        assert_eq!(seen.payload(), b"beep");
         if accept {
             answer.send_response(Reply::Payload("boop".into()));
             assert!(matches!(call.await, Ok(Reply::Payload(payload)) if payload == "boop"));

@@ -20,7 +20,7 @@
 //! # use coalescent_router::middleware::{Next, from_fn};
 //! # async fn courier(mut frame: Frame, next: Next) -> Result<Reply, BoxError> {
 //! #     let codec = Codec::msgpack();
-//! #     frame.set_message(codec.decode(frame.payload())?);
+//! #     frame.set_message(codec.decode(&frame.payload_bytes())?);
 //! #     Ok(match next.run(frame).await? {
 //! #         Reply::Message(message) => Reply::Payload(codec.encode(&message)?),
 //! #         reply => reply,

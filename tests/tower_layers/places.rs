@@ -18,7 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 async fn a_filter_outside_of_a_relay_keeps_frames_from_others_and_inside_from_this_node() {
     fn no_spam() -> FilterLayer<impl Fn(Frame) -> Result<Frame, BoxError> + Clone> {
         FilterLayer::new(|frame: Frame| {
-            if frame.payload() == "spam" {
+            if frame.payload() == b"spam" {
                 Err("no spam".into())
             } else {
                 Ok(frame)
@@ -32,7 +32,7 @@ async fn a_filter_outside_of_a_relay_keeps_frames_from_others_and_inside_from_th
     let mut far = outside.recorder(2);
     outside[0].broadcast_payload("spam").await;
     outside[0].broadcast_payload("news").await;
-    assert_eq!(far.expect_frame().await.payload(), "news");
+    assert_eq!(far.expect_frame().await.payload(), b"news");
     assert_eq!(outside[2].stats().received, 1);
 
     let inside = MemoryMesh::new(3)
@@ -42,7 +42,7 @@ async fn a_filter_outside_of_a_relay_keeps_frames_from_others_and_inside_from_th
     let mut far = inside.recorder(2);
     inside[0].broadcast_payload("spam").await;
     inside[0].broadcast_payload("news").await;
-    assert_eq!(far.expect_frame().await.payload(), "news");
+    assert_eq!(far.expect_frame().await.payload(), b"news");
     assert_eq!(inside[2].stats().received, 2);
 }
 

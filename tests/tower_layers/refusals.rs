@@ -107,7 +107,7 @@ macro_rules! refusing {
 }
 
 fn refuse(frame: Frame) -> Result<Frame, BoxError> {
-    if frame.payload() == "refuse" {
+    if frame.payload() == b"refuse" {
         Err("refused".into())
     } else {
         Ok(frame)

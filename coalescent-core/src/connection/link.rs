@@ -1,35 +1,43 @@
 //! What a connection shares with the frames it has read and with the roster.
 
 use crate::event::{DisconnectReason, DropReason};
-use crate::frame::Flow;
+use crate::frame::{Flow, Frame};
 use crate::outbox::Count;
 use crate::peer::Peer;
-use crate::wire::{Kind, Wire};
+use crate::wire::Wire;
 use bytes::Bytes;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// The number of a connection, unique in its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LinkId(pub(crate) u64);
 
-/// Where a frame stands in the connection that read it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ticket {
-    /// Which of the connection's calls it is handled in.
-    pub(crate) slot: usize,
-    /// The frame's number in its connection.
-    pub(crate) seq: u64,
-    /// The number of the buffer that its payload is a slice of, and the size of that buffer.
-    pub(crate) block: u64,
+/// What the frames of one read have in common.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    /// The connection that read them.
+    pub(crate) link: Arc<Link>,
+    /// The frames, one after another.
+    pub(crate) bytes: Bytes,
+    /// The number of the buffer that `bytes` is a slice of, and the size of that buffer.
+    pub(crate) buffer: u64,
     pub(crate) pins: usize,
+    /// When they were read.
+    pub(crate) at: Instant,
 }
 
 /// A connection, as its frames know it.
 pub(crate) struct Link {
     peer: Peer,
     slots: Box<[Slot]>,
+    /// Whether frames are staged for the read side, which those that others bring there must not overtake.
+    staging: AtomicBool,
+    /// Wakes those that wait for that.
+    unstaged: Notify,
 }
 
 /// Whether the frame that is handled in one of the connection's calls is to be relayed.
@@ -58,9 +66,31 @@ impl Link {
         Self {
             peer,
             slots: (0..slots.max(1)).map(|_| Slot::default()).collect(),
+            staging: AtomicBool::new(false),
+            unstaged: Notify::new(),
         }
     }
 
+    /// Tells whether frames are staged.
+    pub(super) fn set_staging(&self, staging: bool) {
+        self.staging.store(staging, Ordering::Release);
+        if !staging {
+            self.unstaged.notify_waiters();
+        }
+    }
+
+    /// Waits until no frames are staged.
+    pub(crate) async fn unstaged(&self) {
+        loop {
+            let unstaged = self.unstaged.notified();
+            if !self.staging.load(Ordering::Acquire) {
+                return;
+            }
+            unstaged.await;
+        }
+    }
+
+    #[inline]
     pub(crate) fn peer(&self) -> &Peer {
         &self.peer
     }
@@ -73,38 +103,61 @@ impl Link {
         self.slots.len()
     }
 
+    /// What tells this connection from all others that there are.
+    #[inline]
+    pub(crate) fn place(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     /// Marks a frame to be relayed. Returns false where its call has ended, so that nobody looks any
     /// more.
-    pub(crate) fn mark(&self, ticket: Ticket, flow: Flow, rewritten: Option<&Bytes>) -> bool {
-        let Some(slot) = self.slots.get(ticket.slot) else {
+    ///
+    /// For frames that are not being called in this thread; see [`current`](super::current).
+    pub(crate) fn mark(
+        &self,
+        slot: usize,
+        seq: u64,
+        flow: Flow,
+        rewritten: Option<&Bytes>,
+    ) -> bool {
+        let Some(slot) = self.slots.get(slot) else {
             return false;
         };
-        let open = ticket.seq << 2 | OPEN;
+        let open = seq << 2 | OPEN;
         let state = match flow {
             Flow::Wait => WAIT,
             Flow::Drop => DROP,
         };
         if let Some(payload) = rewritten {
             if slot.mark.load(Ordering::Acquire) != open {
-                return slot.is_marked(ticket.seq);
+                return slot.is_marked(seq);
             }
             *slot
                 .rewritten
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner) = Some(payload.clone());
-            slot.has_rewritten.store(ticket.seq, Ordering::Release);
+            slot.has_rewritten.store(seq, Ordering::Release);
         }
-        let marked = ticket.seq << 2 | state;
+        let marked = seq << 2 | state;
         slot.mark
             .compare_exchange(open, marked, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
-            || slot.is_marked(ticket.seq)
+            || slot.is_marked(seq)
     }
 
     /// Lets the frame `seq` be marked, in the place of the one before.
-    pub(super) fn open(&self, slot: usize, seq: u64) {
+    #[inline]
+    pub(crate) fn open(&self, slot: usize, seq: u64) {
         if let Some(slot) = self.slots.get(slot) {
             slot.mark.store(seq << 2 | OPEN, Ordering::Release);
+        }
+    }
+
+    /// The frame `seq` is over, and nobody has a hold of it any more: there is nothing to agree on.
+    #[inline]
+    pub(crate) fn shut(&self, slot: usize, seq: u64) {
+        if let Some(slot) = self.slots.get(slot) {
+            slot.mark.store(seq << 2 | CLOSED, Ordering::Release);
         }
     }
 
@@ -114,7 +167,7 @@ impl Link {
     }
 
     /// What was decided about the frame `seq`; from now on, deciding is too late.
-    pub(super) fn close(&self, slot: usize, seq: u64) -> Option<Mark> {
+    pub(crate) fn close(&self, slot: usize, seq: u64) -> Option<Mark> {
         let slot = self.slots.get(slot)?;
         // The common case of a relay needs no locked instruction here.
         if !slot.is_marked(seq) {
@@ -132,10 +185,11 @@ impl Link {
     }
 
     /// Relays a frame whose call has ended: at once, and dropped where there is no room.
-    pub(crate) fn relay_late(&self, kind: Kind, ttl: u8, payload: &Bytes, ticket: Ticket) {
+    pub(crate) fn relay_late(&self, frame: &Frame, payload: Bytes) {
         let node = self.peer.node();
-        let payload = &super::relay::unpinned(payload.clone(), payload, ticket.pins);
-        let (kind, ttl) = super::relay::outgoing(node, kind, ttl, payload);
+        let (_, pins) = frame.pinned();
+        let payload = &super::relay::unpinned(payload.clone(), &payload, pins);
+        let (kind, ttl) = super::relay::outgoing(node, frame.kind(), frame.ttl(), payload);
         for peer in node.list().iter().filter(|peer| **peer != self.peer) {
             let (kind, ttl) = super::relay::for_wire(node, peer.wire(), kind, ttl, payload);
             let Ok(chunk) = peer.encode(kind, ttl, payload.clone(), Count::relayed(1)) else {
@@ -146,6 +200,14 @@ impl Link {
                 peer.dropped(DropReason::Full, 1);
             }
         }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("peer", self.peer.id())
+            .finish_non_exhaustive()
     }
 }
 

@@ -16,7 +16,9 @@
 //! What relays decide for consecutive frames is handed on together, as one slice of the buffer they
 //! were read into.
 
+mod buffer;
 mod control;
+pub(crate) mod current;
 mod driver;
 mod handshake;
 mod link;
@@ -32,11 +34,11 @@ mod writer;
 pub use control::MAX_CONTROL;
 pub use work::{BATCH_COST, READY_TIMEOUT};
 
+pub(crate) use buffer::{KEPT_MAX, READ_MAX};
 pub(crate) use driver::{Connection, Established, establish};
+pub(crate) use link::{Arrival, LinkId, Stop};
 #[cfg(feature = "test-util")]
-pub(crate) use link::Mark;
-pub(crate) use link::{Link, LinkId, Stop, Ticket};
-pub(crate) use reader::READ_MAX;
+pub(crate) use link::{Link, Mark};
 pub(crate) use requests::Requests;
 
 use crate::error::Error;

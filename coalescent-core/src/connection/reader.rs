@@ -1,5 +1,6 @@
 //! The reading half of a connection: reads frames, answers control frames, feeds the work.
 
+use super::buffer::{Buffer, READ_MAX};
 use super::control::Control;
 use super::watch::Watch;
 use super::work::{Step, Work};
@@ -13,15 +14,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::AsyncRead;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
-
-/// The buffer of a connection on which little comes.
-const READ_MIN: usize = 1024;
-
-/// The buffer of a connection on which much comes. A buffer that was filled makes the next one four
-/// times larger, up to this.
-pub(crate) const READ_MAX: usize = 128 * 1024;
 
 /// After this long with nothing read, a connection gives its buffer back.
 const IDLE: Duration = Duration::from_secs(1);
@@ -37,12 +31,7 @@ pub(super) type Ended = DisconnectReason;
 pub(super) struct Reader<R, S: PeerService> {
     io: R,
     codec: WireCodec,
-    buf: BytesMut,
-    /// The size of the buffer that `buf` is a part of, and of the next one.
-    buffer: usize,
-    /// Which buffer that is, counted from the first.
-    buffers: u64,
-    next_buffer: usize,
+    buffer: Buffer,
     idle: Option<Pin<Box<Sleep>>>,
     read_since_idle: bool,
     peer: Peer,
@@ -84,10 +73,7 @@ where
         let mut reader = Self {
             io,
             codec,
-            buffer: buf.capacity(),
-            buf,
-            buffers: 0,
-            next_buffer: READ_MIN,
+            buffer: Buffer::new(buf),
             idle: None,
             read_since_idle: false,
             peer,
@@ -194,8 +180,11 @@ where
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.make_room();
-        match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.buf) {
+        // The peer's word for a frame's size is taken only as far as it has already sent as much.
+        let read = self.buffer.bytes();
+        let missing = self.codec.missing(read).min(read.len().max(READ_MAX));
+        self.buffer.make_room(missing);
+        match poll_read_buf(Pin::new(&mut self.io), cx, self.buffer.bytes_mut()) {
             Poll::Ready(Ok(0)) => {
                 self.ended = Some(DisconnectReason::Closed);
                 Poll::Ready(())
@@ -203,9 +192,7 @@ where
             Poll::Ready(Ok(read)) => {
                 self.turn += read;
                 self.peer.counters().add_bytes_received(read);
-                if self.buf.len() == self.buf.capacity() {
-                    self.next_buffer = (self.buffer * 4).clamp(READ_MIN, READ_MAX);
-                }
+                self.buffer.filled();
                 self.read_since_idle = true;
                 Poll::Ready(())
             }
@@ -221,42 +208,22 @@ where
         }
     }
 
-    /// Makes room for the next read: what is left of the buffer if that is enough, or a new one.
-    fn make_room(&mut self) {
-        let room = self.buf.capacity() - self.buf.len();
-        // The peer's word for a frame's size is taken only as far as it has already sent as much.
-        let missing = self
-            .codec
-            .missing(&self.buf)
-            .min(self.buf.len().max(READ_MAX));
-        if room >= missing.max(self.next_buffer / 4).max(1) {
-            return;
-        }
-        let size = self.next_buffer.max(missing).max(READ_MIN);
-        self.buf.reserve(size);
-        self.buffer = self.buf.capacity();
-        self.buffers += 1;
-    }
-
     /// Gives the buffer back when nothing has come for a while.
     fn poll_idle(&mut self, cx: &mut Context<'_>) {
-        if self.buffer <= READ_MIN {
+        if !self.buffer.is_large() {
             return;
         }
         let idle = self
             .idle
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(IDLE)));
         while idle.as_mut().poll(cx).is_ready() {
-            if !std::mem::take(&mut self.read_since_idle) && self.buf.is_empty() {
+            if !std::mem::take(&mut self.read_since_idle) && self.buffer.bytes().is_empty() {
                 self.idle = None;
-                self.next_buffer = READ_MIN;
-                self.buf = BytesMut::with_capacity(READ_MIN);
-                self.buffer = READ_MIN;
-                self.buffers += 1;
+                self.buffer.fall_idle();
                 self.work.fall_idle();
                 return;
             }
-            idle.as_mut().reset(tokio::time::Instant::now() + IDLE);
+            idle.as_mut().reset(Instant::now() + IDLE);
         }
     }
 
@@ -267,14 +234,14 @@ where
         self.undecoded = false;
         while !self.is_over() {
             if completed && self.work.backlog() >= self.read_ahead {
-                self.undecoded = !self.buf.is_empty();
+                self.undecoded = self.is_mid_frame();
                 break;
             }
             let mut block = self.work.take_block();
             let found = if last {
-                self.codec.finish(&mut self.buf, &mut block)
+                self.codec.finish(self.buffer.bytes_mut(), &mut block)
             } else {
-                self.codec.next_block(&mut self.buf, &mut block)
+                self.codec.next_block(self.buffer.bytes_mut(), &mut block)
             };
             match found {
                 Ok(true) => {
@@ -290,8 +257,7 @@ where
                     if !matches!(self.ended, Some(DisconnectReason::Io(_))) {
                         self.ended = Some(DisconnectReason::Protocol(error.to_string()));
                     }
-                    self.buf = BytesMut::new();
-                    self.buffer = 0;
+                    self.buffer.give_up();
                     break;
                 }
             }
@@ -301,7 +267,7 @@ where
 
     /// Whether bytes of a frame are there that is not complete, as far as is known.
     pub(super) fn is_mid_frame(&self) -> bool {
-        !self.buf.is_empty()
+        !self.buffer.bytes().is_empty()
     }
 
     /// Whether the peer has said its last, so that nothing after it counts.
@@ -363,7 +329,9 @@ where
         }
         if frames > 0 {
             self.peer.counters().add_received(frames);
-            self.work.add(block, self.buffer, self.buffers);
+            self.buffer.took(&block.bytes);
+            let (size, number) = self.buffer.whole();
+            self.work.add(block, size, number, Instant::now());
         } else {
             self.work.put_block(block);
         }

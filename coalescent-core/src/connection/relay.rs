@@ -60,6 +60,27 @@ impl Relays {
         self.segments.is_empty() && self.stalled.is_empty()
     }
 
+    /// Adds a frame as it stands in its block to the run of those before it, if they go the same way: the frame
+    /// `index`, which begins at `offset`.
+    #[inline]
+    pub(super) fn extend(&mut self, index: usize, offset: usize, head: &Head, flow: Flow) -> bool {
+        if let Some(Segment {
+            flow: last,
+            what: What::Run { bytes, heads },
+        }) = self.segments.last_mut()
+            && head.verbatim
+            && matches!(head.kind, Kind::Broadcast { .. } | Kind::Plain)
+            && *last == flow
+            && bytes.end == offset
+            && heads.end == index
+        {
+            bytes.end += head.wire_len();
+            heads.end += 1;
+            return true;
+        }
+        false
+    }
+
     /// Adds the frame at `index` of the block, which is a part of a buffer of `buffer` bytes.
     pub(super) fn add(
         &mut self,
@@ -80,21 +101,11 @@ impl Relays {
             self.add_single(link, head, payload, flow);
             return;
         }
-        let end = offset + head.wire_len();
-        if let Some(Segment {
-            flow: last,
-            what: What::Run { bytes, heads },
-        }) = self.segments.last_mut()
-            && *last == flow
-            && bytes.end == *offset
-            && heads.end == index
-        {
-            bytes.end = end;
-            heads.end = index + 1;
+        if self.extend(index, *offset, head, flow) {
             return;
         }
         let what = What::Run {
-            bytes: *offset..end,
+            bytes: *offset..offset + head.wire_len(),
             heads: index..index + 1,
         };
         self.segments.push(Segment { flow, what });
@@ -240,6 +251,7 @@ struct Encoded {
 }
 
 impl Encoded {
+    #[inline]
     fn add(&mut self, flow: Flow, chunk: Chunk) {
         match self.groups.last_mut() {
             Some(group) if group.flow == flow => group.chunks.push(chunk),

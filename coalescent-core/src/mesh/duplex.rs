@@ -72,7 +72,11 @@ impl MeshReader {
 impl Stream for MeshReader {
     type Item = Frame;
 
+    #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
+        if let Some(frame) = self.batch.pop_again() {
+            return Poll::Ready(Some(frame));
+        }
         let Self { peers, batch, .. } = &mut *self;
         let inbox = peers.node().inbox();
         loop {

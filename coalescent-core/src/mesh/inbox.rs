@@ -1,13 +1,17 @@
 //! The read side of the mesh: where frames come out that went through the stack.
 
+use crate::connection::{Arrival, current};
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::peers::Node;
 use crate::reply::Reply;
+use crate::wire::Head;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
@@ -16,6 +20,9 @@ use tower_service::Service;
 /// What each frame on the read side counts for in addition to the buffer it keeps alive.
 pub const FRAME_COST: usize = 256;
 
+/// How many lists of frames are kept for being filled again, while there is something to read.
+const EMPTY_LISTS: usize = 4;
+
 /// How many frames a reader takes at once when it is not the only one.
 const SHARED_BATCH: usize = 32;
 
@@ -23,8 +30,12 @@ const SHARED_BATCH: usize = 32;
 ///
 /// A frame is a slice of the buffer it was read into, and keeps all of it alive. So that buffer is
 /// what is counted, once for consecutive frames of the same one.
+///
+/// Frames come in many at a time, and go out likewise: neither a reader nor a connection takes the lock for each.
 pub(crate) struct Queue {
     limit: usize,
+    /// How many readers there are: without any, nothing is kept, and the lock is not asked.
+    readers: AtomicUsize,
     state: Mutex<State>,
     /// Wakes those who wait for room.
     emptied: Notify,
@@ -42,12 +53,15 @@ struct State {
     ended: bool,
     /// Whose buffer the last frame taken in is a part of.
     last: Option<(u64, u64)>,
+    /// Lists that were read, for the connections to fill again.
+    empty: Vec<Heads>,
 }
 
 impl Queue {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit,
+            readers: AtomicUsize::new(0),
             state: Mutex::new(State::default()),
             emptied: Notify::new(),
         }
@@ -57,45 +71,85 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a frame in; gives it back where there is no room for it.
-    fn offer(&self, frame: Frame) -> Option<Frame> {
-        let mut state = self.state();
-        if state.readers == 0 || state.ended {
+    /// Whether frames are kept: somebody reads.
+    #[inline]
+    pub(crate) fn is_read(&self) -> bool {
+        self.readers.load(Ordering::Acquire) > 0
+    }
+
+    /// Takes frames in, as many as there is room for; what is left in `frames` then has found none. Returns an empty
+    /// list of heads, if there is one to be filled again.
+    pub(crate) fn offer(&self, frames: &mut VecDeque<Kept>) -> Option<Heads> {
+        if frames.is_empty() {
             return None;
         }
-        let origin = frame.origin();
-        let shares = state.last == Some(origin) && !state.frames.is_empty();
-        let pins = if shares { 0 } else { frame.pins() };
-        let cost = pins + FRAME_COST;
-        // One frame always finds room, however small the limit, and however much readers have taken and
-        // not given back.
-        if state.used + cost > self.limit && !state.frames.is_empty() {
-            return Some(frame);
+        let mut state = self.state();
+        if state.readers == 0 || state.ended {
+            drop(state);
+            frames.clear();
+            return None;
         }
-        state.last = Some(origin);
-        state.used += cost;
-        state.frames.push_back(Kept { frame, cost });
+        while let Some(mut kept) = frames.pop_front() {
+            let shares = state.last == Some(kept.buffer) && !state.frames.is_empty();
+            kept.cost = kept.len() * FRAME_COST + if shares { 0 } else { kept.pins };
+            // Some frames always find room, however small the limit, and however much readers have taken and
+            // not given back.
+            if state.used + kept.cost > self.limit && !state.frames.is_empty() {
+                frames.push_front(kept);
+                break;
+            }
+            state.last = Some(kept.buffer);
+            state.used += kept.cost;
+            state.frames.push_back(kept);
+        }
+        let empty = state.empty.pop();
         if !state.wakers.is_empty() {
             let wakers = std::mem::take(&mut state.wakers);
             drop(state);
             wakers.into_iter().for_each(|(_, waker)| waker.wake());
         }
-        None
+        empty
     }
 
-    /// Gives back what `batch` has used up, and fills it anew: at once, so that neither a reader nor
-    /// the peers take a lock for each frame they have in common. Ready with `false` when the mesh has
-    /// ended and all was read.
+    /// Takes frames in, waiting for room.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped before it is done, the frames that found no room are still in `frames`.
+    pub(crate) async fn push(&self, frames: &mut VecDeque<Kept>) {
+        self.offer(frames);
+        if frames.is_empty() {
+            return;
+        }
+        self.state().waiting += 1;
+        let _waiting = Waiting(self);
+        loop {
+            let emptied = self.emptied.notified();
+            tokio::pin!(emptied);
+            emptied.as_mut().enable();
+            self.offer(frames);
+            if frames.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Gives back what `batch` has used up, and fills it anew. Ready with `false` when the mesh has ended and all
+    /// was read.
     pub(super) fn poll_fill(&self, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<bool> {
         let mut state = self.state();
         let freed = std::mem::take(&mut batch.freed);
         state.used -= freed;
+        let room = EMPTY_LISTS.saturating_sub(state.empty.len());
+        let some = batch.empty.len().min(room);
+        state.empty.extend(batch.empty.drain(..some));
+        batch.empty.clear();
         let ready = if !state.frames.is_empty() {
             if state.readers == 1 {
-                std::mem::swap(&mut state.frames, &mut batch.frames);
-            } else {
-                let some = state.frames.len().min(SHARED_BATCH);
-                batch.frames.extend(state.frames.drain(..some));
+                std::mem::swap(&mut state.frames, &mut batch.rest);
+            } else if let Some(some) = state.take_some() {
+                batch.rest.push_back(some);
             }
             state.last = None;
             Poll::Ready(true)
@@ -103,9 +157,8 @@ impl Queue {
             Poll::Ready(false)
         } else {
             // An idle reader keeps nothing.
-            if batch.frames.capacity() > SHARED_BATCH {
-                batch.frames = VecDeque::new();
-            }
+            batch.shrink();
+            state.empty = Vec::new();
             match state
                 .wakers
                 .iter_mut()
@@ -145,10 +198,13 @@ impl Queue {
     pub(super) fn open(&self) -> Batch {
         let mut state = self.state();
         state.readers += 1;
+        self.readers.store(state.readers, Ordering::Release);
         state.next_reader += 1;
         Batch {
             reader: state.next_reader,
-            frames: VecDeque::new(),
+            first: None,
+            rest: VecDeque::new(),
+            empty: Vec::new(),
             freed: 0,
         }
     }
@@ -157,9 +213,13 @@ impl Queue {
     pub(super) fn close(&self, batch: &mut Batch) {
         let mut state = self.state();
         state.readers -= 1;
+        self.readers.store(state.readers, Ordering::Release);
         state.used -= std::mem::take(&mut batch.freed);
-        for kept in std::mem::take(&mut batch.frames).into_iter().rev() {
+        for kept in std::mem::take(&mut batch.rest).into_iter().rev() {
             state.frames.push_front(kept);
+        }
+        if let Some(first) = batch.first.take() {
+            state.frames.push_front(first);
         }
         let discarded = if state.readers == 0 {
             state.used = 0;
@@ -185,27 +245,192 @@ impl Queue {
     }
 }
 
-/// A frame, and what it counts for.
+impl State {
+    /// Takes out the oldest frames, for one of several readers.
+    fn take_some(&mut self) -> Option<Kept> {
+        let mut kept = self.frames.pop_front()?;
+        if let Some(some) = kept.split(SHARED_BATCH) {
+            self.frames.push_front(kept);
+            return Some(some);
+        }
+        Some(kept)
+    }
+}
+
+/// Where the frames of a block stand, and what they are.
+pub(crate) type Heads = Vec<(usize, Head)>;
+
+/// Frames that came together, from one buffer.
 #[derive(Debug)]
-struct Kept {
-    frame: Frame,
+pub(crate) struct Kept {
+    frames: Frames,
+    buffer: (u64, u64),
+    pins: usize,
+    /// What they count for, once they are in the queue.
     cost: usize,
+}
+
+#[derive(Debug)]
+enum Frames {
+    /// As they stand in their block.
+    Block {
+        arrival: Arc<Arrival>,
+        heads: Heads,
+        range: Range<usize>,
+    },
+    /// With what layers have made of them.
+    Whole(VecDeque<Frame>),
+}
+
+impl Kept {
+    /// Keeps the frames of a block that `range` of its `heads` are.
+    pub(crate) fn block(arrival: Arc<Arrival>, heads: Heads, range: Range<usize>) -> Self {
+        Self {
+            buffer: (arrival.link.peer().serial(), arrival.buffer),
+            pins: arrival.pins.max(arrival.bytes.len()),
+            frames: Frames::Block {
+                arrival,
+                heads,
+                range,
+            },
+            cost: 0,
+        }
+    }
+
+    /// Keeps one frame as it is.
+    pub(crate) fn whole(frame: Frame) -> Self {
+        let (buffer, pins) = frame.pinned();
+        Self {
+            frames: Frames::Whole(VecDeque::from([frame])),
+            buffer,
+            pins,
+            cost: 0,
+        }
+    }
+
+    /// Adds a frame to others of the same buffer; gives it back where it is of another.
+    pub(crate) fn add(&mut self, frame: Frame) -> Option<Frame> {
+        let (buffer, _) = frame.pinned();
+        match &mut self.frames {
+            Frames::Whole(frames) if buffer == self.buffer => frames.push_back(frame),
+            _ => return Some(frame),
+        }
+        None
+    }
+
+    fn len(&self) -> usize {
+        match &self.frames {
+            Frames::Block { range, .. } => range.len(),
+            Frames::Whole(frames) => frames.len(),
+        }
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<Frame> {
+        match &mut self.frames {
+            Frames::Block {
+                arrival,
+                heads,
+                range,
+            } => {
+                let (offset, head) = heads.get(range.next()?)?;
+                Some(Frame::of_block(Arc::clone(arrival), *offset, head))
+            }
+            Frames::Whole(frames) => frames.pop_front(),
+        }
+    }
+
+    /// Splits the first `some` off, unless that is all. The buffer is counted for with the rest, which is read last.
+    fn split(&mut self, some: usize) -> Option<Self> {
+        if self.len() <= some {
+            return None;
+        }
+        let frames = match &mut self.frames {
+            Frames::Block {
+                arrival,
+                heads,
+                range,
+            } => {
+                let first = range.start..range.start + some;
+                range.start = first.end;
+                let heads = heads.get(first).unwrap_or_default().to_vec();
+                Frames::Block {
+                    arrival: Arc::clone(arrival),
+                    range: 0..heads.len(),
+                    heads,
+                }
+            }
+            Frames::Whole(frames) => {
+                let rest = frames.split_off(some);
+                Frames::Whole(std::mem::replace(frames, rest))
+            }
+        };
+        let cost = some * FRAME_COST;
+        self.cost = self.cost.saturating_sub(cost);
+        Some(Self {
+            frames,
+            buffer: self.buffer,
+            pins: self.pins,
+            cost,
+        })
+    }
+
+    /// The list of heads, to be filled again.
+    fn into_heads(self) -> Option<Heads> {
+        match self.frames {
+            Frames::Block { mut heads, .. } => {
+                heads.clear();
+                Some(heads)
+            }
+            Frames::Whole(_) => None,
+        }
+    }
 }
 
 /// Frames that one reader has taken and not read.
 #[derive(Debug)]
 pub(super) struct Batch {
     reader: u64,
-    frames: VecDeque<Kept>,
+    first: Option<Kept>,
+    rest: VecDeque<Kept>,
+    /// Lists that were read.
+    empty: Vec<Heads>,
     /// What the frames read so far counted for.
     freed: usize,
 }
 
 impl Batch {
+    /// The next of the frames that came with the one before.
+    #[inline]
+    pub(super) fn pop_again(&mut self) -> Option<Frame> {
+        self.first.as_mut().and_then(Kept::pop)
+    }
+
     pub(super) fn pop(&mut self) -> Option<Frame> {
-        let Kept { frame, cost } = self.frames.pop_front()?;
-        self.freed += cost;
-        Some(frame)
+        loop {
+            if let Some(frame) = self.pop_again() {
+                return Some(frame);
+            }
+            self.next()?;
+        }
+    }
+
+    fn next(&mut self) -> Option<()> {
+        if let Some(read) = self.first.take() {
+            self.freed += read.cost;
+            if self.empty.len() < EMPTY_LISTS {
+                self.empty.extend(read.into_heads());
+            }
+        }
+        self.first = Some(self.rest.pop_front()?);
+        Some(())
+    }
+
+    fn shrink(&mut self) {
+        if self.rest.capacity() > SHARED_BATCH {
+            self.rest = VecDeque::new();
+        }
+        self.empty = Vec::new();
     }
 }
 
@@ -225,7 +450,9 @@ impl fmt::Debug for Queue {
 /// As long as nobody has taken the read side, frames end here. Once somebody has
 /// ([`Mesh::reader`](crate::Mesh::reader)), it holds up to
 /// [`Config::inbox`](crate::Config::inbox) bytes; a reader that stops holds back the peers, not
-/// memory. Ready at once; it is the call that waits.
+/// memory. It is always ready. A call is done at once where the connection that read the frame makes it, and it
+/// is that connection which waits for room, before it goes on reading; elsewhere (in a task behind a
+/// buffer, say) it is the call that waits.
 #[derive(Clone)]
 pub struct Inbox {
     node: Arc<Node>,
@@ -242,32 +469,36 @@ impl Service<Frame> for Inbox {
     type Error = Error;
     type Future = InboxFuture;
 
+    #[inline]
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, frame: Frame) -> InboxFuture {
-        frame.peer().counters().add_delivered();
-        let back = self.node.inbox().offer(frame);
-        InboxFuture(back.map(|frame| Box::pin(wait(Arc::clone(&self.node), frame)) as Wait))
+        let inbox = self.node.inbox();
+        if inbox.is_read() {
+            // In the connection's own call it is the connection that waits for room, once for many frames.
+            return InboxFuture(
+                current::stage(frame)
+                    .map(|frame| Box::pin(wait(Arc::clone(&self.node), frame)) as Wait),
+            );
+        }
+        let (link, seq) = frame.place();
+        if !current::discarded(link, seq) {
+            frame.peer().counters().add_delivered(1);
+        }
+        InboxFuture(None)
     }
 }
 
+/// Brings a frame to the read side that is not in a call of its connection's, behind those that are.
 async fn wait(node: Arc<Node>, frame: Frame) {
-    let queue = node.inbox();
-    queue.state().waiting += 1;
-    let _waiting = Waiting(queue);
-    let mut frame = frame;
-    loop {
-        let emptied = queue.emptied.notified();
-        tokio::pin!(emptied);
-        emptied.as_mut().enable();
-        match queue.offer(frame) {
-            None => return,
-            Some(back) => frame = back,
-        }
-        emptied.await;
-    }
+    frame.peer().counters().add_delivered(1);
+    frame.unstaged().await;
+    node.inbox()
+        .push(&mut VecDeque::from([Kept::whole(frame)]))
+        .await;
 }
 
 struct Waiting<'a>(&'a Queue);
@@ -286,6 +517,7 @@ type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 impl Future for InboxFuture {
     type Output = Result<Reply, Error>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             None => Poll::Ready(Ok(Reply::None)),

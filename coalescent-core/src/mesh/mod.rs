@@ -190,6 +190,15 @@ impl Mesh {
         self.peers().broadcast_payload(payload).await
     }
 
+    /// Queues each of `payloads` for every peer, in order, waiting for room in each peer; see
+    /// [`Peers::broadcast_payloads`].
+    pub async fn broadcast_payloads<P>(&self, payloads: impl IntoIterator<Item = P>) -> Sent
+    where
+        P: AsRef<[u8]> + Into<Bytes>,
+    {
+        self.peers().broadcast_payloads(payloads).await
+    }
+
     /// Takes the read side: what peers send, after the middleware.
     #[must_use]
     pub fn reader(&self) -> MeshReader {

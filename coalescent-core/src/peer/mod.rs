@@ -12,7 +12,7 @@ use crate::mesh::Mesh;
 use crate::outbox::{Chunk, Count, Outbox, Refused};
 use crate::peers::{Node, Peers};
 use crate::stats::{Counters, Stats};
-use crate::wire::{Kind, NodeId, Wire, WireCodec, WireError};
+use crate::wire::{Framing, Kind, NodeId, Wire, WireCodec, WireError};
 use bytes::{Bytes, BytesMut};
 use http::Extensions;
 use std::fmt;
@@ -44,7 +44,8 @@ struct Inner {
     origin: Mutex<Origin>,
     links: Mutex<Links>,
     outbox: Outbox,
-    encoder: Mutex<WireCodec>,
+    /// For frames that are not made of a payload and what stands around it. Made when it is needed.
+    encoder: Mutex<Option<WireCodec>>,
     requests: Requests,
     counters: Counters,
     /// In nanoseconds; 0 where none was measured.
@@ -91,8 +92,6 @@ impl Peer {
             (None, Some(node_id)) => PeerId::Node(node_id),
             (None, None) => PeerId::Connection(link.id().0),
         };
-        let mut encoder = intro.wire.codec(config.max_frame);
-        encoder.established();
         Self(Arc::new(Inner {
             serial: link.id().0,
             id,
@@ -105,7 +104,7 @@ impl Peer {
                 usable: vec![Arc::clone(link)],
             }),
             outbox: Outbox::new(config.outbox, link.id().0, node.meter().queued()),
-            encoder: Mutex::new(encoder),
+            encoder: Mutex::new(None),
             requests: Requests::default(),
             counters: Counters::default(),
             round_trip: AtomicU64::new(0),
@@ -351,17 +350,33 @@ impl Peer {
         payload: Bytes,
         count: Count,
     ) -> Result<Chunk, WireError> {
-        let mut encoder = lock(&self.0.encoder);
-        if let Some(framing) = encoder.framing(kind, ttl, &payload)? {
+        if let Some(framing) = self.framing(kind, ttl, &payload)? {
             return Ok(Chunk {
                 framing,
                 body: payload,
                 count,
             });
         }
+        let mut encoder = lock(&self.0.encoder);
+        let encoder = encoder.get_or_insert_with(|| {
+            let mut encoder = self.0.wire.codec(self.0.node.config().max_frame);
+            encoder.established();
+            encoder
+        });
         let mut whole = BytesMut::new();
         encoder.encode(kind, ttl, &payload, &mut whole)?;
         Ok(Chunk::verbatim(whole.freeze(), count))
+    }
+
+    /// What stands around `payload` in a frame of this peer's wire, where that can be said.
+    pub(crate) fn framing(
+        &self,
+        kind: Kind,
+        ttl: u8,
+        payload: &[u8],
+    ) -> Result<Option<Framing>, WireError> {
+        let max_frame = self.0.node.config().max_frame;
+        self.0.wire.framing(max_frame, kind, ttl, payload)
     }
 
     pub(crate) fn serial(&self) -> u64 {

@@ -1,22 +1,21 @@
 //! The roster: the peers that are connected, and what they share.
 
+mod broadcast;
 mod node;
 
+pub use broadcast::BATCH;
 pub(crate) use node::{Joined, Refusal};
 
 use crate::changes::PeerChanges;
 use crate::config::Config;
-use crate::error::Error;
-use crate::event::{self, DropReason, Events};
+use crate::event::{self, Events};
 use crate::mesh::{Mesh, WeakMesh, inbox};
 use crate::meter::Meter;
-use crate::outbox::{Chunk, Count, Refused};
 use crate::peer::{Peer, PeerId};
 use crate::registrar::{Hooks, Plugin, Registrar};
 use crate::stack::Inbox;
 use crate::stats::Stats;
-use crate::wire::{Kind, NodeId, Wire, WireError};
-use bytes::Bytes;
+use crate::wire::NodeId;
 use http::Extensions;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -215,132 +214,6 @@ impl Peers {
     #[must_use]
     pub fn mesh(&self) -> Option<Mesh> {
         self.0.mesh()
-    }
-
-    /// Queues `payload` for every peer as a broadcast, waiting for room in each.
-    ///
-    /// # Cancel safety
-    ///
-    /// When dropped before it is done, some peers get the payload and others do not.
-    pub async fn broadcast_payload(&self, payload: impl Into<Bytes>) -> Sent {
-        self.broadcast_payload_where(payload, |_| true).await
-    }
-
-    /// Queues `payload` as a broadcast for the peers that `to` picks, waiting for room in each.
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`broadcast_payload`](Peers::broadcast_payload).
-    pub async fn broadcast_payload_where(
-        &self,
-        payload: impl Into<Bytes>,
-        to: impl Fn(&Peer) -> bool,
-    ) -> Sent {
-        let (mut sent, waiting) = self.offer(&payload.into(), to);
-        for (peer, chunk) in waiting {
-            match peer.outbox().push(&[chunk], &mut 0).await {
-                Ok(()) => sent.queued += 1,
-                Err(_) => sent.dropped += 1,
-            }
-        }
-        sent
-    }
-
-    /// Queues `payload` as a broadcast for those peers that have room for it now; for the others it
-    /// is dropped, and counted.
-    pub fn try_broadcast_payload(&self, payload: impl Into<Bytes>) -> Sent {
-        let (mut sent, waiting) = self.offer(&payload.into(), |_| true);
-        for (peer, _) in waiting {
-            peer.dropped(DropReason::Full, 1);
-            sent.dropped += 1;
-        }
-        sent
-    }
-
-    /// Waits until all that is queued for the peers now has been written to their sockets, or
-    /// dropped.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe: nothing changes by waiting.
-    pub async fn flushed(&self) {
-        for peer in self.list().iter() {
-            peer.flushed().await;
-        }
-    }
-
-    /// Queues a broadcast where there is room, and returns the peers that have none.
-    fn offer(&self, payload: &Bytes, to: impl Fn(&Peer) -> bool) -> (Sent, Vec<(Peer, Chunk)>) {
-        let nonce = self.0.next_nonce();
-        self.0.announce(Some(nonce), payload);
-        let list = self.list();
-        if list.iter().any(|peer| !peer.wire().has_handshake()) {
-            self.0.announce(None, payload);
-        }
-        let ttl = self.0.config.ttl;
-        let mut sent = Sent::default();
-        let mut waiting = Vec::new();
-        let mut encoded = ByWire::new();
-        for peer in list.iter().filter(|peer| to(peer)) {
-            let native = peer.wire().has_handshake();
-            let kind = if native {
-                Kind::Broadcast { nonce }
-            } else {
-                Kind::Plain
-            };
-            let chunk = encoded.get(peer, || peer.encode(kind, ttl, payload.clone(), Count::OWN));
-            let chunk = match chunk {
-                Ok(chunk) => chunk,
-                Err(error) => {
-                    self.0.error(Some(peer), Error::encode(error.to_string()));
-                    peer.dropped(DropReason::Unencodable, 1);
-                    sent.dropped += 1;
-                    continue;
-                }
-            };
-            match peer.outbox().try_push(std::slice::from_ref(chunk)) {
-                Ok(_) => sent.queued += 1,
-                Err(Refused::Full) => waiting.push((peer.clone(), chunk.clone())),
-                Err(Refused::Closed) => sent.dropped += 1,
-            }
-        }
-        (sent, waiting)
-    }
-}
-
-/// What was encoded for each wire, kept for the next peer of the same wire.
-struct ByWire<'a> {
-    /// A node speaks a handful of wires at most, nearly always one, which needs no list.
-    first: Option<Encoded<'a>>,
-    others: Vec<Encoded<'a>>,
-}
-
-type Encoded<'a> = (&'a Wire, Result<Chunk, WireError>);
-
-impl<'a> ByWire<'a> {
-    fn new() -> Self {
-        Self {
-            first: None,
-            others: Vec::new(),
-        }
-    }
-
-    /// Gets what was made for the peer's wire, or makes it.
-    fn get(
-        &mut self,
-        peer: &'a Peer,
-        make: impl FnOnce() -> Result<Chunk, WireError>,
-    ) -> &Result<Chunk, WireError> {
-        let wire = peer.wire();
-        if self.first.as_ref().is_none_or(|(first, _)| *first == wire) {
-            return &self.first.get_or_insert_with(|| (wire, make())).1;
-        }
-        let found = self.others.iter().position(|(other, _)| *other == wire);
-        let at = found.unwrap_or_else(|| {
-            self.others.push((wire, make()));
-            self.others.len() - 1
-        });
-        &self.others[at].1
     }
 }
 

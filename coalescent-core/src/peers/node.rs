@@ -62,7 +62,17 @@ impl Node {
     }
 
     pub(crate) fn next_nonce(&self) -> u64 {
-        self.nonce.fetch_add(1, Relaxed)
+        self.next_nonces(1)
+    }
+
+    /// The first of so many nonces that nobody else gets.
+    pub(crate) fn next_nonces(&self, count: u64) -> u64 {
+        self.nonce.fetch_add(count, Relaxed)
+    }
+
+    /// Whether anybody wants to be told of what this node is about to send.
+    pub(crate) fn is_announced(&self) -> bool {
+        !self.hooks.broadcast.is_empty()
     }
 
     /// Tells the hooks what this node is about to send: a broadcast with this nonce, or, without one,

@@ -28,7 +28,7 @@ use tokio::time::timeout;
 ///
 /// nodes[0].broadcast_payload("beep").await;
 ///
-/// assert_eq!(heard.expect_frame().await.payload(), "beep");
+/// assert_eq!(heard.expect_frame().await.payload(), b"beep");
 /// // Nobody relays, so that node 2 hears nothing.
 /// nodes.settled().await;
 /// assert_eq!(nodes[2].stats().received, 0);

@@ -126,7 +126,7 @@ async fn a_recorder_is_of_the_nodes_network_and_wire() {
     let mut inside = Recorder::of(&mesh);
     let outside = Recorder::join(&mesh).await;
     outside.send_payload("a line").await;
-    assert_eq!(inside.expect_frame().await.payload(), "a line");
+    assert_eq!(inside.expect_frame().await.payload(), b"a line");
 
     let mesh = App::new().network("elsewhere").start().await.unwrap();
     let outside = Recorder::join(&mesh).await;

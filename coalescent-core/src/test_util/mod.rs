@@ -4,6 +4,7 @@
 //! |---|---|
 //! | one layer, called by hand | [`frame`], [`peer`], [`relayed`] |
 //! | that a layer is a good tower service | [`conformance`] |
+//! | what a stack costs a frame | [`Driver`] |
 //! | a stack, from outside and inside | [`Recorder`] |
 //! | many nodes | [`MemoryMesh`], [`topology`] |
 //!
@@ -55,29 +56,32 @@
 //!
 //! nodes[0].broadcast_payload("hello").await;
 //!
-//! assert_eq!(far.expect_frame().await.payload(), "HELLO");
+//! assert_eq!(far.expect_frame().await.payload(), b"HELLO");
 //! assert_eq!(nodes[1].stats().relayed, 1);
 //! # }
 //! ```
 
 pub mod conformance;
+mod driver;
 mod mesh;
 #[cfg(test)]
 mod mesh_tests;
 mod recorder;
 pub mod topology;
 
+pub use driver::Driver;
 pub use mesh::{MemoryMesh, Nodes};
 pub use recorder::{DEADLINE, Recorder};
 
 use crate::config::Config;
-use crate::connection::{Link, Stop, Ticket};
+use crate::connection::{Arrival, Link, Stop};
 use crate::frame::{Flow, Frame};
 use crate::peer::{Direction, Introduction, Origin, Peer};
 use crate::peers::Peers;
-use crate::wire::Kind;
+use crate::wire::{Head, Kind};
 use bytes::Bytes;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// What a layer asked the connection to pass on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,16 +123,18 @@ pub fn frame(kind: Kind, payload: impl Into<Bytes>) -> Frame {
 /// Makes a frame that `peer` sent, with the ttl in the [`Config`] of its node.
 #[must_use]
 pub fn frame_from(peer: &Peer, kind: Kind, payload: impl Into<Bytes>) -> Frame {
+    let bytes = payload.into();
+    let payload = 0..bytes.len();
+    let arrival = Arc::new(Arrival {
+        link: Arc::new(Link::new(peer.clone(), 1)),
+        pins: bytes.len(),
+        bytes,
+        buffer: 0,
+        at: Instant::now(),
+    });
+    let head = Head::new(kind, peer.node().config().ttl);
     // The place a frame is marked in starts out open for the frame of number 0.
-    let ticket = Ticket {
-        slot: 0,
-        seq: 0,
-        block: 0,
-        pins: 0,
-    };
-    let ttl = peer.node().config().ttl;
-    let link = Arc::new(Link::new(peer.clone(), 1));
-    Frame::new(link, kind, ttl, payload.into(), ticket)
+    Frame::new(arrival, &head, payload, 0, 0)
 }
 
 /// Tells what a layer asked for with [`Frame::relay`], for this frame or a clone of it.
@@ -137,6 +143,6 @@ pub fn frame_from(peer: &Peer, kind: Kind, payload: impl Into<Bytes>) -> Frame {
 #[must_use]
 pub fn relayed(frame: &Frame) -> Option<Relayed> {
     let (flow, rewritten) = frame.mark()?;
-    let payload = rewritten.unwrap_or_else(|| frame.payload().clone());
+    let payload = rewritten.unwrap_or_else(|| frame.payload_bytes());
     Some(Relayed { flow, payload })
 }

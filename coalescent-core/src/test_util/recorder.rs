@@ -41,7 +41,7 @@ const PIPE: usize = 64 * 1024;
 /// assert_eq!(inside.expect_message("beep").await.body::<u32>().ok(), Some(1));
 ///
 /// mesh.broadcast_payload("not a message").await;
-/// assert_eq!(outside.expect_frame().await.payload(), "not a message");
+/// assert_eq!(outside.expect_frame().await.payload(), b"not a message");
 /// outside.expect_nothing().await;
 /// # Ok(())
 /// # }
@@ -248,7 +248,7 @@ impl Recorder {
     }
 
     fn message(&self, frame: &Frame) -> Option<Message> {
-        let parsed = || self.codec.decode(frame.payload()).ok();
+        let parsed = || self.codec.decode(&frame.payload_bytes()).ok();
         frame.message().cloned().or_else(parsed)
     }
 }

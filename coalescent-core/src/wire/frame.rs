@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 /// The number of frames that one [`Block`] holds at most.
 ///
-/// A block's list of heads takes 32 bytes a frame, so at most 16 KiB.
-pub const MAX_BLOCK_FRAMES: usize = 512;
+/// A block's list of heads takes 32 bytes a frame, so at most 64 KiB. Frames of 64 bytes fill the largest buffer that
+/// a connection reads into before that, so that they can be forwarded as one slice.
+pub const MAX_BLOCK_FRAMES: usize = 2048;
 
 /// Names what kind of frame stands on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,6 +65,7 @@ impl Kind {
     }
 
     /// Tells whether the frame carries a payload for the stack of the receiver.
+    #[inline]
     #[must_use]
     pub fn is_payload(self) -> bool {
         matches!(
@@ -121,12 +123,14 @@ pub struct Head {
 
 impl Head {
     /// Returns the number of bytes that the whole frame takes on the wire.
+    #[inline]
     #[must_use]
     pub fn wire_len(&self) -> usize {
         self.len as usize
     }
 
     /// Returns where the payload stands, counted from the frame's first byte.
+    #[inline]
     #[must_use]
     pub fn payload(&self) -> Range<usize> {
         usize::from(self.prefix)..self.wire_len().saturating_sub(usize::from(self.suffix))
@@ -136,6 +140,15 @@ impl Head {
     #[must_use]
     pub fn payload_len(&self) -> usize {
         self.payload().len()
+    }
+
+    /// The head of a frame that stood on no wire.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn new(kind: Kind, ttl: u8) -> Self {
+        Self {
+            ttl,
+            ..Self::plain(0, 0, kind, true)
+        }
     }
 
     pub(super) fn plain(len: usize, suffix: u8, kind: Kind, verbatim: bool) -> Self {
@@ -183,11 +196,17 @@ impl Block {
     /// # Panics
     ///
     /// If `offset` and `head` are not a pair out of [`Block::heads`] of this block.
+    #[inline]
     #[must_use]
     pub fn payload(&self, offset: usize, head: &Head) -> Bytes {
+        self.bytes.slice(self.payload_range(offset, head))
+    }
+
+    /// Where in [`Block::bytes`] the payload of a frame of this block stands.
+    #[inline]
+    pub(crate) fn payload_range(&self, offset: usize, head: &Head) -> Range<usize> {
         let payload = head.payload();
-        self.bytes
-            .slice(offset + payload.start..offset + payload.end)
+        offset + payload.start..offset + payload.end
     }
 
     /// Returns the bytes of a frame of this block, as a slice that shares the block's buffer.

@@ -164,6 +164,25 @@ impl Wire {
         matches!(self.0, Inner::Native)
     }
 
+    /// Returns the bytes to write around `payload` once the peer has introduced itself, without a codec; `None` where
+    /// only the connection's own can tell.
+    pub(crate) fn framing(
+        &self,
+        max_frame: usize,
+        kind: Kind,
+        ttl: u8,
+        payload: &[u8],
+    ) -> Result<Option<Framing>, WireError> {
+        match &self.0 {
+            Inner::Native => NativeCodec::new(max_frame)
+                .framing(kind, ttl, payload.len())
+                .map(Some),
+            Inner::Lines => LinesCodec::new(max_frame).framing(kind, payload),
+            Inner::Raw => RawCodec::new(max_frame).framing(kind),
+            Inner::Custom(_) => Ok(None),
+        }
+    }
+
     /// Makes the codec of one connection. `max_frame` is the limit of a payload in bytes, at most
     /// [`MAX_FRAME_CEILING`].
     #[must_use]

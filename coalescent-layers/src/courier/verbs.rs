@@ -120,6 +120,24 @@ pub trait MeshExt: sealed::Sealed {
         message: Message,
     ) -> impl Future<Output = Result<Sent, Error>> + Send;
 
+    /// Queues a message of type `kind` for every peer with each of `bodies`, in order, waiting for room in each peer: as
+    /// [`broadcast`](MeshExt::broadcast) does with one, and for small ones many times as fast.
+    ///
+    /// # Errors
+    ///
+    /// As said at [`MeshExt`], for the first body that cannot be serialized; those before it were queued.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped before it is done, some peers get some of the messages, each peer the first of them.
+    fn broadcast_all<T>(
+        &self,
+        kind: &str,
+        bodies: impl IntoIterator<Item = T, IntoIter: Send> + Send,
+    ) -> impl Future<Output = Result<Sent, Error>> + Send
+    where
+        T: Serialize;
+
     /// Queues a message of type `kind` for every peer but `except`. Where peers relay, these get it from others.
     ///
     /// # Errors
@@ -221,6 +239,31 @@ impl MeshExt for Peers {
         Ok(self.broadcast_payload(payload).await)
     }
 
+    async fn broadcast_all<T>(
+        &self,
+        kind: &str,
+        bodies: impl IntoIterator<Item = T, IntoIter: Send> + Send,
+    ) -> Result<Sent, Error>
+    where
+        T: Serialize,
+    {
+        let codec = codec(self)?;
+        let mut failed = None;
+        let bodies = bodies.into_iter();
+        let payloads = bodies.map_while(|body| match codec.encode_body(kind, &body) {
+            Ok(payload) => Some(payload),
+            Err(error) => {
+                failed = Some(error);
+                None
+            }
+        });
+        let sent = self.broadcast_payloads(payloads).await;
+        match failed {
+            None => Ok(sent),
+            Some(error) => Err(Error::unencodable(error)),
+        }
+    }
+
     fn broadcast_except<T>(
         &self,
         except: &[Peer],
@@ -285,6 +328,17 @@ impl MeshExt for Mesh {
         message: Message,
     ) -> impl Future<Output = Result<Sent, Error>> + Send {
         self.peers().broadcast_message(message)
+    }
+
+    fn broadcast_all<T>(
+        &self,
+        kind: &str,
+        bodies: impl IntoIterator<Item = T, IntoIter: Send> + Send,
+    ) -> impl Future<Output = Result<Sent, Error>> + Send
+    where
+        T: Serialize,
+    {
+        self.peers().broadcast_all(kind, bodies)
     }
 
     fn broadcast_except<T>(

@@ -116,7 +116,7 @@ impl Plugin for SmartRelay {
     fn register(&self, app: &mut Registrar) {
         let shared = Arc::clone(&self.shared);
         app.on_broadcast(move |nonce, payload| {
-            shared.first(nonce, payload);
+            shared.first(nonce, payload, Instant::now());
         });
     }
 }
@@ -162,22 +162,23 @@ impl Shared {
     }
 
     /// Remembers a frame, and says whether it is the first of its kind.
-    fn first(&self, nonce: Option<u64>, payload: &[u8]) -> bool {
+    fn first(&self, nonce: Option<u64>, payload: &[u8], now: Instant) -> bool {
         let class = match nonce {
             Some(_) => Class::Nonce,
             None => Class::Content,
         };
         // Hashed before the lock is taken: the other peers' connections wait for it.
         let identity = self.hasher.identity(nonce, payload);
-        let now = Instant::now();
         self.seen().insert(identity, class, now)
     }
 
     /// Whether a frame is a copy of one that was seen. Asking makes it seen.
     pub(super) fn is_duplicate(&self, frame: &Frame) -> bool {
+        // The clock was read once for all that arrived with it.
+        let now = frame.arrived();
         match frame.kind() {
-            Kind::Broadcast { nonce } => !self.first(Some(nonce), frame.payload()),
-            Kind::Plain => !self.first(None, frame.payload()),
+            Kind::Broadcast { nonce } => !self.first(Some(nonce), frame.payload(), now),
+            Kind::Plain => !self.first(None, frame.payload(), now),
             // Sent to this node alone, which happens once however often the bytes are the same.
             _ => false,
         }

@@ -31,7 +31,7 @@ impl Heard {
         relay.layer(service_fn(move |frame: Frame| {
             let heard = heard.clone();
             async move {
-                heard.lock().await.push(frame.payload().clone());
+                heard.lock().await.push(frame.payload_bytes());
                 Ok(Reply::Payload("heard".into()))
             }
         }))

@@ -126,6 +126,6 @@ impl<S: Sync> FromFrameParts<S> for Bytes {
     const AT_ONCE: bool = true;
 
     async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Self, Self::Rejection> {
-        Ok(frame.payload().clone())
+        Ok(frame.payload_bytes())
     }
 }

@@ -31,6 +31,8 @@ pub struct Options {
     pub rate: u32,
     /// Requests that wait for their reply at a time.
     pub in_flight: usize,
+    /// How many messages are given to one call of `broadcast`, where the system has a verb for many.
+    pub batch: usize,
     /// How many routes the router has.
     pub routes: usize,
     /// Nodes of a mesh.
@@ -68,6 +70,7 @@ impl Options {
             size: 64,
             rate: 1000,
             in_flight: 1,
+            batch: 512,
             routes: 1,
             nodes: 30,
             degree: 5,
@@ -107,6 +110,7 @@ impl Options {
             "size" => self.size = number::<usize>(name, value)?.max(8),
             "rate" => self.rate = number::<u32>(name, value)?.max(1),
             "in-flight" => self.in_flight = number::<usize>(name, value)?.max(1),
+            "batch" => self.batch = number::<usize>(name, value)?.max(1),
             "routes" => self.routes = number::<usize>(name, value)?.max(1),
             "nodes" => self.nodes = number::<usize>(name, value)?.max(2),
             "degree" => self.degree = number(name, value)?,

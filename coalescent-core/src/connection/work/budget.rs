@@ -32,6 +32,7 @@ impl Budget {
     }
 
     /// Whether more were spent than there were.
+    #[inline]
     pub(crate) fn exhausted(&self) -> bool {
         self.spent > self.limit
     }

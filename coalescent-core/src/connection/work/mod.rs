@@ -1,29 +1,30 @@
 //! The frames of one peer on their way through its stack.
 
 mod budget;
+mod call;
+mod delivery;
 mod results;
 
 use budget::Budget;
-use results::unpin;
+use call::{Call, Called};
+use delivery::Delivery;
 
-use super::link::{Link, Mark, Ticket};
-use super::relay::{Relays, unpinned};
-use crate::error::{BoxError, Error, panic_text};
+use super::current::Session;
+use super::link::{Arrival, Link};
+use super::relay::Relays;
+use crate::error::Error;
 use crate::event::DisconnectReason;
-use crate::frame::Frame;
 use crate::outbox::Chunk;
 use crate::registrar::BoxFuture;
-use crate::reply::Reply;
 use crate::stack::PeerService;
 use crate::wire::{Block, Head, Kind};
-use bytes::Bytes;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// How long a stack may take to become ready for a frame. A timeout layer does not bound this.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,8 +53,6 @@ pub(super) enum Step {
 pub(super) struct Work<S: PeerService> {
     link: Arc<Link>,
     stack: S,
-    /// Whether the stack has said that it is ready, and has not been called since.
-    ready: bool,
     /// Since when a frame waits for the stack to become ready.
     unready: Option<Pin<Box<Sleep>>>,
     backlog: VecDeque<Batch>,
@@ -68,6 +67,10 @@ pub(super) struct Work<S: PeerService> {
     /// What runs before the first frame.
     hooks: Option<BoxFuture>,
     relays: Relays,
+    /// What is for the read side.
+    delivery: Delivery,
+    /// How many frames came through the stack and are not counted yet.
+    delivered: u64,
     replies: Vec<Chunk>,
     replied: usize,
     budget: Budget,
@@ -81,46 +84,19 @@ pub(super) struct Work<S: PeerService> {
 #[derive(Debug)]
 struct Batch {
     block: Block,
-    /// The size of the buffer that the block is a slice of.
-    buffer: usize,
-    number: u64,
+    /// What the frames of the block hold.
+    arrival: Arc<Arrival>,
     /// What it counts for.
     cost: usize,
 }
 
-/// A frame that is being handled.
-#[derive(Clone, Debug)]
-struct Current {
-    head: Head,
-    payload: Bytes,
-    /// The size of the buffer that the payload is a slice of.
-    pins: usize,
-}
-
-/// One frame's way through the stack. Its memory is used again for the next frame.
-struct Call<F> {
-    future: Pin<Box<Option<F>>>,
-    seq: u64,
-    /// The frame, where it is still being handled; what it is relayed from if that is decided late.
-    frame: Option<Current>,
-    relayed: bool,
-}
-
 impl<S: PeerService> Work<S> {
     pub(super) fn new(link: Arc<Link>, stack: S, hooks: Option<BoxFuture>) -> Self {
-        let calls = (0..link.slots())
-            .map(|_| Call {
-                future: Box::pin(None),
-                seq: 0,
-                frame: None,
-                relayed: false,
-            })
-            .collect();
+        let calls = (0..link.slots()).map(|_| Call::default()).collect();
         let budget = Budget::new(link.peer().node().config().error_budget);
         Self {
             link,
             stack,
-            ready: false,
             unready: None,
             backlog: VecDeque::new(),
             backlog_cost: 0,
@@ -131,6 +107,8 @@ impl<S: PeerService> Work<S> {
             cancelled: VecDeque::new(),
             hooks,
             relays: Relays::default(),
+            delivery: Delivery::default(),
+            delivered: 0,
             replies: Vec::new(),
             replied: 0,
             budget,
@@ -153,21 +131,22 @@ impl<S: PeerService> Work<S> {
     pub(super) fn fall_idle(&mut self) {
         self.spare = None;
         self.replies.shrink_to_fit();
+        self.delivery.fall_idle();
         self.relays.fall_idle();
         if self.backlog.is_empty() {
             self.backlog = VecDeque::new();
         }
     }
 
-    /// Adds frames that were read into the buffer `number`, of `buffer` bytes.
+    /// Adds frames that were read at `at` into the buffer `number`, of `buffer` bytes.
     ///
     /// However few bytes of that buffer are frames that wait, they keep all of it alive. So all of it
     /// is counted, once for consecutive batches: what stands between them may be control frames.
-    pub(super) fn add(&mut self, block: Block, buffer: usize, number: u64) {
+    pub(super) fn add(&mut self, block: Block, buffer: usize, number: u64, at: Instant) {
         let pinned = self
             .backlog
             .back()
-            .is_some_and(|last| last.number == number);
+            .is_some_and(|last| last.arrival.buffer == number);
         let pins = if pinned {
             0
         } else {
@@ -176,10 +155,16 @@ impl<S: PeerService> Work<S> {
         let heads = block.heads.capacity() * size_of::<(usize, Head)>();
         let cost = BATCH_COST + heads + pins;
         self.backlog_cost += cost;
+        let arrival = Arc::new(Arrival {
+            link: Arc::clone(&self.link),
+            bytes: block.bytes.clone(),
+            buffer: number,
+            pins: buffer,
+            at,
+        });
         self.backlog.push_back(Batch {
             block,
-            buffer,
-            number,
+            arrival,
             cost,
         });
     }
@@ -194,16 +179,11 @@ impl<S: PeerService> Work<S> {
     /// `in_hand` says whether it may be among frames that are about to be added.
     pub(super) fn cancel(&mut self, id: u32, in_hand: bool) {
         for (slot, call) in self.calls.iter_mut().enumerate() {
-            let of_this =
-                |head: &Head| matches!(head.kind, Kind::Request { id: other } if other == id);
-            if call
-                .frame
-                .as_ref()
-                .is_some_and(|frame| of_this(&frame.head))
+            if let Some((head, seq)) = call.handles()
+                && matches!(head.kind, Kind::Request { id: other } if other == id)
             {
-                self.link.close(slot, call.seq);
-                call.future.set(None);
-                call.frame = None;
+                self.link.close(slot, seq);
+                call.drop_frame();
                 self.in_flight -= 1;
                 return;
             }
@@ -218,7 +198,7 @@ impl<S: PeerService> Work<S> {
 
     /// Whether something is to be handed on.
     pub(super) fn has_results(&self) -> bool {
-        !self.relays.is_empty() || !self.replies.is_empty()
+        !self.relays.is_empty() || !self.replies.is_empty() || !self.delivery.is_empty()
     }
 
     /// Works on until there is something to hand on, or nothing to do.
@@ -232,35 +212,48 @@ impl<S: PeerService> Work<S> {
             }
             self.hooks = None;
         }
-        self.poll_calls(cx);
-        let step = loop {
-            if let Some(reason) = &self.failed {
-                break Step::End(reason.clone());
-            }
-            if self.budget.exhausted() {
-                break Step::End(DisconnectReason::TooManyErrors);
-            }
-            if self.in_flight == self.calls.len() {
-                break Step::Busy;
-            }
-            match self.next_frame() {
-                Next::None if self.in_flight == 0 => break Step::Idle,
-                Next::None => break Step::Busy,
-                Next::BlockEnds if self.has_results() => break Step::HandOn,
-                Next::BlockEnds => self.end_block(),
-                Next::Frame => match self.poll_ready(cx) {
-                    Poll::Ready(Ok(true)) => self.call(cx),
-                    Poll::Ready(Ok(false)) => {}
-                    Poll::Ready(Err(reason)) => self.failed = Some(reason),
-                    Poll::Pending => break Step::Busy,
-                },
-            }
-        };
+        let mut staged = self.delivery.take_whole();
+        let session = Session::open(self.link.place(), &mut staged);
+        self.poll_calls(&session, cx);
+        let step = self.poll_frames(&session, cx);
+        drop(session);
+        self.delivery.put_whole(staged);
+        let delivered = std::mem::take(&mut self.delivered);
+        if delivered > 0 {
+            self.link.peer().counters().add_delivered(delivered);
+        }
         // Also before the end: what came of the frames so far is not lost with this one.
         if self.has_results() {
             Step::HandOn
         } else {
             step
+        }
+    }
+
+    /// Calls the stack with one frame after another, up to the end of a block that came to something.
+    fn poll_frames(&mut self, session: &Session<'_>, cx: &mut Context<'_>) -> Step {
+        loop {
+            if let Some(reason) = &self.failed {
+                return Step::End(reason.clone());
+            }
+            if self.budget.exhausted() {
+                return Step::End(DisconnectReason::TooManyErrors);
+            }
+            if self.in_flight == self.calls.len() {
+                return Step::Busy;
+            }
+            match self.next_frame() {
+                Next::None if self.in_flight == 0 => return Step::Idle,
+                Next::None => return Step::Busy,
+                Next::BlockEnds if self.has_results() => return Step::HandOn,
+                Next::BlockEnds => self.end_block(),
+                Next::Frame => match self.call_all(session, cx) {
+                    Called::More => self.unready = None,
+                    Called::Unready if self.poll_unready(cx).is_pending() => return Step::Busy,
+                    Called::Unready => {}
+                    Called::Failed(reason) => self.failed = Some(reason),
+                },
+            }
         }
     }
 
@@ -301,157 +294,25 @@ impl<S: PeerService> Work<S> {
         self.link.peer().tell_meter();
     }
 
-    /// Makes the stack ready for the next frame. `false`: it took too long, and the frame has failed.
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, DisconnectReason>> {
-        if self.ready {
-            return Poll::Ready(Ok(true));
+    /// Waits for the stack to become ready for the next frame, or for that to take too long: then the frame has
+    /// failed.
+    fn poll_unready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timeout = self
+            .unready
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(READY_TIMEOUT)));
+        ready!(timeout.as_mut().poll(cx));
+        self.unready = None;
+        if let Some(head) = self.skip() {
+            let error = Error::call(format!("the stack was not ready within {READY_TIMEOUT:?}"));
+            self.finish(&head, Err(error));
         }
-        let stack = &mut self.stack;
-        match catch_unwind(AssertUnwindSafe(|| stack.poll_ready(cx))) {
-            Ok(Poll::Ready(Ok(()))) => {
-                self.ready = true;
-                self.unready = None;
-                Poll::Ready(Ok(true))
-            }
-            Ok(Poll::Ready(Err(error))) => {
-                let error: BoxError = error.into();
-                Poll::Ready(Err(DisconnectReason::Stack(error.to_string())))
-            }
-            Ok(Poll::Pending) => {
-                let timeout = self
-                    .unready
-                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(READY_TIMEOUT)));
-                if timeout.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                self.unready = None;
-                if let Some(head) = self.skip() {
-                    let error =
-                        Error::call(format!("the stack was not ready within {READY_TIMEOUT:?}"));
-                    self.finish(&head, Err(error));
-                }
-                Poll::Ready(Ok(false))
-            }
-            Err(panic) => Poll::Ready(Err(DisconnectReason::Stack(panic_text(&*panic).to_owned()))),
-        }
+        Poll::Ready(())
     }
 
     fn skip(&mut self) -> Option<Head> {
         let (_, head) = *self.backlog.front()?.block.heads.get(self.next)?;
         self.next += 1;
         Some(head)
-    }
-
-    /// Calls the stack with the next frame, and looks once whether it is done.
-    fn call(&mut self, cx: &mut Context<'_>) {
-        let Some(batch) = self.backlog.front() else {
-            return;
-        };
-        let Some(&(offset, head)) = batch.block.heads.get(self.next) else {
-            return;
-        };
-        let Some(slot) = self.calls.iter().position(|call| call.frame.is_none()) else {
-            return;
-        };
-        let index = self.next;
-        self.next += 1;
-        self.seq += 1;
-        let seq = self.seq;
-        self.ready = false;
-        self.link.open(slot, seq);
-        let ticket = Ticket {
-            slot,
-            seq,
-            block: batch.number,
-            pins: batch.buffer,
-        };
-        let payload = batch.block.payload(offset, &head);
-        let frame = Frame::new(Arc::clone(&self.link), head.kind, head.ttl, payload, ticket);
-
-        let Some(call) = self.calls.get_mut(slot) else {
-            return;
-        };
-        let stack = &mut self.stack;
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            call.future.set(Some(stack.call(frame)));
-            call.poll(cx)
-        }));
-        let done = match polled {
-            Ok(Poll::Pending) => {
-                call.seq = seq;
-                call.frame = Some(Current {
-                    head,
-                    payload: batch.block.payload(offset, &head),
-                    pins: batch.buffer,
-                });
-                // A relay outside the handler has decided already, and its frame does not wait.
-                call.relayed = false;
-                if let Some(mark) = self.link.marked(slot, seq) {
-                    call.relayed = true;
-                    self.relays
-                        .add(&self.link, &batch.block, index, mark, batch.buffer);
-                }
-                self.in_flight += 1;
-                return;
-            }
-            Ok(Poll::Ready(Ok(reply))) => Ok(unpin(reply, &batch.block.bytes, batch.buffer)),
-            Ok(Poll::Ready(Err(error))) => Err(Error::call(error)),
-            Err(panic) => Err(Error::panicked(&*panic)),
-        };
-        call.future.set(None);
-        if let Some(mark) = self.link.close(slot, seq) {
-            self.relays
-                .add(&self.link, &batch.block, index, mark, batch.buffer);
-        }
-        self.finish(&head, done);
-    }
-
-    /// Looks after the calls that were not done at once.
-    fn poll_calls(&mut self, cx: &mut Context<'_>) {
-        if self.in_flight == 0 {
-            return;
-        }
-        for slot in 0..self.calls.len() {
-            let Some(call) = self.calls.get_mut(slot) else {
-                continue;
-            };
-            let Some(current) = call.frame.clone() else {
-                continue;
-            };
-            let done = match catch_unwind(AssertUnwindSafe(|| call.poll(cx))) {
-                Ok(Poll::Pending) => {
-                    if !call.relayed
-                        && let Some(mark) = self.link.marked(slot, call.seq)
-                    {
-                        call.relayed = true;
-                        self.relay_single(&current, mark);
-                    }
-                    continue;
-                }
-                Ok(Poll::Ready(Ok(reply))) => Ok(unpin(reply, &current.payload, current.pins)),
-                Ok(Poll::Ready(Err(error))) => Err(Error::call(error)),
-                Err(panic) => Err(Error::panicked(&*panic)),
-            };
-            call.future.set(None);
-            call.frame = None;
-            let relayed = call.relayed;
-            let seq = call.seq;
-            self.in_flight -= 1;
-            if let Some(mark) = self.link.close(slot, seq).filter(|_| !relayed) {
-                self.relay_single(&current, mark);
-            }
-            self.finish(&current.head, done);
-        }
-        if self.in_flight == 0 {
-            self.link.peer().tell_meter();
-        }
-    }
-
-    fn relay_single(&mut self, frame: &Current, (flow, rewritten): Mark) {
-        let payload = rewritten.unwrap_or_else(|| frame.payload.clone());
-        let payload = unpinned(payload, &frame.payload, frame.pins);
-        self.relays
-            .add_single(&self.link, &frame.head, payload, flow);
     }
 }
 
@@ -464,18 +325,5 @@ enum Next {
 impl<S: PeerService> Drop for Work<S> {
     fn drop(&mut self) {
         self.lose_replies();
-    }
-}
-
-impl<F, E> Call<F>
-where
-    F: Future<Output = Result<Reply, E>>,
-    E: Into<BoxError>,
-{
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, E>> {
-        match self.future.as_mut().as_pin_mut() {
-            Some(future) => future.poll(cx),
-            None => Poll::Ready(Ok(Reply::None)),
-        }
     }
 }

@@ -42,7 +42,7 @@ pub struct Pong {
 ///
 /// Where the body can't be serialized.
 pub fn envelope<T: Serialize>(kind: &str, body: &T, out: &mut BytesMut) -> Result<(), Failed> {
-    rmp_serde::encode::write(&mut out.writer(), &(kind, (), body))?;
+    rmp_serde::encode::write_named(&mut out.writer(), &(kind, (), body))?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     future::pending,
+    io::ErrorKind,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -16,49 +17,25 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::framing::Wire;
 use crate::{
     options::Options,
     report::{self, Failed},
-    socket, wire,
+    wire,
 };
 
 /// About how much a publisher writes at once.
 const WRITE: usize = 256 * 1024;
 /// How much a subscriber reads at once.
 const READ: usize = 256 * 1024;
+/// How long a publisher waits for room before it looks whether it is to end.
+const STUCK: Duration = Duration::from_millis(500);
 /// How long all is waited for that was under way.
 const DRAIN: Duration = Duration::from_secs(5);
 
 thread_local! {
     /// All subscribers read into the same buffer: what they read is counted, and thrown away.
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
-}
-
-/// How the load's frames stand on the socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wire {
-    Native,
-    Lines,
-    Raw,
-}
-
-impl Wire {
-    /// The bytes of a frame with a payload of `size` bytes.
-    fn len(self, size: usize) -> usize {
-        match self {
-            Self::Native => wire::BROADCAST_PREFIX + size,
-            Self::Lines => size + 1,
-            Self::Raw => size,
-        }
-    }
-
-    async fn connect(self, addr: &str) -> Result<TcpStream, Failed> {
-        let mut stream = socket::connect(addr).await?;
-        if self == Self::Native {
-            wire::hello(&mut stream).await?;
-        }
-        Ok(stream)
-    }
 }
 
 /// The role that drives a hub.
@@ -71,12 +48,7 @@ pub async fn load(options: &Options) -> Result<(), Failed> {
 }
 
 async fn drive(options: &Options) -> Result<(), Failed> {
-    let wire = match &*options.wire {
-        "native" => Wire::Native,
-        "lines" => Wire::Lines,
-        "raw" => Wire::Raw,
-        other => return Err(format!("no such wire: {other}").into()),
-    };
+    let wire = Wire::of(options)?;
     let frame = wire.len(options.size);
     let heard: Rc<Vec<Cell<u64>>> =
         Rc::new((0..options.subscribers).map(|_| Cell::new(0)).collect());
@@ -186,11 +158,22 @@ impl Publisher {
         let mut scratch = vec![0; 64 * 1024];
         while !stop.get() {
             self.number(&mut frames);
-            self.stream
-                .write_all(&frames)
-                .await
-                .map_err(|error| format!("the hub has gone: {error}"))?;
-            self.sent += frames.len() as u64;
+            let mut rest = &frames[..];
+            while !rest.is_empty() && !(stop.get() && rest.len() == frames.len()) {
+                // A hub that stops for everyone must not keep this from ending.
+                if timeout(STUCK, self.stream.writable()).await.is_err() {
+                    if stop.get() {
+                        return Ok(self.sent + (frames.len() - rest.len()) as u64);
+                    }
+                    continue;
+                }
+                match self.stream.try_write(rest) {
+                    Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(format!("the hub has gone: {error}").into()),
+                }
+            }
+            self.sent += (frames.len() - rest.len()) as u64;
             // What other publishers say is not for this one to count, but must not fill its socket.
             while matches!(self.stream.try_read(&mut scratch), Ok(read) if read > 0) {}
             // One thread is shared by all: the subscribers have their turn.

@@ -3,10 +3,12 @@
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 
+use super::framing::Wire;
 use crate::{
     options::Options,
     report::{self, Failed},
-    socket, wire,
+    socket,
+    wire::hello,
 };
 
 /// The role that holds connections until its stdin ends.
@@ -17,17 +19,17 @@ use crate::{
 pub async fn idle(options: &Options) -> Result<(), Failed> {
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let (addr, certificate) = options.addr.split_once(',').unwrap_or((&options.addr, ""));
+    let wire = Wire::of(options)?;
     let mut streams = Vec::new();
     let mut secured = Vec::new();
     for _ in 0..options.connections {
-        let mut stream = socket::connect(addr).await?;
         if certificate.is_empty() {
-            wire::hello(&mut stream).await?;
-            streams.push(stream);
+            streams.push(wire.connect(addr).await?);
         } else {
+            let stream = socket::connect(addr).await?;
             let (connector, name) = socket::tls_client(certificate)?;
             let mut stream = connector.connect(name, stream).await?;
-            wire::hello(&mut stream).await?;
+            hello(&mut stream).await?;
             secured.push(stream);
         }
     }

@@ -7,10 +7,10 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
+use super::framing::Wire;
 use crate::{
     options::Options,
     report::{self, Failed, Latencies},
-    socket, wire,
 };
 
 /// The role of one publisher and one subscriber, at a steady rate.
@@ -19,10 +19,10 @@ use crate::{
 ///
 /// Where the hub is not there, goes, or loses a message.
 pub async fn latency(options: &Options) -> Result<(), Failed> {
-    let mut subscriber = socket::connect(&options.addr).await?;
-    let mut buf = wire::hello(&mut subscriber).await?;
-    let mut publisher = socket::connect(&options.addr).await?;
-    wire::hello(&mut publisher).await?;
+    let wire = Wire::of(options)?;
+    let mut subscriber = wire.connect(&options.addr).await?;
+    let mut publisher = wire.connect(&options.addr).await?;
+    let mut buf = vec![0; 64 * 1024];
     sleep(Duration::from_millis(100)).await;
     let payload = vec![b'x'; options.size];
     let mut every = interval(Duration::from_secs(1) / options.rate);
@@ -34,25 +34,19 @@ pub async fn latency(options: &Options) -> Result<(), Failed> {
         while began.elapsed() < limit {
             every.tick().await;
             nonce += 1;
-            let mut frame = Vec::new();
-            wire::put(&mut frame, wire::BROADCAST, &nonce.to_be_bytes(), &payload);
+            let frame = wire.frame(nonce, &payload);
             let sent = Instant::now();
             publisher.write_all(&frame).await?;
+            // One at a time: as many bytes as were sent are this one.
             let heard = async {
-                loop {
-                    if let Some(head) = wire::parse(&buf)? {
-                        let frame = buf.split_to(head.len);
-                        if frame.get(wire::FIXED..wire::BROADCAST_PREFIX)
-                            == Some(&nonce.to_be_bytes())
-                        {
-                            return Ok::<_, Failed>(());
-                        }
-                        continue;
-                    }
-                    if subscriber.read_buf(&mut buf).await? == 0 {
-                        return Err("the hub has gone".into());
+                let mut missing = frame.len();
+                while missing > 0 {
+                    match subscriber.read(&mut buf).await? {
+                        0 => return Err("the hub has gone".into()),
+                        read => missing = missing.saturating_sub(read),
                     }
                 }
+                Ok::<_, Failed>(())
             };
             timeout(Duration::from_secs(5), heard)
                 .await

@@ -2,6 +2,7 @@
 //!
 //! It runs in one thread, so that the process that is measured has a processor of its own.
 
+mod framing;
 pub mod graph;
 mod hub;
 mod idle;

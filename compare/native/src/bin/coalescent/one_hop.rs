@@ -9,17 +9,9 @@ use native::{
     options::Options,
     report::{self, Failed},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::hub::app;
-
-/// The hand-written [`Beep`] as it is received here: a body owns what it holds.
-#[derive(Debug, Serialize, Deserialize)]
-struct Owned {
-    time: u64,
-    text: String,
-}
 
 /// Counts the broadcasts, and answers a frame for this node alone with their number.
 pub(crate) async fn receive(options: &Options) -> Result<(), Failed> {
@@ -36,17 +28,22 @@ pub(crate) async fn receive(options: &Options) -> Result<(), Failed> {
         while let Some(frame) = reader.next_frame().await {
             if frame.kind() == Kind::Data {
                 std::hint::black_box((bytes, times));
-                let answer = Bytes::copy_from_slice(&messages.to_be_bytes());
-                let _ = frame.peer().send_payload(answer).await;
+                // Whoever asked has gone if this fails.
+                let _ = if typed {
+                    frame.peer().send("so many", &messages).await
+                } else {
+                    let answer = Bytes::copy_from_slice(&messages.to_be_bytes());
+                    frame.peer().send_payload(answer).await
+                };
                 continue;
             }
             messages += 1;
             bytes += frame.payload().len() as u64;
             if let Some(message) = frame.message()
                 && message.kind() == "beep"
-                && let Ok(beep) = message.body::<Owned>()
+                && let Ok(beep) = message.body::<Beep<'_>>()
             {
-                std::hint::black_box(&beep.text);
+                std::hint::black_box(beep.text);
                 times = times.wrapping_add(beep.time);
             }
         }
@@ -71,28 +68,36 @@ pub(crate) async fn send(options: &Options) -> Result<(), Failed> {
     for limit in [options.warmup, options.seconds] {
         let began = Instant::now();
         let before = total;
-        loop {
-            if typed {
-                mesh.broadcast("beep", &Beep { time: total, text }).await?;
-            } else {
-                mesh.broadcast_payload(payload.clone()).await;
+        while began.elapsed() < limit {
+            let batch = options.batch as u64;
+            match (typed, batch) {
+                (true, 1) => {
+                    mesh.broadcast("beep", &Beep { time: total, text }).await?;
+                }
+                (true, _) => {
+                    let beeps = (total..total + batch).map(|time| Beep { time, text });
+                    mesh.broadcast_all("beep", beeps).await?;
+                }
+                (false, 1) => {
+                    mesh.broadcast_payload(payload.clone()).await;
+                }
+                (false, _) => {
+                    mesh.broadcast_payloads((0..batch).map(|_| payload.clone()))
+                        .await;
+                }
             }
-            total += 1;
-            if total % 64 == 0 && began.elapsed() >= limit {
-                break;
-            }
+            total += batch;
         }
-        let question = if typed {
-            mesh_question()?
+        if typed {
+            peer.send("how many?", &()).await?;
         } else {
-            Bytes::from_static(b"how many?")
-        };
-        peer.send_payload(question).await?;
-        let confirmed = loop {
-            let frame = reader.next_frame().await.ok_or("the mesh has ended")?;
-            if let Some(number) = frame.payload().first_chunk() {
-                break u64::from_be_bytes(*number);
-            }
+            peer.send_payload("how many?").await?;
+        }
+        let frame = reader.next_frame().await.ok_or("the mesh has ended")?;
+        let confirmed = match (frame.message(), frame.payload().first_chunk()) {
+            (Some(message), _) => message.body()?,
+            (None, Some(number)) => u64::from_be_bytes(*number),
+            (None, None) => return Err("the answer is no number".into()),
         };
         if confirmed != total {
             return Err(format!("sent {total} messages, and {confirmed} arrived").into());
@@ -105,9 +110,4 @@ pub(crate) async fn send(options: &Options) -> Result<(), Failed> {
         }
     }
     Ok(())
-}
-
-/// The question as a message, which a courier lets through.
-fn mesh_question() -> Result<Bytes, Failed> {
-    Ok(coalescent::codec::Codec::msgpack().encode_body("how many?", &())?)
 }

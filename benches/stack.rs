@@ -1,0 +1,143 @@
+//! What each layer costs a frame: around a service that does nothing, called as a connection calls it.
+//!
+//! A layer's own cost is its line less that of `nothing` in the same group, at the same size. In `frame` are the layers
+//! that look at frames, in `message` those that look at messages, which were parsed beforehand there. `whole` is all of
+//! them together around the inbox of a node whose read side nobody has taken.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coalescent::codec::Codec;
+use coalescent::test_util::{self, Driver};
+use coalescent::trace::{MessageTraceExt, TraceParent};
+use coalescent::wire::Kind;
+use coalescent::{
+    CatchPanic, Config, Courier, Frame, Message, NotFound, PeerService, Peers, Router, SmartRelay,
+    Tattletale, TraceContext,
+};
+use criterion::{BenchmarkId, Criterion};
+use tower::util::MapRequest;
+use tower::{Layer, ServiceBuilder};
+
+/// How long the payloads are, in bytes.
+const SIZES: [usize; 2] = [64, 1024];
+
+/// The type of the message in each payload.
+const KIND: &str = "say";
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    for size in SIZES {
+        let mut bench = Bench {
+            criterion: &mut criterion,
+            peers: Peers::new(Config::default()),
+            payload: payload(&Codec::msgpack(), size),
+        };
+        bench.frames();
+        bench.messages();
+        bench.whole();
+        bench.payload = payload(&Codec::json(), size);
+        bench.run("frame/courier_json", 0.., around(Courier::json()));
+    }
+    criterion.final_summary();
+}
+
+struct Bench<'a> {
+    criterion: &'a mut Criterion,
+    peers: Peers,
+    payload: Bytes,
+}
+
+impl Bench<'_> {
+    fn frames(&mut self) {
+        self.run("frame/nothing", 0.., NotFound::new());
+        self.run("frame/tattletale", 0.., around(Tattletale::new()));
+        self.run("frame/smart_relay_first", 0.., around(SmartRelay::new()));
+        let (same, relay) = (std::iter::repeat(0), SmartRelay::new());
+        self.run("frame/smart_relay_duplicate", same, around(relay));
+        self.run("frame/courier", 0.., around(Courier::new()));
+        self.run("frame/catch_panic", 0.., around(CatchPanic::new()));
+    }
+
+    fn messages(&mut self) {
+        let codec = Codec::msgpack();
+        let decode = |payload: &Bytes| codec.decode(payload).expect("a message");
+        let plain = decode(&self.payload);
+        let traced = plain.clone().with_trace_of(&TraceParent::root(true));
+        let traced = decode(&codec.encode(&traced).expect("a good message"));
+        let nothing = NotFound::new();
+        let (no_route, handler) = (around(router("else")), around(router(KIND)));
+        let trace = around(TraceContext::new());
+        self.run("message/nothing", 0.., with(&plain, nothing));
+        self.run("message/router_no_route", 0.., with(&plain, no_route));
+        self.run("message/router_handler", 0.., with(&plain, handler));
+        self.run("message/trace_none", 0.., with(&plain, trace.clone()));
+        self.run("message/trace_joined", 0.., with(&traced, trace));
+    }
+
+    fn whole(&mut self) {
+        for (name, route) in [("no_route", "else"), ("handler", KIND)] {
+            let stack = ServiceBuilder::new()
+                .layer(SmartRelay::new())
+                .layer(Courier::new())
+                .layer(TraceContext::new())
+                .layer(CatchPanic::new())
+                .layer(router(route))
+                .service(self.peers.inbox());
+            self.run(&format!("whole/{name}"), 0.., stack);
+        }
+    }
+
+    /// Calls `stack` with broadcasts of these nonces.
+    fn run(&mut self, name: &str, nonces: impl IntoIterator<Item = u64>, stack: impl PeerService) {
+        let mut nonces = nonces.into_iter();
+        let mut driver = Driver::new(&test_util::peer(&self.peers), stack);
+        let mut group = self.criterion.benchmark_group(format!("stack/{name}"));
+        group.bench_function(BenchmarkId::from_parameter(self.payload.len()), |bencher| {
+            bencher.iter(|| {
+                let nonce = nonces.next().unwrap_or_default();
+                let reply = driver.call(Kind::Broadcast { nonce }, self.payload.clone());
+                assert!(black_box(reply).is_ok());
+            });
+        });
+    }
+}
+
+/// A message of `size` bytes with a text.
+fn payload(codec: &Codec, size: usize) -> Bytes {
+    let encode = |text: usize| {
+        let payload = codec.encode_body(KIND, &"x".repeat(text));
+        payload.expect("a good body")
+    };
+    let around = encode(size).len() - size;
+    let payload = encode(size - around);
+    assert_eq!(
+        payload.len(),
+        size,
+        "as much stands around the shorter text"
+    );
+    payload
+}
+
+/// The layer around a service that does nothing.
+fn around<L: Layer<NotFound>>(layer: L) -> L::Service {
+    layer.layer(NotFound::new())
+}
+
+/// A router whose only handler does nothing.
+fn router(kind: &str) -> Router {
+    Router::new().route(kind, async || {})
+}
+
+/// Puts a message that was parsed beforehand into the frames for `inner`.
+fn with(message: &Message, inner: impl PeerService) -> impl PeerService {
+    let message = message.clone();
+    MapRequest::new(inner, move |mut frame: Frame| {
+        frame.set_message(message.clone());
+        frame
+    })
+}

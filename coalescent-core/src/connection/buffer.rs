@@ -1,0 +1,194 @@
+//! What a connection reads into: one buffer after another, in sizes that follow the peer.
+//!
+//! Frames are slices of the buffer they were read into, and relays hand on such slices, so a buffer is in use for longer
+//! than it is read into. A few are kept until they are free again: to have them anew costs a page fault for
+//! each 4 KiB.
+
+use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
+
+/// The buffer of a connection on which little comes.
+pub(super) const READ_MIN: usize = 1024;
+
+/// The buffer of a connection on which much comes. A buffer that was filled makes the next one four
+/// times larger, up to this.
+pub(crate) const READ_MAX: usize = 128 * 1024;
+
+/// How many used buffers of [`READ_MAX`] are kept for being used again.
+pub(crate) const KEPT_MAX: usize = 4;
+
+/// The buffer of one connection, and those it has used before.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    buf: BytesMut,
+    /// The size of the allocation that `buf` is a part of, and of the next one.
+    size: usize,
+    next_size: usize,
+    /// Which buffer that is, counted from the first.
+    number: u64,
+    /// The first slice that was taken out of it, by which all of it can be had back.
+    first: Option<Bytes>,
+    /// First slices of buffers before that, oldest first.
+    kept: VecDeque<Bytes>,
+}
+
+impl Buffer {
+    /// Begins with what was read before.
+    pub(super) fn new(buf: BytesMut) -> Self {
+        Self {
+            size: buf.capacity(),
+            buf,
+            next_size: READ_MIN,
+            number: 0,
+            first: None,
+            kept: VecDeque::new(),
+        }
+    }
+
+    /// What was read and not taken out.
+    pub(super) fn bytes(&self) -> &BytesMut {
+        &self.buf
+    }
+
+    /// What was read, to take frames out of its front.
+    pub(super) fn bytes_mut(&mut self) -> &mut BytesMut {
+        &mut self.buf
+    }
+
+    /// The size of the allocation, and its number.
+    pub(super) fn whole(&self) -> (usize, u64) {
+        (self.size, self.number)
+    }
+
+    /// Notes that `slice` was taken out of the front.
+    pub(super) fn took(&mut self, slice: &Bytes) {
+        if self.first.is_none() && self.size >= READ_MAX {
+            self.first = Some(slice.clone());
+        }
+    }
+
+    /// Notes that something was read.
+    pub(super) fn filled(&mut self) {
+        if self.buf.len() == self.buf.capacity() {
+            self.next_size = (self.size * 4).clamp(READ_MIN, READ_MAX);
+        }
+    }
+
+    /// Makes room for the next read, of which at least `missing` bytes are expected: what is left of the buffer if
+    /// that is enough, or another one.
+    pub(super) fn make_room(&mut self, missing: usize) {
+        let room = self.buf.capacity() - self.buf.len();
+        if room >= missing.max(self.next_size / 4).max(1) {
+            return;
+        }
+        let size = self.next_size.max(self.buf.len() + missing).max(READ_MIN);
+        let mut next = self
+            .again(size)
+            .unwrap_or_else(|| BytesMut::with_capacity(size));
+        next.extend_from_slice(&self.buf);
+        let before = self.first.take();
+        self.begin(next);
+        if let Some(before) = before {
+            if self.kept.len() == KEPT_MAX {
+                self.kept.pop_front();
+            }
+            self.kept.push_back(before);
+        }
+    }
+
+    /// A buffer of at least `size` that was used before, and that nobody uses any more.
+    fn again(&mut self, size: usize) -> Option<BytesMut> {
+        let at = self.kept.iter().position(Bytes::is_unique)?;
+        let mut again = self.kept.remove(at)?.try_into_mut().ok()?;
+        again.clear();
+        (again.capacity() >= size).then_some(again)
+    }
+
+    fn begin(&mut self, buf: BytesMut) {
+        self.size = buf.capacity();
+        self.buf = buf;
+        self.number += 1;
+        self.first = None;
+    }
+
+    /// Whether it holds more than a connection on which little comes.
+    pub(super) fn is_large(&self) -> bool {
+        self.size > READ_MIN
+    }
+
+    /// Gives back what it holds. What was read and not taken out must have been dealt with.
+    pub(super) fn fall_idle(&mut self) {
+        self.next_size = READ_MIN;
+        self.kept = VecDeque::new();
+        self.begin(BytesMut::with_capacity(READ_MIN));
+    }
+
+    /// Gives back what it holds, for good.
+    pub(super) fn give_up(&mut self) {
+        self.kept = VecDeque::new();
+        self.begin(BytesMut::new());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fills the buffer, and takes all of it out.
+    fn fill(buffer: &mut Buffer) -> Bytes {
+        let room = buffer.buf.capacity() - buffer.buf.len();
+        buffer.bytes_mut().extend_from_slice(&vec![1; room]);
+        buffer.filled();
+        let all = buffer.bytes_mut().split().freeze();
+        buffer.took(&all);
+        all
+    }
+
+    #[test]
+    fn grows_with_what_comes_and_falls_back() {
+        let mut buffer = Buffer::new(BytesMut::new());
+        let mut sizes = Vec::new();
+        for _ in 0..6 {
+            buffer.make_room(0);
+            sizes.push(buffer.whole().0);
+            drop(fill(&mut buffer));
+        }
+        assert_eq!(sizes[0], READ_MIN);
+        assert!(
+            sizes
+                .windows(2)
+                .all(|pair| pair[1] == (pair[0] * 4).min(READ_MAX)),
+            "{sizes:?}"
+        );
+        assert_eq!(sizes.last(), Some(&READ_MAX));
+        buffer.fall_idle();
+        assert_eq!(buffer.whole().0, READ_MIN);
+        assert!(buffer.kept.is_empty());
+    }
+
+    #[test]
+    fn uses_a_buffer_again_once_nobody_does() {
+        let mut buffer = Buffer::new(BytesMut::with_capacity(READ_MAX));
+        buffer.next_size = READ_MAX;
+        let held = fill(&mut buffer);
+        let place = held.as_ptr();
+        buffer.make_room(0);
+        assert_ne!(buffer.buf.as_ptr(), place, "it is in use");
+        drop(fill(&mut buffer));
+        drop(held);
+        buffer.make_room(0);
+        assert_eq!(buffer.buf.as_ptr(), place);
+        assert_eq!(buffer.whole(), (READ_MAX, 2), "as another one");
+        assert!(buffer.kept.len() <= KEPT_MAX);
+    }
+
+    #[test]
+    fn keeps_what_was_not_taken_out() {
+        let mut buffer = Buffer::new(BytesMut::new());
+        buffer.make_room(0);
+        buffer.bytes_mut().extend_from_slice(b"the beginning");
+        buffer.make_room(READ_MAX);
+        assert_eq!(&buffer.bytes()[..], b"the beginning");
+        assert!(buffer.whole().0 >= READ_MAX);
+    }
+}

@@ -1,0 +1,246 @@
+//! The call that a connection makes of its stack, as the frame and the services in it see it.
+//!
+//! A frame nearly always ends in the thread, and within the call, that it began in: a relay has marked it, the inbox has
+//! taken it, and it was dropped. What these say is left here, in plain cells of the thread, and not in what the
+//! connection shares with frames that went elsewhere (its [`Link`](super::Link)): a locked instruction costs as much as all the
+//! rest of a frame's way through a short stack, and there would be a handful for each.
+//!
+//! So the connection opens a [`Session`] while it works, and asks it after each call what became of the frame.
+
+use super::Arrival;
+use crate::frame::{Flow, Frame};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+
+thread_local! {
+    /// Apart from what has to be dropped with the thread, which costs a look at each access.
+    static CURRENT: Current = const {
+        Current {
+            link: Cell::new(0),
+            seq: Cell::new(0),
+            outcome: Cell::new(Outcome::NOTHING),
+            in_block: Cell::new(false),
+            spare: Cell::new(NO_SPARE),
+        }
+    };
+    /// What the inbox has taken.
+    static STAGED: RefCell<VecDeque<Frame>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// Which frame is being called, and what is known of it.
+struct Current {
+    /// The connection that works, by the address of its link; 0 where none does.
+    link: Cell<usize>,
+    /// The number of the frame it calls its stack with; 0 where it does not.
+    seq: Cell<u64>,
+    outcome: Cell<Outcome>,
+    /// Whether the frame still stands in the block it was read in, so that its place there is enough to keep of it.
+    in_block: Cell<bool>,
+    /// The frame's hold of what it arrived with, for the next one. Only there while a session is open, whose end drops it.
+    spare: Cell<Spare>,
+}
+
+type Spare = ManuallyDrop<Option<Arc<Arrival>>>;
+
+const NO_SPARE: Spare = ManuallyDrop::new(None);
+
+/// What became of a frame in a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome(u8);
+
+impl Outcome {
+    const NOTHING: Self = Self(0);
+    /// A relay has marked it, to be waited for, or to be dropped where there is no room.
+    const WAIT: u8 = 1;
+    const DROP: u8 = 2;
+    /// The inbox has taken it, or discarded it.
+    const DELIVERED: u8 = 4;
+    /// It was dropped, or is staged, so that whoever called has no hold of it any more.
+    const ENDED: u8 = 8;
+    /// There are other holds of it, or it was marked elsewhere too.
+    const SHARED: u8 = 16;
+    /// The inbox wants it: as it stands in its block, or as it was handed over.
+    const PLAIN: u8 = 32;
+    const WHOLE: u8 = 64;
+
+    #[inline]
+    fn has(self, what: u8) -> bool {
+        self.0 & what != 0
+    }
+
+    /// What a relay decided.
+    #[inline]
+    pub(crate) fn flow(self) -> Option<Flow> {
+        match self.0 & (Self::WAIT | Self::DROP) {
+            0 => None,
+            Self::DROP => Some(Flow::Drop),
+            _ => Some(Flow::Wait),
+        }
+    }
+
+    /// Whether the read side gets it, or did not want it.
+    #[inline]
+    pub(crate) fn is_delivered(self) -> bool {
+        self.has(Self::DELIVERED)
+    }
+
+    /// Whether the read side gets it as it stands in its block.
+    #[inline]
+    pub(crate) fn is_plain(self) -> bool {
+        self.has(Self::PLAIN)
+    }
+
+    /// Whether it is staged for the read side, with what layers have made of it.
+    #[inline]
+    pub(crate) fn is_whole(self) -> bool {
+        self.has(Self::WHOLE)
+    }
+
+    /// Whether nobody can ask for anything on the frame's behalf any more.
+    #[inline]
+    pub(crate) fn is_over(self) -> bool {
+        self.has(Self::ENDED) && !self.has(Self::SHARED)
+    }
+}
+
+/// Does something with the cells, if the frame `seq` of `link` is being called in this thread.
+#[inline]
+fn current<T>(link: usize, seq: u64, then: impl FnOnce(&Current) -> T) -> Option<T> {
+    CURRENT.with(|current| {
+        let here = current.seq.get() == seq && current.link.get() == link;
+        here.then(|| then(current))
+    })
+}
+
+impl Current {
+    #[inline]
+    fn note(&self, what: u8) {
+        self.outcome.set(Outcome(self.outcome.get().0 | what));
+    }
+}
+
+/// Marks a frame to be relayed. `false` where it is not being called here.
+#[inline]
+pub(crate) fn mark(link: usize, seq: u64, flow: Flow) -> bool {
+    let marked = current(link, seq, |current| {
+        if current.outcome.get().flow().is_none() {
+            current.note(match flow {
+                Flow::Wait => Outcome::WAIT,
+                Flow::Drop => Outcome::DROP,
+            });
+        }
+    });
+    marked.is_some()
+}
+
+/// Notes that there is another hold of a frame, or that its link knows of it.
+pub(crate) fn shared(link: usize, seq: u64) {
+    let _ = current(link, seq, |current| current.note(Outcome::SHARED));
+}
+
+/// Notes that a frame was taken by the inbox and discarded. `false` where it is not being called here.
+#[inline]
+pub(crate) fn discarded(link: usize, seq: u64) -> bool {
+    current(link, seq, |current| current.note(Outcome::DELIVERED)).is_some()
+}
+
+/// Keeps a frame for the read side; gives it back where it is not being called here.
+#[inline]
+pub(crate) fn stage(frame: Frame) -> Option<Frame> {
+    let (link, seq) = frame.place();
+    let mut frame = Some(frame);
+    let _ = current(link, seq, |current| {
+        if current.in_block.get() && frame.as_ref().is_some_and(Frame::is_pristine) {
+            current.note(Outcome::DELIVERED | Outcome::PLAIN);
+            frame = None;
+        } else {
+            STAGED.with_borrow_mut(|staged| staged.extend(frame.take()));
+            current.note(Outcome::DELIVERED | Outcome::WHOLE | Outcome::ENDED);
+        }
+    });
+    frame
+}
+
+/// Takes back a dropped frame's hold of what it arrived with, if it is the one that is being called here.
+#[inline]
+pub(crate) fn dropped(link: usize, seq: u64, arrival: &mut Option<Arc<Arrival>>) {
+    let _ = current(link, seq, |current| {
+        current.note(Outcome::ENDED);
+        // There is one already where a clone of the frame was dropped before.
+        let before = current.spare.replace(ManuallyDrop::new(arrival.take()));
+        drop(ManuallyDrop::into_inner(before));
+    });
+}
+
+/// The time in which one connection calls its stack, in this thread.
+///
+/// Ending it brings back what was there before: a call may contain the work of another connection.
+pub(crate) struct Session<'a> {
+    /// The connection's own list of staged frames, or, meanwhile, the thread's.
+    staged: &'a mut VecDeque<Frame>,
+    before: (usize, u64, Outcome),
+}
+
+impl<'a> Session<'a> {
+    /// Opens the session of the connection whose link is at `link`.
+    pub(crate) fn open(link: usize, staged: &'a mut VecDeque<Frame>) -> Self {
+        STAGED.with_borrow_mut(|here| std::mem::swap(staged, here));
+        let before = CURRENT.with(|current| {
+            (
+                current.link.replace(link),
+                current.seq.replace(0),
+                current.outcome.replace(Outcome::NOTHING),
+            )
+        });
+        Self { staged, before }
+    }
+
+    /// The stack is about to be called with the frame `seq` of what arrived. Returns the hold that the frame gets of
+    /// that: the one of the frame before, where it came back.
+    #[inline]
+    pub(crate) fn begin(&self, seq: u64, in_block: bool, arrival: &Arc<Arrival>) -> Arc<Arrival> {
+        let spare = CURRENT.with(|current| {
+            current.seq.set(seq);
+            current.in_block.set(in_block);
+            current.outcome.set(Outcome::NOTHING);
+            current.spare.replace(NO_SPARE)
+        });
+        match ManuallyDrop::into_inner(spare) {
+            Some(spare) if Arc::ptr_eq(&spare, arrival) => spare,
+            _ => Arc::clone(arrival),
+        }
+    }
+
+    /// The call of the frame `seq` goes on.
+    pub(crate) fn go_on(&self, seq: u64) {
+        CURRENT.with(|current| {
+            current.seq.set(seq);
+            current.in_block.set(false);
+            current.outcome.set(Outcome::NOTHING);
+        });
+    }
+
+    /// What became of the frame since [`begin`](Session::begin) or [`go_on`](Session::go_on).
+    #[inline]
+    pub(crate) fn end(&self) -> Outcome {
+        CURRENT.with(|current| {
+            current.seq.set(0);
+            current.outcome.get()
+        })
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        STAGED.with_borrow_mut(|here| std::mem::swap(self.staged, here));
+        CURRENT.with(|current| {
+            drop(ManuallyDrop::into_inner(current.spare.replace(NO_SPARE)));
+            let (link, seq, outcome) = self.before;
+            current.link.set(link);
+            current.seq.set(seq);
+            current.outcome.set(outcome);
+        });
+    }
+}

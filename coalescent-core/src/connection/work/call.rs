@@ -1,0 +1,352 @@
+//! One frame's way through the stack.
+
+use super::Work;
+use super::results::unpin;
+use crate::connection::current::{Outcome, Session};
+use crate::connection::link::Mark;
+use crate::connection::relay::unpinned;
+use crate::error::{BoxError, Error, panic_text};
+use crate::event::DisconnectReason;
+use crate::frame::Frame;
+use crate::reply::Reply;
+use crate::stack::PeerService;
+use crate::wire::{Head, Kind};
+use bytes::Bytes;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// A place for one frame that is being handled. Its memory is used again for the next frame.
+pub(super) struct Call<F> {
+    future: Pin<Box<Option<F>>>,
+    seq: u64,
+    /// The frame, where it is still being handled; what it is relayed from if that is decided late.
+    frame: Option<Current>,
+    relayed: bool,
+}
+
+/// A frame, by its place among the calls and in the first block, with what became of it, and the result of its call.
+type Unusual<E> = (usize, usize, Outcome, Poll<Result<Reply, E>>);
+
+/// How far calling got.
+pub(super) enum Called {
+    /// What comes next is for others to decide.
+    More,
+    /// The stack is not ready.
+    Unready,
+    /// The stack has failed.
+    Failed(DisconnectReason),
+}
+
+/// Whose code runs.
+#[derive(Clone, Copy, Debug)]
+enum Within {
+    Ourselves,
+    Readiness,
+    /// The call of the frame `index` of the first batch.
+    Call {
+        slot: usize,
+        index: usize,
+    },
+}
+
+/// A frame that is being handled.
+#[derive(Clone, Debug)]
+struct Current {
+    head: Head,
+    payload: Bytes,
+    /// The size of the buffer that the payload is a slice of.
+    pins: usize,
+}
+
+impl<F> Default for Call<F> {
+    fn default() -> Self {
+        Self {
+            future: Box::pin(None),
+            seq: 0,
+            frame: None,
+            relayed: false,
+        }
+    }
+}
+
+impl<F> Call<F> {
+    /// The head of the frame that is being handled, and its number.
+    pub(super) fn handles(&self) -> Option<(&Head, u64)> {
+        let frame = self.frame.as_ref()?;
+        Some((&frame.head, self.seq))
+    }
+
+    /// Drops what is being handled.
+    pub(super) fn drop_frame(&mut self) {
+        self.future.set(None);
+        self.frame = None;
+    }
+}
+
+impl<F, E> Call<F>
+where
+    F: Future<Output = Result<Reply, E>>,
+    E: Into<BoxError>,
+{
+    #[inline]
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, E>> {
+        match self.future.as_mut().as_pin_mut() {
+            Some(future) => future.poll(cx),
+            None => Poll::Ready(Ok(Reply::None)),
+        }
+    }
+}
+
+impl<S: PeerService> Work<S> {
+    /// Calls the stack with the frames of the first batch, one after another from the next on, and looks once whether
+    /// each is done, as long as there are places for them and nothing else is to be done.
+    pub(super) fn call_all(&mut self, session: &Session<'_>, cx: &mut Context<'_>) -> Called {
+        // What a panic came from. One net for all frames: to spread one for each costs as much as a frame does.
+        let mut within = Within::Ourselves;
+        let called = catch_unwind(AssertUnwindSafe(|| {
+            self.call_each(session, cx, &mut within)
+        }));
+        let panic = match called {
+            Ok(called) => return called,
+            Err(panic) => panic,
+        };
+        let outcome = session.end();
+        match within {
+            Within::Ourselves => resume_unwind(panic),
+            Within::Readiness => {
+                Called::Failed(DisconnectReason::Stack(panic_text(&*panic).to_owned()))
+            }
+            Within::Call { slot, index } => {
+                if let Some(call) = self.calls.get_mut(slot) {
+                    call.future.set(None);
+                }
+                self.done(slot, index, outcome, Err(Error::panicked(&*panic)));
+                Called::More
+            }
+        }
+    }
+
+    fn call_each(
+        &mut self,
+        session: &Session<'_>,
+        cx: &mut Context<'_>,
+        within: &mut Within,
+    ) -> Called {
+        loop {
+            let (slot, index, outcome, polled) = match self.call_usual(session, cx, within) {
+                Ok(called) => return called,
+                Err(unusual) => unusual,
+            };
+            match polled {
+                Poll::Pending => self.pending(slot, index, outcome),
+                Poll::Ready(result) => self.done(slot, index, outcome, result.map_err(Error::call)),
+            }
+            if self.failed.is_some() || self.budget.exhausted() || !self.cancelled.is_empty() {
+                return Called::More;
+            }
+        }
+    }
+
+    /// Calls the stack with frames that come to nothing but a delivery, or to being relayed with the frame before. Returns
+    /// the first that does not.
+    fn call_usual(
+        &mut self,
+        session: &Session<'_>,
+        cx: &mut Context<'_>,
+        within: &mut Within,
+    ) -> Result<Called, Unusual<S::Error>> {
+        let Some(slot) = self.calls.iter().position(|call| call.frame.is_none()) else {
+            return Ok(Called::More);
+        };
+        let (Some(batch), Some(call)) = (self.backlog.front(), self.calls.get_mut(slot)) else {
+            return Ok(Called::More);
+        };
+        let heads = batch.block.heads.get(self.next..).unwrap_or_default();
+        for &(offset, head) in heads {
+            let index = self.next;
+            // Whether a request was withdrawn was asked of the first alone.
+            if !head.kind.is_payload() {
+                return Ok(Called::More);
+            }
+            *within = Within::Readiness;
+            let ready = self.stack.poll_ready(cx);
+            *within = Within::Ourselves;
+            match ready {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    let error: BoxError = error.into();
+                    return Ok(Called::Failed(DisconnectReason::Stack(error.to_string())));
+                }
+                Poll::Pending => return Ok(Called::Unready),
+            }
+            self.next = index + 1;
+            self.seq += 1;
+            let seq = self.seq;
+            self.link.open(slot, seq);
+            let payload = batch.block.payload_range(offset, &head);
+            let arrival = session.begin(seq, true, &batch.arrival);
+            let frame = Frame::new(arrival, &head, payload, slot, seq);
+            call.seq = seq;
+            *within = Within::Call { slot, index };
+            call.future.set(Some(self.stack.call(frame)));
+            let polled = call.poll(cx);
+            if polled.is_ready() {
+                // Dropped before the outcome is asked for: a future may hold the frame to its end.
+                call.future.set(None);
+            }
+            *within = Within::Ourselves;
+            let outcome = session.end();
+            let usual = outcome.is_over()
+                && matches!(polled, Poll::Ready(Ok(Reply::None)))
+                && !matches!(head.kind, Kind::Request { .. })
+                && outcome
+                    .flow()
+                    .is_none_or(|flow| self.relays.extend(index, offset, &head, flow));
+            if !usual {
+                return Err((slot, index, outcome, polled));
+            }
+            self.link.shut(slot, seq);
+            self.delivered += u64::from(outcome.is_delivered());
+            if self.delivery.note(outcome, index) {
+                self.link.set_staging(true);
+            }
+            if !self.cancelled.is_empty() {
+                break;
+            }
+        }
+        Ok(Called::More)
+    }
+
+    /// Takes note of a frame that is still being handled.
+    fn pending(&mut self, slot: usize, index: usize, outcome: Outcome) {
+        self.note(outcome, index);
+        let (Some(batch), Some(call)) = (self.backlog.front(), self.calls.get_mut(slot)) else {
+            return;
+        };
+        let Some(&(offset, head)) = batch.block.heads.get(index) else {
+            return;
+        };
+        call.frame = Some(Current {
+            head,
+            payload: batch.block.payload(offset, &head),
+            pins: batch.arrival.pins,
+        });
+        // A relay outside the handler has decided already, and its frame does not wait.
+        let mark = mark(outcome).or_else(|| self.link.marked(slot, call.seq));
+        call.relayed = mark.is_some();
+        if let Some(mark) = mark {
+            let pins = batch.arrival.pins;
+            self.relays.add(&self.link, &batch.block, index, mark, pins);
+        }
+        self.in_flight += 1;
+    }
+
+    /// Takes note of what a frame came to.
+    fn done(&mut self, slot: usize, index: usize, outcome: Outcome, result: Result<Reply, Error>) {
+        self.note(outcome, usize::MAX);
+        let seq = self.calls.get(slot).map_or(0, |call| call.seq);
+        let mark = self.close(slot, seq, outcome);
+        let Some(batch) = self.backlog.front() else {
+            return;
+        };
+        let Some(&(_, head)) = batch.block.heads.get(index) else {
+            return;
+        };
+        let pins = batch.arrival.pins;
+        if let Some(mark) = mark {
+            self.relays.add(&self.link, &batch.block, index, mark, pins);
+        }
+        let result = result.map(|reply| unpin(reply, &batch.block.bytes, pins));
+        self.finish(&head, result);
+    }
+
+    /// Looks after the calls that were not done at once.
+    pub(super) fn poll_calls(&mut self, session: &Session<'_>, cx: &mut Context<'_>) {
+        if self.in_flight == 0 {
+            return;
+        }
+        for slot in 0..self.calls.len() {
+            let Some(call) = self.calls.get_mut(slot) else {
+                continue;
+            };
+            if call.frame.is_none() {
+                continue;
+            }
+            let seq = call.seq;
+            session.go_on(seq);
+            let polled = catch_unwind(AssertUnwindSafe(|| call.poll(cx)));
+            if matches!(polled, Ok(Poll::Pending)) {
+                let outcome = session.end();
+                if !call.relayed
+                    && let Some(mark) = mark(outcome).or_else(|| self.link.marked(slot, seq))
+                {
+                    call.relayed = true;
+                    if let Some(current) = &call.frame {
+                        relay_single(&mut self.relays, &self.link, current, mark);
+                    }
+                }
+                self.note(outcome, usize::MAX);
+                continue;
+            }
+            call.future.set(None);
+            let outcome = session.end();
+            let relayed = call.relayed;
+            let Some(current) = call.frame.take() else {
+                continue;
+            };
+            self.in_flight -= 1;
+            if let Some(mark) = self.close(slot, seq, outcome).filter(|_| !relayed) {
+                relay_single(&mut self.relays, &self.link, &current, mark);
+            }
+            self.note(outcome, usize::MAX);
+            let done = match polled {
+                Ok(Poll::Pending) => continue,
+                Ok(Poll::Ready(Ok(reply))) => Ok(unpin(reply, &current.payload, current.pins)),
+                Ok(Poll::Ready(Err(error))) => Err(Error::call(error)),
+                Err(panic) => Err(Error::panicked(&*panic)),
+            };
+            self.finish(&current.head, done);
+        }
+        if self.in_flight == 0 {
+            self.link.peer().tell_meter();
+        }
+    }
+
+    /// What was decided about a frame whose call has ended; from now on, deciding is too late.
+    #[inline]
+    fn close(&self, slot: usize, seq: u64, outcome: Outcome) -> Option<Mark> {
+        if outcome.is_over() {
+            self.link.shut(slot, seq);
+            return mark(outcome);
+        }
+        let elsewhere = self.link.close(slot, seq);
+        mark(outcome).or(elsewhere)
+    }
+
+    /// Notes what the inbox did with a frame: the one with the head `index` in the first block, if it stands there.
+    #[inline]
+    fn note(&mut self, outcome: Outcome, index: usize) {
+        self.delivered += u64::from(outcome.is_delivered());
+        if self.delivery.note(outcome, index) {
+            self.link.set_staging(true);
+        }
+    }
+}
+
+/// What a relay decided in the call itself.
+#[inline]
+fn mark(outcome: Outcome) -> Option<Mark> {
+    outcome.flow().map(|flow| (flow, None))
+}
+
+fn relay_single(
+    relays: &mut super::Relays,
+    link: &super::Link,
+    frame: &Current,
+    (flow, rewritten): Mark,
+) {
+    let payload = rewritten.unwrap_or_else(|| frame.payload.clone());
+    let payload = unpinned(payload, &frame.payload, frame.pins);
+    relays.add_single(link, &frame.head, payload, flow);
+}

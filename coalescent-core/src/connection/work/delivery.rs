@@ -1,0 +1,113 @@
+//! What is on its way from one connection to the read side of the mesh.
+
+use super::Batch;
+use crate::connection::current::Outcome;
+use crate::frame::Frame;
+use crate::mesh::inbox::{Heads, Kept};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The frames that the inbox has taken and the read side has not got.
+#[derive(Debug, Default)]
+pub(super) struct Delivery {
+    order: Vec<Part>,
+    /// The frames that are kept whole, in their order.
+    whole: VecDeque<Frame>,
+    /// What found no room there.
+    kept: VecDeque<Kept>,
+}
+
+#[derive(Debug)]
+enum Part {
+    /// Neighbours in the first block, by their heads.
+    Plain(Range<usize>),
+    /// So many of the whole frames.
+    Whole(usize),
+}
+
+impl Delivery {
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty() && self.kept.is_empty()
+    }
+
+    /// Notes what became of a frame, which, if it stands in the first block, has the head `index` there. Returns whether
+    /// it is the first that is on its way.
+    #[inline]
+    pub(super) fn note(&mut self, outcome: Outcome, index: usize) -> bool {
+        let first = self.is_empty();
+        if outcome.is_plain() {
+            match self.order.last_mut() {
+                Some(Part::Plain(range)) if range.end == index => range.end += 1,
+                _ => self.order.push(Part::Plain(index..index + 1)),
+            }
+        } else if outcome.is_whole() {
+            match self.order.last_mut() {
+                Some(Part::Whole(count)) => *count += 1,
+                _ => self.order.push(Part::Whole(1)),
+            }
+        } else {
+            return false;
+        }
+        first
+    }
+
+    /// The list that whole frames are staged in, for the time of a session.
+    pub(super) fn take_whole(&mut self) -> VecDeque<Frame> {
+        std::mem::take(&mut self.whole)
+    }
+
+    pub(super) fn put_whole(&mut self, whole: VecDeque<Frame>) {
+        self.whole = whole;
+    }
+
+    /// Gathers what is on its way. The list of heads goes along where the `first` batch is done with.
+    pub(super) fn gather(&mut self, first: Option<&mut Batch>, done: bool) -> &mut VecDeque<Kept> {
+        let plain = self
+            .order
+            .iter()
+            .filter(|part| matches!(part, Part::Plain(_)));
+        let take = done && plain.count() == 1;
+        let mut first = first;
+        for part in self.order.drain(..) {
+            match (part, &mut first) {
+                (Part::Plain(range), Some(batch)) => {
+                    let arrival = Arc::clone(&batch.arrival);
+                    let kept = if take {
+                        Kept::block(arrival, std::mem::take(&mut batch.block.heads), range)
+                    } else {
+                        let heads: Heads =
+                            batch.block.heads.get(range).unwrap_or_default().to_vec();
+                        let range = 0..heads.len();
+                        Kept::block(arrival, heads, range)
+                    };
+                    self.kept.push_back(kept);
+                }
+                (Part::Plain(_), None) => {}
+                (Part::Whole(count), _) => {
+                    let count = count.min(self.whole.len());
+                    for frame in self.whole.drain(..count) {
+                        let frame = match self.kept.back_mut() {
+                            Some(kept) => kept.add(frame),
+                            None => Some(frame),
+                        };
+                        self.kept.extend(frame.map(Kept::whole));
+                    }
+                }
+            }
+        }
+        &mut self.kept
+    }
+
+    /// What found no room.
+    pub(super) fn rest(&mut self) -> &mut VecDeque<Kept> {
+        &mut self.kept
+    }
+
+    /// Gives back the memory that is kept for frames to come.
+    pub(super) fn fall_idle(&mut self) {
+        self.order.shrink_to_fit();
+        self.whole.shrink_to_fit();
+        self.kept.shrink_to_fit();
+    }
+}

@@ -1,0 +1,151 @@
+//! A stack that is called as a connection calls it, without one.
+
+use crate::connection::current::Session;
+use crate::connection::{Arrival, Link};
+use crate::frame::Frame;
+use crate::peer::Peer;
+use crate::reply::Reply;
+use crate::wire::{Head, Kind};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use tokio::time::Instant;
+use tower_service::Service;
+
+/// Calls a stack with the frames of one peer as its connection does: makes the stack ready, calls it, and looks
+/// once whether the call is done.
+///
+/// For benchmarks, and for tests that count allocations: it makes frames and keeps calls as the connection does, so
+/// that neither costs an allocation. It needs no runtime.
+///
+/// ```
+/// use bytes::Bytes;
+/// use coalescent_core::test_util::{self, Driver};
+/// use coalescent_core::{Config, Peers, wire::Kind};
+///
+/// let peers = Peers::new(Config::default());
+/// let mut driver = Driver::new(&test_util::peer(&peers), peers.inbox());
+///
+/// let reply = driver.call(Kind::Data, Bytes::from_static(b"beep"));
+///
+/// assert!(reply.is_ok_and(|reply| reply.is_none()));
+/// assert_eq!(driver.relayed(), 0);
+/// ```
+pub struct Driver<S: Service<Frame>> {
+    link: Arc<Link>,
+    /// What a frame arrives with; used again where nobody has kept the frame.
+    arrival: Arc<Arrival>,
+    staged: VecDeque<Frame>,
+    stack: S,
+    /// The memory that each call takes its turn in.
+    call: Pin<Box<Option<S::Future>>>,
+    seq: u64,
+    relayed: u64,
+}
+
+impl<S: Service<Frame, Response = Reply>> Driver<S> {
+    /// Calls `stack` with frames of `peer`, one after another.
+    #[must_use]
+    pub fn new(peer: &Peer, stack: S) -> Self {
+        let link = Arc::new(Link::new(peer.clone(), 1));
+        Self {
+            arrival: Arc::new(Arrival {
+                link: Arc::clone(&link),
+                bytes: Bytes::new(),
+                buffer: 0,
+                pins: 0,
+                at: Instant::now(),
+            }),
+            link,
+            staged: VecDeque::new(),
+            stack,
+            call: Box::pin(None),
+            seq: 0,
+            relayed: 0,
+        }
+    }
+
+    /// Calls the stack with one frame, with the ttl in the [`Config`](crate::Config) of the peer's node.
+    ///
+    /// # Errors
+    ///
+    /// Those of the stack.
+    ///
+    /// # Panics
+    ///
+    /// Where the stack is not ready at once, or does not answer at once.
+    pub fn call(&mut self, kind: Kind, payload: Bytes) -> Result<Reply, S::Error> {
+        let mut cx = Context::from_waker(Waker::noop());
+        match self.stack.poll_ready(&mut cx) {
+            Poll::Ready(ready) => ready?,
+            Poll::Pending => panic!("the stack is not ready at once"),
+        }
+        self.seq += 1;
+        self.link.open(0, self.seq);
+        let payload = self.arrive(payload);
+        let head = Head::new(kind, self.link.peer().node().config().ttl);
+        let session = Session::open(self.link.place(), &mut self.staged);
+        let arrival = session.begin(self.seq, false, &self.arrival);
+        let frame = Frame::new(arrival, &head, payload, 0, self.seq);
+        self.call.set(Some(self.stack.call(frame)));
+        let polled = match self.call.as_mut().as_pin_mut() {
+            Some(call) => call.poll(&mut cx),
+            None => Poll::Pending,
+        };
+        self.call.set(None);
+        let outcome = session.end();
+        let elsewhere = if outcome.is_over() {
+            self.link.shut(0, self.seq);
+            None
+        } else {
+            self.link.close(0, self.seq)
+        };
+        if outcome.flow().is_some() || elsewhere.is_some() {
+            self.relayed += 1;
+        }
+        drop(session);
+        self.staged.clear();
+        match polled {
+            Poll::Ready(result) => result,
+            Poll::Pending => panic!("the stack does not answer at once"),
+        }
+    }
+
+    /// Makes `payload` what has arrived, and says where it stands.
+    fn arrive(&mut self, payload: Bytes) -> Range<usize> {
+        let place = 0..payload.len();
+        match Arc::get_mut(&mut self.arrival) {
+            Some(arrival) => arrival.bytes = payload,
+            None => {
+                self.arrival = Arc::new(Arrival {
+                    link: Arc::clone(&self.link),
+                    bytes: payload,
+                    buffer: self.seq,
+                    pins: 0,
+                    at: self.arrival.at,
+                });
+            }
+        }
+        place
+    }
+
+    /// How many of the frames the stack has asked to pass on, while it was called.
+    #[must_use]
+    pub fn relayed(&self) -> u64 {
+        self.relayed
+    }
+}
+
+impl<S: Service<Frame>> fmt::Debug for Driver<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("peer", self.link.peer())
+            .field("called", &self.seq)
+            .field("relayed", &self.relayed)
+            .finish_non_exhaustive()
+    }
+}

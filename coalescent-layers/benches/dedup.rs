@@ -1,0 +1,87 @@
+//! What it costs a relay to know whether it has seen a frame: to hash it, and to remember the hash.
+//!
+//! Through the whole of [`SmartRelay`] around a service that does nothing, for frames that are all new: `empty`
+//! remembers [`FIRST`] frames from an empty window on, which grows; `full` forgets the oldest for each.
+
+use std::future::ready;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use coalescent_core::test_util::{self, Driver};
+use coalescent_core::{BoxError, Config, Frame, Peer, PeerService, Peers, Reply, wire::Kind};
+use coalescent_layers::{SmartRelay, smart_relay::CAPACITY};
+use criterion::{BenchmarkId, Criterion, Throughput};
+use tower_layer::Layer;
+
+const SIZES: [usize; 3] = [64, 1024, 64 * 1024];
+
+/// How many frames come into a window that was empty.
+const FIRST: u64 = 1024;
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    let peer = test_util::peer(&Peers::new(Config::default()));
+    for size in SIZES {
+        let payload = Bytes::from(vec![b'x'; size]);
+        empty(&mut criterion, &peer, &payload);
+        full(&mut criterion, &peer, &payload);
+    }
+    criterion.final_summary();
+}
+
+fn empty(criterion: &mut Criterion, peer: &Peer, payload: &Bytes) {
+    let mut group = criterion.benchmark_group("dedup/empty");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function(BenchmarkId::from_parameter(payload.len()), |bencher| {
+        bencher.iter_custom(|frames| {
+            let mut spent = Duration::ZERO;
+            let mut left = frames;
+            while left > 0 {
+                let count = left.min(FIRST);
+                left -= count;
+                let mut driver = driver(peer, &SmartRelay::new());
+                let begun = Instant::now();
+                insert(&mut driver, 0..count, payload);
+                spent += begun.elapsed();
+                assert_eq!(driver.relayed(), count);
+            }
+            spent
+        });
+    });
+}
+
+fn full(criterion: &mut Criterion, peer: &Peer, payload: &Bytes) {
+    let relay = SmartRelay::new();
+    let mut driver = driver(peer, &relay);
+    insert(&mut driver, 0..CAPACITY as u64, payload);
+    let mut group = criterion.benchmark_group("dedup/full");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function(BenchmarkId::from_parameter(payload.len()), |bencher| {
+        bencher.iter_custom(|frames| {
+            let next = driver.relayed();
+            let begun = Instant::now();
+            insert(&mut driver, next..next + frames, payload);
+            let spent = begun.elapsed();
+            assert_eq!(driver.relayed(), next + frames);
+            assert_eq!(relay.seen().identities, CAPACITY);
+            spent
+        });
+    });
+}
+
+fn driver(peer: &Peer, relay: &SmartRelay) -> Driver<impl PeerService + use<>> {
+    let nothing = tower::service_fn(|_: Frame| ready(Ok::<_, BoxError>(Reply::None)));
+    Driver::new(peer, relay.layer(nothing))
+}
+
+/// Lets the relay see a frame of each nonce.
+fn insert<S: PeerService>(driver: &mut Driver<S>, nonces: std::ops::Range<u64>, payload: &Bytes) {
+    for nonce in nonces {
+        let reply = driver.call(Kind::Broadcast { nonce }, payload.clone());
+        assert!(black_box(reply).is_ok());
+    }
+}

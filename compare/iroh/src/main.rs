@@ -1,0 +1,51 @@
+//! iroh-gossip, in the roles of the comparison.
+//!
+//! | role | what it does |
+//! |---|---|
+//! | `hub` | forwards what each peer publishes to all others |
+//! | `load` | publishes through a hub as fast as it forwards, and counts what subscribers hear |
+//! | `latency` | times messages from one publisher through a hub to one subscriber |
+//! | `idle` | holds many connections to a hub, on which nothing is sent |
+//! | `mesh` | sends messages through nodes that connect each other as iroh-gossip does |
+//!
+//! How iroh is configured, and why, is said in [`node`]. iroh-gossip leaves out what a node has seen before, and QUIC
+//! is always encrypted, so `--relay` and `--tls` make no difference to it; the options are taken so that all systems
+//! can be started alike.
+
+mod flow;
+mod mesh;
+mod node;
+mod options;
+mod report;
+mod star;
+
+use std::process::ExitCode;
+
+use options::Options;
+use report::Failed;
+
+fn main() -> ExitCode {
+    let options = match Options::from_env() {
+        Ok(options) => options,
+        Err(wrong) => return report::refuse(&wrong),
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return report::exit(Err(error.into())),
+    };
+    let result = runtime.block_on(run(&options));
+    // What still runs are nodes that nobody waits for.
+    runtime.shutdown_background();
+    report::exit(result)
+}
+
+async fn run(options: &Options) -> Result<(), Failed> {
+    match options.role.as_str() {
+        "hub" => star::hub().await,
+        "load" => star::load(options).await,
+        "latency" => star::latency(options).await,
+        "idle" => star::idle(options).await,
+        "mesh" => mesh::run(options).await,
+        _ => unreachable!("the options refuse other roles"),
+    }
+}
