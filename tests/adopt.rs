@@ -108,14 +108,14 @@ async fn an_upgraded_connection_is_a_peer() {
         let frame = soon("a frame", at_server.next_frame())
             .await
             .expect("it runs");
-        assert_eq!(frame.payload(), expected);
+        assert_eq!(frame.payload(), expected.as_bytes());
         assert_eq!(*frame.peer(), of_client);
     }
     for expected in [&large[..], b"boop"] {
         let frame = soon("a frame", at_client.next_frame())
             .await
             .expect("it runs");
-        assert_eq!(frame.payload(), expected);
+        assert_eq!(frame.payload(), expected.as_bytes());
     }
 
     // What is queued is written before the end, and the goodbye arrives.
@@ -138,7 +138,7 @@ async fn an_upgraded_connection_has_the_wire_that_it_is_given() {
     assert_eq!(peer.agent(), None);
     say(&client, "a line").await;
     let frame = soon("a frame", at_server.next_frame()).await;
-    assert_eq!(frame.expect("it runs").payload(), "a line");
+    assert_eq!(frame.expect("it runs").payload(), b"a line");
 }
 
 #[tokio::test]

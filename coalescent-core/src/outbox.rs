@@ -193,12 +193,27 @@ impl Outbox {
     ///
     /// Where not even the first was taken.
     pub(crate) fn try_push(&self, chunks: &[Chunk]) -> Result<usize, Refused> {
+        self.try_push_by(None, chunks)
+    }
+
+    /// Takes in as many of `chunks` as there is room for, from the connection `link`, which goes on to write if it is the
+    /// one that takes from here: so it is not woken for that. To wake a task that runs sends another thread after it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_push`](Outbox::try_push).
+    pub(crate) fn try_push_by(
+        &self,
+        link: Option<u64>,
+        chunks: &[Chunk],
+    ) -> Result<usize, Refused> {
         let mut state = self.state();
         if state.closed {
             return Err(Refused::Closed);
         }
         let taken = chunks.iter().take_while(|chunk| state.push(chunk)).count();
-        let writer = if taken > 0 { state.writer.take() } else { None };
+        let wake = taken > 0 && link != Some(state.active);
+        let writer = if wake { state.writer.take() } else { None };
         let first_press = taken < chunks.len() && !state.pressed;
         state.pressed |= first_press;
         self.gauge(&mut state);

@@ -105,7 +105,7 @@ async fn two_addresses_of_one_node_are_one_peer() {
             for _ in 0..FRAMES {
                 let frame = soon("a frame", reader.next_frame()).await.unwrap();
                 numbers.push(usize::from_be_bytes(
-                    frame.payload()[..].try_into().unwrap(),
+                    frame.payload().try_into().unwrap(),
                 ));
             }
             numbers.sort_unstable();

@@ -138,7 +138,7 @@ async fn frames_cut_at_every_byte_arrive() {
     }
     for expected in ["one", "two", "three"] {
         let frame = soon(expected, heard.next_frame()).await.unwrap();
-        assert_eq!(frame.payload(), expected);
+        assert_eq!(frame.payload(), expected.as_bytes());
     }
     assert_eq!(mesh.stats().unknown, 1);
     assert_eq!(mesh.stats().received, 3);
@@ -159,7 +159,7 @@ async fn a_protocol_error_ends_the_connection_and_loses_nothing_before_it() {
             .await
             .unwrap()
             .payload(),
-        "valid"
+        b"valid"
     );
     peer.expect_bye().await;
     assert!(matches!(
@@ -200,7 +200,7 @@ async fn a_frame_of_the_limit_is_taken_and_one_more_byte_is_not() {
 #[tokio::test]
 async fn requests_are_answered_by_what_became_of_them() {
     let stack = handle(|frame: Frame| async move {
-        match &frame.payload()[..] {
+        match frame.payload() {
             b"ok" => Ok(Reply::Payload(Bytes::from_static(b"fine"))),
             b"fail" => Err("cannot do that".into()),
             b"panic" => panic!("dropped a plate"),
@@ -345,7 +345,7 @@ async fn shutdown_writes_what_is_queued_and_handles_what_still_comes() {
     assert_eq!((stats.sent, stats.dropped), (50, 0));
     assert_eq!(
         soon("a frame", heard.next_frame()).await.unwrap().payload(),
-        "one more thing"
+        b"one more thing"
     );
     assert!(
         soon("the end of the stream", heard.next_frame())

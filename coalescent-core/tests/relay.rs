@@ -271,7 +271,7 @@ async fn two_nodes_that_dial_each_other_keep_one_connection_and_lose_nothing() {
             for _ in 0..FRAMES {
                 let frame = soon("a frame", reader.next_frame()).await.unwrap();
                 numbers.push(usize::from_be_bytes(
-                    frame.payload()[..].try_into().unwrap(),
+                    frame.payload().try_into().unwrap(),
                 ));
             }
             numbers.sort_unstable();

@@ -56,7 +56,7 @@ pub(crate) fn name(node: usize) -> String {
     format!("node-{node}")
 }
 
-fn number(payload: &Bytes) -> Message {
+fn number(payload: &[u8]) -> Message {
     let text = std::str::from_utf8(payload).expect("text");
     text.parse().expect("a number")
 }

@@ -12,7 +12,7 @@ fn louder(mut frame: Frame) -> Frame {
 }
 
 fn echo(frame: Frame) -> std::future::Ready<Result<Reply, BoxError>> {
-    std::future::ready(match &frame.payload()[..] {
+    std::future::ready(match frame.payload() {
         b"fail" => Err("cannot".into()),
         _ => Ok(Reply::Payload(frame.into_payload())),
     })
@@ -37,7 +37,7 @@ async fn a_mapped_request_is_what_a_relay_further_in_passes_on() {
     }
     let rewrites = || {
         MapRequestLayer::new(|mut frame: Frame| {
-            let payload = [&frame.payload()[..], b"!"].concat();
+            let payload = [frame.payload(), b"!"].concat();
             frame.set_payload(payload);
             frame
         })

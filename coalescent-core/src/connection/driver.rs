@@ -217,7 +217,7 @@ where
         let (read, write) = tokio::io::split(io);
         let control = Arc::new(Control::default());
         let link = Arc::new(Link::new(peer.clone(), config.concurrency));
-        let work = Work::new(link, stack, hooks);
+        let work = Work::new(stop.id(), link, stack, hooks);
         let goodbye = peer.wire().codec(config.max_frame);
         let watch = Watch::new(&peer, Arc::clone(&control));
         let mut running = Running {
@@ -237,7 +237,8 @@ where
         };
 
         // What came right behind the introduction may be the beginning of a frame.
-        running.watch.decoded(false, running.reader.is_mid_frame());
+        let partial = running.reader.is_mid_frame();
+        running.watch.decoded(false, partial, Instant::now());
 
         let end = if retired {
             End::Retired
@@ -279,6 +280,7 @@ where
         let mut broken = None;
         loop {
             tokio::select! {
+                // What the reader hands on is written next, without being woken for it.
                 biased;
                 reason = reader.run(watch) => return match (broken, reason) {
                     (Some(kind), DisconnectReason::Closed | DisconnectReason::Io(_)) => {
@@ -350,6 +352,8 @@ where
         let mut until = deadline;
         while reading || writing {
             tokio::select! {
+                // What the reader hands on is written next, without being woken for it.
+                biased;
                 _ = reader.run(watch), if reading => reading = false,
                 written = &mut write, if writing => {
                     writing = false;

@@ -86,9 +86,9 @@ where
             drain: None,
         };
         if let Some(block) = first {
-            reader.take(block);
+            reader.take(block, Instant::now());
         }
-        reader.decode(false);
+        reader.decode(false, Instant::now());
         reader
     }
 
@@ -109,13 +109,14 @@ where
                     }
                 }
                 Event::Read => {
-                    let completed = self.decode(self.ended.is_some());
-                    watch.received();
-                    watch.decoded(completed, self.is_mid_frame());
+                    let now = Instant::now();
+                    let completed = self.decode(self.ended.is_some(), now);
+                    watch.read(completed, self.is_mid_frame(), now);
                 }
                 Event::Decode => {
-                    let completed = self.decode(self.ended.is_some());
-                    watch.decoded(completed, self.is_mid_frame());
+                    let now = Instant::now();
+                    let completed = self.decode(self.ended.is_some(), now);
+                    watch.decoded(completed, self.is_mid_frame(), now);
                 }
                 Event::End(reason) => return reason,
             }
@@ -227,9 +228,9 @@ where
         }
     }
 
-    /// Takes apart what was read; with `last`, there is no more to come. Returns whether a frame was
+    /// Takes apart what was read by `now`; with `last`, there is no more to come. Returns whether a frame was
     /// completed.
-    fn decode(&mut self, last: bool) -> bool {
+    fn decode(&mut self, last: bool, now: Instant) -> bool {
         let mut completed = false;
         self.undecoded = false;
         while !self.is_over() {
@@ -246,7 +247,7 @@ where
             match found {
                 Ok(true) => {
                     completed = true;
-                    self.take(block);
+                    self.take(block, now);
                 }
                 Ok(false) => {
                     self.work.put_block(block);
@@ -279,7 +280,7 @@ where
     }
 
     /// Answers the control frames of a block, and gives the rest to the work.
-    fn take(&mut self, mut block: Block) {
+    fn take(&mut self, mut block: Block, now: Instant) {
         let mut frames = 0;
         for index in 0..block.heads.len() {
             let Some(&(offset, head)) = block.heads.get(index) else {
@@ -331,7 +332,7 @@ where
             self.peer.counters().add_received(frames);
             self.buffer.took(&block.bytes);
             let (size, number) = self.buffer.whole();
-            self.work.add(block, size, number, Instant::now());
+            self.work.add(block, size, number, now);
         } else {
             self.work.put_block(block);
         }

@@ -59,16 +59,20 @@ impl Watch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that bytes came.
-    pub(super) fn received(&self) {
-        self.state().liveness.received(Instant::now());
+    /// Notes that bytes came, at `now`; and of what was decoded then, as [`decoded`](Watch::decoded).
+    pub(super) fn read(&self, completed: bool, partial: bool, now: Instant) {
+        let mut state = self.state();
+        state.liveness.received(now);
+        self.note(state, completed, partial, now);
     }
 
     /// Notes whether a frame was completed, and whether bytes of one that is not are left.
-    pub(super) fn decoded(&self, completed: bool, partial: bool) {
-        let now = Instant::now();
+    pub(super) fn decoded(&self, completed: bool, partial: bool, now: Instant) {
+        self.note(self.state(), completed, partial, now);
+    }
+
+    fn note(&self, mut state: MutexGuard<'_, State>, completed: bool, partial: bool, now: Instant) {
         let limit = self.peer.node().config().frame_timeout;
-        let mut state = self.state();
         state.liveness.decoded(completed, partial, now);
         let sooner = partial && state.waits_until.is_none_or(|at| at > now + limit);
         drop(state);

@@ -104,6 +104,27 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let written = match (self.urgent.is_empty(), self.batch.len()) {
+            // One of either needs no list of slices.
+            (false, 0) => ready!(Pin::new(&mut self.io).poll_write(cx, &self.urgent))?,
+            (true, 1) => {
+                let first = self
+                    .batch
+                    .front()
+                    .and_then(|entry| entry.bytes.get(self.at..));
+                ready!(Pin::new(&mut self.io).poll_write(cx, first.unwrap_or_default()))?
+            }
+            _ => ready!(self.poll_write_vectored(cx))?,
+        };
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.unflushed = true;
+        self.advance(written);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_vectored(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let mut filled = 0;
         if !self.urgent.is_empty() {
@@ -115,18 +136,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             *slice = IoSlice::new(entry.bytes.get(begun..).unwrap_or_default());
             filled += 1;
         }
-        let io = Pin::new(&mut self.io);
-        let written = if filled == 1 {
-            ready!(io.poll_write(cx, &slices[0]))?
-        } else {
-            ready!(io.poll_write_vectored(cx, &slices[..filled]))?
-        };
-        if written == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-        }
-        self.unflushed = true;
-        self.advance(written);
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..filled])
     }
 
     /// Accounts for `written` more bytes on the socket.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// Parses messages on the way in, and writes them on the way out.
 pub async fn courier(mut frame: Frame, next: Next) -> Result<Reply, BoxError> {
     let codec = Codec::msgpack();
-    frame.set_message(codec.decode(frame.payload())?);
+    frame.set_message(codec.decode(&frame.payload_bytes())?);
     Ok(match next.run(frame).await? {
         Reply::Message(message) => Reply::Payload(codec.encode(&message)?),
         reply => reply,

@@ -30,7 +30,19 @@ pub async fn serve(addr: impl Display) {
     while matches!(stdin.read(&mut nothing).await, Ok(read) if read > 0) {}
 }
 
-/// Runs a role to its end, and says what went wrong in one line.
+/// Runs a role in a task of its own, among those of its connections, as a server's handlers run: the thread that waits for
+/// the runtime's end is no part of it, and to wake it would be measured too.
+///
+/// # Errors
+///
+/// Those of the role, and its panic.
+pub async fn in_task(
+    role: impl Future<Output = Result<(), Failed>> + Send + 'static,
+) -> Result<(), Failed> {
+    tokio::spawn(role).await?
+}
+
+/// Ends a process as its role ended, and says what went wrong in one line.
 pub fn exit(result: Result<(), Failed>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,7 +10,7 @@ use call::{Call, Called};
 use delivery::Delivery;
 
 use super::current::Session;
-use super::link::{Arrival, Link};
+use super::link::{Arrival, Link, LinkId};
 use super::relay::Relays;
 use crate::error::Error;
 use crate::event::DisconnectReason;
@@ -51,6 +51,7 @@ pub(super) enum Step {
 
 /// What has been read and not been handled, and what is being handled.
 pub(super) struct Work<S: PeerService> {
+    id: LinkId,
     link: Arc<Link>,
     stack: S,
     /// Since when a frame waits for the stack to become ready.
@@ -91,10 +92,13 @@ struct Batch {
 }
 
 impl<S: PeerService> Work<S> {
-    pub(super) fn new(link: Arc<Link>, stack: S, hooks: Option<BoxFuture>) -> Self {
+    /// Makes the work of the connection `id`, which `hooks` run before. Whoever polls it polls the connection's writer
+    /// afterwards, each time.
+    pub(super) fn new(id: LinkId, link: Arc<Link>, stack: S, hooks: Option<BoxFuture>) -> Self {
         let calls = (0..link.slots()).map(|_| Call::default()).collect();
         let budget = Budget::new(link.peer().node().config().error_budget);
         Self {
+            id,
             link,
             stack,
             unready: None,

@@ -113,7 +113,8 @@ impl<S: PeerService> Work<S> {
         }
         if !self.replies.is_empty() {
             let rest = self.replies.get(self.replied..).unwrap_or_default();
-            match self.link.peer().outbox().try_push(rest) {
+            let outbox = self.link.peer().outbox();
+            match outbox.try_push_by(Some(self.id.0), rest) {
                 Ok(taken) => self.replied += taken,
                 Err(Refused::Full) => {}
                 Err(Refused::Closed) => self.lose_replies(),

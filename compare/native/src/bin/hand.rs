@@ -2,7 +2,11 @@
 
 use std::process::ExitCode;
 
-use native::{hand, load, options::Options, report};
+use native::{
+    hand, load,
+    options::Options,
+    report::{self, Failed},
+};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -14,18 +18,22 @@ async fn main() -> ExitCode {
         }
     };
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    report::exit(match &*options.role {
-        "hub" => hand::hub(&options).await,
+    report::exit(report::in_task(async move { run(&options).await }).await)
+}
+
+async fn run(options: &Options) -> Result<(), Failed> {
+    match &*options.role {
+        "hub" => hand::hub(options).await,
         "hold" => hand::hold().await,
-        "idle" => load::idle(&options).await,
-        "receive" => hand::receive(&options).await,
-        "send" => hand::send(&options).await,
-        "answer" => hand::answer(&options).await,
-        "ask" => hand::ask(&options).await,
-        "mesh" => hand::mesh(&options).await,
+        "idle" => load::idle(options).await,
+        "receive" => hand::receive(options).await,
+        "send" => hand::send(options).await,
+        "answer" => hand::answer(options).await,
+        "ask" => hand::ask(options).await,
+        "mesh" => hand::mesh(options).await,
         other => Err(format!(
             "no such role: {other:?}; there are hub, hold, idle, receive, send, answer, ask and mesh"
         )
         .into()),
-    })
+    }
 }

@@ -23,7 +23,7 @@ async fn main() -> ExitCode {
         }
     };
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    report::exit(run(&options).await)
+    report::exit(report::in_task(async move { run(&options).await }).await)
 }
 
 async fn run(options: &Options) -> Result<(), Failed> {
