@@ -16,14 +16,35 @@ use tower_service::Service;
 ///
 /// It is always ready. Cheap to clone.
 #[derive(Clone)]
-pub struct Route(Arc<dyn Fn(Given<'_>) -> HandlerFuture + Send + Sync>);
+pub struct Route(Arc<dyn Handle>);
 
-/// A frame for a handler.
-enum Given<'a> {
-    /// One that ends there.
-    Whole(Frame),
-    /// One that goes on afterwards, unchanged.
-    Lent(&'a mut Frame),
+/// What a route is made of, without its types.
+trait Handle: Send + Sync {
+    /// Handles a frame that ends here.
+    fn handle(&self, frame: Frame) -> HandlerFuture;
+
+    /// Handles a frame that goes on afterwards, unchanged.
+    fn handle_ref(&self, frame: &mut Frame) -> HandlerFuture;
+}
+
+/// Two functions that do as [`Handle`] says.
+struct Functions<F, R> {
+    handle: F,
+    handle_ref: R,
+}
+
+impl<F, R> Handle for Functions<F, R>
+where
+    F: Fn(Frame) -> HandlerFuture + Send + Sync,
+    R: Fn(&mut Frame) -> HandlerFuture + Send + Sync,
+{
+    fn handle(&self, frame: Frame) -> HandlerFuture {
+        (self.handle)(frame)
+    }
+
+    fn handle_ref(&self, frame: &mut Frame) -> HandlerFuture {
+        (self.handle_ref)(frame)
+    }
 }
 
 impl Route {
@@ -32,10 +53,15 @@ impl Route {
         H: Handler<T, S>,
         S: Clone + Send + Sync + 'static,
     {
-        Self(Arc::new(move |given| match given {
-            Given::Lent(frame) => handler.call_ref(frame, &state),
-            Given::Whole(mut frame) if H::AT_ONCE => handler.call_ref(&mut frame, &state),
-            Given::Whole(frame) => handler.clone().call(frame, state.clone()),
+        let (same, same_state) = (handler.clone(), state.clone());
+        Self(Arc::new(Functions {
+            handle: move |mut frame: Frame| {
+                if H::AT_ONCE {
+                    return handler.call_ref(&mut frame, &state);
+                }
+                handler.clone().call(frame, state.clone())
+            },
+            handle_ref: move |frame: &mut Frame| same.call_ref(frame, &same_state),
         }))
     }
 
@@ -47,11 +73,7 @@ impl Route {
             + Sync
             + 'static,
     {
-        Self(Arc::new(move |given| {
-            let frame = match given {
-                Given::Whole(frame) => frame,
-                Given::Lent(frame) => frame.clone(),
-            };
+        let handle = move |frame| -> HandlerFuture {
             // The service stays unready here; a permit belongs to the call that waited for it.
             let mut service = service.clone();
             Box::pin(async move {
@@ -61,6 +83,11 @@ impl Route {
                 let reply = service.call(frame).await.map_err(Into::into)?;
                 reply.into_reply()
             })
+        };
+        let same = handle.clone();
+        Self(Arc::new(Functions {
+            handle,
+            handle_ref: move |frame: &mut Frame| same(frame.clone()),
         }))
     }
 }
@@ -75,7 +102,7 @@ impl Service<Frame> for Route {
     }
 
     fn call(&mut self, frame: Frame) -> HandlerFuture {
-        (self.0)(Given::Whole(frame))
+        self.0.handle(frame)
     }
 }
 
@@ -169,17 +196,14 @@ impl Endpoint<()> {
     /// Handles a frame that ends here, watched.
     pub(crate) fn handle(&self, frame: Frame) -> Watched {
         let begun = self.watch.begin(&frame);
-        self.watched(begun, Given::Whole(frame))
+        let handled = begun.enter(|| self.route().0.handle(frame));
+        Watched { handled, begun }
     }
 
     /// Handles a frame that goes on afterwards, watched.
     pub(crate) fn handle_ref(&self, frame: &mut Frame) -> Watched {
         let begun = self.watch.begin(frame);
-        self.watched(begun, Given::Lent(frame))
-    }
-
-    fn watched(&self, begun: Begun, given: Given<'_>) -> Watched {
-        let handled = begun.enter(|| (self.route().0)(given));
+        let handled = begun.enter(|| self.route().0.handle_ref(frame));
         Watched { handled, begun }
     }
 }

@@ -169,10 +169,15 @@ where
         loop {
             match state.as_mut().project() {
                 StateProj::Handler { handled, rest } => {
-                    let handled = ready!(Pin::new(&mut *handled).poll(cx));
-                    let rest = rest.take();
-                    let reply = handled?;
-                    let Some((mut inner, frame)) = rest else {
+                    let reply = match ready!(Pin::new(&mut *handled).poll(cx)) {
+                        Ok(reply) => reply,
+                        Err(error) => {
+                            // Not held until the error has been looked at.
+                            *rest = None;
+                            return Poll::Ready(Err(error));
+                        }
+                    };
+                    let Some((mut inner, frame)) = rest.take() else {
                         return Poll::Ready(Ok(reply));
                     };
                     let future = inner.call(frame);
@@ -180,7 +185,12 @@ where
                 }
                 StateProj::Inner { future, reply } => {
                     let inner = ready!(future.poll(cx)).map_err(Into::into)?;
-                    return Poll::Ready(Ok(std::mem::take(reply).or(inner)));
+                    let reply = if reply.is_none() {
+                        inner
+                    } else {
+                        std::mem::take(reply)
+                    };
+                    return Poll::Ready(Ok(reply));
                 }
             }
         }

@@ -3,12 +3,15 @@
 mod common;
 
 use coalescent_core::codec::Codec;
-use coalescent_core::{App, AppExt, Message};
-use coalescent_router::extract::{Body, Type};
+use coalescent_core::{App, AppExt, BoxError, Frame, Message, Peer, Reply};
+use coalescent_router::extract::{Body, FromFrameParts, Type};
 use coalescent_router::{IntoReply, Router, RouterExt, ends};
 use common::{Pair, courier_layer, encode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use tower::ServiceExt;
 
 #[derive(Deserialize)]
 struct Ping {
@@ -220,4 +223,62 @@ async fn a_frame_without_a_message_passes_untouched() {
     let frame = reader.next_frame().await.unwrap();
     assert_eq!(frame.payload(), &payload);
     assert!(frame.message().is_none());
+}
+
+/// Takes a number out of the frame, without waiting or after it has waited.
+struct Taken<const WAITS: bool>(Option<u8>);
+
+impl<S: Sync, const WAITS: bool> FromFrameParts<S> for Taken<WAITS> {
+    type Rejection = Infallible;
+
+    async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Self, Infallible> {
+        if WAITS {
+            tokio::task::yield_now().await;
+        }
+        frame.set_payload("another");
+        Ok(Self(frame.extensions_mut().remove()))
+    }
+}
+
+#[tokio::test]
+async fn what_an_extractor_changes_the_services_further_in_do_not_see() {
+    async fn quick(_: Type, Taken(number): Taken<false>, _: Peer) -> (&'static str, String) {
+        ("answer", format!("{number:?}"))
+    }
+    async fn slow(_: Type, Taken(number): Taken<true>) -> (&'static str, String) {
+        ("answer", format!("{number:?}"))
+    }
+    async fn both(Taken(number): Taken<true>, frame: Frame) -> (&'static str, String) {
+        ("answer", format!("{number:?}{:?}", frame.message()))
+    }
+    let router = Router::new()
+        .route("slow", slow)
+        .route("both", both)
+        .fallback(quick);
+    for (kind, expected) in [
+        ("slow", "Some(5)"),
+        ("both", "Some(5)None"),
+        ("quick", "Some(5)"),
+    ] {
+        let seen = Arc::new(Mutex::new(None));
+        let inner = {
+            let seen = Arc::clone(&seen);
+            tower::service_fn(move |frame: Frame| {
+                *seen.lock().unwrap() = Some(frame);
+                std::future::ready(Ok::<_, BoxError>(Reply::None))
+            })
+        };
+        let mut frame = common::frame(kind);
+        frame.extensions_mut().insert(5_u8);
+        let payload = frame.payload().to_vec();
+        let reply = tower::Layer::layer(&router, inner).oneshot(frame).await;
+        let Ok(Reply::Message(reply)) = reply else {
+            panic!("{reply:?}");
+        };
+        assert_eq!(reply.body::<String>().unwrap(), expected);
+        let seen = seen.lock().unwrap().take().expect("the frame went on");
+        assert_eq!(seen.payload()[..], payload);
+        assert_eq!(seen.extensions().get::<u8>(), Some(&5));
+        assert_eq!(seen.message().expect("it has one").kind(), kind);
+    }
 }

@@ -110,6 +110,19 @@ fn scalars(bytes: &[u8], at: &mut usize, left: &mut u64) -> Result<Option<u64>, 
             *at += usize::from(size);
             continue;
         }
+        // The heads that are met most, first.
+        match marker {
+            0x80..=0x8f => {
+                *at += 1;
+                return Ok(Some(2 * u64::from(marker & 0x0f)));
+            }
+            0xd9 => {
+                let len = bytes.get(*at + 1).ok_or(ScanError::Truncated)?;
+                *at += 2 + usize::from(*len);
+                continue;
+            }
+            _ => {}
+        }
         let rest = bytes.get(*at..).unwrap_or_default();
         let (size, children) = item(rest)?;
         if size > rest.len() as u64 {

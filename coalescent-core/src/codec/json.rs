@@ -17,7 +17,8 @@ use super::{
     Codec, Format, HEADERS,
     depth::{self, ENVELOPE_DEPTH},
     error::{CodecError, ErrorKind},
-    scratch, transcode, value,
+    scratch::Scratch,
+    transcode, value,
 };
 use crate::{
     Message,
@@ -160,54 +161,50 @@ pub(super) fn encode_body<T>(codec: &Codec, kind: &str, body: &T) -> Result<Byte
 where
     T: Serialize + ?Sized,
 {
-    let (payload, ()) = scratch::collect(|out| {
-        start(codec, kind, out)?;
-        let body_start = out.len();
-        value::write(Format::Json, body, out)?;
-        let written = out.get(body_start..).unwrap_or_default();
-        depth::json(written, codec.max())
-            .map_err(|error| CodecError::scan(ErrorKind::Encode, error))?;
-        if memchr::memchr2(b'\n', b'\r', written).is_some() {
-            // A raw value of the application's may bring newlines, which a line cannot hold.
-            let one_line = transcode::one_line(written);
-            out.truncate(body_start);
-            out.extend_from_slice(&one_line);
-        }
-        out.push(b'}');
-        Ok(())
-    })?;
-    Ok(payload)
+    let mut out = Scratch::take();
+    start(codec, kind, &mut out)?;
+    let body_start = out.len();
+    value::write(Format::Json, body, &mut out)?;
+    let written = out.get(body_start..).unwrap_or_default();
+    depth::json(written, codec.max())
+        .map_err(|error| CodecError::scan(ErrorKind::Encode, error))?;
+    if memchr::memchr2(b'\n', b'\r', written).is_some() {
+        // A raw value of the application's may bring newlines, which a line cannot hold.
+        let one_line = transcode::one_line(written);
+        out.truncate(body_start);
+        out.extend_from_slice(&one_line);
+    }
+    out.push(b'}');
+    Ok(out.into_bytes())
 }
 
 pub(super) fn encode(codec: &Codec, message: &Message) -> Result<Bytes, CodecError> {
-    let (payload, ()) = scratch::collect(|out| {
-        start(codec, message.kind(), out)?;
-        append(
-            ErrorKind::Body,
-            message.format(),
-            message.body_bytes(),
-            codec.max(),
-            out,
-        )?;
-        let headers = message.header_entries();
-        if !headers.is_empty() {
-            out.extend_from_slice(b",\"headers\":{");
-            for (at, (key, format, value)) in headers.into_iter().enumerate() {
-                if at > 0 {
-                    out.push(b',');
-                }
-                write_text(&key, out)?;
-                out.push(b':');
-                // The map that holds them is one of the levels.
-                let max_depth = codec.max().saturating_sub(1);
-                append(ErrorKind::Header, format, value, max_depth, out)?;
+    let mut out = Scratch::take();
+    start(codec, message.kind(), &mut out)?;
+    append(
+        ErrorKind::Body,
+        message.format(),
+        message.body_bytes(),
+        codec.max(),
+        &mut out,
+    )?;
+    let headers = message.header_entries();
+    if !headers.is_empty() {
+        out.extend_from_slice(b",\"headers\":{");
+        for (at, (key, format, value)) in headers.into_iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
             }
-            out.push(b'}');
+            write_text(&key, &mut out)?;
+            out.push(b':');
+            // The map that holds them is one of the levels.
+            let max_depth = codec.max().saturating_sub(1);
+            append(ErrorKind::Header, format, value, max_depth, &mut out)?;
         }
         out.push(b'}');
-        Ok(())
-    })?;
-    Ok(payload)
+    }
+    out.push(b'}');
+    Ok(out.into_bytes())
 }
 
 fn append(

@@ -249,9 +249,7 @@ impl Codec {
         T: Serialize + ?Sized,
     {
         match self.format {
-            Format::MessagePack => {
-                msgpack::envelope(kind, body, self.max()).map(|(payload, _)| payload)
-            }
+            Format::MessagePack => msgpack::encode_body(kind, body, self.max()),
             Format::Json => json::encode_body(self, kind, body),
         }
     }

@@ -16,7 +16,8 @@ use serde::Serialize;
 use super::{
     Format, depth,
     error::{CodecError, ErrorKind},
-    scratch, transcode, value,
+    scratch::Scratch,
+    transcode, value,
 };
 use crate::{
     Message,
@@ -28,21 +29,16 @@ fn envelope_error(text: &str) -> CodecError {
 }
 
 pub(super) fn decode(payload: Bytes, max_depth: usize) -> Result<Message, CodecError> {
-    let parts = open(&payload, max_depth)?;
-    Ok(Message::sealed(payload, parts))
-}
-
-fn open(payload: &[u8], max_depth: usize) -> Result<Parts, CodecError> {
     let scan = |bytes: &[u8]| {
         depth::msgpack(bytes, max_depth)
             .map_err(|error| CodecError::scan(ErrorKind::Envelope, error))
     };
     let cut = || envelope_error("it ends too early");
 
-    Span::check(payload)?;
-    let rest = match payload {
+    Span::check(&payload)?;
+    let rest = match &payload[..] {
         [0x93, rest @ ..] => rest,
-        _ => array_of_3(payload)?,
+        payload => array_of_3(payload)?,
     };
     let kind_len = match rest {
         [marker @ 0xa0..=0xbf, ..] => usize::from(marker & 0x1f) + 1,
@@ -68,13 +64,14 @@ fn open(payload: &[u8], max_depth: usize) -> Result<Parts, CodecError> {
             ));
         }
         [0x80] => Span::NONE,
-        _ => Span::of(payload, headers),
+        _ => Span::of(&payload, headers),
     };
-    Ok(Parts {
-        kind: Span::of(payload, kind),
+    let parts = Parts {
+        kind: Span::of(&payload, kind),
         headers,
-        body: Span::of(payload, body),
-    })
+        body: Span::of(&payload, body),
+    };
+    Ok(Message::sealed(payload, parts))
 }
 
 fn is_utf8(text: &[u8]) -> bool {
@@ -116,34 +113,49 @@ pub(crate) fn headers(map: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, &[u8])>
     })
 }
 
-/// Writes an envelope around a value of the application.
-pub(crate) fn envelope<T>(
-    kind: &str,
-    body: &T,
-    max_depth: usize,
-) -> Result<(Bytes, Parts), CodecError>
+/// Makes a message around a value of the application.
+pub(crate) fn message<T>(kind: &str, body: &T, max_depth: usize) -> Result<Message, CodecError>
 where
     T: Serialize + ?Sized,
 {
-    scratch::collect(|out| {
-        start(kind, out)?;
-        let kind_end = out.len();
-        out.push(0xc0);
-        let body_start = out.len();
-        value::write(Format::MessagePack, body, out)?;
-        value::check(
-            ErrorKind::Encode,
-            Format::MessagePack,
-            out.get(body_start..).unwrap_or_default(),
-            max_depth,
-        )?;
-        Span::check(out)?;
-        Ok(Parts {
-            kind: Span::new(kind_end - kind.len(), kind_end),
-            headers: Span::NONE,
-            body: Span::new(body_start, out.len()),
-        })
-    })
+    let mut out = Scratch::take();
+    let at = write(kind, body, max_depth, &mut out)?;
+    Span::check(&out)?;
+    let nil = at - 1;
+    let parts = Parts {
+        kind: Span::new(nil - kind.len(), nil),
+        headers: Span::NONE,
+        body: Span::new(at, out.len()),
+    };
+    Ok(Message::sealed(out.into_bytes(), parts))
+}
+
+/// Writes an envelope around a value of the application.
+pub(super) fn encode_body<T>(kind: &str, body: &T, max_depth: usize) -> Result<Bytes, CodecError>
+where
+    T: Serialize + ?Sized,
+{
+    let mut out = Scratch::take();
+    write(kind, body, max_depth, &mut out)?;
+    Ok(out.into_bytes())
+}
+
+/// Returns where the body begins; before it are the type and a nil.
+fn write<T>(kind: &str, body: &T, max_depth: usize, out: &mut Vec<u8>) -> Result<usize, CodecError>
+where
+    T: Serialize + ?Sized,
+{
+    start(kind, out)?;
+    out.push(0xc0);
+    let at = out.len();
+    value::write(Format::MessagePack, body, out)?;
+    value::check(
+        ErrorKind::Encode,
+        Format::MessagePack,
+        out.get(at..).unwrap_or_default(),
+        max_depth,
+    )?;
+    Ok(at)
 }
 
 fn start(kind: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -159,23 +171,23 @@ fn write_error(error: wr::ValueWriteError) -> CodecError {
 }
 
 pub(super) fn encode(message: &Message) -> Result<Bytes, CodecError> {
-    let (payload, ()) = scratch::collect(|out| {
-        start(message.kind(), out)?;
-        let headers = message.header_entries();
-        if headers.is_empty() {
-            out.push(0xc0);
-        } else {
-            let count = u32::try_from(headers.len())
-                .map_err(|error| CodecError::new(ErrorKind::Header, &error))?;
-            wr::write_map_len(out, count).map_err(write_error)?;
-            for (key, format, value) in headers {
-                wr::write_str(out, &key).map_err(write_error)?;
-                append(ErrorKind::Header, format, value, out)?;
-            }
+    let mut out = Scratch::take();
+    start(message.kind(), &mut out)?;
+    let headers = message.header_entries();
+    if headers.is_empty() {
+        out.push(0xc0);
+    } else {
+        let count = u32::try_from(headers.len())
+            .map_err(|error| CodecError::new(ErrorKind::Header, &error))?;
+        wr::write_map_len(&mut *out, count).map_err(write_error)?;
+        for (key, format, value) in headers {
+            wr::write_str(&mut *out, &key).map_err(write_error)?;
+            append(ErrorKind::Header, format, value, &mut out)?;
         }
-        append(ErrorKind::Body, message.format(), message.body_bytes(), out)
-    })?;
-    Ok(payload)
+    }
+    let body = message.body_bytes();
+    append(ErrorKind::Body, message.format(), body, &mut out)?;
+    Ok(out.into_bytes())
 }
 
 fn append(

@@ -87,10 +87,9 @@ impl Message {
         T: Serialize + ?Sized,
     {
         let kind = kind.as_ref();
-        match msgpack::envelope(kind, body, MAX_DEPTH) {
-            Ok((envelope, parts)) => Self::sealed(envelope, parts),
-            Err(error) => Self::of_body(kind, Format::MessagePack, Bytes::new()).with_error(error),
-        }
+        msgpack::message(kind, body, MAX_DEPTH).unwrap_or_else(|error| {
+            Self::of_body(kind, Format::MessagePack, Bytes::new()).with_error(error)
+        })
     }
 
     /// Makes a message of a body that is already in bytes: one value in `format`.
@@ -121,10 +120,17 @@ impl Message {
     }
 
     /// Makes a message of a MessagePack envelope.
+    #[inline]
     pub(crate) fn sealed(envelope: Bytes, parts: Parts) -> Self {
-        let mut message = Self::opened(envelope, Format::MessagePack, parts, None);
-        message.sealed = true;
-        message
+        Self {
+            bytes: envelope,
+            kind: parts.kind,
+            headers: parts.headers,
+            body: parts.body,
+            format: Format::MessagePack,
+            sealed: true,
+            rest: None,
+        }
     }
 
     /// Makes a message of bytes that hold its parts; but for the type, if it is given.
@@ -162,6 +168,7 @@ impl Message {
 
     /// Returns the message's type, which routes are made of.
     #[doc(alias = "type")]
+    #[inline]
     #[must_use]
     pub fn kind(&self) -> &str {
         match self.rest.as_deref() {
@@ -174,12 +181,14 @@ impl Message {
     }
 
     /// Returns the format of [`Message::body_bytes`].
+    #[inline]
     #[must_use]
     pub fn format(&self) -> Format {
         self.format
     }
 
     /// Returns the body as it is encoded. Empty if it could not be.
+    #[inline]
     #[must_use]
     pub fn body_bytes(&self) -> &[u8] {
         if self.body == Span::LEFT_OUT {
@@ -369,6 +378,7 @@ impl Message {
         }
     }
 
+    #[inline]
     pub(crate) fn check(&self) -> Result<(), CodecError> {
         match self.rest.as_deref() {
             Some(Rest {

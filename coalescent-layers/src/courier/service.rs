@@ -53,7 +53,7 @@ where
     }
 
     fn call(&mut self, mut frame: Frame) -> Self::Future {
-        let state = match self.codec.decode(&frame.payload_bytes()) {
+        let state = match self.codec.decode_owned(frame.payload_bytes()) {
             Ok(message) => {
                 frame.set_message(message);
                 State::Message {
