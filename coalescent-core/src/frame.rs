@@ -113,7 +113,7 @@ impl Frame {
         let payload = head.payload();
         let payload = offset + payload.start..offset + payload.end;
         // No place that its connection looks at, and no number: whatever is asked for now is late.
-        Self::new(arrival, head, payload, usize::MAX, 0)
+        Self::new(arrival, head, payload, usize::MAX, u64::MAX)
     }
 
     #[inline]
@@ -337,7 +337,9 @@ impl Frame {
 impl Clone for Frame {
     fn clone(&self) -> Self {
         let (link, seq) = self.place();
-        current::shared(link, seq);
+        if !current::shared(link, seq) {
+            self.arrival().link.share(self.slot.into(), seq);
+        }
         Self {
             arrival: self.arrival.clone(),
             more: self.more.clone(),

@@ -62,7 +62,7 @@ impl Buffer {
 
     /// Notes that `slice` was taken out of the front.
     pub(super) fn took(&mut self, slice: &Bytes) {
-        if self.first.is_none() && self.size >= READ_MAX {
+        if self.first.is_none() && self.size == READ_MAX {
             self.first = Some(slice.clone());
         }
     }

@@ -48,42 +48,48 @@ const NO_SPARE: Spare = ManuallyDrop::new(None);
 
 /// What became of a frame in a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Outcome(u8);
+pub(crate) struct Outcome {
+    what: u8,
+    /// How many frames the inbox has taken, and how many of them are staged whole.
+    delivered: u32,
+    whole: u32,
+}
 
 impl Outcome {
-    const NOTHING: Self = Self(0);
+    const NOTHING: Self = Self {
+        what: 0,
+        delivered: 0,
+        whole: 0,
+    };
     /// A relay has marked it, to be waited for, or to be dropped where there is no room.
     const WAIT: u8 = 1;
     const DROP: u8 = 2;
-    /// The inbox has taken it, or discarded it.
-    const DELIVERED: u8 = 4;
     /// It was dropped, or is staged, so that whoever called has no hold of it any more.
     const ENDED: u8 = 8;
     /// There are other holds of it, or it was marked elsewhere too.
     const SHARED: u8 = 16;
-    /// The inbox wants it: as it stands in its block, or as it was handed over.
+    /// The inbox wants it as it stands in its block.
     const PLAIN: u8 = 32;
-    const WHOLE: u8 = 64;
 
     #[inline]
     fn has(self, what: u8) -> bool {
-        self.0 & what != 0
+        self.what & what != 0
     }
 
     /// What a relay decided.
     #[inline]
     pub(crate) fn flow(self) -> Option<Flow> {
-        match self.0 & (Self::WAIT | Self::DROP) {
+        match self.what & (Self::WAIT | Self::DROP) {
             0 => None,
             Self::DROP => Some(Flow::Drop),
             _ => Some(Flow::Wait),
         }
     }
 
-    /// Whether the read side gets it, or did not want it.
+    /// How many frames the read side gets, or did not want.
     #[inline]
-    pub(crate) fn is_delivered(self) -> bool {
-        self.has(Self::DELIVERED)
+    pub(crate) fn delivered(self) -> u32 {
+        self.delivered
     }
 
     /// Whether the read side gets it as it stands in its block.
@@ -92,10 +98,10 @@ impl Outcome {
         self.has(Self::PLAIN)
     }
 
-    /// Whether it is staged for the read side, with what layers have made of it.
+    /// How many frames are staged for the read side, with what layers have made of them; behind the plain one.
     #[inline]
-    pub(crate) fn is_whole(self) -> bool {
-        self.has(Self::WHOLE)
+    pub(crate) fn whole(self) -> u32 {
+        self.whole
     }
 
     /// Whether nobody can ask for anything on the frame's behalf any more.
@@ -117,7 +123,18 @@ fn current<T>(link: usize, seq: u64, then: impl FnOnce(&Current) -> T) -> Option
 impl Current {
     #[inline]
     fn note(&self, what: u8) {
-        self.outcome.set(Outcome(self.outcome.get().0 | what));
+        let mut outcome = self.outcome.get();
+        outcome.what |= what;
+        self.outcome.set(outcome);
+    }
+
+    #[inline]
+    fn deliver(&self, what: u8, whole: u32) {
+        let mut outcome = self.outcome.get();
+        outcome.what |= what;
+        outcome.delivered += 1;
+        outcome.whole += whole;
+        self.outcome.set(outcome);
     }
 }
 
@@ -136,14 +153,15 @@ pub(crate) fn mark(link: usize, seq: u64, flow: Flow) -> bool {
 }
 
 /// Notes that there is another hold of a frame, or that its link knows of it.
-pub(crate) fn shared(link: usize, seq: u64) {
-    let _ = current(link, seq, |current| current.note(Outcome::SHARED));
+/// `false` where it is not being called here.
+pub(crate) fn shared(link: usize, seq: u64) -> bool {
+    current(link, seq, |current| current.note(Outcome::SHARED)).is_some()
 }
 
 /// Notes that a frame was taken by the inbox and discarded. `false` where it is not being called here.
 #[inline]
 pub(crate) fn discarded(link: usize, seq: u64) -> bool {
-    current(link, seq, |current| current.note(Outcome::DELIVERED)).is_some()
+    current(link, seq, |current| current.deliver(0, 0)).is_some()
 }
 
 /// Keeps a frame for the read side; gives it back where it is not being called here.
@@ -152,12 +170,13 @@ pub(crate) fn stage(frame: Frame) -> Option<Frame> {
     let (link, seq) = frame.place();
     let mut frame = Some(frame);
     let _ = current(link, seq, |current| {
-        if current.in_block.get() && frame.as_ref().is_some_and(Frame::is_pristine) {
-            current.note(Outcome::DELIVERED | Outcome::PLAIN);
+        let first = current.outcome.get().delivered == 0;
+        if first && current.in_block.get() && frame.as_ref().is_some_and(Frame::is_pristine) {
+            current.deliver(Outcome::PLAIN, 0);
             frame = None;
         } else {
             STAGED.with_borrow_mut(|staged| staged.extend(frame.take()));
-            current.note(Outcome::DELIVERED | Outcome::WHOLE | Outcome::ENDED);
+            current.deliver(Outcome::ENDED, 1);
         }
     });
     frame
@@ -180,7 +199,7 @@ pub(crate) fn dropped(link: usize, seq: u64, arrival: &mut Option<Arc<Arrival>>)
 pub(crate) struct Session<'a> {
     /// The connection's own list of staged frames, or, meanwhile, the thread's.
     staged: &'a mut VecDeque<Frame>,
-    before: (usize, u64, Outcome),
+    before: (usize, u64, Outcome, bool),
 }
 
 impl<'a> Session<'a> {
@@ -192,6 +211,7 @@ impl<'a> Session<'a> {
                 current.link.replace(link),
                 current.seq.replace(0),
                 current.outcome.replace(Outcome::NOTHING),
+                current.in_block.get(),
             )
         });
         Self { staged, before }
@@ -218,7 +238,11 @@ impl<'a> Session<'a> {
         CURRENT.with(|current| {
             current.seq.set(seq);
             current.in_block.set(false);
-            current.outcome.set(Outcome::NOTHING);
+            // Since the last poll, others may have got hold of it.
+            current.outcome.set(Outcome {
+                what: Outcome::SHARED,
+                ..Outcome::NOTHING
+            });
         });
     }
 
@@ -237,7 +261,8 @@ impl Drop for Session<'_> {
         STAGED.with_borrow_mut(|here| std::mem::swap(self.staged, here));
         CURRENT.with(|current| {
             drop(ManuallyDrop::into_inner(current.spare.replace(NO_SPARE)));
-            let (link, seq, outcome) = self.before;
+            let (link, seq, outcome, in_block) = self.before;
+            current.in_block.set(in_block);
             current.link.set(link);
             current.seq.set(seq);
             current.outcome.set(outcome);

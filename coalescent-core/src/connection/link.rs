@@ -50,6 +50,8 @@ struct Slot {
     /// The payload that a layer put in place of the frame's own, and the number of that frame.
     rewritten: Mutex<Option<Bytes>>,
     has_rewritten: AtomicU64,
+    /// The number of the frame that was cloned elsewhere.
+    shared: AtomicU64,
 }
 
 const OPEN: u64 = 0;
@@ -150,6 +152,24 @@ impl Link {
     pub(crate) fn open(&self, slot: usize, seq: u64) {
         if let Some(slot) = self.slots.get(slot) {
             slot.mark.store(seq << 2 | OPEN, Ordering::Release);
+        }
+    }
+
+    /// Whether nobody has marked the frame `seq`, or cloned it, but where it is called.
+    #[inline]
+    pub(crate) fn is_untouched(&self, slot: usize, seq: u64) -> bool {
+        self.slots.get(slot).is_some_and(|slot| {
+            slot.mark.load(Ordering::Acquire) == seq << 2 | OPEN
+                && slot.shared.load(Ordering::Acquire) != seq
+        })
+    }
+
+    /// Notes that the frame `seq` was cloned, elsewhere than where it is called.
+    pub(crate) fn share(&self, slot: usize, seq: u64) {
+        if let Some(slot) = self.slots.get(slot)
+            && slot.mark.load(Ordering::Acquire) >> 2 == seq
+        {
+            slot.shared.store(seq, Ordering::Release);
         }
     }
 

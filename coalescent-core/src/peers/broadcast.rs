@@ -102,7 +102,7 @@ impl Peers {
     where
         P: AsRef<[u8]> + Into<Bytes>,
     {
-        let mut payloads = payloads.into_iter();
+        let mut payloads = payloads.into_iter().fuse();
         let mut sent = Sent::default();
         let mut size = 0;
         loop {

@@ -98,7 +98,7 @@ impl<S: Service<Frame, Response = Reply>> Driver<S> {
         };
         self.call.set(None);
         let outcome = session.end();
-        let elsewhere = if outcome.is_over() {
+        let elsewhere = if outcome.is_over() && self.link.is_untouched(0, self.seq) {
             self.link.shut(0, self.seq);
             None
         } else {

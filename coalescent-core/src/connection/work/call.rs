@@ -173,7 +173,11 @@ impl<S: PeerService> Work<S> {
             let ready = self.stack.poll_ready(cx);
             *within = Within::Ourselves;
             match ready {
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(())) => {
+                    if self.unready.is_some() {
+                        self.unready = None;
+                    }
+                }
                 Poll::Ready(Err(error)) => {
                     let error: BoxError = error.into();
                     return Ok(Called::Failed(DisconnectReason::Stack(error.to_string())));
@@ -198,6 +202,7 @@ impl<S: PeerService> Work<S> {
             *within = Within::Ourselves;
             let outcome = session.end();
             let usual = outcome.is_over()
+                && self.link.is_untouched(slot, seq)
                 && matches!(polled, Poll::Ready(Ok(Reply::None)))
                 && !matches!(head.kind, Kind::Request { .. })
                 && outcome
@@ -207,7 +212,7 @@ impl<S: PeerService> Work<S> {
                 return Err((slot, index, outcome, polled));
             }
             self.link.shut(slot, seq);
-            self.delivered += u64::from(outcome.is_delivered());
+            self.delivered += u64::from(outcome.delivered());
             if self.delivery.note(outcome, index) {
                 self.link.set_staging(true);
             }
@@ -244,7 +249,7 @@ impl<S: PeerService> Work<S> {
 
     /// Takes note of what a frame came to.
     fn done(&mut self, slot: usize, index: usize, outcome: Outcome, result: Result<Reply, Error>) {
-        self.note(outcome, usize::MAX);
+        self.note(outcome, index);
         let seq = self.calls.get(slot).map_or(0, |call| call.seq);
         let mark = self.close(slot, seq, outcome);
         let Some(batch) = self.backlog.front() else {
@@ -316,7 +321,7 @@ impl<S: PeerService> Work<S> {
     /// What was decided about a frame whose call has ended; from now on, deciding is too late.
     #[inline]
     fn close(&self, slot: usize, seq: u64, outcome: Outcome) -> Option<Mark> {
-        if outcome.is_over() {
+        if outcome.is_over() && self.link.is_untouched(slot, seq) {
             self.link.shut(slot, seq);
             return mark(outcome);
         }
@@ -327,7 +332,7 @@ impl<S: PeerService> Work<S> {
     /// Notes what the inbox did with a frame: the one with the head `index` in the first block, if it stands there.
     #[inline]
     fn note(&mut self, outcome: Outcome, index: usize) {
-        self.delivered += u64::from(outcome.is_delivered());
+        self.delivered += u64::from(outcome.delivered());
         if self.delivery.note(outcome, index) {
             self.link.set_staging(true);
         }

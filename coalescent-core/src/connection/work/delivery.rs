@@ -36,18 +36,20 @@ impl Delivery {
     #[inline]
     pub(super) fn note(&mut self, outcome: Outcome, index: usize) -> bool {
         let first = self.is_empty();
+        if !outcome.is_plain() && outcome.whole() == 0 {
+            return false;
+        }
         if outcome.is_plain() {
             match self.order.last_mut() {
                 Some(Part::Plain(range)) if range.end == index => range.end += 1,
                 _ => self.order.push(Part::Plain(index..index + 1)),
             }
-        } else if outcome.is_whole() {
-            match self.order.last_mut() {
-                Some(Part::Whole(count)) => *count += 1,
-                _ => self.order.push(Part::Whole(1)),
-            }
-        } else {
-            return false;
+        }
+        let whole = outcome.whole() as usize;
+        match self.order.last_mut() {
+            _ if whole == 0 => {}
+            Some(Part::Whole(count)) => *count += whole,
+            _ => self.order.push(Part::Whole(whole)),
         }
         first
     }
@@ -67,13 +69,16 @@ impl Delivery {
             .order
             .iter()
             .filter(|part| matches!(part, Part::Plain(_)));
+        let listed = first.as_ref().map_or(0, |batch| batch.block.heads.capacity());
+        // Only where the list is not long against what its frames count for.
+        let few = |range: &Range<usize>| range.len().saturating_mul(8) < listed;
         let take = done && plain.count() == 1;
         let mut first = first;
         for part in self.order.drain(..) {
             match (part, &mut first) {
                 (Part::Plain(range), Some(batch)) => {
                     let arrival = Arc::clone(&batch.arrival);
-                    let kept = if take {
+                    let kept = if take && !few(&range) {
                         Kept::block(arrival, std::mem::take(&mut batch.block.heads), range)
                     } else {
                         let heads: Heads =

@@ -329,5 +329,6 @@ enum Next {
 impl<S: PeerService> Drop for Work<S> {
     fn drop(&mut self) {
         self.lose_replies();
+        self.link.set_staging(false);
     }
 }
