@@ -3,7 +3,10 @@
 use crate::connection::{KEPT_MAX, MAX_CONTROL, READ_MAX};
 use crate::error::Error;
 use crate::event::EVENT_CAPACITY;
-use crate::wire::{AGENT_MAX, LISTEN_MAX, MAX_FRAME_CEILING, MAX_PREFIX, NET_MAX, Wire};
+use crate::mesh::FRAME_COST;
+use crate::wire::{
+    AGENT_MAX, LISTEN_MAX, MAX_BLOCK_FRAMES, MAX_FRAME_CEILING, MAX_PREFIX, NET_MAX, Wire,
+};
 use std::time::Duration;
 
 /// How large a frame's payload may be, in bytes, unless [`Config::max_frame`] says otherwise.
@@ -192,7 +195,8 @@ impl Config {
             .saturating_mul(self.peer_bytes())
             .saturating_add(pending)
             .saturating_add(self.inbox)
-            .saturating_add(self.buffer_bytes())
+            // The frames of one block find room, whatever the limit.
+            .saturating_add(self.buffer_bytes() + MAX_BLOCK_FRAMES * FRAME_COST)
             .saturating_add(EVENT_CAPACITY * EVENT_BYTES)
     }
 

@@ -266,7 +266,7 @@ impl Frame {
     ///
     /// This decides; the connection does it, together with the frames around this one, when the
     /// stack has seen them, and it is the connection that waits for room. Asking twice for the same
-    /// frame, or for a clone of it, passes it on once.
+    /// frame, or for a clone of it, while it is being handled passes it on once.
     ///
     /// Returns whether the frame can be passed on: a request never is, a frame that was sent to this
     /// node alone only with [`Relay::direct`], a broadcast not when its [`ttl`](Frame::ttl) is used up.
@@ -309,6 +309,11 @@ impl Frame {
         (self.arrival().link.place(), self.seq)
     }
 
+    /// How many bytes a layer put in the place of the frame's own.
+    pub(crate) fn rewritten_len(&self) -> usize {
+        self.rewritten().map_or(0, Bytes::len)
+    }
+
     /// Whether it is as it was read, with nothing added.
     #[inline]
     pub(crate) fn is_pristine(&self) -> bool {
@@ -321,10 +326,10 @@ impl Frame {
     }
 
     /// Which buffer the frame was read into, and how many bytes it keeps alive by that.
-    pub(crate) fn pinned(&self) -> ((u64, u64), usize) {
+    pub(crate) fn pinned(&self) -> ((usize, u64), usize) {
         let arrival = self.arrival();
-        let buffer = (self.peer().serial(), arrival.buffer);
-        (buffer, arrival.pins.max(self.payload().len()))
+        let buffer = (arrival.link.place(), arrival.buffer);
+        (buffer, arrival.pins.max(arrival.bytes.len()))
     }
 
     /// Counts this frame as one that had arrived before.

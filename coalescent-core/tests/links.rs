@@ -104,9 +104,7 @@ async fn two_addresses_of_one_node_are_one_peer() {
             let mut numbers = Vec::new();
             for _ in 0..FRAMES {
                 let frame = soon("a frame", reader.next_frame()).await.unwrap();
-                numbers.push(usize::from_be_bytes(
-                    frame.payload().try_into().unwrap(),
-                ));
+                numbers.push(usize::from_be_bytes(frame.payload().try_into().unwrap()));
             }
             numbers.sort_unstable();
             assert!(numbers.into_iter().eq(0..FRAMES));

@@ -270,9 +270,7 @@ async fn two_nodes_that_dial_each_other_keep_one_connection_and_lose_nothing() {
             let mut numbers = Vec::new();
             for _ in 0..FRAMES {
                 let frame = soon("a frame", reader.next_frame()).await.unwrap();
-                numbers.push(usize::from_be_bytes(
-                    frame.payload().try_into().unwrap(),
-                ));
+                numbers.push(usize::from_be_bytes(frame.payload().try_into().unwrap()));
             }
             numbers.sort_unstable();
             assert!(

@@ -1,5 +1,7 @@
 //! What a connection reads into: one buffer after another, in sizes that follow the peer.
 //!
+//! A connection on which nothing comes has none: what ends the silence is read into the stack of the thread first.
+//!
 //! Frames are slices of the buffer they were read into, and relays hand on such slices, so a buffer is in use for longer
 //! than it is read into. A few are kept until they are free again: to have them anew costs a page fault for
 //! each 4 KiB.
@@ -35,6 +37,7 @@ pub(super) struct Buffer {
 impl Buffer {
     /// Begins with what was read before.
     pub(super) fn new(buf: BytesMut) -> Self {
+        let buf = if buf.is_empty() { BytesMut::new() } else { buf };
         Self {
             size: buf.capacity(),
             buf,
@@ -111,20 +114,22 @@ impl Buffer {
         self.first = None;
     }
 
-    /// Whether it holds more than a connection on which little comes.
-    pub(super) fn is_large(&self) -> bool {
-        self.size > READ_MIN
+    /// Whether there is none.
+    pub(super) fn is_none(&self) -> bool {
+        self.size == 0
+    }
+
+    /// Takes in what was read when there was none.
+    pub(super) fn start(&mut self, read: &[u8]) {
+        let mut buf = BytesMut::with_capacity(READ_MIN.max(read.len()));
+        buf.extend_from_slice(read);
+        self.begin(buf);
+        self.filled();
     }
 
     /// Gives back what it holds. What was read and not taken out must have been dealt with.
     pub(super) fn fall_idle(&mut self) {
         self.next_size = READ_MIN;
-        self.kept = VecDeque::new();
-        self.begin(BytesMut::with_capacity(READ_MIN));
-    }
-
-    /// Gives back what it holds, for good.
-    pub(super) fn give_up(&mut self) {
         self.kept = VecDeque::new();
         self.begin(BytesMut::new());
     }
@@ -162,8 +167,11 @@ mod tests {
         );
         assert_eq!(sizes.last(), Some(&READ_MAX));
         buffer.fall_idle();
-        assert_eq!(buffer.whole().0, READ_MIN);
+        assert!(buffer.is_none());
         assert!(buffer.kept.is_empty());
+        buffer.start(b"the first");
+        assert_eq!(buffer.whole().0, READ_MIN);
+        assert_eq!(&buffer.bytes()[..], b"the first");
     }
 
     #[test]

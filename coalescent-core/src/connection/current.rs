@@ -86,10 +86,10 @@ impl Outcome {
         }
     }
 
-    /// How many frames the read side gets, or did not want.
+    /// How many frames came to the inbox and were not wanted there.
     #[inline]
-    pub(crate) fn delivered(self) -> u32 {
-        self.delivered
+    pub(crate) fn discarded(self) -> u32 {
+        self.delivered - self.whole - u32::from(self.is_plain())
     }
 
     /// Whether the read side gets it as it stands in its block.

@@ -1,6 +1,6 @@
 //! The reading half of a connection: reads frames, answers control frames, feeds the work.
 
-use super::buffer::{Buffer, READ_MAX};
+use super::buffer::{Buffer, READ_MAX, READ_MIN};
 use super::control::Control;
 use super::watch::Watch;
 use super::work::{Step, Work};
@@ -9,11 +9,12 @@ use crate::peer::Peer;
 use crate::stack::PeerService;
 use crate::wire::{Block, Kind, WireCodec, decode_reason};
 use bytes::BytesMut;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
 
@@ -181,11 +182,16 @@ where
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // The peer's word for a frame's size is taken only as far as it has already sent as much.
-        let read = self.buffer.bytes();
-        let missing = self.codec.missing(read).min(read.len().max(READ_MAX));
-        self.buffer.make_room(missing);
-        match poll_read_buf(Pin::new(&mut self.io), cx, self.buffer.bytes_mut()) {
+        let read = if self.buffer.is_none() {
+            self.poll_read_first(cx)
+        } else {
+            // The peer's word for a frame's size is taken only as far as it has already sent as much.
+            let read = self.buffer.bytes();
+            let missing = self.codec.missing(read).min(read.len().max(READ_MAX));
+            self.buffer.make_room(missing);
+            poll_read_buf(Pin::new(&mut self.io), cx, self.buffer.bytes_mut())
+        };
+        match read {
             Poll::Ready(Ok(0)) => {
                 self.ended = Some(DisconnectReason::Closed);
                 Poll::Ready(())
@@ -209,9 +215,21 @@ where
         }
     }
 
+    /// Reads what ends a silence.
+    fn poll_read_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut first = [0; READ_MIN];
+        let mut first = ReadBuf::new(&mut first);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut first))?;
+        let read = first.filled();
+        if !read.is_empty() {
+            self.buffer.start(read);
+        }
+        Poll::Ready(Ok(read.len()))
+    }
+
     /// Gives the buffer back when nothing has come for a while.
     fn poll_idle(&mut self, cx: &mut Context<'_>) {
-        if !self.buffer.is_large() {
+        if self.buffer.is_none() {
             return;
         }
         let idle = self
@@ -258,7 +276,7 @@ where
                     if !matches!(self.ended, Some(DisconnectReason::Io(_))) {
                         self.ended = Some(DisconnectReason::Protocol(error.to_string()));
                     }
-                    self.buffer.give_up();
+                    self.buffer.fall_idle();
                     break;
                 }
             }

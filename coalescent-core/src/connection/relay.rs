@@ -40,6 +40,8 @@ enum What {
 #[derive(Debug, Default)]
 pub(super) struct Relays {
     segments: Vec<Segment>,
+    /// How many bytes of them are frames by themselves.
+    singles: usize,
     /// Peers that had no room, with what they are still to get.
     stalled: VecDeque<Stalled>,
 }
@@ -114,6 +116,7 @@ impl Relays {
     /// Adds a frame that is no longer in a block, or has another payload now.
     pub(super) fn add_single(&mut self, link: &Link, head: &Head, payload: Bytes, flow: Flow) {
         let (kind, ttl) = outgoing(link.peer().node(), head.kind, head.ttl, &payload);
+        self.singles += payload.len();
         self.segments.push(Segment {
             flow,
             what: What::Single { kind, ttl, payload },
@@ -150,6 +153,12 @@ impl Relays {
             encoded.offer(peer, until, &mut self.stalled);
         }
         self.segments.clear();
+        self.singles = 0;
+    }
+
+    /// How many bytes are to be handed on that are not a part of a run.
+    pub(super) fn singles(&self) -> usize {
+        self.singles
     }
 
     /// Makes chunks of the segments, for the wire of `peer`.

@@ -52,7 +52,7 @@ struct State {
     waiting: usize,
     ended: bool,
     /// Whose buffer the last frame taken in is a part of.
-    last: Option<(u64, u64)>,
+    last: Option<(usize, u64)>,
     /// Lists that were read, for the connections to fill again.
     empty: Vec<Heads>,
 }
@@ -91,7 +91,8 @@ impl Queue {
         }
         while let Some(mut kept) = frames.pop_front() {
             let shares = state.last == Some(kept.buffer) && !state.frames.is_empty();
-            kept.cost = kept.len() * FRAME_COST + if shares { 0 } else { kept.pins };
+            let pins = if shares { 0 } else { kept.pins };
+            kept.cost = kept.len() * FRAME_COST + kept.rewritten + pins;
             // Some frames always find room, however small the limit, and however much readers have taken and
             // not given back.
             if state.used + kept.cost > self.limit && !state.frames.is_empty() {
@@ -264,8 +265,10 @@ pub(crate) type Heads = Vec<(usize, Head)>;
 #[derive(Debug)]
 pub(crate) struct Kept {
     frames: Frames,
-    buffer: (u64, u64),
+    buffer: (usize, u64),
     pins: usize,
+    /// The payloads that layers put in the place of those in the buffer.
+    rewritten: usize,
     /// What they count for, once they are in the queue.
     cost: usize,
 }
@@ -286,13 +289,14 @@ impl Kept {
     /// Keeps the frames of a block that `range` of its `heads` are.
     pub(crate) fn block(arrival: Arc<Arrival>, heads: Heads, range: Range<usize>) -> Self {
         Self {
-            buffer: (arrival.link.peer().serial(), arrival.buffer),
+            buffer: (arrival.link.place(), arrival.buffer),
             pins: arrival.pins.max(arrival.bytes.len()),
             frames: Frames::Block {
                 arrival,
                 heads,
                 range,
             },
+            rewritten: 0,
             cost: 0,
         }
     }
@@ -301,6 +305,7 @@ impl Kept {
     pub(crate) fn whole(frame: Frame) -> Self {
         let (buffer, pins) = frame.pinned();
         Self {
+            rewritten: frame.rewritten_len(),
             frames: Frames::Whole(VecDeque::from([frame])),
             buffer,
             pins,
@@ -312,13 +317,16 @@ impl Kept {
     pub(crate) fn add(&mut self, frame: Frame) -> Option<Frame> {
         let (buffer, _) = frame.pinned();
         match &mut self.frames {
-            Frames::Whole(frames) if buffer == self.buffer => frames.push_back(frame),
+            Frames::Whole(frames) if buffer == self.buffer => {
+                self.rewritten += frame.rewritten_len();
+                frames.push_back(frame);
+            }
             _ => return Some(frame),
         }
         None
     }
 
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match &self.frames {
             Frames::Block { range, .. } => range.len(),
             Frames::Whole(frames) => frames.len(),
@@ -340,7 +348,8 @@ impl Kept {
         }
     }
 
-    /// Splits the first `some` off, unless that is all. The buffer is counted for with the rest, which is read last.
+    /// Splits the first `some` off, unless that is all. The buffer is counted for with the rest, which is read last; so is what was
+    /// rewritten.
     fn split(&mut self, some: usize) -> Option<Self> {
         if self.len() <= some {
             return None;
@@ -371,6 +380,7 @@ impl Kept {
             frames,
             buffer: self.buffer,
             pins: self.pins,
+            rewritten: 0,
             cost,
         })
     }

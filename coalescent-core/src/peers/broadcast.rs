@@ -111,6 +111,8 @@ impl Peers {
             if size == 0 {
                 return sent;
             }
+            // Others have their turn, also where nobody has to be waited for.
+            tokio::task::coop::consume_budget().await;
             for Waiting { peer, chunks } in waiting {
                 let frames = frames(&chunks);
                 let mut progress = 0;

@@ -9,7 +9,7 @@ pub struct Options {
     pub role: String,
     /// Where the server is, for clients.
     pub addr: String,
-    /// `tattletale` or `smartrelay`.
+    /// `tattletale`, `smartrelay`, or `none`: connections are only held.
     pub relay: String,
     /// `native`, `lines` or `raw`.
     pub wire: String,

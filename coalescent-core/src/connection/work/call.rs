@@ -142,7 +142,11 @@ impl<S: PeerService> Work<S> {
                 Poll::Pending => self.pending(slot, index, outcome),
                 Poll::Ready(result) => self.done(slot, index, outcome, result.map_err(Error::call)),
             }
-            if self.failed.is_some() || self.budget.exhausted() || !self.cancelled.is_empty() {
+            if self.failed.is_some()
+                || self.budget.exhausted()
+                || self.owes_much()
+                || !self.cancelled.is_empty()
+            {
                 return Called::More;
             }
         }
@@ -212,7 +216,7 @@ impl<S: PeerService> Work<S> {
                 return Err((slot, index, outcome, polled));
             }
             self.link.shut(slot, seq);
-            self.delivered += u64::from(outcome.delivered());
+            self.discarded += u64::from(outcome.discarded());
             if self.delivery.note(outcome, index) {
                 self.link.set_staging(true);
             }
@@ -280,7 +284,13 @@ impl<S: PeerService> Work<S> {
             }
             let seq = call.seq;
             session.go_on(seq);
-            let polled = catch_unwind(AssertUnwindSafe(|| call.poll(cx)));
+            let polled = catch_unwind(AssertUnwindSafe(|| {
+                let polled = call.poll(cx);
+                if polled.is_ready() {
+                    call.future.set(None);
+                }
+                polled
+            }));
             if matches!(polled, Ok(Poll::Pending)) {
                 let outcome = session.end();
                 if !call.relayed
@@ -332,7 +342,7 @@ impl<S: PeerService> Work<S> {
     /// Notes what the inbox did with a frame: the one with the head `index` in the first block, if it stands there.
     #[inline]
     fn note(&mut self, outcome: Outcome, index: usize) {
-        self.delivered += u64::from(outcome.delivered());
+        self.discarded += u64::from(outcome.discarded());
         if self.delivery.note(outcome, index) {
             self.link.set_staging(true);
         }

@@ -69,7 +69,9 @@ impl Delivery {
             .order
             .iter()
             .filter(|part| matches!(part, Part::Plain(_)));
-        let listed = first.as_ref().map_or(0, |batch| batch.block.heads.capacity());
+        let listed = first
+            .as_ref()
+            .map_or(0, |batch| batch.block.heads.capacity());
         // Only where the list is not long against what its frames count for.
         let few = |range: &Range<usize>| range.len().saturating_mul(8) < listed;
         let take = done && plain.count() == 1;

@@ -29,6 +29,10 @@ use tokio::time::{Instant, Sleep};
 /// How long a stack may take to become ready for a frame. A timeout layer does not bound this.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// After this many bytes of replies, and of frames that are relayed one by one, they are handed on before the next frame is
+/// handled: a peer may ask for much with little.
+const OWED_MAX: usize = 64 * 1024;
+
 /// How many withdrawn requests are remembered while they wait for their turn.
 const MAX_CANCELLED: usize = 64;
 
@@ -70,10 +74,12 @@ pub(super) struct Work<S: PeerService> {
     relays: Relays,
     /// What is for the read side.
     delivery: Delivery,
-    /// How many frames came through the stack and are not counted yet.
-    delivered: u64,
+    /// How many frames came through the stack to a read side that nobody reads, and are not counted yet.
+    discarded: u64,
     replies: Vec<Chunk>,
     replied: usize,
+    /// How many bytes of replies there are.
+    owed: usize,
     budget: Budget,
     /// Why the stack handles no more frames.
     failed: Option<DisconnectReason>,
@@ -112,9 +118,10 @@ impl<S: PeerService> Work<S> {
             hooks,
             relays: Relays::default(),
             delivery: Delivery::default(),
-            delivered: 0,
+            discarded: 0,
             replies: Vec::new(),
             replied: 0,
+            owed: 0,
             budget,
             failed: None,
             spare: None,
@@ -222,9 +229,9 @@ impl<S: PeerService> Work<S> {
         let step = self.poll_frames(&session, cx);
         drop(session);
         self.delivery.put_whole(staged);
-        let delivered = std::mem::take(&mut self.delivered);
-        if delivered > 0 {
-            self.link.peer().counters().add_delivered(delivered);
+        let discarded = std::mem::take(&mut self.discarded);
+        if discarded > 0 {
+            self.link.peer().counters().add_delivered(discarded);
         }
         // Also before the end: what came of the frames so far is not lost with this one.
         if self.has_results() {
@@ -245,6 +252,9 @@ impl<S: PeerService> Work<S> {
             }
             if self.in_flight == self.calls.len() {
                 return Step::Busy;
+            }
+            if self.owes_much() {
+                return Step::HandOn;
             }
             match self.next_frame() {
                 Next::None if self.in_flight == 0 => return Step::Idle,
@@ -329,6 +339,8 @@ enum Next {
 impl<S: PeerService> Drop for Work<S> {
     fn drop(&mut self) {
         self.lose_replies();
+        // What there is room for can still be read.
+        self.deliver();
         self.link.set_staging(false);
     }
 }

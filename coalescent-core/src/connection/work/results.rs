@@ -1,9 +1,10 @@
 //! What the frames came to: replies to their peer, and what relays hand on.
 
-use super::{Batch, Work};
+use super::{Batch, OWED_MAX, Work};
 use crate::connection::relay::unpinned;
 use crate::error::Error;
 use crate::event::DropReason;
+use crate::mesh::inbox::Kept;
 use crate::outbox::Refused;
 use crate::reply::Reply;
 use crate::stack::PeerService;
@@ -78,6 +79,7 @@ impl<S: PeerService> Work<S> {
             .peer()
             .encode_own(kind, payload)
             .map_err(Error::encode)?;
+        self.owed += chunk.body.len();
         self.replies.push(chunk);
         Ok(())
     }
@@ -95,22 +97,7 @@ impl<S: PeerService> Work<S> {
         } else {
             self.relays.push(&self.link, &Block::default(), 0);
         }
-        if !self.delivery.is_empty() {
-            let next = self.next;
-            let first = self.backlog.front_mut();
-            let done = first
-                .as_ref()
-                .is_some_and(|first| next >= first.block.heads.len());
-            let frames = self.delivery.gather(first, done);
-            let empty = self.link.peer().node().inbox().offer(frames);
-            if let (Some(heads), None) = (empty, &self.spare) {
-                self.spare = Some(Block {
-                    heads,
-                    ..Block::default()
-                });
-            }
-            self.delivered();
-        }
+        self.deliver();
         if !self.replies.is_empty() {
             let rest = self.replies.get(self.replied..).unwrap_or_default();
             let outbox = self.link.peer().outbox();
@@ -122,13 +109,44 @@ impl<S: PeerService> Work<S> {
             if self.replied == self.replies.len() {
                 self.replies.clear();
                 self.replied = 0;
+                self.owed = 0;
             }
         }
         !self.has_results()
     }
 
-    /// Lets others bring frames to the read side again, if all that were on their way are there.
-    fn delivered(&self) {
+    /// Whether so much is to be handed on that it should be, before more frames are handled.
+    pub(super) fn owes_much(&self) -> bool {
+        self.owed + self.relays.singles() > OWED_MAX
+    }
+
+    /// Hands what the inbox has taken to the read side, as far as there is room.
+    pub(super) fn deliver(&mut self) {
+        if self.delivery.is_empty() {
+            return;
+        }
+        let next = self.next;
+        let first = self.backlog.front_mut();
+        let done = first
+            .as_ref()
+            .is_some_and(|first| next >= first.block.heads.len());
+        let frames = self.delivery.gather(first, done);
+        let before = frames.iter().map(Kept::len).sum();
+        let empty = self.link.peer().node().inbox().offer(frames);
+        if let (Some(heads), None) = (empty, &self.spare) {
+            self.spare = Some(Block {
+                heads,
+                ..Block::default()
+            });
+        }
+        self.delivered(before);
+    }
+
+    /// Counts what was delivered of `before` frames, and lets others bring frames to the read side again if that was all.
+    fn delivered(&mut self, before: usize) {
+        let left: usize = self.delivery.rest().iter().map(Kept::len).sum();
+        let counters = self.link.peer().counters();
+        counters.add_delivered((before - left) as u64);
         if self.delivery.is_empty() {
             self.link.set_staging(false);
         }
@@ -142,8 +160,9 @@ impl<S: PeerService> Work<S> {
     pub(in crate::connection) async fn wait_for_room(&mut self) {
         self.relays.wait().await;
         let node = Arc::clone(self.link.peer().node());
+        let before = self.delivery.rest().iter().map(Kept::len).sum();
         node.inbox().push(self.delivery.rest()).await;
-        self.delivered();
+        self.delivered(before);
         // A peer that asks and does not read what it is answered is held back here, and disconnected
         // when its patience is used up.
         let outbox = self.link.peer().outbox();
@@ -152,6 +171,7 @@ impl<S: PeerService> Work<S> {
         }
         self.replies.clear();
         self.replied = 0;
+        self.owed = 0;
     }
 
     pub(super) fn lose_replies(&mut self) {

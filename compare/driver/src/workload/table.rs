@@ -241,7 +241,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         meaning: "What a hub's resident memory grows by for each idle encrypted connection.",
         systems: BOTH_ENDS,
         shape: Shape::Held {
-            server: "hub --relay tattletale --tls",
+            // Held, and no more: by hand that is a bare stream of rustls.
+            server: "hub --relay none --tls",
             client: Own("idle --connections {value} --tls"),
         },
         sweep: CONNECTED,

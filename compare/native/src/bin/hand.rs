@@ -23,8 +23,8 @@ async fn main() -> ExitCode {
 
 async fn run(options: &Options) -> Result<(), Failed> {
     match &*options.role {
+        "hub" if options.relay == "none" => hand::hold().await,
         "hub" => hand::hub(options).await,
-        "hold" => hand::hold().await,
         "idle" => load::idle(options).await,
         "receive" => hand::receive(options).await,
         "send" => hand::send(options).await,
@@ -32,7 +32,7 @@ async fn run(options: &Options) -> Result<(), Failed> {
         "ask" => hand::ask(options).await,
         "mesh" => hand::mesh(options).await,
         other => Err(format!(
-            "no such role: {other:?}; there are hub, hold, idle, receive, send, answer, ask and mesh"
+            "no such role: {other:?}; there are hub, idle, receive, send, answer, ask and mesh"
         )
         .into()),
     }

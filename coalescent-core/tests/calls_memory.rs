@@ -29,7 +29,10 @@ async fn join(mesh: &Mesh) -> ByHand<DuplexStream> {
 
 async fn pour(io: &mut DuplexStream, bytes: &[u8], times: usize) -> usize {
     for done in 0..times {
-        if tokio::time::timeout(Duration::from_millis(100), io.write_all(bytes)).await.is_err() {
+        if tokio::time::timeout(Duration::from_millis(100), io.write_all(bytes))
+            .await
+            .is_err()
+        {
             return done;
         }
         tokio::task::yield_now().await;
@@ -45,7 +48,9 @@ async fn lists_of_heads_on_the_read_side() {
     let mesh = App::new().start().await.unwrap();
     let _reader = mesh.reader();
     let (mut near, far) = tokio::io::duplex(PIPE);
-    mesh.adopt(far, Socket::inbound().wire(Wire::lines())).await.unwrap();
+    mesh.adopt(far, Socket::inbound().wire(Wire::lines()))
+        .await
+        .unwrap();
     let mut lines = vec![b'\n'; 2048];
     lines[0] = b'x';
     let lines = lines.repeat(64);
@@ -54,8 +59,15 @@ async fn lists_of_heads_on_the_read_side() {
     let grown = HEAP.current_usage().saturating_sub(before);
     let config = mesh.peers().config();
     let bound = config.inbox + config.read_ahead + 4 * 128 * KIB + 512 * KIB + 2 * PIPE + 512 * KIB;
-    println!("heads: {} KiB grown, {} KiB expected at most, {sent} poured", grown / KIB, bound / KIB);
-    println!("peer_bytes + inbox: {} KiB", (config.peer_bytes() + config.inbox) / KIB);
+    println!(
+        "heads: {} KiB grown, {} KiB expected at most, {sent} poured",
+        grown / KIB,
+        bound / KIB
+    );
+    println!(
+        "peer_bytes + inbox: {} KiB",
+        (config.peer_bytes() + config.inbox) / KIB
+    );
     assert!(grown <= bound);
 }
 
@@ -77,7 +89,11 @@ async fn rewritten_payloads_on_the_read_side() {
     let before = HEAP.current_usage();
     let sent = pour(peer.framed.get_mut(), &bytes, 20).await;
     let grown = HEAP.current_usage().saturating_sub(before);
-    println!("rewritten: {} MiB grown with an inbox of {} KiB, {sent} poured", grown / MIB, mesh.peers().config().inbox / KIB);
+    println!(
+        "rewritten: {} MiB grown with an inbox of {} KiB, {sent} poured",
+        grown / MIB,
+        mesh.peers().config().inbox / KIB
+    );
     assert!(grown < 8 * MIB);
 }
 
@@ -116,7 +132,11 @@ async fn replies_of_one_block() {
     let layer = handle(|_| async { Ok::<_, BoxError>(Reply::Payload(vec![0; 100 * KIB].into())) });
     let mesh = App::new().layer(layer).start().await.unwrap();
     let mut peer = join(&mesh).await;
-    let bytes = on_the_wire(&(0..2000).map(|id| packet(Kind::Request { id }, "")).collect::<Vec<_>>());
+    let bytes = on_the_wire(
+        &(0..2000)
+            .map(|id| packet(Kind::Request { id }, ""))
+            .collect::<Vec<_>>(),
+    );
     // Much that nobody keeps, so that it is read in large pieces.
     let junk = on_the_wire(&vec![packet(Kind::Unknown(0x66), vec![0; 10_000]); 12]);
     pour(peer.framed.get_mut(), &junk, 10).await;
@@ -124,7 +144,11 @@ async fn replies_of_one_block() {
     let before = HEAP.current_usage();
     pour(peer.framed.get_mut(), &bytes, 20).await;
     let grown = HEAP.peak_usage().saturating_sub(before);
-    println!("replies: {} MiB, {} MiB published", grown / MIB, mesh.peers().config().peer_bytes() / MIB);
+    println!(
+        "replies: {} MiB, {} MiB published",
+        grown / MIB,
+        mesh.peers().config().peer_bytes() / MIB
+    );
     assert!(grown < mesh.peers().config().peer_bytes());
 }
 
@@ -137,7 +161,11 @@ async fn an_iterator_that_has_ended_is_not_asked_again() {
     let bodies = ["one", "bad", "two", "three"];
     let sent = mesh
         .peers()
-        .broadcast_payloads(bodies.into_iter().map_while(|body| (body != "bad").then_some(body)))
+        .broadcast_payloads(
+            bodies
+                .into_iter()
+                .map_while(|body| (body != "bad").then_some(body)),
+        )
         .await;
     assert_eq!(sent.queued, 1);
 }
@@ -154,9 +182,15 @@ async fn a_frame_of_the_read_side_is_relayed_in_poll_ready() {
         type Response = Reply;
         type Error = coalescent_core::Error;
         type Future = coalescent_core::stack::InboxFuture;
-        fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+        fn poll_ready(
+            &mut self,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Result<(), Self::Error>> {
             if let Some(frame) = self.1.lock().unwrap().take() {
-                assert!(frame.relay(Relay { flow: Flow::Wait, direct: false }));
+                assert!(frame.relay(Relay {
+                    flow: Flow::Wait,
+                    direct: false
+                }));
             }
             self.0.poll_ready(cx)
         }
@@ -167,8 +201,12 @@ async fn a_frame_of_the_read_side_is_relayed_in_poll_ready() {
     let held: Held = Held::default();
     let put = held.clone();
     let mesh = App::new()
-        .layer(tower::layer::layer_fn(move |inbox| Svc(inbox, held.clone())))
-        .start().await.unwrap();
+        .layer(tower::layer::layer_fn(move |inbox| {
+            Svc(inbox, held.clone())
+        }))
+        .start()
+        .await
+        .unwrap();
     let mut reader = mesh.reader();
     let mut peer = join(&mesh).await;
     let _far = join(&mesh).await;
@@ -183,5 +221,9 @@ async fn a_frame_of_the_read_side_is_relayed_in_poll_ready() {
 // Two requests for the size of things.
 #[test]
 fn a_frame_s_size() {
-    println!("Frame {}, Message {}", size_of::<Frame>(), size_of::<coalescent_core::Message>());
+    println!(
+        "Frame {}, Message {}",
+        size_of::<Frame>(),
+        size_of::<coalescent_core::Message>()
+    );
 }

@@ -12,7 +12,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower::{Layer, Service, ServiceExt};
 
-const RELAY: Relay = Relay { flow: Flow::Wait, direct: false };
+const RELAY: Relay = Relay {
+    flow: Flow::Wait,
+    direct: false,
+};
 
 fn around<F, Fut>(f: F) -> impl coalescent_core::PeerLayer
 where
@@ -81,7 +84,8 @@ async fn a_layer_that_says_everything_twice() {
     let mut peer = join(&mesh).await;
     send_all(&mut peer, 10).await;
     let mut got = 0;
-    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_secs(1), reader.next_frame()).await {
+    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_secs(1), reader.next_frame()).await
+    {
         got += 1;
     }
     println!("{:?}", mesh.stats());
@@ -179,7 +183,8 @@ async fn a_call_that_runs_another_connection() {
     let mut peer = join(&mesh).await;
     send_all(&mut peer, 5).await;
     let mut got = 0;
-    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_secs(1), reader.next_frame()).await {
+    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_secs(1), reader.next_frame()).await
+    {
         got += 1;
     }
     println!("{:?}", mesh.stats());
@@ -198,7 +203,10 @@ async fn a_poll_that_looks_after_another_connection_and_delivers() {
             let (near, far) = tokio::io::duplex(1 << 16);
             let inner = peers.inbox();
             let mut serve = Box::pin(coalescent_core::connection::serve(
-                far, inner, &peers, Socket::inbound(),
+                far,
+                inner,
+                &peers,
+                Socket::inbound(),
             ));
             let connect = ByHand::connect(near);
             let mut peer = tokio::select! {
@@ -212,7 +220,8 @@ async fn a_poll_that_looks_after_another_connection_and_delivers() {
                 let _ = serve.as_mut().poll(cx);
                 let _ = serve.as_mut().poll(cx);
                 std::task::Poll::Ready(())
-            }).await;
+            })
+            .await;
             inbox.ready().await?.call(frame).await?;
             Ok(Reply::None)
         }
@@ -222,7 +231,8 @@ async fn a_poll_that_looks_after_another_connection_and_delivers() {
     let mut peer = join(&mesh).await;
     send_all(&mut peer, 5).await;
     let mut got = 0;
-    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_secs(1), reader.next_frame()).await {
+    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_secs(1), reader.next_frame()).await
+    {
         got += 1;
     }
     let _ = other_reader.try_next_frame();
@@ -246,7 +256,8 @@ async fn a_limited_rate_loses_nothing() {
             _ => break,
         }
     }
-    while let Ok(Some(event)) = tokio::time::timeout(Duration::from_millis(1), events.next()).await {
+    while let Ok(Some(event)) = tokio::time::timeout(Duration::from_millis(1), events.next()).await
+    {
         println!("{event:?}");
     }
     let lost: Vec<_> = (0..45).filter(|n| !got.contains(n)).collect();
@@ -272,7 +283,12 @@ async fn a_spawned_delivery_outlives_its_connection() {
             Ok(Reply::None)
         }
     });
-    let mesh = App::new().layer(layer).configure(|c| c.inbox = 10_000).start().await.unwrap();
+    let mesh = App::new()
+        .layer(layer)
+        .configure(|c| c.inbox = 10_000)
+        .start()
+        .await
+        .unwrap();
     let mut reader = mesh.reader();
     let mut peer = join(&mesh).await;
     peer.send(Kind::Data, "spawn").await;
@@ -287,7 +303,8 @@ async fn a_spawned_delivery_outlives_its_connection() {
     drop(peer);
     tokio::time::sleep(Duration::from_secs(60)).await;
     let mut got = 0;
-    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_secs(60), reader.next_frame()).await {
+    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_secs(60), reader.next_frame()).await
+    {
         got += 1;
     }
     println!("{got} read; {:?}", mesh.stats());
@@ -306,7 +323,8 @@ async fn a_busy_reader_does_not_keep_frames_from_another() {
     let _one = first.next_frame().await.unwrap();
     let mut second = mesh.reader();
     let mut got = 0;
-    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_secs(1), second.next_frame()).await {
+    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_secs(1), second.next_frame()).await
+    {
         got += 1;
     }
     assert!(got > 0, "second got {got}");
@@ -334,17 +352,26 @@ async fn asked_twice_it_is_passed_on_once() {
 
 #[allow(unused)]
 fn unused(_: Bytes, _: Wire) {
-    async fn x(mut s: DuplexStream) { let _ = s.read(&mut [0]).await; until("", || true).await; }
+    async fn x(mut s: DuplexStream) {
+        let _ = s.read(&mut [0]).await;
+        until("", || true).await;
+    }
     fn l<L: Layer<Inbox>>(_: L) {}
 }
 
 // H: staged frames, and the connection breaks: read side gets all that was counted as delivered?
 #[tokio::test(start_paused = true)]
 async fn what_was_counted_as_delivered_can_be_read() {
-    let mesh = App::new().configure(|c| c.inbox = 10_000).start().await.unwrap();
+    let mesh = App::new()
+        .configure(|c| c.inbox = 10_000)
+        .start()
+        .await
+        .unwrap();
     let mut reader = mesh.reader();
     let mut peer = join(&mesh).await;
-    let packets: Vec<_> = (0..4).flat_map(|n| (0..500).map(move |m| broadcast(n * 500 + m))).collect();
+    let packets: Vec<_> = (0..4)
+        .flat_map(|n| (0..500).map(move |m| broadcast(n * 500 + m)))
+        .collect();
     for some in packets.chunks(500) {
         let bytes = on_the_wire(some);
         peer.framed.get_mut().write_all(&bytes).await.unwrap();
@@ -356,7 +383,8 @@ async fn what_was_counted_as_delivered_can_be_read() {
     // The reader comes back after the drain.
     tokio::time::sleep(Duration::from_secs(30)).await;
     let mut got = 0;
-    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_secs(1), reader.next_frame()).await {
+    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_secs(1), reader.next_frame()).await
+    {
         got += 1;
     }
     let stats = mesh.stats();
@@ -391,13 +419,24 @@ async fn a_dropped_reader_gives_back() {
 async fn concurrency_marks_the_right_frames() {
     let layer = around(|frame: Frame, mut inbox: Inbox| async move {
         let n = frame.nonce().unwrap();
-        if n % 3 == 0 { tokio::time::sleep(Duration::from_millis(n % 7)).await; }
-        if n % 2 == 0 { frame.relay(RELAY); }
-        if n % 5 == 0 { tokio::time::sleep(Duration::from_millis(n % 11)).await; }
+        if n % 3 == 0 {
+            tokio::time::sleep(Duration::from_millis(n % 7)).await;
+        }
+        if n % 2 == 0 {
+            frame.relay(RELAY);
+        }
+        if n % 5 == 0 {
+            tokio::time::sleep(Duration::from_millis(n % 11)).await;
+        }
         inbox.ready().await?.call(frame).await?;
         Ok(Reply::None)
     });
-    let mesh = App::new().layer(layer).configure(|c| c.concurrency = 7).start().await.unwrap();
+    let mesh = App::new()
+        .layer(layer)
+        .configure(|c| c.concurrency = 7)
+        .start()
+        .await
+        .unwrap();
     let mut reader = mesh.reader();
     let mut source = join(&mesh).await;
     let mut far = join(&mesh).await;
