@@ -63,7 +63,7 @@ pub use frame::{Flow, Frame, Relay};
 pub use mesh::{FRAME_COST, Mesh, MeshReader, MeshWriter, WRITE_CHUNK, WeakMesh};
 pub use message::{Message, MessageType};
 pub use peer::{Direction, Peer, PeerId};
-pub use peers::{BATCH, Peers, Sent};
+pub use peers::{BATCH, PAYLOAD_COST, Peers, Sent};
 pub use registrar::{Plugin, Registrar};
 pub use reply::Reply;
 pub use request::RequestFuture;

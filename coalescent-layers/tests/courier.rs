@@ -151,6 +151,47 @@ async fn a_body_is_serialized_once_for_all_peers_and_a_message_once_for_all_broa
     }
 }
 
+/// A number, but for 3, which cannot be serialized.
+struct NoThree(u32);
+
+impl Serialize for NoThree {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            3 => Err(serde::ser::Error::custom("no three")),
+            number => serializer.serialize_u32(number),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_bodies_are_messages_in_their_order_up_to_one_that_cannot_be_serialized() {
+    for courier in [Courier::new(), Courier::json()] {
+        let (hub, others) = star(|| App::new().with(courier.clone())).await;
+        let mut readers: Vec<MeshReader> = others.iter().map(Mesh::reader).collect();
+
+        // More than one batch.
+        let sent = hub.broadcast_all("number", 0..20_000).await.unwrap();
+        assert_eq!((sent.queued, sent.dropped), (3 * 20_000, 0));
+        let none: [u32; 0] = [];
+        assert_eq!(hub.broadcast_all("none", none).await.unwrap().queued, 0);
+        let bodies = (0..6).map(NoThree);
+        let error = hub.peers().broadcast_all("some", bodies).await.unwrap_err();
+        assert!(error.is_encode(), "{error}");
+        assert!(error.to_string().contains("no three"), "{error}");
+        hub.broadcast("end", &()).await.unwrap();
+
+        for reader in &mut readers {
+            for number in 0..20_000 {
+                assert_eq!(said(&next(reader).await), format!("number {number}"));
+            }
+            for expected in ["some 0", "some 1", "some 2", "end null"] {
+                assert_eq!(said(&next(reader).await), expected);
+            }
+        }
+        assert_eq!(hub.shutdown().await.sent, 3 * 20_004);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_malformed_message_is_an_error_and_the_peer_stays() {
     let network = Memory::new();
@@ -197,6 +238,7 @@ async fn without_a_courier_each_verb_says_what_to_do() {
         hub.broadcast_except(&[], "beep", &1).await.unwrap_err(),
         hub.broadcast_to(&peers, "beep", &1).await.unwrap_err(),
         hub.broadcast_message(message.clone()).await.unwrap_err(),
+        hub.broadcast_all("beep", [1]).await.unwrap_err(),
         hub.peers().broadcast("beep", &1).await.unwrap_err(),
         peers[0].send("beep", &1).await.unwrap_err(),
         peers[0].try_send("beep", &1).unwrap_err(),

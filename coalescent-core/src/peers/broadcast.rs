@@ -16,6 +16,9 @@ use std::ops::{Add, AddAssign};
 /// About how many bytes of payloads are put together at once.
 pub const BATCH: usize = 64 * 1024;
 
+/// What each payload counts for in a [`BATCH`] in addition to its bytes: about what stands around it on the wire.
+pub const PAYLOAD_COST: usize = 16;
+
 /// How many nonces are drawn at once.
 const NONCES: u64 = 256;
 
@@ -85,6 +88,9 @@ impl Peers {
     /// the first of them. So an iterator that blocks holds back what it gave before. What is said is the sum over the
     /// payloads: two of them queued for three peers are six.
     ///
+    /// Payloads that are no more than [`BATCH`] in all, [`PAYLOAD_COST`] each counted in, are for the same peers: those
+    /// that are connected when the call is first polled. Of more than that, a peer that comes meanwhile gets the rest.
+    ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), coalescent_core::Error> {
@@ -102,15 +108,12 @@ impl Peers {
     where
         P: AsRef<[u8]> + Into<Bytes>,
     {
-        let mut payloads = payloads.into_iter().fuse();
+        let mut payloads = payloads.into_iter();
         let mut sent = Sent::default();
         let mut size = 0;
         loop {
             let (some, waiting) = self.offer_some(&mut payloads, &mut size);
             sent += some;
-            if size == 0 {
-                return sent;
-            }
             // Others have their turn, also where nobody has to be waited for.
             tokio::task::coop::consume_budget().await;
             for Waiting { peer, chunks } in waiting {
@@ -124,6 +127,10 @@ impl Peers {
                         sent.queued += frames - lost;
                     }
                 }
+            }
+            // There were no more. What has ended is not asked again: it might go on.
+            if size < BATCH {
+                return sent;
             }
         }
     }
@@ -175,7 +182,7 @@ impl Peers {
     }
 
     /// Queues the next [`BATCH`] of broadcasts where there is room, and returns the peers that have none for all of
-    /// them. Sets `size` to how many bytes it took from `payloads`; 0 where there were none.
+    /// them. Sets `size` to how much it took from `payloads`; less than a batch where there were no more.
     fn offer_some<P>(
         &self,
         payloads: &mut impl Iterator<Item = P>,
@@ -204,7 +211,7 @@ impl Peers {
                 last = nonce.wrapping_add(NONCES);
             }
             // The framing counts too: payloads may be empty.
-            *size += payload.as_ref().len() + FRAMING;
+            *size += payload.as_ref().len() + PAYLOAD_COST;
             if runs.len() == 1 && !node.is_announced() && payload.as_ref().len() <= COPY_MAX {
                 if let Some((peer, run)) = runs.first_mut() {
                     run.add_small(peer, nonce, payload.as_ref());
@@ -254,9 +261,6 @@ impl Peers {
         (sent, waiting)
     }
 }
-
-/// What stands around a payload, about.
-const FRAMING: usize = 16;
 
 /// A peer that has no room, and what it is still to get.
 struct Waiting {
@@ -315,7 +319,7 @@ impl Run {
         match peer.framing(kind, peer.node().config().ttl, payload) {
             Ok(Some(framing)) => {
                 if self.tail.capacity() == 0 {
-                    self.tail.reserve(BATCH + COPY_MAX + FRAMING);
+                    self.tail.reserve(BATCH + COPY_MAX + PAYLOAD_COST);
                 }
                 self.tail.put_slice(framing.prefix());
                 self.tail.put_slice(payload);

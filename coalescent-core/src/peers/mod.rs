@@ -3,7 +3,7 @@
 mod broadcast;
 mod node;
 
-pub use broadcast::BATCH;
+pub use broadcast::{BATCH, PAYLOAD_COST};
 pub(crate) use node::{Joined, Refusal};
 
 use crate::changes::PeerChanges;

@@ -123,9 +123,26 @@ pub trait MeshExt: sealed::Sealed {
     /// Queues a message of type `kind` for every peer with each of `bodies`, in order, waiting for room in each peer: as
     /// [`broadcast`](MeshExt::broadcast) does with one, and for small ones many times as fast.
     ///
+    /// About [`BATCH`](coalescent_core::BATCH) bytes of messages are put together at a time, before any peer gets the
+    /// first of them; the bodies are serialized as they are put together, not when the verb is called. What is said is the sum over the
+    /// messages: two of them queued for three peers are six.
+    ///
+    /// ```
+    /// # use coalescent_core::{App, AppExt, Error};
+    /// # use coalescent_layers::{Courier, MeshExt};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let mesh = App::new().with(Courier::new()).start().await?;
+    /// let sent = mesh.broadcast_all("temperature", [20.5, 20.7, 21.0]).await?;
+    /// # assert_eq!(sent.queued, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// As said at [`MeshExt`], for the first body that cannot be serialized; those before it were queued.
+    /// As said at [`MeshExt`]: for the first body that cannot be serialized. The messages before it were queued, those
+    /// behind it are not made.
     ///
     /// # Cancel safety
     ///
