@@ -4,7 +4,7 @@ use super::Mesh;
 use super::inbox::Batch;
 use crate::error::Error;
 use crate::frame::Frame;
-use crate::peers::{Peers, Sent};
+use crate::peers::{BATCH, PAYLOAD_COST, Peers, Sent};
 use crate::wire::Wire;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_core::Stream;
@@ -148,15 +148,28 @@ impl fmt::Debug for MeshReader {
 /// The write side of a mesh, as frames ([`Sink`]) and as bytes ([`AsyncWrite`]): each connected peer
 /// gets what is written.
 ///
-/// As bytes, each write becomes a frame, of at most [`WRITE_CHUNK`] bytes; on the `lines` wire, each
-/// line does, and what stands after the last newline waits for the next write, a flush, or the end.
+/// As a sink, it gathers the frames it is fed, and sends them together once they are about [`BATCH`] bytes, or when
+/// it is flushed: `feed` for many frames, and `send`, which flushes, for the last of them.
+///
+/// As bytes, each write becomes a frame, of at most [`WRITE_CHUNK`] bytes, that is on its way at once, behind what was
+/// fed before; on the `lines` wire, each line does, all whole lines of a write together. What stands after the last newline
+/// is no frame yet: it waits for the next write, a flush, or the end.
 ///
 /// Writing waits for room in every peer's outbox, so that a file larger than memory can be copied
 /// here. Without peers, what is written goes nowhere, as in the original. Flushing waits until all is
 /// written to the peers' sockets. Shutting this down does not end the mesh.
+///
+/// # Cancel safety
+///
+/// What was taken stays in the writer when the wait for it is dropped, and goes on with the next write or flush. A
+/// frame or a write that was still waited for was not taken. When the writer itself is dropped without a flush, what it
+/// has gathered is lost, and what waits for room reaches some of the peers only, each the first of it.
 pub struct MeshWriter {
     peers: Peers,
-    /// The frame that is waiting for room.
+    /// The frames that will be sent together, and how much of a [`BATCH`] they are.
+    gathered: Vec<Bytes>,
+    size: usize,
+    /// The frames that are waiting for room.
     writing: Option<Wait<Sent>>,
     flushing: Option<Wait<()>>,
     /// On the `lines` wire: the beginning of a line.
@@ -168,6 +181,8 @@ impl MeshWriter {
     pub(super) fn new(peers: Peers) -> Self {
         Self {
             peers,
+            gathered: Vec::new(),
+            size: 0,
             writing: None,
             flushing: None,
             line: BytesMut::new(),
@@ -175,26 +190,41 @@ impl MeshWriter {
         }
     }
 
-    /// What became of the frames written so far, summed over the peers.
+    /// What became of the frames written so far, summed over the peers. Those that are gathered, or wait for room, do
+    /// not count yet; after a flush, all do.
     pub fn sent(&self) -> Sent {
         self.sent
     }
 
-    /// Takes `frame`, which must have been waited for with [`poll_written`](Self::poll_written).
-    fn start(&mut self, frame: Bytes) {
-        let peers = self.peers.clone();
-        self.writing = Some(Wait::new(
-            async move { peers.broadcast_payload(frame).await },
-        ));
+    /// Puts a frame behind those that will be sent together.
+    fn gather(&mut self, frame: Bytes) {
+        self.size += frame.len() + PAYLOAD_COST;
+        self.gathered.push(frame);
     }
 
-    /// Waits until the frame before has been queued for every peer.
+    /// Begins to send what is gathered. What was begun before must have been waited for with
+    /// [`poll_written`](Self::poll_written).
+    fn start(&mut self) {
+        self.size = 0;
+        let peers = self.peers.clone();
+        let mut frames = std::mem::take(&mut self.gathered);
+        let writing = match frames.len() {
+            0 => return,
+            1 => {
+                let frame = frames.remove(0);
+                Wait::new(async move { peers.broadcast_payload(frame).await })
+            }
+            _ => Wait::new(async move { peers.broadcast_payloads(frames).await }),
+        };
+        self.writing = Some(writing);
+        self.flushing = None;
+    }
+
+    /// Waits until what was begun has been queued for every peer.
     fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(writing) = &mut self.writing {
-            let sent = ready!(writing.poll(cx));
+            self.sent += ready!(writing.poll(cx));
             self.writing = None;
-            self.sent.queued += sent.queued;
-            self.sent.dropped += sent.dropped;
         }
         Poll::Ready(())
     }
@@ -203,9 +233,10 @@ impl MeshWriter {
         ready!(self.poll_written(cx));
         if !self.line.is_empty() {
             let line = self.line.split().freeze();
-            self.start(line);
-            ready!(self.poll_written(cx));
+            self.gather(line);
         }
+        self.start();
+        ready!(self.poll_written(cx));
         let peers = self.peers.clone();
         let flushing = self
             .flushing
@@ -218,6 +249,45 @@ impl MeshWriter {
     fn cuts_lines(&self) -> bool {
         self.peers.config().wire == Wire::lines()
     }
+
+    /// Gathers the whole lines in `bytes`, and keeps the beginning of the next. Returns how many bytes it took: fewer
+    /// where a line is too long, up to that line.
+    fn gather_lines(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let max = self.peers.config().max_frame;
+        let end = memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1);
+        let (whole, rest) = bytes.split_at(end);
+        let whole = Bytes::copy_from_slice(whole);
+        let mut taken = 0;
+        for at in memchr::memchr_iter(b'\n', &whole) {
+            if self.line.len() + at - taken > max {
+                return self.too_long(taken, max);
+            }
+            let line = whole.slice(taken..at);
+            taken = at + 1;
+            if !self.line.is_empty() {
+                self.line.extend_from_slice(&line);
+                let line = self.line.split().freeze();
+                self.gather(line);
+            } else if !line.is_empty() {
+                self.gather(line);
+            }
+        }
+        if self.line.len() + rest.len() > max {
+            return self.too_long(taken, max);
+        }
+        self.line.extend_from_slice(rest);
+        Ok(bytes.len())
+    }
+
+    /// Refuses a line, once those before it were taken.
+    fn too_long(&mut self, taken: usize, max: usize) -> io::Result<usize> {
+        if taken > 0 {
+            return Ok(taken);
+        }
+        self.line.clear();
+        let text = format!("a line is longer than {max} bytes, the frame limit");
+        Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+    }
 }
 
 impl AsyncWrite for MeshWriter {
@@ -227,36 +297,25 @@ impl AsyncWrite for MeshWriter {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_written(cx));
-        self.flushing = None;
-        let max = self.peers.config().max_frame;
-        let mut taken = buf
-            .get(..buf.len().min(WRITE_CHUNK).min(max))
-            .unwrap_or_default();
-        if taken.is_empty() {
+        let max = if self.cuts_lines() {
+            WRITE_CHUNK
+        } else {
+            WRITE_CHUNK.min(self.peers.config().max_frame)
+        };
+        let bytes = buf.get(..buf.len().min(max)).unwrap_or_default();
+        if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        if !self.cuts_lines() {
-            self.start(Bytes::copy_from_slice(taken));
-            // Begun at once, so that it is on its way whether or not anything more is written.
-            let _ = self.poll_written(cx);
-            return Poll::Ready(Ok(taken.len()));
-        }
-        let newline = memchr::memchr(b'\n', taken);
-        if let Some(at) = newline {
-            taken = taken.get(..at).unwrap_or_default();
-        }
-        if self.line.len() + taken.len() > max {
-            self.line.clear();
-            let text = format!("a line is longer than {max} bytes, the frame limit");
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidInput, text)));
-        }
-        self.line.extend_from_slice(taken);
-        if newline.is_some() && !self.line.is_empty() {
-            let line = self.line.split().freeze();
-            self.start(line);
-            let _ = self.poll_written(cx);
-        }
-        Poll::Ready(Ok(taken.len() + usize::from(newline.is_some())))
+        let taken = if self.cuts_lines() {
+            self.gather_lines(bytes)
+        } else {
+            self.gather(Bytes::copy_from_slice(bytes));
+            Ok(bytes.len())
+        };
+        // Begun at once, so that it is on its way whether or not anything more is written.
+        self.start();
+        let _ = self.poll_written(cx);
+        Poll::Ready(taken)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -272,12 +331,16 @@ impl Sink<Bytes> for MeshWriter {
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.poll_written(cx).map(Ok)
+        ready!(self.poll_written(cx));
+        if self.size >= BATCH {
+            self.start();
+            ready!(self.poll_written(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn start_send(mut self: Pin<&mut Self>, frame: Bytes) -> Result<(), Error> {
-        self.flushing = None;
-        self.start(frame);
+        self.gather(frame);
         Ok(())
     }
 
