@@ -274,6 +274,49 @@ fn stdin_waits_for_the_first_peer_and_then_for_the_peers() {
 }
 
 #[test]
+fn what_nobody_took_before_all_left_goes_to_the_next_that_comes() {
+    // Many lines and few, long ones, are put together in different ways.
+    for size in [100, 3000] {
+        let total: u64 = 24 * 1024 * 1024 / size;
+        let line = |n: u64| format!("{n:0>1$}\n", size as usize - 1);
+        let name = format!("stdin-left-{size}");
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let text: String = (0..total).map(line).collect();
+        std::fs::write(&path, text).expect("a file");
+        let mut file = File::open(&path).expect("a file");
+        let stdin = file.try_clone().expect("a second handle");
+        let mut command = Cat::command("--listen 127.0.0.1:0 --wire lines --events --once");
+        let mut cat = Cat::listen_command(command.stdin(stdin));
+
+        let first = plain(&cat);
+        // Until the first has no room for more, most likely: it is right at any time.
+        let mut places = vec![0; 20];
+        while places.iter().any(|place| *place != places[0]) || places[0] == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+            places.remove(0);
+            places.push(file.stream_position().expect("a place"));
+        }
+        drop(first);
+        cat.disconnected();
+
+        let mut next = plain(&cat);
+        let mut heard = String::new();
+        next.read_to_string(&mut heard).expect("lines, and an end");
+        let count = heard.len() as u64 / size;
+        let rest: String = (total - count..total).map(line).collect();
+        assert!(heard == rest, "not all lines from one on, in their order");
+        let stats = cat.left();
+        assert!(stats.dropped > 0, "the first left with an empty outbox");
+        assert_eq!(
+            stats.sent + stats.dropped,
+            total,
+            "each line is for one of them"
+        );
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+#[test]
 fn a_broken_stdout_is_reported_once_and_the_node_goes_on_relaying() {
     let mut middle = Cat::listen_with_stdout("", Stdio::piped());
     drop(middle.process().take_stdout());

@@ -2,9 +2,9 @@
 
 use crate::line;
 use crate::stderr::Stderr;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use coalescent::codec::Codec;
-use coalescent::{Mesh, Wire};
+use coalescent::{BATCH, Config, Mesh, PAYLOAD_COST, Sent, Wire};
 use std::io::{self, Read};
 use tokio::sync::mpsc;
 
@@ -22,12 +22,17 @@ pub(crate) async fn run(mesh: Mesh, codec: Option<Codec>, stderr: Stderr) {
     someone(&mesh).await;
     let config = mesh.peers().config().clone();
     let mut chunks = read(stderr.clone());
+    let mut group = Group::default();
     if config.wire == Wire::raw() && codec.is_none() {
-        while let Some(mut chunk) = chunks.recv().await {
+        while let Some(mut chunk) = chunks.next().await {
             while !chunk.is_empty() {
                 let frame = chunk.split_to(chunk.len().min(config.max_frame));
-                broadcast(&mesh, frame).await;
+                if !group.has_room(&frame) {
+                    group.send(&mesh).await;
+                }
+                group.add(frame);
             }
+            group.send(&mesh).await;
         }
         return;
     }
@@ -37,7 +42,7 @@ pub(crate) async fn run(mesh: Mesh, codec: Option<Codec>, stderr: Stderr) {
     };
     let mut lines = Lines::new(max_line);
     loop {
-        let chunk = chunks.recv().await;
+        let chunk = chunks.next().await;
         let end = chunk.is_none();
         lines.feed(chunk.unwrap_or_default(), end);
         while let Some((number, text)) = lines.next() {
@@ -46,43 +51,116 @@ pub(crate) async fn run(mesh: Mesh, codec: Option<Codec>, stderr: Stderr) {
                 (None, Some(text)) if text.is_empty() && config.wire == Wire::lines() => continue,
                 (_, None) => Err(format!("it is longer than {max_line} bytes, the limit")),
                 (None, Some(text)) => Ok(text),
-                (Some(codec), Some(text)) => encode(codec, &text, config.max_frame),
+                (Some(codec), Some(text)) => encode(codec, &text, &config),
             };
             match frame {
-                Ok(frame) => broadcast(&mesh, frame).await,
+                Ok(frame) => {
+                    if !group.has_room(&frame) {
+                        group.send(&mesh).await;
+                    }
+                    group.add(frame);
+                }
                 Err(why) => stderr.report(&format!("line {number} of stdin is not sent: {why}")),
             }
         }
+        // The next lines may be long in coming.
+        group.send(&mesh).await;
         if end {
             return;
         }
     }
 }
 
-fn encode(codec: &Codec, text: &[u8], max_frame: usize) -> Result<Bytes, String> {
+fn encode(codec: &Codec, text: &[u8], config: &Config) -> Result<Bytes, String> {
     let message = line::parse(text)?;
     let frame = codec.encode(&message).map_err(|error| error.to_string())?;
+    let max_frame = config.max_frame;
     if frame.len() > max_frame {
         return Err(format!(
             "as a message it is longer than {max_frame} bytes, the limit"
         ));
     }
+    if config.wire == Wire::lines() && memchr::memchr(b'\n', &frame).is_some() {
+        return Err("as a message it holds a newline, which ends it on a wire of lines".to_owned());
+    }
     Ok(frame)
 }
 
-/// Sends a frame to all peers; to the next one that comes, where all left before they took it.
-async fn broadcast(mesh: &Mesh, frame: Bytes) {
-    loop {
-        let sent = mesh.broadcast_payload(frame.clone()).await;
-        if sent.queued > 0 || !mesh.peers().is_empty() {
-            return;
+/// Frames that are broadcast together: no more than the peers that are there at one moment get all of.
+#[derive(Default)]
+struct Group {
+    frames: Vec<Bytes>,
+    size: usize,
+}
+
+impl Group {
+    fn has_room(&self, frame: &Bytes) -> bool {
+        self.size + frame.len() + PAYLOAD_COST <= BATCH
+    }
+
+    fn add(&mut self, frame: Bytes) {
+        self.size += frame.len() + PAYLOAD_COST;
+        self.frames.push(frame);
+    }
+
+    /// Sends the frames to all peers; those that nobody took, because all left before, to the next one that comes.
+    async fn send(&mut self, mesh: &Mesh) {
+        let mut rest = self.frames.as_slice();
+        while !rest.is_empty() {
+            someone(mesh).await;
+            let before = mesh.peers().list();
+            let sent = mesh.broadcast_payloads(Frames(rest.iter())).await;
+            let after = mesh.peers().list();
+            if after.iter().any(|peer| before.contains(peer)) {
+                // Who stays has all of it.
+                break;
+            }
+            rest = rest.get(taken(sent, rest.len())..).unwrap_or_default();
         }
-        someone(mesh).await;
+        self.frames.clear();
+        self.size = 0;
+    }
+}
+
+/// How many of so many frames one peer has taken at least, where all have left since.
+///
+/// Each took the first of them. Of several nobody knows which took the most, but it was no less than the mean: so
+/// some frames may be sent once more, and none is left out.
+fn taken(sent: Sent, frames: usize) -> usize {
+    let peers = (sent.queued + sent.dropped) / frames;
+    sent.queued.div_ceil(peers.max(1))
+}
+
+/// Frames that are looked at where they are, and cloned only where they must be.
+struct Frames<'a>(std::slice::Iter<'a, Bytes>);
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Shared<'a>;
+
+    fn next(&mut self) -> Option<Shared<'a>> {
+        self.0.next().map(Shared)
+    }
+}
+
+struct Shared<'a>(&'a Bytes);
+
+impl AsRef<[u8]> for Shared<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self.0
+    }
+}
+
+impl From<Shared<'_>> for Bytes {
+    fn from(Shared(frame): Shared<'_>) -> Self {
+        frame.clone()
     }
 }
 
 /// Waits until a peer is connected.
 async fn someone(mesh: &Mesh) {
+    if !mesh.peers().is_empty() {
+        return;
+    }
     let mut events = mesh.events();
     while mesh.peers().is_empty() {
         if events.next().await.is_none() {
@@ -92,25 +170,51 @@ async fn someone(mesh: &Mesh) {
     }
 }
 
+/// What comes from stdin, and where it is read to again.
+struct Chunks {
+    read: mpsc::Receiver<Bytes>,
+    spare: std::sync::mpsc::Sender<BytesMut>,
+    last: Bytes,
+}
+
+impl Chunks {
+    /// Waits for the next chunk; `None` at the end. The memory of the one before is used again, if it is free.
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Ok(spare) = std::mem::take(&mut self.last).try_into_mut() {
+            // Without the thread there is nothing more to read.
+            let _ = self.spare.send(spare);
+        }
+        let chunk = self.read.recv().await?;
+        self.last = chunk.clone();
+        Some(chunk)
+    }
+}
+
 /// Reads stdin in a thread of its own, as fast as the chunks are taken.
-fn read(stderr: Stderr) -> mpsc::Receiver<Bytes> {
-    let (sender, chunks) = mpsc::channel(CHUNKS);
+fn read(stderr: Stderr) -> Chunks {
+    let (sender, read) = mpsc::channel(CHUNKS);
+    let (spare, spares) = std::sync::mpsc::channel::<BytesMut>();
     std::thread::spawn(move || {
         let mut stdin = io::stdin().lock();
         loop {
-            let mut chunk = vec![0; CHUNK];
+            let mut chunk = spares.try_recv().unwrap_or_default();
+            chunk.resize(CHUNK, 0);
             match stdin.read(&mut chunk) {
                 Ok(0) => return,
                 Ok(length) => chunk.truncate(length),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return stderr.report(&format!("cannot read stdin: {error}")),
             }
-            if sender.blocking_send(Bytes::from(chunk)).is_err() {
+            if sender.blocking_send(chunk.freeze()).is_err() {
                 return;
             }
         }
     });
-    chunks
+    Chunks {
+        read,
+        spare,
+        last: Bytes::new(),
+    }
 }
 
 /// Cuts chunks into lines.
@@ -147,7 +251,7 @@ impl Lines {
         let line = match memchr::memchr(b'\n', &self.chunk) {
             Some(at) => {
                 let line = self.chunk.split_to(at);
-                drop(self.chunk.split_to(1));
+                self.chunk.advance(1);
                 self.join(line)
             }
             None => {

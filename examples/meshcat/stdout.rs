@@ -45,7 +45,7 @@ pub(crate) async fn run(mut reader: MeshReader, form: Form, stderr: Stderr) {
         let _ = done.send(());
     });
     while let Some(frame) = reader.next_frame().await {
-        let mut batch = Vec::new();
+        let mut batch = Vec::with_capacity(BATCH);
         append(&frame, form, &stderr, &mut batch);
         while batch.len() < BATCH {
             let Some(frame) = reader.try_next_frame() else {
@@ -71,17 +71,21 @@ fn write_all(mut batches: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
 }
 
 fn append(frame: &Frame, form: Form, stderr: &Stderr, out: &mut Vec<u8>) {
-    match (form, frame.message()) {
-        (Form::Messages, Some(message)) => {
-            if let Err(error) = line::write(message, out) {
-                return stderr.report(&format!("a message cannot be written: {error}"));
+    match form {
+        Form::Bytes => out.extend_from_slice(frame.payload()),
+        Form::Lines => {
+            out.extend_from_slice(frame.payload());
+            out.push(b'\n');
+        }
+        Form::Messages => {
+            // The courier lets nothing else through.
+            let Some(message) = frame.message() else {
+                return;
+            };
+            match line::write(message, out) {
+                Ok(()) => out.push(b'\n'),
+                Err(error) => stderr.report(&format!("a message cannot be written: {error}")),
             }
         }
-        // The courier lets nothing else through.
-        (Form::Messages, None) => return,
-        (Form::Lines | Form::Bytes, _) => out.extend_from_slice(frame.payload()),
-    }
-    if !matches!(form, Form::Bytes) {
-        out.push(b'\n');
     }
 }
