@@ -23,6 +23,7 @@ thread_local! {
             outcome: Cell::new(Outcome::NOTHING),
             in_block: Cell::new(false),
             spare: Cell::new(NO_SPARE),
+            rewritten: Cell::new(0),
         }
     };
     /// What the inbox has taken.
@@ -40,6 +41,8 @@ struct Current {
     in_block: Cell<bool>,
     /// The frame's hold of what it arrived with, for the next one. Only there while a session is open, whose end drops it.
     spare: Cell<Spare>,
+    /// How many bytes of payloads that layers have put in are staged since they were last asked for.
+    rewritten: Cell<usize>,
 }
 
 type Spare = ManuallyDrop<Option<Arc<Arrival>>>;
@@ -175,6 +178,8 @@ pub(crate) fn stage(frame: Frame) -> Option<Frame> {
             current.deliver(Outcome::PLAIN, 0);
             frame = None;
         } else {
+            let rewritten = frame.as_ref().map_or(0, Frame::rewritten_len);
+            current.rewritten.set(current.rewritten.get() + rewritten);
             STAGED.with_borrow_mut(|staged| staged.extend(frame.take()));
             current.deliver(Outcome::ENDED, 1);
         }
@@ -244,6 +249,11 @@ impl<'a> Session<'a> {
                 ..Outcome::NOTHING
             });
         });
+    }
+
+    /// How many bytes of payloads that layers have put in were staged since this was last asked.
+    pub(crate) fn take_rewritten(&self) -> usize {
+        CURRENT.with(|current| current.rewritten.take())
     }
 
     /// What became of the frame since [`begin`](Session::begin) or [`go_on`](Session::go_on).

@@ -1,7 +1,7 @@
 //! One frame's way through the stack.
 
-use super::Work;
 use super::results::unpin;
+use super::{OWED_MAX, Work};
 use crate::connection::current::{Outcome, Session};
 use crate::connection::link::Mark;
 use crate::connection::relay::unpinned;
@@ -142,6 +142,7 @@ impl<S: PeerService> Work<S> {
                 Poll::Pending => self.pending(slot, index, outcome),
                 Poll::Ready(result) => self.done(slot, index, outcome, result.map_err(Error::call)),
             }
+            self.unpacked += session.take_rewritten();
             if self.failed.is_some()
                 || self.budget.exhausted()
                 || self.owes_much()
@@ -220,7 +221,10 @@ impl<S: PeerService> Work<S> {
             if self.delivery.note(outcome, index) {
                 self.link.set_staging(true);
             }
-            if !self.cancelled.is_empty() {
+            if outcome.whole() > 0 {
+                self.unpacked += session.take_rewritten();
+            }
+            if !self.cancelled.is_empty() || self.unpacked > OWED_MAX {
                 break;
             }
         }

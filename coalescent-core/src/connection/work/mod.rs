@@ -29,8 +29,8 @@ use tokio::time::{Instant, Sleep};
 /// How long a stack may take to become ready for a frame. A timeout layer does not bound this.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// After this many bytes of replies, and of frames that are relayed one by one, they are handed on before the next frame is
-/// handled: a peer may ask for much with little.
+/// After this many bytes of replies, of frames that are relayed one by one, and of what layers made of frames, they are
+/// handed on before the next frame is handled: a peer may ask for much with little.
 const OWED_MAX: usize = 64 * 1024;
 
 /// How many withdrawn requests are remembered while they wait for their turn.
@@ -78,8 +78,9 @@ pub(super) struct Work<S: PeerService> {
     discarded: u64,
     replies: Vec<Chunk>,
     replied: usize,
-    /// How many bytes of replies there are.
+    /// How many bytes of replies there are, and of payloads that layers have put in, for the read side.
     owed: usize,
+    unpacked: usize,
     budget: Budget,
     /// Why the stack handles no more frames.
     failed: Option<DisconnectReason>,
@@ -122,6 +123,7 @@ impl<S: PeerService> Work<S> {
             replies: Vec::new(),
             replied: 0,
             owed: 0,
+            unpacked: 0,
             budget,
             failed: None,
             spare: None,

@@ -117,11 +117,12 @@ impl<S: PeerService> Work<S> {
 
     /// Whether so much is to be handed on that it should be, before more frames are handled.
     pub(super) fn owes_much(&self) -> bool {
-        self.owed + self.relays.singles() > OWED_MAX
+        self.owed + self.unpacked + self.relays.singles() > OWED_MAX
     }
 
     /// Hands what the inbox has taken to the read side, as far as there is room.
     pub(super) fn deliver(&mut self) {
+        self.unpacked = 0;
         if self.delivery.is_empty() {
             return;
         }
