@@ -262,6 +262,23 @@ impl Outbox {
     /// Waits until all that is in here now is written, or dropped.
     pub(crate) async fn flushed(&self) {
         let target = self.state().taken;
+        self.done_with(target).await;
+    }
+
+    /// Waits, where more than `most` bytes wait here, until about half of that do.
+    pub(crate) async fn eased(&self, most: usize) {
+        let target = {
+            let state = self.state();
+            if state.used <= most {
+                return;
+            }
+            state.taken.saturating_sub((most / 2) as u64)
+        };
+        self.done_with(target).await;
+    }
+
+    /// Waits until so many bytes, counted from the beginning, are written, or dropped.
+    async fn done_with(&self, target: u64) {
         loop {
             let moved = self.waiting();
             {

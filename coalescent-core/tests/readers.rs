@@ -1,199 +1,227 @@
-//! Scenarios that the review looked at and that hold.
+//! The two ends of a mesh with many peers: what is broadcast comes whole and in order on each wire,
+//! and what is read comes to one reader.
 
 mod common;
 
 use bytes::Bytes;
-use coalescent_core::AppExt;
-use coalescent_core::connection::Socket;
 use coalescent_core::wire::Kind;
-use coalescent_core::{App, Mesh, Plugin, Registrar, Wire};
-use common::{ByHand, on_the_wire, packet};
+use coalescent_core::{App, AppExt, Mesh, Plugin, Registrar, Sent, Wire};
+use common::{ByHand, join, join_wire, on_the_wire, packet, soon, until};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::mpsc;
+use tokio_util::codec::LengthDelimitedCodec;
 
-async fn join(mesh: &Mesh) -> ByHand<DuplexStream> {
-    let (near, far) = tokio::io::duplex(1 << 20);
-    let (peer, adopted) = tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
-    adopted.expect("a peer");
-    peer
-}
+/// How many bytes each direction of a connection holds.
+const PIPE: usize = 1024 * 1024;
 
-async fn join_wire(mesh: &Mesh, wire: Wire) -> DuplexStream {
-    let (near, far) = tokio::io::duplex(1 << 20);
-    mesh.adopt(far, Socket::inbound().wire(wire)).await.unwrap();
-    near
-}
+const MAX_FRAME: usize = 100_000;
 
+/// What the broadcast hook was told.
 type Told = Arc<Mutex<Vec<(Option<u64>, Bytes)>>>;
+
 struct Hook(Told);
+
 impl Plugin for Hook {
     fn register(&self, app: &mut Registrar) {
-        let told = self.0.clone();
-        app.on_broadcast(move |nonce, payload| told.lock().unwrap().push((nonce, payload.clone())));
+        let told = Arc::clone(&self.0);
+        app.on_broadcast(move |nonce, payload| {
+            told.lock().unwrap().push((nonce, payload.clone()));
+        });
+    }
+}
+
+/// Small and large payloads: some not for the `lines` wire, some for none.
+fn payloads() -> Vec<Bytes> {
+    (0..2000)
+        .map(|number| match number % 100 {
+            1 => Bytes::new(),
+            2 => "a\nb".into(),
+            3 => vec![b'x'; MAX_FRAME + 1].into(),
+            4 => vec![b'y'; 5000].into(),
+            5 => vec![b'z'; MAX_FRAME].into(),
+            _ => format!("payload {number}").into(),
+        })
+        .collect()
+}
+
+async fn expect_bytes(io: &mut DuplexStream, expected: &[u8]) {
+    let mut read = vec![0; expected.len()];
+    soon("what was broadcast", io.read_exact(&mut read))
+        .await
+        .expect("as many bytes");
+    assert!(read == expected, "other bytes than were broadcast");
+}
+
+/// Broadcasts [`payloads`] to a peer of each wire, and expects it to get all that its wire can carry.
+async fn broadcast_to_each_wire(mesh: &Mesh) -> Sent {
+    let mut native = join(mesh, PIPE).await;
+    let mut lines = join_wire(mesh, Wire::lines(), PIPE).await;
+    let custom = Wire::custom("length-delimited", LengthDelimitedCodec::new);
+    let mut custom = join_wire(mesh, custom, PIPE).await;
+
+    let mut fit = payloads();
+    fit.retain(|payload| payload.len() <= MAX_FRAME);
+    let mut as_lines = Vec::new();
+    let mut line_count = 0;
+    let mut as_custom = Vec::new();
+    for payload in &fit {
+        if !payload.contains(&b'\n') {
+            as_lines.extend_from_slice(payload);
+            as_lines.push(b'\n');
+            line_count += 1;
+        }
+        let len = u32::try_from(payload.len()).expect("less than a frame");
+        as_custom.extend_from_slice(&len.to_be_bytes());
+        as_custom.extend_from_slice(payload);
+    }
+
+    let read_native = async {
+        let mut nonces = BTreeSet::new();
+        for payload in &fit {
+            let frame = native.recv_frame().await.expect("a broadcast");
+            let Kind::Broadcast { nonce } = frame.kind else {
+                panic!("broadcast as {:?}", frame.kind);
+            };
+            assert_eq!(&frame.payload, payload);
+            assert!(nonces.insert(nonce), "a nonce comes twice");
+        }
+    };
+    let (sent, (), (), ()) = tokio::join!(
+        mesh.peers().broadcast_payloads(payloads()),
+        read_native,
+        expect_bytes(&mut lines, &as_lines),
+        expect_bytes(&mut custom, &as_custom),
+    );
+    assert_eq!(sent.queued, 2 * fit.len() + line_count);
+    assert_eq!(sent.queued + sent.dropped, 3 * payloads().len());
+    until("what was read is counted as sent", || {
+        mesh.stats().sent == sent.queued as u64
+    })
+    .await;
+    assert_eq!(mesh.stats().dropped, sent.dropped as u64);
+    sent
+}
+
+fn with_little_room() -> App {
+    App::new().configure(|config| {
+        config.max_frame = MAX_FRAME;
+        config.outbox = 70_000;
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn broadcasts_come_in_order_on_each_wire_that_can_carry_them() {
+    let mesh = with_little_room().start().await.unwrap();
+    broadcast_to_each_wire(&mesh).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broadcast_hook_is_told_each_payload_with_a_nonce_and_without() {
+    let told = Told::default();
+    let app = with_little_room().plugin(Hook(Arc::clone(&told)));
+    let mesh = app.start().await.unwrap();
+    broadcast_to_each_wire(&mesh).await;
+    let told = told.lock().unwrap();
+    let (with, without): (Vec<_>, Vec<_>) = told.iter().partition(|(nonce, _)| nonce.is_some());
+    for told in [with, without] {
+        assert!(told.iter().map(|(_, payload)| payload).eq(&payloads()));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn broadcasts_on_mixed_wires() {
-    for hooked in [false, true] {
-        let told = Told::default();
-        let app = App::new().configure(|c| {
-            c.max_frame = 100_000;
-            c.outbox = 70_000;
-        });
-        let mesh = if hooked {
-            app.plugin(Hook(told.clone())).start().await.unwrap()
-        } else {
-            app.start().await.unwrap()
-        };
-        let mut native = join(&mesh).await;
-        let mut lines = join_wire(&mesh, Wire::lines()).await;
-        let custom = Wire::custom("ld", tokio_util::codec::LengthDelimitedCodec::new);
-        let mut custom = join_wire(&mesh, custom).await;
-        let payloads: Vec<Bytes> = (0..2000)
-            .map(|n| match n % 100 {
-                1 => Bytes::new(),
-                2 => "a\nb".into(),
-                3 => vec![b'x'; 100_001].into(),
-                4 => vec![b'y'; 5000].into(),
-                5 => vec![b'z'; 100_000].into(),
-                _ => format!("payload {n}").into(),
+async fn an_iterator_that_has_ended_is_not_asked_for_another_payload() {
+    let mesh = App::new().start().await.unwrap();
+    let mut peer = join(&mesh, PIPE).await;
+    // It would go on after its end.
+    let payloads = ["one", "bad", "two", "three"];
+    let until_bad = payloads
+        .into_iter()
+        .map_while(|payload| (payload != "bad").then_some(payload));
+    let sent = mesh.peers().broadcast_payloads(until_bad).await;
+    assert_eq!(sent.queued, 1);
+    assert_eq!(peer.recv_frame().await.expect("one frame").payload, "one");
+}
+
+const PEERS: u64 = 6;
+const FRAMES_OF_A_PEER: u64 = 20_000;
+const FRAMES_OF_A_WRITE: u64 = 500;
+
+/// Sends this peer's broadcasts, which no other peer has the nonces of.
+async fn send_frames(mut peer: ByHand<DuplexStream>, number: u64) -> ByHand<DuplexStream> {
+    let first = number * FRAMES_OF_A_PEER;
+    for write in 0..FRAMES_OF_A_PEER / FRAMES_OF_A_WRITE {
+        let packets: Vec<_> = (0..FRAMES_OF_A_WRITE)
+            .map(|at| {
+                let nonce = first + write * FRAMES_OF_A_WRITE + at;
+                packet(Kind::Broadcast { nonce }, vec![0; (at % 50) as usize])
             })
             .collect();
-        let good: Vec<Bytes> = payloads
-            .iter()
-            .filter(|p| p.len() <= 100_000)
-            .cloned()
-            .collect();
-        let for_lines: Vec<Bytes> = good
-            .iter()
-            .filter(|p| !p.contains(&b'\n'))
-            .cloned()
-            .collect();
-        let peers = mesh.peers().clone();
-        let all = payloads.clone();
-        let sending = tokio::spawn(async move { peers.broadcast_payloads(all).await });
-        let mut nonces = Vec::new();
-        let mut expected_lines = Vec::new();
-        for p in &for_lines {
-            expected_lines.extend_from_slice(p);
-            expected_lines.push(b'\n');
+        let bytes = on_the_wire(&packets);
+        let io = peer.framed.get_mut();
+        io.write_all(&bytes).await.expect("a node that reads");
+    }
+    peer
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Steady,
+    /// Lets others go first now and then.
+    Slow,
+    /// Is dropped, and comes back, now and then.
+    ComesAndGoes,
+}
+
+async fn read_frames(mesh: Mesh, manner: Manner, nonces: mpsc::UnboundedSender<u64>) {
+    let mut reader = mesh.reader();
+    let mut count = 0_u64;
+    while let Some(frame) = reader.next_frame().await {
+        let nonce = frame.nonce().expect("a broadcast");
+        if nonces.send(nonce).is_err() {
+            break;
         }
-        let mut expected_custom = Vec::new();
-        for p in &good {
-            expected_custom.extend_from_slice(&(p.len() as u32).to_be_bytes());
-            expected_custom.extend_from_slice(p);
+        count += 1;
+        if manner == Manner::ComesAndGoes && count.is_multiple_of(1000) {
+            drop(reader);
+            tokio::task::yield_now().await;
+            reader = mesh.reader();
         }
-        let read_lines = async {
-            let mut v = vec![0; expected_lines.len()];
-            lines.read_exact(&mut v).await.unwrap();
-            assert!(v == expected_lines);
-        };
-        let read_custom = async {
-            let mut v = vec![0; expected_custom.len()];
-            custom.read_exact(&mut v).await.unwrap();
-            assert!(v == expected_custom);
-        };
-        let read_native = async {
-            for p in &good {
-                let got = native.recv_frame().await.unwrap();
-                let Kind::Broadcast { nonce } = got.kind else {
-                    panic!()
-                };
-                nonces.push(nonce);
-                assert_eq!(&got.payload, p);
+        if manner == Manner::Slow && count.is_multiple_of(777) {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
             }
-        };
-        tokio::join!(read_lines, read_custom, read_native);
-        let sent = sending.await.unwrap();
-        let bad = payloads.len() - good.len();
-        assert_eq!(sent.queued, 2 * good.len() + for_lines.len());
-        assert_eq!(sent.dropped, 3 * payloads.len() - sent.queued);
-        assert!(bad > 0);
-        let n = nonces.len();
-        nonces.sort_unstable();
-        nonces.dedup();
-        assert_eq!(nonces.len(), n);
-        if hooked {
-            let told = told.lock().unwrap();
-            assert_eq!(told.len(), 2 * payloads.len());
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let stats = mesh.stats();
-        assert_eq!(
-            (stats.sent as usize, stats.dropped as usize),
-            (sent.queued, sent.dropped)
-        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_peers_and_readers_with_little_room() {
+async fn each_frame_comes_to_one_reader_however_little_room_there_is() {
     for inbox in [1, 2000, 200_000] {
-        let mesh = App::new()
-            .configure(|c| c.inbox = inbox)
-            .start()
-            .await
-            .unwrap();
-        const PEERS: u64 = 6;
-        const EACH: u64 = 20_000;
-        let mut tasks = Vec::new();
-        let (tx, mut rx) = tokio::sync::mpsc::unbounded_channel();
-        let _keep = mesh.reader();
-        for r in 0..3 {
-            let mut reader = mesh.reader();
-            let tx = tx.clone();
-            let mesh = mesh.clone();
-            tasks.push(tokio::spawn(async move {
-                let mut n = 0_u64;
-                while let Some(frame) = reader.next_frame().await {
-                    n += 1;
-                    let _ = tx.send(frame.nonce().unwrap());
-                    if n % 1000 == 0 && r == 0 {
-                        drop(reader);
-                        tokio::task::yield_now().await;
-                        reader = mesh.reader();
-                    }
-                    if n % 777 == 0 && r == 1 {
-                        tokio::time::sleep(Duration::from_millis(1)).await;
-                    }
-                }
-            }));
+        let app = App::new().configure(|config| config.inbox = inbox);
+        let mesh = app.start().await.unwrap();
+        // It reads nothing. While it is there, the others may come and go, and nothing is discarded.
+        let _keeps = mesh.reader();
+        let (sender, mut nonces) = mpsc::unbounded_channel();
+        let mut tasks = tokio::task::JoinSet::new();
+        for manner in [Manner::ComesAndGoes, Manner::Slow, Manner::Steady] {
+            tasks.spawn(read_frames(mesh.clone(), manner, sender.clone()));
         }
-        for p in 0..PEERS {
-            let mut peer = join(&mesh).await;
-            tasks.push(tokio::spawn(async move {
-                for chunk in 0..EACH / 500 {
-                    let packets: Vec<_> = (0..500)
-                        .map(|n| {
-                            packet(
-                                Kind::Broadcast {
-                                    nonce: p * EACH + chunk * 500 + n,
-                                },
-                                vec![0; (n % 50) as usize],
-                            )
-                        })
-                        .collect();
-                    peer.framed
-                        .get_mut()
-                        .write_all(&on_the_wire(&packets))
-                        .await
-                        .unwrap();
-                }
-                std::future::pending::<()>().await;
-            }));
+        let mut sending = Vec::new();
+        for number in 0..PEERS {
+            let peer = join(&mesh, PIPE).await;
+            sending.push(tokio::spawn(send_frames(peer, number)));
         }
-        let mut seen = vec![false; (PEERS * EACH) as usize];
-        for _ in 0..PEERS * EACH {
-            let nonce = tokio::time::timeout(Duration::from_secs(20), rx.recv())
-                .await
-                .expect("stuck")
-                .unwrap();
-            assert!(!std::mem::replace(&mut seen[nonce as usize], true), "twice");
+        let mut seen = BTreeSet::new();
+        while (seen.len() as u64) < PEERS * FRAMES_OF_A_PEER {
+            let nonce = soon("a frame to read", nonces.recv()).await;
+            let nonce = nonce.expect("readers that go on");
+            assert!(seen.insert(nonce), "frame {nonce} was read twice");
         }
-        for task in tasks {
-            task.abort();
+        for sending in sending {
+            sending.await.expect("all was sent");
         }
+        assert_eq!(mesh.stats().delivered, PEERS * FRAMES_OF_A_PEER);
     }
 }

@@ -11,13 +11,25 @@ use crate::outbox::{COPY_MAX, Chunk, Count, Refused};
 use crate::peer::Peer;
 use crate::wire::{Kind, Wire, WireError};
 use bytes::{BufMut, Bytes, BytesMut};
+use std::collections::VecDeque;
 use std::ops::{Add, AddAssign};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// About how many bytes of payloads are put together at once.
 pub const BATCH: usize = 64 * 1024;
 
 /// What each payload counts for in a [`BATCH`] in addition to its bytes: about what stands around it on the wire.
 pub const PAYLOAD_COST: usize = 16;
+
+/// How many bytes may wait for a peer before more are put together for it, if many payloads are given at once. To fill an
+/// outbox would gain nothing: what waits there has left the processor's cache by the time it is written.
+const AHEAD: usize = 512 * 1024;
+
+/// How many buffers that runs were written into are kept for being used again, in each node.
+pub(crate) const KEPT_RUNS: usize = 8;
+
+/// The size of such a buffer.
+pub(crate) const RUN_BYTES: usize = BATCH + COPY_MAX + 2 * PAYLOAD_COST;
 
 /// How many nonces are drawn at once.
 const NONCES: u64 = 256;
@@ -114,6 +126,9 @@ impl Peers {
         loop {
             let (some, waiting) = self.offer_some(&mut payloads, &mut size);
             sent += some;
+            for peer in self.list().iter() {
+                peer.outbox().eased(AHEAD).await;
+            }
             // Others have their turn, also where nobody has to be waited for.
             tokio::task::coop::consume_budget().await;
             for Waiting { peer, chunks } in waiting {
@@ -231,7 +246,7 @@ impl Peers {
             nonce = nonce.wrapping_add(1);
         }
         for (_, run) in &mut runs {
-            run.seal();
+            run.seal_last(node);
         }
         let mut sent = Sent::default();
         let mut waiting = Vec::new();
@@ -319,7 +334,7 @@ impl Run {
         match peer.framing(kind, peer.node().config().ttl, payload) {
             Ok(Some(framing)) => {
                 if self.tail.capacity() == 0 {
-                    self.tail.reserve(BATCH + COPY_MAX + PAYLOAD_COST);
+                    self.tail = peer.node().runs().take();
                 }
                 self.tail.put_slice(framing.prefix());
                 self.tail.put_slice(payload);
@@ -350,21 +365,69 @@ impl Run {
 
     /// Makes a chunk of the tail.
     fn seal(&mut self) {
+        if self.tail_frames > 0 {
+            let tail = std::mem::take(&mut self.tail).freeze();
+            self.push_tail(tail);
+        }
+    }
+
+    /// Makes a chunk of the tail, and lets its buffer be used again. A small tail does not keep all of a buffer.
+    fn seal_last(&mut self, node: &Node) {
         if self.tail_frames == 0 {
             return;
         }
+        let mut tail = std::mem::take(&mut self.tail);
+        if tail.len() < BATCH / 2 {
+            self.push_tail(Bytes::copy_from_slice(&tail));
+            tail.clear();
+            node.runs().keep(tail.freeze());
+        } else {
+            let tail = tail.freeze();
+            node.runs().keep(tail.clone());
+            self.push_tail(tail);
+        }
+    }
+
+    fn push_tail(&mut self, tail: Bytes) {
         let count = Count {
             own: std::mem::take(&mut self.tail_frames),
             relayed: 0,
         };
-        let tail = std::mem::take(&mut self.tail).freeze();
-        // Not all of a buffer for a small part of it.
-        let tail = if tail.len() < BATCH / 2 {
-            Bytes::copy_from_slice(&tail)
-        } else {
-            tail
-        };
         self.chunks.push(Chunk::verbatim(tail, count));
+    }
+}
+
+/// The buffers that runs were written into.
+#[derive(Debug, Default)]
+pub(crate) struct Runs(Mutex<VecDeque<Bytes>>);
+
+impl Runs {
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Bytes>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An empty buffer: one that no peer waits for any more, or another one.
+    fn take(&self) -> BytesMut {
+        let again = {
+            let mut kept = self.kept();
+            let at = kept.iter().position(Bytes::is_unique);
+            at.and_then(|at| kept.remove(at))
+        };
+        match again.and_then(|again| again.try_into_mut().ok()) {
+            Some(mut again) if again.capacity() >= RUN_BYTES => {
+                again.clear();
+                again
+            }
+            _ => BytesMut::with_capacity(RUN_BYTES),
+        }
+    }
+
+    fn keep(&self, run: Bytes) {
+        let mut kept = self.kept();
+        if kept.len() == KEPT_RUNS {
+            kept.pop_front();
+        }
+        kept.push_back(run);
     }
 }
 

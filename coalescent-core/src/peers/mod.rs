@@ -3,7 +3,9 @@
 mod broadcast;
 mod node;
 
+use broadcast::Runs;
 pub use broadcast::{BATCH, PAYLOAD_COST};
+pub(crate) use broadcast::{KEPT_RUNS, RUN_BYTES};
 pub(crate) use node::{Joined, Refusal};
 
 use crate::changes::PeerChanges;
@@ -50,6 +52,8 @@ pub(crate) struct Node {
     meter: Meter,
     roster: Mutex<Roster>,
     inbox: inbox::Queue,
+    /// What many broadcasts at once are put together in.
+    runs: Runs,
     links: AtomicU64,
     nonce: AtomicU64,
     mesh: OnceLock<WeakMesh>,
@@ -99,6 +103,7 @@ impl Peers {
             events: event::Sender::new(keep_events),
             meter: Meter::new(),
             roster: Mutex::new(Roster::default()),
+            runs: Runs::default(),
             links: AtomicU64::new(1),
             nonce: AtomicU64::new(rand::random()),
             mesh: OnceLock::new(),

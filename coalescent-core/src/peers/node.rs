@@ -1,5 +1,6 @@
 //! What the connections of one node have in common: who joins the roster, and who leaves it.
 
+use super::broadcast::Runs;
 use super::{Node, Roster};
 use crate::config::Config;
 use crate::connection::{LinkId, Stop};
@@ -43,6 +44,10 @@ impl Node {
 
     pub(crate) fn meter(&self) -> &Meter {
         &self.meter
+    }
+
+    pub(super) fn runs(&self) -> &Runs {
+        &self.runs
     }
 
     pub(crate) fn inbox(&self) -> &inbox::Queue {

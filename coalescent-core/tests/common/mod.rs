@@ -3,15 +3,16 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use bytes::{Bytes, BytesMut};
+use coalescent_core::connection::Socket;
 use coalescent_core::wire::{Hello, Kind, NativeCodec, NodeId, Packet, Status};
-use coalescent_core::{Flow, Frame, Relay, Reply};
+use coalescent_core::{Flow, Frame, Mesh, Relay, Reply, Wire};
 use futures_util::{SinkExt, StreamExt};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio_util::codec::Framed;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -119,6 +120,39 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ByHand<IO> {
         );
         String::from_utf8(packet.payload.to_vec()).expect("UTF-8")
     }
+}
+
+/// Joins a mesh over a connection in memory that holds `pipe` bytes in each direction.
+pub(crate) async fn join(mesh: &Mesh, pipe: usize) -> ByHand<DuplexStream> {
+    let (near, far) = tokio::io::duplex(pipe);
+    let (peer, adopted) = tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
+    adopted.expect("a peer");
+    peer
+}
+
+/// As [`join`], on a wire that has no introduction.
+pub(crate) async fn join_wire(mesh: &Mesh, wire: Wire, pipe: usize) -> DuplexStream {
+    let (near, far) = tokio::io::duplex(pipe);
+    mesh.adopt(far, Socket::inbound().wire(wire))
+        .await
+        .expect("a peer");
+    near
+}
+
+/// Writes `bytes` over and over, at most `times`, until the other side reads no more. Returns how
+/// often they went through. The clock must be paused: it moves on as soon as nothing else does.
+pub(crate) async fn pour(io: &mut DuplexStream, bytes: &[u8], times: usize) -> usize {
+    for done in 0..times {
+        if tokio::time::timeout(Duration::from_millis(100), io.write_all(bytes))
+            .await
+            .is_err()
+        {
+            return done;
+        }
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+    }
+    times
 }
 
 /// Encodes frames as they stand on the native wire.
