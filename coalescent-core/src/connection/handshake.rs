@@ -222,7 +222,8 @@ pub(super) async fn discard<R: AsyncRead + Unpin>(
     io: &mut R,
     mut left: usize,
 ) -> std::io::Result<()> {
-    let mut buf = [0; READ];
+    // On the heap, since each connection would carry it along for its end.
+    let mut buf = vec![0; READ];
     while left > 0 {
         let read = io.read(&mut buf).await?;
         if read == 0 {
