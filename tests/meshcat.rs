@@ -279,7 +279,7 @@ fn what_nobody_took_before_all_left_goes_to_the_next_that_comes() {
     for size in [100, 3000] {
         let total: u64 = 24 * 1024 * 1024 / size;
         let width = size as usize - 1;
-        let line = |n: u64| format!("{n:0width$}\n");
+        let line = |n: u64| format!("{n:0>width$}\n");
         let name = format!("stdin-left-{size}");
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let text: String = (0..total).map(line).collect();

@@ -53,7 +53,7 @@ async fn expect_lines(peer: &mut BufReader<DuplexStream>, expected: &[Bytes]) {
 
 /// Payloads of all sizes, each unlike the others but for the empty ones: many small ones, large ones between them.
 fn payloads() -> Vec<Bytes> {
-    let sizes = [
+    let sizes: [usize; 14] = [
         0, 1, 9, 64, 64, 64, 500, 1023, 1024, 1025, 0, 5000, 70_000, 3,
     ];
     (0..2000)
@@ -166,7 +166,7 @@ async fn a_slow_reader_with_a_small_outbox_is_waited_for_and_loses_nothing() {
         let (mut quick, _) = native(&mesh, 64 * 1024).await;
         let (mut slow, handle) = native(&mesh, NARROW).await;
         let mut slow_lines = lines(&mesh, NARROW).await;
-        let expected: Vec<Bytes> = (0..10 * BATCH / size)
+        let expected: Vec<Bytes> = (0..4 * BATCH / size)
             .map(|n| Bytes::from(format!("{n:0>size$}")))
             .collect();
 
@@ -234,20 +234,4 @@ async fn no_peer_has_the_first_of_a_batch_before_the_last_is_there() {
     });
     assert_eq!(mesh.broadcast_payloads(payloads).await.queued, count);
     assert!(handle.queued() > 0);
-}
-
-#[tokio::test]
-async fn an_iterator_that_has_ended_is_not_asked_again() {
-    let mesh = App::new().start().await.unwrap();
-    let (mut peer, _) = native(&mesh, 64 * 1024).await;
-    let mut asked = 0;
-    let payloads = std::iter::from_fn(|| {
-        asked += 1;
-        (asked != 3).then(|| asked.to_string())
-    });
-    // It would go on for ever.
-    let sent = mesh.broadcast_payloads(payloads.take(10)).await;
-    assert_eq!(sent.queued, 2);
-    mesh.broadcast_payload("end").await;
-    expect(&mut peer, &["1", "2", "end"].map(Bytes::from)).await;
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use coalescent_core::codec::Codec;
 use coalescent_core::{
-    App, AppExt, BoxError, Config, Error, Event, Frame, Mesh, MeshReader, Message, Peers, Plugin,
-    Reply, connection, connection::Socket, transport::Memory,
+    App, AppExt, BoxError, Config, Error, Event, Frame, Mesh, MeshReader, Message, PeerLayer,
+    Peers, Plugin, Reply, connection, connection::Socket, transport::Memory,
 };
 use coalescent_layers::{Courier, MeshExt, PeerExt, ServiceBuilderExt, SmartRelay};
 use serde::{Serialize, Serializer};
@@ -31,7 +31,7 @@ fn said(message: &Message) -> String {
 }
 
 /// Makes a hub and three peers of it.
-async fn star(app: impl Fn() -> App) -> (Mesh, Vec<Mesh>) {
+async fn star<L: PeerLayer>(app: impl Fn() -> App<L>) -> (Mesh, Vec<Mesh>) {
     let network = Memory::new();
     let hub = node(&network, "hub:1", app()).await;
     let mut others = Vec::new();
