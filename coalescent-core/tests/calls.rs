@@ -296,8 +296,8 @@ async fn one_poll_can_run_another_connection_and_deliver() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rate_limit_delays_frames_and_fails_none() {
-    // No frame is the next one for longer than a second, and all together take longer than the stack
-    // may take to become ready for one.
+    // No frame is the next one for longer than a second, but all of them together take longer than
+    // the stack may take to become ready for one.
     let layer = tower::limit::RateLimitLayer::new(1, Duration::from_secs(1));
     let mesh = App::new().layer(layer).start().await.unwrap();
     let mut reader = mesh.reader();
@@ -317,13 +317,13 @@ async fn frames_that_are_handled_at_a_time_are_relayed_and_delivered_as_each_ask
     }
     let layer = around(|frame: Frame, mut inbox: Inbox| async move {
         let nonce = frame.nonce().expect("a broadcast");
-        if nonce % 3 == 0 {
+        if nonce.is_multiple_of(3) {
             wait(nonce % 7).await;
         }
-        if nonce % 2 == 0 {
+        if nonce.is_multiple_of(2) {
             assert!(frame.relay(RELAY));
         }
-        if nonce % 5 == 0 {
+        if nonce.is_multiple_of(5) {
             wait(nonce % 11).await;
         }
         deliver(&mut inbox, frame).await

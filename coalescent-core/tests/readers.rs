@@ -54,7 +54,7 @@ async fn expect_bytes(io: &mut DuplexStream, expected: &[u8]) {
     assert!(read == expected, "other bytes than were broadcast");
 }
 
-/// Broadcasts [`payloads`] to a peer of each wire, and expects it to get all that its wire can carry.
+/// Broadcasts [`payloads`] to a peer of each wire, which must get all that its wire can carry.
 async fn broadcast_to_each_wire(mesh: &Mesh) -> Sent {
     let mut native = join(mesh, PIPE).await;
     let mut lines = join_wire(mesh, Wire::lines(), PIPE).await;
@@ -201,7 +201,7 @@ async fn each_frame_comes_to_one_reader_however_little_room_there_is() {
     for inbox in [1, 2000, 200_000] {
         let app = App::new().configure(|config| config.inbox = inbox);
         let mesh = app.start().await.unwrap();
-        // It reads nothing. While it is there, the others may come and go, and nothing is discarded.
+        // Reads nothing. While it is there, others may come and go, and nothing is discarded.
         let _keeps = mesh.reader();
         let (sender, mut nonces) = mpsc::unbounded_channel();
         let mut tasks = tokio::task::JoinSet::new();

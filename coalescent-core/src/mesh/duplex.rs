@@ -32,11 +32,11 @@ type Wait<T> = ReusableBoxFuture<'static, T>;
 /// [`Config::inbox`](crate::Config::inbox); then the peers are held back. Several readers share the
 /// frames between them: each frame goes to one. When the last is dropped, frames are discarded again.
 ///
-/// A reader takes many frames at once, and keeps them for itself until it has read them: all that wait
-/// while it is the only one, and of those that one read of a connection brought, one part after another,
-/// while there are several. So readers share by reads, not by single frames, and one that is slow or
-/// made later may find nothing while another still has frames. What a reader has taken and not read
-/// when it is dropped goes to the others, in its old place.
+/// A reader takes many frames at once, and keeps them for itself until it has read them: all that
+/// wait, while it is the only one, or else a part of what one read of a connection brought. So
+/// readers share by reads, not by single frames, and one that is made later finds nothing of what
+/// another has taken before. What a reader has not read when it is dropped goes back to the others,
+/// ahead of what came after it.
 pub struct MeshReader {
     peers: Peers,
     batch: Batch,
