@@ -291,7 +291,7 @@ impl Frame {
             let link = &self.arrival().link;
             let rewritten = self.rewritten();
             if !link.mark(self.slot.into(), seq, relay.flow, rewritten) {
-                link.relay_late(self, self.payload_bytes());
+                link.relay_late(self, &self.payload_bytes());
             }
         }
         passes

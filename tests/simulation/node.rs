@@ -4,7 +4,6 @@ use crate::{
     history::{Happened, History, Message},
     transport::Simulated,
 };
-use bytes::Bytes;
 use coalescent::{App, AppExt, Event, Frame, Mesh, NodeId, Peer, PeerId};
 use coalescent_layers::SmartRelay;
 use std::{

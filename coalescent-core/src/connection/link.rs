@@ -205,10 +205,10 @@ impl Link {
     }
 
     /// Relays a frame whose call has ended: at once, and dropped where there is no room.
-    pub(crate) fn relay_late(&self, frame: &Frame, payload: Bytes) {
+    pub(crate) fn relay_late(&self, frame: &Frame, payload: &Bytes) {
         let node = self.peer.node();
         let (_, pins) = frame.pinned();
-        let payload = &super::relay::unpinned(payload.clone(), &payload, pins);
+        let payload = &super::relay::unpinned(payload.clone(), payload, pins);
         let (kind, ttl) = super::relay::outgoing(node, frame.kind(), frame.ttl(), payload);
         for peer in node.list().iter().filter(|peer| **peer != self.peer) {
             let (kind, ttl) = super::relay::for_wire(node, peer.wire(), kind, ttl, payload);

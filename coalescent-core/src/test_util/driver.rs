@@ -109,6 +109,8 @@ impl<S: Service<Frame, Response = Reply>> Driver<S> {
         }
         drop(session);
         self.staged.clear();
+        let delivered = u64::from(outcome.discarded() + outcome.whole());
+        self.link.peer().counters().add_delivered(delivered);
         match polled {
             Poll::Ready(result) => result,
             Poll::Pending => panic!("the stack does not answer at once"),

@@ -159,7 +159,9 @@ impl Publisher {
         while !stop.get() {
             self.number(&mut frames);
             let mut rest = &frames[..];
-            while !rest.is_empty() && !(stop.get() && rest.len() == frames.len()) {
+            // Not begun once it is to stop; but what was begun is ended.
+            let begun = |rest: &[u8]| rest.len() < frames.len();
+            while !rest.is_empty() && (begun(rest) || !stop.get()) {
                 // A hub that stops for everyone must not keep this from ending.
                 if timeout(STUCK, self.stream.writable()).await.is_err() {
                     if stop.get() {
