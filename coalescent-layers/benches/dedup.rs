@@ -1,7 +1,8 @@
 //! What it costs a relay to know whether it has seen a frame: to hash it, and to remember the hash.
 //!
-//! Through the whole of [`SmartRelay`] around a service that does nothing, for frames that are all new: `empty`
-//! remembers [`FIRST`] frames from an empty window on, which grows; `full` forgets the oldest for each.
+//! Through the whole of [`SmartRelay`] around a service that does nothing. For frames that are all new: `empty`
+//! remembers [`FIRST`] frames from an empty window on, which grows; `full` forgets the oldest for each. For frames that
+//! are all known: `copy` hears the [`FIRST`] newest of a full window again.
 
 use std::future::ready;
 use std::hint::black_box;
@@ -16,7 +17,7 @@ use tower_layer::Layer;
 
 const SIZES: [usize; 3] = [64, 1024, 64 * 1024];
 
-/// How many frames come into a window that was empty.
+/// How many frames come into a window that was empty, and how many come again.
 const FIRST: u64 = 1024;
 
 fn main() {
@@ -29,6 +30,7 @@ fn main() {
         let payload = Bytes::from(vec![b'x'; size]);
         empty(&mut criterion, &peer, &payload);
         full(&mut criterion, &peer, &payload);
+        copy(&mut criterion, &peer, &payload);
     }
     criterion.final_summary();
 }
@@ -68,6 +70,28 @@ fn full(criterion: &mut Criterion, peer: &Peer, payload: &Bytes) {
             let spent = begun.elapsed();
             assert_eq!(driver.relayed(), next + frames);
             assert_eq!(relay.seen().identities, CAPACITY);
+            spent
+        });
+    });
+}
+
+fn copy(criterion: &mut Criterion, peer: &Peer, payload: &Bytes) {
+    const NEWEST: u64 = CAPACITY as u64 - FIRST;
+    let mut driver = driver(peer, &SmartRelay::new());
+    insert(&mut driver, 0..CAPACITY as u64, payload);
+    let mut group = criterion.benchmark_group("dedup/copy");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function(BenchmarkId::from_parameter(payload.len()), |bencher| {
+        bencher.iter_custom(|frames| {
+            let begun = Instant::now();
+            let mut left = frames;
+            while left > 0 {
+                let count = left.min(FIRST);
+                left -= count;
+                insert(&mut driver, NEWEST..NEWEST + count, payload);
+            }
+            let spent = begun.elapsed();
+            assert_eq!(driver.relayed(), CAPACITY as u64);
             spent
         });
     });

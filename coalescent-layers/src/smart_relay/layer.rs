@@ -49,7 +49,7 @@ impl SmartRelay {
         }
     }
 
-    /// Remembers at most this many frames with a nonce, and as many without, at 36 bytes each; the oldest goes
+    /// Remembers at most this many frames with a nonce, and as many without, at 28 bytes each; the oldest goes
     /// first. From 1 to 2^30. Default: [`CAPACITY`], 65,536.
     ///
     /// It should hold what a busy mesh says in the time that a copy takes on its longest way:
