@@ -81,7 +81,8 @@ impl Seen {
     /// Remembers `identity` and returns true, or returns false if it is remembered already.
     ///
     /// Takes constant time on average; an insertion that doubles the window, or the first after many identities
-    /// expired together, pays for them at once: about 1 ms at the default capacity.
+    /// expired together, pays for them at once: about 1 ms at the default capacity. So does the one that counts the
+    /// insertions anew, in about 0.2 ms; see [`index`].
     ///
     /// A `now` that is before an earlier one counts as that one: tasks that share the set may have read
     /// the clock before they waited for the lock.
