@@ -86,8 +86,8 @@
 //! alice.broadcast_payload("beep").await;
 //! alice.broadcast_payload("boop").await;
 //!
-//! assert_eq!(heard.next_frame().await.expect("bob runs").payload(), "beep");
-//! assert_eq!(heard.next_frame().await.expect("bob runs").payload(), "boop");
+//! assert_eq!(heard.next_frame().await.expect("bob runs").payload(), b"beep");
+//! assert_eq!(heard.next_frame().await.expect("bob runs").payload(), b"boop");
 //! # Ok(())
 //! # }
 //! ```
