@@ -116,6 +116,17 @@ fn a_line_over_the_limit_is_reported_and_not_sent() {
 }
 
 #[test]
+fn a_message_that_would_end_its_line_early_is_reported_and_not_sent() {
+    let (first, mut second) = pair("--wire lines --codec msgpack");
+    second.process().write(b"a 1\nb \"\\n\"\nc 2\n");
+    first.hear("c 2");
+    second.error("line 2 of stdin is not sent");
+    assert_eq!(first.heard(), ["a 1", "c 2"]);
+    let stats = second.stop();
+    assert_eq!((stats.sent, stats.dropped), (2, 0));
+}
+
+#[test]
 fn a_peer_whose_line_is_over_the_limit_is_closed() {
     let cat = Cat::listen("--wire lines --max-frame 10");
     let mut socket = plain(&cat);

@@ -5,9 +5,10 @@ mod common;
 use bytes::Bytes;
 use coalescent_core::connection::Socket;
 use coalescent_core::wire::Kind;
-use coalescent_core::{App, BATCH, Event, Mesh, PAYLOAD_COST, Peer, Sent, Wire};
+use coalescent_core::{App, BATCH, DisconnectReason, Event, Mesh, PAYLOAD_COST, Peer, Sent, Wire};
 use common::{ByHand, soon, until};
 use std::collections::HashSet;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader, DuplexStream};
 
 /// A pipe that takes less than a frame of the tests.
@@ -141,6 +142,7 @@ async fn what_a_wire_has_no_place_for_is_dropped_and_the_rest_keeps_its_order() 
     let whole: Vec<Bytes> = whole.into_iter().filter(|p| !p.contains(&b'\n')).collect();
     expect_lines(&mut on_lines, &whole).await;
 
+    drop((on_native, on_lines));
     let stats = mesh.shutdown().await;
     assert_eq!((stats.sent, stats.dropped), (9, 5));
     let (mut errors, mut dropped) = (0, 0);
@@ -185,7 +187,7 @@ async fn a_slow_reader_with_a_small_outbox_is_waited_for_and_loses_nothing() {
         assert_eq!((sent.queued, sent.dropped), (3 * expected.len(), 0));
         soon("all is read", reading).await.unwrap();
         soon("all is read", reading_lines).await.unwrap();
-        assert_eq!(mesh.shutdown().await.dropped, 0);
+        assert_eq!(mesh.stats().dropped, 0);
     }
 }
 
@@ -213,7 +215,7 @@ async fn a_peer_that_leaves_meanwhile_holds_nobody_back_and_is_counted() {
     let (to_other, lost) = (sent.queued - all, sent.dropped);
     assert!(to_other > 0 && lost > 0, "{sent:?}");
     assert!(to_other + lost < all, "nothing is for one who has left");
-    let stats = mesh.shutdown().await;
+    let stats = mesh.abort().await;
     assert!(stats.sent >= all as u64);
     assert_eq!(
         stats.sent + stats.dropped,
@@ -234,4 +236,37 @@ async fn no_peer_has_the_first_of_a_batch_before_the_last_is_there() {
     });
     assert_eq!(mesh.broadcast_payloads(payloads).await.queued, count);
     assert!(handle.queued() > 0);
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_nothing_is_no_reason_to_wait_until_its_outbox_is_full() {
+    let app = App::new().configure(|config| config.patience = Duration::from_millis(50));
+    let mesh = app.start().await.unwrap();
+    let mut events = mesh.events();
+    let mut reads = lines(&mesh, 64 * 1024).await;
+    // On this wire nobody is asked for a sign of life.
+    let _stuck = lines(&mesh, NARROW).await;
+    let payload = Bytes::from(vec![7; 1000]);
+
+    let outbox = mesh.peers().config().outbox;
+    let mut say = async |size: usize| {
+        let payloads = vec![payload.clone(); size / payload.len()];
+        let (sent, ()) = tokio::join!(
+            soon("all is queued", mesh.broadcast_payloads(payloads.clone())),
+            expect_lines(&mut reads, &payloads)
+        );
+        (sent.queued, sent.dropped, payloads.len())
+    };
+    let (queued, dropped, all) = say(outbox / 2).await;
+    assert_eq!((queued, dropped), (2 * all, 0));
+    let (queued, dropped, all) = say(outbox).await;
+    assert!(queued > all && dropped > 0, "{queued} and {dropped}");
+
+    let reason = loop {
+        let event = soon("a disconnect", events.next()).await;
+        if let Some(Event::PeerDisconnected { reason, .. }) = event {
+            break reason;
+        }
+    };
+    assert!(matches!(reason, DisconnectReason::Slow), "{reason}");
 }

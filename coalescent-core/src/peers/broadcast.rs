@@ -14,6 +14,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::ops::{Add, AddAssign};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// About how many bytes of payloads are put together at once.
 pub const BATCH: usize = 64 * 1024;
@@ -24,6 +26,10 @@ pub const PAYLOAD_COST: usize = 16;
 /// How many bytes may wait for a peer before more are put together for it, if many payloads are given at once. To fill an
 /// outbox would gain nothing: what waits there has left the processor's cache by the time it is written.
 const AHEAD: usize = 512 * 1024;
+
+/// How long that is waited for. A peer that takes nothing is to fill its outbox: only then is it known to be slow, and at
+/// last disconnected.
+const AHEAD_GRACE: Duration = Duration::from_millis(10);
 
 /// How many buffers that runs were written into are kept for being used again, in each node.
 pub(crate) const KEPT_RUNS: usize = 8;
@@ -126,9 +132,7 @@ impl Peers {
         loop {
             let (some, waiting) = self.offer_some(&mut payloads, &mut size);
             sent += some;
-            for peer in self.list().iter() {
-                peer.outbox().eased(AHEAD).await;
-            }
+            self.eased().await;
             // Others have their turn, also where nobody has to be waited for.
             tokio::task::coop::consume_budget().await;
             for Waiting { peer, chunks } in waiting {
@@ -148,6 +152,21 @@ impl Peers {
                 return sent;
             }
         }
+    }
+
+    /// Waits until no more than [`AHEAD`] waits for any peer, or a short while.
+    async fn eased(&self) {
+        let peers = self.list();
+        if peers.iter().all(|peer| peer.outbox().used() <= AHEAD) {
+            return;
+        }
+        let eased = async {
+            for peer in peers.iter() {
+                peer.outbox().eased(AHEAD).await;
+            }
+        };
+        // In vain or not, it goes on.
+        let _ = timeout(AHEAD_GRACE, eased).await;
     }
 
     /// Waits until all that is queued for the peers now has been written to their sockets, or
