@@ -4,7 +4,7 @@ use std::{io::ErrorKind, time::Instant};
 
 use bytes::{Buf, BytesMut};
 use serde_json::json;
-use tokio::io::{AsyncWriteExt, Interest};
+use tokio::{io::Interest, net::TcpStream};
 
 use crate::{
     hand::{Ping, envelope},
@@ -36,7 +36,7 @@ pub async fn ask(options: &Options) -> Result<(), Failed> {
         }
     };
     ask(options.in_flight, &mut out);
-    io.write_all(&out).await?;
+    exchange(&mut io, &out, &mut buf).await?;
     for limit in [options.warmup, options.seconds] {
         let began = Instant::now();
         let mut answered = 0_u64;
@@ -59,30 +59,7 @@ pub async fn ask(options: &Options) -> Result<(), Failed> {
             answered += count as u64;
             out.clear();
             ask(count, &mut out);
-            // Both ways at once: a server that answers while it is asked must not wait for this.
-            let mut rest = &out[..];
-            buf.reserve(64 * 1024);
-            loop {
-                let readable = Interest::READABLE;
-                let wanted = if rest.is_empty() {
-                    readable
-                } else {
-                    readable | Interest::WRITABLE
-                };
-                io.ready(wanted).await?;
-                match io.try_write(rest) {
-                    Ok(written) => rest.advance(written),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error.into()),
-                }
-                match io.try_read_buf(&mut buf) {
-                    Ok(0) => return Err("the server has gone".into()),
-                    Ok(_) if rest.is_empty() => break,
-                    Ok(_) => buf.reserve(64 * 1024),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
+            exchange(&mut io, &out, &mut buf).await?;
         }
         if limit == options.seconds {
             report::print(&json!({
@@ -92,4 +69,31 @@ pub async fn ask(options: &Options) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// Writes all of `rest`, and reads at least once. Both ways at once: a server that answers while it is asked must not
+/// wait for this.
+async fn exchange(io: &mut TcpStream, mut rest: &[u8], buf: &mut BytesMut) -> Result<(), Failed> {
+    loop {
+        let readable = Interest::READABLE;
+        let wanted = if rest.is_empty() {
+            readable
+        } else {
+            readable | Interest::WRITABLE
+        };
+        io.ready(wanted).await?;
+        match io.try_write(rest) {
+            Ok(written) => rest.advance(written),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        buf.reserve(64 * 1024);
+        match io.try_read_buf(buf) {
+            Ok(0) => return Err("the server has gone".into()),
+            Ok(_) if rest.is_empty() => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
