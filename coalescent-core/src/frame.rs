@@ -283,18 +283,26 @@ impl Frame {
         };
         if passes {
             let (link, seq) = self.place();
-            if self.rewritten().is_some() {
-                current::shared(link, seq);
-            } else if current::mark(link, seq, relay.flow) {
-                return true;
-            }
-            let link = &self.arrival().link;
-            let rewritten = self.rewritten();
-            if !link.mark(self.slot.into(), seq, relay.flow, rewritten) {
-                link.relay_late(self, &self.payload_bytes());
+            if self.more.is_some() || !current::mark(link, seq, relay.flow) {
+                self.relay_slowly(relay.flow);
             }
         }
         passes
+    }
+
+    /// Marks a frame to be relayed that layers have added to, or that is not being called here.
+    fn relay_slowly(&self, flow: Flow) {
+        let (link, seq) = self.place();
+        let rewritten = self.rewritten();
+        if rewritten.is_some() {
+            current::shared(link, seq);
+        } else if current::mark(link, seq, flow) {
+            return;
+        }
+        let link = &self.arrival().link;
+        if !link.mark(self.slot.into(), seq, flow, rewritten) {
+            link.relay_late(self, &self.payload_bytes());
+        }
     }
 
     /// What was decided about passing this frame on.

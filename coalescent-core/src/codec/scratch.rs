@@ -1,7 +1,7 @@
 //! Where messages are written before it is known how long they are.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     mem,
     ops::{Deref, DerefMut},
 };
@@ -9,14 +9,69 @@ use std::{
 use bytes::Bytes;
 
 /// The longest message that is copied out of the buffer it was written to, in bytes; of a longer one, the
-/// buffer itself is given away. What a thread keeps is at most twice as long.
+/// buffer itself is given away, and comes back when nobody holds the message any more.
 const COPY_MAX: usize = 4096;
+
+/// The largest buffer that is kept for short messages.
+const SMALL_MAX: usize = 2 * COPY_MAX;
 
 /// What a buffer has room for at least, in bytes.
 const LEAST: usize = 256;
 
+/// How many bytes a thread keeps in buffers of long messages, for the next ones. To have them anew costs a page fault for
+/// each 4 KiB, where the allocator gives freed memory back to the system.
+const KEPT_MAX: usize = 256 * 1024;
+
 thread_local! {
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static LARGE: RefCell<Large> = const { RefCell::new(Large::NONE) };
+}
+
+/// Buffers that long messages were written to.
+struct Large {
+    kept: Vec<Vec<u8>>,
+    size: usize,
+    /// Whether the last message of this thread was a long one, so that the next is expected to be.
+    expected: bool,
+}
+
+impl Large {
+    const NONE: Self = Self {
+        kept: Vec::new(),
+        size: 0,
+        expected: false,
+    };
+
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let buffer = self.kept.pop_if(|_| self.expected)?;
+        self.size -= buffer.capacity();
+        Some(buffer)
+    }
+
+    fn put(&mut self, mut buffer: Vec<u8>) {
+        if self.size + buffer.capacity() <= KEPT_MAX {
+            buffer.clear();
+            self.size += buffer.capacity();
+            self.kept.push(buffer);
+        }
+    }
+}
+
+/// The buffer of a long message, for as long as somebody holds that.
+struct Lent(Vec<u8>);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let buffer = mem::take(&mut self.0);
+        // A thread that ends keeps nothing.
+        let _ = LARGE.try_with(|large| large.borrow_mut().put(buffer));
+    }
 }
 
 /// A buffer that the thread keeps, empty.
@@ -25,6 +80,10 @@ pub(super) struct Scratch(Vec<u8>);
 impl Scratch {
     /// Takes the buffer, so that a value of the application may write another message while it is serialized.
     pub(super) fn take() -> Self {
+        let large = LARGE.try_with(|large| large.borrow_mut().take());
+        if let Ok(Some(buffer)) = large {
+            return Self(buffer);
+        }
         let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
         // Where there is none, not one byte after another.
         buffer.reserve(LEAST);
@@ -36,8 +95,10 @@ impl Scratch {
     /// A short message takes one allocation, of just its length: `Bytes` of a vector with room to spare
     /// would take one more.
     pub(super) fn into_bytes(mut self) -> Bytes {
-        if self.0.len() > COPY_MAX {
-            Bytes::from(mem::take(&mut self.0))
+        let long = self.0.len() > COPY_MAX;
+        let _ = LARGE.try_with(|large| large.borrow_mut().expected = long);
+        if long {
+            Bytes::from_owner(Lent(mem::take(&mut self.0)))
         } else {
             Bytes::copy_from_slice(&self.0)
         }
@@ -61,10 +122,14 @@ impl DerefMut for Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let mut buffer = mem::take(&mut self.0);
-        if (1..=2 * COPY_MAX).contains(&buffer.capacity()) {
-            buffer.clear();
-            // A thread that ends keeps nothing.
-            let _ = BUFFER.try_with(|slot| slot.set(buffer));
+        // A thread that ends keeps nothing.
+        match buffer.capacity() {
+            0 => {}
+            1..=SMALL_MAX => {
+                buffer.clear();
+                let _ = BUFFER.try_with(|slot| slot.set(buffer));
+            }
+            _ => drop(Lent(buffer)),
         }
     }
 }
@@ -87,11 +152,38 @@ mod tests {
 
     #[test]
     fn a_thread_keeps_little() {
+        let kept = || LARGE.with_borrow(|large| large.kept.iter().map(Vec::capacity).sum::<usize>());
         for len in [0, COPY_MAX, COPY_MAX + 1, 1 << 20] {
-            let mut out = Scratch::take();
-            out.resize(len, 1);
-            assert_eq!(out.into_bytes().len(), len);
-            assert!(Scratch::take().capacity() <= 2 * COPY_MAX);
+            let messages: Vec<_> = (0..100)
+                .map(|_| {
+                    let mut out = Scratch::take();
+                    out.resize(len, 1);
+                    out.into_bytes()
+                })
+                .collect();
+            assert!(messages.iter().all(|message| message.len() == len));
+            drop(messages);
+            assert!(kept() <= KEPT_MAX);
+            assert_eq!(kept(), LARGE.with_borrow(|large| large.size));
         }
+        drop(Scratch::take().into_bytes());
+        assert!(Scratch::take().capacity() <= SMALL_MAX, "short ones again");
+    }
+
+    #[test]
+    fn the_buffer_of_a_long_message_is_used_again() {
+        let write = || {
+            let mut out = Scratch::take();
+            out.resize(10_000, 1);
+            out.into_bytes()
+        };
+        let first = write();
+        let held = first.slice(10..);
+        let place = first.as_ptr();
+        drop(first);
+        let second = write();
+        assert_ne!(second.as_ptr(), place, "it is in use");
+        drop(held);
+        assert_eq!(write().as_ptr(), place);
     }
 }

@@ -14,7 +14,13 @@ pub(super) const READ_MIN: usize = 1024;
 
 /// The buffer of a connection on which much comes. A buffer that was filled makes the next one four
 /// times larger, up to this.
-pub(crate) const READ_MAX: usize = 128 * 1024;
+///
+/// It is two of the largest frames that a duplex stream is cut into, with what stands around them.
+pub(crate) const READ_MAX: usize = 2 * (64 * 1024 + 64);
+
+/// From this many bytes on, a frame is read up to its end, so that no part of the next one has to be copied into the next
+/// buffer: to copy it costs more than the reads that are saved by taking all that is there.
+const LARGE: usize = 8 * 1024;
 
 /// How many used buffers of [`READ_MAX`] are kept for being used again.
 pub(crate) const KEPT_MAX: usize = 4;
@@ -32,6 +38,8 @@ pub(super) struct Buffer {
     first: Option<Bytes>,
     /// First slices of buffers before that, oldest first.
     kept: VecDeque<Bytes>,
+    /// How large the last frame was, where it was large and its length was known before all of it was there.
+    large: usize,
 }
 
 impl Buffer {
@@ -45,6 +53,7 @@ impl Buffer {
             number: 0,
             first: None,
             kept: VecDeque::new(),
+            large: 0,
         }
     }
 
@@ -63,8 +72,13 @@ impl Buffer {
         (self.size, self.number)
     }
 
-    /// Notes that `slice` was taken out of the front.
-    pub(super) fn took(&mut self, slice: &Bytes) {
+    /// Notes that `slice` was taken out of the front, of which the last frame was `last` bytes.
+    pub(super) fn took(&mut self, slice: &Bytes, last: usize) {
+        if last < LARGE {
+            self.large = 0;
+        } else if self.large > 0 {
+            self.large = last;
+        }
         if self.first.is_none() && self.size == READ_MAX {
             self.first = Some(slice.clone());
         }
@@ -77,13 +91,36 @@ impl Buffer {
         }
     }
 
-    /// Makes room for the next read, of which at least `missing` bytes are expected: what is left of the buffer if
-    /// that is enough, or another one.
-    pub(super) fn make_room(&mut self, missing: usize) {
-        let room = self.buf.capacity() - self.buf.len();
-        if room >= missing.max(self.next_size / 4).max(1) {
-            return;
+    /// Makes room for the next read, of which at least `missing` bytes are expected, where that is known: what is left of
+    /// the buffer if that is enough, or another one. Returns how many bytes to read at most.
+    pub(super) fn make_room(&mut self, missing: usize) -> usize {
+        let begun = missing > 0 && self.buf.len() + missing >= LARGE;
+        if begun {
+            self.large = self.buf.len() + missing;
         }
+        let room = self.buf.capacity() - self.buf.len();
+        let wanted = match (begun, self.buf.is_empty()) {
+            // What is there of it already need not be moved.
+            (true, _) => missing,
+            (false, true) => self.large.max(self.next_size / 4),
+            (false, false) => missing.max(self.next_size / 4),
+        };
+        if room < wanted.max(1) {
+            self.renew(missing.max(if self.buf.is_empty() { self.large } else { 0 }));
+        }
+        let room = self.buf.capacity() - self.buf.len();
+        match self.large {
+            0 => room,
+            large => {
+                let first = if missing > 0 { missing } else { large };
+                let others = room.saturating_sub(first) / large;
+                first.saturating_add(others.saturating_mul(large)).min(room)
+            }
+        }
+    }
+
+    /// Goes on in another buffer, with room for at least `missing` bytes.
+    fn renew(&mut self, missing: usize) {
         let size = self.next_size.max(self.buf.len() + missing).max(READ_MIN);
         let mut next = self
             .again(size)
@@ -99,9 +136,10 @@ impl Buffer {
         }
     }
 
-    /// A buffer of at least `size` that was used before, and that nobody uses any more.
+    /// A buffer of at least `size` that was used before, and that nobody uses any more: the last of them, which the caches know
+    /// best.
     fn again(&mut self, size: usize) -> Option<BytesMut> {
-        let at = self.kept.iter().position(Bytes::is_unique)?;
+        let at = self.kept.iter().rposition(Bytes::is_unique)?;
         let mut again = self.kept.remove(at)?.try_into_mut().ok()?;
         again.clear();
         (again.capacity() >= size).then_some(again)
@@ -131,6 +169,7 @@ impl Buffer {
     pub(super) fn fall_idle(&mut self) {
         self.next_size = READ_MIN;
         self.kept = VecDeque::new();
+        self.large = 0;
         self.begin(BytesMut::new());
     }
 }
@@ -145,7 +184,7 @@ mod tests {
         buffer.bytes_mut().extend_from_slice(&vec![1; room]);
         buffer.filled();
         let all = buffer.bytes_mut().split().freeze();
-        buffer.took(&all);
+        buffer.took(&all, 1);
         all
     }
 

@@ -4,7 +4,7 @@ use super::Socket;
 use super::control::Control;
 use super::handshake::{Introduced, LINGER, REST, discard, introduce, part};
 use super::link::{Command, Link, Stop};
-use super::reader::Reader;
+use super::reader::{Reader, Stopped};
 use super::watch::Watch;
 use super::work::Work;
 use super::writer::Writer;
@@ -279,22 +279,25 @@ where
         } = self;
         let mut broken = None;
         loop {
-            tokio::select! {
+            let failed = tokio::select! {
                 // What the reader hands on is written next, without being woken for it.
                 biased;
-                reason = reader.run(watch) => return match (broken, reason) {
-                    (Some(kind), DisconnectReason::Closed | DisconnectReason::Io(_)) => {
-                        End::Broken(DisconnectReason::Io(kind))
+                stopped = reader.run(watch) => match (broken, stopped) {
+                    (None, Stopped::Turn) => writer.write_some().await,
+                    (Some(_), Stopped::Turn) => None,
+                    (Some(kind), Stopped::Ended(DisconnectReason::Closed | DisconnectReason::Io(_))) => {
+                        return End::Broken(DisconnectReason::Io(kind));
                     }
-                    (_, reason) => End::of_reader(reason),
+                    (_, Stopped::Ended(reason)) => return End::of_reader(reason),
                 },
-                error = writer.run_forever(), if broken.is_none() => {
-                    // What the peer said before can still be read, and handled.
-                    broken = Some(error.kind());
-                    reader.expect_end();
-                }
+                error = writer.run_forever(), if broken.is_none() => Some(error),
                 reason = watch.run() => return End::of_watch(reason),
                 command = stop.given() => return End::of_command(command),
+            };
+            if let Some(error) = failed {
+                // What the peer said before can still be read, and handled.
+                broken = Some(error.kind());
+                reader.expect_end();
             }
         }
     }
@@ -354,7 +357,7 @@ where
             tokio::select! {
                 // What the reader hands on is written next, without being woken for it.
                 biased;
-                _ = reader.run(watch), if reading => reading = false,
+                stopped = reader.run(watch), if reading => reading = matches!(stopped, Stopped::Turn),
                 written = &mut write, if writing => {
                     writing = false;
                     if written.is_err() {

@@ -8,7 +8,7 @@ use crate::event::DisconnectReason;
 use crate::peer::Peer;
 use crate::stack::PeerService;
 use crate::wire::{Block, Kind, WireCodec, decode_reason};
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,9 +21,11 @@ use tokio_util::io::poll_read_buf;
 /// After this long with nothing read, a connection gives its buffer back.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// After this many bytes, others have their turn, however much there is to read: what is written to
-/// the same peer, its clock, and the other connections.
+/// After this many bytes, what is written to the same peer has its turn, however much there is to read.
 const TURN: usize = 256 * 1024;
+
+/// After this many turns, others have theirs: the connection's clock, and the other connections.
+const TURNS: usize = 4;
 
 /// Why reading ended, other than by the peer's own will.
 pub(super) type Ended = DisconnectReason;
@@ -41,8 +43,9 @@ pub(super) struct Reader<R, S: PeerService> {
     /// Nothing more will be read, for this reason.
     ended: Option<Ended>,
     read_ahead: usize,
-    /// How many bytes were read since others had their turn.
+    /// How many bytes were read since the writer had its turn, and how many turns it had since others had theirs.
     turn: usize,
+    turns: usize,
     /// Whether `buf` may hold whole frames, since decoding stopped where enough was read ahead.
     undecoded: bool,
     /// How long what the peer sent may take, once it is gone.
@@ -53,7 +56,16 @@ enum Event {
     HandOn,
     Read,
     Decode,
+    Turn,
     End(Ended),
+}
+
+/// Why reading has stopped.
+pub(super) enum Stopped {
+    /// For the writer to have its turn: much was read, and there may be more.
+    Turn,
+    /// For good.
+    Ended(Ended),
 }
 
 impl<R, S> Reader<R, S>
@@ -83,6 +95,7 @@ where
             ended: None,
             read_ahead,
             turn: 0,
+            turns: 0,
             undecoded: false,
             drain: None,
         };
@@ -93,13 +106,13 @@ where
         reader
     }
 
-    /// Reads and works until the peer has ended what it sends, and all of it is handled, or until
-    /// something is wrong with it.
+    /// Reads and works until it is the writer's turn, or until the peer has ended what it sends, and all of it is handled,
+    /// or until something is wrong with it.
     ///
     /// # Cancel safety
     ///
     /// Safe: the next call goes on where this one was.
-    pub(super) async fn run(&mut self, watch: &Watch) -> Ended {
+    pub(super) async fn run(&mut self, watch: &Watch) -> Stopped {
         loop {
             let event = std::future::poll_fn(|cx| self.poll_event(cx, watch)).await;
             match event {
@@ -119,7 +132,8 @@ where
                     let completed = self.decode(self.ended.is_some(), now);
                     watch.decoded(completed, self.is_mid_frame(), now);
                 }
-                Event::End(reason) => return reason,
+                Event::Turn => return Stopped::Turn,
+                Event::End(reason) => return Stopped::Ended(reason),
             }
         }
     }
@@ -153,6 +167,11 @@ where
         watch.reading(true);
         if self.turn >= TURN {
             self.turn = 0;
+            self.turns += 1;
+            if self.turns < TURNS {
+                return Poll::Ready(Event::Turn);
+            }
+            self.turns = 0;
             // Woken after the runtime has looked at its sockets, which a mere wake-up would put off.
             let _ = std::pin::pin!(tokio::task::yield_now()).poll(cx);
             return Poll::Pending;
@@ -188,8 +207,9 @@ where
             // The peer's word for a frame's size is taken only as far as it has already sent as much.
             let read = self.buffer.bytes();
             let missing = self.codec.missing(read).min(read.len().max(READ_MAX));
-            self.buffer.make_room(missing);
-            poll_read_buf(Pin::new(&mut self.io), cx, self.buffer.bytes_mut())
+            let most = self.buffer.make_room(missing);
+            let mut room = self.buffer.bytes_mut().limit(most);
+            poll_read_buf(Pin::new(&mut self.io), cx, &mut room)
         };
         match read {
             Poll::Ready(Ok(0)) => {
@@ -209,6 +229,7 @@ where
             }
             Poll::Pending => {
                 self.turn = 0;
+                self.turns = 0;
                 self.poll_idle(cx);
                 Poll::Pending
             }
@@ -300,7 +321,12 @@ where
     /// Answers the control frames of a block, and gives the rest to the work.
     fn take(&mut self, mut block: Block, now: Instant) {
         let mut frames = 0;
-        for index in 0..block.heads.len() {
+        let mut heads = 0..block.heads.len();
+        if block.broadcasts {
+            frames = heads.len() as u64;
+            heads.start = heads.end;
+        }
+        for index in heads {
             let Some(&(offset, head)) = block.heads.get(index) else {
                 break;
             };
@@ -348,7 +374,8 @@ where
         }
         if frames > 0 {
             self.peer.counters().add_received(frames);
-            self.buffer.took(&block.bytes);
+            let last = block.heads.last().map_or(0, |(_, head)| head.wire_len());
+            self.buffer.took(&block.bytes, last);
             let (size, number) = self.buffer.whole();
             self.work.add(block, size, number, now);
         } else {

@@ -74,6 +74,15 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         }
     }
 
+    /// Writes what the socket takes at once. Returns the error where the socket fails.
+    pub(super) async fn write_some(&mut self) -> Option<io::Error> {
+        std::future::poll_fn(|cx| match self.poll_run(cx, true) {
+            Poll::Ready(Err(error)) => Poll::Ready(Some(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+
     fn poll_run(&mut self, cx: &mut Context<'_>, stand_by: bool) -> Poll<io::Result<()>> {
         loop {
             if self.urgent.is_empty()

@@ -334,12 +334,24 @@ impl Peer {
 
     /// Puts `payload` into a frame of this node's own.
     pub(crate) fn encode_own(&self, kind: Kind, payload: Bytes) -> Result<Chunk, WireError> {
-        let ttl = if kind.is_control() {
+        self.encode(kind, self.own_ttl(kind), payload, Count::OWN)
+    }
+
+    /// What stands around `payload` in a frame of this node's own, where that can be said.
+    pub(crate) fn framing_own(
+        &self,
+        kind: Kind,
+        payload: &[u8],
+    ) -> Result<Option<Framing>, WireError> {
+        self.framing(kind, self.own_ttl(kind), payload)
+    }
+
+    fn own_ttl(&self, kind: Kind) -> u8 {
+        if kind.is_control() {
             0
         } else {
             self.0.node.config().ttl
-        };
-        self.encode(kind, ttl, payload, Count::OWN)
+        }
     }
 
     /// Puts `payload` into a frame of this peer's wire.

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::event::DropReason;
 use crate::outbox::{COPY_MAX, Chunk, Count, Refused};
 use crate::peer::Peer;
-use crate::wire::{Kind, Wire, WireError};
+use crate::wire::{Kind, Wire, WireError, broadcast_prefix};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::ops::{Add, AddAssign};
@@ -234,6 +234,11 @@ impl Peers {
             }
         }
         let plain = runs.iter().any(|(peer, _)| !peer.wire().has_handshake());
+        let announced = node.is_announced();
+        let ttl = node.config().ttl;
+        let quick = matches!(&runs[..], [(peer, _)] if *peer.wire() == Wire::native())
+            && !announced
+            && node.config().max_frame >= COPY_MAX;
         let (mut nonce, mut last) = (0, 0);
         *size = 0;
         while *size < BATCH {
@@ -245,14 +250,13 @@ impl Peers {
                 last = nonce.wrapping_add(NONCES);
             }
             // The framing counts too: payloads may be empty.
-            *size += payload.as_ref().len() + PAYLOAD_COST;
-            if runs.len() == 1 && !node.is_announced() && payload.as_ref().len() <= COPY_MAX {
-                if let Some((peer, run)) = runs.first_mut() {
-                    run.add_small(peer, nonce, payload.as_ref());
-                }
+            let bytes = payload.as_ref();
+            *size += bytes.len() + PAYLOAD_COST;
+            if let (true, [(_, run)]) = (quick && bytes.len() <= COPY_MAX, &mut runs[..]) {
+                run.add_quickly(node, ttl, nonce, bytes);
             } else {
                 let payload: Bytes = payload.into();
-                if node.is_announced() {
+                if announced {
                     node.announce(Some(nonce), &payload);
                     if plain {
                         node.announce(None, &payload);
@@ -346,6 +350,19 @@ impl Run {
         }
         self.seal();
         self.add_chunk(peer, nonce, payload.clone());
+    }
+
+    /// Adds a small frame, on the native wire, whose frame limit it is within.
+    #[inline]
+    fn add_quickly(&mut self, node: &Node, ttl: u8, nonce: u64, payload: &[u8]) {
+        let len = u16::try_from(payload.len()).unwrap_or(u16::MAX);
+        let prefix = broadcast_prefix(ttl, nonce, len);
+        if self.tail.capacity() == 0 {
+            self.tail = node.runs().take();
+        }
+        self.tail.extend_from_slice(&prefix);
+        self.tail.extend_from_slice(payload);
+        self.tail_frames += 1;
     }
 
     fn add_small(&mut self, peer: &Peer, nonce: u64, payload: &[u8]) {

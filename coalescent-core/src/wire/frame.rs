@@ -176,6 +176,8 @@ pub struct Block {
     pub bytes: Bytes,
     /// Each frame's offset in `bytes`, and its head.
     pub heads: Vec<(usize, Head)>,
+    /// Whether it is known that all of them are broadcasts.
+    pub(crate) broadcasts: bool,
 }
 
 impl Block {
@@ -189,6 +191,7 @@ impl Block {
     pub fn clear(&mut self) {
         self.bytes = Bytes::new();
         self.heads.clear();
+        self.broadcasts = false;
     }
 
     /// Returns the payload of a frame of this block, as a slice that shares the block's buffer.

@@ -42,7 +42,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use bytes::Bytes;
 use tokio_util::codec::{Decoder, Encoder};
 
-pub(crate) use self::reason::truncate;
+pub(crate) use self::{native::broadcast_prefix, reason::truncate};
 pub use self::{
     codec::WireCodec,
     custom::CUSTOM_FRAMING_ALLOWANCE,

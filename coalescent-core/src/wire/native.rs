@@ -214,6 +214,7 @@ impl NativeCodec {
     pub fn next_block(&mut self, buf: &mut BytesMut, block: &mut Block) -> Result<bool, WireError> {
         block.clear();
         let mut at = 0;
+        let mut others = false;
         let limit = self.limit();
         let bytes: &mut [u8] = buf;
         while block.heads.len() < MAX_BLOCK_FRAMES {
@@ -221,7 +222,10 @@ impl NativeCodec {
             let head = match parse_broadcast(rest, limit) {
                 Some(head) => head,
                 None => match self.parse(rest) {
-                    Ok(Front::Frame(head)) => head,
+                    Ok(Front::Frame(head)) => {
+                        others = true;
+                        head
+                    }
                     Ok(Front::Partial) => break,
                     // What stands before the error is good, and is handed out first; the error is
                     // still there at the next call.
@@ -241,6 +245,7 @@ impl NativeCodec {
             return Ok(false);
         }
         block.bytes = buf.split_to(at).freeze();
+        block.broadcasts = !others;
         Ok(true)
     }
 
@@ -337,6 +342,20 @@ impl NativeCodec {
         dst.extend_from_slice(payload);
         Ok(())
     }
+}
+
+/// What stands before the payload of a BROADCAST of a few bytes, within any frame limit that the caller has asked for: in
+/// fewer steps than for the kinds in general.
+#[inline]
+pub(crate) fn broadcast_prefix(ttl: u8, nonce: u64, payload_len: u16) -> [u8; MAX_PREFIX] {
+    const FIELDS: u32 = (MAX_PREFIX - LENGTH_FIELD) as u32;
+    let length = FIELDS + u32::from(payload_len);
+    let mut prefix = [0; MAX_PREFIX];
+    prefix[..LENGTH_FIELD].copy_from_slice(&length.to_be_bytes());
+    prefix[LENGTH_FIELD] = BROADCAST;
+    prefix[TTL_AT] = ttl;
+    prefix[FIXED..].copy_from_slice(&nonce.to_be_bytes());
+    prefix
 }
 
 /// Reads a whole BROADCAST, the kind that comes in masses, in fewer steps than the others. `None`

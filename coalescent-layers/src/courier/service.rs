@@ -48,10 +48,12 @@ where
     type Error = BoxError;
     type Future = ResponseFuture<S::Future>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
+    #[inline]
     fn call(&mut self, mut frame: Frame) -> Self::Future {
         let state = match self.codec.decode_owned(frame.payload_bytes()) {
             Ok(message) => {
@@ -101,6 +103,7 @@ where
 {
     type Output = Result<Reply, BoxError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Malformed { error } => Poll::Ready(match error.take() {

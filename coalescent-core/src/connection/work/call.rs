@@ -153,8 +153,8 @@ impl<S: PeerService> Work<S> {
         }
     }
 
-    /// Calls the stack with frames that come to nothing but a delivery, or to being relayed with the frame before. Returns
-    /// the first that does not.
+    /// Calls the stack with frames that come to nothing but a delivery, a small reply to a request, or to being relayed with
+    /// the frame before. Returns the first that does not.
     fn call_usual(
         &mut self,
         session: &Session<'_>,
@@ -208,11 +208,17 @@ impl<S: PeerService> Work<S> {
             let outcome = session.end();
             let usual = outcome.is_over()
                 && self.link.is_untouched(slot, seq)
-                && matches!(polled, Poll::Ready(Ok(Reply::None)))
-                && !matches!(head.kind, Kind::Request { .. })
-                && outcome
-                    .flow()
-                    .is_none_or(|flow| self.relays.extend(index, offset, &head, flow));
+                && match (&polled, head.kind, outcome.flow()) {
+                    (Poll::Ready(Ok(Reply::Payload(payload))), Kind::Request { id }, None) => {
+                        self.replies.add_small(self.link.peer(), id, payload)
+                    }
+                    (_, Kind::Request { .. }, _) => false,
+                    (Poll::Ready(Ok(Reply::None)), _, None) => true,
+                    (Poll::Ready(Ok(Reply::None)), _, Some(flow)) => {
+                        self.relays.extend(index, offset, &head, flow)
+                    }
+                    _ => false,
+                };
             if !usual {
                 return Err((slot, index, outcome, polled));
             }
@@ -224,7 +230,7 @@ impl<S: PeerService> Work<S> {
             if outcome.whole() > 0 {
                 self.unpacked += session.take_rewritten();
             }
-            if !self.cancelled.is_empty() || self.unpacked > OWED_MAX {
+            if !self.cancelled.is_empty() || self.replies.bytes() + self.unpacked > OWED_MAX {
                 break;
             }
         }

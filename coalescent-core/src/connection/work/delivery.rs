@@ -54,6 +54,14 @@ impl Delivery {
         first
     }
 
+    /// Notes that the inbox takes the frames of the first block with these heads, as they stand there. Returns whether they are
+    /// the first that are on their way.
+    pub(super) fn take_plain(&mut self, heads: Range<usize>) -> bool {
+        let first = self.is_empty();
+        self.order.push(Part::Plain(heads));
+        first
+    }
+
     /// The list that whole frames are staged in, for the time of a session.
     pub(super) fn take_whole(&mut self) -> VecDeque<Frame> {
         std::mem::take(&mut self.whole)

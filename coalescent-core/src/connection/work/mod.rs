@@ -3,21 +3,23 @@
 mod budget;
 mod call;
 mod delivery;
+mod replies;
 mod results;
 
 use budget::Budget;
 use call::{Call, Called};
 use delivery::Delivery;
+use replies::Replies;
 
 use super::current::Session;
 use super::link::{Arrival, Link, LinkId};
 use super::relay::Relays;
 use crate::error::Error;
 use crate::event::DisconnectReason;
-use crate::outbox::Chunk;
 use crate::registrar::BoxFuture;
-use crate::stack::PeerService;
+use crate::stack::{Inbox, PeerService};
 use crate::wire::{Block, Head, Kind};
+use std::any::TypeId;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -76,10 +78,8 @@ pub(super) struct Work<S: PeerService> {
     delivery: Delivery,
     /// How many frames came through the stack to a read side that nobody reads, and are not counted yet.
     discarded: u64,
-    replies: Vec<Chunk>,
-    replied: usize,
-    /// How many bytes of replies there are, and of payloads that layers have put in, for the read side.
-    owed: usize,
+    replies: Replies,
+    /// How many bytes of payloads that layers have put in there are, for the read side.
     unpacked: usize,
     budget: Budget,
     /// Why the stack handles no more frames.
@@ -120,9 +120,7 @@ impl<S: PeerService> Work<S> {
             relays: Relays::default(),
             delivery: Delivery::default(),
             discarded: 0,
-            replies: Vec::new(),
-            replied: 0,
-            owed: 0,
+            replies: Replies::default(),
             unpacked: 0,
             budget,
             failed: None,
@@ -143,7 +141,7 @@ impl<S: PeerService> Work<S> {
     /// Gives back the memory that is kept for frames to come.
     pub(super) fn fall_idle(&mut self) {
         self.spare = None;
-        self.replies.shrink_to_fit();
+        self.replies.fall_idle();
         self.delivery.fall_idle();
         self.relays.fall_idle();
         if self.backlog.is_empty() {
@@ -225,6 +223,9 @@ impl<S: PeerService> Work<S> {
             }
             self.hooks = None;
         }
+        if self.is_idle() {
+            return Step::Idle;
+        }
         let mut staged = self.delivery.take_whole();
         let session = Session::open(self.link.place(), &mut staged);
         self.poll_calls(&session, cx);
@@ -241,6 +242,15 @@ impl<S: PeerService> Work<S> {
         } else {
             step
         }
+    }
+
+    /// Whether there is nothing to do, as nearly each time before something is read.
+    fn is_idle(&self) -> bool {
+        self.in_flight == 0
+            && self.backlog.is_empty()
+            && !self.has_results()
+            && self.failed.is_none()
+            && !self.budget.exhausted()
     }
 
     /// Calls the stack with one frame after another, up to the end of a block that came to something.
@@ -263,6 +273,7 @@ impl<S: PeerService> Work<S> {
                 Next::None => return Step::Busy,
                 Next::BlockEnds if self.has_results() => return Step::HandOn,
                 Next::BlockEnds => self.end_block(),
+                Next::Frame if self.is_bare() => self.pass_block(),
                 Next::Frame => match self.call_all(session, cx) {
                     Called::More => self.unready = None,
                     Called::Unready if self.poll_unready(cx).is_pending() => return Step::Busy,
@@ -270,6 +281,34 @@ impl<S: PeerService> Work<S> {
                     Called::Failed(reason) => self.failed = Some(reason),
                 },
             }
+        }
+    }
+
+    /// Whether the stack has no layers, and the first block only what the inbox takes without an answer: then there is nobody to
+    /// call for each frame.
+    fn is_bare(&self) -> bool {
+        TypeId::of::<S>() == TypeId::of::<Inbox>()
+            && self.next == 0
+            && self
+                .backlog
+                .front()
+                .is_some_and(|batch| batch.block.broadcasts)
+    }
+
+    /// Does with the first block what calling the inbox with each of its frames comes to.
+    fn pass_block(&mut self) {
+        let Some(Batch { block, .. }) = self.backlog.front() else {
+            return;
+        };
+        let frames = block.heads.len();
+        self.next = frames;
+        self.seq += frames as u64;
+        if self.link.peer().node().inbox().is_read() {
+            if self.delivery.take_plain(0..frames) {
+                self.link.set_staging(true);
+            }
+        } else {
+            self.discarded += frames as u64;
         }
     }
 

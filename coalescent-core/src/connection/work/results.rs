@@ -5,7 +5,6 @@ use crate::connection::relay::unpinned;
 use crate::error::Error;
 use crate::event::DropReason;
 use crate::mesh::inbox::Kept;
-use crate::outbox::Refused;
 use crate::reply::Reply;
 use crate::stack::PeerService;
 use crate::wire::{Block, Head, Kind, Status, encode_reason};
@@ -74,14 +73,8 @@ impl<S: PeerService> Work<S> {
     }
 
     fn push_reply(&mut self, kind: Kind, payload: Bytes) -> Result<(), Error> {
-        let chunk = self
-            .link
-            .peer()
-            .encode_own(kind, payload)
-            .map_err(Error::encode)?;
-        self.owed += chunk.body.len();
-        self.replies.push(chunk);
-        Ok(())
+        let peer = self.link.peer();
+        self.replies.add(peer, kind, payload).map_err(Error::encode)
     }
 
     pub(super) fn fail(&mut self, error: Error) {
@@ -99,25 +92,16 @@ impl<S: PeerService> Work<S> {
         }
         self.deliver();
         if !self.replies.is_empty() {
-            let rest = self.replies.get(self.replied..).unwrap_or_default();
-            let outbox = self.link.peer().outbox();
-            match outbox.try_push_by(Some(self.id.0), rest) {
-                Ok(taken) => self.replied += taken,
-                Err(Refused::Full) => {}
-                Err(Refused::Closed) => self.lose_replies(),
-            }
-            if self.replied == self.replies.len() {
-                self.replies.clear();
-                self.replied = 0;
-                self.owed = 0;
-            }
+            let peer = self.link.peer();
+            let lost = self.replies.offer(peer, self.id.0);
+            peer.dropped(DropReason::Disconnected, lost);
         }
         !self.has_results()
     }
 
     /// Whether so much is to be handed on that it should be, before more frames are handled.
     pub(super) fn owes_much(&self) -> bool {
-        self.owed + self.unpacked + self.relays.singles() > OWED_MAX
+        self.replies.bytes() + self.unpacked + self.relays.singles() > OWED_MAX
     }
 
     /// Hands what the inbox has taken to the read side, as far as there is room.
@@ -166,21 +150,14 @@ impl<S: PeerService> Work<S> {
         self.delivered(before);
         // A peer that asks and does not read what it is answered is held back here, and disconnected
         // when its patience is used up.
-        let outbox = self.link.peer().outbox();
-        if outbox.push(&self.replies, &mut self.replied).await.is_err() {
-            self.lose_replies();
-        }
-        self.replies.clear();
-        self.replied = 0;
-        self.owed = 0;
+        let peer = self.link.peer();
+        let lost = self.replies.push(peer).await;
+        peer.dropped(DropReason::Disconnected, lost);
     }
 
     pub(super) fn lose_replies(&mut self) {
-        let rest = self.replies.get(self.replied..).unwrap_or_default().len();
-        self.link
-            .peer()
-            .dropped(DropReason::Disconnected, rest as u64);
-        self.replied = self.replies.len();
+        let lost = self.replies.lose();
+        self.link.peer().dropped(DropReason::Disconnected, lost);
     }
 }
 
