@@ -6,10 +6,10 @@ use crate::peer::Peer;
 use crate::wire::{Head, Kind};
 use bytes::Bytes;
 use http::Extensions;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// One frame that a peer sent: its payload, where it came from, and what the layers learn of it.
@@ -28,39 +28,40 @@ use tokio::time::Instant;
 ///     frame
 /// }
 /// ```
-pub struct Frame {
+pub struct Frame(
+    /// Taken out only as the frame is dropped.
+    Option<Box<Inner>>,
+);
+
+/// What a frame is. Boxed, since it goes from layer to layer by value: a pointer is moved in a register, and what it points
+/// to is written once. The box is used again for the thread's next frame.
+struct Inner {
     /// What it has in common with the frames that came with it. Taken out only as the frame is dropped.
     arrival: Option<Arc<Arrival>>,
     kind: Kind,
     /// The frame's number in its connection.
     seq: u64,
-    /// What layers have made of it. Apart, so that a frame is quickly moved.
-    more: Option<Box<More>>,
     /// Where the payload stands in what was read.
     start: u32,
     end: u32,
     /// Which of the connection's calls it is handled in.
     slot: u16,
     ttl: u8,
-}
-
-/// What layers add to a frame.
-#[derive(Clone, Default)]
-struct More {
+    /// Whether layers have added any of what follows.
+    added: bool,
     message: Option<Message>,
     /// The payload that was put in the place of the frame's own.
     payload: Option<Bytes>,
     extensions: Extensions,
 }
 
-thread_local! {
-    /// The box of the last frame that was dropped here, for the next one: a frame costs no allocation for what is
-    /// added to it, unless it is kept.
-    static SPARE: Cell<Option<Box<More>>> = const { Cell::new(None) };
-}
+/// How many boxes a thread keeps for frames to come.
+const POOL_MAX: usize = 32;
 
-/// What frames have that nothing was added to.
-static NO_EXTENSIONS: LazyLock<Extensions> = LazyLock::new(Extensions::new);
+thread_local! {
+    /// The boxes of frames that were dropped here: a frame costs no allocation, unless it is kept.
+    static POOL: RefCell<Vec<Box<Inner>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// How a relay treats a peer that has no room for a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +84,9 @@ pub struct Relay {
 }
 
 impl Frame {
+    /// The number of a frame whose call is over.
+    const LATE: u64 = u64::MAX;
+
     /// Makes the frame `seq` of a connection, handled in its call `slot`; its payload is `payload` of what
     /// arrived.
     #[inline]
@@ -95,16 +99,15 @@ impl Frame {
     ) -> Self {
         // A block is bounded by what a socket gives at once and by the frame limit, at most 1 GiB each.
         let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        Self {
-            arrival: Some(arrival),
-            kind: head.kind,
-            seq,
-            more: None,
-            start: place(payload.start),
-            end: place(payload.end),
-            slot: u16::try_from(slot).unwrap_or(u16::MAX),
-            ttl: head.ttl,
-        }
+        let mut inner = Inner::take();
+        inner.arrival = Some(arrival);
+        inner.kind = head.kind;
+        inner.seq = seq;
+        inner.start = place(payload.start);
+        inner.end = place(payload.end);
+        inner.slot = u16::try_from(slot).unwrap_or(u16::MAX);
+        inner.ttl = head.ttl;
+        Self(Some(inner))
     }
 
     /// Makes the frame of a block that stands there at `offset`, after its call.
@@ -113,12 +116,36 @@ impl Frame {
         let payload = head.payload();
         let payload = offset + payload.start..offset + payload.end;
         // No place that its connection looks at, and no number: whatever is asked for now is late.
-        Self::new(arrival, head, payload, usize::MAX, u64::MAX)
+        Self::new(arrival, head, payload, usize::MAX, Self::LATE)
+    }
+
+    #[inline]
+    fn inner(&self) -> &Inner {
+        match &self.0 {
+            Some(inner) => inner,
+            None => unreachable!("it is taken out only in `drop`"),
+        }
+    }
+
+    #[inline]
+    fn inner_mut(&mut self) -> &mut Inner {
+        match &mut self.0 {
+            Some(inner) => inner,
+            None => unreachable!("it is taken out only in `drop`"),
+        }
+    }
+
+    /// For what layers add.
+    #[inline]
+    fn adding(&mut self) -> &mut Inner {
+        let inner = self.inner_mut();
+        inner.added = true;
+        inner
     }
 
     #[inline]
     fn arrival(&self) -> &Arc<Arrival> {
-        match &self.arrival {
+        match &self.inner().arrival {
             Some(arrival) => arrival,
             None => unreachable!("it is taken out only in `drop`"),
         }
@@ -168,17 +195,13 @@ impl Frame {
     /// The payload that a layer put in the place of the frame's own.
     #[inline]
     fn rewritten(&self) -> Option<&Bytes> {
-        self.more.as_ref()?.payload.as_ref()
-    }
-
-    fn more(&mut self) -> &mut More {
-        self.more
-            .get_or_insert_with(|| SPARE.take().unwrap_or_default())
+        self.inner().payload.as_ref()
     }
 
     #[inline]
     fn place_of_payload(&self) -> Range<usize> {
-        self.start as usize..self.end as usize
+        let inner = self.inner();
+        inner.start as usize..inner.end as usize
     }
 
     /// Puts other bytes in the payload's place, for the layers further in and for relays there.
@@ -186,15 +209,15 @@ impl Frame {
     /// A [`Message`] parsed from the old payload is forgotten.
     pub fn set_payload(&mut self, payload: impl Into<Bytes>) {
         let payload = payload.into();
-        let more = self.more();
-        more.payload = Some(payload);
-        more.message = None;
+        let inner = self.adding();
+        inner.payload = Some(payload);
+        inner.message = None;
     }
 
     /// Takes the payload out, as the last owner of the frame; as [`payload_bytes`](Frame::payload_bytes).
     #[must_use]
     pub fn into_payload(mut self) -> Bytes {
-        let rewritten = self.more.as_mut().and_then(|more| more.payload.take());
+        let rewritten = self.inner_mut().payload.take();
         rewritten.unwrap_or_else(|| self.payload_bytes())
     }
 
@@ -202,27 +225,27 @@ impl Frame {
     #[inline]
     #[must_use]
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.inner().kind
     }
 
     /// Whether the sender waits for a reply to this frame.
     #[inline]
     #[must_use]
     pub fn is_request(&self) -> bool {
-        matches!(self.kind, Kind::Request { .. })
+        matches!(self.kind(), Kind::Request { .. })
     }
 
     /// Whether the frame is for every node: a broadcast, or any frame of a wire that has no other.
     #[must_use]
     pub fn is_broadcast(&self) -> bool {
-        matches!(self.kind, Kind::Broadcast { .. } | Kind::Plain)
+        matches!(self.kind(), Kind::Broadcast { .. } | Kind::Plain)
     }
 
     /// The number that tells this broadcast from others of equal bytes, where its wire has one.
     #[inline]
     #[must_use]
     pub fn nonce(&self) -> Option<u64> {
-        match self.kind {
+        match self.kind() {
             Kind::Broadcast { nonce } => Some(nonce),
             _ => None,
         }
@@ -233,33 +256,30 @@ impl Frame {
     #[inline]
     #[must_use]
     pub fn ttl(&self) -> u8 {
-        self.ttl
+        self.inner().ttl
     }
 
     /// The message in the payload, once the courier has parsed it.
     #[inline]
     #[must_use]
     pub fn message(&self) -> Option<&Message> {
-        self.more.as_ref()?.message.as_ref()
+        self.inner().message.as_ref()
     }
 
     /// Attaches the message parsed from the payload. This is the courier's part.
     pub fn set_message(&mut self, message: Message) {
-        self.more().message = Some(message);
+        self.adding().message = Some(message);
     }
 
     /// Values that layers attach for the layers further in, one of each type.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
-        match &self.more {
-            Some(more) => &more.extensions,
-            None => &NO_EXTENSIONS,
-        }
+        &self.inner().extensions
     }
 
     /// Values that layers attach for the layers further in, to change them.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.more().extensions
+        &mut self.adding().extensions
     }
 
     /// Asks the connection that read this frame to pass it on to all other peers.
@@ -275,22 +295,23 @@ impl Frame {
     /// for peers that have no room.
     #[inline]
     pub fn relay(&self, relay: Relay) -> bool {
-        let passes = match self.kind {
-            Kind::Broadcast { .. } => self.ttl > 1,
+        let inner = self.inner();
+        let passes = match inner.kind {
+            Kind::Broadcast { .. } => inner.ttl > 1,
             Kind::Plain => true,
             Kind::Data => relay.direct,
             _ => false,
         };
         if passes {
             let (link, seq) = self.place();
-            if self.more.is_some() || !current::mark(link, seq, relay.flow) {
+            if inner.payload.is_some() || !current::mark(link, seq, relay.flow) {
                 self.relay_slowly(relay.flow);
             }
         }
         passes
     }
 
-    /// Marks a frame to be relayed that layers have added to, or that is not being called here.
+    /// Marks a frame to be relayed that has another payload now, or that is not being called here.
     fn relay_slowly(&self, flow: Flow) {
         let (link, seq) = self.place();
         let rewritten = self.rewritten();
@@ -300,7 +321,7 @@ impl Frame {
             return;
         }
         let link = &self.arrival().link;
-        if !link.mark(self.slot.into(), seq, flow, rewritten) {
+        if !link.mark(self.inner().slot.into(), seq, flow, rewritten) {
             link.relay_late(self, &self.payload_bytes());
         }
     }
@@ -308,13 +329,15 @@ impl Frame {
     /// What was decided about passing this frame on.
     #[cfg(feature = "test-util")]
     pub(crate) fn mark(&self) -> Option<crate::connection::Mark> {
-        self.arrival().link.marked(self.slot.into(), self.seq)
+        self.arrival()
+            .link
+            .marked(self.inner().slot.into(), self.inner().seq)
     }
 
     /// What tells this frame from all others that are handled at the time.
     #[inline]
     pub(crate) fn place(&self) -> (usize, u64) {
-        (self.arrival().link.place(), self.seq)
+        (self.arrival().link.place(), self.inner().seq)
     }
 
     /// How many bytes a layer put in the place of the frame's own.
@@ -325,7 +348,7 @@ impl Frame {
     /// Whether it is as it was read, with nothing added.
     #[inline]
     pub(crate) fn is_pristine(&self) -> bool {
-        self.more.is_none()
+        !self.inner().added
     }
 
     /// Waits until no frame that came before this one is on its way to the read side.
@@ -351,30 +374,90 @@ impl Clone for Frame {
     fn clone(&self) -> Self {
         let (link, seq) = self.place();
         if !current::shared(link, seq) {
-            self.arrival().link.share(self.slot.into(), seq);
+            self.arrival().link.share(self.inner().slot.into(), seq);
         }
-        Self {
-            arrival: self.arrival.clone(),
-            more: self.more.clone(),
-            ..*self
+        let inner = self.inner();
+        let mut clone = Inner::take();
+        clone.arrival.clone_from(&inner.arrival);
+        clone.kind = inner.kind;
+        clone.seq = inner.seq;
+        clone.start = inner.start;
+        clone.end = inner.end;
+        clone.slot = inner.slot;
+        clone.ttl = inner.ttl;
+        if inner.added {
+            clone.added = true;
+            clone.message.clone_from(&inner.message);
+            clone.payload.clone_from(&inner.payload);
+            clone.extensions.clone_from(&inner.extensions);
         }
+        Self(Some(clone))
     }
 }
 
 impl Drop for Frame {
     #[inline]
     fn drop(&mut self) {
-        if let Some(arrival) = &self.arrival {
+        if let Some(inner) = self.0.take() {
+            inner.put();
+        }
+    }
+}
+
+impl Inner {
+    /// An empty one: that of a frame that was dropped here before, where there is one.
+    #[inline]
+    fn take() -> Box<Self> {
+        // The thread may be at its end.
+        let again = POOL.try_with(|pool| pool.borrow_mut().pop());
+        again.ok().flatten().unwrap_or_else(Self::empty)
+    }
+
+    #[cold]
+    fn empty() -> Box<Self> {
+        Box::new(Self {
+            arrival: None,
+            kind: Kind::Nothing,
+            seq: 0,
+            start: 0,
+            end: 0,
+            slot: 0,
+            ttl: 0,
+            added: false,
+            message: None,
+            payload: None,
+            extensions: Extensions::new(),
+        })
+    }
+
+    /// Empties it, and keeps it for the thread's next frame.
+    #[inline]
+    fn put(mut self: Box<Self>) {
+        if self.seq != Frame::LATE
+            && let Some(arrival) = &self.arrival
+        {
             let link = arrival.link.place();
-            current::dropped(link, self.seq, &mut self.arrival);
+            let seq = self.seq;
+            current::dropped(link, seq, &mut self.arrival);
         }
-        if let Some(mut more) = self.more.take() {
-            more.message = None;
-            more.payload = None;
-            more.extensions.clear();
-            // The thread may be at its end.
-            let _ = SPARE.try_with(|spare| spare.set(Some(more)));
+        self.arrival = None;
+        if self.added {
+            self.clear();
         }
+        let _ = POOL.try_with(|pool| {
+            let mut pool = pool.borrow_mut();
+            if pool.len() < POOL_MAX {
+                pool.push(self);
+            }
+        });
+    }
+
+    /// Drops what layers have added, which may be anything.
+    fn clear(&mut self) {
+        self.added = false;
+        self.message = None;
+        self.payload = None;
+        self.extensions.clear();
     }
 }
 
@@ -382,8 +465,8 @@ impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Frame")
             .field("peer", self.peer().id())
-            .field("kind", &self.kind)
-            .field("ttl", &self.ttl)
+            .field("kind", &self.kind())
+            .field("ttl", &self.ttl())
             .field("bytes", &self.payload().len())
             .field("message", &self.message().map(Message::kind))
             .finish_non_exhaustive()

@@ -53,6 +53,9 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        if this.after.is_none() {
+            return this.call.poll(cx);
+        }
         let result = ready!(this.call.poll(cx));
         if let (Some(after), true) = (this.after.take(), result.is_ok()) {
             after.frame.relay(after.relay);

@@ -152,7 +152,8 @@ mod tests {
 
     #[test]
     fn a_thread_keeps_little() {
-        let kept = || LARGE.with_borrow(|large| large.kept.iter().map(Vec::capacity).sum::<usize>());
+        let kept =
+            || LARGE.with_borrow(|large| large.kept.iter().map(Vec::capacity).sum::<usize>());
         for len in [0, COPY_MAX, COPY_MAX + 1, 1 << 20] {
             let messages: Vec<_> = (0..100)
                 .map(|_| {

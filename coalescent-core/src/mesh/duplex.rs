@@ -61,8 +61,24 @@ impl MeshReader {
     /// # Cancel safety
     ///
     /// A frame is not lost when the wait is dropped.
-    pub async fn next_frame(&mut self) -> Option<Frame> {
-        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    #[inline]
+    pub fn next_frame(&mut self) -> impl Future<Output = Option<Frame>> + Send + Sync + '_ {
+        NextFrame(self)
+    }
+
+    /// Waits for frames that did not come with the one before, and takes the first.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
+        let Self { peers, batch, .. } = self;
+        let inbox = peers.node().inbox();
+        loop {
+            if let Some(frame) = batch.pop() {
+                inbox.settle(batch);
+                return Poll::Ready(Some(frame));
+            }
+            if !ready!(inbox.poll_fill(batch, cx)) {
+                return Poll::Ready(None);
+            }
+        }
     }
 
     /// Takes the next frame if one is there now: for readers that make one step of many frames.
@@ -75,24 +91,27 @@ impl MeshReader {
     }
 }
 
+/// The future of [`MeshReader::next_frame`]. Not an async function, so that the frame is made where the caller keeps it: to move it
+/// once more costs as much as to make it.
+struct NextFrame<'a>(&'a mut MeshReader);
+
+impl Future for NextFrame<'_> {
+    type Output = Option<Frame>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
+        Pin::new(&mut *self.0).poll_next(cx)
+    }
+}
+
 impl Stream for MeshReader {
     type Item = Frame;
 
     #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
-        if let Some(frame) = self.batch.pop_again() {
-            return Poll::Ready(Some(frame));
-        }
-        let Self { peers, batch, .. } = &mut *self;
-        let inbox = peers.node().inbox();
-        loop {
-            if let Some(frame) = batch.pop() {
-                inbox.settle(batch);
-                return Poll::Ready(Some(frame));
-            }
-            if !ready!(inbox.poll_fill(batch, cx)) {
-                return Poll::Ready(None);
-            }
+        match self.batch.pop_again() {
+            Some(frame) => Poll::Ready(Some(frame)),
+            None => self.poll_more(cx),
         }
     }
 }

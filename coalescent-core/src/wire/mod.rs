@@ -42,7 +42,6 @@ use std::{fmt, str::FromStr, sync::Arc};
 use bytes::Bytes;
 use tokio_util::codec::{Decoder, Encoder};
 
-pub(crate) use self::{native::broadcast_prefix, reason::truncate};
 pub use self::{
     codec::WireCodec,
     custom::CUSTOM_FRAMING_ALLOWANCE,
@@ -54,6 +53,7 @@ pub use self::{
     raw::RawCodec,
     reason::{decode_reason, encode_reason},
 };
+pub(crate) use self::{native::broadcast_prefix, reason::truncate};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
