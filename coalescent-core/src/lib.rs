@@ -43,6 +43,7 @@ mod peers;
 mod registrar;
 mod reply;
 mod request;
+mod signal;
 pub mod stack;
 mod stats;
 #[cfg(feature = "test-util")]

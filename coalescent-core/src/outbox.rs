@@ -8,6 +8,7 @@
 //! An outbox has one lock, taken once for each push and each write, never across a wait.
 
 use crate::meter::Gauge;
+use crate::signal::Signal;
 use crate::wire::Framing;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -116,7 +117,7 @@ pub(crate) struct Outbox {
     /// Wakes those who wait for room, or for all to be written.
     moved: Notify,
     /// Wakes the one who watches whether the peer is too slow.
-    pressed: Notify,
+    pressed: Signal,
     /// What waits to be written to all peers of the node.
     queued: Gauge,
 }
@@ -177,7 +178,7 @@ impl Outbox {
                 standby: None,
             }),
             moved: Notify::new(),
-            pressed: Notify::new(),
+            pressed: Signal::default(),
             queued,
         }
     }
@@ -222,7 +223,7 @@ impl Outbox {
             writer.wake();
         }
         if first_press {
-            self.pressed.notify_one();
+            self.pressed.raise();
         }
         if taken == 0 && !chunks.is_empty() {
             Err(Refused::Full)
@@ -304,7 +305,7 @@ impl Outbox {
 
     /// Waits until someone had to wait for room in here.
     pub(crate) async fn pressed(&self) {
-        self.pressed.notified().await;
+        self.pressed.raised().await;
     }
 
     /// Whether someone had to wait for room, and half of the room has not come back since.

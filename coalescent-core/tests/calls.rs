@@ -6,11 +6,12 @@ mod common;
 
 use coalescent_core::connection::{Socket, serve};
 use coalescent_core::stack::InboxFuture;
-use coalescent_core::wire::{Kind, Packet};
+use coalescent_core::wire::{Kind, Packet, Status};
 use coalescent_core::{
-    App, BoxError, Error, Event, Flow, Frame, Inbox, Mesh, MeshReader, PeerLayer, Relay, Reply,
+    App, AppExt, BoxError, Error, Event, Flow, Frame, Inbox, Mesh, MeshReader, PeerLayer, Relay,
+    Reply,
 };
-use common::{ByHand, join, on_the_wire, packet, soon, until};
+use common::{ByHand, handle, join, on_the_wire, packet, soon, until};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::ops::Range;
@@ -470,4 +471,88 @@ async fn a_dropped_reader_leaves_what_it_has_not_read_to_the_others() {
     drop(first);
     expect_all(&mut second, 10..150).await;
     assert!(second.try_next_frame().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_without_layers_delivers_and_counts_as_any() {
+    for layers in [false, true] {
+        let app = App::new();
+        let mesh = if layers {
+            let layer = around(|frame, mut inbox| async move { deliver(&mut inbox, frame).await });
+            app.layer(layer).start().await.unwrap()
+        } else {
+            app.start().await.unwrap()
+        };
+        let mut peer = join(&mesh, PIPE).await;
+        let received = || {
+            let stats = mesh.peers().stats();
+            (stats.received, stats.delivered, stats.dropped)
+        };
+
+        send_all(&mut peer, 0..3000).await;
+        until("all is discarded", || received() == (3000, 3000, 0)).await;
+
+        let mut reader = mesh.reader();
+        send_all(&mut peer, 3000..6000).await;
+        // Control frames, and a request, which the inbox does not answer, among them.
+        let mut among: Vec<_> = (6000..6010).map(broadcast).collect();
+        among.insert(3, packet(Kind::Ping, "12345678"));
+        among.insert(5, packet(Kind::Request { id: 7 }, "who?"));
+        let bytes = on_the_wire(&among);
+        peer.framed.get_mut().write_all(&bytes).await.unwrap();
+        send_all(&mut peer, 6010..9000).await;
+        let mut expected: Vec<_> = (3000..9000).map(Some).collect();
+        expected.insert(3004, None);
+        for nonce in expected {
+            assert_eq!(read(&mut reader).await.nonce(), nonce, "layers: {layers}");
+        }
+        assert_eq!(received(), (9001, 9001, 0), "layers: {layers}");
+        let answers = [peer.recv().await.unwrap(), peer.recv().await.unwrap()];
+        assert!(answers.iter().any(|answer| answer.kind == Kind::Pong));
+        let status = Status::NoAnswer;
+        let none = Kind::Reply { id: 7, status };
+        assert!(answers.iter().any(|answer| answer.kind == none));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn replies_of_all_sizes_keep_their_order_and_are_counted() {
+    let echo = handle(|frame: Frame| async move { Ok(Reply::Payload(frame.into_payload())) });
+    let mesh = App::new().with(echo).start().await.unwrap();
+    let mut peer = join(&mesh, PIPE).await;
+    let sizes = [10, 0, 4096, 4097, 1024, 70_000, 20, 20, 5000, 1];
+    let payload = |id: u32| {
+        let byte = b'a' + u8::try_from(id % 26).unwrap();
+        vec![byte; sizes[id as usize % sizes.len()]]
+    };
+    let count = 100;
+    for id in 0..count {
+        // Direct frames are answered too, by frames of their own.
+        let kind = if id % 7 == 0 {
+            Kind::Data
+        } else {
+            Kind::Request { id }
+        };
+        peer.send(kind, payload(id)).await;
+        if id % 50 < 40 {
+            continue;
+        }
+        // Now and then one after another, so that a buffer is used again.
+        until("it is answered", || {
+            mesh.peers().stats().sent > u64::from(id)
+        })
+        .await;
+    }
+    for id in 0..count {
+        let answer = soon("an answer", peer.recv()).await.unwrap();
+        let status = Status::Ok;
+        let kind = if id % 7 == 0 {
+            Kind::Data
+        } else {
+            Kind::Reply { id, status }
+        };
+        assert_eq!(answer.kind, kind);
+        assert_eq!(answer.payload, payload(id), "the answer to {id}");
+    }
+    assert_eq!(mesh.peers().stats().sent, u64::from(count));
 }

@@ -102,11 +102,16 @@ impl Buffer {
         let wanted = match (begun, self.buf.is_empty()) {
             // What is there of it already need not be moved.
             (true, _) => missing,
-            (false, true) => self.large.max(self.next_size / 4),
+            (false, true) => self.expected().max(self.next_size / 4),
             (false, false) => missing.max(self.next_size / 4),
         };
         if room < wanted.max(1) {
-            self.renew(missing.max(if self.buf.is_empty() { self.large } else { 0 }));
+            let expected = if self.buf.is_empty() {
+                self.expected()
+            } else {
+                0
+            };
+            self.renew(missing.max(expected));
         }
         let room = self.buf.capacity() - self.buf.len();
         match self.large {
@@ -117,6 +122,11 @@ impl Buffer {
                 first.saturating_add(others.saturating_mul(large)).min(room)
             }
         }
+    }
+
+    /// How large the next frame is expected to be, as far as room is made for it before any of it is there.
+    fn expected(&self) -> usize {
+        self.large.min(READ_MAX)
     }
 
     /// Goes on in another buffer, with room for at least `missing` bytes.
@@ -228,6 +238,37 @@ mod tests {
         assert_eq!(buffer.buf.as_ptr(), place);
         assert_eq!(buffer.whole(), (READ_MAX, 3), "as another one");
         assert!(buffer.kept.len() <= KEPT_MAX);
+    }
+
+    #[test]
+    fn reads_large_frames_to_their_end() {
+        for size in [LARGE, 65_550, READ_MAX, READ_MAX + 1, 1_000_000] {
+            let mut buffer = Buffer::new(BytesMut::new());
+            let (mut sent, mut moved) = (0, 0);
+            while sent < 50 * size {
+                let whole = sent / size * size;
+                let held = buffer.bytes().len();
+                // As the native wire tells it, and as the reader trusts it.
+                let missing = if held < 4 { 0 } else { size - held };
+                let before = buffer.whole();
+                let most = buffer.make_room(missing.min(held.max(READ_MAX)));
+                assert!(most > 0, "nothing read is the end of a stream");
+                if before != buffer.whole() {
+                    moved += held;
+                }
+                buffer.bytes_mut().extend_from_slice(&vec![1; most]);
+                buffer.filled();
+                sent += most;
+                let take = sent / size * size - whole;
+                if take > 0 {
+                    let taken = buffer.bytes_mut().split_to(take).freeze();
+                    buffer.took(&taken, size);
+                }
+            }
+            // All that is moved is the beginning of frames for which a buffer grows as they come.
+            let beginnings = if size <= READ_MAX { 2 } else { 50 };
+            assert!(moved <= beginnings * size, "{size}: {moved} bytes moved");
+        }
     }
 
     #[test]

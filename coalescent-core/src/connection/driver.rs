@@ -188,8 +188,6 @@ struct Running<IO, S: PeerService> {
     reader: Reader<ReadHalf<IO>, S>,
     writer: Writer<WriteHalf<IO>>,
     watch: Watch,
-    /// To encode the last words with.
-    codec: WireCodec,
     stop: Arc<Stop>,
 }
 
@@ -198,29 +196,62 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     /// Runs the connection until it has ended, and says why it did.
-    pub(crate) async fn run<S: PeerService>(self, stack: S) -> DisconnectReason {
+    // Not an async function, which would keep room for what it is made of beside what it makes of that.
+    pub(crate) fn run<S: PeerService>(
+        self,
+        stack: S,
+    ) -> impl Future<Output = DisconnectReason> + use<IO, S> {
+        let retired = self.retired;
+        let (mut running, mut member) = self.start(stack);
+        async move {
+            let end = if retired {
+                End::Retired
+            } else {
+                running.run().await
+            };
+            let reason = match &end {
+                End::Theirs(reason)
+                | End::Ours(reason)
+                | End::Fault(reason)
+                | End::Broken(reason) => reason.clone(),
+                End::Retired => DisconnectReason::Disconnected("already connected".to_owned()),
+            };
+            let left = member.part(&reason);
+            // Boxed, so that a connection does not keep room for its end all the while.
+            Box::pin(running.end(end)).await;
+            drop(running);
+            if left {
+                let node = member.peer.node();
+                node.departed(&member.peer, reason.clone());
+                for hook in &node.hooks().disconnect {
+                    hook(member.peer.clone()).await;
+                }
+            }
+            reason
+        }
+    }
+
+    /// Makes the halves of the connection.
+    fn start<S: PeerService>(self, stack: S) -> (Running<IO, S>, Member) {
         let Self {
             io,
             codec,
             buf,
             first,
             stop,
-            mut member,
+            member,
             new,
-            retired,
+            retired: _,
         } = self;
-        let peer = member.peer.clone();
-        let node = Arc::clone(peer.node());
-        let config = node.config();
+        let peer = &member.peer;
+        let node = peer.node();
 
-        let hooks = new.then(|| connect_hooks(&node, &peer)).flatten();
+        let hooks = new.then(|| connect_hooks(node, peer)).flatten();
         let (read, write) = tokio::io::split(io);
         let control = Arc::new(Control::default());
-        let link = Arc::new(Link::new(peer.clone(), config.concurrency));
+        let link = Arc::new(Link::new(peer.clone(), node.config().concurrency));
         let work = Work::new(stop.id(), link, stack, hooks);
-        let goodbye = peer.wire().codec(config.max_frame);
-        let watch = Watch::new(&peer, Arc::clone(&control));
-        let mut running = Running {
+        let running = Running {
             reader: Reader::new(
                 read,
                 codec,
@@ -230,37 +261,14 @@ where
                 work,
                 Arc::clone(&control),
             ),
+            watch: Watch::new(peer, Arc::clone(&control)),
             writer: Writer::new(write, peer.clone(), stop.id(), control),
-            watch,
-            codec: goodbye,
             stop,
         };
-
         // What came right behind the introduction may be the beginning of a frame.
         let partial = running.reader.is_mid_frame();
         running.watch.decoded(false, partial, Instant::now());
-
-        let end = if retired {
-            End::Retired
-        } else {
-            running.run().await
-        };
-        let reason = match &end {
-            End::Theirs(reason) | End::Ours(reason) | End::Fault(reason) | End::Broken(reason) => {
-                reason.clone()
-            }
-            End::Retired => DisconnectReason::Disconnected("already connected".to_owned()),
-        };
-        let left = member.part(&reason);
-        running.end(end, &config.drain).await;
-        drop(running);
-        if left {
-            node.departed(&peer, reason.clone());
-            for hook in &node.hooks().disconnect {
-                hook(peer.clone()).await;
-            }
-        }
-        reason
+        (running, member)
     }
 }
 
@@ -303,8 +311,8 @@ where
     }
 
     /// Ends the connection as politely as its end allows, in a bounded time.
-    async fn end(&mut self, end: End, drain: &std::time::Duration) {
-        let deadline = Instant::now() + *drain;
+    async fn end(&mut self, end: End) {
+        let deadline = Instant::now() + self.reader.peer().node().config().drain;
         match end {
             End::Broken(_) => {}
             End::Fault(reason) => {
@@ -377,12 +385,11 @@ where
     }
 
     /// The goodbye, where the wire has one.
-    fn last_words(&mut self, reason: &str) -> Bytes {
+    fn last_words(&self, reason: &str) -> Bytes {
+        let peer = self.reader.peer();
+        let mut codec = peer.wire().codec(peer.node().config().max_frame);
         let mut bye = BytesMut::new();
-        match self
-            .codec
-            .encode(Kind::Bye, 0, encode_reason(reason), &mut bye)
-        {
+        match codec.encode(Kind::Bye, 0, encode_reason(reason), &mut bye) {
             Ok(()) => bye.freeze(),
             Err(_) => Bytes::new(),
         }

@@ -4,6 +4,7 @@ use crate::event::{DisconnectReason, DropReason};
 use crate::frame::{Flow, Frame};
 use crate::outbox::Count;
 use crate::peer::Peer;
+use crate::signal::Signal;
 use crate::wire::Wire;
 use bytes::Bytes;
 use std::fmt;
@@ -264,7 +265,7 @@ impl Slot {
 pub(crate) struct Stop {
     id: LinkId,
     command: Mutex<Option<Command>>,
-    given: Notify,
+    given: Signal,
 }
 
 /// What others tell a connection.
@@ -282,7 +283,7 @@ impl Stop {
         Self {
             id,
             command: Mutex::new(None),
-            given: Notify::new(),
+            given: Signal::default(),
         }
     }
 
@@ -303,17 +304,16 @@ impl Stop {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get_or_insert(command);
-        self.given.notify_one();
+        self.given.raise();
     }
 
     /// Waits for a command.
     pub(super) async fn given(&self) -> Command {
         loop {
-            let given = self.given.notified();
+            self.given.raised().await;
             if let Some(command) = &*self.command.lock().unwrap_or_else(PoisonError::into_inner) {
                 return command.clone();
             }
-            given.await;
         }
     }
 }

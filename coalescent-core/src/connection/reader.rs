@@ -119,7 +119,8 @@ where
                 Event::HandOn => {
                     if !self.work.hand_on() {
                         watch.reading(false);
-                        self.work.wait_for_room().await;
+                        // Boxed, so that a connection does not keep room for this all the while.
+                        Box::pin(self.work.wait_for_room()).await;
                     }
                 }
                 Event::Read => {
@@ -193,6 +194,10 @@ where
         let limit = self.peer.node().config().drain;
         self.drain
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+    }
+
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     /// Whether the wire has a handshake, and so a goodbye.

@@ -6,11 +6,11 @@ use super::liveness::{Action, Liveness, LivenessConfig, Reason};
 use super::slow::{Pressure, SlowGauge};
 use crate::event::DisconnectReason;
 use crate::peer::Peer;
+use crate::signal::Signal;
 use crate::wire::{Kind, Wire};
 use bytes::{Bytes, BytesMut};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 /// Watches one connection.
@@ -22,7 +22,7 @@ pub(super) struct Watch {
     /// What `state` knows of whether the connection reads; asked for at each read.
     reading: AtomicBool,
     /// A time limit now runs that ends before the one that is waited for.
-    sooner: Notify,
+    sooner: Signal,
 }
 
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Watch {
                 waits_until: None,
             }),
             reading: AtomicBool::new(true),
-            sooner: Notify::new(),
+            sooner: Signal::default(),
         }
     }
 
@@ -77,7 +77,7 @@ impl Watch {
         let sooner = partial && state.waits_until.is_none_or(|at| at > now + limit);
         drop(state);
         if sooner {
-            self.sooner.notify_one();
+            self.sooner.raise();
         }
     }
 
@@ -88,7 +88,7 @@ impl Watch {
         }
         self.state().liveness.reading(reading, Instant::now());
         // Holding back makes this node owe the peer signs of life.
-        self.sooner.notify_one();
+        self.sooner.raise();
     }
 
     /// Waits until the peer is given up, and says why; asks it whether it is there in between.
@@ -141,7 +141,7 @@ impl Watch {
             tokio::select! {
                 () = wait => {}
                 () = outbox.pressed() => {}
-                () = self.sooner.notified() => {}
+                () = self.sooner.raised() => {}
             }
         }
     }
