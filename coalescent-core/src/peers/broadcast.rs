@@ -7,7 +7,7 @@
 use super::{Node, Peers, Sent};
 use crate::error::Error;
 use crate::event::DropReason;
-use crate::outbox::{COPY_MAX, Chunk, Count, Refused};
+use crate::outbox::{Chunk, Count, Refused};
 use crate::peer::Peer;
 use crate::wire::{Kind, Wire, WireError, broadcast_prefix};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -23,6 +23,10 @@ pub const BATCH: usize = 64 * 1024;
 /// What each payload counts for in a [`BATCH`] in addition to its bytes: about what stands around it on the wire.
 pub const PAYLOAD_COST: usize = 16;
 
+/// Payloads up to this many bytes are copied into one run with those around them; larger ones keep their own memory. To copy
+/// one costs less, up to here, than to write it as slices of its own.
+const SMALL_MAX: usize = 4096;
+
 /// How many bytes may wait for a peer before more are put together for it, if many payloads are given at once. To fill an
 /// outbox would gain nothing: what waits there has left the processor's cache by the time it is written.
 const AHEAD: usize = 512 * 1024;
@@ -35,7 +39,7 @@ const AHEAD_GRACE: Duration = Duration::from_millis(10);
 pub(crate) const KEPT_RUNS: usize = 8;
 
 /// The size of such a buffer.
-pub(crate) const RUN_BYTES: usize = BATCH + COPY_MAX + 2 * PAYLOAD_COST;
+pub(crate) const RUN_BYTES: usize = BATCH + SMALL_MAX + 2 * PAYLOAD_COST;
 
 /// How many nonces are drawn at once.
 const NONCES: u64 = 256;
@@ -238,7 +242,7 @@ impl Peers {
         let ttl = node.config().ttl;
         let quick = matches!(&runs[..], [(peer, _)] if *peer.wire() == Wire::native())
             && !announced
-            && node.config().max_frame >= COPY_MAX;
+            && node.config().max_frame >= SMALL_MAX;
         let (mut nonce, mut last) = (0, 0);
         *size = 0;
         while *size < BATCH {
@@ -252,7 +256,7 @@ impl Peers {
             // The framing counts too: payloads may be empty.
             let bytes = payload.as_ref();
             *size += bytes.len() + PAYLOAD_COST;
-            if let (true, [(_, run)]) = (quick && bytes.len() <= COPY_MAX, &mut runs[..]) {
+            if let (true, [(_, run)]) = (quick && bytes.len() <= SMALL_MAX, &mut runs[..]) {
                 run.add_quickly(node, ttl, nonce, bytes);
             } else {
                 let payload: Bytes = payload.into();
@@ -345,7 +349,7 @@ struct Run {
 
 impl Run {
     fn add(&mut self, peer: &Peer, nonce: u64, payload: &Bytes) {
-        if payload.len() <= COPY_MAX {
+        if payload.len() <= SMALL_MAX {
             return self.add_small(peer, nonce, payload);
         }
         self.seal();
