@@ -58,9 +58,13 @@ struct Inner {
 /// How many boxes a thread keeps for frames to come.
 const POOL_MAX: usize = 32;
 
+/// Boxes, so that a frame gets one as it is.
+#[allow(clippy::vec_box, reason = "it is the boxes that are kept")]
+type Pool = Vec<Box<Inner>>;
+
 thread_local! {
     /// The boxes of frames that were dropped here: a frame costs no allocation, unless it is kept.
-    static POOL: RefCell<Vec<Box<Inner>>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Pool> = const { RefCell::new(Vec::new()) };
 }
 
 /// How a relay treats a peer that has no room for a frame.

@@ -97,7 +97,8 @@ impl Scratch {
     pub(super) fn into_bytes(mut self) -> Bytes {
         let long = self.0.len() > COPY_MAX;
         let _ = LARGE.try_with(|large| large.borrow_mut().expected = long);
-        if long {
+        // A message that is kept does not keep much more than itself, as what it counts for says.
+        if long && self.0.capacity() <= 2 * self.0.len() {
             Bytes::from_owner(Lent(mem::take(&mut self.0)))
         } else {
             Bytes::copy_from_slice(&self.0)
@@ -169,6 +170,20 @@ mod tests {
         }
         drop(Scratch::take().into_bytes());
         assert!(Scratch::take().capacity() <= SMALL_MAX, "short ones again");
+    }
+
+    #[test]
+    fn a_message_that_is_kept_keeps_no_buffer_much_larger_than_it() {
+        let write = |len| {
+            let mut out = Scratch::take();
+            out.resize(len, 1);
+            out.into_bytes()
+        };
+        drop(write(100_000));
+        let kept = write(5000);
+        let place = write(100_000).as_ptr();
+        assert_eq!(write(90_000).as_ptr(), place, "it is free");
+        assert_eq!(kept.len(), 5000);
     }
 
     #[test]
