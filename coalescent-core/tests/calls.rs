@@ -556,3 +556,34 @@ async fn replies_of_all_sizes_keep_their_order_and_are_counted() {
     }
     assert_eq!(mesh.peers().stats().sent, u64::from(count));
 }
+
+#[tokio::test(start_paused = true)]
+async fn frames_that_hold_frames_are_dropped_with_them() {
+    // Each keeps a clone of the one before, which keeps one of the one before that.
+    let last: Arc<Mutex<Option<Frame>>> = Arc::default();
+    let kept = Arc::clone(&last);
+    let layer = around(move |mut frame, mut inbox| {
+        let before = kept.lock().unwrap().take();
+        frame.extensions_mut().insert(Arc::new(before));
+        *kept.lock().unwrap() = Some(frame.clone());
+        async move { deliver(&mut inbox, frame).await }
+    });
+    let mesh = App::new().layer(layer).start().await.unwrap();
+    let mut peer = join(&mesh, PIPE).await;
+    let mut reader = mesh.reader();
+    send_all(&mut peer, 0..100).await;
+    expect_all(&mut reader, 0..100).await;
+    let chain = last.lock().unwrap().take().expect("the last frame");
+    drop(chain);
+    send_all(&mut peer, 100..110).await;
+    for nonce in 100..110 {
+        let frame = read(&mut reader).await;
+        assert_eq!(frame.nonce(), Some(nonce));
+        let before = frame.extensions().get::<Arc<Option<Frame>>>();
+        let before = before.and_then(|before| before.as_ref().as_ref());
+        assert_eq!(
+            before.and_then(Frame::nonce),
+            nonce.checked_sub(1).filter(|_| nonce > 100)
+        );
+    }
+}

@@ -4,12 +4,13 @@ mod common;
 
 use bytes::Bytes;
 use coalescent_core::wire::{Kind, Status};
-use coalescent_core::{App, AppExt, DisconnectReason, Event, Frame, Mesh, Reply};
+use coalescent_core::{App, AppExt, Config, DisconnectReason, Event, Frame, Mesh, Reply};
 use common::{ByHand, handle, on_the_wire, packet, soon, until};
 use std::io::{BufRead, Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -20,8 +21,13 @@ async fn echoing() -> Mesh {
             false => Reply::None,
         })
     });
-    let app = App::new().with(echo);
+    let app = App::new().with(echo).configure(part_soon);
     app.listen("127.0.0.1:0").await.expect("a free port")
+}
+
+/// A peer that never stops sending is waited for as long as the drain allows.
+fn part_soon(config: &mut Config) {
+    config.drain = Duration::from_millis(100);
 }
 
 async fn dial(mesh: &Mesh) -> TcpStream {
@@ -105,6 +111,29 @@ async fn a_flood_holds_up_neither_others_nor_what_is_written_to_its_own_peer() {
         );
     }
     drop(flood);
+}
+
+#[tokio::test]
+async fn a_peer_that_floods_can_be_disconnected() {
+    // With a handler that answers all of it, and with no layers at all.
+    let bare = App::new().configure(part_soon);
+    let bare = bare.listen("127.0.0.1:0").await.unwrap();
+    for mesh in [echoing().await, bare] {
+        for kind in [Kind::Broadcast { nonce: 1 }, Kind::Request { id: 1 }] {
+            let flooding = ByHand::connect(dial(&mesh).await).await;
+            until("it is in the roster", || mesh.peers().len() == 1).await;
+            let before = mesh.stats().received;
+            let junk = vec![packet(kind, vec![7; 10]); 1000];
+            let flood = Flood::start(&flooding, on_the_wire(&junk).freeze()).await;
+            until("it has come", || mesh.stats().received > before + 5000).await;
+            let peer = mesh.peers().list()[0].clone();
+            peer.disconnect("enough");
+            let reason = soon("its end", peer.closed()).await;
+            assert!(matches!(reason, DisconnectReason::Disconnected(why) if why == "enough"));
+            until("it is gone", || mesh.peers().is_empty()).await;
+            drop(flood);
+        }
+    }
 }
 
 #[tokio::test]

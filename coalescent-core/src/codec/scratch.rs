@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 
 /// The longest message that is copied out of the buffer it was written to, in bytes; of a longer one, the
-/// buffer itself is given away, and comes back when nobody holds the message any more.
+/// buffer itself is given away, if it is not much larger, and comes back when nobody holds the message any more.
 const COPY_MAX: usize = 4096;
 
 /// The largest buffer that is kept for short messages.

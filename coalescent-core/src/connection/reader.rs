@@ -25,7 +25,7 @@ const IDLE: Duration = Duration::from_secs(1);
 const TURN: usize = 256 * 1024;
 
 /// After this many turns, others have theirs: the connection's clock, and the other connections.
-const TURNS: usize = 4;
+const TURNS: usize = 2;
 
 /// Why reading ended, other than by the peer's own will.
 pub(super) type Ended = DisconnectReason;

@@ -24,7 +24,7 @@ pub(super) struct Replies {
     /// Small replies, behind all chunks, and how many they are.
     open: BytesMut,
     frames: u32,
-    /// How many bytes of payloads all these are.
+    /// How many bytes all these are.
     bytes: usize,
 }
 
@@ -33,7 +33,7 @@ impl Replies {
         self.chunks.is_empty() && self.frames == 0
     }
 
-    /// How many bytes of payloads are on their way.
+    /// How many bytes are on their way.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -69,7 +69,7 @@ impl Replies {
             return false;
         };
         let parts = [framing.prefix(), payload, framing.suffix()];
-        let whole = parts.iter().map(|part| part.len()).sum();
+        let whole = parts.iter().map(|part| part.len()).sum::<usize>();
         if self.open.capacity() - self.open.len() < whole {
             self.open.reserve(whole.max(LEAST));
         }
@@ -77,7 +77,7 @@ impl Replies {
             self.open.extend_from_slice(part);
         }
         self.frames += 1;
-        self.bytes += payload.len();
+        self.bytes += whole;
         true
     }
 
