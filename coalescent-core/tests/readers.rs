@@ -225,3 +225,21 @@ async fn each_frame_comes_to_one_reader_however_little_room_there_is() {
         assert_eq!(mesh.stats().delivered, PEERS * FRAMES_OF_A_PEER);
     }
 }
+
+#[tokio::test]
+async fn lines_longer_than_a_buffer_come_whole() {
+    for len in [1000, 100_000, 131_200, 200_000, 900_000] {
+        let mesh = App::new().start().await.unwrap();
+        let mut reader = mesh.reader();
+        let mut io = join_wire(&mesh, Wire::lines(), 64 * 1024).await;
+        let mut line = vec![b'x'; len];
+        line.push(b'\n');
+        let written = tokio::spawn(async move {
+            io.write_all(&line).await.expect("a node that reads");
+            io
+        });
+        let frame = soon("a line", reader.next_frame()).await;
+        assert_eq!(frame.expect("a frame").payload().len(), len);
+        drop(written.await.unwrap());
+    }
+}

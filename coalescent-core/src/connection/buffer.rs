@@ -124,6 +124,11 @@ impl Buffer {
         }
     }
 
+    /// Whether what comes are large frames, as far as is known.
+    pub(super) fn is_large(&self) -> bool {
+        self.large > 0
+    }
+
     /// How large the next frame is expected to be, as far as room is made for it before any of it is there.
     fn expected(&self) -> usize {
         self.large.min(READ_MAX)
@@ -131,7 +136,9 @@ impl Buffer {
 
     /// Goes on in another buffer, with room for at least `missing` bytes.
     fn renew(&mut self, missing: usize) {
-        let size = self.next_size.max(self.buf.len() + missing).max(READ_MIN);
+        // A frame whose length is not known grows to twice what has come of it: a read of no room would be taken for the end.
+        let held = self.buf.len();
+        let size = self.next_size.max(held + missing.max(held).max(READ_MIN));
         let mut next = self
             .again(size)
             .unwrap_or_else(|| BytesMut::with_capacity(size));
@@ -268,6 +275,18 @@ mod tests {
             // All that is moved is the beginning of frames for which a buffer grows as they come.
             let beginnings = if size <= READ_MAX { 2 } else { 50 };
             assert!(moved <= beginnings * size, "{size}: {moved} bytes moved");
+        }
+    }
+
+    #[test]
+    fn grows_with_a_frame_whose_length_is_not_known() {
+        let mut buffer = Buffer::new(BytesMut::new());
+        while buffer.bytes().len() < 10 * READ_MAX {
+            let most = buffer.make_room(0);
+            assert!(most > 0, "nothing read is the end of a stream");
+            buffer.bytes_mut().extend_from_slice(&vec![1; most]);
+            buffer.filled();
+            assert!(buffer.whole().0 <= 2 * buffer.bytes().len().max(READ_MAX));
         }
     }
 
