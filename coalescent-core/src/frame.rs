@@ -55,8 +55,12 @@ struct Inner {
     extensions: Extensions,
 }
 
-/// How many boxes a thread keeps for frames to come.
-const POOL_MAX: usize = 32;
+/// How many boxes a thread keeps for frames to come: about as many as one read may bring, since frames that layers have added
+/// something to wait together for the read side.
+const POOL_MAX: usize = 1024;
+
+/// How many of them are kept where connections fall idle.
+const POOL_IDLE: usize = 32;
 
 /// Boxes, so that a frame gets one as it is.
 #[allow(clippy::vec_box, reason = "it is the boxes that are kept")]
@@ -65,6 +69,15 @@ type Pool = Vec<Box<Inner>>;
 thread_local! {
     /// The boxes of frames that were dropped here: a frame costs no allocation, unless it is kept.
     static POOL: RefCell<Pool> = const { RefCell::new(Vec::new()) };
+}
+
+/// Gives back what this thread keeps for frames to come, but for a few.
+pub(crate) fn fall_idle() {
+    let _ = POOL.try_with(|pool| {
+        let mut pool = pool.borrow_mut();
+        pool.truncate(POOL_IDLE);
+        pool.shrink_to_fit();
+    });
 }
 
 /// How a relay treats a peer that has no room for a frame.

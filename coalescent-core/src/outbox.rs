@@ -513,7 +513,10 @@ impl State {
     /// Takes in one chunk if there is room for it.
     fn push(&mut self, chunk: &Chunk) -> bool {
         let len = chunk.len();
-        let copied = len <= COPY_MAX;
+        // What nothing stands before is written as it is, and shared with other peers.
+        let verbatim = len == chunk.body.len();
+        let alone = verbatim && self.queue.is_empty() && self.tail.is_empty();
+        let copied = len <= COPY_MAX && !alone;
         let fits_tail = self.tail.capacity() - self.tail.len() >= len;
         let cost = if copied {
             if fits_tail {
@@ -558,6 +561,9 @@ impl State {
 
     /// Puts what stands before or after a large body into the tail.
     fn put_around(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         if self.tail.capacity() - self.tail.len() < bytes.len() {
             self.seal();
             self.open_tail(AROUND);

@@ -74,7 +74,7 @@ where
     fn call(&mut self, mut frame: Frame) -> RouterFuture<I> {
         self.refresh();
         let endpoint = match frame.message() {
-            Some(message) => self.table.find(message.kind()),
+            Some(message) => self.table.find(message.kind_bytes()),
             None => {
                 self.live.warn_no_message();
                 None

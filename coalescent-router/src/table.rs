@@ -3,18 +3,36 @@
 use crate::error::RouteError;
 use crate::route::Endpoint;
 use rustc_hash::FxHashMap;
+use std::borrow::Borrow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The type that stands for all others in a route.
 pub(crate) const ANY: &str = "*";
 
+/// A type of messages, looked up by its bytes: a message has those at hand, and its text would be checked again.
+#[derive(Clone, PartialEq, Eq)]
+struct Type(Arc<str>);
+
+impl Borrow<[u8]> for Type {
+    fn borrow(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl Hash for Type {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.as_bytes().hash(state);
+    }
+}
+
 /// The routes of a router.
 pub(crate) struct Table<S> {
     /// By a hash without a key, which is fast: the types are the application's own, and what peers
     /// send is only looked up.
-    routes: FxHashMap<Arc<str>, Endpoint<S>>,
+    routes: FxHashMap<Type, Endpoint<S>>,
     /// The fallbacks, each for the types that begin with its prefix; the longest prefix first. The
     /// one without a prefix is the router's own, the others are of routers that were nested.
     fallbacks: Vec<(Arc<str>, Endpoint<S>)>,
@@ -32,11 +50,11 @@ impl<S> Table<S> {
     }
 
     /// The handler for messages of type `kind`: its own, else that of the longest prefix.
-    pub(crate) fn find(&self, kind: &str) -> Option<&Endpoint<S>> {
+    pub(crate) fn find(&self, kind: &[u8]) -> Option<&Endpoint<S>> {
         self.routes.get(kind).or_else(|| {
             let mut fallbacks = self.fallbacks.iter();
             fallbacks
-                .find(|(prefix, _)| kind.starts_with(&**prefix))
+                .find(|(prefix, _)| kind.starts_with(prefix.as_bytes()))
                 .map(|(_, endpoint)| endpoint)
         })
     }
@@ -47,7 +65,8 @@ impl<S> Table<S> {
             return self.insert_fallback("", endpoint);
         }
         self.check_route(kind)?;
-        self.routes.insert(kind.into(), endpoint.named(kind));
+        self.routes
+            .insert(Type(kind.into()), endpoint.named(kind));
         Ok(())
     }
 
@@ -67,7 +86,7 @@ impl<S> Table<S> {
     }
 
     fn check_route(&self, kind: &str) -> Result<(), RouteError> {
-        if self.routes.contains_key(kind) {
+        if self.routes.contains_key(kind.as_bytes()) {
             return Err(RouteError::route(kind));
         }
         Ok(())
@@ -82,7 +101,7 @@ impl<S> Table<S> {
 
     /// Adds all of `other`, with `prefix` put in front of each type; or nothing, where one is taken.
     pub(crate) fn merge(&mut self, prefix: &str, other: &Self) -> Result<(), RouteError> {
-        let routes = prefixed(prefix, other.routes.iter());
+        let routes = prefixed(prefix, other.routes.iter().map(|(Type(k), e)| (k, e)));
         let fallbacks = prefixed(prefix, other.fallbacks.iter().map(|(k, e)| (k, e)));
         for (kind, _) in &routes {
             self.check_route(kind)?;
@@ -92,7 +111,7 @@ impl<S> Table<S> {
         }
         for (kind, endpoint) in routes {
             let endpoint = endpoint.named(&kind);
-            self.routes.insert(kind, endpoint);
+            self.routes.insert(Type(kind), endpoint);
         }
         for (kind, endpoint) in fallbacks {
             self.insert_fallback(&kind, endpoint)?;
@@ -103,7 +122,7 @@ impl<S> Table<S> {
     /// Takes a route out; for [`ANY`], the fallback. Returns whether it was there.
     pub(crate) fn remove(&mut self, kind: &str) -> bool {
         if kind != ANY {
-            return self.routes.remove(kind).is_some();
+            return self.routes.remove(kind.as_bytes()).is_some();
         }
         let before = self.fallbacks.len();
         self.fallbacks.retain(|(prefix, _)| !prefix.is_empty());
@@ -120,7 +139,7 @@ impl<S> Table<S> {
         let fallbacks = self.fallbacks.iter();
         Table {
             routes: routes
-                .map(|(k, e)| (Arc::clone(k), route(e).named(k)))
+                .map(|(k, e)| (k.clone(), route(e).named(&k.0)))
                 .collect(),
             fallbacks: fallbacks
                 .map(|(k, e)| (Arc::clone(k), fallback(e).named(&format!("{k}{ANY}"))))

@@ -6,7 +6,16 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+
+use crate::outbox;
+
+/// The longest message that shares memory with others, in bytes. Outboxes copy what is not longer, and so never keep the
+/// others' memory.
+const SHARED_MAX: usize = outbox::COPY_MAX;
+
+/// How much memory such messages share.
+const SHARED: usize = 4096;
 
 /// The longest message that is copied out of the buffer it was written to, in bytes; of a longer one, the
 /// buffer itself is given away, if it is not much larger, and comes back when nobody holds the message any more.
@@ -25,6 +34,9 @@ const KEPT_MAX: usize = 256 * 1024;
 thread_local! {
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static LARGE: RefCell<Large> = const { RefCell::new(Large::NONE) };
+    /// The rest of the memory that the last short messages were put into. It is used again from the front once nobody holds
+    /// any of them, so that a message that does not live long costs no allocation.
+    static TOGETHER: RefCell<Option<BytesMut>> = const { RefCell::new(None) };
 }
 
 /// Buffers that long messages were written to.
@@ -92,7 +104,7 @@ impl Scratch {
 
     /// Returns what was written.
     ///
-    /// A short message takes one allocation, of just its length: `Bytes` of a vector with room to spare
+    /// A message of medium length takes one allocation, of just its length: `Bytes` of a vector with room to spare
     /// would take one more.
     pub(super) fn into_bytes(mut self) -> Bytes {
         let long = self.0.len() > COPY_MAX;
@@ -101,9 +113,27 @@ impl Scratch {
         if long && self.0.capacity() <= 2 * self.0.len() {
             Bytes::from_owner(Lent(mem::take(&mut self.0)))
         } else {
-            Bytes::copy_from_slice(&self.0)
+            put_together(&self.0).unwrap_or_else(|| Bytes::copy_from_slice(&self.0))
         }
     }
+}
+
+/// Copies a short message into the memory that it shares with others; `None` for one that is not short.
+fn put_together(message: &[u8]) -> Option<Bytes> {
+    if message.len() > SHARED_MAX {
+        return None;
+    }
+    let put = |together: &RefCell<Option<BytesMut>>| {
+        let mut together = together.borrow_mut();
+        let together = together.get_or_insert_default();
+        if together.capacity() - together.len() < message.len() {
+            together.reserve(SHARED);
+        }
+        together.extend_from_slice(message);
+        together.split().freeze()
+    };
+    // The thread may be at its end.
+    TOGETHER.try_with(put).ok()
 }
 
 impl Deref for Scratch {

@@ -283,6 +283,9 @@ where
                 self.undecoded = self.is_mid_frame();
                 break;
             }
+            if completed && !last && !self.is_mid_frame() {
+                break;
+            }
             let mut block = self.work.take_block();
             let found = if last {
                 self.codec.finish(self.buffer.bytes_mut(), &mut block)

@@ -180,6 +180,19 @@ impl Message {
         }
     }
 
+    /// Returns the bytes of [`Message::kind`], for a look-up that text is not needed for: they are not checked to be UTF-8
+    /// again, as they are there each time.
+    #[inline]
+    #[must_use]
+    pub fn kind_bytes(&self) -> &[u8] {
+        match self.rest.as_deref() {
+            Some(Rest {
+                kind: Some(kind), ..
+            }) => kind.as_bytes(),
+            _ => self.kind.get(&self.bytes),
+        }
+    }
+
     /// Returns the format of [`Message::body_bytes`].
     #[inline]
     #[must_use]

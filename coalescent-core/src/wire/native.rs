@@ -94,7 +94,15 @@ impl NativeCodec {
         }
     }
 
-    #[inline]
+    /// Parses what is no whole BROADCAST.
+    #[inline(always)]
+    fn parse_other(&self, bytes: &[u8], limit: usize) -> Result<Front, WireError> {
+        match parse_request(bytes, limit) {
+            Some(head) => Ok(Front::Frame(head)),
+            None => self.parse(bytes),
+        }
+    }
+
     fn parse(&self, bytes: &[u8]) -> Result<Front, WireError> {
         let Some(fixed) = bytes.first_chunk::<FIXED>() else {
             return self.parse_short(bytes);
@@ -221,7 +229,7 @@ impl NativeCodec {
             let Some(rest) = bytes.get(at..) else { break };
             let head = match parse_broadcast(rest, limit) {
                 Some(head) => head,
-                None => match self.parse(rest) {
+                None => match self.parse_other(rest, limit) {
                     Ok(Front::Frame(head)) => {
                         others = true;
                         head
@@ -358,6 +366,19 @@ pub(crate) fn broadcast_prefix(ttl: u8, nonce: u64, payload_len: u16) -> [u8; MA
     prefix
 }
 
+/// What stands before the payload of a REPLY of a few bytes that has the status ok, as [`broadcast_prefix`].
+#[inline]
+pub(crate) fn reply_prefix(ttl: u8, id: u32, payload_len: u16) -> [u8; FIXED + 5] {
+    let length = (COUNTED + 5) as u32 + u32::from(payload_len);
+    let mut prefix = [0; FIXED + 5];
+    prefix[..LENGTH_FIELD].copy_from_slice(&length.to_be_bytes());
+    prefix[LENGTH_FIELD] = REPLY;
+    prefix[TTL_AT] = ttl;
+    prefix[FIXED..FIXED + 4].copy_from_slice(&id.to_be_bytes());
+    prefix[FIXED + 4] = Status::Ok.to_byte();
+    prefix
+}
+
 /// Reads a whole BROADCAST, the kind that comes in masses, in fewer steps than the others. `None`
 /// for all else, also for a BROADCAST that is cut short, too short or too long.
 #[inline(always)]
@@ -379,6 +400,32 @@ fn parse_broadcast(bytes: &[u8], limit: usize) -> Option<Head> {
         ttl,
         verbatim: true,
         prefix: MAX_PREFIX as u8,
+        suffix: 0,
+        len,
+    })
+}
+
+/// Reads a whole REQUEST, as [`parse_broadcast`].
+#[inline(always)]
+fn parse_request(bytes: &[u8], limit: usize) -> Option<Head> {
+    const PREFIX: usize = FIXED + 4;
+    let [a, b, c, d, REQUEST, ttl, id @ ..] = *bytes.first_chunk::<PREFIX>()? else {
+        return None;
+    };
+    let length = u32::from_be_bytes([a, b, c, d]);
+    let len = length.checked_add(LENGTH_FIELD as u32)?;
+    let payload_len = (len as usize).checked_sub(PREFIX)?;
+    if payload_len > limit || len as usize > bytes.len() {
+        return None;
+    }
+    let kind = Kind::Request {
+        id: u32::from_be_bytes(id),
+    };
+    Some(Head {
+        kind,
+        ttl,
+        verbatim: true,
+        prefix: PREFIX as u8,
         suffix: 0,
         len,
     })

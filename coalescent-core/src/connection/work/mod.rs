@@ -16,6 +16,7 @@ use super::link::{Arrival, Link, LinkId};
 use super::relay::Relays;
 use crate::error::Error;
 use crate::event::DisconnectReason;
+use crate::frame;
 use crate::registrar::BoxFuture;
 use crate::stack::{Inbox, PeerService};
 use crate::wire::{Block, Head, Kind};
@@ -140,6 +141,7 @@ impl<S: PeerService> Work<S> {
 
     /// Gives back the memory that is kept for frames to come.
     pub(super) fn fall_idle(&mut self) {
+        frame::fall_idle();
         self.spare = None;
         self.replies.fall_idle();
         self.delivery.fall_idle();
@@ -209,7 +211,12 @@ impl<S: PeerService> Work<S> {
 
     /// Whether something is to be handed on.
     pub(super) fn has_results(&self) -> bool {
-        !self.relays.is_empty() || !self.replies.is_empty() || !self.delivery.is_empty()
+        self.refers_to_block() || !self.replies.is_empty()
+    }
+
+    /// Whether something is to be handed on that stands in the first block.
+    fn refers_to_block(&self) -> bool {
+        !self.relays.is_empty() || !self.delivery.is_empty()
     }
 
     /// Works on until there is something to hand on, or nothing to do.
@@ -271,8 +278,13 @@ impl<S: PeerService> Work<S> {
             match self.next_frame() {
                 Next::None if self.in_flight == 0 => return Step::Idle,
                 Next::None => return Step::Busy,
-                Next::BlockEnds if self.has_results() => return Step::HandOn,
-                Next::BlockEnds => self.end_block(),
+                Next::BlockEnds if self.refers_to_block() => return Step::HandOn,
+                Next::BlockEnds => {
+                    self.end_block();
+                    if !self.replies.is_empty() {
+                        return Step::HandOn;
+                    }
+                }
                 Next::Frame if self.is_bare() => self.pass_block(),
                 Next::Frame => match self.call_all(session, cx) {
                     Called::More => self.unready = None,

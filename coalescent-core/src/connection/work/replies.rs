@@ -2,7 +2,7 @@
 
 use crate::outbox::{Chunk, Count, Refused};
 use crate::peer::Peer;
-use crate::wire::{Kind, Status, WireError};
+use crate::wire::{Kind, WireError, reply_prefix};
 use bytes::{Bytes, BytesMut};
 
 /// Replies up to this many bytes are put together; larger ones keep their own memory. To copy one costs less, up to here,
@@ -57,8 +57,16 @@ impl Replies {
     /// Adds the answer to the request `id` if it is a small one that fits the peer's wire, which most are.
     #[inline]
     pub(super) fn add_small(&mut self, peer: &Peer, id: u32, payload: &[u8]) -> bool {
-        let status = Status::Ok;
-        self.add_own(peer, Kind::Reply { id, status }, payload)
+        let config = peer.node().config();
+        match u16::try_from(payload.len()) {
+            Ok(len) if payload.len() <= SMALL_MAX.min(config.max_frame) => {
+                // No other wire has requests.
+                let prefix = reply_prefix(config.ttl, id, len);
+                self.append([&prefix, payload, b""]);
+                true
+            }
+            _ => false,
+        }
     }
 
     fn add_own(&mut self, peer: &Peer, kind: Kind, payload: &[u8]) -> bool {
@@ -68,7 +76,13 @@ impl Replies {
         let Ok(Some(framing)) = peer.framing_own(kind, payload) else {
             return false;
         };
-        let parts = [framing.prefix(), payload, framing.suffix()];
+        self.append([framing.prefix(), payload, framing.suffix()]);
+        true
+    }
+
+    /// Adds the parts of a small frame.
+    #[inline]
+    fn append(&mut self, parts: [&[u8]; 3]) {
         let whole = parts.iter().map(|part| part.len()).sum::<usize>();
         if self.open.capacity() - self.open.len() < whole {
             self.open.reserve(whole.max(LEAST));
@@ -78,7 +92,6 @@ impl Replies {
         }
         self.frames += 1;
         self.bytes += whole;
-        true
     }
 
     /// Makes a chunk of the small replies.
