@@ -15,6 +15,8 @@ pub struct Options {
     pub wire: String,
     /// `bytes` or `typed`.
     pub payload: String,
+    /// How many messages a smart relay remembers; 0 for as many as it does by default.
+    pub window: usize,
     /// Whether connections are encrypted.
     pub tls: bool,
     /// How many publish.
@@ -62,6 +64,7 @@ impl Options {
             relay: "tattletale".to_owned(),
             wire: "native".to_owned(),
             payload: "bytes".to_owned(),
+            window: 0,
             tls: false,
             publishers: 1,
             subscribers: 8,
@@ -103,6 +106,7 @@ impl Options {
             "relay" => self.relay = value.to_owned(),
             "wire" => self.wire = value.to_owned(),
             "payload" => self.payload = value.to_owned(),
+            "window" => self.window = number(name, value)?,
             "publishers" => self.publishers = number(name, value)?,
             "subscribers" => self.subscribers = number(name, value)?,
             "stalled" => self.stalled = number(name, value)?,

@@ -23,7 +23,7 @@ const SMALL_SIZES: Sweep = Sweep {
 
 const CONNECTED: Sweep = Sweep {
     of: "connections",
-    values: &[1000],
+    values: &[100, 300, 1000],
     quick: &[1000],
 };
 
@@ -152,8 +152,34 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         plot: Some(Plot::Lines),
     },
     Workload {
+        name: "stdin",
+        meaning: "One side broadcasts the lines of a pipe, the other reads each message.",
+        systems: BOTH_ENDS,
+        shape: Shape::Served {
+            server: "receive",
+            client: Own("pump --size {value} --seconds {seconds}"),
+        },
+        sweep: SMALL_SIZES,
+        measures: &messages(Processes::Both, Target::OfHand(&[0.8, 0.9])),
+        patience: PATIENCE,
+        plot: None,
+    },
+    Workload {
         name: "echo-latency",
-        meaning: "A request and its answer, one at a time.",
+        meaning: "A request and its answer, one at a time, asked by hand.",
+        systems: BOTH_ENDS,
+        shape: Shape::Served {
+            server: "answer",
+            client: Load("echo --size {value} --seconds {seconds}"),
+        },
+        sweep: SIZES,
+        measures: &latency(Target::OfHand(&[1.1])),
+        patience: PATIENCE,
+        plot: Some(Plot::Bars),
+    },
+    Workload {
+        name: "ask-latency",
+        meaning: "The same, asked by the system that answers.",
         systems: BOTH_ENDS,
         shape: Shape::Served {
             server: "answer",
@@ -288,8 +314,25 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         },
         sweep: Sweep {
             of: "subscribers",
-            values: &[1, 8, 64, 512],
+            values: &[1, 8, 64, 512, 1000],
             quick: &[64],
+        },
+        measures: &deliveries(Target::None),
+        patience: PATIENCE,
+        plot: Some(Plot::Lines),
+    },
+    Workload {
+        name: "dedup-window",
+        meaning: "8 subscribers, 64 bytes: a smart relay whose window of ever more messages is full.",
+        systems: &[Coalescent],
+        shape: Shape::Served {
+            server: "hub --relay smartrelay --window {value}",
+            client: Load("load --publishers 1 --subscribers 8 --size 64 --seconds {seconds}"),
+        },
+        sweep: Sweep {
+            of: "window",
+            values: &[1024, 32_768, 1_048_576],
+            quick: &[1024],
         },
         measures: &deliveries(Target::None),
         patience: PATIENCE,

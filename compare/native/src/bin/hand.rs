@@ -28,11 +28,12 @@ async fn run(options: &Options) -> Result<(), Failed> {
         "idle" => load::idle(options).await,
         "receive" => hand::receive(options).await,
         "send" => hand::send(options).await,
+        "pump" => hand::pump(options).await,
         "answer" => hand::answer(options).await,
         "ask" => hand::ask(options).await,
         "mesh" => hand::mesh(options).await,
         other => Err(format!(
-            "no such role: {other:?}; there are hub, idle, receive, send, answer, ask and mesh"
+            "no such role: {other:?}; there are hub, idle, receive, send, pump, answer, ask and mesh"
         )
         .into()),
     }

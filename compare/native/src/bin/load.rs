@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use native::{load, options::Options, report};
+use native::{hand, load, options::Options, report};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -19,8 +19,10 @@ async fn main() -> ExitCode {
         "latency" => load::latency(&options).await,
         "idle" => load::idle(&options).await,
         "ask" => load::ask(&options).await,
-        other => {
-            Err(format!("no such role: {other:?}; there are load, latency, idle and ask").into())
-        }
+        "echo" => hand::ask(&options).await,
+        other => Err(format!(
+            "no such role: {other:?}; there are load, latency, idle, ask and echo"
+        )
+        .into()),
     })
 }

@@ -12,7 +12,7 @@ mod seen;
 
 pub use self::{
     mesh::mesh,
-    one_hop::{Beep, receive, send},
+    one_hop::{Beep, pump, receive, send},
     relay::{Relay, hold, hub},
     requests::{Ping, Pong, answer, ask, envelope},
 };

@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::requests::envelope;
 use crate::{
+    lines,
     options::Options,
     report::{self, Failed},
     socket, wire,
@@ -166,20 +167,74 @@ where
                 }
             }
         }
-        wire::put(&mut out, wire::DATA, &[], b"how many?");
-        io.write_all(&out).await?;
-        io.flush().await?;
-        out.clear();
-        let confirmed = answer(&mut io, &mut buf).await?;
-        if confirmed != total {
-            return Err(format!("sent {total} messages, and {confirmed} arrived").into());
-        }
+        confirm(&mut io, &mut buf, &mut out, total).await?;
         if limit == options.seconds {
             report::print(&json!({
                 "messages": total - before,
                 "seconds": began.elapsed().as_secs_f64(),
             }));
         }
+    }
+    Ok(())
+}
+
+/// The role that broadcasts the lines of a pipe.
+///
+/// # Errors
+///
+/// Where the other end is not there, or goes.
+pub async fn pump(options: &Options) -> Result<(), Failed> {
+    let mut io = socket::connect(&options.addr).await?;
+    let mut buf = wire::hello(&mut io).await?;
+    let mut out = BytesMut::new();
+    let mut total = 0_u64;
+    for limit in [options.warmup, options.seconds] {
+        let mut stdin = lines::pipe(options.size)?;
+        let mut read = BytesMut::new();
+        let began = Instant::now();
+        let before = total;
+        while began.elapsed() < limit {
+            read.reserve(BATCH);
+            stdin.read_buf(&mut read).await?;
+            let mut start = 0;
+            for end in memchr::memchr_iter(b'\n', &read) {
+                total += 1;
+                let line = read.get(start..end).unwrap_or_default();
+                wire::put(&mut out, wire::BROADCAST, &total.to_be_bytes(), line);
+                start = end + 1;
+            }
+            read.advance(start);
+            io.write_all(&out).await?;
+            out.clear();
+        }
+        confirm(&mut io, &mut buf, &mut out, total).await?;
+        if limit == options.seconds {
+            report::print(&json!({
+                "messages": total - before,
+                "seconds": began.elapsed().as_secs_f64(),
+            }));
+        }
+    }
+    Ok(())
+}
+
+/// Writes what is left, and asks the other end whether it got so many messages.
+async fn confirm<IO>(
+    io: &mut IO,
+    buf: &mut BytesMut,
+    out: &mut BytesMut,
+    total: u64,
+) -> Result<(), Failed>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    wire::put(out, wire::DATA, &[], b"how many?");
+    io.write_all(out).await?;
+    io.flush().await?;
+    out.clear();
+    let confirmed = answer(io, buf).await?;
+    if confirmed != total {
+        return Err(format!("sent {total} messages, and {confirmed} arrived").into());
     }
     Ok(())
 }

@@ -24,7 +24,13 @@ pub(crate) async fn hub(options: &Options) -> Result<(), Failed> {
     let app = app(options);
     let at = "127.0.0.1:0";
     let mesh = match &*options.relay {
-        "smartrelay" => app.with(SmartRelay::new()).listen(at).await?,
+        "smartrelay" => {
+            let relay = match options.window {
+                0 => SmartRelay::new(),
+                window => SmartRelay::new().capacity(window),
+            };
+            app.with(relay).listen(at).await?
+        }
         "none" => app.listen(at).await?,
         "tattletale" => app.with(Tattletale::new()).listen(at).await?,
         other => return Err(format!("no such relay: {other:?}").into()),

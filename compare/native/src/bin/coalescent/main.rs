@@ -33,11 +33,12 @@ async fn run(options: &Options) -> Result<(), Failed> {
         "idle" => load::idle(options).await,
         "receive" => one_hop::receive(options).await,
         "send" => one_hop::send(options).await,
+        "pump" => one_hop::pump(options).await,
         "answer" => requests::answer(options).await,
         "ask" => requests::ask(options).await,
         "mesh" => mesh::mesh(options).await,
         other => Err(format!(
-            "no such role: {other:?}; there are hub, idle, receive, send, answer, ask and mesh"
+            "no such role: {other:?}; there are hub, idle, receive, send, pump, answer, ask and mesh"
         )
         .into()),
     }

@@ -2,16 +2,21 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
-use coalescent::{prelude::*, wire::Kind};
+use bytes::{Bytes, BytesMut};
+use coalescent::{MeshReader, prelude::*, wire::Kind};
 use native::{
     hand::Beep,
+    lines,
     options::Options,
     report::{self, Failed},
 };
 use serde_json::json;
+use tokio::io::AsyncReadExt;
 
 use crate::hub::app;
+
+/// How much of a pipe is read at once.
+const READ: usize = 64 * 1024;
 
 /// Counts the broadcasts, and answers a frame for this node alone with their number.
 pub(crate) async fn receive(options: &Options) -> Result<(), Failed> {
@@ -88,26 +93,75 @@ pub(crate) async fn send(options: &Options) -> Result<(), Failed> {
             }
             total += batch;
         }
-        if typed {
-            peer.send("how many?", &()).await?;
-        } else {
-            peer.send_payload("how many?").await?;
-        }
-        let frame = reader.next_frame().await.ok_or("the mesh has ended")?;
-        let confirmed = match (frame.message(), frame.payload().first_chunk()) {
-            (Some(message), _) => message.body()?,
-            (None, Some(number)) => u64::from_be_bytes(*number),
-            (None, None) => return Err("the answer is no number".into()),
-        };
-        if confirmed != total {
-            return Err(format!("sent {total} messages, and {confirmed} arrived").into());
-        }
+        confirm(&peer, &mut reader, typed, total).await?;
         if limit == options.seconds {
             report::print(&json!({
                 "messages": total - before,
                 "seconds": began.elapsed().as_secs_f64(),
             }));
         }
+    }
+    Ok(())
+}
+
+/// Broadcasts the lines of a pipe, those of each read together.
+pub(crate) async fn pump(options: &Options) -> Result<(), Failed> {
+    let mesh = app(options).start().await?;
+    let peer = mesh.connect(&options.addr).await?;
+    let mut reader = mesh.reader();
+    let mut total = 0;
+    for limit in [options.warmup, options.seconds] {
+        let mut stdin = lines::pipe(options.size)?;
+        let mut read = BytesMut::new();
+        let began = Instant::now();
+        let before = total;
+        while began.elapsed() < limit {
+            read.reserve(READ);
+            stdin.read_buf(&mut read).await?;
+            let Some(last) = memchr::memrchr(b'\n', &read) else {
+                continue;
+            };
+            let whole = read.split_to(last + 1).freeze();
+            let mut start = 0;
+            let lines = memchr::memchr_iter(b'\n', &whole).map(|end| {
+                let line = whole.slice(start..end);
+                start = end + 1;
+                total += 1;
+                line
+            });
+            mesh.broadcast_payloads(lines).await;
+        }
+        confirm(&peer, &mut reader, false, total).await?;
+        if limit == options.seconds {
+            report::print(&json!({
+                "messages": total - before,
+                "seconds": began.elapsed().as_secs_f64(),
+            }));
+        }
+    }
+    Ok(())
+}
+
+/// Asks the other end whether it got so many messages.
+async fn confirm(
+    peer: &Peer,
+    reader: &mut MeshReader,
+    typed: bool,
+    total: u64,
+) -> Result<(), Failed> {
+    if typed {
+        peer.send("how many?", &()).await?;
+    } else {
+        peer.send_payload("how many?").await?;
+    }
+    let frame = reader.next_frame().await.ok_or("the mesh has ended")?;
+    let confirmed = match (frame.message(), frame.payload().first_chunk()) {
+        (Some(message), _) => message.body()?,
+        (None, Some(number)) => u64::from_be_bytes(*number),
+        (None, None) => return Err("the answer is no number".into()),
+    };
+    if confirmed != total {
+        return Err(format!("sent {total} messages, and {confirmed} arrived").into());
     }
     Ok(())
 }
