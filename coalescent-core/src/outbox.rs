@@ -22,8 +22,9 @@ use tokio::sync::futures::Notified;
 /// allocator keeps beside it.
 pub const ENTRY_COST: usize = 128;
 
-/// Chunks up to this many bytes are copied together; larger ones keep their own memory.
-pub(crate) const COPY_MAX: usize = 1024;
+/// Chunks up to this many bytes are copied together; larger ones keep their own memory. Room for a kibibyte of the
+/// application's, and what a message adds to that.
+pub(crate) const COPY_MAX: usize = 1280;
 
 /// The smallest and the largest buffer that small frames are copied into.
 const TAIL_MIN: usize = 512;
