@@ -10,8 +10,8 @@ use bytes::{Bytes, BytesMut};
 
 use crate::outbox;
 
-/// The longest message that shares memory with others, in bytes. Outboxes copy what is not longer, and so never keep the
-/// others' memory.
+/// The longest message that shares memory with others, in bytes. Outboxes copy what is not longer, but for what nothing else
+/// waits before, and so hardly ever keep the others' memory.
 const SHARED_MAX: usize = outbox::COPY_MAX;
 
 /// How much memory such messages share.
@@ -168,6 +168,7 @@ impl Drop for Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn a_message_can_be_written_while_another_is() {
@@ -214,6 +215,23 @@ mod tests {
         let place = write(100_000).as_ptr();
         assert_eq!(write(90_000).as_ptr(), place, "it is free");
         assert_eq!(kept.len(), 5000);
+    }
+
+    #[test]
+    fn short_messages_that_do_not_live_long_share_memory_that_is_used_again() {
+        let write = |byte| {
+            let mut out = Scratch::take();
+            out.resize(1000, byte);
+            out.into_bytes()
+        };
+        let places: BTreeSet<_> = (0..100).map(|byte| write(byte).as_ptr().addr()).collect();
+        let span = places.last().unwrap() - places.first().unwrap();
+        assert!(span < SHARED, "{places:?}");
+        // What is held is left alone.
+        let held: Vec<_> = (0..100).map(write).collect();
+        for (byte, message) in held.iter().enumerate() {
+            assert!(message.iter().all(|there| usize::from(*there) == byte));
+        }
     }
 
     #[test]
