@@ -65,8 +65,7 @@ impl<S> Table<S> {
             return self.insert_fallback("", endpoint);
         }
         self.check_route(kind)?;
-        self.routes
-            .insert(Type(kind.into()), endpoint.named(kind));
+        self.routes.insert(Type(kind.into()), endpoint.named(kind));
         Ok(())
     }
 

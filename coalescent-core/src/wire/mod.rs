@@ -53,7 +53,10 @@ pub use self::{
     raw::RawCodec,
     reason::{decode_reason, encode_reason},
 };
-pub(crate) use self::{native::{broadcast_prefix, reply_prefix}, reason::truncate};
+pub(crate) use self::{
+    native::{broadcast_prefix, reply_prefix},
+    reason::truncate,
+};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
