@@ -6,7 +6,7 @@ use crate::outbox::Count;
 use crate::peer::Peer;
 use crate::wire::{Kind, Status};
 use bytes::Bytes;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
@@ -21,7 +21,8 @@ struct Waiting {
     next: u32,
     /// Nobody can wait any more: the peer is gone.
     closed: bool,
-    by_id: HashMap<u32, oneshot::Sender<Answer>>,
+    /// By a hash without a key, which is fast: the numbers are this node's own, and what peers send is only looked up.
+    by_id: FxHashMap<u32, oneshot::Sender<Answer>>,
 }
 
 /// A request that waits for its reply. Dropped before that, it tells the peer so.
