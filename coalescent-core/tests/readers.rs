@@ -3,15 +3,16 @@
 
 mod common;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use coalescent_core::wire::Kind;
 use coalescent_core::{App, AppExt, Mesh, Plugin, Registrar, Sent, Wire};
 use common::{ByHand, join, join_wire, on_the_wire, packet, soon, until};
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
-use tokio_util::codec::LengthDelimitedCodec;
+use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
 
 /// How many bytes each direction of a connection holds.
 const PIPE: usize = 1024 * 1024;
@@ -102,6 +103,49 @@ async fn broadcast_to_each_wire(mesh: &Mesh) -> Sent {
     .await;
     assert_eq!(mesh.stats().dropped, sent.dropped as u64);
     sent
+}
+
+/// Takes in all that is there, and gives it out byte by byte.
+#[derive(Default)]
+struct Bytewise(BytesMut);
+
+impl Decoder for Bytewise {
+    type Item = Bytes;
+    type Error = io::Error;
+
+    fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Bytes>> {
+        self.0.unsplit(src.split());
+        Ok((!self.0.is_empty()).then(|| self.0.split_to(1).freeze()))
+    }
+}
+
+impl Encoder<Bytes> for Bytewise {
+    type Error = io::Error;
+
+    fn encode(&mut self, payload: Bytes, dst: &mut BytesMut) -> io::Result<()> {
+        dst.extend_from_slice(&payload);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_codec_that_keeps_what_it_has_taken_in_is_asked_for_all_of_it() {
+    for read_ahead in [0, 256 * 1024] {
+        let app = App::new().configure(|config| config.read_ahead = read_ahead);
+        let mesh = app.start().await.expect("it starts");
+        let mut reader = mesh.reader();
+        let wire = Wire::custom("bytewise", Bytewise::default);
+        let mut peer = join_wire(&mesh, wire, PIPE).await;
+        let said: Vec<u8> = (0..3000).map(|at| (at % 251) as u8).collect();
+        // At once, and nothing behind it that would bring what is left along.
+        peer.write_all(&said).await.expect("it is read");
+        let mut heard = Vec::new();
+        while heard.len() < said.len() {
+            let frame = soon("a frame", reader.next_frame()).await;
+            heard.extend_from_slice(frame.expect("the mesh runs").payload());
+        }
+        assert!(heard == said, "other bytes than were said");
+    }
 }
 
 fn with_little_room() -> App {

@@ -279,11 +279,12 @@ where
         let mut completed = false;
         self.undecoded = false;
         while !self.is_over() {
-            if completed && self.work.backlog() >= self.read_ahead {
-                self.undecoded = self.is_mid_frame();
+            let more = last || self.codec.may_hold_frames(self.buffer.bytes());
+            if completed && !more {
                 break;
             }
-            if completed && !last && !self.is_mid_frame() {
+            if completed && self.work.backlog() >= self.read_ahead {
+                self.undecoded = true;
                 break;
             }
             let mut block = self.work.take_block();

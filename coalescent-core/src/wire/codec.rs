@@ -124,6 +124,12 @@ impl WireCodec {
         }
     }
 
+    /// Tells whether there may be frames that were read and not taken out, where `buf` is what is left: a codec of the
+    /// application's may have taken in more than it has given out.
+    pub(crate) fn may_hold_frames(&self, buf: &[u8]) -> bool {
+        !buf.is_empty() || matches!(self.0, Inner::Custom(_))
+    }
+
     /// Returns how many more bytes would complete the frame at the front of `buf`, as far as its sender
     /// claims; 0 where that is not known. Never more than the frame limit and a header.
     #[must_use]
