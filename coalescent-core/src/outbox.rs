@@ -304,9 +304,9 @@ impl Outbox {
         }
     }
 
-    /// Waits until someone had to wait for room in here.
-    pub(crate) async fn pressed(&self) {
-        self.pressed.raised().await;
+    /// Ready once someone had to wait for room in here.
+    pub(crate) fn poll_pressed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.pressed.poll_raised(cx)
     }
 
     /// Whether someone had to wait for room, and half of the room has not come back since.

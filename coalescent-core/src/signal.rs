@@ -45,15 +45,6 @@ impl Signal {
         }
         Poll::Pending
     }
-
-    /// Waits until it is raised.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe: what was raised and not waited for is found by the next wait.
-    pub(crate) async fn raised(&self) {
-        std::future::poll_fn(|cx| self.poll_raised(cx)).await;
-    }
 }
 
 #[cfg(test)]
@@ -61,10 +52,15 @@ mod tests {
     use super::*;
     use tokio_test::{assert_pending, assert_ready, task};
 
+    /// Waits for it, as a task does.
+    fn raised(signal: &Signal) -> task::Spawn<impl Future<Output = ()>> {
+        task::spawn(std::future::poll_fn(|cx| signal.poll_raised(cx)))
+    }
+
     #[test]
     fn is_found_raised_once_whether_or_not_it_was_waited_for() {
         let signal = Signal::default();
-        let mut wait = task::spawn(signal.raised());
+        let mut wait = raised(&signal);
         assert_pending!(wait.poll());
         signal.raise();
         assert!(wait.is_woken());
@@ -72,15 +68,15 @@ mod tests {
 
         signal.raise();
         signal.raise();
-        assert_ready!(task::spawn(signal.raised()).poll());
-        assert_pending!(task::spawn(signal.raised()).poll());
+        assert_ready!(raised(&signal).poll());
+        assert_pending!(raised(&signal).poll());
     }
 
     #[test]
     fn wakes_who_asked_last() {
         let signal = Signal::default();
-        let mut first = task::spawn(signal.raised());
-        let mut last = task::spawn(signal.raised());
+        let mut first = raised(&signal);
+        let mut last = raised(&signal);
         assert_pending!(first.poll());
         assert_pending!(last.poll());
         signal.raise();

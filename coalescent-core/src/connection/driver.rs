@@ -3,10 +3,10 @@
 use super::Socket;
 use super::control::Control;
 use super::handshake::{Introduced, LINGER, REST, discard, introduce, part};
-use super::link::{Command, Link, Stop};
+use super::link::{Command, Stop};
 use super::reader::{Reader, Stopped};
 use super::watch::Watch;
-use super::work::Work;
+use super::work::Rest;
 use super::writer::Writer;
 use crate::error::Error;
 use crate::event::DisconnectReason;
@@ -16,6 +16,7 @@ use crate::registrar::BoxFuture;
 use crate::stack::PeerService;
 use crate::wire::{Block, Kind, WireCodec, encode_reason};
 use bytes::{Bytes, BytesMut};
+use std::future::poll_fn;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -249,18 +250,11 @@ where
         let hooks = new.then(|| connect_hooks(node, peer)).flatten();
         let (read, write) = tokio::io::split(io);
         let control = Arc::new(Control::default());
-        let link = Arc::new(Link::new(peer.clone(), node.config().concurrency));
-        let work = Work::new(stop.id(), link, stack, hooks);
+        let rest = Rest::new(stop.id(), peer, stack);
+        let mut reader = Reader::new(read, codec, peer.clone(), rest, Arc::clone(&control));
+        reader.begin(hooks, first, buf);
         let running = Running {
-            reader: Reader::new(
-                read,
-                codec,
-                buf,
-                first,
-                peer.clone(),
-                work,
-                Arc::clone(&control),
-            ),
+            reader,
             watch: Watch::new(peer, Arc::clone(&control)),
             writer: Writer::new(write, peer.clone(), stop.id(), control),
             stop,
@@ -300,7 +294,7 @@ where
                 },
                 error = writer.run_forever(), if broken.is_none() => Some(error),
                 reason = watch.run() => return End::of_watch(reason),
-                command = stop.given() => return End::of_command(command),
+                command = poll_fn(|cx| stop.poll_given(cx)) => return End::of_command(command),
             };
             if let Some(error) = failed {
                 // What the peer said before can still be read, and handled.

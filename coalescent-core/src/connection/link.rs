@@ -10,6 +10,7 @@ use bytes::Bytes;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -307,12 +308,12 @@ impl Stop {
         self.given.raise();
     }
 
-    /// Waits for a command.
-    pub(super) async fn given(&self) -> Command {
+    /// Ready once with a command, when there is one.
+    pub(super) fn poll_given(&self, cx: &mut Context<'_>) -> Poll<Command> {
         loop {
-            self.given.raised().await;
+            ready!(self.given.poll_raised(cx));
             if let Some(command) = &*self.command.lock().unwrap_or_else(PoisonError::into_inner) {
-                return command.clone();
+                return Poll::Ready(command.clone());
             }
         }
     }

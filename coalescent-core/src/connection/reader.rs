@@ -3,9 +3,10 @@
 use super::buffer::{Buffer, READ_MAX, READ_MIN};
 use super::control::Control;
 use super::watch::Watch;
-use super::work::{Step, Work};
+use super::work::{Rest, Step, Work};
 use crate::event::DisconnectReason;
 use crate::peer::Peer;
+use crate::registrar::BoxFuture;
 use crate::stack::PeerService;
 use crate::wire::{Block, Kind, WireCodec, decode_reason};
 use bytes::{BufMut, BytesMut};
@@ -34,11 +35,8 @@ pub(super) type Ended = DisconnectReason;
 pub(super) struct Reader<R, S: PeerService> {
     io: R,
     codec: WireCodec,
-    buffer: Buffer,
-    idle: Option<Pin<Box<Sleep>>>,
-    read_since_idle: bool,
     peer: Peer,
-    work: Work<S>,
+    activity: Activity<S>,
     control: Arc<Control>,
     /// Nothing more will be read, for this reason.
     ended: Option<Ended>,
@@ -50,6 +48,50 @@ pub(super) struct Reader<R, S: PeerService> {
     undecoded: bool,
     /// How long what the peer sent may take, once it is gone.
     drain: Option<Pin<Box<Sleep>>>,
+}
+
+/// What a connection holds for its frames: next to nothing while none come.
+enum Activity<S: PeerService> {
+    /// Taken out only as it changes to the other.
+    Rest(Option<Rest<S>>),
+    Busy(Box<Busy<S>>),
+}
+
+struct Busy<S: PeerService> {
+    buffer: Buffer,
+    work: Work<S>,
+    idle: Option<Pin<Box<Sleep>>>,
+    read_since_idle: bool,
+}
+
+impl<S: PeerService> Activity<S> {
+    /// What is there for frames of `peer`, made where it is not.
+    #[inline]
+    fn busy(&mut self, peer: &Peer) -> &mut Busy<S> {
+        if let Self::Rest(rest) = self
+            && let Some(rest) = rest.take()
+        {
+            *self = Self::Busy(Box::new(Busy {
+                buffer: Buffer::new(BytesMut::new()),
+                work: Work::new(rest, peer),
+                idle: None,
+                read_since_idle: false,
+            }));
+        }
+        match self {
+            Self::Busy(busy) => busy,
+            Self::Rest(_) => unreachable!("it is taken out only just before"),
+        }
+    }
+
+    /// Gives back what is there for frames, if there is nothing to do with any.
+    fn rest(&mut self) {
+        if let Self::Busy(busy) = self
+            && let Some(rest) = busy.work.rest()
+        {
+            *self = Self::Rest(Some(rest));
+        }
+    }
 }
 
 enum Event {
@@ -76,34 +118,39 @@ where
     pub(super) fn new(
         io: R,
         codec: WireCodec,
-        buf: BytesMut,
-        first: Option<Block>,
         peer: Peer,
-        work: Work<S>,
+        rest: Rest<S>,
         control: Arc<Control>,
     ) -> Self {
-        let read_ahead = peer.node().config().read_ahead;
-        let mut reader = Self {
+        Self {
+            read_ahead: peer.node().config().read_ahead,
             io,
             codec,
-            buffer: Buffer::new(buf),
-            idle: None,
-            read_since_idle: false,
             peer,
-            work,
+            activity: Activity::Rest(Some(rest)),
             control,
             ended: None,
-            read_ahead,
             turn: 0,
             turns: 0,
             undecoded: false,
             drain: None,
-        };
-        if let Some(block) = first {
-            reader.take(block, Instant::now());
         }
-        reader.decode(false, Instant::now());
-        reader
+    }
+
+    /// Begins with `hooks`, which run before the first frame, and with what came with the introduction: the block `first`, and
+    /// `buf` behind it.
+    pub(super) fn begin(&mut self, hooks: Option<BoxFuture>, first: Option<Block>, buf: BytesMut) {
+        let nothing = buf.is_empty() && !self.codec.may_hold_frames(&buf);
+        if hooks.is_none() && first.is_none() && nothing {
+            return;
+        }
+        let busy = self.activity.busy(&self.peer);
+        busy.buffer = Buffer::new(buf);
+        busy.work.set_hooks(hooks);
+        if let Some(block) = first {
+            self.take(block, Instant::now());
+        }
+        self.decode(false, Instant::now());
     }
 
     /// Reads and works until it is the writer's turn, or until the peer has ended what it sends, and all of it is handled,
@@ -117,10 +164,11 @@ where
             let event = std::future::poll_fn(|cx| self.poll_event(cx, watch)).await;
             match event {
                 Event::HandOn => {
-                    if !self.work.hand_on() {
+                    let work = &mut self.activity.busy(&self.peer).work;
+                    if !work.hand_on() {
                         watch.reading(false);
                         // Boxed, so that a connection does not keep room for this all the while.
-                        Box::pin(self.work.wait_for_room()).await;
+                        Box::pin(work.wait_for_room()).await;
                     }
                 }
                 Event::Read => {
@@ -140,13 +188,19 @@ where
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>, watch: &Watch) -> Poll<Event> {
-        let idle = match self.work.poll(cx) {
-            Step::HandOn => return Poll::Ready(Event::HandOn),
-            Step::End(reason) => return Poll::Ready(Event::End(reason)),
-            Step::Idle => true,
-            Step::Busy => false,
+        let (idle, large, backlog) = match &mut self.activity {
+            Activity::Rest(_) => (true, false, 0),
+            Activity::Busy(busy) => {
+                let idle = match busy.work.poll(cx) {
+                    Step::HandOn => return Poll::Ready(Event::HandOn),
+                    Step::End(reason) => return Poll::Ready(Event::End(reason)),
+                    Step::Idle => true,
+                    Step::Busy => false,
+                };
+                (idle, busy.buffer.is_large(), busy.work.backlog())
+            }
         };
-        let room = idle || self.work.backlog() < self.read_ahead;
+        let room = idle || backlog < self.read_ahead;
         if self.undecoded && room && !self.is_over() {
             return Poll::Ready(Event::Decode);
         }
@@ -170,7 +224,7 @@ where
             self.turn = 0;
             self.turns += 1;
             // Of small frames there are too many in as many bytes.
-            if self.turns < TURNS && self.buffer.is_large() {
+            if self.turns < TURNS && large {
                 return Poll::Ready(Event::Turn);
             }
             self.turns = 0;
@@ -207,15 +261,16 @@ where
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let read = if self.buffer.is_none() {
-            self.poll_read_first(cx)
-        } else {
-            // The peer's word for a frame's size is taken only as far as it has already sent as much.
-            let read = self.buffer.bytes();
-            let missing = self.codec.missing(read).min(read.len().max(READ_MAX));
-            let most = self.buffer.make_room(missing);
-            let mut room = self.buffer.bytes_mut().limit(most);
-            poll_read_buf(Pin::new(&mut self.io), cx, &mut room)
+        let read = match &mut self.activity {
+            Activity::Busy(busy) if !busy.buffer.is_none() => {
+                // The peer's word for a frame's size is taken only as far as it has already sent as much.
+                let read = busy.buffer.bytes();
+                let missing = self.codec.missing(read).min(read.len().max(READ_MAX));
+                let most = busy.buffer.make_room(missing);
+                let mut room = busy.buffer.bytes_mut().limit(most);
+                poll_read_buf(Pin::new(&mut self.io), cx, &mut room)
+            }
+            _ => self.poll_read_first(cx),
         };
         match read {
             Poll::Ready(Ok(0)) => {
@@ -225,8 +280,9 @@ where
             Poll::Ready(Ok(read)) => {
                 self.turn += read;
                 self.peer.counters().add_bytes_received(read);
-                self.buffer.filled();
-                self.read_since_idle = true;
+                let busy = self.activity.busy(&self.peer);
+                busy.buffer.filled();
+                busy.read_since_idle = true;
                 Poll::Ready(())
             }
             Poll::Ready(Err(error)) => {
@@ -249,28 +305,34 @@ where
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut first))?;
         let read = first.filled();
         if !read.is_empty() {
-            self.buffer.start(read);
+            self.activity.busy(&self.peer).buffer.start(read);
         }
         Poll::Ready(Ok(read.len()))
     }
 
-    /// Gives the buffer back when nothing has come for a while.
+    /// Gives back what is there for frames when nothing has come for a while.
     fn poll_idle(&mut self, cx: &mut Context<'_>) {
-        if self.buffer.is_none() {
+        let Activity::Busy(busy) = &mut self.activity else {
             return;
-        }
-        let idle = self
-            .idle
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(IDLE)));
-        while idle.as_mut().poll(cx).is_ready() {
-            if !std::mem::take(&mut self.read_since_idle) && self.buffer.bytes().is_empty() {
-                self.idle = None;
-                self.buffer.fall_idle();
-                self.work.fall_idle();
-                return;
+        };
+        if !busy.buffer.is_none() {
+            let idle = busy
+                .idle
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(IDLE)));
+            loop {
+                if idle.as_mut().poll(cx).is_pending() {
+                    return;
+                }
+                if !std::mem::take(&mut busy.read_since_idle) && busy.buffer.bytes().is_empty() {
+                    break;
+                }
+                idle.as_mut().reset(Instant::now() + IDLE);
             }
-            idle.as_mut().reset(Instant::now() + IDLE);
+            busy.idle = None;
+            busy.buffer.fall_idle();
+            busy.work.fall_idle();
         }
+        self.activity.rest();
     }
 
     /// Takes apart what was read by `now`; with `last`, there is no more to come. Returns whether a frame was
@@ -279,19 +341,20 @@ where
         let mut completed = false;
         self.undecoded = false;
         while !self.is_over() {
-            let more = last || self.codec.may_hold_frames(self.buffer.bytes());
+            let Busy { buffer, work, .. } = self.activity.busy(&self.peer);
+            let more = last || self.codec.may_hold_frames(buffer.bytes());
             if completed && !more {
                 break;
             }
-            if completed && self.work.backlog() >= self.read_ahead {
+            if completed && work.backlog() >= self.read_ahead {
                 self.undecoded = true;
                 break;
             }
-            let mut block = self.work.take_block();
+            let mut block = work.take_block();
             let found = if last {
-                self.codec.finish(self.buffer.bytes_mut(), &mut block)
+                self.codec.finish(buffer.bytes_mut(), &mut block)
             } else {
-                self.codec.next_block(self.buffer.bytes_mut(), &mut block)
+                self.codec.next_block(buffer.bytes_mut(), &mut block)
             };
             match found {
                 Ok(true) => {
@@ -299,7 +362,7 @@ where
                     self.take(block, now);
                 }
                 Ok(false) => {
-                    self.work.put_block(block);
+                    work.put_block(block);
                     break;
                 }
                 Err(error) => {
@@ -307,7 +370,7 @@ where
                     if !matches!(self.ended, Some(DisconnectReason::Io(_))) {
                         self.ended = Some(DisconnectReason::Protocol(error.to_string()));
                     }
-                    self.buffer.fall_idle();
+                    buffer.fall_idle();
                     break;
                 }
             }
@@ -317,19 +380,20 @@ where
 
     /// Whether bytes of a frame are there that is not complete, as far as is known.
     pub(super) fn is_mid_frame(&self) -> bool {
-        !self.buffer.bytes().is_empty()
+        match &self.activity {
+            Activity::Rest(_) => false,
+            Activity::Busy(busy) => !busy.buffer.bytes().is_empty(),
+        }
     }
 
     /// Whether the peer has said its last, so that nothing after it counts.
     fn is_over(&self) -> bool {
-        matches!(
-            self.ended,
-            Some(DisconnectReason::Bye(_) | DisconnectReason::Protocol(_))
-        )
+        is_over(self.ended.as_ref())
     }
 
     /// Answers the control frames of a block, and gives the rest to the work.
     fn take(&mut self, mut block: Block, now: Instant) {
+        let Busy { buffer, work, .. } = self.activity.busy(&self.peer);
         let mut frames = 0;
         let mut heads = 0..block.heads.len();
         if block.broadcasts {
@@ -350,7 +414,7 @@ where
                         .requests()
                         .complete(id, status, block.payload(offset, &head));
                 }
-                Kind::Cancel { id } => self.work.cancel(id, frames > 0),
+                Kind::Cancel { id } => work.cancel(id, frames > 0),
                 Kind::Ping => {
                     let mut pong = BytesMut::new();
                     let payload = block.payload(offset, &head);
@@ -377,7 +441,7 @@ where
                 }
                 Kind::Nothing => {}
             }
-            if self.is_over() {
+            if is_over(self.ended.as_ref()) {
                 block.heads.truncate(index + 1);
                 break;
             }
@@ -385,15 +449,23 @@ where
         if frames > 0 {
             self.peer.counters().add_received(frames);
             let last = block.heads.last().map_or(0, |(_, head)| head.wire_len());
-            self.buffer.took(&block.bytes, last);
-            let (size, number) = self.buffer.whole();
-            self.work.add(block, size, number, now);
+            buffer.took(&block.bytes, last);
+            let (size, number) = buffer.whole();
+            work.add(block, size, number, now);
         } else {
-            self.work.put_block(block);
+            work.put_block(block);
         }
     }
 
     pub(super) fn io_mut(&mut self) -> &mut R {
         &mut self.io
     }
+}
+
+/// Whether that is the end of what counts.
+fn is_over(ended: Option<&Ended>) -> bool {
+    matches!(
+        ended,
+        Some(DisconnectReason::Bye(_) | DisconnectReason::Protocol(_))
+    )
 }

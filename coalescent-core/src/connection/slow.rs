@@ -37,7 +37,8 @@ pub(crate) enum Pressure {
 pub(crate) struct SlowGauge {
     patience: Duration,
     floor: u64,
-    pressed: Option<Debt>,
+    /// Boxed, since few peers ever have one.
+    pressed: Option<Box<Debt>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,10 +62,12 @@ impl SlowGauge {
 
     /// Notes that the queue is full. `drained_total` counts the bytes ever written to the peer's socket.
     pub(crate) fn pressed(&mut self, now: Instant, drained_total: u64) {
-        self.pressed.get_or_insert(Debt {
-            owed: 0,
-            drained: drained_total,
-            checked: now,
+        self.pressed.get_or_insert_with(|| {
+            Box::new(Debt {
+                owed: 0,
+                drained: drained_total,
+                checked: now,
+            })
         });
     }
 

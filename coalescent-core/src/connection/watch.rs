@@ -9,8 +9,10 @@ use crate::peer::Peer;
 use crate::signal::Signal;
 use crate::wire::{Kind, Wire};
 use bytes::{Bytes, BytesMut};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use tokio::time::{Instant, sleep_until};
 
 /// Watches one connection.
@@ -132,17 +134,16 @@ impl Watch {
             };
             let until = alive_until.into_iter().chain(quick_until).min();
             self.state().waits_until = until;
-            let wait = async {
-                match until {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = wait => {}
-                () = outbox.pressed() => {}
-                () = self.sooner.raised() => {}
-            }
+            // Less to keep than the futures of each, and less to poll.
+            let mut wait = pin!(until.map(sleep_until));
+            std::future::poll_fn(|cx| {
+                let wait = wait.as_mut().as_pin_mut();
+                let over = wait.is_some_and(|wait| wait.poll(cx).is_ready())
+                    || outbox.poll_pressed(cx).is_ready()
+                    || self.sooner.poll_raised(cx).is_ready();
+                if over { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
         }
     }
 

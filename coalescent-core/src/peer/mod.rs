@@ -45,7 +45,7 @@ struct Inner {
     links: Mutex<Links>,
     outbox: Outbox,
     /// For frames that are not made of a payload and what stands around it. Made when it is needed.
-    encoder: Mutex<Option<WireCodec>>,
+    encoder: Mutex<Option<Box<WireCodec>>>,
     requests: Requests,
     counters: Counters,
     /// In nanoseconds; 0 where none was measured.
@@ -373,7 +373,7 @@ impl Peer {
         let encoder = encoder.get_or_insert_with(|| {
             let mut encoder = self.0.wire.codec(self.0.node.config().max_frame);
             encoder.established();
-            encoder
+            Box::new(encoder)
         });
         let mut whole = BytesMut::new();
         encoder.encode(kind, ttl, &payload, &mut whole)?;

@@ -167,6 +167,9 @@ impl<S: PeerService> Work<S> {
         let (Some(batch), Some(call)) = (self.backlog.front(), self.calls.get_mut(slot)) else {
             return Ok(Called::More);
         };
+        let Some(stack) = &mut self.stack else {
+            return Ok(Called::More);
+        };
         let heads = batch.block.heads.get(self.next..).unwrap_or_default();
         for &(offset, head) in heads {
             let index = self.next;
@@ -175,7 +178,7 @@ impl<S: PeerService> Work<S> {
                 return Ok(Called::More);
             }
             *within = Within::Readiness;
-            let ready = self.stack.poll_ready(cx);
+            let ready = stack.poll_ready(cx);
             *within = Within::Ourselves;
             match ready {
                 Poll::Ready(Ok(())) => {
@@ -198,7 +201,7 @@ impl<S: PeerService> Work<S> {
             let frame = Frame::new(arrival, &head, payload, slot, seq);
             call.seq = seq;
             *within = Within::Call { slot, index };
-            call.future.set(Some(self.stack.call(frame)));
+            call.future.set(Some(stack.call(frame)));
             let polled = call.poll(cx);
             if polled.is_ready() {
                 // Dropped before the outcome is asked for: a future may hold the frame to its end.

@@ -17,6 +17,7 @@ use super::relay::Relays;
 use crate::error::Error;
 use crate::event::DisconnectReason;
 use crate::frame;
+use crate::peer::Peer;
 use crate::registrar::BoxFuture;
 use crate::stack::{Inbox, PeerService};
 use crate::wire::{Block, Head, Kind};
@@ -56,11 +57,33 @@ pub(super) enum Step {
     End(DisconnectReason),
 }
 
+/// What lasts of the work while nothing comes: little, since most connections are quiet most of the time.
+#[derive(Debug)]
+pub(super) struct Rest<S> {
+    id: LinkId,
+    stack: S,
+    seq: u64,
+    budget: Budget,
+}
+
+impl<S> Rest<S> {
+    /// Begins the work of the connection `id` to `peer`.
+    pub(super) fn new(id: LinkId, peer: &Peer, stack: S) -> Self {
+        Self {
+            id,
+            stack,
+            seq: 0,
+            budget: Budget::new(peer.node().config().error_budget),
+        }
+    }
+}
+
 /// What has been read and not been handled, and what is being handled.
 pub(super) struct Work<S: PeerService> {
     id: LinkId,
     link: Arc<Link>,
-    stack: S,
+    /// Taken out only where the work comes to rest.
+    stack: Option<S>,
     /// Since when a frame waits for the stack to become ready.
     unready: Option<Pin<Box<Sleep>>>,
     backlog: VecDeque<Batch>,
@@ -100,24 +123,31 @@ struct Batch {
 }
 
 impl<S: PeerService> Work<S> {
-    /// Makes the work of the connection `id`, which `hooks` run before. Whoever polls it polls the connection's writer
-    /// afterwards, each time.
-    pub(super) fn new(id: LinkId, link: Arc<Link>, stack: S, hooks: Option<BoxFuture>) -> Self {
+    /// Goes on with the work of the connection to `peer`. Whoever polls it polls the connection's writer afterwards, each
+    /// time.
+    pub(super) fn new(rest: Rest<S>, peer: &Peer) -> Self {
+        let Rest {
+            id,
+            stack,
+            seq,
+            budget,
+        } = rest;
+        let concurrency = peer.node().config().concurrency;
+        let link = Arc::new(Link::new(peer.clone(), concurrency));
         let calls = (0..link.slots()).map(|_| Call::default()).collect();
-        let budget = Budget::new(link.peer().node().config().error_budget);
         Self {
             id,
             link,
-            stack,
+            stack: Some(stack),
             unready: None,
             backlog: VecDeque::new(),
             backlog_cost: 0,
             next: 0,
             calls,
             in_flight: 0,
-            seq: 0,
+            seq,
             cancelled: VecDeque::new(),
-            hooks,
+            hooks: None,
             relays: Relays::default(),
             delivery: Delivery::default(),
             discarded: 0,
@@ -127,6 +157,24 @@ impl<S: PeerService> Work<S> {
             failed: None,
             spare: None,
         }
+    }
+
+    /// Lets `hooks` run before the first frame.
+    pub(super) fn set_hooks(&mut self, hooks: Option<BoxFuture>) {
+        self.hooks = hooks;
+    }
+
+    /// Comes to rest, if there is nothing to do: then this is of no more use.
+    pub(super) fn rest(&mut self) -> Option<Rest<S>> {
+        if !self.is_idle() || self.hooks.is_some() || self.unready.is_some() {
+            return None;
+        }
+        Some(Rest {
+            id: self.id,
+            stack: self.stack.take()?,
+            seq: self.seq,
+            budget: self.budget,
+        })
     }
 
     /// An empty block to read into.
