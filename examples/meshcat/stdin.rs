@@ -109,7 +109,7 @@ impl Group {
         while !rest.is_empty() {
             someone(mesh).await;
             let before = mesh.peers().list();
-            let sent = mesh.broadcast_payloads(Frames(rest.iter())).await;
+            let sent = mesh.broadcast_payloads(rest).await;
             let after = mesh.peers().list();
             if after.iter().any(|peer| before.contains(peer)) {
                 // Who stays has all of it.
@@ -129,31 +129,6 @@ impl Group {
 fn taken(sent: Sent, frames: usize) -> usize {
     let peers = (sent.queued + sent.dropped) / frames;
     sent.queued.div_ceil(peers.max(1))
-}
-
-/// Frames that are looked at where they are, and cloned only where they must be.
-struct Frames<'a>(std::slice::Iter<'a, Bytes>);
-
-impl<'a> Iterator for Frames<'a> {
-    type Item = Shared<'a>;
-
-    fn next(&mut self) -> Option<Shared<'a>> {
-        self.0.next().map(Shared)
-    }
-}
-
-struct Shared<'a>(&'a Bytes);
-
-impl AsRef<[u8]> for Shared<'_> {
-    fn as_ref(&self) -> &[u8] {
-        self.0
-    }
-}
-
-impl From<Shared<'_>> for Bytes {
-    fn from(Shared(frame): Shared<'_>) -> Self {
-        frame.clone()
-    }
 }
 
 /// Waits until a peer is connected.

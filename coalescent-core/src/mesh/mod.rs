@@ -10,6 +10,7 @@ pub use inbox::FRAME_COST;
 use crate::connection::Socket;
 use crate::error::Error;
 use crate::event::{Event, Events};
+use crate::payload::Payload;
 use crate::peer::Peer;
 use crate::peers::{Peers, Sent};
 use crate::stats::Stats;
@@ -194,7 +195,7 @@ impl Mesh {
     /// [`Peers::broadcast_payloads`].
     pub async fn broadcast_payloads<P>(&self, payloads: impl IntoIterator<Item = P>) -> Sent
     where
-        P: AsRef<[u8]> + Into<Bytes>,
+        P: Payload,
     {
         self.peers().broadcast_payloads(payloads).await
     }

@@ -8,6 +8,7 @@ use super::{Node, Peers, Sent};
 use crate::error::Error;
 use crate::event::DropReason;
 use crate::outbox::{Chunk, Count, Refused};
+use crate::payload::Payload;
 use crate::peer::Peer;
 use crate::wire::{Kind, Wire, WireError, broadcast_prefix};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -128,7 +129,7 @@ impl Peers {
     /// When dropped before it is done, some peers get some of the payloads, each peer the first of them.
     pub async fn broadcast_payloads<P>(&self, payloads: impl IntoIterator<Item = P>) -> Sent
     where
-        P: AsRef<[u8]> + Into<Bytes>,
+        P: Payload,
     {
         let mut payloads = payloads.into_iter();
         let mut sent = Sent::default();
@@ -227,7 +228,7 @@ impl Peers {
         size: &mut usize,
     ) -> (Sent, Vec<Waiting>)
     where
-        P: AsRef<[u8]> + Into<Bytes>,
+        P: Payload,
     {
         let node = self.node();
         let list = self.list();
@@ -259,7 +260,7 @@ impl Peers {
             if let (true, [(_, run)]) = (quick && bytes.len() <= SMALL_MAX, &mut runs[..]) {
                 run.add_quickly(node, ttl, nonce, bytes);
             } else {
-                let payload: Bytes = payload.into();
+                let payload = payload.into_bytes();
                 if announced {
                     node.announce(Some(nonce), &payload);
                     if plain {

@@ -87,8 +87,7 @@ pub(crate) async fn send(options: &Options) -> Result<(), Failed> {
                     mesh.broadcast_payload(payload.clone()).await;
                 }
                 (false, _) => {
-                    mesh.broadcast_payloads((0..batch).map(|_| payload.clone()))
-                        .await;
+                    mesh.broadcast_payloads((0..batch).map(|_| &payload)).await;
                 }
             }
             total += batch;
@@ -121,10 +120,10 @@ pub(crate) async fn pump(options: &Options) -> Result<(), Failed> {
             let Some(last) = memchr::memrchr(b'\n', &read) else {
                 continue;
             };
-            let whole = read.split_to(last + 1).freeze();
+            let whole = read.split_to(last + 1);
             let mut start = 0;
             let lines = memchr::memchr_iter(b'\n', &whole).map(|end| {
-                let line = whole.slice(start..end);
+                let line = whole.get(start..end).unwrap_or_default();
                 start = end + 1;
                 total += 1;
                 line
