@@ -180,7 +180,9 @@ pub(crate) fn stage(frame: Frame) -> Option<Frame> {
         } else {
             let rewritten = frame.as_ref().map_or(0, Frame::rewritten_len);
             current.rewritten.set(current.rewritten.get() + rewritten);
-            STAGED.with_borrow_mut(|staged| staged.extend(frame.take()));
+            if let Some(frame) = frame.take() {
+                STAGED.with_borrow_mut(|staged| staged.push_back(frame));
+            }
             current.deliver(Outcome::ENDED, 1);
         }
     });

@@ -313,6 +313,26 @@ impl Kept {
         }
     }
 
+    /// Keeps all of `frames` as they are, if there are any and they are of the same buffer.
+    pub(crate) fn all(frames: &mut VecDeque<Frame>) -> Option<Self> {
+        let (buffer, pins) = frames.front()?.pinned();
+        let mut rewritten = 0;
+        for frame in frames.iter() {
+            if frame.pinned().0 != buffer {
+                return None;
+            }
+            rewritten += frame.rewritten_len();
+        }
+        let room = VecDeque::with_capacity(frames.len());
+        Some(Self {
+            frames: Frames::Whole(std::mem::replace(frames, room)),
+            buffer,
+            pins,
+            rewritten,
+            cost: 0,
+        })
+    }
+
     /// Adds a frame to others of the same buffer; gives it back where it is of another.
     pub(crate) fn add(&mut self, frame: Frame) -> Option<Frame> {
         let (buffer, _) = frame.pinned();

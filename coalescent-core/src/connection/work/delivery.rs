@@ -100,6 +100,12 @@ impl Delivery {
                 }
                 (Part::Plain(_), None) => {}
                 (Part::Whole(count), _) => {
+                    if count >= self.whole.len()
+                        && let Some(all) = Kept::all(&mut self.whole)
+                    {
+                        self.kept.push_back(all);
+                        continue;
+                    }
                     let count = count.min(self.whole.len());
                     for frame in self.whole.drain(..count) {
                         let frame = match self.kept.back_mut() {

@@ -45,7 +45,7 @@ pub(crate) async fn receive(options: &Options) -> Result<(), Failed> {
             messages += 1;
             bytes += frame.payload().len() as u64;
             if let Some(message) = frame.message()
-                && message.kind() == "beep"
+                && message.kind_bytes() == b"beep"
                 && let Ok(beep) = message.body::<Beep<'_>>()
             {
                 std::hint::black_box(beep.text);

@@ -1,12 +1,15 @@
 //! What travels through a peer's stack.
 
+mod pool;
+
+pub(crate) use pool::fall_idle;
+
 use crate::connection::{Arrival, current};
 use crate::message::Message;
 use crate::peer::Peer;
 use crate::wire::{Head, Kind};
 use bytes::Bytes;
 use http::Extensions;
-use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -34,7 +37,7 @@ pub struct Frame(
 );
 
 /// What a frame is. Boxed, since it goes from layer to layer by value: a pointer is moved in a register, and what it points
-/// to is written once. The box is used again for the thread's next frame.
+/// to is written once. The box is used again for a frame to come.
 struct Inner {
     /// What it has in common with the frames that came with it. Taken out only as the frame is dropped.
     arrival: Option<Arc<Arrival>>,
@@ -53,31 +56,6 @@ struct Inner {
     /// The payload that was put in the place of the frame's own.
     payload: Option<Bytes>,
     extensions: Extensions,
-}
-
-/// How many boxes a thread keeps for frames to come: about as many as one read may bring, since frames that layers have added
-/// something to wait together for the read side.
-const POOL_MAX: usize = 1024;
-
-/// How many of them are kept where connections fall idle.
-const POOL_IDLE: usize = 32;
-
-/// Boxes, so that a frame gets one as it is.
-#[allow(clippy::vec_box, reason = "it is the boxes that are kept")]
-type Pool = Vec<Box<Inner>>;
-
-thread_local! {
-    /// The boxes of frames that were dropped here: a frame costs no allocation, unless it is kept.
-    static POOL: RefCell<Pool> = const { RefCell::new(Vec::new()) };
-}
-
-/// Gives back what this thread keeps for frames to come, but for a few.
-pub(crate) fn fall_idle() {
-    let _ = POOL.try_with(|pool| {
-        let mut pool = pool.borrow_mut();
-        pool.truncate(POOL_IDLE);
-        pool.shrink_to_fit();
-    });
 }
 
 /// How a relay treats a peer that has no room for a frame.
@@ -422,12 +400,10 @@ impl Drop for Frame {
 }
 
 impl Inner {
-    /// An empty one: that of a frame that was dropped here before, where there is one.
+    /// An empty one: that of a frame that was dropped before, where there is one.
     #[inline]
     fn take() -> Box<Self> {
-        // The thread may be at its end.
-        let again = POOL.try_with(|pool| pool.borrow_mut().pop());
-        again.ok().flatten().unwrap_or_else(Self::empty)
+        pool::take().unwrap_or_else(Self::empty)
     }
 
     #[cold]
@@ -447,7 +423,7 @@ impl Inner {
         })
     }
 
-    /// Empties it, and keeps it for the thread's next frame.
+    /// Empties it, and keeps it for a frame to come.
     #[inline]
     fn put(mut self: Box<Self>) {
         if self.seq != Frame::LATE
@@ -461,12 +437,7 @@ impl Inner {
         if self.added {
             self.clear();
         }
-        let _ = POOL.try_with(|pool| {
-            let mut pool = pool.borrow_mut();
-            if pool.len() < POOL_MAX {
-                pool.push(self);
-            }
-        });
+        pool::put(self);
     }
 
     /// Drops what layers have added, which may be anything.
