@@ -9,6 +9,7 @@ use crate::peer::Peer;
 use crate::registrar::BoxFuture;
 use crate::stack::PeerService;
 use crate::wire::{Block, Kind, WireCodec, decode_reason};
+use bytes::buf::Limit;
 use bytes::{BufMut, BytesMut};
 use std::io;
 use std::pin::Pin;
@@ -18,6 +19,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
+
+/// A read that brings as much and does not fill its room may be a part of what is there: streams that decrypt give a record
+/// of 16 KiB at a time. It is taken apart together with what follows at once, so that the work of a block is not done
+/// for each.
+const PART: usize = 4 * 1024;
 
 /// After this long with nothing read, a connection gives its buffer back.
 const IDLE: Duration = Duration::from_secs(1);
@@ -268,46 +274,39 @@ where
                 let missing = self.codec.missing(read).min(read.len().max(READ_MAX));
                 let most = busy.buffer.make_room(missing);
                 let mut room = busy.buffer.bytes_mut().limit(most);
-                poll_read_buf(Pin::new(&mut self.io), cx, &mut room)
+                poll_read_all(&mut self.io, cx, &mut room)
             }
             _ => self.poll_read_first(cx),
         };
-        match read {
-            Poll::Ready(Ok(0)) => {
-                self.ended = Some(DisconnectReason::Closed);
-                Poll::Ready(())
-            }
-            Poll::Ready(Ok(read)) => {
-                self.turn += read;
-                self.peer.counters().add_bytes_received(read);
-                let busy = self.activity.busy(&self.peer);
-                busy.buffer.filled();
-                busy.read_since_idle = true;
-                Poll::Ready(())
-            }
-            Poll::Ready(Err(error)) => {
-                self.ended = Some(DisconnectReason::Io(error.kind()));
-                Poll::Ready(())
-            }
-            Poll::Pending => {
-                self.turn = 0;
-                self.turns = 0;
-                self.poll_idle(cx);
-                Poll::Pending
-            }
+        let Poll::Ready((read, ended)) = read else {
+            self.turn = 0;
+            self.turns = 0;
+            self.poll_idle(cx);
+            return Poll::Pending;
+        };
+        if read > 0 {
+            self.turn += read;
+            self.peer.counters().add_bytes_received(read);
+            let busy = self.activity.busy(&self.peer);
+            busy.buffer.filled();
+            busy.read_since_idle = true;
         }
+        if ended.is_some() {
+            self.ended = ended;
+        }
+        Poll::Ready(())
     }
 
     /// Reads what ends a silence.
-    fn poll_read_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn poll_read_first(&mut self, cx: &mut Context<'_>) -> Poll<(usize, Option<Ended>)> {
         let mut first = [0; READ_MIN];
         let mut first = ReadBuf::new(&mut first);
-        ready!(Pin::new(&mut self.io).poll_read(cx, &mut first))?;
-        let read = first.filled();
-        if !read.is_empty() {
-            self.activity.busy(&self.peer).buffer.start(read);
+        let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut first));
+        let first = first.filled();
+        if !first.is_empty() {
+            self.activity.busy(&self.peer).buffer.start(first);
         }
-        Poll::Ready(Ok(read.len()))
+        Poll::Ready((first.len(), end_of(read.map(|()| first.len()))))
     }
 
     /// Gives back what is there for frames when nothing has come for a while.
@@ -468,4 +467,37 @@ fn is_over(ended: Option<&Ended>) -> bool {
         ended,
         Some(DisconnectReason::Bye(_) | DisconnectReason::Protocol(_))
     )
+}
+
+/// Whether that is the end of what can be read.
+fn end_of(read: io::Result<usize>) -> Option<Ended> {
+    match read {
+        Ok(0) => Some(DisconnectReason::Closed),
+        Ok(_) => None,
+        Err(error) => Some(DisconnectReason::Io(error.kind())),
+    }
+}
+
+/// Reads what is there now, as far as there is `room`. Returns how much that was, and whether it is all there will ever be.
+fn poll_read_all<R: AsyncRead + Unpin>(
+    io: &mut R,
+    cx: &mut Context<'_>,
+    room: &mut Limit<&mut BytesMut>,
+) -> Poll<(usize, Option<Ended>)> {
+    let mut all = 0;
+    loop {
+        let Poll::Ready(read) = poll_read_buf(Pin::new(&mut *io), cx, room) else {
+            return if all > 0 {
+                Poll::Ready((all, None))
+            } else {
+                Poll::Pending
+            };
+        };
+        let some = *read.as_ref().unwrap_or(&0);
+        all += some;
+        let ended = end_of(read);
+        if ended.is_some() || some < PART || !room.has_remaining_mut() {
+            return Poll::Ready((all, ended));
+        }
+    }
 }
