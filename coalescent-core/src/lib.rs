@@ -62,7 +62,7 @@ pub use config::Config;
 pub use error::{BoxError, Error};
 pub use event::{DisconnectReason, DropReason, Event, Events};
 pub use frame::{Flow, Frame, Relay};
-pub use mesh::{FRAME_COST, Mesh, MeshReader, MeshWriter, WRITE_CHUNK, WeakMesh};
+pub use mesh::{FRAME_COST, FrameRef, Frames, Mesh, MeshReader, MeshWriter, WRITE_CHUNK, WeakMesh};
 pub use message::{Message, MessageType};
 pub use payload::Payload;
 pub use peer::{Direction, Peer, PeerId};

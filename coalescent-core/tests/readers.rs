@@ -5,7 +5,7 @@ mod common;
 
 use bytes::{Bytes, BytesMut};
 use coalescent_core::wire::Kind;
-use coalescent_core::{App, AppExt, Mesh, Plugin, Registrar, Sent, Wire};
+use coalescent_core::{App, AppExt, Frame, Mesh, Plugin, Registrar, Sent, Wire};
 use common::{ByHand, join, join_wire, on_the_wire, packet, soon, until};
 use std::collections::BTreeSet;
 use std::io;
@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
+use tower::util::MapRequestLayer;
 
 /// How many bytes each direction of a connection holds.
 const PIPE: usize = 1024 * 1024;
@@ -240,6 +241,21 @@ async fn read_frames(mesh: Mesh, manner: Manner, nonces: mpsc::UnboundedSender<u
     }
 }
 
+/// Takes those that came together together, but not always all of them.
+async fn read_together(mesh: Mesh, nonces: mpsc::UnboundedSender<u64>) {
+    let mut reader = mesh.reader();
+    while let Some(frames) = reader.next_frames().await {
+        for frame in frames.take(100) {
+            let Kind::Broadcast { nonce } = frame.kind() else {
+                panic!("a broadcast, and no {frame:?}");
+            };
+            if nonces.send(nonce).is_err() {
+                return;
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn each_frame_comes_to_one_reader_however_little_room_there_is() {
     for inbox in [1, 2000, 200_000] {
@@ -252,6 +268,7 @@ async fn each_frame_comes_to_one_reader_however_little_room_there_is() {
         for manner in [Manner::ComesAndGoes, Manner::Slow, Manner::Steady] {
             tasks.spawn(read_frames(mesh.clone(), manner, sender.clone()));
         }
+        tasks.spawn(read_together(mesh.clone(), sender.clone()));
         let mut sending = Vec::new();
         for number in 0..PEERS {
             let peer = join(&mesh, PIPE).await;
@@ -286,4 +303,68 @@ async fn lines_longer_than_a_buffer_come_whole() {
         assert_eq!(frame.expect("a frame").payload().len(), len);
         drop(written.await.unwrap());
     }
+}
+
+#[tokio::test]
+async fn frames_are_lent_in_order_as_they_are_and_as_layers_made_them() {
+    const FRAMES: u64 = 3000;
+    // Some frames stay as they were read, in longer and shorter runs, and some have another payload.
+    let changes = |nonce: u64| nonce % 10 == 3 || nonce % 1000 > 900;
+    let app = App::new().layer(MapRequestLayer::new(move |mut frame: Frame| {
+        if frame.nonce().is_some_and(changes) {
+            frame.set_payload("changed");
+        }
+        frame
+    }));
+    let mesh = app.start().await.unwrap();
+    let mut reader = mesh.reader();
+    let mut peer = join(&mesh, PIPE).await;
+    let packets: Vec<_> = (0..FRAMES)
+        .map(|nonce| packet(Kind::Broadcast { nonce }, nonce.to_string()))
+        .collect();
+    let bytes = on_the_wire(&packets);
+    peer.framed.get_mut().write_all(&bytes).await.unwrap();
+
+    let mut next = 0;
+    let mut check = |kind: Kind, payload: &[u8]| {
+        let Kind::Broadcast { nonce } = kind else {
+            panic!("sent as {kind:?}");
+        };
+        assert_eq!(nonce, next);
+        next += 1;
+        let expected = if changes(nonce) {
+            "changed".to_owned()
+        } else {
+            nonce.to_string()
+        };
+        assert_eq!(payload, expected.as_bytes());
+        next
+    };
+    let mut kept = Vec::new();
+    let mut read = 0;
+    while read < FRAMES {
+        let frames = soon("frames", reader.next_frames()).await;
+        let frames = frames.expect("a mesh that goes on");
+        assert!(frames.len() > 0);
+        // Not all: the rest comes next.
+        for frame in frames.take(37) {
+            assert_eq!(frame.peer().wire(), &Wire::native());
+            read = check(frame.kind(), frame.payload());
+            if read.is_multiple_of(7) {
+                kept.push((read - 1, frame.into_frame()));
+            }
+        }
+        if read < FRAMES {
+            let frame = soon("a frame", reader.next_frame()).await.unwrap();
+            read = check(frame.kind(), frame.payload());
+        }
+    }
+    assert!(reader.try_next_frame().is_none());
+    for (nonce, frame) in kept {
+        assert_eq!(frame.nonce(), Some(nonce));
+        assert_eq!(frame.payload() == b"changed", changes(nonce));
+    }
+    drop(peer);
+    mesh.shutdown().await;
+    assert!(soon("the end", reader.next_frames()).await.is_none());
 }

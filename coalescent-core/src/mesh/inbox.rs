@@ -264,7 +264,7 @@ pub(crate) type Heads = Vec<(usize, Head)>;
 /// Frames that came together, from one buffer.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    frames: Frames,
+    frames: Held,
     buffer: (usize, u64),
     pins: usize,
     /// The payloads that layers put in the place of those in the buffer.
@@ -274,7 +274,7 @@ pub(crate) struct Kept {
 }
 
 #[derive(Debug)]
-enum Frames {
+enum Held {
     /// As they stand in their block.
     Block {
         arrival: Arc<Arrival>,
@@ -285,13 +285,23 @@ enum Frames {
     Whole(VecDeque<Frame>),
 }
 
+/// [`Kept`] frames in the hands of who reads them: what is taken out is gone from there.
+pub(super) enum Lent<'a> {
+    Block {
+        arrival: &'a Arc<Arrival>,
+        heads: &'a Heads,
+        range: &'a mut Range<usize>,
+    },
+    Whole(&'a mut VecDeque<Frame>),
+}
+
 impl Kept {
     /// Keeps the frames of a block that `range` of its `heads` are.
     pub(crate) fn block(arrival: Arc<Arrival>, heads: Heads, range: Range<usize>) -> Self {
         Self {
             buffer: (arrival.link.place(), arrival.buffer),
             pins: arrival.pins.max(arrival.bytes.len()),
-            frames: Frames::Block {
+            frames: Held::Block {
                 arrival,
                 heads,
                 range,
@@ -306,7 +316,7 @@ impl Kept {
         let (buffer, pins) = frame.pinned();
         Self {
             rewritten: frame.rewritten_len(),
-            frames: Frames::Whole(VecDeque::from([frame])),
+            frames: Held::Whole(VecDeque::from([frame])),
             buffer,
             pins,
             cost: 0,
@@ -325,7 +335,7 @@ impl Kept {
         }
         let room = VecDeque::with_capacity(frames.len());
         Some(Self {
-            frames: Frames::Whole(std::mem::replace(frames, room)),
+            frames: Held::Whole(std::mem::replace(frames, room)),
             buffer,
             pins,
             rewritten,
@@ -337,7 +347,7 @@ impl Kept {
     pub(crate) fn add(&mut self, frame: Frame) -> Option<Frame> {
         let (buffer, _) = frame.pinned();
         match &mut self.frames {
-            Frames::Whole(frames) if buffer == self.buffer => {
+            Held::Whole(frames) if buffer == self.buffer => {
                 self.rewritten += frame.rewritten_len();
                 frames.push_back(frame);
             }
@@ -348,15 +358,15 @@ impl Kept {
 
     pub(crate) fn len(&self) -> usize {
         match &self.frames {
-            Frames::Block { range, .. } => range.len(),
-            Frames::Whole(frames) => frames.len(),
+            Held::Block { range, .. } => range.len(),
+            Held::Whole(frames) => frames.len(),
         }
     }
 
     #[inline]
     fn pop(&mut self) -> Option<Frame> {
         match &mut self.frames {
-            Frames::Block {
+            Held::Block {
                 arrival,
                 heads,
                 range,
@@ -364,7 +374,22 @@ impl Kept {
                 let (offset, head) = heads.get(range.next()?)?;
                 Some(Frame::of_block(Arc::clone(arrival), *offset, head))
             }
-            Frames::Whole(frames) => frames.pop_front(),
+            Held::Whole(frames) => frames.pop_front(),
+        }
+    }
+
+    pub(super) fn lend(&mut self) -> Lent<'_> {
+        match &mut self.frames {
+            Held::Block {
+                arrival,
+                heads,
+                range,
+            } => Lent::Block {
+                arrival,
+                heads,
+                range,
+            },
+            Held::Whole(frames) => Lent::Whole(frames),
         }
     }
 
@@ -375,7 +400,7 @@ impl Kept {
             return None;
         }
         let frames = match &mut self.frames {
-            Frames::Block {
+            Held::Block {
                 arrival,
                 heads,
                 range,
@@ -383,15 +408,15 @@ impl Kept {
                 let first = range.start..range.start + some;
                 range.start = first.end;
                 let heads = heads.get(first).unwrap_or_default().to_vec();
-                Frames::Block {
+                Held::Block {
                     arrival: Arc::clone(arrival),
                     range: 0..heads.len(),
                     heads,
                 }
             }
-            Frames::Whole(frames) => {
+            Held::Whole(frames) => {
                 let rest = frames.split_off(some);
-                Frames::Whole(std::mem::replace(frames, rest))
+                Held::Whole(std::mem::replace(frames, rest))
             }
         };
         let cost = some * FRAME_COST;
@@ -408,11 +433,11 @@ impl Kept {
     /// The list of heads, to be filled again.
     fn into_heads(self) -> Option<Heads> {
         match self.frames {
-            Frames::Block { mut heads, .. } => {
+            Held::Block { mut heads, .. } => {
                 heads.clear();
                 Some(heads)
             }
-            Frames::Whole(_) => None,
+            Held::Whole(_) => None,
         }
     }
 }
@@ -443,6 +468,14 @@ impl Batch {
             }
             self.next()?;
         }
+    }
+
+    /// The frames that came together, of which there are some left.
+    pub(super) fn together(&mut self) -> Option<&mut Kept> {
+        while self.first.as_ref().is_none_or(|first| first.len() == 0) {
+            self.next()?;
+        }
+        self.first.as_mut()
     }
 
     fn next(&mut self) -> Option<()> {

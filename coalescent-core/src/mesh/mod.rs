@@ -1,10 +1,12 @@
 //! The running application: its streams, peers, events, and end.
 
 mod duplex;
+mod frames;
 pub(crate) mod inbox;
 pub(crate) mod runtime;
 
 pub use duplex::{MeshReader, MeshWriter, WRITE_CHUNK};
+pub use frames::{FrameRef, Frames};
 pub use inbox::FRAME_COST;
 
 use crate::connection::Socket;

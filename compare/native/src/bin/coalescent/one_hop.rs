@@ -20,41 +20,58 @@ const READ: usize = 64 * 1024;
 
 /// Counts the broadcasts, and answers a frame for this node alone with their number.
 pub(crate) async fn receive(options: &Options) -> Result<(), Failed> {
-    let typed = options.payload == "typed";
     let at = "127.0.0.1:0";
-    let mesh = if typed {
-        app(options).with(Courier::new()).listen(at).await?
+    let mesh = if options.payload == "typed" {
+        let mesh = app(options).with(Courier::new()).listen(at).await?;
+        tokio::spawn(count_typed(mesh.reader()));
+        mesh
     } else {
-        app(options).listen(at).await?
+        let mesh = app(options).listen(at).await?;
+        tokio::spawn(count(mesh.reader()));
+        mesh
     };
-    let mut reader = mesh.reader();
-    tokio::spawn(async move {
-        let (mut messages, mut bytes, mut times) = (0_u64, 0_u64, 0_u64);
-        while let Some(frame) = reader.next_frame().await {
+    report::serve(mesh.local_addrs()[0]).await;
+    Ok(())
+}
+
+/// Looks at all payloads that came together.
+async fn count(mut reader: MeshReader) {
+    let (mut messages, mut bytes) = (0_u64, 0_u64);
+    while let Some(frames) = reader.next_frames().await {
+        for frame in frames {
             if frame.kind() == Kind::Data {
-                std::hint::black_box((bytes, times));
+                std::hint::black_box(bytes);
+                let answer = Bytes::copy_from_slice(&messages.to_be_bytes());
                 // Whoever asked has gone if this fails.
-                let _ = if typed {
-                    frame.peer().send("so many", &messages).await
-                } else {
-                    let answer = Bytes::copy_from_slice(&messages.to_be_bytes());
-                    frame.peer().send_payload(answer).await
-                };
+                let _ = frame.peer().send_payload(answer).await;
                 continue;
             }
             messages += 1;
             bytes += frame.payload().len() as u64;
-            if let Some(message) = frame.message()
-                && message.kind_bytes() == b"beep"
-                && let Ok(beep) = message.body::<Beep<'_>>()
-            {
-                std::hint::black_box(beep.text);
-                times = times.wrapping_add(beep.time);
-            }
         }
-    });
-    report::serve(mesh.local_addrs()[0]).await;
-    Ok(())
+    }
+}
+
+/// Decodes each message.
+async fn count_typed(mut reader: MeshReader) {
+    let (mut messages, mut bytes, mut times) = (0_u64, 0_u64, 0_u64);
+    while let Some(frame) = reader.next_frame().await {
+        if frame.kind() == Kind::Data {
+            std::hint::black_box((bytes, times));
+            // Whoever asked has gone if this fails.
+            let _ = frame.peer().send("so many", &messages).await;
+            continue;
+        }
+        messages += 1;
+        bytes += frame.payload().len() as u64;
+        if let Some(message) = frame.message()
+            && message.kind_bytes() == b"beep"
+            && let Ok(beep) = message.body::<Beep<'_>>()
+        {
+            std::hint::black_box(beep.text);
+            times = times.wrapping_add(beep.time);
+        }
+    }
 }
 
 pub(crate) async fn send(options: &Options) -> Result<(), Failed> {
