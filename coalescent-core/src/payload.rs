@@ -44,7 +44,7 @@ macro_rules! borrowed {
 }
 
 owned!(Bytes, BytesMut, Vec<u8>, Box<[u8]>, String);
-borrowed!([u8], str, Vec<u8>, String);
+borrowed!([u8], str, &[u8], &str, Vec<u8>, String, Box<[u8]>, BytesMut);
 
 impl Payload for &Bytes {
     fn into_bytes(self) -> Bytes {

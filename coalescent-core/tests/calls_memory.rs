@@ -156,3 +156,28 @@ async fn replies_to_many_requests_of_one_read_do_not_pile_up() {
     let bound = mesh.peers().config().peer_bytes() + MARGIN;
     assert!(grown <= bound, "{grown} bytes, not {bound}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn frames_of_a_peer_that_speaks_now_and_then_share_what_they_hold() {
+    let _alone = ALONE.lock().await;
+    let app = App::new().configure(|config| {
+        small(config);
+        config.concurrency = 64;
+        config.inbox = 2 * MIB;
+    });
+    let mesh = app.start().await.unwrap();
+    let _reader = mesh.reader();
+    let mut peer = join(&mesh, PIPE).await;
+    let frame = on_the_wire(&[packet(Kind::Data, "x")]);
+    let before = HEAP.current_usage();
+    // Each is a spell of its own: the connection rests in between.
+    for _ in 0..1600 {
+        peer.framed.get_mut().write_all(&frame).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
+    }
+    let grown = HEAP.current_usage().saturating_sub(before);
+    // The read side, and as much as is plenty for one peer that says little.
+    let bound = 2 * MIB + MIB;
+    assert!(grown <= bound, "{grown} bytes, and {bound} are allowed");
+    assert!(mesh.stats().delivered > 1000);
+}

@@ -68,6 +68,8 @@ struct Busy<S: PeerService> {
     work: Work<S>,
     idle: Option<Pin<Box<Sleep>>>,
     read_since_idle: bool,
+    /// The end, which was found behind what was read last: it counts once that is taken apart and there is room for more.
+    end: Option<Ended>,
 }
 
 impl<S: PeerService> Activity<S> {
@@ -82,6 +84,7 @@ impl<S: PeerService> Activity<S> {
                 work: Work::new(rest, peer),
                 idle: None,
                 read_since_idle: false,
+                end: None,
             }));
         }
         match self {
@@ -267,33 +270,38 @@ where
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let left = TURN.saturating_sub(self.turn);
         let read = match &mut self.activity {
+            Activity::Busy(busy) if busy.end.is_some() => {
+                self.ended = busy.end.take();
+                return Poll::Ready(());
+            }
             Activity::Busy(busy) if !busy.buffer.is_none() => {
                 // The peer's word for a frame's size is taken only as far as it has already sent as much.
                 let read = busy.buffer.bytes();
                 let missing = self.codec.missing(read).min(read.len().max(READ_MAX));
                 let most = busy.buffer.make_room(missing);
                 let mut room = busy.buffer.bytes_mut().limit(most);
-                poll_read_all(&mut self.io, cx, &mut room)
+                poll_read_all(&mut self.io, cx, &mut room, left)
             }
             _ => self.poll_read_first(cx),
         };
-        let Poll::Ready((read, ended)) = read else {
+        let Poll::Ready((read, end)) = read else {
             self.turn = 0;
             self.turns = 0;
             self.poll_idle(cx);
             return Poll::Pending;
         };
-        if read > 0 {
-            self.turn += read;
-            self.peer.counters().add_bytes_received(read);
-            let busy = self.activity.busy(&self.peer);
-            busy.buffer.filled();
-            busy.read_since_idle = true;
+        if read == 0 {
+            self.ended = end;
+            return Poll::Ready(());
         }
-        if ended.is_some() {
-            self.ended = ended;
-        }
+        self.turn += read;
+        self.peer.counters().add_bytes_received(read);
+        let busy = self.activity.busy(&self.peer);
+        busy.buffer.filled();
+        busy.read_since_idle = true;
+        busy.end = end;
         Poll::Ready(())
     }
 
@@ -478,11 +486,13 @@ fn end_of(read: io::Result<usize>) -> Option<Ended> {
     }
 }
 
-/// Reads what is there now, as far as there is `room`. Returns how much that was, and whether it is all there will ever be.
+/// Reads what is there now, as far as there is `room`, and no more than `most` bytes and a read more. Returns how much that
+/// was, and why there will never be more, where that is so.
 fn poll_read_all<R: AsyncRead + Unpin>(
     io: &mut R,
     cx: &mut Context<'_>,
     room: &mut Limit<&mut BytesMut>,
+    most: usize,
 ) -> Poll<(usize, Option<Ended>)> {
     let mut all = 0;
     loop {
@@ -496,7 +506,7 @@ fn poll_read_all<R: AsyncRead + Unpin>(
         let some = *read.as_ref().unwrap_or(&0);
         all += some;
         let ended = end_of(read);
-        if ended.is_some() || some < PART || !room.has_remaining_mut() {
+        if ended.is_some() || some < PART || all >= most || !room.has_remaining_mut() {
             return Poll::Ready((all, ended));
         }
     }

@@ -64,9 +64,12 @@ pub(crate) fn fall_idle() {
         pool.truncate(IDLE);
         pool.shrink_to_fit();
     });
-    let spare = std::mem::take(&mut *spare());
-    SPARES.store(0, Relaxed);
-    drop(spare);
+    let boxes = {
+        let mut spare = spare();
+        SPARES.store(0, Relaxed);
+        std::mem::take(&mut *spare)
+    };
+    drop(boxes);
 }
 
 fn spare() -> MutexGuard<'static, Vec<Boxes>> {

@@ -68,11 +68,12 @@ impl MeshReader {
         NextFrame(self)
     }
 
-    /// Waits for frames, and lends all that came together: the rest of those that one read of a connection brought. `None`
-    /// when the mesh has ended.
+    /// Waits for frames, and lends some that came together: one at least, and at most those that one read of a connection
+    /// brought. `None` when the mesh has ended.
     ///
     /// For those who look at many frames and keep few: a [`Frame`] has a share in the buffer it was read into, to
-    /// be kept and sent about, which costs as much as all the rest of reading a small one. There is always one at least.
+    /// be kept and sent about, which costs as much as all the rest of reading a small one. What is not taken out of
+    /// [`Frames`] comes again.
     ///
     /// ```
     /// # use coalescent_core::MeshReader;

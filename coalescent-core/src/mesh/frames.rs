@@ -9,7 +9,7 @@ use crate::wire::{Head, Kind};
 use std::fmt;
 use std::sync::Arc;
 
-/// Frames that came together, lent by a [`MeshReader`](crate::MeshReader).
+/// Some frames that came together, lent by [`MeshReader::next_frames`](crate::MeshReader::next_frames).
 ///
 /// Those that were not taken out of it when it is dropped are the next that the reader finds.
 pub struct Frames<'a>(Lent<'a>);

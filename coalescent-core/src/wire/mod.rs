@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`native`](Wire::native), the default | by its length prefix ([`NativeCodec`]) | peers of this library: handshake, liveness, requests, a nonce and a ttl in each broadcast |
 //! | [`lines`](Wire::lines) | with `\n` ([`LinesCodec`]) | Node `coalescent` peers with courier, `nc`, shell scripts |
-//! | [`raw`](Wire::raw) | nowhere: it is what one read returned ([`RawCodec`]) | Node `coalescent` peers without courier, piping bytes |
+//! | [`raw`](Wire::raw) | nowhere: it is what there was to read ([`RawCodec`]) | Node `coalescent` peers without courier, piping bytes |
 //! | [`custom`](Wire::custom) | as a codec of the application says | other protocols |
 //!
 //! A [`Wire`] describes one of these; [`Wire::codec`] makes the state of one connection. A connection

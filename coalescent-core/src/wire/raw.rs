@@ -7,9 +7,9 @@ use super::{clamp_frame, plain_payload};
 /// Reads and writes the `raw` wire: bytes without frames.
 ///
 /// ```text
-///  +-----------------------+
-///  | whatever one read got |
-///  +-----------------------+
+///  +------------------------+
+///  | what there was to read |
+///  +------------------------+
 /// ```
 ///
 /// All that is in the buffer is one frame, but never more than the frame limit: what is longer comes as

@@ -25,7 +25,7 @@ use std::any::TypeId;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
@@ -64,6 +64,8 @@ pub(super) struct Rest<S> {
     stack: S,
     seq: u64,
     budget: Budget,
+    /// What frames have a hold of that came before, where there are such: those to come will have the same.
+    link: Option<Weak<Link>>,
 }
 
 impl<S> Rest<S> {
@@ -74,6 +76,7 @@ impl<S> Rest<S> {
             stack,
             seq: 0,
             budget: Budget::new(peer.node().config().error_budget),
+            link: None,
         }
     }
 }
@@ -131,9 +134,12 @@ impl<S: PeerService> Work<S> {
             stack,
             seq,
             budget,
+            link,
         } = rest;
-        let concurrency = peer.node().config().concurrency;
-        let link = Arc::new(Link::new(peer.clone(), concurrency));
+        let link = link.and_then(|link| link.upgrade()).unwrap_or_else(|| {
+            let concurrency = peer.node().config().concurrency;
+            Arc::new(Link::new(peer.clone(), concurrency))
+        });
         let calls = (0..link.slots()).map(|_| Call::default()).collect();
         Self {
             id,
@@ -174,6 +180,7 @@ impl<S: PeerService> Work<S> {
             stack: self.stack.take()?,
             seq: self.seq,
             budget: self.budget,
+            link: (Arc::strong_count(&self.link) > 1).then(|| Arc::downgrade(&self.link)),
         })
     }
 
@@ -389,6 +396,8 @@ impl<S: PeerService> Work<S> {
                 return Next::Frame;
             }
             self.next += 1;
+            // It may be the one that the stack was not ready for.
+            self.unready = None;
         }
         Next::BlockEnds
     }
