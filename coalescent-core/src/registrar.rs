@@ -1,9 +1,12 @@
 //! Registration: what a plugin may add to an app.
 
+use crate::frame::Flow;
 use crate::mesh::WeakMesh;
 use crate::peer::Peer;
+use crate::stack::PeerService;
 use bytes::Bytes;
 use http::Extensions;
+use std::any::TypeId;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -83,6 +86,8 @@ pub(crate) struct Hooks {
     pub(crate) connect: Vec<PeerHook>,
     pub(crate) disconnect: Vec<PeerHook>,
     pub(crate) broadcast: Vec<BroadcastHook>,
+    /// The type of a stack that only relays, and how.
+    pub(crate) relays_all: Option<(TypeId, Flow)>,
 }
 
 impl Registrar {
@@ -125,6 +130,17 @@ impl Registrar {
         F: Fn(Option<u64>, &Bytes) + Send + Sync + 'static,
     {
         self.hooks.broadcast.push(Box::new(hook));
+        self
+    }
+
+    /// Says that a stack of the type `S` does nothing but relay each frame, with `flow`, and hand it on to the inbox. Then a
+    /// connection whose stack that is need not call it with each broadcast of many that came together: it does at once what
+    /// the calls would come to.
+    ///
+    /// This is for a relay that may be all the layers an app has: `S` is its service around the
+    /// [`Inbox`](crate::Inbox). Around or within other layers it is called as ever.
+    pub fn relays_all<S: PeerService>(&mut self, flow: Flow) -> &mut Self {
+        self.hooks.relays_all = Some((TypeId::of::<S>(), flow));
         self
     }
 

@@ -64,7 +64,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use coalescent_core::{Flow, Frame, Plugin, Relay, Reply};
+use coalescent_core::{Flow, Frame, Inbox, Plugin, Registrar, Relay, Reply};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -105,7 +105,13 @@ impl Tattletale {
     }
 }
 
-impl Plugin for Tattletale {}
+impl Plugin for Tattletale {
+    fn register(&self, app: &mut Registrar) {
+        if !self.after {
+            app.relays_all::<TattletaleService<Inbox>>(Flow::Wait);
+        }
+    }
+}
 
 impl<S> Layer<S> for Tattletale {
     type Service = TattletaleService<S>;

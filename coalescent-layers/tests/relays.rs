@@ -61,6 +61,52 @@ async fn a_frame_goes_through_a_row_of_tattletales() {
     assert_eq!(meshes[2].stats().relayed, 2);
 }
 
+/// What a hub made by `app` does with many broadcasts of this ttl: what a subscriber hears, what is read of the hub, and what it
+/// has counted.
+async fn hub_of<L: PeerLayer>(
+    app: App<L>,
+    ttl: u8,
+    is_read: bool,
+) -> (Vec<String>, Vec<String>, u64, u64) {
+    let network = Memory::new();
+    let hub = node(&network, "hub:1", app).await;
+    let mut read = is_read.then(|| hub.reader());
+    let subscriber = node(&network, "subscriber:2", App::new()).await;
+    let mut reader = subscriber.reader();
+    subscriber.connect("hub:1").await.unwrap();
+    let publisher = App::new().configure(|config| config.ttl = ttl);
+    let publisher = node(&network, "publisher:3", publisher).await;
+    publisher.connect("hub:1").await.unwrap();
+    publisher
+        .broadcast_payloads((0..MANY).map(|number| number.to_string()))
+        .await;
+    let relayed = heard(&mut reader).await;
+    let kept = match &mut read {
+        Some(read) => heard(read).await,
+        None => Vec::new(),
+    };
+    let stats = hub.stats();
+    (relayed, kept, stats.delivered, stats.relayed)
+}
+
+const MANY: u64 = 2000;
+
+#[tokio::test(start_paused = true)]
+async fn a_tattletale_that_is_all_there_is_does_what_it_does_when_it_is_called() {
+    let all: Vec<_> = (0..MANY).map(|number| number.to_string()).collect();
+    for is_read in [false, true] {
+        let kept = if is_read { all.clone() } else { Vec::new() };
+        for (ttl, relayed, count) in [(2, all.clone(), MANY), (1, Vec::new(), 0)] {
+            let expected = (relayed, kept.clone(), MANY, count);
+            // As a plugin it may be passed over, and as a mere layer it is called with each frame.
+            let with = hub_of(App::new().with(Tattletale::new()), ttl, is_read).await;
+            assert_eq!(with, expected, "ttl {ttl}, read: {is_read}");
+            let called = hub_of(App::new().layer(Tattletale::new()), ttl, is_read).await;
+            assert_eq!(called, expected, "called, ttl {ttl}, read: {is_read}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_sent_to_one_node_stays_there_unless_told_otherwise() {
     for direct in [false, true] {

@@ -16,7 +16,7 @@ use super::link::{Arrival, Link, LinkId};
 use super::relay::Relays;
 use crate::error::Error;
 use crate::event::DisconnectReason;
-use crate::frame;
+use crate::frame::{self, Flow};
 use crate::peer::Peer;
 use crate::registrar::BoxFuture;
 use crate::stack::{Inbox, PeerService};
@@ -113,6 +113,26 @@ pub(super) struct Work<S: PeerService> {
     failed: Option<DisconnectReason>,
     /// An exhausted block, kept for its allocation.
     spare: Option<Block>,
+    /// What calling the stack with a broadcast comes to, where that is known.
+    bare: Option<Bare>,
+}
+
+/// What a stack without layers of its own does with a broadcast, before it is the inbox's.
+#[derive(Clone, Copy, Debug)]
+enum Bare {
+    Nothing,
+    Relay(Flow),
+}
+
+impl Bare {
+    /// Looks whether that is known of the stack `S`.
+    fn of<S: 'static>(relays_all: Option<(TypeId, Flow)>) -> Option<Self> {
+        let stack = TypeId::of::<S>();
+        match relays_all {
+            Some((relay, flow)) if relay == stack => Some(Self::Relay(flow)),
+            _ => (stack == TypeId::of::<Inbox>()).then_some(Self::Nothing),
+        }
+    }
 }
 
 /// Frames that one read brought.
@@ -162,6 +182,7 @@ impl<S: PeerService> Work<S> {
             budget,
             failed: None,
             spare: None,
+            bare: Bare::of::<S>(peer.node().hooks().relays_all),
         }
     }
 
@@ -340,33 +361,43 @@ impl<S: PeerService> Work<S> {
                         return Step::HandOn;
                     }
                 }
-                Next::Frame if self.is_bare() => self.pass_block(),
-                Next::Frame => match self.call_all(session, cx) {
-                    Called::More => self.unready = None,
-                    Called::Unready if self.poll_unready(cx).is_pending() => return Step::Busy,
-                    Called::Unready => {}
-                    Called::Failed(reason) => self.failed = Some(reason),
+                Next::Frame => match self.bare() {
+                    Some(bare) => self.pass_block(bare),
+                    None => match self.call_all(session, cx) {
+                        Called::More => self.unready = None,
+                        Called::Unready if self.poll_unready(cx).is_pending() => return Step::Busy,
+                        Called::Unready => {}
+                        Called::Failed(reason) => self.failed = Some(reason),
+                    },
                 },
             }
         }
     }
 
-    /// Whether the stack has no layers, and the first block only what the inbox takes without an answer: then there is nobody to
-    /// call for each frame.
-    fn is_bare(&self) -> bool {
-        TypeId::of::<S>() == TypeId::of::<Inbox>()
-            && self.next == 0
-            && self
-                .backlog
-                .front()
-                .is_some_and(|batch| batch.block.broadcasts)
+    /// What the stack does with each frame of the first block, where that is known and the inbox takes all of them without an
+    /// answer: then there is nobody to call for each frame.
+    fn bare(&self) -> Option<Bare> {
+        let broadcasts = |batch: &Batch| batch.block.broadcasts;
+        self.bare
+            .filter(|_| self.next == 0 && self.backlog.front().is_some_and(broadcasts))
     }
 
-    /// Does with the first block what calling the inbox with each of its frames comes to.
-    fn pass_block(&mut self) {
-        let Some(Batch { block, .. }) = self.backlog.front() else {
+    /// Does with the first block what calling the stack with each of its frames comes to.
+    fn pass_block(&mut self, bare: Bare) {
+        let Some(Batch { block, arrival, .. }) = self.backlog.front() else {
             return;
         };
+        if let Bare::Relay(flow) = bare {
+            for (index, (offset, head)) in block.heads.iter().enumerate() {
+                // As `Frame::relay` decides.
+                let passes = matches!(head.kind, Kind::Broadcast { .. }) && head.ttl > 1;
+                if passes && !self.relays.extend(index, *offset, head, flow) {
+                    let mark = (flow, None);
+                    self.relays
+                        .add(&self.link, block, index, mark, arrival.pins);
+                }
+            }
+        }
         let frames = block.heads.len();
         self.next = frames;
         self.seq += frames as u64;
