@@ -24,6 +24,9 @@
 //! In the same way a rate limit outside limits what is relayed, and a layer outside that
 //! [rewrites](Frame::set_payload) payloads rewrites what is relayed.
 //!
+//! Where it is all the layers that an app has, the broadcasts of one read are relayed together, without a call for
+//! each.
+//!
 //! # Per peer or shared
 //!
 //! It has no state, so there is nothing to share.
