@@ -97,7 +97,8 @@ pub struct Config {
     pub request_timeout: Duration,
     /// How long shutting down waits for what is queued to be written. Default: 10 s.
     pub drain: Duration,
-    /// The ttl of the broadcasts made here: through how many nodes they may go. Default: 32.
+    /// The ttl of the broadcasts made here: through how many nodes they may go. A higher one in a
+    /// broadcast that arrives is taken for this one. Default: 32.
     pub ttl: u8,
     /// The wait after the first failed dial of a seed; it doubles up to [`backoff_max`]
     /// (`Config::backoff_max`), with full jitter. Default: 0.5 s.

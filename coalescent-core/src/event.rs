@@ -139,6 +139,9 @@ pub enum DropReason {
     Disconnected,
     /// They cannot stand on the peer's wire: too large, or with a newline in them.
     Unencodable,
+    /// A relay could not remember them, so that copies of them would go round for ever. They are those that
+    /// this peer sent.
+    Refused,
 }
 
 impl DropReason {
@@ -148,6 +151,7 @@ impl DropReason {
             Self::Full => "full",
             Self::Disconnected => "disconnected",
             Self::Unencodable => "unencodable",
+            Self::Refused => "refused",
         }
     }
 }
@@ -158,6 +162,7 @@ impl fmt::Display for DropReason {
             Self::Full => "no room",
             Self::Disconnected => "disconnected",
             Self::Unencodable => "does not fit the wire",
+            Self::Refused => "more than a relay can remember",
         })
     }
 }

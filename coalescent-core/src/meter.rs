@@ -98,6 +98,7 @@ pub(crate) struct Meter {
     dropped_full: Counter,
     dropped_disconnected: Counter,
     dropped_unencodable: Counter,
+    dropped_refused: Counter,
     bytes_received: Counter,
     bytes_sent: Counter,
     queued: Gauge,
@@ -146,6 +147,7 @@ impl Meter {
             dropped_full: dropped(DropReason::Full),
             dropped_disconnected: dropped(DropReason::Disconnected),
             dropped_unencodable: dropped(DropReason::Unencodable),
+            dropped_refused: dropped(DropReason::Refused),
             bytes_received: counter!("coalescent_received_bytes_total";
                 Bytes, "Bytes read from peers after their handshake"),
             bytes_sent: counter!("coalescent_sent_bytes_total";
@@ -224,6 +226,7 @@ impl Meter {
             DropReason::Full => &self.dropped_full,
             DropReason::Disconnected => &self.dropped_disconnected,
             DropReason::Unencodable => &self.dropped_unencodable,
+            DropReason::Refused => &self.dropped_refused,
         }
         .increment(frames);
     }

@@ -51,6 +51,7 @@ where
 {
     let config = node.config();
     let mut codec = wire.codec(config.max_frame);
+    codec.clamp_ttl(config.ttl);
     let mut intro = Introduction {
         key,
         node_id: None,

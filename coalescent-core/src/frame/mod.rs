@@ -5,6 +5,7 @@ mod pool;
 pub(crate) use pool::fall_idle;
 
 use crate::connection::{Arrival, current};
+use crate::event::DropReason;
 use crate::message::Message;
 use crate::peer::Peer;
 use crate::wire::{Head, Kind};
@@ -362,6 +363,13 @@ impl Frame {
     #[inline]
     pub fn count_duplicate(&self) {
         self.peer().counters().add_duplicate();
+    }
+
+    /// Counts this frame as dropped, once, for the peer that sent it: a relay refuses it, so that it is
+    /// neither handled nor passed on.
+    #[cold]
+    pub fn count_refused(&self) {
+        self.peer().dropped(DropReason::Refused, 1);
     }
 }
 

@@ -140,6 +140,14 @@ impl WireCodec {
         }
     }
 
+    /// Takes a higher ttl in a BROADCAST that arrives for this one, so that nobody makes a frame go
+    /// farther than this node's own frames. Wires without a ttl have nothing to clamp.
+    pub fn clamp_ttl(&mut self, max_ttl: u8) {
+        if let Inner::Native(codec) = &mut self.0 {
+            codec.clamp_ttl(max_ttl);
+        }
+    }
+
     /// Lifts the limit of the handshake, [`HANDSHAKE_MAX_FRAME`](super::HANDSHAKE_MAX_FRAME), to the frame
     /// limit. Wires without a handshake have the frame limit from the start.
     pub fn established(&mut self) {

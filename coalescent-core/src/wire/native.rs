@@ -61,6 +61,7 @@ const BYE: u8 = 0x13;
 #[derive(Clone, Debug)]
 pub struct NativeCodec {
     max_frame: usize,
+    max_ttl: u8,
     established: bool,
 }
 
@@ -77,8 +78,14 @@ impl NativeCodec {
     pub fn new(max_frame: usize) -> Self {
         Self {
             max_frame: clamp_frame(max_frame),
+            max_ttl: u8::MAX,
             established: false,
         }
+    }
+
+    /// Takes a higher ttl in a BROADCAST that arrives for this one.
+    pub fn clamp_ttl(&mut self, max_ttl: u8) {
+        self.max_ttl = max_ttl;
     }
 
     /// Lifts the limit of the handshake to the codec's own, because HELLO has arrived.
@@ -227,7 +234,7 @@ impl NativeCodec {
         let bytes: &mut [u8] = buf;
         while block.heads.len() < MAX_BLOCK_FRAMES {
             let Some(rest) = bytes.get(at..) else { break };
-            let head = match parse_broadcast(rest, limit) {
+            let mut head = match parse_broadcast(rest, limit) {
                 Some(head) => head,
                 None => match self.parse_other(rest, limit) {
                     Ok(Front::Frame(head)) => {
@@ -244,6 +251,7 @@ impl NativeCodec {
             if matches!(head.kind, Kind::Broadcast { .. })
                 && let Some(ttl) = bytes.get_mut(at + TTL_AT)
             {
+                head.ttl = head.ttl.min(self.max_ttl);
                 *ttl = head.ttl.saturating_sub(1);
             }
             block.heads.push((at, head));

@@ -1,17 +1,14 @@
 //! The layer: its options, and the set that all its services share.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use coalescent_core::{Frame, Plugin, Registrar, wire::Kind};
-use tokio::time::Instant;
+use coalescent_core::{Plugin, Registrar};
 use tower_layer::Layer;
 
 use super::{
-    seen::{CAPACITY, CONTENT_TTL, Class, Hasher, Seen, TTL},
+    seen::Limits,
     service::SmartRelayService,
+    shared::{Neighbour, Shared},
 };
 
 /// Relays each frame to all other peers the first time it comes, and keeps its copies from the stack.
@@ -22,10 +19,8 @@ use super::{
 #[derive(Clone, Debug)]
 #[must_use = "it relays nothing until it is added to an app, with `with`"]
 pub struct SmartRelay {
-    pub(super) shared: Arc<Shared>,
-    capacity: usize,
-    window: Duration,
-    content_window: Duration,
+    shared: Arc<Shared>,
+    limits: Limits,
     pub(super) direct: bool,
     pub(super) after: bool,
 }
@@ -39,40 +34,60 @@ impl Default for SmartRelay {
 impl SmartRelay {
     /// Makes a relay with an empty set, of all frames that are for every node.
     pub fn new() -> Self {
+        let limits = Limits::default();
         Self {
-            shared: Arc::new(Shared::new(Seen::new(CAPACITY, TTL, CONTENT_TTL))),
-            capacity: CAPACITY,
-            window: TTL,
-            content_window: CONTENT_TTL,
+            shared: Arc::new(Shared::new(limits)),
+            limits,
             direct: false,
             after: false,
         }
     }
 
-    /// Remembers at most this many frames with a nonce, and as many without, at 28 bytes each; the oldest goes
-    /// first. From 1 to 2^30. Default: [`CAPACITY`], 65,536.
+    /// Bounds the memory of the set: room for so many frames with a nonce, and for as many without, at
+    /// [`FRAME_BYTES`](super::FRAME_BYTES) (32) each. Default: [`CAPACITY`](super::CAPACITY), 2,097,152,
+    /// which is 64 MiB each.
     ///
-    /// It should hold what a busy mesh says in the time that a copy takes on its longest way:
-    /// [`SeenStats::evicted_young`] tells when it does not. Starts an empty set, apart from that of clones made before.
-    pub fn capacity(mut self, capacity: usize) -> Self {
-        self.capacity = capacity;
+    /// Frames of one publisher have consecutive nonces, and take 12 bytes each; a frame whose nonce
+    /// is far from all others takes 192, and one without a nonce 44. One connection gets at most two thirds
+    /// of the room.
+    ///
+    /// It should hold what a busy mesh says in the time that a copy takes on its longest way;
+    /// [`SeenStats::refused`] tells when it does not. Starts an empty set, apart from that of clones made
+    /// before.
+    pub fn capacity(mut self, frames: usize) -> Self {
+        self.limits.capacity = frames;
         self.renew()
     }
 
-    /// Remembers a frame with a nonce for so long; at most 24 days. Default: [`TTL`], 120 s.
+    /// Remembers a frame with a nonce for so long; at most 24 days. Default: [`TTL`](super::TTL), 120 s.
     ///
     /// Starts an empty set, apart from that of clones made before.
     pub fn window(mut self, window: Duration) -> Self {
-        self.window = window;
+        self.limits.ttl = window;
         self.renew()
     }
 
-    /// Remembers a frame of a wire without nonces, which is known by its content alone, for so long; at most
-    /// 24 days. Equal content within that time is a copy, after it is a new frame. Default: [`CONTENT_TTL`], 5 s.
+    /// Remembers a frame of a wire without nonces, which is known by its content and by how often it was
+    /// said, for so long after it was said last; at most 24 days. Default:
+    /// [`CONTENT_TTL`](super::CONTENT_TTL), 5 s.
+    ///
+    /// While thousands of copies come later than a quarter of that, in a mesh that is flooded, it is as long
+    /// as they need, up to [`window`](SmartRelay::window).
     ///
     /// Starts an empty set, apart from that of clones made before.
     pub fn content_window(mut self, window: Duration) -> Self {
-        self.content_window = window;
+        self.limits.content_ttl = window;
+        self.renew()
+    }
+
+    /// Takes at most so many equal frames of one connection for new ones within the
+    /// [`content_window`](SmartRelay::content_window), on wires without nonces; at least 1. What is
+    /// above counts as copies, so that a circle among nodes that know no copies makes no storm. Default:
+    /// [`REPEATS`](super::REPEATS), 64.
+    ///
+    /// Starts an empty set, apart from that of clones made before.
+    pub fn repeats(mut self, frames: u8) -> Self {
+        self.limits.repeats = frames;
         self.renew()
     }
 
@@ -100,14 +115,14 @@ impl SmartRelay {
         let seen = self.shared.seen();
         SeenStats {
             identities: seen.len(),
-            evicted_young: seen.evicted_young(),
+            evicted_young: seen.forgotten_young(),
+            refused: seen.refused(),
             bytes: seen.bytes(),
         }
     }
 
     fn renew(mut self) -> Self {
-        let seen = Seen::new(self.capacity, self.window, self.content_window);
-        self.shared = Arc::new(Shared::new(seen));
+        self.shared = Arc::new(Shared::new(self.limits));
         self
     }
 }
@@ -116,7 +131,7 @@ impl Plugin for SmartRelay {
     fn register(&self, app: &mut Registrar) {
         let shared = Arc::clone(&self.shared);
         app.on_broadcast(move |nonce, payload| {
-            shared.first(nonce, payload, Instant::now());
+            shared.said(nonce, payload);
         });
     }
 }
@@ -125,7 +140,7 @@ impl<S> Layer<S> for SmartRelay {
     type Service = SmartRelayService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        SmartRelayService::new(inner, self.clone())
+        SmartRelayService::new(inner, self, Neighbour::new(&self.shared))
     }
 }
 
@@ -135,52 +150,13 @@ impl<S> Layer<S> for SmartRelay {
 pub struct SeenStats {
     /// How many frames are remembered, some of them perhaps longer than they need be.
     pub identities: usize,
-    /// How many frames were forgotten before their time, because the set was full. Each may let one copy
-    /// through a second time: a number that grows calls for a larger [`capacity`](SmartRelay::capacity).
+    /// How many frames were forgotten before their time, since the set was full and no copy of any
+    /// frame had come lately, as in a star. A peer could say each of them a second time.
     pub evicted_young: u64,
-    /// How many bytes of memory the set takes.
+    /// How many frames were neither handled nor relayed, since there was no room to remember them. A
+    /// number that grows calls for a larger [`capacity`](SmartRelay::capacity), or for limits on those who
+    /// say so much.
+    pub refused: u64,
+    /// How many bytes of memory the set takes, about.
     pub bytes: usize,
-}
-
-/// What one node has seen, whoever it came from.
-#[derive(Debug)]
-pub(super) struct Shared {
-    hasher: Hasher,
-    seen: Mutex<Seen>,
-}
-
-impl Shared {
-    fn new(seen: Seen) -> Self {
-        Self {
-            hasher: Hasher::random(),
-            seen: Mutex::new(seen),
-        }
-    }
-
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Remembers a frame, and says whether it is the first of its kind.
-    fn first(&self, nonce: Option<u64>, payload: &[u8], now: Instant) -> bool {
-        let class = match nonce {
-            Some(_) => Class::Nonce,
-            None => Class::Content,
-        };
-        // Hashed before the lock is taken: the other peers' connections wait for it.
-        let identity = self.hasher.identity(nonce, payload);
-        self.seen().insert(identity, class, now)
-    }
-
-    /// Whether a frame is a copy of one that was seen. Asking makes it seen.
-    pub(super) fn is_duplicate(&self, frame: &Frame) -> bool {
-        // The clock was read once for all that arrived with it.
-        let now = frame.arrived();
-        match frame.kind() {
-            Kind::Broadcast { nonce } => !self.first(Some(nonce), frame.payload(), now),
-            Kind::Plain => !self.first(None, frame.payload(), now),
-            // Sent to this node alone, which happens once however often the bytes are the same.
-            _ => false,
-        }
-    }
 }

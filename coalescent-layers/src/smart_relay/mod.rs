@@ -98,9 +98,10 @@
 mod layer;
 mod seen;
 mod service;
+mod shared;
 
 pub use self::{
     layer::{SeenStats, SmartRelay},
-    seen::{CAPACITY, CONTENT_TTL, TTL},
+    seen::{CAPACITY, CONTENT_TTL, FRAME_BYTES, REPEATS, TTL},
     service::{ResponseFuture, SmartRelayService},
 };

@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -9,19 +10,29 @@ use coalescent_core::{Flow, Frame, Relay, Reply};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::layer::SmartRelay;
+use super::{layer::SmartRelay, seen::Verdict, shared::Neighbour};
 use crate::after::{self, RelayFuture};
 
 /// The service that [`SmartRelay`] puts around one peer's stack.
 #[derive(Clone, Debug)]
 pub struct SmartRelayService<S> {
     inner: S,
-    relay: SmartRelay,
+    neighbour: Arc<Neighbour>,
+    relay: Relay,
+    after: bool,
 }
 
 impl<S> SmartRelayService<S> {
-    pub(super) fn new(inner: S, relay: SmartRelay) -> Self {
-        Self { inner, relay }
+    pub(super) fn new(inner: S, relay: &SmartRelay, neighbour: Arc<Neighbour>) -> Self {
+        Self {
+            inner,
+            neighbour,
+            relay: Relay {
+                flow: Flow::Drop,
+                direct: relay.direct,
+            },
+            after: relay.after,
+        }
     }
 
     /// Gets the inner service.
@@ -55,18 +66,19 @@ where
 
     #[inline]
     fn call(&mut self, frame: Frame) -> Self::Future {
-        if self.relay.shared.is_duplicate(&frame) {
-            frame.count_duplicate();
-            crate::release(&mut self.inner);
-            return ResponseFuture {
-                state: State::Duplicate,
-            };
+        match self.neighbour.judge(&frame) {
+            Verdict::New => {}
+            verdict => {
+                if verdict == Verdict::Copy {
+                    frame.count_duplicate();
+                } else {
+                    frame.count_refused();
+                }
+                crate::release(&mut self.inner);
+                return ResponseFuture { state: State::Ends };
+            }
         }
-        let relay = Relay {
-            flow: Flow::Drop,
-            direct: self.relay.direct,
-        };
-        let after = after::relay(&frame, relay, self.relay.after);
+        let after = after::relay(&frame, self.relay, self.after);
         let call = RelayFuture::new(self.inner.call(frame), after);
         ResponseFuture {
             state: State::First { call },
@@ -87,7 +99,7 @@ pin_project! {
     #[project = StateProj]
     #[derive(Debug)]
     enum State<F> {
-        Duplicate,
+        Ends,
         First {
             #[pin]
             call: RelayFuture<F>,
@@ -104,7 +116,7 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProj::Duplicate => Poll::Ready(Ok(Reply::None)),
+            StateProj::Ends => Poll::Ready(Ok(Reply::None)),
             StateProj::First { call } => call.poll(cx),
         }
     }

@@ -79,28 +79,58 @@ async fn a_copy_is_counted_and_ends_here_whoever_it_comes_from() {
 #[tokio::test(start_paused = true)]
 async fn content_alone_is_a_copy_for_five_seconds_and_a_nonce_for_two_minutes() {
     let (relay, heard) = (SmartRelay::new(), Heard::default());
-    let mut stack = heard.layered(&relay);
-    for (wait, expected) in [(0, 1), (4999, 0), (1, 1)] {
+    let (mut one, mut other) = (heard.layered(&relay), heard.layered(&relay));
+    call(&mut one, Kind::Plain, "line").await;
+    call(&mut one, nonced(1), "beep").await;
+    assert_eq!(heard.take().await.len(), 2);
+    for (wait, kind, expected) in [
+        (4_999, Kind::Plain, 0),
+        (1, Kind::Plain, 1),
+        (114_999, nonced(1), 0),
+        (1, nonced(1), 1),
+    ] {
         advance(Duration::from_millis(wait)).await;
-        call(&mut stack, Kind::Plain, "line").await;
-        assert_eq!(heard.take().await.len(), expected, "after {wait} ms more");
-    }
-    for (wait, expected) in [(0, 1), (119_999, 0), (1, 1)] {
-        advance(Duration::from_millis(wait)).await;
-        call(&mut stack, nonced(1), "beep").await;
+        let payload = if kind == Kind::Plain { "line" } else { "beep" };
+        call(&mut other, kind, payload).await;
         assert_eq!(heard.take().await.len(), expected, "after {wait} ms more");
     }
 
     let relay = SmartRelay::new()
         .window(Duration::from_secs(2))
         .content_window(Duration::from_secs(1));
-    let mut stack = heard.layered(&relay);
-    for (wait, kinds) in [(0, 2), (999, 0), (1, 1), (999, 0), (1, 2)] {
+    let (mut one, mut other) = (heard.layered(&relay), heard.layered(&relay));
+    call(&mut one, Kind::Plain, "line").await;
+    call(&mut one, nonced(1), "beep").await;
+    heard.take().await;
+    for (wait, kind, expected) in [
+        (999, Kind::Plain, 0),
+        (1, Kind::Plain, 1),
+        (999, nonced(1), 0),
+        (1, nonced(1), 1),
+    ] {
         advance(Duration::from_millis(wait)).await;
-        call(&mut stack, Kind::Plain, "line").await;
-        call(&mut stack, nonced(1), "beep").await;
-        assert_eq!(heard.take().await.len(), kinds, "after {wait} ms more");
+        let payload = if kind == Kind::Plain { "line" } else { "beep" };
+        call(&mut other, kind, payload).await;
+        assert_eq!(heard.take().await.len(), expected, "after {wait} ms more");
     }
+}
+
+/// On a wire without nonces, what one connection says again is new.
+#[tokio::test(start_paused = true)]
+async fn equal_lines_of_one_connection_are_as_many_lines() {
+    let relay = SmartRelay::new().repeats(10);
+    let heard = Heard::default();
+    let (mut one, mut other) = (heard.layered(&relay), heard.layered(&relay));
+    for said in 0..20 {
+        let (line, _) = call(&mut one, Kind::Plain, "OK").await;
+        assert_eq!(test_util::relayed(&line).is_some(), said < 10);
+    }
+    assert_eq!(heard.take().await.len(), 10);
+    for _ in 0..20 {
+        let (copy, _) = call(&mut other, Kind::Plain, "OK").await;
+        assert_eq!(copy.peer().stats().duplicates, 1);
+    }
+    assert_eq!(heard.take().await.len(), 0);
 }
 
 #[tokio::test]
@@ -141,20 +171,54 @@ async fn what_this_node_says_is_in_the_set_with_its_nonce_or_by_its_content() {
     assert_eq!(relay.seen().identities, 0);
 }
 
+/// Far apart, so that each frame takes a page.
+fn far(number: u64) -> Kind {
+    nonced(number << 20)
+}
+
 #[tokio::test]
-async fn a_full_set_forgets_the_oldest_and_counts_it() {
-    let (relay, heard) = (SmartRelay::new().capacity(2), Heard::default());
+async fn a_full_set_forgets_the_oldest_where_no_copy_comes_back() {
+    let (relay, heard) = (SmartRelay::new().capacity(600), Heard::default());
     let mut stack = heard.layered(&relay);
-    for nonce in 1..=3 {
-        call(&mut stack, nonced(nonce), "beep").await;
+    for number in 1..=200 {
+        call(&mut stack, far(number), "beep").await;
     }
     let seen = relay.seen();
-    assert_eq!((seen.identities, seen.evicted_young), (2, 1));
-    assert!(seen.bytes > 0);
-    call(&mut stack, nonced(3), "beep").await;
-    assert_eq!(heard.take().await.len(), 3, "the newest is remembered");
-    call(&mut stack, nonced(1), "beep").await;
+    assert!(seen.identities < 100 && seen.evicted_young > 100, "{seen:?}");
+    assert!(seen.bytes > 0 && seen.bytes <= 600 * 32, "{seen:?}");
+    assert_eq!(heard.take().await.len(), 200);
+    call(&mut stack, far(200), "beep").await;
+    assert_eq!(heard.take().await.len(), 0, "the newest is remembered");
+    call(&mut heard.layered(&relay), far(1), "beep").await;
     assert_eq!(heard.take().await.len(), 1, "the oldest is not");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_set_refuses_what_is_new_where_copies_come_back() {
+    let (relay, heard) = (SmartRelay::new().capacity(600), Heard::default());
+    let (mut one, mut other) = (heard.layered(&relay), heard.layered(&relay));
+    call(&mut one, far(1), "beep").await;
+    call(&mut other, far(1), "beep").await;
+    heard.take().await;
+    let mut refused = 0;
+    for number in 2..200 {
+        let (frame, reply) = call(&mut one, far(number), "beep").await;
+        let relayed = test_util::relayed(&frame).is_some();
+        assert_eq!(reply.is_none(), !relayed);
+        assert_eq!(frame.peer().stats().dropped, u64::from(!relayed));
+        refused += u64::from(!relayed);
+    }
+    assert_eq!(relay.seen().refused, refused);
+    assert_eq!(heard.take().await.len() as u64, 198 - refused);
+    // None of it is heard twice, nor is what was refused heard now.
+    for number in 1..200 {
+        call(&mut one, far(number), "beep").await;
+    }
+    assert_eq!(heard.take().await.len(), 0);
+    // With time there is room again.
+    advance(Duration::from_secs(120)).await;
+    call(&mut one, far(300), "beep").await;
+    assert_eq!(heard.take().await.len(), 1);
 }
 
 #[tokio::test]

@@ -69,29 +69,31 @@ impl Index {
         }
     }
 
-    /// Looks for an identity.
+    /// Looks for an identity, and says how many insertions after the oldest it is.
     ///
-    /// Equal tags do not make equal identities: `is_at` tells if it is the one that was inserted so many after the oldest.
+    /// Equal tags do not make equal identities: `is_at` tells if it is the one that was inserted so many
+    /// after the oldest.
     #[inline]
-    pub(super) fn contains(&self, identity: u128, is_at: impl Fn(usize) -> bool) -> bool {
+    pub(super) fn find(&self, identity: u128, is_at: impl Fn(usize) -> bool) -> Option<usize> {
         let (tag, tags, least) = (self.tag(identity), self.tags(), self.least_alive());
         let mut place = self.home(identity);
         while let Some(Line(entries)) = self.lines.get(place) {
             // Without a branch an entry: most often there is none.
             let alike = |entry: &u32| entry & tags == tag;
             if entries.iter().fold(false, |any, entry| any | alike(entry)) {
-                let mut alive = entries.iter().take_while(|entry| **entry >= least);
+                let alive = entries.iter().take_while(|entry| **entry >= least);
                 let offset = |entry: &u32| ((entry - least) >> self.tag_bits) as usize;
-                if alive.any(|entry| alike(entry) && is_at(offset(entry))) {
-                    return true;
+                let mut same = alive.filter(|entry| alike(entry)).map(offset);
+                if let Some(offset) = same.find(|offset| is_at(*offset)) {
+                    return Some(offset);
                 }
             }
             if entries[WAYS - 1] < least {
-                return false;
+                return None;
             }
             place = self.after(place);
         }
-        false
+        None
     }
 
     /// Puts an absent identity in, which was inserted so many after the oldest. All that are alive are older.

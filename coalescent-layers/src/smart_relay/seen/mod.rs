@@ -1,113 +1,169 @@
-//! The identities that this node has seen, so that each frame is relayed once.
+//! What this node has seen, so that each frame is relayed once.
 //!
-//! An identity is a keyed 128-bit hash ([`Hasher`]); [`Seen`] remembers identities for a while. The two
-//! classes of identity have a [`Window`] each: a flood of lines, which are remembered for seconds, cannot
-//! push out the nonces, which are remembered for minutes.
+//! Frames with a nonce ([`Nonces`]) and frames without ([`Contents`]) are kept apart, in as many bytes
+//! each: a flood of lines cannot push out the nonces.
 //!
-//! ```text
-//!           head (oldest)      newest
-//!             v                  v
-//!  ring   | . | A | B | C | D | E | . | .     identity: u128, inserted at: u32 ms
-//!               0   1   2   3   4
+//! Both forget a frame when its time is over, and no frame before that from which copies may still
+//! come. So where a set is full, what is new is refused: it is neither handled nor relayed, and is
+//! counted as dropped. Three rules keep this from those who do no harm:
 //!
-//!  index  | C2 A0 - - … | - … | E4 - B1 … | D3 …     lines of 16 entries: part of the identity,
-//!                                                    number of its insertion: 32 bits together
-//! ```
-//!
-//! The ring is written in order. Of the [`Index`](index::Index) a new identity needs one cache line, a known one that of its
-//! place in the ring besides, and the oldest is forgotten without a look at either. A window takes 28 bytes an
-//! identity: 16 for the identity, 4 for its time, 8 for its share of the index. It takes nothing before its first
-//! identity, and doubles with use until it holds its capacity: 65,536 identities are 1.75 MiB, and twice that if both
-//! classes are in full use. Once everything in it has expired, the next insertion gives the memory back.
+//! - **A share for each.** A source may hold twice as much as is free, and no more ([`share`]): a source that
+//!   floods is refused, the others are not.
+//! - **Where no copy comes back, nothing is refused.** Then, as in a star, the oldest frame of the
+//!   same source is forgotten in place of refusing the new one.
+//! - **What is old enough may go early.** How old the latest copies are says how old a frame can be
+//!   when a copy of it still comes ([`Lateness`](share::Lateness)).
 
+mod contents;
 mod hasher;
 mod index;
-mod window;
+mod nonces;
+mod share;
+mod source;
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::contents::Contents;
 pub(crate) use self::hasher::Hasher;
-use self::window::Window;
+use self::nonces::Nonces;
+use self::share::millis;
+pub(crate) use self::source::Source;
+use self::source::Sources;
 
-/// How many identities of each class are remembered at most, unless said otherwise.
-pub const CAPACITY: usize = 65_536;
+/// For how many frames there is room, unless said otherwise: 64 MiB for those with a nonce, and as
+/// much for those without. A quiet node takes nothing of it.
+pub const CAPACITY: usize = 1 << 21;
 
-/// How long an identity with a nonce is remembered, unless said otherwise.
+/// What a frame of the capacity counts for, in bytes.
+pub const FRAME_BYTES: usize = 32;
+
+/// How long a frame with a nonce is remembered, unless said otherwise.
 pub const TTL: Duration = Duration::from_secs(120);
 
-/// How long an identity made of content alone is remembered, unless said otherwise.
+/// How long a frame without one is remembered, unless said otherwise.
 pub const CONTENT_TTL: Duration = Duration::from_secs(5);
 
-/// What an identity was made of, which decides how long it is remembered.
+/// How many equal lines of one connection are new within that time, unless said otherwise.
+pub const REPEATS: u8 = 64;
+
+/// The longest times that can be chosen: 24 days.
+const TTL_MAX: Duration = Duration::from_secs(24 * 24 * 60 * 60);
+
+/// What is to become of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Class {
-    /// A nonce and the payload: equal bytes sent twice are two frames.
-    Nonce,
-    /// The payload alone: equal bytes are one frame until the identity expires.
-    Content,
+pub(crate) enum Verdict {
+    /// It is handled, and relayed.
+    New,
+    /// It has been here before.
+    Copy,
+    /// There is no room to remember it, so that it must not go on.
+    Refused,
 }
 
-/// Remembers identities, the latest `capacity` of each class, each for the lifetime of its class.
-///
-/// Seeing a duplicate does not refresh an identity's age, in either class. For content it must not: a line
-/// repeated every 4 s would be silenced for ever. For nonces it need not: a copy that comes more than
-/// [`TTL`] after the first is stale wherever it was, and the order of age stays the order of insertion.
+/// How much is remembered, and how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) capacity: usize,
+    pub(crate) ttl: Duration,
+    pub(crate) content_ttl: Duration,
+    pub(crate) repeats: u8,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            capacity: CAPACITY,
+            ttl: TTL,
+            content_ttl: CONTENT_TTL,
+            repeats: REPEATS,
+        }
+    }
+}
+
+/// Remembers frames, within its limits.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    nonces: Window,
-    contents: Window,
+    sources: Sources,
+    nonces: Nonces,
+    contents: Contents,
     clock: Clock,
-}
-
-impl Default for Seen {
-    fn default() -> Self {
-        Self::new(CAPACITY, TTL, CONTENT_TTL)
-    }
+    refused: u64,
 }
 
 impl Seen {
-    /// Makes an empty set that remembers at most `capacity` identities of each class (at least 1, at most
-    /// 2^30), nonces for `ttl` and contents for `content_ttl` (at most 24 days; in steps of 1 ms).
-    pub(crate) fn new(capacity: usize, ttl: Duration, content_ttl: Duration) -> Self {
+    /// Makes an empty set.
+    pub(crate) fn new(limits: Limits) -> Self {
+        let bytes = limits.capacity.saturating_mul(FRAME_BYTES);
+        let ttl = millis(limits.ttl.min(TTL_MAX));
+        let content_ttl = millis(limits.content_ttl.min(TTL_MAX));
+        // A line can come as late as any other frame.
+        let latest = ttl.max(content_ttl);
         Self {
-            nonces: Window::new(capacity, ttl),
-            contents: Window::new(capacity, content_ttl),
+            sources: Sources::new(latest),
+            nonces: Nonces::new(bytes, ttl),
+            contents: Contents::new(bytes, content_ttl, latest, limits.repeats),
             clock: Clock::default(),
+            refused: 0,
         }
     }
 
-    /// Remembers `identity` and returns true, or returns false if it is remembered already.
+    /// Begins with a connection that brings frames.
+    pub(crate) fn open(&mut self, now: Instant) -> Source {
+        let clock = self.clock.at(now);
+        self.sources.open(clock)
+    }
+
+    /// Ends with a connection. What it brought stays for its time.
+    pub(crate) fn close(&mut self, source: Source, now: Instant) {
+        let clock = self.clock.at(now);
+        self.nonces.close(source);
+        self.sources.close(source, clock);
+    }
+
+    /// Remembers a frame that a source brought, unless it is known, or there is no room for it. `nonce` is
+    /// absent on wires that have none.
     ///
-    /// Takes constant time on average; an insertion that doubles the window, or the first after many identities
-    /// expired together, pays for them at once: about 1 ms at the default capacity. So does the one that counts the
-    /// insertions anew, in about 0.2 ms; see [`index`].
+    /// Takes constant time on average; an insertion that doubles what is kept pays for that at once.
     ///
     /// A `now` that is before an earlier one counts as that one: tasks that share the set may have read
     /// the clock before they waited for the lock.
     #[inline]
-    pub(crate) fn insert(&mut self, identity: u128, class: Class, now: Instant) -> bool {
+    pub(crate) fn insert(
+        &mut self,
+        source: Source,
+        nonce: Option<u64>,
+        identity: u128,
+        now: Instant,
+    ) -> Verdict {
         let clock = self.clock.at(now);
-        match class {
-            Class::Nonce => self.nonces.insert(identity, clock),
-            Class::Content => self.contents.insert(identity, clock),
+        let verdict = match nonce {
+            Some(nonce) => self.nonces.insert(source, nonce, identity, clock),
+            None => self.contents.insert(source, identity, clock),
+        };
+        if verdict == Verdict::Refused {
+            self.refused += 1;
         }
+        verdict
     }
 
-    /// Counts the identities in memory; some of them may have expired since the last insertion.
+    /// Counts the frames that are remembered; the time of some of them may be over.
     pub(crate) fn len(&self) -> usize {
         self.nonces.len() + self.contents.len()
     }
 
-    /// Counts the identities that were forgotten before their time because a window was full.
-    ///
-    /// Each may let one copy through a second time: a number that grows calls for a larger capacity.
-    pub(crate) fn evicted_young(&self) -> u64 {
-        self.nonces.evicted_young() + self.contents.evicted_young()
+    /// Counts the frames that were forgotten before their time.
+    pub(crate) fn forgotten_young(&self) -> u64 {
+        self.nonces.forgotten_young() + self.contents.forgotten_young()
     }
 
-    /// Returns the bytes on the heap.
+    /// Counts the frames that were refused for want of room.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Returns the bytes on the heap, about.
     pub(crate) fn bytes(&self) -> usize {
         self.nonces.bytes() + self.contents.bytes()
     }

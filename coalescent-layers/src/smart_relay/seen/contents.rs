@@ -1,0 +1,398 @@
+//! What was seen of the frames that have no nonce: lines, and raw bytes.
+//!
+//! Such a frame is known by its content and by how often it was said. A connection carries lines in
+//! order, and each neighbour passes a line on once. So the n-th equal line of one connection is new
+//! exactly if no other connection has brought n of them yet, and this node has said fewer than n.
+//!
+//! ```text
+//!           head (oldest)      newest
+//!             v                  v
+//!  ring   | . | A | B | C | D | E | . | .     hash of the content, how often it was said, by whom
+//!               0   1   2   3   4
+//!
+//!  index  | C2 A0 - - … | - … | E4 - B1 … | D3 …     lines of 16 entries, see `index`
+//! ```
+//!
+//! An entry is forgotten when its content was not said anew for 5 s: with it all that was counted of it.
+//! Where copies come later than that, in a mesh that is flooded, it stays for as long as they come,
+//! see [`Lateness`].
+
+use std::{collections::HashMap, fmt};
+
+use super::index::Index;
+use super::share::{Lateness, may_take};
+use super::source::Source;
+use super::Verdict;
+
+/// What an entry counts for in bytes: 36 in the ring, 8 in the index.
+pub(super) const ENTRY_COST: usize = 44;
+
+/// The number of slots a ring starts with.
+const INITIAL_SLOTS: usize = 64;
+
+/// The most entries: more would leave an [`Index`] no bits for tags.
+const MAX_ENTRIES: usize = 1 << 30;
+
+/// Of so many entries one may have a count that does not fit it: a line that one connection has
+/// said more than once, or that was said by a connection without a bit.
+const COUNTED_PART: usize = 8;
+
+/// A line as the ring keeps it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    /// When it was said anew last, the lower 32 bits of the clock in milliseconds.
+    said: u32,
+    /// By whom it was said first.
+    source: u32,
+    /// How often it was said.
+    times: u8,
+    /// Whether it was said anew since it was put here.
+    again: bool,
+    /// Whether there are counts of it elsewhere.
+    counted: bool,
+}
+
+pub(super) struct Contents {
+    max: usize,
+    /// The most equal lines of one connection that are new.
+    repeats: u8,
+    lateness: Lateness,
+    /// The ring, as arrays of one length so that no byte is lost to alignment.
+    identities: Vec<u128>,
+    entries: Vec<Entry>,
+    /// Which sources have said it, by their bits.
+    by: Vec<u64>,
+    index: Index,
+    /// The oldest slot of the ring.
+    head: usize,
+    /// How many slots from `head` on are taken.
+    len: usize,
+    /// What does not fit an entry: how often a source has said a line, where that is not 0 or 1.
+    counts: HashMap<(u128, u32), u8>,
+    /// The sources of those, to find them when their entry is forgotten.
+    counted: HashMap<u128, Vec<u32>>,
+    /// How many entries each source has, by its serial number.
+    held: HashMap<u32, usize>,
+    /// When the newest was put in, all bits of the clock.
+    newest: u64,
+    /// Until when this node cannot tell its own words from new ones, since it said too many.
+    blind_until: u64,
+    forgotten_young: u64,
+}
+
+impl Contents {
+    /// Remembers contents in at most so many bytes, for `ttl`, or for as long as copies come, up to
+    /// `ttl_max`; in milliseconds.
+    pub(super) fn new(bytes: usize, ttl: u64, ttl_max: u64, repeats: u8) -> Self {
+        Self {
+            max: (bytes / ENTRY_COST).clamp(1, MAX_ENTRIES),
+            repeats: repeats.max(1),
+            lateness: Lateness::new(ttl, ttl_max),
+            identities: Vec::new(),
+            entries: Vec::new(),
+            by: Vec::new(),
+            index: Index::new(0),
+            head: 0,
+            len: 0,
+            counts: HashMap::new(),
+            counted: HashMap::new(),
+            held: HashMap::new(),
+            newest: 0,
+            blind_until: 0,
+            forgotten_young: 0,
+        }
+    }
+
+    /// Counts a line that a source says, and tells whether it is new.
+    #[inline]
+    pub(super) fn insert(&mut self, source: Source, identity: u128, clock: u64) -> Verdict {
+        let ttl = self.lateness.horizon(clock);
+        self.expire(clock, ttl);
+        let is_at = |offset| self.identities[self.slot(offset)] == identity;
+        let Some(offset) = self.index.find(identity, is_at) else {
+            return self.insert_first(source, identity, clock, ttl);
+        };
+        let slot = self.slot(offset);
+        if age(clock, self.entries[slot].said) >= ttl {
+            self.forget_counts(slot);
+            self.entries[slot].times = 0;
+            self.by[slot] = 0;
+        }
+        let times = self.count(source, slot).saturating_add(1);
+        if times > self.repeats && !source.is_own() {
+            return Verdict::Copy;
+        }
+        if !self.note(source, slot, times) {
+            return Verdict::Refused;
+        }
+        let entry = &mut self.entries[slot];
+        if times > entry.times {
+            entry.times = times;
+            entry.said = clock as u32;
+            entry.again = true;
+            self.newest = clock;
+            return Verdict::New;
+        }
+        self.lateness.copy(age(clock, entry.said), clock);
+        Verdict::Copy
+    }
+
+    fn insert_first(&mut self, source: Source, identity: u128, clock: u64, ttl: u64) -> Verdict {
+        if clock < self.blind_until && !source.is_own() {
+            return Verdict::Refused;
+        }
+        let held = self.held.get(&source.serial).copied().unwrap_or(0);
+        if !may_take(held, self.len, self.max) {
+            if self.lateness.any(clock) {
+                if !source.is_own() {
+                    return Verdict::Refused;
+                }
+                self.blind_until = clock.saturating_add(ttl);
+            }
+            self.forgotten_young += u64::from(self.len > 0);
+            self.drop_oldest();
+        }
+        self.put(
+            identity,
+            Entry {
+                said: clock as u32,
+                source: source.serial,
+                ..Entry::default()
+            },
+            0,
+        );
+        self.newest = clock;
+        let slot = self.slot(self.len - 1);
+        if !self.note(source, slot, 1) {
+            return Verdict::Refused;
+        }
+        self.entries[slot].times = 1;
+        Verdict::New
+    }
+
+    /// How often a source has said the line in a slot.
+    #[inline]
+    fn count(&self, source: Source, slot: usize) -> u8 {
+        let once = source.bit.is_some_and(|bit| self.by[slot] & (1 << bit) != 0);
+        if !self.entries[slot].counted {
+            return u8::from(once);
+        }
+        let key = (self.identities[slot], source.serial);
+        self.counts.get(&key).copied().unwrap_or(u8::from(once))
+    }
+
+    /// Notes how often a source has said the line in a slot. Returns false where there is no room for that.
+    #[inline]
+    fn note(&mut self, source: Source, slot: usize, times: u8) -> bool {
+        if let (1, Some(bit)) = (times, source.bit) {
+            self.by[slot] |= 1 << bit;
+            return true;
+        }
+        self.note_count(source, slot, times)
+    }
+
+    fn note_count(&mut self, source: Source, slot: usize, times: u8) -> bool {
+        let identity = self.identities[slot];
+        let key = (identity, source.serial);
+        if let Some(count) = self.counts.get_mut(&key) {
+            *count = times;
+            return true;
+        }
+        if self.counts.len() >= (self.max / COUNTED_PART).max(1) && !source.is_own() {
+            return false;
+        }
+        self.counts.insert(key, times);
+        self.counted
+            .entry(identity)
+            .or_default()
+            .push(source.serial);
+        self.entries[slot].counted = true;
+        true
+    }
+
+    fn forget_counts(&mut self, slot: usize) {
+        if !std::mem::take(&mut self.entries[slot].counted) {
+            return;
+        }
+        let identity = self.identities[slot];
+        for serial in self.counted.remove(&identity).unwrap_or_default() {
+            self.counts.remove(&(identity, serial));
+        }
+    }
+
+    /// Puts a line at the end of the ring.
+    fn put(&mut self, identity: u128, entry: Entry, by: u64) {
+        if self.len == self.identities.len() {
+            self.grow();
+        }
+        let slot = self.slot(self.len);
+        self.identities[slot] = identity;
+        self.entries[slot] = entry;
+        self.by[slot] = by;
+        self.index.put(identity, self.len);
+        self.len += 1;
+        *self.held.entry(entry.source).or_default() += 1;
+    }
+
+    /// Drops what was not said anew for `ttl`.
+    ///
+    /// The ages do not suffer when the lower 32 bits of the clock wrap around, every 49.7 days: what is
+    /// older than the newest by more than `ttl` leaves with the next insertion after that time.
+    #[inline]
+    fn expire(&mut self, clock: u64, ttl: u64) {
+        if self.len == 0 {
+            return;
+        }
+        if clock.saturating_sub(self.newest) >= ttl {
+            self.clear();
+            return;
+        }
+        while self.len > 0 {
+            let entry = self.entries[self.head];
+            if age(clock, entry.said) >= ttl {
+                self.drop_oldest();
+            } else if entry.again {
+                // Said again since: it goes to the end, and lets those behind it go.
+                let (identity, by) = (self.identities[self.head], self.by[self.head]);
+                self.unlink_oldest();
+                let again = false;
+                self.put(identity, Entry { again, ..entry }, by);
+                self.newest = clock;
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Forgets all, and gives back the memory that a burst has taken.
+    #[cold]
+    #[inline(never)]
+    fn clear(&mut self) {
+        if self.identities.len() > INITIAL_SLOTS {
+            self.identities = Vec::new();
+            self.entries = Vec::new();
+            self.by = Vec::new();
+            self.index = Index::new(0);
+            self.counts = HashMap::new();
+            self.counted = HashMap::new();
+            self.held = HashMap::new();
+        } else {
+            self.index.forget(self.len);
+            self.counts.clear();
+            self.counted.clear();
+            self.held.clear();
+        }
+        self.head = 0;
+        self.len = 0;
+    }
+
+    /// Forgets the oldest, if there is one.
+    fn drop_oldest(&mut self) {
+        if self.len > 0 {
+            self.forget_counts(self.head);
+            self.unlink_oldest();
+        }
+    }
+
+    /// Takes the oldest out of the ring; what is counted of it stays.
+    fn unlink_oldest(&mut self) {
+        let source = self.entries[self.head].source;
+        if let Some(held) = self.held.get_mut(&source) {
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(&source);
+            }
+        }
+        self.index.forget(1);
+        self.head = self.slot(1);
+        self.len -= 1;
+    }
+
+    /// Doubles the ring, up to the most.
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) {
+        let slots = (self.identities.len() * 2)
+            .max(INITIAL_SLOTS)
+            .min(self.max.max(self.len + 1));
+        let (head, taken) = (self.head, self.len);
+        self.index = Index::new(slots);
+        // One array after another, so that no more than one is there twice.
+        turn(&mut self.identities, head, slots, 0);
+        turn(&mut self.entries, head, slots, Entry::default());
+        turn(&mut self.by, head, slots, 0);
+        for (offset, identity) in self.identities.iter().take(taken).enumerate() {
+            self.index.put(*identity, offset);
+        }
+        self.head = 0;
+    }
+
+    /// The slot of the ring that is `offset` after the oldest; `offset` is at most the ring's length.
+    #[inline]
+    fn slot(&self, offset: usize) -> usize {
+        let slot = self.head + offset;
+        if slot >= self.identities.len() {
+            slot - self.identities.len()
+        } else {
+            slot
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn forgotten_young(&self) -> u64 {
+        self.forgotten_young
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let entry = size_of::<u128>() + size_of::<Entry>() + size_of::<u64>();
+        self.identities.capacity() * entry + self.index.bytes()
+    }
+
+    /// Checks what is said of its fields.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let slots = (0..self.len).map(|offset| self.slot(offset));
+        let identities: Vec<_> = slots.clone().map(|slot| self.identities[slot]).collect();
+        self.index.check(&identities);
+        assert_eq!(self.held.values().sum::<usize>(), self.len);
+        let counted = slots.filter(|slot| self.entries[*slot].counted).count();
+        assert_eq!(self.counted.len(), counted);
+        assert_eq!(
+            self.counts.len(),
+            self.counted.values().map(Vec::len).sum::<usize>()
+        );
+    }
+}
+
+/// Turns a ring of one length so that its oldest comes first, and makes it longer.
+fn turn<T: Copy>(ring: &mut Vec<T>, head: usize, slots: usize, empty: T) {
+    if !ring.is_empty() {
+        ring.rotate_left(head);
+    }
+    ring.reserve_exact(slots.saturating_sub(ring.len()));
+    ring.resize(slots, empty);
+}
+
+/// How long ago something was said, in milliseconds.
+#[inline]
+fn age(clock: u64, said: u32) -> u64 {
+    u64::from((clock as u32).wrapping_sub(said))
+}
+
+/// Leaves out the entries, of which there may be thousands.
+impl fmt::Debug for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contents")
+            .field("len", &self.len)
+            .field("max", &self.max)
+            .field("lateness", &self.lateness)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[path = "contents_tests.rs"]
+mod tests;

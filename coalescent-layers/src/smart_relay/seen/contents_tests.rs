@@ -1,0 +1,191 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::smart_relay::seen::source::Sources;
+
+const TTL: u64 = 5_000;
+
+/// A set with room for so many lines, and sources that say them.
+fn contents(lines: usize) -> (Contents, Vec<Source>) {
+    let mut sources = Sources::new(120_000);
+    // So many that the last have no bit.
+    let sources = (0..70).map(|_| sources.open(0)).collect();
+    (
+        Contents::new(lines * ENTRY_COST, TTL, 120_000, 64),
+        sources,
+    )
+}
+
+/// What stands in for the hash of a line.
+fn line(number: u64) -> u128 {
+    u128::from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 64 | u128::from(number)
+}
+
+#[test]
+fn a_line_said_again_is_new_and_passed_on_by_others_is_a_copy() {
+    let (mut contents, sources) = contents(1000);
+    for round in 0..20 {
+        let clock = 1_000 * round;
+        for (at, source) in sources.iter().enumerate() {
+            let expected = if at == 0 { Verdict::New } else { Verdict::Copy };
+            let verdict = contents.insert(*source, line(1), clock + at as u64);
+            assert_eq!(verdict, expected, "{at} in round {round}");
+        }
+        contents.check();
+    }
+}
+
+#[test]
+fn the_second_time_may_come_the_other_way_first() {
+    let (mut contents, sources) = contents(1000);
+    let mut say = |source: usize| contents.insert(sources[source], line(1), 0);
+    assert_eq!(say(1), Verdict::New);
+    assert_eq!(say(1), Verdict::New);
+    assert_eq!(say(2), Verdict::Copy);
+    assert_eq!(say(2), Verdict::Copy);
+    assert_eq!(say(2), Verdict::New);
+    assert_eq!(say(1), Verdict::Copy);
+    assert_eq!(say(3), Verdict::Copy);
+    assert_eq!(say(1), Verdict::New);
+}
+
+#[test]
+fn what_this_node_says_counts_too() {
+    let (mut contents, sources) = contents(1000);
+    for _ in 0..100 {
+        contents.insert(Source::NODE, line(1), 0);
+    }
+    for _ in 0..64 {
+        assert_eq!(contents.insert(sources[0], line(1), 0), Verdict::Copy);
+    }
+    assert_eq!(contents.insert(sources[1], line(1), 5_000), Verdict::New);
+    contents.check();
+}
+
+#[test]
+fn a_line_is_another_five_seconds_after_it_was_said_last() {
+    let (mut contents, sources) = contents(1000);
+    assert_eq!(contents.insert(sources[0], line(1), 0), Verdict::New);
+    assert_eq!(contents.insert(sources[1], line(1), 4_999), Verdict::Copy);
+    assert_eq!(contents.insert(sources[1], line(1), 5_000), Verdict::New);
+    assert_eq!(contents.insert(sources[0], line(1), 5_001), Verdict::Copy);
+    contents.check();
+}
+
+#[test]
+fn a_circle_that_knows_no_copies_makes_no_storm() {
+    for source in [0, 69] {
+        let (mut contents, sources) = contents(1000);
+        let say = |contents: &mut Contents, clock| {
+            contents.insert(sources[source], line(1), clock) == Verdict::New
+        };
+        let new = (0..10_000).filter(|_| say(&mut contents, 0)).count();
+        assert_eq!(new, 64);
+        assert!(!say(&mut contents, 4_999));
+        assert!(say(&mut contents, 5_000));
+        contents.check();
+    }
+}
+
+#[test]
+fn what_is_full_refuses_where_copies_come_and_forgets_where_none_do() {
+    let (mut contents, sources) = contents(300);
+    for number in 0..10_000 {
+        assert_eq!(contents.insert(sources[0], line(number), 0), Verdict::New);
+    }
+    assert!(contents.forgotten_young() > 9_000);
+    contents.check();
+    // A copy: from here on it is a mesh.
+    assert_eq!(contents.insert(sources[1], line(9_999), 0), Verdict::Copy);
+    assert_eq!(contents.insert(sources[0], line(10_000), 0), Verdict::Refused);
+    // Others have room, and those who flood get theirs with time.
+    assert_eq!(contents.insert(sources[2], line(10_000), 0), Verdict::New);
+    assert_eq!(contents.insert(sources[0], line(10_001), 5_000), Verdict::New);
+    contents.check();
+}
+
+#[test]
+fn own_words_that_had_to_be_forgotten_are_not_taken_for_new() {
+    let (mut contents, sources) = contents(300);
+    assert_eq!(contents.insert(sources[0], line(u64::MAX), 0), Verdict::New);
+    assert_eq!(contents.insert(sources[1], line(u64::MAX), 0), Verdict::Copy);
+    for number in 0..10_000 {
+        contents.insert(Source::NODE, line(number), 0);
+    }
+    let verdicts: Vec<_> = (0..10_000)
+        .map(|number| contents.insert(sources[0], line(number), 1))
+        .collect();
+    assert!(!verdicts.contains(&Verdict::New));
+    assert!(verdicts.contains(&Verdict::Copy));
+    assert_eq!(contents.insert(sources[0], line(20_000), 5_000), Verdict::New);
+}
+
+/// In a flooded mesh copies come later and later.
+#[test]
+fn lines_are_remembered_for_as_long_as_their_copies_come() {
+    let (mut contents, sources) = contents(1_000_000);
+    let (mut lag, mut last) = (0, u64::MAX);
+    for number in 0..100_000_u64 {
+        // A thousand a second, of which the copies fall behind by a tenth of the time.
+        lag = number / 10;
+        assert_eq!(contents.insert(sources[0], line(number), number), Verdict::New);
+        let copy = number - lag;
+        if copy != last {
+            let verdict = contents.insert(sources[1], line(copy), number);
+            assert_eq!(verdict, Verdict::Copy, "{copy} at {number}");
+        }
+        last = copy;
+    }
+    assert!(lag > TTL);
+    contents.check();
+}
+
+#[test]
+fn weeks_of_uptime_do_not_confuse_the_ages() {
+    let (mut contents, sources) = contents(1000);
+    let wrap = 1 << 32;
+    let mut say = |source: usize, number, clock| {
+        let verdict = contents.insert(sources[source], line(number), clock);
+        contents.check();
+        verdict
+    };
+    assert_eq!(say(0, 1, 0), Verdict::New);
+    assert_eq!(say(0, 2, wrap - 2_000), Verdict::New);
+    assert_eq!(say(1, 2, wrap + 2_000), Verdict::Copy);
+    assert_eq!(say(1, 2, wrap + 3_000), Verdict::New);
+    // Silent for exactly one turn of the clock.
+    assert_eq!(say(0, 2, wrap + wrap + 3_001), Verdict::New);
+    assert_eq!(say(0, 1, wrap + wrap + 3_001), Verdict::New);
+}
+
+proptest! {
+    /// With room for all, it counts as the wire's contract says.
+    #[test]
+    fn behaves_like_the_model(
+        steps in prop::collection::vec((0..70_usize, 0..5_u64, 0..100_u64), 1..500),
+    ) {
+        let (mut contents, sources) = contents(100_000);
+        let mut lines: HashMap<u64, (u64, HashMap<usize, u32>)> = HashMap::new();
+        let mut clock = 0;
+        for (source, number, step) in steps {
+            clock += step * step / 3;
+            let (said, counts) = lines.entry(number).or_default();
+            if clock - *said >= TTL {
+                counts.clear();
+            }
+            let most = counts.values().copied().max().unwrap_or(0);
+            let count = counts.entry(source).or_default();
+            let verdict = contents.insert(sources[source], line(number), clock);
+            if *count < 64 {
+                *count += 1;
+            }
+            if *count > most {
+                *said = clock;
+                prop_assert_eq!(verdict, Verdict::New);
+            } else {
+                prop_assert_eq!(verdict, Verdict::Copy);
+            }
+            contents.check();
+        }
+    }
+}

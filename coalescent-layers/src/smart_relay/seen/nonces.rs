@@ -1,0 +1,422 @@
+//! What was seen of the frames that have a nonce.
+//!
+//! A node numbers its broadcasts one after another, so neighbours in time are neighbours in number.
+//! The set is therefore kept in pages of 16 consecutive nonces:
+//!
+//! ```text
+//!  index    nonce / 16 ─▶ page            one lookup for 16 frames: each source remembers its last page
+//!
+//!  page   | nonce / 16 | tag | tag |  -  | tag | ... | touched |       192 bytes with all around it
+//!                        0     1     2     3    ..15
+//!
+//!  source   oldest page ─▶ ... ─▶ newest page      what this source brought first, in order of age
+//! ```
+//!
+//! A frame is known by its nonce, exactly, and by a tag: 64 bits of the keyed hash of nonce and payload. So
+//! frames of one publisher cost 12 bytes each and frames whose nonces are far apart 192, and a
+//! frame of a running publisher touches no cold memory but the next bytes of its page.
+//!
+//! Frames with one nonce and different payloads are different frames. Only an attacker makes them; each
+//! has a page of its own, found by the other half of its hash.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::share::{Lateness, may_take};
+use super::source::{ORPHANS, OWN, Source};
+use super::Verdict;
+
+/// How many nonces a page is for.
+pub(super) const PAGE: usize = 16;
+
+/// What a page counts for in bytes: itself, its place in the index, and in its source's list.
+pub(super) const PAGE_COST: usize = 192;
+
+/// While copies come back, no frame that is younger than this is forgotten, in milliseconds.
+const YOUNG: u64 = 10_000;
+
+#[derive(Debug)]
+struct Page {
+    key: u64,
+    /// 0: this nonce has not been seen.
+    tags: [u64; PAGE],
+    /// When something was added to it last, in milliseconds.
+    touched: u64,
+    /// Whether it is for one frame whose nonce another frame has too; then `key` is of its hash.
+    conflict: bool,
+}
+
+impl Page {
+    /// How many frames it knows.
+    fn frames(&self) -> usize {
+        self.tags.iter().filter(|tag| **tag != 0).count()
+    }
+}
+
+/// The pages that one source brought, oldest first.
+#[derive(Debug, Default)]
+struct Pages {
+    queue: VecDeque<u32>,
+    /// The page that it used last.
+    last: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Nonces {
+    max_pages: usize,
+    /// In milliseconds.
+    ttl: u64,
+    pages: Vec<Page>,
+    free: Vec<u32>,
+    index: HashMap<u64, u32>,
+    conflicts: HashMap<u64, u32>,
+    /// By the place of each source.
+    sources: Vec<Pages>,
+    /// The source that is looked through next for pages whose time is over.
+    sweep: usize,
+    /// The nonces that this node itself has used: the first, and how many came after it.
+    own: Option<(u64, u64)>,
+    lateness: Lateness,
+    /// When the newest frame came, in milliseconds.
+    newest: u64,
+    frames: usize,
+    forgotten_young: u64,
+}
+
+impl Nonces {
+    pub(super) fn new(bytes: usize, ttl: u64) -> Self {
+        Self {
+            max_pages: (bytes / PAGE_COST).clamp(1, u32::MAX as usize / 2),
+            ttl,
+            pages: Vec::new(),
+            free: Vec::new(),
+            index: HashMap::new(),
+            conflicts: HashMap::new(),
+            sources: Vec::new(),
+            sweep: 0,
+            own: None,
+            lateness: Lateness::new(YOUNG.min(ttl), ttl),
+            newest: 0,
+            frames: 0,
+            forgotten_young: 0,
+        }
+    }
+
+    /// Remembers a frame, unless it is known, or there is no room for it.
+    #[inline]
+    pub(super) fn insert(
+        &mut self,
+        source: Source,
+        nonce: u64,
+        identity: u128,
+        clock: u64,
+    ) -> Verdict {
+        let (key, at) = place(nonce);
+        let tag = tag(identity);
+        if source.is_own() {
+            self.note_own(nonce);
+        }
+        if !self.pages.is_empty() && clock.saturating_sub(self.newest) >= self.ttl {
+            self.give_back();
+        }
+        let found = self.find(source, key);
+        let Some(page) = found.and_then(|slot| self.pages.get_mut(slot as usize)) else {
+            return self.insert_page(source, nonce, identity, clock);
+        };
+        let age = clock.saturating_sub(page.touched);
+        if age >= self.ttl {
+            self.frames = self.frames.saturating_sub(page.frames());
+            page.tags = [0; PAGE];
+        }
+        match page.tags[at] {
+            0 => {}
+            known if known == tag => {
+                self.lateness.copy(age, clock);
+                return Verdict::Copy;
+            }
+            _ => return self.insert_conflict(source, identity, clock),
+        }
+        if !self.is_unheard(source, nonce, identity, clock) {
+            return Verdict::Copy;
+        }
+        if let Some(page) = found.and_then(|slot| self.pages.get_mut(slot as usize)) {
+            page.tags[at] = tag;
+            page.touched = clock;
+        }
+        self.newest = clock;
+        self.frames += 1;
+        Verdict::New
+    }
+
+    /// Whether a frame that no page of its nonce knows is known in no other way either.
+    #[inline]
+    fn is_unheard(&self, source: Source, nonce: u64, identity: u128, clock: u64) -> bool {
+        // What was said here may have been forgotten since, but its number has not.
+        let own = self.own.is_some_and(|own| is_in(own, nonce)) && !source.is_own();
+        !own && (self.conflicts.is_empty() || !self.is_conflict(identity, clock))
+    }
+
+    /// The page of these nonces, where there is one.
+    #[inline]
+    fn find(&mut self, source: Source, key: u64) -> Option<u32> {
+        let last = self.sources.get(source.place).map(|pages| pages.last);
+        if let Some(last) = last
+            && let Some(page) = self.pages.get(last as usize)
+            && page.key == key
+            && !page.conflict
+        {
+            return Some(last);
+        }
+        let found = self.index.get(&key).copied();
+        if let (Some(slot), Some(pages)) = (found, self.sources.get_mut(source.place)) {
+            pages.last = slot;
+        }
+        found
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn insert_page(
+        &mut self,
+        source: Source,
+        nonce: u64,
+        identity: u128,
+        clock: u64,
+    ) -> Verdict {
+        if !self.is_unheard(source, nonce, identity, clock) {
+            return Verdict::Copy;
+        }
+        let (key, at) = place(nonce);
+        let Some(slot) = self.take_page(source, clock) else {
+            return Verdict::Refused;
+        };
+        let mut tags = [0; PAGE];
+        tags[at] = tag(identity);
+        self.put_page(
+            source,
+            slot,
+            Page {
+                key,
+                tags,
+                touched: clock,
+                conflict: false,
+            },
+        );
+        self.index.insert(key, slot);
+        Verdict::New
+    }
+
+    /// Whether a frame is known that has its nonce in common with another.
+    fn is_conflict(&self, identity: u128, clock: u64) -> bool {
+        let found = self.conflicts.get(&conflict_key(identity));
+        let page = found.and_then(|slot| self.pages.get(*slot as usize));
+        page.is_some_and(|page| {
+            page.tags[0] == tag(identity) && clock.saturating_sub(page.touched) < self.ttl
+        })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn insert_conflict(&mut self, source: Source, identity: u128, clock: u64) -> Verdict {
+        if self.is_conflict(identity, clock) {
+            return Verdict::Copy;
+        }
+        let key = conflict_key(identity);
+        let known = self.conflicts.get(&key);
+        if let Some(page) = known.and_then(|slot| self.pages.get_mut(*slot as usize)) {
+            // Its time is over.
+            page.tags[0] = tag(identity);
+            page.touched = clock;
+            self.newest = clock;
+            return Verdict::New;
+        }
+        let Some(slot) = self.take_page(source, clock) else {
+            return Verdict::Refused;
+        };
+        let mut tags = [0; PAGE];
+        tags[0] = tag(identity);
+        self.put_page(
+            source,
+            slot,
+            Page {
+                key,
+                tags,
+                touched: clock,
+                conflict: true,
+            },
+        );
+        self.conflicts.insert(key, slot);
+        Verdict::New
+    }
+
+    fn put_page(&mut self, source: Source, slot: u32, page: Page) {
+        self.frames += 1;
+        self.newest = page.touched;
+        match self.pages.get_mut(slot as usize) {
+            Some(place) => *place = page,
+            None => {
+                let len = self.pages.len();
+                if len == self.pages.capacity() {
+                    self.pages
+                        .reserve_exact(len.max(PAGE).min(self.max_pages - len.min(self.max_pages)));
+                }
+                self.pages.push(page);
+            }
+        }
+        let pages = self.source(source.place);
+        pages.queue.push_back(slot);
+        pages.last = slot;
+    }
+
+    fn source(&mut self, place: usize) -> &mut Pages {
+        if self.sources.len() <= place.max(ORPHANS) {
+            self.sources
+                .resize_with(place.max(ORPHANS) + 1, Pages::default);
+        }
+        &mut self.sources[place]
+    }
+
+    /// Notes a nonce of this node's own.
+    fn note_own(&mut self, nonce: u64) {
+        let own = self.own.get_or_insert((nonce, 0));
+        let after = nonce.wrapping_sub(own.0);
+        if after <= u64::MAX / 2 {
+            own.1 = own.1.max(after);
+        } else {
+            // Two tasks that send at a time may tell of their nonces in another order.
+            own.1 = own.1.saturating_add(own.0.wrapping_sub(nonce));
+            own.0 = nonce;
+        }
+    }
+
+    /// A free page for a source, where it may have one.
+    fn take_page(&mut self, source: Source, clock: u64) -> Option<u32> {
+        self.source(source.place);
+        self.drop_expired(source.place, clock);
+        self.sweep = (self.sweep + 1) % self.sources.len();
+        self.drop_expired(self.sweep, clock);
+        if self.sources[ORPHANS].queue.len() > self.max_pages / 4 {
+            // Whoever comes and goes is not to take the places of those who stay.
+            self.evict(ORPHANS);
+        }
+        while !self.may_take(source) {
+            self.forget_one(source, clock)?;
+        }
+        let new = u32::try_from(self.pages.len()).ok();
+        self.free.pop().or(new)
+    }
+
+    fn may_take(&self, source: Source) -> bool {
+        let mine = self.sources[source.place].queue.len();
+        let total = self.pages.len() - self.free.len();
+        may_take(mine, total, self.max_pages)
+    }
+
+    /// Forgets a page, to make room for another of this source: its own oldest, if it has any.
+    fn forget_one(&mut self, source: Source, clock: u64) -> Option<()> {
+        let queue = |place: usize| self.sources[place].queue.len();
+        let victim = match source.place {
+            mine if queue(mine) > 0 => mine,
+            _ => (0..self.sources.len()).max_by_key(|place| queue(*place))?,
+        };
+        let oldest = self.sources[victim].queue.front()?;
+        let age = clock.saturating_sub(self.pages.get(*oldest as usize)?.touched);
+        // What this node itself has said is known by its number also when it is forgotten.
+        let must_stay = self.lateness.any(clock) && victim != OWN;
+        if must_stay && age < self.lateness.horizon(clock) {
+            return None;
+        }
+        self.evict(victim);
+        Some(())
+    }
+
+    fn drop_expired(&mut self, place: usize, clock: u64) {
+        while let Some(slot) = self.sources[place].queue.front()
+            && let Some(page) = self.pages.get(*slot as usize)
+            && clock.saturating_sub(page.touched) >= self.ttl
+        {
+            let young = self.forgotten_young;
+            self.evict(place);
+            self.forgotten_young = young;
+        }
+    }
+
+    /// Forgets the oldest page of a source.
+    fn evict(&mut self, place: usize) {
+        let Some(slot) = self.sources[place].queue.pop_front() else {
+            return;
+        };
+        let Some(page) = self.pages.get_mut(slot as usize) else {
+            return;
+        };
+        let frames = page.frames();
+        let index = if page.conflict {
+            &mut self.conflicts
+        } else {
+            &mut self.index
+        };
+        index.remove(&page.key);
+        // Nothing finds it by its last place either.
+        page.conflict = true;
+        page.tags = [0; PAGE];
+        self.frames = self.frames.saturating_sub(frames);
+        self.forgotten_young += frames as u64;
+        self.free.push(slot);
+    }
+
+    /// Gives back the memory that a burst has taken.
+    #[cold]
+    fn give_back(&mut self) {
+        self.pages = Vec::new();
+        self.free = Vec::new();
+        self.index = HashMap::new();
+        self.conflicts = HashMap::new();
+        self.frames = 0;
+        self.sources = Vec::new();
+    }
+
+    /// A source has gone; what it brought stays for its time.
+    pub(super) fn close(&mut self, source: Source) {
+        if let Some(pages) = self.sources.get_mut(source.place) {
+            let pages = std::mem::take(pages);
+            self.source(ORPHANS).queue.extend(pages.queue);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.frames
+    }
+
+    pub(super) fn forgotten_young(&self) -> u64 {
+        self.forgotten_young
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let taken = self.pages.len() - self.free.len();
+        taken * PAGE_COST + self.free.len() * size_of::<Page>()
+    }
+}
+
+#[inline]
+fn place(nonce: u64) -> (u64, usize) {
+    (nonce / PAGE as u64, (nonce % PAGE as u64) as usize)
+}
+
+#[inline]
+fn tag(identity: u128) -> u64 {
+    // 0 says that there is none.
+    (identity as u64).max(1)
+}
+
+#[inline]
+fn conflict_key(identity: u128) -> u64 {
+    (identity >> 64) as u64
+}
+
+#[inline]
+fn is_in((first, span): (u64, u64), nonce: u64) -> bool {
+    nonce.wrapping_sub(first) <= span
+}
+
+#[cfg(test)]
+#[path = "nonces_tests.rs"]
+mod tests;

@@ -1,0 +1,192 @@
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::smart_relay::seen::source::Sources;
+
+const TTL: u64 = 120_000;
+
+/// A set with room for so many pages, and sources that bring frames to it.
+fn nonces(pages: usize) -> (Nonces, Vec<Source>) {
+    let mut sources = Sources::new(TTL);
+    let sources = (0..4).map(|_| sources.open(0)).collect();
+    (Nonces::new(pages * PAGE_COST, TTL), sources)
+}
+
+/// What stands in for the hash of a nonce and a payload.
+fn identity(nonce: u64, payload: u64) -> u128 {
+    let half = |x: u64| u128::from(x.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    half(nonce ^ payload << 32) << 64 | half(nonce.rotate_left(7) ^ payload << 20)
+}
+
+impl Nonces {
+    fn say(&mut self, source: Source, nonce: u64, clock: u64) -> Verdict {
+        self.insert(source, nonce, identity(nonce, 0), clock)
+    }
+
+    /// Checks what is said of its fields.
+    fn check(&self) {
+        let queued: usize = self.sources.iter().map(|pages| pages.queue.len()).sum();
+        assert_eq!(queued, self.pages.len() - self.free.len());
+        assert!(queued <= self.max_pages);
+        assert_eq!(queued, self.index.len() + self.conflicts.len());
+        let taken = self.sources.iter().flat_map(|pages| &pages.queue);
+        let frames = taken.map(|slot| self.pages[*slot as usize].frames());
+        assert_eq!(frames.sum::<usize>(), self.frames);
+        for (key, slot) in &self.index {
+            let page = &self.pages[*slot as usize];
+            assert!(page.key == *key && !page.conflict);
+        }
+    }
+}
+
+#[test]
+fn a_nonce_is_remembered_for_its_time_and_no_longer() {
+    let (mut nonces, sources) = nonces(1000);
+    assert_eq!(nonces.say(sources[0], 7, 0), Verdict::New);
+    assert_eq!(nonces.say(sources[1], 7, 60_000), Verdict::Copy);
+    assert_eq!(nonces.say(sources[0], 7, 119_999), Verdict::Copy);
+    assert_eq!(nonces.say(sources[1], 7, 120_000), Verdict::New);
+    assert_eq!(nonces.say(sources[1], 7, 120_001), Verdict::Copy);
+}
+
+#[test]
+fn equal_nonces_of_unlike_payloads_are_unlike_frames() {
+    let (mut nonces, sources) = nonces(1000);
+    for payload in 0..100 {
+        let identity = identity(5, payload);
+        assert_eq!(nonces.insert(sources[0], 5, identity, 0), Verdict::New);
+    }
+    for payload in 0..100 {
+        let identity = identity(5, payload);
+        assert_eq!(nonces.insert(sources[1], 5, identity, 0), Verdict::Copy);
+    }
+    nonces.check();
+}
+
+/// A million frames come a second time, in the order in which they came.
+#[test]
+fn a_burst_is_remembered_whole() {
+    let (mut nonces, sources) = nonces(200_000);
+    for nonce in 0..1_000_000 {
+        assert_eq!(nonces.say(sources[0], nonce, nonce / 1000), Verdict::New);
+    }
+    for nonce in 0..1_000_000 {
+        let clock = 1000 + nonce / 1000;
+        assert_eq!(nonces.say(sources[1], nonce, clock), Verdict::Copy);
+    }
+    assert_eq!(nonces.forgotten_young(), 0);
+    nonces.check();
+}
+
+#[test]
+fn a_source_without_copies_forgets_its_own_oldest_and_nobody_elses() {
+    let (mut nonces, sources) = nonces(300);
+    for nonce in 0..100 {
+        assert_eq!(nonces.say(sources[0], nonce, 0), Verdict::New);
+    }
+    // Whoever floods, with neighbours or with numbers far apart, flushes what is its own.
+    for nonce in 1_000..100_000 {
+        assert_eq!(nonces.say(sources[1], nonce, 1), Verdict::New);
+        assert_eq!(nonces.say(sources[2], nonce << 20, 1), Verdict::New);
+    }
+    assert!(nonces.forgotten_young() > 0);
+    for nonce in 0..100 {
+        assert_eq!(nonces.say(sources[3], nonce, 2), Verdict::Copy);
+    }
+    nonces.check();
+}
+
+#[test]
+fn where_copies_come_back_the_young_stay_and_the_new_is_refused() {
+    let (mut nonces, sources) = nonces(300);
+    assert_eq!(nonces.say(sources[0], 0, 0), Verdict::New);
+    assert_eq!(nonces.say(sources[1], 0, 0), Verdict::Copy);
+    let mut said = HashMap::new();
+    for nonce in 0..10_000 {
+        let verdict = nonces.say(sources[0], 16 + nonce, 1);
+        *said.entry(verdict == Verdict::Refused).or_insert(0) += 1;
+    }
+    assert_eq!(said[&false], 200 * PAGE - PAGE, "two thirds of the room");
+    // Others have room.
+    assert_eq!(nonces.say(sources[2], 1 << 40, 1), Verdict::New);
+    // What was taken is known, and what was refused is refused from whomever it comes.
+    for nonce in 0..said[&false] as u64 {
+        assert_eq!(nonces.say(sources[1], 16 + nonce, 1_000), Verdict::Copy);
+    }
+    assert_eq!(nonces.say(sources[0], 16 + 9_000, 9_000), Verdict::Refused);
+    // Once they are old enough that no copy comes, they make room.
+    assert_eq!(nonces.forgotten_young(), 0);
+    assert_eq!(nonces.say(sources[0], 16 + 9_000, 10_001), Verdict::New);
+    nonces.check();
+}
+
+#[test]
+fn what_this_node_said_is_known_also_when_it_is_forgotten() {
+    let (mut nonces, sources) = nonces(10);
+    let first = u64::MAX - 500;
+    for nonce in 0..2_000 {
+        let nonce = first.wrapping_add(nonce);
+        assert_eq!(nonces.say(Source::NODE, nonce, 0), Verdict::New);
+        assert_eq!(nonces.say(sources[0], nonce, 0), Verdict::Copy);
+    }
+    for nonce in 0..2_000 {
+        let nonce = first.wrapping_add(nonce);
+        assert_eq!(nonces.say(sources[0], nonce, 1), Verdict::Copy);
+    }
+    assert_eq!(nonces.say(sources[0], first - 1, 1), Verdict::New);
+    nonces.check();
+}
+
+#[test]
+fn those_who_come_and_go_do_not_take_all_the_room() {
+    let (mut nonces, sources) = nonces(400);
+    let mut places = Sources::new(TTL);
+    assert_eq!(nonces.say(sources[0], 1, 0), Verdict::New);
+    assert_eq!(nonces.say(sources[1], 1, 0), Verdict::Copy);
+    for round in 0..100_u64 {
+        let guest = places.open(0);
+        let guest = Source { place: 7, ..guest };
+        for nonce in 0..1_000 {
+            nonces.say(guest, (round << 32 | nonce) << 10, 0);
+        }
+        nonces.close(guest);
+        nonces.check();
+    }
+    let fresh = (1..1_000_u64).map(|at| nonces.say(sources[3], u64::MAX - (at << 10), 1));
+    let taken = fresh.filter(|verdict| *verdict == Verdict::New).count();
+    assert!(taken >= 150, "most of what is shared, and not {taken}");
+    assert_eq!(nonces.say(sources[2], 1, 1), Verdict::Copy);
+}
+
+proptest! {
+    /// With room for all, it is a map of what was said to when.
+    #[test]
+    fn behaves_like_a_map(
+        steps in prop::collection::vec((0..3_usize, 0..60_u64, 0..3_u64, 0..400_u64), 1..400),
+    ) {
+        let (mut nonces, sources) = nonces(100_000);
+        // When each page was last added to: the time of its frames ends together.
+        let mut pages: HashMap<u64, u64> = HashMap::new();
+        let mut known: HashMap<(u64, u64), u64> = HashMap::new();
+        let mut clock = 0;
+        for (source, nonce, payload, step) in steps {
+            clock += step * step;
+            let identity = identity(nonce, payload);
+            let verdict = nonces.insert(sources[source], nonce, identity, clock);
+            let page = pages.get(&(nonce / PAGE as u64)).copied();
+            match known.get(&(nonce, payload)) {
+                Some(said) if clock - said < TTL => prop_assert_eq!(verdict, Verdict::Copy),
+                // Neighbours may keep it a while longer.
+                Some(_) if page.is_some_and(|page| clock - page < TTL) => {}
+                _ => prop_assert_eq!(verdict, Verdict::New),
+            }
+            if verdict == Verdict::New {
+                known.insert((nonce, payload), clock);
+                pages.insert(nonce / PAGE as u64, clock);
+            }
+            nonces.check();
+        }
+    }
+}

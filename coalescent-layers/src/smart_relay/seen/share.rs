@@ -1,0 +1,155 @@
+//! Who may take how much of a bounded set, and for how long what is in it must stay.
+
+use std::time::Duration;
+
+/// A source may hold at most this many times what is free, of the part of the set that is shared.
+///
+/// One source alone can thus take two thirds of the set, and those that come after it take less. This
+/// is the dynamic threshold of shared-memory switches (Choudhury and Hahne, 1998).
+const SHARE: usize = 8;
+
+/// The part of the set that is not shared like that, but kept for those who hold little.
+const RESERVED_PART: usize = 4;
+
+/// Who holds less than this part of the set holds little.
+const LITTLE_PART: usize = 256;
+
+/// How many copies must come late before [`Lateness`] doubles its horizon. A few late copies are
+/// what people make who say the same line twice; a queue in a circle makes thousands.
+const LATE: u32 = 256;
+
+/// A copy that comes after more than this part of the horizon is late.
+const LATE_PART: u64 = 4;
+
+/// Tells whether a source that holds `mine` of `total` taken places, out of `max`, may take one more.
+pub(super) fn may_take(mine: usize, total: usize, max: usize) -> bool {
+    let free = (max - max / RESERVED_PART).saturating_sub(total);
+    let holds_little = mine < max / LITTLE_PART && total < max;
+    mine < free.saturating_mul(SHARE) || holds_little
+}
+
+/// Estimates how old a frame can be when a copy of it still comes back.
+///
+/// The horizon is a multiple of the age of the latest copies: it doubles when many of them are older
+/// than a quarter of it, up to `max`, and is halved when that has not happened for a while.
+#[derive(Debug)]
+pub(super) struct Lateness {
+    base: u64,
+    max: u64,
+    horizon: u64,
+    /// When the horizon was changed, or confirmed, last.
+    since: u64,
+    late: u32,
+    /// When the last copy came.
+    copied: Option<u64>,
+}
+
+impl Lateness {
+    /// Begins with a horizon of `base`, which is the least, too; all in milliseconds.
+    pub(super) fn new(base: u64, max: u64) -> Self {
+        Self {
+            base,
+            max: max.max(base),
+            horizon: base,
+            since: 0,
+            late: 0,
+            copied: None,
+        }
+    }
+
+    /// Notes that a copy came `age` after the frame.
+    #[inline]
+    pub(super) fn copy(&mut self, age: u64, clock: u64) {
+        self.copied = Some(clock);
+        if age.saturating_mul(LATE_PART) > self.horizon {
+            self.late(clock);
+        }
+    }
+
+    #[cold]
+    fn late(&mut self, clock: u64) {
+        self.late += 1;
+        if self.late >= LATE {
+            self.late = 0;
+            self.since = clock;
+            self.horizon = self.horizon.saturating_mul(2).min(self.max);
+        }
+    }
+
+    /// How old a frame must be before it may be forgotten.
+    #[inline]
+    pub(super) fn horizon(&mut self, clock: u64) -> u64 {
+        if self.horizon > self.base && clock.saturating_sub(self.since) >= 2 * self.horizon {
+            self.horizon = (self.horizon / 2).max(self.base);
+            self.since = clock;
+            self.late = 0;
+        }
+        self.horizon
+    }
+
+    /// Whether any copy came within `max`. Where none does, as in a star, nothing comes back.
+    #[inline]
+    pub(super) fn any(&self, clock: u64) -> bool {
+        self.copied
+            .is_some_and(|copied| clock.saturating_sub(copied) < self.max)
+    }
+}
+
+/// Milliseconds of a duration, at most `u64::MAX`.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_always_room_for_a_newcomer() {
+        let max = 10_000;
+        let mut held: Vec<usize> = Vec::new();
+        for sources in 1..60 {
+            held.push(0);
+            // Each takes all that it may, the newest last.
+            for at in 0..sources {
+                while may_take(held[at], held.iter().sum(), max) {
+                    held[at] += 1;
+                }
+            }
+            assert!(held[sources - 1] >= max / LITTLE_PART, "{held:?}");
+            assert!(held.iter().sum::<usize>() <= max);
+        }
+        assert_eq!(held[0], 6_667);
+    }
+
+    #[test]
+    fn the_horizon_follows_copies_that_come_late_and_comes_back() {
+        let mut lateness = Lateness::new(5_000, 120_000);
+        assert!(!lateness.any(0));
+        // Somebody says a line twice.
+        for _ in 0..LATE - 1 {
+            lateness.copy(4_000, 10_000);
+        }
+        assert_eq!(lateness.horizon(10_000), 5_000);
+        // A queue grows.
+        for (age, horizon) in [(2_000, 10_000), (3_000, 20_000), (6_000, 40_000)] {
+            for _ in 0..LATE {
+                lateness.copy(age, 10_000);
+            }
+            assert_eq!(lateness.horizon(10_000), horizon);
+        }
+        for _ in 0..10 * LATE {
+            lateness.copy(100_000, 10_000);
+        }
+        assert_eq!(lateness.horizon(10_000), 120_000);
+        // It is gone.
+        assert_eq!(lateness.horizon(249_999), 120_000);
+        assert_eq!(lateness.horizon(250_000), 60_000);
+        assert!(!lateness.any(130_000));
+        let mut clock = 250_000;
+        while lateness.horizon(clock) > 5_000 {
+            clock += 1_000;
+        }
+        assert!(clock < 600_000, "{clock}");
+    }
+}
