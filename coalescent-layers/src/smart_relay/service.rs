@@ -3,29 +3,58 @@
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use coalescent_core::{Flow, Frame, Relay, Reply};
 use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
 use super::{layer::SmartRelay, seen::Verdict, shared::Neighbour};
 use crate::after::{self, RelayFuture};
 
+/// How often it is looked whether there is room again for the frames of a connection that waits.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// How long a connection waits at most. What it brings after that is refused.
+const WAIT_MAX: Duration = Duration::from_secs(15);
+
 /// The service that [`SmartRelay`] puts around one peer's stack.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct SmartRelayService<S> {
     inner: S,
+    /// What it waits for before it takes another frame, and since when it does.
+    wait: Option<Box<Wait>>,
     neighbour: Arc<Neighbour>,
     relay: Relay,
     after: bool,
+}
+
+#[derive(Debug)]
+struct Wait {
+    slice: Pin<Box<Sleep>>,
+    until: Instant,
+}
+
+impl<S: Clone> Clone for SmartRelayService<S> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            wait: None,
+            neighbour: Arc::clone(&self.neighbour),
+            relay: self.relay,
+            after: self.after,
+        }
+    }
 }
 
 impl<S> SmartRelayService<S> {
     pub(super) fn new(inner: S, relay: &SmartRelay, neighbour: Arc<Neighbour>) -> Self {
         Self {
             inner,
+            wait: None,
             neighbour,
             relay: Relay {
                 flow: Flow::Drop,
@@ -33,6 +62,23 @@ impl<S> SmartRelayService<S> {
             },
             after: relay.after,
         }
+    }
+
+    /// Waits for a while where the next frame would be refused.
+    #[cold]
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let wait = self.wait.get_or_insert_with(|| {
+            Box::new(Wait {
+                slice: Box::pin(sleep(SLICE)),
+                until: Instant::now() + WAIT_MAX,
+            })
+        });
+        while Instant::now() < wait.until && self.neighbour.must_wait() {
+            ready!(wait.slice.as_mut().poll(cx));
+            wait.slice.set(sleep(SLICE));
+        }
+        self.wait = None;
+        Poll::Ready(())
     }
 
     /// Gets the inner service.
@@ -61,13 +107,16 @@ where
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        if self.wait.is_some() || self.neighbour.must_wait() {
+            ready!(self.poll_room(cx));
+        }
         self.inner.poll_ready(cx)
     }
 
     #[inline]
     fn call(&mut self, frame: Frame) -> Self::Future {
         match self.neighbour.judge(&frame) {
-            Verdict::New => {}
+            Verdict::New | Verdict::Last => {}
             verdict => {
                 if verdict == Verdict::Copy {
                     frame.count_duplicate();

@@ -197,28 +197,47 @@ async fn a_full_set_forgets_the_oldest_where_no_copy_comes_back() {
 async fn a_full_set_refuses_what_is_new_where_copies_come_back() {
     let (relay, heard) = (SmartRelay::new().capacity(600), Heard::default());
     let (mut one, mut other) = (heard.layered(&relay), heard.layered(&relay));
-    call(&mut one, far(1), "beep").await;
-    call(&mut other, far(1), "beep").await;
+    for stack in [&mut one, &mut other] {
+        call(stack, far(1), "beep").await;
+    }
     heard.take().await;
     let mut refused = 0;
     for number in 2..200 {
-        let (frame, reply) = call(&mut one, far(number), "beep").await;
+        let (frame, reply) = call(&mut other, far(number), "beep").await;
         let relayed = test_util::relayed(&frame).is_some();
         assert_eq!(reply.is_none(), !relayed);
         assert_eq!(frame.peer().stats().dropped, u64::from(!relayed));
         refused += u64::from(!relayed);
     }
+    assert!(refused > 0);
     assert_eq!(relay.seen().refused, refused);
     assert_eq!(heard.take().await.len() as u64, 198 - refused);
     // None of it is heard twice, nor is what was refused heard now.
     for number in 1..200 {
-        call(&mut one, far(number), "beep").await;
+        call(&mut other, far(number), "beep").await;
     }
     assert_eq!(heard.take().await.len(), 0);
     // With time there is room again.
     advance(Duration::from_secs(120)).await;
-    call(&mut one, far(300), "beep").await;
+    call(&mut other, far(300), "beep").await;
     assert_eq!(heard.take().await.len(), 1);
+}
+
+/// Who only publishes waits for room, and loses nothing.
+#[tokio::test(start_paused = true)]
+async fn who_brings_no_copies_is_held_back_where_they_come_back() {
+    let (relay, heard) = (SmartRelay::new().capacity(600), Heard::default());
+    let (mut one, mut other) = (heard.layered(&relay), heard.layered(&relay));
+    let begun = tokio::time::Instant::now();
+    for number in 1..=200 {
+        call(&mut one, far(number), "beep").await;
+        let newest = call(&mut other, far(number), "beep").await;
+        assert_eq!(newest.0.peer().stats().duplicates, 1);
+    }
+    assert_eq!(heard.take().await.len(), 200);
+    assert_eq!(relay.seen().refused, 0);
+    let waited = begun.elapsed();
+    assert!(waited >= Duration::from_secs(10), "{waited:?}");
 }
 
 #[tokio::test]

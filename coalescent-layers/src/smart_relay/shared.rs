@@ -1,11 +1,15 @@
 //! What all the services of one relay share: the set of what this node has seen.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coalescent_core::{Frame, wire::Kind};
 use tokio::time::Instant;
 
 use super::seen::{Hasher, Limits, Seen, Source, Verdict};
+
+/// For how many milliseconds after a copy its connection is expected to bring more.
+const COPIES_EXPECTED: u64 = 120_000;
 
 /// What one node has seen, whoever it came from.
 #[derive(Debug)]
@@ -40,14 +44,23 @@ impl Shared {
 pub(super) struct Neighbour {
     shared: Arc<Shared>,
     source: Source,
+    /// When it brought a copy last, in milliseconds after `since`, plus 1; 0 if it has never.
+    copied: AtomicU64,
+    since: Instant,
+    /// Whether there was no room for another frame of this connection.
+    full: AtomicBool,
 }
 
 impl Neighbour {
     pub(super) fn new(shared: &Arc<Shared>) -> Arc<Self> {
-        let source = shared.seen().open(Instant::now());
+        let since = Instant::now();
+        let source = shared.seen().open(since);
         Arc::new(Self {
             shared: Arc::clone(shared),
             source,
+            copied: AtomicU64::new(0),
+            since,
+            full: AtomicBool::new(false),
         })
     }
 
@@ -64,9 +77,39 @@ impl Neighbour {
         let identity = self.shared.hasher.identity(nonce, frame.payload());
         // The clock was read once for all that arrived with it.
         let now = frame.arrived();
-        self.shared
-            .seen()
-            .insert(self.source, nonce, identity, now)
+        let verdict = self.shared.seen().insert(self.source, nonce, identity, now);
+        match verdict {
+            Verdict::New => {}
+            Verdict::Copy => self.copied.store(self.millis(now).max(1), Relaxed),
+            Verdict::Last | Verdict::Refused => self.full.store(true, Relaxed),
+        }
+        verdict
+    }
+
+    /// Whether the frames of this connection should wait, since the next would be refused.
+    ///
+    /// Only those of a connection that brings no copies, as who only publishes: copies that wait come
+    /// later, and the later they come, the longer all must be remembered.
+    #[inline]
+    pub(super) fn must_wait(&self) -> bool {
+        self.full.load(Relaxed) && self.is_full()
+    }
+
+    #[cold]
+    fn is_full(&self) -> bool {
+        let now = Instant::now();
+        let copied = self.copied.load(Relaxed);
+        if copied > 0 && self.millis(now).saturating_sub(copied) < COPIES_EXPECTED {
+            return false;
+        }
+        let full = !self.shared.seen().has_room(self.source, now);
+        self.full.store(full, Relaxed);
+        full
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.since);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 }
 

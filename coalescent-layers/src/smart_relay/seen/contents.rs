@@ -141,8 +141,7 @@ impl Contents {
         if clock < self.blind_until && !source.is_own() {
             return Verdict::Refused;
         }
-        let held = self.held.get(&source.serial).copied().unwrap_or(0);
-        if !may_take(held, self.len, self.max) {
+        if !self.may_take(source) {
             if self.lateness.any(clock) {
                 if !source.is_own() {
                     return Verdict::Refused;
@@ -167,7 +166,27 @@ impl Contents {
             return Verdict::Refused;
         }
         self.entries[slot].times = 1;
-        Verdict::New
+        if self.is_room(source, clock) {
+            Verdict::New
+        } else {
+            Verdict::Last
+        }
+    }
+
+    /// Whether another line of a source can be remembered.
+    pub(super) fn has_room(&mut self, source: Source, clock: u64) -> bool {
+        let ttl = self.lateness.horizon(clock);
+        self.expire(clock, ttl);
+        self.is_room(source, clock)
+    }
+
+    fn is_room(&self, source: Source, clock: u64) -> bool {
+        self.may_take(source) || !self.lateness.any(clock)
+    }
+
+    fn may_take(&self, source: Source) -> bool {
+        let held = self.held.get(&source.serial).copied().unwrap_or(0);
+        may_take(held, self.len, self.max)
     }
 
     /// How often a source has said the line in a slot.

@@ -16,6 +16,11 @@ fn contents(lines: usize) -> (Contents, Vec<Source>) {
     )
 }
 
+/// Whether a frame goes on.
+fn goes_on(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::New | Verdict::Last)
+}
+
 /// What stands in for the hash of a line.
 fn line(number: u64) -> u128 {
     u128::from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 64 | u128::from(number)
@@ -115,7 +120,7 @@ fn own_words_that_had_to_be_forgotten_are_not_taken_for_new() {
     let verdicts: Vec<_> = (0..10_000)
         .map(|number| contents.insert(sources[0], line(number), 1))
         .collect();
-    assert!(!verdicts.contains(&Verdict::New));
+    assert!(!verdicts.iter().any(|verdict| goes_on(*verdict)));
     assert!(verdicts.contains(&Verdict::Copy));
     assert_eq!(contents.insert(sources[0], line(20_000), 5_000), Verdict::New);
 }

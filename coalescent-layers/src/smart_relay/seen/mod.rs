@@ -56,6 +56,8 @@ const TTL_MAX: Duration = Duration::from_secs(24 * 24 * 60 * 60);
 pub(crate) enum Verdict {
     /// It is handled, and relayed.
     New,
+    /// So is this one, and there is no room for another of its source.
+    Last,
     /// It has been here before.
     Copy,
     /// There is no room to remember it, so that it must not go on.
@@ -146,6 +148,12 @@ impl Seen {
             self.refused += 1;
         }
         verdict
+    }
+
+    /// Whether there is room for another frame of a source, of either kind.
+    pub(crate) fn has_room(&mut self, source: Source, now: Instant) -> bool {
+        let clock = self.clock.at(now);
+        self.nonces.has_room(source, clock) && self.contents.has_room(source, clock)
     }
 
     /// Counts the frames that are remembered; the time of some of them may be over.

@@ -202,7 +202,11 @@ impl Nonces {
             },
         );
         self.index.insert(key, slot);
-        Verdict::New
+        if self.has_room(source, clock) {
+            Verdict::New
+        } else {
+            Verdict::Last
+        }
     }
 
     /// Whether a frame is known that has its nonce in common with another.
@@ -306,27 +310,36 @@ impl Nonces {
     }
 
     fn may_take(&self, source: Source) -> bool {
-        let mine = self.sources[source.place].queue.len();
+        let queue = self.sources.get(source.place).map(|pages| &pages.queue);
+        let mine = queue.map_or(0, VecDeque::len);
         let total = self.pages.len() - self.free.len();
         may_take(mine, total, self.max_pages)
     }
 
-    /// Forgets a page, to make room for another of this source: its own oldest, if it has any.
+    /// Whether a source may have another page.
+    pub(super) fn has_room(&mut self, source: Source, clock: u64) -> bool {
+        self.may_take(source) || self.victim(source, clock).is_some()
+    }
+
+    /// Forgets a page, to make room for another of this source.
     fn forget_one(&mut self, source: Source, clock: u64) -> Option<()> {
-        let queue = |place: usize| self.sources[place].queue.len();
+        let victim = self.victim(source, clock)?;
+        self.evict(victim);
+        Some(())
+    }
+
+    /// Whose oldest page may be forgotten for another of this source: its own, if it has any.
+    fn victim(&mut self, source: Source, clock: u64) -> Option<usize> {
+        let queue = |place: usize| self.sources.get(place).map_or(0, |pages| pages.queue.len());
         let victim = match source.place {
             mine if queue(mine) > 0 => mine,
             _ => (0..self.sources.len()).max_by_key(|place| queue(*place))?,
         };
-        let oldest = self.sources[victim].queue.front()?;
+        let oldest = self.sources.get(victim)?.queue.front()?;
         let age = clock.saturating_sub(self.pages.get(*oldest as usize)?.touched);
         // What this node itself has said is known by its number also when it is forgotten.
         let must_stay = self.lateness.any(clock) && victim != OWN;
-        if must_stay && age < self.lateness.horizon(clock) {
-            return None;
-        }
-        self.evict(victim);
-        Some(())
+        (!must_stay || age >= self.lateness.horizon(clock)).then_some(victim)
     }
 
     fn drop_expired(&mut self, place: usize, clock: u64) {
