@@ -8,13 +8,19 @@ use coalescent_core::{
     test_util::{self, Driver},
     wire::Kind,
 };
-use coalescent_layers::{
-    CatchPanic, Courier, SmartRelay, Tattletale, TraceContext, smart_relay::CAPACITY,
-};
+use coalescent_layers::{CatchPanic, Courier, SmartRelay, Tattletale, TraceContext};
 use tower::ServiceBuilder;
 
 /// How many frames are counted.
 const FRAMES: u64 = 10_000;
+
+/// How many come before, so that all that grows has grown.
+const WARM: u64 = 100_000;
+
+/// A relay whose set is full before the frames are counted.
+fn smart_relay() -> SmartRelay {
+    SmartRelay::new().capacity(16 * 1024)
+}
 
 /// What became of the frames that were counted.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,10 +46,9 @@ fn count(layer: impl PeerLayer, codec: &Codec, nonce: fn(u64) -> u64) -> Outcome
         }
         (driver.relayed(), peer.stats())
     };
-    let warm = CAPACITY as u64 + 1;
-    let (relayed, before) = call(0..warm);
+    let (relayed, before) = call(0..WARM);
     let mut after = None;
-    let counted = allocation_counter::measure(|| after = Some(call(warm..warm + FRAMES)));
+    let counted = allocation_counter::measure(|| after = Some(call(WARM..WARM + FRAMES)));
     let (relayed_after, after) = after.expect("they were called");
     Outcome {
         allocations: counted.count_total,
@@ -77,7 +82,7 @@ fn tattletale_allocates_nothing() {
 
 #[test]
 fn smart_relay_allocates_nothing_for_a_frame_that_is_new() {
-    assert_eq!(fresh(SmartRelay::new()), RELAYED);
+    assert_eq!(fresh(smart_relay()), RELAYED);
 }
 
 #[test]
@@ -87,7 +92,7 @@ fn smart_relay_allocates_nothing_for_a_copy() {
         duplicates: FRAMES,
         ..DELIVERED
     };
-    assert_eq!(count(SmartRelay::new(), &Codec::msgpack(), |_| 0), copies);
+    assert_eq!(count(smart_relay(), &Codec::msgpack(), |_| 0), copies);
 }
 
 #[test]
@@ -97,7 +102,7 @@ fn a_relay_that_waits_for_the_rest_of_the_stack_allocates_once_to_keep_the_frame
         ..RELAYED
     };
     assert_eq!(fresh(Tattletale::new().relay_after()), kept);
-    assert_eq!(fresh(SmartRelay::new().relay_after()), kept);
+    assert_eq!(fresh(smart_relay().relay_after()), kept);
 }
 
 #[test]

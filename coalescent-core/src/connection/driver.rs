@@ -3,7 +3,7 @@
 use super::Socket;
 use super::control::Control;
 use super::handshake::{Introduced, LINGER, REST, discard, introduce, part};
-use super::link::{Command, Stop};
+use super::link::{Command, Quiesced, Stop};
 use super::reader::{Reader, Stopped};
 use super::watch::Watch;
 use super::work::Rest;
@@ -165,10 +165,12 @@ impl End {
         }
     }
 
-    fn of_command(command: Command) -> Self {
+    /// The end that a command asks for, or what is to be dropped in place of one.
+    fn of_command(command: Command) -> Result<Self, Quiesced> {
         match command {
-            Command::End(reason) => Self::Ours(reason),
-            Command::Retire => Self::Retired,
+            Command::Quiesce(quiesced) => Err(quiesced),
+            Command::End(reason) => Ok(Self::Ours(reason)),
+            Command::Retire => Ok(Self::Retired),
         }
     }
 }
@@ -294,7 +296,13 @@ where
                 },
                 error = writer.run_forever(), if broken.is_none() => Some(error),
                 reason = watch.run() => return End::of_watch(reason),
-                command = poll_fn(|cx| stop.poll_given(cx)) => return End::of_command(command),
+                command = poll_fn(|cx| stop.poll_given(cx)) => match End::of_command(command) {
+                    Ok(end) => return end,
+                    Err(quiesced) => {
+                        reader.quiesce(quiesced);
+                        None
+                    }
+                },
             };
             if let Some(error) = failed {
                 // What the peer said before can still be read, and handled.
@@ -306,7 +314,7 @@ where
 
     /// Ends the connection as politely as its end allows, in a bounded time.
     async fn end(&mut self, end: End) {
-        let deadline = Instant::now() + self.reader.peer().node().config().drain;
+        let deadline = self.reader.peer().node().deadline();
         match end {
             End::Broken(_) => {}
             End::Fault(reason) => {
@@ -347,6 +355,7 @@ where
             watch,
             ..
         } = self;
+        reader.go_on_reading();
         let has_handshake = reader.has_handshake();
         let write = async {
             writer.run().await?;

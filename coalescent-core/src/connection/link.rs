@@ -1,15 +1,14 @@
 //! What a connection shares with the frames it has read and with the roster.
 
-use crate::event::{DisconnectReason, DropReason};
+use crate::event::DisconnectReason;
 use crate::frame::{Flow, Frame};
-use crate::outbox::Count;
 use crate::peer::Peer;
 use crate::signal::Signal;
 use crate::wire::Wire;
 use bytes::Bytes;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -208,20 +207,8 @@ impl Link {
 
     /// Relays a frame whose call has ended: at once, and dropped where there is no room.
     pub(crate) fn relay_late(&self, frame: &Frame, payload: &Bytes) {
-        let node = self.peer.node();
         let (_, pins) = frame.pinned();
-        let payload = &super::relay::unpinned(payload.clone(), payload, pins);
-        let (kind, ttl) = super::relay::outgoing(node, frame.kind(), frame.ttl(), payload);
-        for peer in node.list().iter().filter(|peer| **peer != self.peer) {
-            let (kind, ttl) = super::relay::for_wire(node, peer.wire(), kind, ttl, payload);
-            let Ok(chunk) = peer.encode(kind, ttl, payload.clone(), Count::relayed(1)) else {
-                peer.dropped(DropReason::Unencodable, 1);
-                continue;
-            };
-            if peer.outbox().try_push(&[chunk]).is_err() {
-                peer.dropped(DropReason::Full, 1);
-            }
-        }
+        super::relay::relay_late(&self.peer, frame.kind(), frame.ttl(), payload, pins);
     }
 }
 
@@ -269,9 +256,15 @@ pub(crate) struct Stop {
     given: Signal,
 }
 
+/// Held by a connection until it has handed on all that it has read. Whoever gave it waits until
+/// all of its kind are dropped.
+pub(crate) type Quiesced = tokio::sync::mpsc::Sender<std::convert::Infallible>;
+
 /// What others tell a connection.
 #[derive(Clone, Debug)]
 pub(crate) enum Command {
+    /// Read no more, but handle and hand on what has been read, then drop this.
+    Quiesce(Quiesced),
     /// End, for this reason.
     End(DisconnectReason),
     /// Another connection has taken over what is written to the peer: read what is still to come,
@@ -300,20 +293,37 @@ impl Stop {
         self.give(Command::Retire);
     }
 
+    pub(crate) fn quiesce(&self, quiesced: Quiesced) {
+        self.give(Command::Quiesce(quiesced));
+    }
+
+    /// Gives a command. The first that ends the connection stands.
     fn give(&self, command: Command) {
-        self.command
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(command);
+        let mut given = self.command();
+        if matches!(*given, None | Some(Command::Quiesce(_))) {
+            *given = Some(command);
+        }
+        drop(given);
         self.given.raise();
+    }
+
+    fn command(&self) -> MutexGuard<'_, Option<Command>> {
+        self.command.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ready once with a command, when there is one.
     pub(super) fn poll_given(&self, cx: &mut Context<'_>) -> Poll<Command> {
         loop {
             ready!(self.given.poll_raised(cx));
-            if let Some(command) = &*self.command.lock().unwrap_or_else(PoisonError::into_inner) {
-                return Poll::Ready(command.clone());
+            let mut given = self.command();
+            match &*given {
+                None => {}
+                Some(Command::Quiesce(_)) => {
+                    if let Some(command) = given.take() {
+                        return Poll::Ready(command);
+                    }
+                }
+                Some(command) => return Poll::Ready(command.clone()),
             }
         }
     }

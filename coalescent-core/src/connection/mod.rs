@@ -36,7 +36,7 @@ pub use work::{BATCH_COST, READY_TIMEOUT};
 
 pub(crate) use buffer::{KEPT_MAX, READ_MAX};
 pub(crate) use driver::{Connection, Established, establish};
-pub(crate) use link::{Arrival, LinkId, Stop};
+pub(crate) use link::{Arrival, LinkId, Quiesced, Stop};
 #[cfg(feature = "test-util")]
 pub(crate) use link::{Link, Mark};
 pub(crate) use requests::Requests;

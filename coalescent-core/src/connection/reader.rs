@@ -2,6 +2,7 @@
 
 use super::buffer::{Buffer, READ_MAX, READ_MIN};
 use super::control::Control;
+use super::link::Quiesced;
 use super::watch::Watch;
 use super::work::{Rest, Step, Work};
 use crate::event::DisconnectReason;
@@ -52,6 +53,8 @@ pub(super) struct Reader<R, S: PeerService> {
     turns: usize,
     /// Whether `buf` may hold whole frames, since decoding stopped where enough was read ahead.
     undecoded: bool,
+    /// Whether nothing more is read, for now.
+    quiet: Quiet,
     /// How long what the peer sent may take, once it is gone.
     drain: Option<Pin<Box<Sleep>>>,
 }
@@ -103,6 +106,16 @@ impl<S: PeerService> Activity<S> {
     }
 }
 
+/// Whether a connection reads.
+enum Quiet {
+    /// It does.
+    No,
+    /// It does not, and drops this once what it has read is handed on.
+    Soon(#[allow(dead_code, reason = "it is only dropped")] Quiesced),
+    /// It does not, and has nothing left to hand on.
+    Now,
+}
+
 enum Event {
     HandOn,
     Read,
@@ -142,8 +155,20 @@ where
             turn: 0,
             turns: 0,
             undecoded: false,
+            quiet: Quiet::No,
             drain: None,
         }
+    }
+
+    /// Reads no more, but for answers that are waited for; drops `quiesced` once all that was read has
+    /// been handed on.
+    pub(super) fn quiesce(&mut self, quiesced: Quiesced) {
+        self.quiet = Quiet::Soon(quiesced);
+    }
+
+    /// Reads again.
+    pub(super) fn go_on_reading(&mut self) {
+        self.quiet = Quiet::No;
     }
 
     /// Begins with `hooks`, which run before the first frame, and with what came with the introduction: the block `first`, and
@@ -224,7 +249,11 @@ where
         if self.drain.is_some() && self.poll_drain(cx).is_ready() {
             return Poll::Ready(Event::End(DisconnectReason::Closed));
         }
-        if !room {
+        if idle && matches!(self.quiet, Quiet::Soon(_)) {
+            self.quiet = Quiet::Now;
+        }
+        let quiet = !matches!(self.quiet, Quiet::No) && !self.peer.requests().is_open();
+        if !room || quiet {
             watch.reading(false);
             return Poll::Pending;
         }

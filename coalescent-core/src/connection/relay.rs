@@ -6,7 +6,7 @@ use crate::frame::Flow;
 use crate::outbox::{COPY_MAX, Chunk, Count, Refused};
 use crate::peer::Peer;
 use crate::peers::Node;
-use crate::wire::{Block, Head, Kind, Wire};
+use crate::wire::{Block, Head, Kind, Wire, WireError};
 use bytes::Bytes;
 use std::cell::OnceCell;
 use std::collections::VecDeque;
@@ -40,6 +40,8 @@ enum What {
 #[derive(Debug, Default)]
 pub(super) struct Relays {
     segments: Vec<Segment>,
+    /// Whether anything was ever handed on.
+    used: bool,
     /// How many bytes of them are frames by themselves.
     singles: usize,
     /// Peers that had no room, with what they are still to get.
@@ -58,6 +60,13 @@ struct Stalled {
 }
 
 impl Relays {
+    /// Begins with nothing to hand on; `used` says whether there was something before.
+    pub(super) fn new(used: bool) -> Self {
+        let mut relays = Self::default();
+        relays.used = used;
+        relays
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.segments.is_empty() && self.stalled.is_empty()
     }
@@ -137,8 +146,9 @@ impl Relays {
         if self.segments.is_empty() {
             return;
         }
+        self.used = true;
         let node = Arc::clone(link.peer().node());
-        let list = node.list();
+        let list = node.targets();
         let mut encoded: Vec<(&Wire, Encoded)> = Vec::new();
         let until = Instant::now() + node.config().relay_grace;
         for peer in list.iter().filter(|peer| *peer != link.peer()) {
@@ -154,6 +164,11 @@ impl Relays {
         }
         self.segments.clear();
         self.singles = 0;
+    }
+
+    /// Whether frames of this connection are relayed, as far as is known.
+    pub(super) fn is_used(&self) -> bool {
+        self.used || !self.is_empty()
     }
 
     /// How many bytes are to be handed on that are not a part of a run.
@@ -223,6 +238,33 @@ impl Relays {
             }
             self.stalled.pop_front();
         }
+    }
+}
+
+/// Relays a frame whose call has ended: at once, and dropped where there is no room.
+pub(super) fn relay_late(from: &Peer, kind: Kind, ttl: u8, payload: &Bytes, buffer: usize) {
+    let node = from.node();
+    let payload = unpinned(payload.clone(), payload, buffer);
+    let (kind, ttl) = outgoing(node, kind, ttl, &payload);
+    // One nonce for all peers of a wire, or they would take one frame for several.
+    let mut encoded: Vec<(&Wire, Result<Chunk, WireError>)> = Vec::new();
+    for peer in node.targets().iter().filter(|peer| *peer != from) {
+        let at = encoded.iter().position(|(wire, _)| *wire == peer.wire());
+        let at = at.unwrap_or_else(|| {
+            let (kind, ttl) = for_wire(node, peer.wire(), kind, ttl, &payload);
+            let chunk = peer.encode(kind, ttl, payload.clone(), Count::relayed(1));
+            encoded.push((peer.wire(), chunk));
+            encoded.len() - 1
+        });
+        let reason = match encoded.get(at) {
+            Some((_, Ok(chunk))) => match peer.outbox().try_push(std::slice::from_ref(chunk)) {
+                Ok(_) => continue,
+                Err(Refused::Full) => DropReason::Full,
+                Err(Refused::Closed) => DropReason::Disconnected,
+            },
+            _ => DropReason::Unencodable,
+        };
+        peer.dropped(reason, 1);
     }
 }
 
@@ -297,7 +339,11 @@ impl Encoded {
                 match peer.outbox().try_push(chunks) {
                     Ok(taken) => taken,
                     Err(Refused::Full) => 0,
-                    Err(Refused::Closed) => return,
+                    Err(Refused::Closed) => {
+                        // It leaves, and this node has let it go: the source is read to its end.
+                        peer.dropped(DropReason::Disconnected, frames(chunks, 0));
+                        continue;
+                    }
                 }
             };
             if progress == chunks.len() {

@@ -76,6 +76,11 @@ impl Requests {
         let _ = sender.send(answer);
     }
 
+    /// Whether somebody waits for an answer of the peer.
+    pub(super) fn is_open(&self) -> bool {
+        !self.waiting().by_id.is_empty()
+    }
+
     /// Fails all that wait: the peer is gone.
     pub(crate) fn fail_all(&self) {
         let mut waiting = self.waiting();

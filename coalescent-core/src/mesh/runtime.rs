@@ -198,10 +198,13 @@ impl Runtime {
     }
 
     pub(crate) fn stop(&self) {
+        self.peers.node().close();
         self.stop.cancel();
     }
 
     pub(crate) fn cut(&self) {
+        // Before any connection ends: from here on the node knows to whom it owes what.
+        self.peers.node().close();
         self.cut.cancel();
         self.stop.cancel();
     }
@@ -382,17 +385,33 @@ async fn caught(mut running: Ended) -> Result<DisconnectReason, Box<dyn Any + Se
     .await
 }
 
+/// Lets all connections read no more, and waits until they have handed on what they have read, for at
+/// most half of the time that there is.
+async fn quiesce(runtime: &Runtime) {
+    let limit = runtime.peers.config().drain / 2;
+    let (quiesced, mut all) = tokio::sync::mpsc::channel(1);
+    for peer in runtime.peers.list().iter() {
+        peer.quiesce(&quiesced);
+    }
+    drop(quiesced);
+    let _ = tokio::time::timeout(limit, all.recv()).await;
+}
+
 /// Waits until the mesh is to end, and ends it.
 async fn supervise(runtime: Arc<Runtime>) {
     runtime.stop.cancelled().await;
     let node = runtime.peers.node();
-    node.close();
+    let deadline = node.deadline();
+    // First all that was read is handed on, while those whom it is for are still there.
+    tokio::select! {
+        () = quiesce(&runtime) => {}
+        () = runtime.cut.cancelled() => {}
+    }
     for peer in runtime.peers.list().iter() {
         peer.stop(&DisconnectReason::Shutdown);
     }
     runtime.tasks.close();
-    let limit = runtime.peers.config().drain + MARGIN;
-    if tokio::time::timeout(limit, runtime.tasks.wait())
+    if tokio::time::timeout_at(deadline + MARGIN, runtime.tasks.wait())
         .await
         .is_err()
     {

@@ -5,7 +5,7 @@ mod id;
 pub(crate) use id::Origin;
 pub use id::{Direction, PeerId};
 
-use crate::connection::{Requests, Stop};
+use crate::connection::{Quiesced, Requests, Stop};
 use crate::error::Error;
 use crate::event::{DisconnectReason, DropReason, Event};
 use crate::mesh::Mesh;
@@ -444,6 +444,13 @@ impl Peer {
         let links = self.links().usable.clone();
         for link in links {
             link.end(reason.clone());
+        }
+    }
+
+    /// Tells the connections to this peer to read no more, and to handle what they have read.
+    pub(crate) fn quiesce(&self, quiesced: &Quiesced) {
+        for link in &self.links().usable {
+            link.quiesce(quiesced.clone());
         }
     }
 

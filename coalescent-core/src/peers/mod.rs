@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use tokio::time::Instant;
 
 /// The peers of one node, with what they share: the options, the events, the read side, and values
 /// that plugins keep. Cheap to clone.
@@ -59,6 +60,15 @@ pub(crate) struct Node {
     mesh: OnceLock<WeakMesh>,
 }
 
+/// What is fixed once a node begins to leave.
+struct Closed {
+    /// The peers it had then. What is relayed to one of them that has been let go is counted as
+    /// dropped.
+    targets: Arc<[Peer]>,
+    /// When all of it must be over.
+    deadline: Instant,
+}
+
 #[derive(Default)]
 struct Roster {
     peers: BTreeMap<u64, Peer>,
@@ -69,7 +79,8 @@ struct Roster {
     /// Those who are leaving, and the counters of those who left.
     leaving: BTreeMap<u64, Peer>,
     departed: Stats,
-    closed: bool,
+    /// Set when the node begins to leave: from then on connections are refused.
+    closed: Option<Closed>,
 }
 
 impl Peers {

@@ -1,11 +1,11 @@
 //! What the connections of one node have in common: who joins the roster, and who leaves it.
 
 use super::broadcast::Runs;
-use super::{Node, Roster};
+use super::{Closed, Node, Roster};
 use crate::config::Config;
 use crate::connection::{LinkId, Stop};
 use crate::error::Error;
-use crate::event::{DisconnectReason, Event};
+use crate::event::{DisconnectReason, DropReason, Event};
 use crate::mesh::{Mesh, WeakMesh, inbox};
 use crate::meter::Meter;
 use crate::peer::{Direction, Introduction, Peer, PeerId};
@@ -15,6 +15,7 @@ use bytes::Bytes;
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use tokio::time::Instant;
 
 /// How a connection stands to the roster once it has joined.
 #[derive(Debug)]
@@ -125,22 +126,52 @@ impl Node {
     }
 
     pub(crate) fn list(&self) -> Arc<[Peer]> {
-        let mut roster = self.roster();
-        if let Some(list) = &roster.list {
-            return Arc::clone(list);
-        }
-        let list: Arc<[Peer]> = roster.peers.values().cloned().collect();
-        roster.list = Some(Arc::clone(&list));
-        list
+        self.roster().list()
     }
 
-    /// Refuses connections from now on, and ends the event streams once the last peer is gone.
+    /// The peers to relay to.
+    pub(crate) fn targets(&self) -> Arc<[Peer]> {
+        let mut roster = self.roster();
+        match &roster.closed {
+            Some(closed) => Arc::clone(&closed.targets),
+            None => roster.list(),
+        }
+    }
+
+    /// When a connection that ends now must have ended.
+    pub(crate) fn deadline(&self) -> Instant {
+        let deadline = Instant::now() + self.config.drain;
+        match &self.roster().closed {
+            Some(closed) => closed.deadline.min(deadline),
+            None => deadline,
+        }
+    }
+
+    /// Begins to leave: refuses connections from now on.
     pub(crate) fn close(&self) {
-        self.roster().closed = true;
+        let deadline = Instant::now() + self.config.drain;
+        let mut roster = self.roster();
+        if roster.closed.is_none() {
+            let targets = roster.list();
+            roster.closed = Some(Closed { targets, deadline });
+        }
+    }
+
+    /// Counts frames of `peer` that were received and will not be relayed, as each of the others
+    /// would have got them.
+    pub(crate) fn lost(&self, peer: &Peer, frames: u64) {
+        let targets = self.targets();
+        for other in targets.iter().filter(|other| *other != peer) {
+            other.dropped(DropReason::Disconnected, frames);
+        }
     }
 
     /// Ends the read side and the event streams.
     pub(crate) fn end(&self) {
+        // Peers know the node, which would keep itself alive.
+        if let Some(closed) = &mut self.roster().closed {
+            closed.targets = Arc::default();
+        }
         self.inbox.end();
         self.events.end();
     }
@@ -163,7 +194,7 @@ impl Node {
             return Err(Refusal::Myself);
         }
         let mut roster = self.roster();
-        if roster.closed {
+        if roster.closed.is_some() {
             return Err(Refusal::ShuttingDown);
         }
         let known = intro
@@ -266,6 +297,17 @@ impl Node {
             peer: peer.clone(),
             reason,
         });
+    }
+}
+
+impl Roster {
+    /// The peers as a list, made anew where somebody has come or gone.
+    fn list(&mut self) -> Arc<[Peer]> {
+        let peers = &self.peers;
+        let list = self
+            .list
+            .get_or_insert_with(|| peers.values().cloned().collect());
+        Arc::clone(list)
     }
 }
 

@@ -184,7 +184,10 @@ async fn a_full_set_forgets_the_oldest_where_no_copy_comes_back() {
         call(&mut stack, far(number), "beep").await;
     }
     let seen = relay.seen();
-    assert!(seen.identities < 100 && seen.evicted_young > 100, "{seen:?}");
+    assert!(
+        seen.identities < 100 && seen.evicted_young > 100,
+        "{seen:?}"
+    );
     assert!(seen.bytes > 0 && seen.bytes <= 600 * 32, "{seen:?}");
     assert_eq!(heard.take().await.len(), 200);
     call(&mut stack, far(200), "beep").await;

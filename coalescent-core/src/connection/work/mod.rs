@@ -64,6 +64,8 @@ pub(super) struct Rest<S> {
     stack: S,
     seq: u64,
     budget: Budget,
+    /// Whether frames of this connection were relayed.
+    relayed: bool,
     /// What frames have a hold of that came before, where there are such: those to come will have the same.
     link: Option<Weak<Link>>,
 }
@@ -76,6 +78,7 @@ impl<S> Rest<S> {
             stack,
             seq: 0,
             budget: Budget::new(peer.node().config().error_budget),
+            relayed: false,
             link: None,
         }
     }
@@ -154,6 +157,7 @@ impl<S: PeerService> Work<S> {
             stack,
             seq,
             budget,
+            relayed,
             link,
         } = rest;
         let link = link.and_then(|link| link.upgrade()).unwrap_or_else(|| {
@@ -174,7 +178,7 @@ impl<S: PeerService> Work<S> {
             seq,
             cancelled: VecDeque::new(),
             hooks: None,
-            relays: Relays::default(),
+            relays: Relays::new(relayed),
             delivery: Delivery::default(),
             discarded: 0,
             replies: Replies::default(),
@@ -201,6 +205,7 @@ impl<S: PeerService> Work<S> {
             stack: self.stack.take()?,
             seq: self.seq,
             budget: self.budget,
+            relayed: self.relays.is_used(),
             link: (Arc::strong_count(&self.link) > 1).then(|| Arc::downgrade(&self.link)),
         })
     }
@@ -479,6 +484,7 @@ enum Next {
 
 impl<S: PeerService> Drop for Work<S> {
     fn drop(&mut self) {
+        self.lose_backlog();
         self.lose_replies();
         // What there is room for can still be read.
         self.deliver();

@@ -155,6 +155,34 @@ impl<S: PeerService> Work<S> {
         peer.dropped(DropReason::Disconnected, lost);
     }
 
+    /// Hands on what relays have decided, as far as there is room, and counts what has not been handled.
+    pub(super) fn lose_backlog(&mut self) {
+        match self.backlog.front() {
+            Some(Batch { block, arrival, .. }) => {
+                self.relays.push(&self.link, block, arrival.pins);
+            }
+            None => self.relays.push(&self.link, &Block::default(), 0),
+        }
+        let mut next = self.next;
+        let (mut broadcasts, mut others) = (0, 0);
+        for batch in &self.backlog {
+            for (_, head) in batch.block.heads.get(next..).unwrap_or_default() {
+                match head.kind {
+                    Kind::Broadcast { .. } | Kind::Plain => broadcasts += 1,
+                    kind => others += u64::from(kind.is_payload()),
+                }
+            }
+            next = 0;
+        }
+        let peer = self.link.peer();
+        if broadcasts > 0 && self.relays.is_used() {
+            peer.node().lost(peer, broadcasts);
+        } else {
+            others += broadcasts;
+        }
+        peer.dropped(DropReason::Disconnected, others);
+    }
+
     pub(super) fn lose_replies(&mut self) {
         let lost = self.replies.lose();
         self.link.peer().dropped(DropReason::Disconnected, lost);

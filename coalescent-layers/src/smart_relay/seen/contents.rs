@@ -19,10 +19,10 @@
 
 use std::{collections::HashMap, fmt};
 
+use super::Verdict;
 use super::index::Index;
 use super::share::{Lateness, may_take};
 use super::source::Source;
-use super::Verdict;
 
 /// What an entry counts for in bytes: 36 in the ring, 8 in the index.
 pub(super) const ENTRY_COST: usize = 44;
@@ -192,7 +192,9 @@ impl Contents {
     /// How often a source has said the line in a slot.
     #[inline]
     fn count(&self, source: Source, slot: usize) -> u8 {
-        let once = source.bit.is_some_and(|bit| self.by[slot] & (1 << bit) != 0);
+        let once = source
+            .bit
+            .is_some_and(|bit| self.by[slot] & (1 << bit) != 0);
         if !self.entries[slot].counted {
             return u8::from(once);
         }

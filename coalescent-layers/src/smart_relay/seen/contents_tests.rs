@@ -10,10 +10,7 @@ fn contents(lines: usize) -> (Contents, Vec<Source>) {
     let mut sources = Sources::new(120_000);
     // So many that the last have no bit.
     let sources = (0..70).map(|_| sources.open(0)).collect();
-    (
-        Contents::new(lines * ENTRY_COST, TTL, 120_000, 64),
-        sources,
-    )
+    (Contents::new(lines * ENTRY_COST, TTL, 120_000, 64), sources)
 }
 
 /// Whether a frame goes on.
@@ -102,10 +99,16 @@ fn what_is_full_refuses_where_copies_come_and_forgets_where_none_do() {
     contents.check();
     // A copy: from here on it is a mesh.
     assert_eq!(contents.insert(sources[1], line(9_999), 0), Verdict::Copy);
-    assert_eq!(contents.insert(sources[0], line(10_000), 0), Verdict::Refused);
+    assert_eq!(
+        contents.insert(sources[0], line(10_000), 0),
+        Verdict::Refused
+    );
     // Others have room, and those who flood get theirs with time.
     assert_eq!(contents.insert(sources[2], line(10_000), 0), Verdict::New);
-    assert_eq!(contents.insert(sources[0], line(10_001), 5_000), Verdict::New);
+    assert_eq!(
+        contents.insert(sources[0], line(10_001), 5_000),
+        Verdict::New
+    );
     contents.check();
 }
 
@@ -113,7 +116,10 @@ fn what_is_full_refuses_where_copies_come_and_forgets_where_none_do() {
 fn own_words_that_had_to_be_forgotten_are_not_taken_for_new() {
     let (mut contents, sources) = contents(300);
     assert_eq!(contents.insert(sources[0], line(u64::MAX), 0), Verdict::New);
-    assert_eq!(contents.insert(sources[1], line(u64::MAX), 0), Verdict::Copy);
+    assert_eq!(
+        contents.insert(sources[1], line(u64::MAX), 0),
+        Verdict::Copy
+    );
     for number in 0..10_000 {
         contents.insert(Source::NODE, line(number), 0);
     }
@@ -122,7 +128,10 @@ fn own_words_that_had_to_be_forgotten_are_not_taken_for_new() {
         .collect();
     assert!(!verdicts.iter().any(|verdict| goes_on(*verdict)));
     assert!(verdicts.contains(&Verdict::Copy));
-    assert_eq!(contents.insert(sources[0], line(20_000), 5_000), Verdict::New);
+    assert_eq!(
+        contents.insert(sources[0], line(20_000), 5_000),
+        Verdict::New
+    );
 }
 
 /// In a flooded mesh copies come later and later.
@@ -133,7 +142,10 @@ fn lines_are_remembered_for_as_long_as_their_copies_come() {
     for number in 0..100_000_u64 {
         // A thousand a second, of which the copies fall behind by a tenth of the time.
         lag = number / 10;
-        assert_eq!(contents.insert(sources[0], line(number), number), Verdict::New);
+        assert_eq!(
+            contents.insert(sources[0], line(number), number),
+            Verdict::New
+        );
         let copy = number - lag;
         if copy != last {
             let verdict = contents.insert(sources[1], line(copy), number);

@@ -43,7 +43,11 @@ fn full(slots: usize, newcomers: usize) -> (Index, Vec<u128>) {
 fn what_is_in_the_ring_is_found_and_what_was_is_not() {
     let (index, identities) = full(1000, 30_000);
     index.check(&identities);
-    let known = |identity| index.find(identity, |offset| identities[offset] == identity).is_some();
+    let known = |identity| {
+        index
+            .find(identity, |offset| identities[offset] == identity)
+            .is_some()
+    };
     assert!(identities.iter().all(|identity| known(*identity)));
     let mut rng = StdRng::seed_from_u64(8);
     assert!((0..10_000).all(|_| !known(rng.random())));

@@ -21,9 +21,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::Verdict;
 use super::share::{Lateness, may_take};
 use super::source::{ORPHANS, OWN, Source};
-use super::Verdict;
 
 /// How many nonces a page is for.
 pub(super) const PAGE: usize = 16;
@@ -175,13 +175,7 @@ impl Nonces {
 
     #[cold]
     #[inline(never)]
-    fn insert_page(
-        &mut self,
-        source: Source,
-        nonce: u64,
-        identity: u128,
-        clock: u64,
-    ) -> Verdict {
+    fn insert_page(&mut self, source: Source, nonce: u64, identity: u128, clock: u64) -> Verdict {
         if !self.is_unheard(source, nonce, identity, clock) {
             return Verdict::Copy;
         }
