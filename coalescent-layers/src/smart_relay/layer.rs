@@ -48,7 +48,7 @@ impl SmartRelay {
     /// which is 64 MiB each.
     ///
     /// Frames of one publisher have consecutive nonces, and take 12 bytes each; a frame whose nonce
-    /// is far from all others takes 192, and one without a nonce 44. One connection gets at most two thirds
+    /// is far from all others takes 192, and one without a nonce 48. One connection gets at most three quarters
     /// of the room.
     ///
     /// It should hold what a busy mesh says in the time that a copy takes on its longest way;
@@ -67,12 +67,11 @@ impl SmartRelay {
         self.renew()
     }
 
-    /// Remembers a frame of a wire without nonces, which is known by its content and by how often it was
-    /// said, for so long after it was said last; at most 24 days. Default:
-    /// [`CONTENT_TTL`](super::CONTENT_TTL), 5 s.
+    /// Counts how often each peer says the same, on wires without nonces, until it was not said for so
+    /// long; at most 24 days. Default: [`CONTENT_TTL`](super::CONTENT_TTL), 5 s.
     ///
-    /// While thousands of copies come later than a quarter of that, in a mesh that is flooded, it is as long
-    /// as they need, up to [`window`](SmartRelay::window).
+    /// While more than 4,096 frames without a nonce are remembered, it is as long as
+    /// [`window`](SmartRelay::window): in a mesh that is flooded, copies come after many seconds.
     ///
     /// Starts an empty set, apart from that of clones made before.
     pub fn content_window(mut self, window: Duration) -> Self {

@@ -13,9 +13,10 @@
 //!  index  | C2 A0 - - … | - … | E4 - B1 … | D3 …     lines of 16 entries, see `index`
 //! ```
 //!
-//! An entry is forgotten when its content was not said anew for 5 s: with it all that was counted of it.
-//! Where copies come later than that, in a mesh that is flooded, it stays for as long as they come,
-//! see [`Lateness`].
+//! Five seconds after a line was said last it may be said anew by anybody, and counts from one: people
+//! repeat each other. A mesh that is flooded is another matter. There, copies come after many seconds
+//! through queues that are full, so that while [`BUSY`] lines are remembered, all of them are known for
+//! two minutes, as frames with a nonce are.
 
 use std::{collections::HashMap, fmt};
 
@@ -24,8 +25,11 @@ use super::index::Index;
 use super::share::{Lateness, may_take};
 use super::source::Source;
 
-/// What an entry counts for in bytes: 36 in the ring, 8 in the index.
-pub(super) const ENTRY_COST: usize = 44;
+/// What an entry counts for in bytes: 40 in the ring, 8 in the index.
+pub(super) const ENTRY_COST: usize = 48;
+
+/// Where so many lines are remembered, in two minutes, the mesh may be flooded.
+pub(super) const BUSY: usize = 4096;
 
 /// The number of slots a ring starts with.
 const INITIAL_SLOTS: usize = 64;
@@ -45,7 +49,10 @@ struct Entry {
     /// By whom it was said first.
     source: u32,
     /// How often it was said.
-    times: u8,
+    times: u16,
+    /// How often it was said since when, in 64 ms: that is bounded.
+    since: u16,
+    lately: u8,
     /// Whether it was said anew since it was put here.
     again: bool,
     /// Whether there are counts of it elsewhere.
@@ -54,7 +61,10 @@ struct Entry {
 
 pub(super) struct Contents {
     max: usize,
-    /// The most equal lines of one connection that are new.
+    /// After how many milliseconds a line may be said anew, and after how many it is forgotten.
+    again_after: u64,
+    ttl: u64,
+    /// The most equal lines that are new within the former.
     repeats: u8,
     lateness: Lateness,
     /// The ring, as arrays of one length so that no byte is lost to alignment.
@@ -68,7 +78,7 @@ pub(super) struct Contents {
     /// How many slots from `head` on are taken.
     len: usize,
     /// What does not fit an entry: how often a source has said a line, where that is not 0 or 1.
-    counts: HashMap<(u128, u32), u8>,
+    counts: HashMap<(u128, u32), u16>,
     /// The sources of those, to find them when their entry is forgotten.
     counted: HashMap<u128, Vec<u32>>,
     /// How many entries each source has, by its serial number.
@@ -81,13 +91,15 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// Remembers contents in at most so many bytes, for `ttl`, or for as long as copies come, up to
-    /// `ttl_max`; in milliseconds.
-    pub(super) fn new(bytes: usize, ttl: u64, ttl_max: u64, repeats: u8) -> Self {
+    /// Remembers contents in at most so many bytes, for `ttl`; in milliseconds. A line that was not said
+    /// for `again_after` may be said anew.
+    pub(super) fn new(bytes: usize, again_after: u64, ttl: u64, repeats: u8) -> Self {
         Self {
             max: (bytes / ENTRY_COST).clamp(1, MAX_ENTRIES),
+            again_after,
+            ttl: ttl.max(again_after),
             repeats: repeats.max(1),
-            lateness: Lateness::new(ttl, ttl_max),
+            lateness: Lateness::new(again_after, ttl),
             identities: Vec::new(),
             entries: Vec::new(),
             by: Vec::new(),
@@ -106,20 +118,22 @@ impl Contents {
     /// Counts a line that a source says, and tells whether it is new.
     #[inline]
     pub(super) fn insert(&mut self, source: Source, identity: u128, clock: u64) -> Verdict {
-        let ttl = self.lateness.horizon(clock);
-        self.expire(clock, ttl);
+        self.expire(clock);
         let is_at = |offset| self.identities[self.slot(offset)] == identity;
         let Some(offset) = self.index.find(identity, is_at) else {
-            return self.insert_first(source, identity, clock, ttl);
+            return self.insert_first(source, identity, clock);
         };
         let slot = self.slot(offset);
-        if age(clock, self.entries[slot].said) >= ttl {
+        let entry = self.entries[slot];
+        let silent = age(clock, entry.said);
+        let over = silent >= self.again_after && self.len < BUSY;
+        if over || silent >= self.ttl || entry.times == u16::MAX {
             self.forget_counts(slot);
             self.entries[slot].times = 0;
             self.by[slot] = 0;
         }
         let times = self.count(source, slot).saturating_add(1);
-        if times > self.repeats && !source.is_own() {
+        if times > self.entries[slot].times && !self.may_say(source, slot, clock) {
             return Verdict::Copy;
         }
         if !self.note(source, slot, times) {
@@ -133,20 +147,35 @@ impl Contents {
             self.newest = clock;
             return Verdict::New;
         }
-        self.lateness.copy(age(clock, entry.said), clock);
+        self.lateness.copy(silent, clock);
         Verdict::Copy
     }
 
-    fn insert_first(&mut self, source: Source, identity: u128, clock: u64, ttl: u64) -> Verdict {
+    /// Whether a line may be said once more, after so many times within a while. Counts that it is.
+    fn may_say(&mut self, source: Source, slot: usize, clock: u64) -> bool {
+        let entry = &mut self.entries[slot];
+        let since = u64::from((ticks(clock)).wrapping_sub(entry.since)) * TICK;
+        if since >= self.again_after || age(clock, entry.said) >= self.again_after {
+            entry.since = ticks(clock);
+            entry.lately = 0;
+        }
+        if entry.lately >= self.repeats && !source.is_own() {
+            return false;
+        }
+        entry.lately = entry.lately.saturating_add(1);
+        true
+    }
+
+    fn insert_first(&mut self, source: Source, identity: u128, clock: u64) -> Verdict {
         if clock < self.blind_until && !source.is_own() {
             return Verdict::Refused;
         }
         if !self.may_take(source) {
-            if self.lateness.any(clock) {
+            if !self.may_forget(clock) {
                 if !source.is_own() {
                     return Verdict::Refused;
                 }
-                self.blind_until = clock.saturating_add(ttl);
+                self.blind_until = clock.saturating_add(self.lateness.horizon(clock));
             }
             self.forgotten_young += u64::from(self.len > 0);
             self.drop_oldest();
@@ -156,6 +185,8 @@ impl Contents {
             Entry {
                 said: clock as u32,
                 source: source.serial,
+                since: ticks(clock),
+                lately: 1,
                 ..Entry::default()
             },
             0,
@@ -175,13 +206,19 @@ impl Contents {
 
     /// Whether another line of a source can be remembered.
     pub(super) fn has_room(&mut self, source: Source, clock: u64) -> bool {
-        let ttl = self.lateness.horizon(clock);
-        self.expire(clock, ttl);
+        self.expire(clock);
         self.is_room(source, clock)
     }
 
-    fn is_room(&self, source: Source, clock: u64) -> bool {
-        self.may_take(source) || !self.lateness.any(clock)
+    fn is_room(&mut self, source: Source, clock: u64) -> bool {
+        self.may_take(source) || self.may_forget(clock)
+    }
+
+    /// Whether the oldest may be forgotten before its time: no copy of it comes.
+    fn may_forget(&mut self, clock: u64) -> bool {
+        let oldest = self.entries.get(self.head);
+        let silent = oldest.map_or(0, |entry| age(clock, entry.said));
+        !self.lateness.any(clock) || (self.len > 0 && silent >= self.lateness.horizon(clock))
     }
 
     fn may_take(&self, source: Source) -> bool {
@@ -191,20 +228,20 @@ impl Contents {
 
     /// How often a source has said the line in a slot.
     #[inline]
-    fn count(&self, source: Source, slot: usize) -> u8 {
+    fn count(&self, source: Source, slot: usize) -> u16 {
         let once = source
             .bit
             .is_some_and(|bit| self.by[slot] & (1 << bit) != 0);
         if !self.entries[slot].counted {
-            return u8::from(once);
+            return u16::from(once);
         }
         let key = (self.identities[slot], source.serial);
-        self.counts.get(&key).copied().unwrap_or(u8::from(once))
+        self.counts.get(&key).copied().unwrap_or(u16::from(once))
     }
 
     /// Notes how often a source has said the line in a slot. Returns false where there is no room for that.
     #[inline]
-    fn note(&mut self, source: Source, slot: usize, times: u8) -> bool {
+    fn note(&mut self, source: Source, slot: usize, times: u16) -> bool {
         if let (1, Some(bit)) = (times, source.bit) {
             self.by[slot] |= 1 << bit;
             return true;
@@ -212,7 +249,7 @@ impl Contents {
         self.note_count(source, slot, times)
     }
 
-    fn note_count(&mut self, source: Source, slot: usize, times: u8) -> bool {
+    fn note_count(&mut self, source: Source, slot: usize, times: u16) -> bool {
         let identity = self.identities[slot];
         let key = (identity, source.serial);
         if let Some(count) = self.counts.get_mut(&key) {
@@ -255,22 +292,22 @@ impl Contents {
         *self.held.entry(entry.source).or_default() += 1;
     }
 
-    /// Drops what was not said anew for `ttl`.
+    /// Drops what was not said for so long that no copy comes any more.
     ///
     /// The ages do not suffer when the lower 32 bits of the clock wrap around, every 49.7 days: what is
     /// older than the newest by more than `ttl` leaves with the next insertion after that time.
     #[inline]
-    fn expire(&mut self, clock: u64, ttl: u64) {
+    fn expire(&mut self, clock: u64) {
         if self.len == 0 {
             return;
         }
-        if clock.saturating_sub(self.newest) >= ttl {
+        if clock.saturating_sub(self.newest) >= self.ttl {
             self.clear();
             return;
         }
         while self.len > 0 {
             let entry = self.entries[self.head];
-            if age(clock, entry.said) >= ttl {
+            if age(clock, entry.said) >= self.ttl {
                 self.drop_oldest();
             } else if entry.again {
                 // Said again since: it goes to the end, and lets those behind it go.
@@ -395,6 +432,14 @@ fn turn<T: Copy>(ring: &mut Vec<T>, head: usize, slots: usize, empty: T) {
     }
     ring.reserve_exact(slots.saturating_sub(ring.len()));
     ring.resize(slots, empty);
+}
+
+/// A step of the short clock that bounds how often a line may be said, in milliseconds.
+const TICK: u64 = 64;
+
+#[inline]
+fn ticks(clock: u64) -> u16 {
+    (clock / TICK) as u16
 }
 
 /// How long ago something was said, in milliseconds.

@@ -57,7 +57,7 @@ fn what_this_node_says_counts_too() {
     for _ in 0..100 {
         contents.insert(Source::NODE, line(1), 0);
     }
-    for _ in 0..64 {
+    for _ in 0..100 {
         assert_eq!(contents.insert(sources[0], line(1), 0), Verdict::Copy);
     }
     assert_eq!(contents.insert(sources[1], line(1), 5_000), Verdict::New);
@@ -83,7 +83,7 @@ fn a_circle_that_knows_no_copies_makes_no_storm() {
         };
         let new = (0..10_000).filter(|_| say(&mut contents, 0)).count();
         assert_eq!(new, 64);
-        assert!(!say(&mut contents, 4_999));
+        assert!(!say(&mut contents, 4_900));
         assert!(say(&mut contents, 5_000));
         contents.check();
     }
@@ -134,9 +134,40 @@ fn own_words_that_had_to_be_forgotten_are_not_taken_for_new() {
     );
 }
 
-/// In a flooded mesh copies come later and later.
+/// In a mesh that is flooded copies come after many seconds, and all at once.
 #[test]
-fn lines_are_remembered_for_as_long_as_their_copies_come() {
+fn in_a_flood_lines_are_remembered_for_two_minutes() {
+    let (mut contents, sources) = contents(1_000_000);
+    let lines = BUSY as u64;
+    for number in 0..lines {
+        assert_eq!(
+            contents.insert(sources[0], line(number), number),
+            Verdict::New
+        );
+    }
+    for number in 0..lines {
+        let clock = 60_000 + number;
+        assert_eq!(
+            contents.insert(sources[1], line(number), clock),
+            Verdict::Copy
+        );
+        assert_eq!(
+            contents.insert(sources[69], line(number), clock),
+            Verdict::Copy
+        );
+    }
+    // What is said again all the while is heard: no more than 64 times in 5 s.
+    for second in 60..200 {
+        for source in [0, 1, 69] {
+            let verdict = contents.insert(sources[source], line(1), second * 1_000);
+            assert_eq!(verdict == Verdict::New, source == 0, "{source} at {second}");
+        }
+    }
+    contents.check();
+}
+
+#[test]
+fn lines_are_remembered_however_late_their_copies_come() {
     let (mut contents, sources) = contents(1_000_000);
     let (mut lag, mut last) = (0, u64::MAX);
     for number in 0..100_000_u64 {

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 /// A source may hold at most this many times what is free, of the part of the set that is shared.
 ///
-/// One source alone can thus take two thirds of the set, and those that come after it take less. This
+/// One source alone can thus take three quarters of the set, and those that come after it take less. This
 /// is the dynamic threshold of shared-memory switches (Choudhury and Hahne, 1998).
 const SHARE: usize = 8;
 
 /// The part of the set that is not shared like that, but kept for those who hold little.
-const RESERVED_PART: usize = 4;
+const RESERVED_PART: usize = 8;
 
 /// Who holds less than this part of the set holds little.
-const LITTLE_PART: usize = 256;
+const LITTLE_PART: usize = 1024;
 
 /// How many copies must come late before [`Lateness`] doubles its horizon. A few late copies are
 /// what people make who say the same line twice; a queue in a circle makes thousands.
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn there_is_always_room_for_a_newcomer() {
-        let max = 10_000;
+        let max = 100_000;
         let mut held: Vec<usize> = Vec::new();
         for sources in 1..60 {
             held.push(0);
@@ -119,7 +119,7 @@ mod tests {
             assert!(held[sources - 1] >= max / LITTLE_PART, "{held:?}");
             assert!(held.iter().sum::<usize>() <= max);
         }
-        assert_eq!(held[0], 6_667);
+        assert_eq!(held[0], 77_778);
     }
 
     #[test]
