@@ -113,6 +113,12 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let begins_with_nothing = |entry: &Entry| entry.bytes.len() <= self.at;
+        if self.urgent.is_empty() && self.batch.front().is_none_or(begins_with_nothing) {
+            // A socket that is given nothing takes nothing, which would look like its end.
+            self.advance(0);
+            return Poll::Ready(Ok(()));
+        }
         let written = match (self.urgent.is_empty(), self.batch.len()) {
             // One of either needs no list of slices.
             (false, 0) => ready!(Pin::new(&mut self.io).poll_write(cx, &self.urgent))?,
@@ -173,7 +179,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             finished += 1;
         }
         self.mid_frame |= self.at > 0;
-        if of_frames > 0 {
+        if of_frames > 0 || finished > 0 {
             self.peer
                 .outbox()
                 .wrote(of_frames, self.batch.drain(..finished));

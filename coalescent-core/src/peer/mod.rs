@@ -47,7 +47,7 @@ struct Inner {
     /// For frames that are not made of a payload and what stands around it. Made when it is needed.
     encoder: Mutex<Option<Box<WireCodec>>>,
     requests: Requests,
-    counters: Counters,
+    counters: Arc<Counters>,
     /// In nanoseconds; 0 where none was measured.
     round_trip: AtomicU64,
     unreported: AtomicU64,
@@ -92,6 +92,7 @@ impl Peer {
             (None, Some(node_id)) => PeerId::Node(node_id),
             (None, None) => PeerId::Connection(link.id().0),
         };
+        let counters = Arc::new(Counters::default());
         Self(Arc::new(Inner {
             serial: link.id().0,
             id,
@@ -103,10 +104,15 @@ impl Peer {
             links: Mutex::new(Links {
                 usable: vec![Arc::clone(link)],
             }),
-            outbox: Outbox::new(config.outbox, link.id().0, node.meter().queued()),
+            outbox: Outbox::new(
+                config.outbox,
+                link.id().0,
+                node.meter().queued(),
+                Arc::clone(&counters),
+            ),
             encoder: Mutex::new(None),
             requests: Requests::default(),
-            counters: Counters::default(),
+            counters,
             round_trip: AtomicU64::new(0),
             unreported: AtomicU64::new(0),
             reported: Mutex::default(),
