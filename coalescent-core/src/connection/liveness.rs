@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::slow::SLOW_FLOOR;
+
 /// How much later than promised a poll may come before this process counts as having been stopped meanwhile.
 const STALL: Duration = Duration::from_secs(1);
 
@@ -14,9 +16,25 @@ pub(crate) struct LivenessConfig {
     pub(crate) ping_every: Option<Duration>,
     /// How long a peer may take to send anything after a PING. Default: 20 s.
     pub(crate) answer_within: Duration,
-    /// How long a frame may take from its first byte to its last, without the time when we did not read. `None` on wires
-    /// whose frames may take any time. Default: 30 s.
+    /// How long a frame may take from its first byte to its last, without the time when we did not read, and besides what
+    /// its length takes. `None` on wires whose frames may take any time. Default: 30 s.
     pub(crate) frame_within: Option<Duration>,
+    /// How fast a frame must come, in bytes a second, beyond what comes in `frame_within`. At 0 no length gives it any more
+    /// time than that. Default: 16 KiB.
+    pub(crate) frame_floor: u64,
+}
+
+impl LivenessConfig {
+    /// How long a frame may take of which `len` bytes are known: all of them where its length stands before it, else
+    /// those that have come. Who sends as slowly as it may is done after what the frame limit takes.
+    fn frame_time(&self, len: usize) -> Option<Duration> {
+        let millis = (len as u64)
+            .saturating_mul(1000)
+            .checked_div(self.frame_floor)
+            .unwrap_or(0);
+        let within = self.frame_within?;
+        Some(within.saturating_add(Duration::from_millis(millis)))
+    }
 }
 
 impl Default for LivenessConfig {
@@ -25,6 +43,7 @@ impl Default for LivenessConfig {
             ping_every: Some(Duration::from_secs(30)),
             answer_within: Duration::from_secs(20),
             frame_within: Some(Duration::from_secs(30)),
+            frame_floor: SLOW_FLOOR,
         }
     }
 }
@@ -62,6 +81,8 @@ pub(crate) enum Reason {
 ///   PINGs lie unread, too, and its deadline for our answer runs: so we send a PING every half `answer_within` as a sign of
 ///   life. This goes on until one sign after reading was taken up again, since a connection that reads now and then
 ///   may have a PING of the peer behind much else in the socket.
+/// - A frame that takes long is such a time, too: the peer's PING stands behind it in the stream. So the peer gets the
+///   same signs while one is not complete, and a thin line is not given up for a large frame on it.
 /// - When this process or machine was stopped for a while, which shows in a poll that comes long after the
 ///   instant it was promised for, the peer gets its time to answer anew.
 #[derive(Debug)]
@@ -88,6 +109,8 @@ struct Frame {
     /// What it has used of its time before `since`.
     spent: Duration,
     since: Instant,
+    /// How many bytes of it are known of.
+    len: usize,
 }
 
 impl Liveness {
@@ -111,18 +134,27 @@ impl Liveness {
         self.asked = None;
     }
 
-    /// Notes what was decoded since the last call: whether a frame was `completed`, and whether bytes of one that is not
-    /// complete are left.
-    pub(crate) fn decoded(&mut self, completed: bool, partial: bool, now: Instant) {
-        if completed || !partial {
+    /// Notes what was decoded since the last call: whether a frame was `completed`, and where bytes of one that is not
+    /// complete are left, how long that one is as far as is known.
+    pub(crate) fn decoded(&mut self, completed: bool, partial: Option<usize>, now: Instant) {
+        if completed || partial.is_none() {
             self.frame = None;
         }
-        if partial && self.frame.is_none() {
-            self.frame = Some(Frame {
+        if let Some(len) = partial {
+            let frame = self.frame.get_or_insert(Frame {
                 spent: Duration::ZERO,
                 since: now,
+                len,
             });
+            frame.len = frame.len.max(len);
         }
+    }
+
+    /// The first instant at which the frame that is not complete asks for something: where it has come in late, if that
+    /// is sooner than what the last poll named.
+    pub(crate) fn frame_instant(&self) -> Option<Instant> {
+        let instants = [self.frame_deadline(), self.sign_deadline()];
+        self.frame.and(instants.into_iter().flatten().min())
     }
 
     /// Notes that bytes were written to the peer, which are a sign of life. Optional: it spares PINGs.
@@ -189,7 +221,8 @@ impl Liveness {
     }
 
     fn frame_deadline(&self) -> Option<Instant> {
-        let (frame, within) = (self.frame?, self.config.frame_within?);
+        let frame = self.frame?;
+        let within = self.config.frame_time(frame.len)?;
         if self.reading {
             after(frame.since, within.saturating_sub(frame.spent))
         } else {
@@ -217,7 +250,7 @@ impl Liveness {
 
     fn sign_deadline(&self) -> Option<Instant> {
         self.config.ping_every?;
-        if self.held {
+        if self.held || self.frame.is_some() {
             after(self.signed, self.config.answer_within / 2)
         } else {
             None
@@ -233,8 +266,8 @@ impl Liveness {
             return;
         };
         self.asked = self.asked.map(|_| now);
-        if let (true, Some(frame), Some(within)) =
-            (self.reading, &mut self.frame, self.config.frame_within)
+        if let (true, Some(frame)) = (self.reading, &mut self.frame)
+            && let Some(within) = self.config.frame_time(frame.len)
         {
             let spent = frame.spent + promised.saturating_duration_since(frame.since);
             // What arrived meanwhile is in the socket; the rest may still be under way.
