@@ -218,7 +218,7 @@ impl Link {
                 peer.dropped(DropReason::Unencodable, 1);
                 continue;
             };
-            if peer.outbox().try_push(&[chunk]).is_err() {
+            if peer.try_push_fitting(&[chunk]).is_err() {
                 peer.dropped(DropReason::Full, 1);
             }
         }

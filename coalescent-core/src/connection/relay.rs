@@ -206,7 +206,7 @@ impl Relays {
             until,
         }) = self.stalled.front_mut()
         {
-            let push = peer.outbox().push(chunks, progress);
+            let push = peer.push_fitting(chunks, progress);
             let done = match flow {
                 // The peer is gone where this fails, and what it did not get is counted below.
                 Flow::Wait => Some(push.await),
@@ -294,7 +294,7 @@ impl Encoded {
             let progress = if behind {
                 0
             } else {
-                match peer.outbox().try_push(chunks) {
+                match peer.try_push_fitting(chunks) {
                     Ok(taken) => taken,
                     Err(Refused::Full) => 0,
                     Err(Refused::Closed) => return,
