@@ -107,6 +107,19 @@ pub(crate) struct Entry {
     cost: usize,
 }
 
+#[cfg(all(test, feature = "test-util"))]
+impl Entry {
+    /// One whole frame.
+    pub(crate) fn new(bytes: Bytes, count: Count) -> Self {
+        Self {
+            bytes,
+            count,
+            ends_frame: true,
+            cost: 0,
+        }
+    }
+}
+
 /// Why a chunk was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {

@@ -216,6 +216,29 @@ async fn an_empty_answer_is_no_write_and_the_next_arrives() {
     }
 }
 
+#[tokio::test]
+async fn a_relay_keeps_the_carriage_returns_of_a_payload_wherever_it_came_from() {
+    let mesh = App::new()
+        .with(RelayLayer(Flow::Wait))
+        .start()
+        .await
+        .unwrap();
+    let mut native = join(&mesh, 64 * 1024).await;
+    let mut line = join_wire(&mesh, Wire::lines(), 1024).await;
+    let mut other = join_wire(&mesh, Wire::lines(), 1024).await;
+    // One belongs to the end of the line. Where each relay took another, a circle would pass on as many lines.
+    line.write_all(b"a\r\r\r\nb\r\nc\n").await.unwrap();
+    assert_eq!(read(&mut other, 9).await, "a\r\r\r\nb\nc\n");
+    for payload in ["a\r\r", "b", "c"] {
+        assert_eq!(native.recv_frame().await.unwrap().payload, payload);
+    }
+    native.send(Kind::Broadcast { nonce: 1 }, "d\r").await;
+    assert_eq!(read(&mut other, 4).await, "d\r\r\n");
+    // What this node says itself is its bytes and a newline.
+    mesh.broadcast_payload("e\r").await;
+    assert_eq!(read(&mut other, 3).await, "e\r\n");
+}
+
 /// The wires on which the end of the stream ends a last frame.
 fn open_ended() -> [(Wire, &'static str); 2] {
     [(Wire::lines(), "\n"), (stops(), ".")]

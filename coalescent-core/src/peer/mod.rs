@@ -460,7 +460,10 @@ impl Peer {
         payload: Bytes,
         count: Count,
     ) -> Result<Chunk, WireError> {
-        if let Some(framing) = self.framing(kind, ttl, &payload)? {
+        if let Some(mut framing) = self.framing(kind, ttl, &payload)? {
+            if count.relayed > 0 {
+                framing.keep_carriage_return(&payload);
+            }
             return Ok(Chunk {
                 framing,
                 body: payload,
