@@ -406,6 +406,27 @@ async fn a_large_frame_gets_through_a_thin_line() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_sends_much_over_a_thin_line_is_not_taken_for_dead_by_who_hears_nothing_back() {
+    const FRAMES: usize = 4000;
+    // All of it is on the way long before the receiver has it, and so is what it is asked behind that.
+    let (from, to) = (
+        App::new().start().await.unwrap(),
+        App::new().start().await.unwrap(),
+    );
+    let mut heard = to.reader();
+    let (one, two) = thin(&from, &to, &Wire::native(), 24 * 1024, 8 << 20).await;
+    let payloads = std::iter::repeat_n(vec![b'x'; 1000], FRAMES);
+    assert_eq!(from.broadcast_payloads(payloads).await.queued, FRAMES);
+    for _ in 0..FRAMES {
+        tokio::select! {
+            frame = heard.next_frame() => assert!(frame.is_some()),
+            reason = one.closed() => panic!("the sender: {reason}"),
+            reason = two.closed() => panic!("the receiver: {reason}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_frame_on_a_line_thinner_than_the_floor_is_given_up_in_bounded_time() {
     const SIZE: usize = 1024 * 1024;
     // On lines, nobody knows how much is still to come.
