@@ -10,6 +10,7 @@ use coalescent_core::{
     Reply, Wire,
 };
 use common::{ByHand, RelayLayer, handle, join, join_wire, on_the_wire, packet, soon, until};
+use futures_util::StreamExt;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
@@ -401,6 +402,54 @@ async fn a_large_frame_gets_through_a_thin_line() {
             let took = begun.elapsed().as_secs();
             assert!((85..95).contains(&took), "{took} s");
             assert!(one.is_connected() && two.is_connected());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_a_large_frame_over_a_thin_line_need_not_answer_what_stands_behind_it() {
+    const SIZE: usize = 1024 * 1024;
+    for idle in [0, 29] {
+        let mesh = App::new().start().await.unwrap();
+        let (near, far) = tokio::io::duplex(1024);
+        let (by_hand, adopted) =
+            tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
+        let peer = adopted.unwrap();
+        // Says nothing of its own accord, and reads no faster than that.
+        let (to_read, read) = tokio::io::duplex(4096);
+        let (from_peer, to_peer) = tokio::io::split(by_hand.framed.into_inner());
+        let (from_hand, to_hand) = tokio::io::split(to_read);
+        tokio::spawn(trickle(from_peer, to_hand, 24 * 1024));
+        tokio::spawn(trickle(from_hand, to_peer, 24 * 1024));
+        let mut by_hand = ByHand::new(read);
+        tokio::time::sleep(Duration::from_secs(idle)).await;
+
+        peer.send_payload(vec![7; SIZE]).await.unwrap();
+        let mut answered = 0;
+        let reading = async {
+            loop {
+                // Not through `recv`, which has no time for that.
+                let packet = by_hand
+                    .framed
+                    .next()
+                    .await
+                    .expect("a frame")
+                    .expect("a frame");
+                match packet.kind {
+                    Kind::Ping => {
+                        by_hand.send(Kind::Pong, packet.payload).await;
+                        answered += 1;
+                    }
+                    _ => assert_eq!(packet.payload.len(), SIZE),
+                }
+                if answered == 2 {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = reading => {}
+            reason = peer.closed() => panic!("{reason}"),
         }
     }
 }

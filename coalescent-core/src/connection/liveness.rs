@@ -19,8 +19,8 @@ pub(crate) struct LivenessConfig {
     /// How long a frame may take from its first byte to its last, without the time when we did not read, and besides what
     /// its length takes. `None` on wires whose frames may take any time. Default: 30 s.
     pub(crate) frame_within: Option<Duration>,
-    /// How fast a frame must come, in bytes a second, beyond what comes in `frame_within`. At 0 no length gives it any more
-    /// time than that. Default: 16 KiB.
+    /// How fast a frame must come, in bytes a second, beyond what comes in `frame_within`, and be taken while a PING waits
+    /// behind it. At 0 no length gives a frame any more time than that. Default: 16 KiB.
     pub(crate) frame_floor: u64,
 }
 
@@ -83,6 +83,8 @@ pub(crate) enum Reason {
 ///   may have a PING of the peer behind much else in the socket.
 /// - A frame that takes long is such a time, too: the peer's PING stands behind it in the stream. So the peer gets the
 ///   same signs while one is not complete, and a thin line is not given up for a large frame on it.
+/// - A PING of our own may wait behind a frame that is being written, and that a thin line takes its time for. Until the PING
+///   is written, a peer that takes as much of the frame as it must need not answer.
 /// - When this process or machine was stopped for a while, which shows in a poll that comes long after the
 ///   instant it was promised for, the peer gets its time to answer anew.
 #[derive(Debug)]
@@ -94,6 +96,8 @@ pub(crate) struct Liveness {
     heard: Instant,
     /// When the time to answer began, if a PING is unanswered.
     asked: Option<Instant>,
+    /// What the peer had taken when it was last seen to take enough, while a PING waits to be written.
+    taken: Option<(u64, Instant)>,
     frame: Option<Frame>,
     /// Whether reading was held back at some time since `signed`.
     held: bool,
@@ -121,6 +125,7 @@ impl Liveness {
             reading: true,
             heard: now,
             asked: None,
+            taken: None,
             frame: None,
             held: false,
             signed: now,
@@ -132,6 +137,23 @@ impl Liveness {
     pub(crate) fn received(&mut self, now: Instant) {
         self.heard = self.heard.max(now);
         self.asked = None;
+        self.taken = None;
+    }
+
+    /// Notes that a PING still waits to be written, behind a frame of which the peer has taken a part: `taken` bytes in all,
+    /// since the beginning. As long as it takes what it must, its time to answer has not begun.
+    pub(crate) fn not_asked_yet(&mut self, taken: u64, now: Instant) {
+        if self.asked.is_none() {
+            return;
+        }
+        let (before, since) = *self.taken.get_or_insert((taken, now));
+        let took = taken.saturating_sub(before);
+        let lived = now.saturating_duration_since(since).as_millis();
+        let owed = u128::from(self.config.frame_floor) * lived;
+        if took > 0 && u128::from(took) * 1000 >= owed {
+            self.asked = Some(now);
+            self.taken = Some((taken, now));
+        }
     }
 
     /// Notes what was decoded since the last call: whether a frame was `completed`, and where bytes of one that is not

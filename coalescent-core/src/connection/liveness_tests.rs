@@ -262,6 +262,51 @@ fn the_time_for_a_length_rests_while_nobody_reads_and_a_floor_of_0_gives_none() 
     assert!(matches!(live.poll(now), Action::Wait(at) if at > now + seconds(1 << 40)));
 }
 
+#[test]
+fn who_takes_a_frame_in_time_need_not_answer_what_waits_behind_it() {
+    // Bytes a second, and for how many seconds it takes them: then the PING is written.
+    for (rate, takes, given_up) in [
+        (24 * 1024, 600, 30 + 600 + 20),
+        (16 * 1024, 600, 30 + 600 + 20),
+        (24 * 1024, 0, 50),
+        // Too little, in time that it does not get.
+        (100, 600, 50),
+        (8 * 1024, 600, 50),
+    ] {
+        let (now, mut live) = start();
+        let mut written = 0;
+        let mut second = 30;
+        assert_eq!(live.poll(now + seconds(second)), Action::SendPing);
+        let dead = loop {
+            let at = now + seconds(second);
+            if second <= 30 + takes {
+                live.not_asked_yet(written, at);
+            }
+            // Asked when it said that it would be, not at each step.
+            let Action::Wait(until) = live.poll(at) else {
+                break second;
+            };
+            let pause = (until - at).as_secs();
+            second += pause;
+            written += rate * pause;
+        };
+        assert!(dead <= given_up && dead + 20 >= given_up, "{rate}: {dead}");
+        if rate < 16 * 1024 || takes == 0 {
+            assert_eq!(dead, 50, "{rate}");
+        }
+    }
+    // Any byte of its own is still the better sign.
+    let (now, mut live) = start();
+    live.poll(now + seconds(30));
+    live.not_asked_yet(7, now + seconds(30));
+    live.received(now + seconds(40));
+    live.not_asked_yet(8, now + seconds(41));
+    assert_eq!(
+        live.poll(now + seconds(41)),
+        Action::Wait(now + seconds(70))
+    );
+}
+
 /// Who sends a large frame over a thin line hears nothing for that long, and what it asks stands behind the frame. It must not
 /// give the receiver up.
 #[test]

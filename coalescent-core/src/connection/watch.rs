@@ -118,6 +118,9 @@ impl Watch {
                     state.gauge.relieved();
                 }
                 let pressure = state.gauge.check(now, outbox.written());
+                if self.control.is_waiting() {
+                    state.liveness.not_asked_yet(outbox.written(), now);
+                }
                 let action = state.liveness.poll(now);
                 (action, pressure)
             };
