@@ -142,7 +142,8 @@ pub enum DropReason {
     /// A relay could not remember them, so that copies of them would go round for ever. They are those that
     /// this peer sent.
     Refused,
-    /// They are larger than what the peer takes; see [`Peer::max_payload`](crate::Peer::max_payload).
+    /// They are larger than what the peer takes; see
+    /// [`Peer::max_payload`](crate::Peer::max_payload).
     TooLarge,
 }
 

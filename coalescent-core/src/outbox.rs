@@ -5,8 +5,8 @@
 //! together into a chunk, so that they cost neither an entry nor a wake-up each; larger ones, and the
 //! runs that relays hand on, are kept as the slices they are, shared with the other peers' outboxes.
 //!
-//! A frame that takes no bytes on its peer's wire, such as an empty payload on `raw`, has nothing to be written: it is
-//! done with, and counted as written, when it is its turn to be taken in.
+//! A frame that takes no bytes on its peer's wire, such as an empty payload on `raw`, has nothing
+//! to be written: it is done with, and counted as written, when it is its turn to be taken in.
 //!
 //! An outbox has one lock, taken once for each push and each write, never across a wait.
 

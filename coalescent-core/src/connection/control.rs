@@ -53,7 +53,8 @@ impl Control {
         Some(at.elapsed())
     }
 
-    /// Whether something waits to be taken: behind the rest of a frame, which it must not cut in two.
+    /// Whether something waits to be taken: behind the rest of a frame, which it must not cut in
+    /// two.
     pub(super) fn is_waiting(&self) -> bool {
         !self.state().bytes.is_empty()
     }

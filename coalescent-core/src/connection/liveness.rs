@@ -16,17 +16,20 @@ pub(crate) struct LivenessConfig {
     pub(crate) ping_every: Option<Duration>,
     /// How long a peer may take to send anything after a PING. Default: 20 s.
     pub(crate) answer_within: Duration,
-    /// How long a frame may take from its first byte to its last, without the time when we did not read, and besides what
-    /// its length takes. `None` on wires whose frames may take any time. Default: 30 s.
+    /// How long a frame may take from its first byte to its last, without the time when we did not
+    /// read, and besides what its length takes. `None` on wires whose frames may take any time.
+    /// Default: 30 s.
     pub(crate) frame_within: Option<Duration>,
-    /// How fast a frame must come, in bytes a second, beyond what comes in `frame_within`, and be taken while a PING waits
-    /// behind it. At 0 no length gives a frame any more time than that. Default: 16 KiB.
+    /// How fast a frame must come, in bytes a second, beyond what comes in `frame_within`, and be
+    /// taken while a PING waits behind it. At 0 no length gives a frame any more time than that.
+    /// Default: 16 KiB.
     pub(crate) frame_floor: u64,
 }
 
 impl LivenessConfig {
-    /// How long a frame may take of which `len` bytes are known: all of them where its length stands before it, else
-    /// those that have come. Who sends as slowly as it may is done after what the frame limit takes.
+    /// How long a frame may take of which `len` bytes are known: all of them where its length
+    /// stands before it, else those that have come. Who sends as slowly as it may is done after
+    /// what the frame limit takes.
     fn frame_time(&self, len: usize) -> Option<Duration> {
         let millis = (len as u64)
             .saturating_mul(1000)
@@ -81,10 +84,12 @@ pub(crate) enum Reason {
 ///   PINGs lie unread, too, and its deadline for our answer runs: so we send a PING every half `answer_within` as a sign of
 ///   life. This goes on until one sign after reading was taken up again, since a connection that reads now and then
 ///   may have a PING of the peer behind much else in the socket.
-/// - A frame that takes long is such a time, too: the peer's PING stands behind it in the stream. So the peer gets the
-///   same signs while one is not complete, and a thin line is not given up for a large frame on it.
-/// - A PING of our own may wait behind a frame that is being written, and that a thin line takes its time for. Until the PING
-///   is written, a peer that takes as much of the frame as it must need not answer.
+/// - A frame that takes long is such a time, too: the peer's PING stands behind it in the stream.
+///   So the peer gets the same signs while one is not complete, and a thin line is not given up for
+///   a large frame on it.
+/// - A PING of our own may wait behind a frame that is being written, and that a thin line takes
+///   its time for. Until the PING is written, a peer that takes as much of the frame as it must
+///   need not answer.
 /// - When this process or machine was stopped for a while, which shows in a poll that comes long after the
 ///   instant it was promised for, the peer gets its time to answer anew.
 #[derive(Debug)]
@@ -96,7 +101,8 @@ pub(crate) struct Liveness {
     heard: Instant,
     /// When the time to answer began, if a PING is unanswered.
     asked: Option<Instant>,
-    /// What the peer had taken when it was last seen to take enough, while a PING waits to be written.
+    /// What the peer had taken when it was last seen to take enough, while a PING waits to be
+    /// written.
     taken: Option<(u64, Instant)>,
     frame: Option<Frame>,
     /// Whether reading was held back at some time since `signed`.
@@ -140,8 +146,9 @@ impl Liveness {
         self.taken = None;
     }
 
-    /// Notes that a PING still waits to be written, behind a frame of which the peer has taken a part: `taken` bytes in all,
-    /// since the beginning. As long as it takes what it must, its time to answer has not begun.
+    /// Notes that a PING still waits to be written, behind a frame of which the peer has taken a
+    /// part: `taken` bytes in all, since the beginning. As long as it takes what it must, its time
+    /// to answer has not begun.
     pub(crate) fn not_asked_yet(&mut self, taken: u64, now: Instant) {
         if self.asked.is_none() {
             return;
@@ -156,8 +163,8 @@ impl Liveness {
         }
     }
 
-    /// Notes what was decoded since the last call: whether a frame was `completed`, and where bytes of one that is not
-    /// complete are left, how long that one is as far as is known.
+    /// Notes what was decoded since the last call: whether a frame was `completed`, and where bytes
+    /// of one that is not complete are left, how long that one is as far as is known.
     pub(crate) fn decoded(&mut self, completed: bool, partial: Option<usize>, now: Instant) {
         if completed || partial.is_none() {
             self.frame = None;
@@ -172,8 +179,8 @@ impl Liveness {
         }
     }
 
-    /// The first instant at which the frame that is not complete asks for something: where it has come in late, if that
-    /// is sooner than what the last poll named.
+    /// Tells when the frame that is not complete, if there is one, calls for the next poll: at its
+    /// deadline, or for a sign of life.
     pub(crate) fn frame_instant(&self) -> Option<Instant> {
         let instants = [self.frame_deadline(), self.sign_deadline()];
         self.frame.and(instants.into_iter().flatten().min())

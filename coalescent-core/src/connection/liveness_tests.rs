@@ -187,8 +187,9 @@ fn a_suspension_within_a_frame_leaves_it_time() {
     assert_eq!(live.poll(woken + seconds(20)), Action::FrameTimeout);
 }
 
-/// The frame's first byte comes at `now`, then `rate` bytes a second. Returns after how many seconds the frame is complete,
-/// or else given up. What the peer sends as frames is all that it has to say.
+/// The frame's first byte comes at `now`, then `rate` bytes a second. Returns after how many
+/// seconds the frame is complete, or else given up. What the peer sends as frames is all that it
+/// has to say.
 fn dribble(len: usize, rate: usize, known: bool) -> Result<u64, u64> {
     let (now, mut live) = start();
     let mut come = 1;
@@ -307,8 +308,8 @@ fn who_takes_a_frame_in_time_need_not_answer_what_waits_behind_it() {
     );
 }
 
-/// Who sends a large frame over a thin line hears nothing for that long, and what it asks stands behind the frame. It must not
-/// give the receiver up.
+/// Who sends a large frame over a thin line hears nothing for that long, and what it asks stands
+/// behind the frame. It must not give the receiver up.
 #[test]
 fn the_sender_of_a_frame_that_takes_long_gets_signs_of_life() {
     let now = Instant::now();

@@ -347,7 +347,8 @@ where
     fn decode(&mut self, last: bool, now: Instant) -> bool {
         let mut completed = false;
         self.undecoded = false;
-        // Where the peer did not end the stream itself, what stands there last is the part of a frame whose rest is lost.
+        // Where the peer did not end the stream itself, what stands there last is the part of a
+        // frame whose rest is lost.
         let clean = matches!(self.ended, Some(DisconnectReason::Closed));
         while !self.is_over() {
             let Busy { buffer, work, .. } = self.activity.busy(&self.peer);
@@ -390,8 +391,8 @@ where
         completed
     }
 
-    /// How long the frame is of which bytes are there and others are missing, as far as is known; `None` where there is no
-    /// such.
+    /// How long the frame is of which bytes are there and others are missing, as far as is known;
+    /// `None` where there is no such.
     pub(super) fn partial(&self) -> Option<usize> {
         match &self.activity {
             Activity::Rest(_) => None,

@@ -25,7 +25,8 @@ struct Waiting {
     by_id: FxHashMap<u32, oneshot::Sender<Answer>>,
 }
 
-/// A request that waits for its reply. Dropped before that, it tells the peer so, if the peer was asked.
+/// A request that waits for its reply. Dropped before that, it tells the peer so, if the peer was
+/// asked.
 #[derive(Debug)]
 pub(crate) struct Pending<'a> {
     id: u32,

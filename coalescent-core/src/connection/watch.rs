@@ -69,8 +69,8 @@ impl Watch {
         self.note(state, completed, partial, now);
     }
 
-    /// Notes whether a frame was completed, and where bytes of one that is not are left, how long that one is as far as is
-    /// known.
+    /// Notes whether a frame was completed, and where bytes of one that is not are left, how long
+    /// that one is as far as is known.
     pub(super) fn decoded(&self, completed: bool, partial: Option<usize>, now: Instant) {
         self.note(self.state(), completed, partial, now);
     }

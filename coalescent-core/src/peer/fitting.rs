@@ -1,15 +1,15 @@
 //! What a peer gets that takes no payloads as large as this node sends.
 //!
-//! What is for many peers is put into frames once, for all of a wire. So what one of them does not take is left out for
-//! it alone, and costs the others nothing.
+//! What is for many peers is put into frames once, for all of a wire. So what one of them does not
+//! take is left out for it alone, and costs the others nothing.
 
 use crate::outbox::{Chunk, Count};
 use crate::wire::split_frame;
 use bytes::{Bytes, BytesMut};
 use std::borrow::Cow;
 
-/// Leaves out of `chunks`, on the native wire, the frames whose payload is over `limit` bytes, and says how many
-/// those are.
+/// Leaves out of `chunks`, on the native wire, the frames whose payload is over `limit` bytes, and
+/// says how many those are.
 pub(super) fn fitting(chunks: &[Chunk], limit: usize) -> (Cow<'_, [Chunk]>, u64) {
     if chunks.iter().all(|chunk| fits(chunk, limit)) {
         return (Cow::Borrowed(chunks), 0);
@@ -29,7 +29,8 @@ fn fits(chunk: &Chunk, limit: usize) -> bool {
         || frames(chunk).is_some_and(|mut frames| frames.all(|(_, payload)| payload <= limit))
 }
 
-/// The frames of a run, each with the size of its payload; `None` where the body is the payload of one frame.
+/// The frames of a run, each with the size of its payload; `None` where the body is the payload of
+/// one frame.
 fn frames(chunk: &Chunk) -> Option<impl Iterator<Item = (&[u8], usize)>> {
     let mut rest: &[u8] = &chunk.body;
     let frames = std::iter::from_fn(move || {

@@ -158,11 +158,11 @@ impl Peer {
         self.0.listen.as_deref()
     }
 
-    /// The largest payload that the peer says it takes, in bytes, on wires with a handshake; `None` where it says
-    /// nothing.
+    /// The largest payload that the peer says it takes, in bytes, on wires with a handshake; `None`
+    /// where it says nothing.
     ///
-    /// It is sent nothing larger: sending such a payload to it alone is an error, and what is for all is dropped for
-    /// it, and counted as [`DropReason::TooLarge`].
+    /// It is sent nothing larger: sending such a payload to it alone is an error, and what is for
+    /// all is dropped for it, and counted as [`DropReason::TooLarge`].
     #[must_use]
     pub fn max_payload(&self) -> Option<usize> {
         self.0.max_payload
@@ -269,10 +269,11 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// [`is_refused`](Error::is_refused) where the peer's wire has no requests, [`is_encode`](Error::is_encode) where the
-    /// payload is larger than the frame limit or [`max_payload`](Peer::max_payload),
-    /// [`is_timeout`](Error::is_timeout), [`is_no_answer`](Error::is_no_answer) where nothing on the
-    /// other side answered, [`is_failed`](Error::is_failed) where answering failed there,
+    /// [`is_refused`](Error::is_refused) where the peer's wire has no requests,
+    /// [`is_encode`](Error::is_encode) where the payload is larger than the frame limit or
+    /// [`max_payload`](Peer::max_payload), [`is_timeout`](Error::is_timeout),
+    /// [`is_no_answer`](Error::is_no_answer) where nothing on the other side answered,
+    /// [`is_failed`](Error::is_failed) where answering failed there,
     /// [`is_closed`](Error::is_closed) where the peer is gone, or goes.
     ///
     /// # Cancel safety
@@ -361,7 +362,8 @@ impl Peer {
         self.encode(kind, self.own_ttl(kind), payload, Count::OWN)
     }
 
-    /// What stands around `payload` in a frame of this node's own, for this peer alone, where that can be said.
+    /// What stands around `payload` in a frame of this node's own, for this peer alone, where that
+    /// can be said.
     pub(crate) fn framing_own(
         &self,
         kind: Kind,
@@ -391,7 +393,8 @@ impl Peer {
         self.limit() < self.0.node.config().max_frame
     }
 
-    /// What this peer takes of frames that were made for all peers of its wire, and how many it does not take.
+    /// What this peer takes of frames that were made for all peers of its wire, and how many it
+    /// does not take.
     pub(crate) fn fitting<'a>(&self, chunks: &'a [Chunk]) -> (Cow<'a, [Chunk]>, u64) {
         if self.takes_less() {
             fitting::fitting(chunks, self.limit())
@@ -400,7 +403,8 @@ impl Peer {
         }
     }
 
-    /// Puts what this peer takes of `chunks` into its outbox, as [`Outbox::try_push`]; the rest is dropped, and counted.
+    /// Puts what this peer takes of `chunks` into its outbox, as [`Outbox::try_push`]; the rest is
+    /// dropped, and counted.
     #[inline]
     pub(crate) fn try_push_fitting(&self, chunks: &[Chunk]) -> Result<usize, Refused> {
         if !self.takes_less() {
@@ -421,8 +425,8 @@ impl Peer {
         Ok(taken)
     }
 
-    /// Puts what this peer takes of `chunks` into its outbox, waiting for room, as [`Outbox::push`]; the rest is dropped, and
-    /// counted.
+    /// Puts what this peer takes of `chunks` into its outbox, waiting for room, as
+    /// [`Outbox::push`]; the rest is dropped, and counted.
     ///
     /// # Cancel safety
     ///

@@ -343,8 +343,8 @@ fn unencodable(node: &Node, peer: &Peer, error: &WireError, frames: usize) -> Se
     }
 }
 
-/// Counts frames that are larger than what a peer takes. There is no error for each, of which the peer could make as many
-/// as it likes.
+/// Counts frames that are larger than what a peer takes. There is no error for each, of which the
+/// peer could make as many as it likes.
 fn too_large(peer: &Peer, frames: u64) -> Sent {
     peer.dropped(DropReason::TooLarge, frames);
     Sent {

@@ -87,7 +87,8 @@ impl Error for ParseNodeIdError {}
 /// Introduces a node: the payload of the first frame in each direction.
 ///
 /// ```text
-/// {"v": 1, "node": bin 16, "net": str, "agent": str, "listen": str (optional), "max": u32 (optional)}
+/// {"v": 1, "node": bin 16, "net": str, "agent": str,
+///  "listen": str (optional), "max": u32 (optional)}
 /// ```
 ///
 /// A MessagePack map of at most 1 KiB, its keys in any order, unknown keys ignored.

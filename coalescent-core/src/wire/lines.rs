@@ -12,10 +12,12 @@ use super::{clamp_frame, plain_payload};
 ///  +---------+------+------+
 /// ```
 ///
-/// One `\r` before the `\n` is dropped, and counts neither as payload nor against the frame limit. So
-/// a payload that ends in `\r` arrives without it; only a relay, which keeps payloads as they came, writes one more. An empty line is no frame, so of an empty payload nothing is
-/// written. A payload with `\n` in it is refused. A last line that a clean end of the stream cuts off before its
-/// `\n` is a frame all the same, as in Node and in shells; its `\r`, which then stands before no `\n`, is kept.
+/// One `\r` before the `\n` is dropped, and counts neither as payload nor against the frame limit.
+/// So a payload that ends in `\r` arrives without it; only a relay, which keeps payloads as they
+/// came, writes one more. An empty line is no frame, so of an empty payload nothing is written. A
+/// payload with `\n` in it is refused. A last line that a clean end of the stream cuts off before
+/// its `\n` is a frame all the same, as in Node and in shells; its `\r`, which then stands before
+/// no `\n`, is kept.
 #[derive(Clone, Debug)]
 pub struct LinesCodec {
     max_frame: usize,

@@ -387,8 +387,8 @@ pub(crate) fn reply_prefix(ttl: u8, id: u32, payload_len: u16) -> [u8; FIXED + 5
     prefix
 }
 
-/// Splits the first off whole frames, with the size of its payload in bytes, and what stands behind it. `None` where there
-/// is no whole one.
+/// Splits the first off whole frames, with the size of its payload in bytes, and what stands behind
+/// it. `None` where there is no whole one.
 pub(crate) fn split_frame(frames: &[u8]) -> Option<(&[u8], usize, &[u8])> {
     let length = u32::from_be_bytes(*frames.first_chunk::<LENGTH_FIELD>()?) as usize;
     let (frame, behind) = frames.split_at_checked(length.checked_add(LENGTH_FIELD)?)?;
