@@ -428,6 +428,7 @@ async fn enter(addr: &str) -> Result<TcpStream> {
         net: "".into(),
         agent: "soak".into(),
         listen: None,
+        max: None,
     };
     stream
         .write_all(&encode(Kind::Hello, hello.encode()?))

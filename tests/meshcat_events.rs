@@ -45,6 +45,7 @@ fn hello(agent: &str) -> Vec<u8> {
         net: String::new(),
         agent: String::new(),
         listen: None,
+        max: None,
     };
     let bytes = hello.encode().expect("it is short").to_vec();
     // The agent is empty text, which is one byte, to be made 16-bit text.

@@ -108,6 +108,7 @@ fn hello() -> BytesMut {
         net: Config::default().network,
         agent: "sink".to_owned(),
         listen: None,
+        max: None,
     };
     let payload = hello.encode().expect("a short HELLO");
     let mut bytes = BytesMut::new();

@@ -127,6 +127,7 @@ mod tests {
             node_id: Some(NodeId::random()),
             agent: None,
             listen: None,
+            max_payload: None,
             wire: peers.config().wire.clone(),
             origin: Origin {
                 addr: None,

@@ -58,13 +58,20 @@ pub struct Config {
     pub advertise: Option<String>,
     /// How frames stand on a socket. Default: [`Wire::native`].
     pub wire: Wire,
-    /// The largest payload of a frame, in bytes, that is taken and sent. Default: 1 MiB.
+    /// The largest payload of a frame, in bytes, that is taken and sent. Peers with a handshake are
+    /// told, and are sent no more than they tell in turn. Default: 1 MiB.
     pub max_frame: usize,
     /// How long making a connection may take. Default: 10 s.
     pub connect_timeout: Duration,
     /// How long a peer may take to introduce itself. Default: 5 s.
     pub handshake_timeout: Duration,
-    /// How long a frame may take to arrive, from its first byte. Default: 30 s.
+    /// How long a frame may take to arrive, from its first byte, besides what its length takes at
+    /// [`slow_floor`] (`Config::slow_floor`): its whole length on the native wire, where that
+    /// stands before it, else what has come of it. So no frame takes longer than this and
+    /// `max_frame` / `slow_floor`, 94 s by default; with a floor of 0 none longer than this.
+    /// Default: 30 s.
+    ///
+    /// [`slow_floor`]: Config::slow_floor
     pub frame_timeout: Duration,
     /// A peer that has said nothing for this long is asked whether it is there. Default: 30 s.
     pub ping_every: Duration,
@@ -86,7 +93,8 @@ pub struct Config {
     ///
     /// [`slow_floor`]: Config::slow_floor
     pub patience: Duration,
-    /// What a peer must take on average while its outbox is full, in bytes a second. Default: 16 KiB.
+    /// What a peer must take on average while its outbox is full, and how fast a frame of its own
+    /// must come, in bytes a second. Default: 16 KiB.
     pub slow_floor: u64,
     /// How long a relay of [`Flow::Drop`](crate::Flow::Drop) waits for room in a peer that was not
     /// slow before. Default: 50 ms.

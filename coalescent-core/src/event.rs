@@ -142,6 +142,9 @@ pub enum DropReason {
     /// A relay could not remember them, so that copies of them would go round for ever. They are those that
     /// this peer sent.
     Refused,
+    /// They are larger than what the peer takes; see
+    /// [`Peer::max_payload`](crate::Peer::max_payload).
+    TooLarge,
 }
 
 impl DropReason {
@@ -152,6 +155,7 @@ impl DropReason {
             Self::Disconnected => "disconnected",
             Self::Unencodable => "unencodable",
             Self::Refused => "refused",
+            Self::TooLarge => "too_large",
         }
     }
 }
@@ -163,6 +167,7 @@ impl fmt::Display for DropReason {
             Self::Disconnected => "disconnected",
             Self::Unencodable => "does not fit the wire",
             Self::Refused => "more than a relay can remember",
+            Self::TooLarge => "larger than the peer takes",
         })
     }
 }

@@ -99,6 +99,7 @@ pub(crate) struct Meter {
     dropped_disconnected: Counter,
     dropped_unencodable: Counter,
     dropped_refused: Counter,
+    dropped_too_large: Counter,
     bytes_received: Counter,
     bytes_sent: Counter,
     queued: Gauge,
@@ -148,6 +149,7 @@ impl Meter {
             dropped_disconnected: dropped(DropReason::Disconnected),
             dropped_unencodable: dropped(DropReason::Unencodable),
             dropped_refused: dropped(DropReason::Refused),
+            dropped_too_large: dropped(DropReason::TooLarge),
             bytes_received: counter!("coalescent_received_bytes_total";
                 Bytes, "Bytes read from peers after their handshake"),
             bytes_sent: counter!("coalescent_sent_bytes_total";
@@ -227,6 +229,7 @@ impl Meter {
             DropReason::Disconnected => &self.dropped_disconnected,
             DropReason::Unencodable => &self.dropped_unencodable,
             DropReason::Refused => &self.dropped_refused,
+            DropReason::TooLarge => &self.dropped_too_large,
         }
         .increment(frames);
     }

@@ -5,15 +5,19 @@
 //! together into a chunk, so that they cost neither an entry nor a wake-up each; larger ones, and the
 //! runs that relays hand on, are kept as the slices they are, shared with the other peers' outboxes.
 //!
+//! A frame that takes no bytes on its peer's wire, such as an empty payload on `raw`, has nothing
+//! to be written: it is done with, and counted as written, when it is its turn to be taken in.
+//!
 //! An outbox has one lock, taken once for each push and each write, never across a wait.
 
 use crate::meter::Gauge;
 use crate::signal::Signal;
+use crate::stats::Counters;
 use crate::wire::Framing;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -103,6 +107,19 @@ pub(crate) struct Entry {
     cost: usize,
 }
 
+#[cfg(all(test, feature = "test-util"))]
+impl Entry {
+    /// One whole frame.
+    pub(crate) fn new(bytes: Bytes, count: Count) -> Self {
+        Self {
+            bytes,
+            count,
+            ends_frame: true,
+            cost: 0,
+        }
+    }
+}
+
 /// Why a chunk was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
@@ -121,6 +138,8 @@ pub(crate) struct Outbox {
     pressed: Signal,
     /// What waits to be written to all peers of the node.
     queued: Gauge,
+    /// The peer's, for frames that take no bytes.
+    counters: Arc<Counters>,
 }
 
 struct State {
@@ -154,8 +173,8 @@ struct State {
 
 impl Outbox {
     /// Makes an empty outbox of at most `limit` bytes, which the connection `active` empties. Its bytes
-    /// are part of those in `queued`.
-    pub(crate) fn new(limit: usize, active: u64, queued: Gauge) -> Self {
+    /// are part of those in `queued`, and frames that take none are counted in `counters`.
+    pub(crate) fn new(limit: usize, active: u64, queued: Gauge, counters: Arc<Counters>) -> Self {
         Self {
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -181,6 +200,7 @@ impl Outbox {
             moved: Notify::new(),
             pressed: Signal::default(),
             queued,
+            counters,
         }
     }
 
@@ -213,13 +233,25 @@ impl Outbox {
         if state.closed {
             return Err(Refused::Closed);
         }
-        let taken = chunks.iter().take_while(|chunk| state.push(chunk)).count();
+        let mut nothing = Count::default();
+        let taken = chunks
+            .iter()
+            .take_while(|chunk| match chunk.len() {
+                0 => {
+                    nothing.add(chunk.count);
+                    true
+                }
+                _ => state.push(chunk),
+            })
+            .count();
         let wake = taken > 0 && link != Some(state.active);
         let writer = if wake { state.writer.take() } else { None };
         let first_press = taken < chunks.len() && !state.pressed;
         state.pressed |= first_press;
         self.gauge(&mut state);
         drop(state);
+        let (own, relayed) = (nothing.own.into(), nothing.relayed.into());
+        self.counters.add_written(own, relayed);
         if let Some(writer) = writer {
             writer.wake();
         }
@@ -511,7 +543,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl State {
-    /// Takes in one chunk if there is room for it.
+    /// Takes in one chunk, of one byte at least, if there is room for it.
     fn push(&mut self, chunk: &Chunk) -> bool {
         let len = chunk.len();
         // What nothing stands before is written as it is, and shared with other peers.

@@ -7,7 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// How many frames went which way, and how many bytes. Control frames (handshake, liveness) are not
-/// counted as frames.
+/// counted as frames. A frame that takes no bytes on a peer's wire, such as an empty payload on
+/// `raw` or `lines`, has nothing to be written, and counts as written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {

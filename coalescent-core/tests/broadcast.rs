@@ -86,7 +86,9 @@ async fn each_peer_gets_all_payloads_in_order_on_every_wire() {
         }
         for _ in 0..others {
             let mut peer = lines(&mesh, 64 * 1024).await;
-            let expected = expected.clone();
+            // An empty line is no frame.
+            let written = |payload: &&Bytes| !payload.is_empty();
+            let expected: Vec<Bytes> = expected.iter().filter(written).cloned().collect();
             reading.push(tokio::spawn(async move {
                 expect_lines(&mut peer, &expected).await;
             }));

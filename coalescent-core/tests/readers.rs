@@ -70,8 +70,11 @@ async fn broadcast_to_each_wire(mesh: &Mesh) -> Sent {
     let mut as_custom = Vec::new();
     for payload in &fit {
         if !payload.contains(&b'\n') {
-            as_lines.extend_from_slice(payload);
-            as_lines.push(b'\n');
+            // An empty line is no frame: there is nothing to write, and that is done.
+            if !payload.is_empty() {
+                as_lines.extend_from_slice(payload);
+                as_lines.push(b'\n');
+            }
             line_count += 1;
         }
         let len = u32::try_from(payload.len()).expect("less than a frame");

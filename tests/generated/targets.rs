@@ -350,6 +350,7 @@ fn a_hello(listen: Option<&str>) -> Hello {
         net: "".into(),
         agent: "generated".into(),
         listen: listen.map(Into::into),
+        max: listen.map(|_| 1 << 20),
     }
 }
 

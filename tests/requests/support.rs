@@ -77,6 +77,7 @@ impl ByHand {
             net: String::new(),
             agent: "by hand".into(),
             listen: None,
+            max: None,
         };
         by_hand.send(Kind::Hello, hello.encode().unwrap()).await;
         let peer = mesh.adopt(theirs, Socket::inbound()).await.unwrap();

@@ -53,6 +53,12 @@ impl Control {
         Some(at.elapsed())
     }
 
+    /// Whether something waits to be taken: behind the rest of a frame, which it must not cut in
+    /// two.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.state().bytes.is_empty()
+    }
+
     /// Takes all that waits; pending where nothing does.
     pub(super) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Bytes> {
         let mut state = self.state();

@@ -262,7 +262,7 @@ where
             stop,
         };
         // What came right behind the introduction may be the beginning of a frame.
-        let partial = running.reader.is_mid_frame();
+        let partial = running.reader.partial();
         running.watch.decoded(false, partial, Instant::now());
         (running, member)
     }

@@ -4,7 +4,9 @@ use crate::error::Error;
 use crate::event::Escaped;
 use crate::peer::{Introduction, Origin};
 use crate::peers::Node;
-use crate::wire::{Block, Hello, Kind, Wire, WireCodec, decode_reason, encode_reason};
+use crate::wire::{
+    Block, Hello, Kind, MAX_FRAME_CEILING, Wire, WireCodec, decode_reason, encode_reason,
+};
 use bytes::BytesMut;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -57,6 +59,7 @@ where
         node_id: None,
         agent: None,
         listen: None,
+        max_payload: None,
         wire: wire.clone(),
         origin,
     };
@@ -87,6 +90,7 @@ where
     intro.node_id = Some(hello.node);
     intro.agent = Some(hello.agent);
     intro.listen = hello.listen;
+    intro.max_payload = hello.max.map(|max| max as usize);
     Ok(Introduced {
         io,
         codec,
@@ -136,6 +140,7 @@ where
         net: config.network.clone(),
         agent: config.agent.clone(),
         listen,
+        max: u32::try_from(config.max_frame.min(MAX_FRAME_CEILING)).ok(),
     };
     let hello = hello.encode().map_err(|error| Failure {
         error: Error::handshake(error),

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::slow::SLOW_FLOOR;
+
 /// How much later than promised a poll may come before this process counts as having been stopped meanwhile.
 const STALL: Duration = Duration::from_secs(1);
 
@@ -14,9 +16,28 @@ pub(crate) struct LivenessConfig {
     pub(crate) ping_every: Option<Duration>,
     /// How long a peer may take to send anything after a PING. Default: 20 s.
     pub(crate) answer_within: Duration,
-    /// How long a frame may take from its first byte to its last, without the time when we did not read. `None` on wires
-    /// whose frames may take any time. Default: 30 s.
+    /// How long a frame may take from its first byte to its last, without the time when we did not
+    /// read, and besides what its length takes. `None` on wires whose frames may take any time.
+    /// Default: 30 s.
     pub(crate) frame_within: Option<Duration>,
+    /// How fast a frame must come, in bytes a second, beyond what comes in `frame_within`, and be
+    /// taken while a PING waits behind it. At 0 no length gives a frame any more time than that.
+    /// Default: 16 KiB.
+    pub(crate) frame_floor: u64,
+}
+
+impl LivenessConfig {
+    /// How long a frame may take of which `len` bytes are known: all of them where its length
+    /// stands before it, else those that have come. Who sends as slowly as it may is done after
+    /// what the frame limit takes.
+    fn frame_time(&self, len: usize) -> Option<Duration> {
+        let millis = (len as u64)
+            .saturating_mul(1000)
+            .checked_div(self.frame_floor)
+            .unwrap_or(0);
+        let within = self.frame_within?;
+        Some(within.saturating_add(Duration::from_millis(millis)))
+    }
 }
 
 impl Default for LivenessConfig {
@@ -25,6 +46,7 @@ impl Default for LivenessConfig {
             ping_every: Some(Duration::from_secs(30)),
             answer_within: Duration::from_secs(20),
             frame_within: Some(Duration::from_secs(30)),
+            frame_floor: SLOW_FLOOR,
         }
     }
 }
@@ -62,6 +84,12 @@ pub(crate) enum Reason {
 ///   PINGs lie unread, too, and its deadline for our answer runs: so we send a PING every half `answer_within` as a sign of
 ///   life. This goes on until one sign after reading was taken up again, since a connection that reads now and then
 ///   may have a PING of the peer behind much else in the socket.
+/// - A frame that takes long is such a time, too: the peer's PING stands behind it in the stream.
+///   So the peer gets the same signs while one is not complete, and a thin line is not given up for
+///   a large frame on it.
+/// - A PING of our own may wait behind a frame that is being written, and that a thin line takes
+///   its time for. Until the PING is written, a peer that takes as much of the frame as it must
+///   need not answer.
 /// - When this process or machine was stopped for a while, which shows in a poll that comes long after the
 ///   instant it was promised for, the peer gets its time to answer anew.
 #[derive(Debug)]
@@ -73,6 +101,9 @@ pub(crate) struct Liveness {
     heard: Instant,
     /// When the time to answer began, if a PING is unanswered.
     asked: Option<Instant>,
+    /// What the peer had taken when it was last seen to take enough, while a PING waits to be
+    /// written.
+    taken: Option<(u64, Instant)>,
     frame: Option<Frame>,
     /// Whether reading was held back at some time since `signed`.
     held: bool,
@@ -88,6 +119,8 @@ struct Frame {
     /// What it has used of its time before `since`.
     spent: Duration,
     since: Instant,
+    /// How many bytes of it are known of.
+    len: usize,
 }
 
 impl Liveness {
@@ -98,6 +131,7 @@ impl Liveness {
             reading: true,
             heard: now,
             asked: None,
+            taken: None,
             frame: None,
             held: false,
             signed: now,
@@ -109,20 +143,47 @@ impl Liveness {
     pub(crate) fn received(&mut self, now: Instant) {
         self.heard = self.heard.max(now);
         self.asked = None;
+        self.taken = None;
     }
 
-    /// Notes what was decoded since the last call: whether a frame was `completed`, and whether bytes of one that is not
-    /// complete are left.
-    pub(crate) fn decoded(&mut self, completed: bool, partial: bool, now: Instant) {
-        if completed || !partial {
+    /// Notes that a PING still waits to be written, behind a frame of which the peer has taken a
+    /// part: `taken` bytes in all, since the beginning. As long as it takes what it must, its time
+    /// to answer has not begun.
+    pub(crate) fn not_asked_yet(&mut self, taken: u64, now: Instant) {
+        if self.asked.is_none() {
+            return;
+        }
+        let (before, since) = *self.taken.get_or_insert((taken, now));
+        let took = taken.saturating_sub(before);
+        let lived = now.saturating_duration_since(since).as_millis();
+        let owed = u128::from(self.config.frame_floor) * lived;
+        if took > 0 && u128::from(took) * 1000 >= owed {
+            self.asked = Some(now);
+            self.taken = Some((taken, now));
+        }
+    }
+
+    /// Notes what was decoded since the last call: whether a frame was `completed`, and where bytes
+    /// of one that is not complete are left, how long that one is as far as is known.
+    pub(crate) fn decoded(&mut self, completed: bool, partial: Option<usize>, now: Instant) {
+        if completed || partial.is_none() {
             self.frame = None;
         }
-        if partial && self.frame.is_none() {
-            self.frame = Some(Frame {
+        if let Some(len) = partial {
+            let frame = self.frame.get_or_insert(Frame {
                 spent: Duration::ZERO,
                 since: now,
+                len,
             });
+            frame.len = frame.len.max(len);
         }
+    }
+
+    /// Tells when the frame that is not complete, if there is one, calls for the next poll: at its
+    /// deadline, or for a sign of life.
+    pub(crate) fn frame_instant(&self) -> Option<Instant> {
+        let instants = [self.frame_deadline(), self.sign_deadline()];
+        self.frame.and(instants.into_iter().flatten().min())
     }
 
     /// Notes that bytes were written to the peer, which are a sign of life. Optional: it spares PINGs.
@@ -189,7 +250,8 @@ impl Liveness {
     }
 
     fn frame_deadline(&self) -> Option<Instant> {
-        let (frame, within) = (self.frame?, self.config.frame_within?);
+        let frame = self.frame?;
+        let within = self.config.frame_time(frame.len)?;
         if self.reading {
             after(frame.since, within.saturating_sub(frame.spent))
         } else {
@@ -217,7 +279,7 @@ impl Liveness {
 
     fn sign_deadline(&self) -> Option<Instant> {
         self.config.ping_every?;
-        if self.held {
+        if self.held || self.frame.is_some() {
             after(self.signed, self.config.answer_within / 2)
         } else {
             None
@@ -233,8 +295,8 @@ impl Liveness {
             return;
         };
         self.asked = self.asked.map(|_| now);
-        if let (true, Some(frame), Some(within)) =
-            (self.reading, &mut self.frame, self.config.frame_within)
+        if let (true, Some(frame)) = (self.reading, &mut self.frame)
+            && let Some(within) = self.config.frame_time(frame.len)
         {
             let spent = frame.spent + promised.saturating_duration_since(frame.since);
             // What arrived meanwhile is in the socket; the rest may still be under way.

@@ -40,18 +40,23 @@ fn a_frame_has_its_time_from_its_first_byte_however_it_dribbles() {
     for second in 0..30 {
         let now = now + seconds(second);
         live.received(now);
-        live.decoded(false, true, now);
+        live.decoded(false, Some(1), now);
+        // Its own PING stands behind what is left of the frame: it gets signs of life meanwhile.
+        if second > 0 && second % 10 == 0 {
+            assert_eq!(live.poll(now), Action::SendPing);
+        }
         assert!(matches!(live.poll(now), Action::Wait(_)));
     }
     assert_eq!(live.poll(now + seconds(30)), Action::FrameTimeout);
     // The end of one frame and the beginning of the next.
     live.received(now + seconds(30));
-    live.decoded(true, true, now + seconds(30));
+    live.decoded(true, Some(1), now + seconds(30));
+    assert_eq!(live.poll(now + seconds(59)), Action::SendPing, "a sign");
     assert_eq!(
         live.poll(now + seconds(59)),
         Action::Wait(now + seconds(60))
     );
-    live.decoded(true, false, now + seconds(59));
+    live.decoded(true, None, now + seconds(59));
     assert_eq!(
         live.poll(now + seconds(59)),
         Action::Wait(now + seconds(60)),
@@ -62,7 +67,7 @@ fn a_frame_has_its_time_from_its_first_byte_however_it_dribbles() {
 #[test]
 fn a_frame_does_not_age_while_nobody_reads() {
     let (now, mut live) = start();
-    live.decoded(false, true, now);
+    live.decoded(false, Some(1), now);
     live.reading(false, now + seconds(10));
     for sign in 2..60 {
         assert_eq!(live.poll(now + seconds(10 * sign)), Action::SendPing);
@@ -76,6 +81,11 @@ fn a_frame_does_not_age_while_nobody_reads() {
     assert_eq!(live.poll(now + seconds(600)), Action::SendPing);
     assert_eq!(
         live.poll(now + seconds(600)),
+        Action::Wait(now + seconds(610))
+    );
+    assert_eq!(live.poll(now + seconds(610)), Action::SendPing);
+    assert_eq!(
+        live.poll(now + seconds(610)),
         Action::Wait(now + seconds(620))
     );
     assert_eq!(live.poll(now + seconds(620)), Action::FrameTimeout);
@@ -162,13 +172,160 @@ fn a_suspension_during_the_time_to_answer_begins_it_anew() {
 #[test]
 fn a_suspension_within_a_frame_leaves_it_time() {
     let (now, mut live) = start();
-    live.decoded(false, true, now);
+    live.decoded(false, Some(1), now);
     live.poll(now);
     let woken = now + seconds(10_000);
     live.received(woken);
-    live.decoded(false, true, woken);
-    assert_eq!(live.poll(woken), Action::Wait(woken + seconds(20)));
+    live.decoded(false, Some(1), woken);
+    assert_eq!(live.poll(woken), Action::SendPing, "a sign");
+    assert_eq!(live.poll(woken), Action::Wait(woken + seconds(10)));
+    assert_eq!(live.poll(woken + seconds(10)), Action::SendPing);
+    assert_eq!(
+        live.poll(woken + seconds(10)),
+        Action::Wait(woken + seconds(20))
+    );
     assert_eq!(live.poll(woken + seconds(20)), Action::FrameTimeout);
+}
+
+/// The frame's first byte comes at `now`, then `rate` bytes a second. Returns after how many
+/// seconds the frame is complete, or else given up. What the peer sends as frames is all that it
+/// has to say.
+fn dribble(len: usize, rate: usize, known: bool) -> Result<u64, u64> {
+    let (now, mut live) = start();
+    let mut come = 1;
+    for second in 0.. {
+        let at = now + seconds(second);
+        live.received(at);
+        let partial = if known { len } else { come };
+        live.decoded(false, Some(partial), at);
+        while live.poll(at) == Action::SendPing {}
+        if live.poll(at) == Action::FrameTimeout {
+            return Err(second);
+        }
+        come += rate;
+        if come >= len {
+            return Ok(second + 1);
+        }
+    }
+    unreachable!("it ends")
+}
+
+#[test]
+fn a_frame_has_the_time_that_its_length_takes_on_a_thin_line() {
+    const KIB: usize = 1024;
+    for known in [true, false] {
+        for len in [KIB * KIB, 16 * KIB * KIB] {
+            // As long as the line is no thinner than the floor.
+            for rate in [16 * KIB, 24 * KIB, 1000 * KIB] {
+                let done = dribble(len, rate, known);
+                assert_eq!(done, Ok(len.div_ceil(rate) as u64), "{rate} {known}");
+            }
+        }
+        // A little less is made up for by the time that a short one has.
+        assert_eq!(dribble(KIB * KIB, 12 * KIB, known), Ok(86));
+    }
+    // Half of the floor is too little, and no longer borne than all of it would take.
+    assert_eq!(dribble(KIB * KIB, 8 * KIB, true), Err(94));
+    assert_eq!(dribble(KIB * KIB, 8 * KIB, false), Err(60));
+    // Nor does who announces much, or sends a byte a second, gain anything by it.
+    assert_eq!(dribble(KIB * KIB, 1, true), Err(94));
+    assert_eq!(dribble(KIB * KIB, 1, false), Err(31));
+}
+
+#[test]
+fn the_time_for_a_length_rests_while_nobody_reads_and_a_floor_of_0_gives_none() {
+    let (now, mut live) = start();
+    live.decoded(false, Some(16 * 1024 * 30), now);
+    live.reading(false, now + seconds(50));
+    live.reading(true, now + seconds(500));
+    live.received(now + seconds(500));
+    while live.poll(now + seconds(509)) == Action::SendPing {}
+    assert_eq!(
+        live.poll(now + seconds(509)),
+        Action::Wait(now + seconds(510))
+    );
+    assert_eq!(live.poll(now + seconds(510)), Action::FrameTimeout);
+
+    let config = LivenessConfig {
+        frame_floor: 0,
+        ping_every: None,
+        ..LivenessConfig::default()
+    };
+    let mut live = Liveness::new(config, now);
+    live.decoded(false, Some(usize::MAX), now);
+    assert_eq!(live.poll(now), Action::Wait(now + seconds(30)));
+    let config = LivenessConfig {
+        frame_floor: 1,
+        ..config
+    };
+    let mut live = Liveness::new(config, now);
+    live.decoded(false, Some(usize::MAX), now);
+    assert!(matches!(live.poll(now), Action::Wait(at) if at > now + seconds(1 << 40)));
+}
+
+#[test]
+fn who_takes_a_frame_in_time_need_not_answer_what_waits_behind_it() {
+    // Bytes a second, and for how many seconds it takes them: then the PING is written.
+    for (rate, takes, given_up) in [
+        (24 * 1024, 600, 30 + 600 + 20),
+        (16 * 1024, 600, 30 + 600 + 20),
+        (24 * 1024, 0, 50),
+        // Too little, in time that it does not get.
+        (100, 600, 50),
+        (8 * 1024, 600, 50),
+    ] {
+        let (now, mut live) = start();
+        let mut written = 0;
+        let mut second = 30;
+        assert_eq!(live.poll(now + seconds(second)), Action::SendPing);
+        let dead = loop {
+            let at = now + seconds(second);
+            if second <= 30 + takes {
+                live.not_asked_yet(written, at);
+            }
+            // Asked when it said that it would be, not at each step.
+            let Action::Wait(until) = live.poll(at) else {
+                break second;
+            };
+            let pause = (until - at).as_secs();
+            second += pause;
+            written += rate * pause;
+        };
+        assert!(dead <= given_up && dead + 20 >= given_up, "{rate}: {dead}");
+        if rate < 16 * 1024 || takes == 0 {
+            assert_eq!(dead, 50, "{rate}");
+        }
+    }
+    // Any byte of its own is still the better sign.
+    let (now, mut live) = start();
+    live.poll(now + seconds(30));
+    live.not_asked_yet(7, now + seconds(30));
+    live.received(now + seconds(40));
+    live.not_asked_yet(8, now + seconds(41));
+    assert_eq!(
+        live.poll(now + seconds(41)),
+        Action::Wait(now + seconds(70))
+    );
+}
+
+/// Who sends a large frame over a thin line hears nothing for that long, and what it asks stands
+/// behind the frame. It must not give the receiver up.
+#[test]
+fn the_sender_of_a_frame_that_takes_long_gets_signs_of_life() {
+    let now = Instant::now();
+    let mut sender = Liveness::new(LivenessConfig::default(), now);
+    let mut receiver = Liveness::new(LivenessConfig::default(), now);
+    for second in 0..1000 {
+        let at = now + seconds(second);
+        receiver.received(at);
+        receiver.decoded(false, Some(16 << 20), at);
+        match receiver.poll(at) {
+            Action::SendPing => sender.received(at),
+            action => assert!(matches!(action, Action::Wait(_)), "{action:?}"),
+        }
+        // Its own PING does not get through.
+        assert!(!matches!(sender.poll(at), Action::Dead(_)), "at {second}");
+    }
 }
 
 #[test]
@@ -180,7 +337,7 @@ fn a_wire_without_pings_is_idle() {
         ..LivenessConfig::default()
     };
     let mut live = Liveness::new(config, now);
-    live.decoded(false, true, now);
+    live.decoded(false, Some(1), now);
     assert_eq!(live.poll(now), Action::Idle);
     live.reading(false, now);
     assert_eq!(live.poll(now + seconds(999)), Action::Idle);

@@ -208,12 +208,12 @@ where
                 Event::Read => {
                     let now = Instant::now();
                     let completed = self.decode(self.ended.is_some(), now);
-                    watch.read(completed, self.is_mid_frame(), now);
+                    watch.read(completed, self.partial(), now);
                 }
                 Event::Decode => {
                     let now = Instant::now();
                     let completed = self.decode(self.ended.is_some(), now);
-                    watch.decoded(completed, self.is_mid_frame(), now);
+                    watch.decoded(completed, self.partial(), now);
                 }
                 Event::Turn => return Stopped::Turn,
                 Event::End(reason) => return Stopped::Ended(reason),
@@ -376,6 +376,9 @@ where
     fn decode(&mut self, last: bool, now: Instant) -> bool {
         let mut completed = false;
         self.undecoded = false;
+        // Where the peer did not end the stream itself, what stands there last is the part of a
+        // frame whose rest is lost.
+        let clean = matches!(self.ended, Some(DisconnectReason::Closed));
         while !self.is_over() {
             let Busy { buffer, work, .. } = self.activity.busy(&self.peer);
             let more = last || self.codec.may_hold_frames(buffer.bytes());
@@ -387,7 +390,7 @@ where
                 break;
             }
             let mut block = work.take_block();
-            let found = if last {
+            let found = if last && clean {
                 self.codec.finish(buffer.bytes_mut(), &mut block)
             } else {
                 self.codec.next_block(buffer.bytes_mut(), &mut block)
@@ -399,10 +402,13 @@ where
                 }
                 Ok(false) => {
                     work.put_block(block);
+                    if last && !buffer.bytes().is_empty() {
+                        buffer.fall_idle();
+                    }
                     break;
                 }
                 Err(error) => {
-                    // A reset connection is what it is, whatever it was cut off in.
+                    // A reset connection is what it is, whatever came before.
                     if !matches!(self.ended, Some(DisconnectReason::Io(_))) {
                         self.ended = Some(DisconnectReason::Protocol(error.to_string()));
                     }
@@ -414,11 +420,15 @@ where
         completed
     }
 
-    /// Whether bytes of a frame are there that is not complete, as far as is known.
-    pub(super) fn is_mid_frame(&self) -> bool {
+    /// How long the frame is of which bytes are there and others are missing, as far as is known;
+    /// `None` where there is no such.
+    pub(super) fn partial(&self) -> Option<usize> {
         match &self.activity {
-            Activity::Rest(_) => false,
-            Activity::Busy(busy) => !busy.buffer.bytes().is_empty(),
+            Activity::Rest(_) => None,
+            Activity::Busy(busy) => {
+                let begun = busy.buffer.bytes();
+                (!begun.is_empty()).then(|| begun.len() + self.codec.missing(begun))
+            }
         }
     }
 

@@ -221,7 +221,7 @@ impl Relays {
             until,
         }) = self.stalled.front_mut()
         {
-            let push = peer.outbox().push(chunks, progress);
+            let push = peer.push_fitting(chunks, progress);
             let done = match flow {
                 // The peer is gone where this fails, and what it did not get is counted below.
                 Flow::Wait => Some(push.await),
@@ -257,7 +257,7 @@ pub(super) fn relay_late(from: &Peer, kind: Kind, ttl: u8, payload: &Bytes, buff
             encoded.len() - 1
         });
         let reason = match encoded.get(at) {
-            Some((_, Ok(chunk))) => match peer.outbox().try_push(std::slice::from_ref(chunk)) {
+            Some((_, Ok(chunk))) => match peer.try_push_fitting(std::slice::from_ref(chunk)) {
                 Ok(_) => continue,
                 Err(Refused::Full) => DropReason::Full,
                 Err(Refused::Closed) => DropReason::Disconnected,
@@ -336,7 +336,7 @@ impl Encoded {
             let progress = if behind {
                 0
             } else {
-                match peer.outbox().try_push(chunks) {
+                match peer.try_push_fitting(chunks) {
                     Ok(taken) => taken,
                     Err(Refused::Full) => 0,
                     Err(Refused::Closed) => {

@@ -25,11 +25,13 @@ struct Waiting {
     by_id: FxHashMap<u32, oneshot::Sender<Answer>>,
 }
 
-/// A request that waits for its reply. Dropped before that, it tells the peer so.
+/// A request that waits for its reply. Dropped before that, it tells the peer so, if the peer was
+/// asked.
 #[derive(Debug)]
 pub(crate) struct Pending<'a> {
     id: u32,
     peer: &'a Peer,
+    asked: bool,
     answer: Option<oneshot::Receiver<Answer>>,
 }
 
@@ -55,6 +57,7 @@ impl Requests {
         Pending {
             id,
             peer,
+            asked: false,
             answer: Some(receiver),
         }
     }
@@ -96,6 +99,11 @@ impl Pending<'_> {
         self.id
     }
 
+    /// Notes that the request is on its way.
+    pub(crate) fn set_asked(&mut self) {
+        self.asked = true;
+    }
+
     pub(crate) async fn wait(mut self) -> Answer {
         let Some(answer) = self.answer.as_mut() else {
             return Err(Error::closed());
@@ -118,7 +126,7 @@ impl Drop for Pending<'_> {
             .by_id
             .remove(&self.id)
             .is_some();
-        if waited {
+        if waited && self.asked {
             // Only a hint: where there is no room for it, the reply comes in vain.
             if let Ok(cancel) = self.peer.encode(
                 Kind::Cancel { id: self.id },

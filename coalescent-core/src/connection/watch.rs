@@ -43,6 +43,7 @@ impl Watch {
             answer_within: config.answer_within,
             // Raw bytes have no frame that could be incomplete.
             frame_within: (*wire != Wire::raw()).then_some(config.frame_timeout),
+            frame_floor: config.slow_floor,
         };
         Self {
             peer: peer.clone(),
@@ -62,21 +63,28 @@ impl Watch {
     }
 
     /// Notes that bytes came, at `now`; and of what was decoded then, as [`decoded`](Watch::decoded).
-    pub(super) fn read(&self, completed: bool, partial: bool, now: Instant) {
+    pub(super) fn read(&self, completed: bool, partial: Option<usize>, now: Instant) {
         let mut state = self.state();
         state.liveness.received(now);
         self.note(state, completed, partial, now);
     }
 
-    /// Notes whether a frame was completed, and whether bytes of one that is not are left.
-    pub(super) fn decoded(&self, completed: bool, partial: bool, now: Instant) {
+    /// Notes whether a frame was completed, and where bytes of one that is not are left, how long
+    /// that one is as far as is known.
+    pub(super) fn decoded(&self, completed: bool, partial: Option<usize>, now: Instant) {
         self.note(self.state(), completed, partial, now);
     }
 
-    fn note(&self, mut state: MutexGuard<'_, State>, completed: bool, partial: bool, now: Instant) {
-        let limit = self.peer.node().config().frame_timeout;
+    fn note(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        completed: bool,
+        partial: Option<usize>,
+        now: Instant,
+    ) {
         state.liveness.decoded(completed, partial, now);
-        let sooner = partial && state.waits_until.is_none_or(|at| at > now + limit);
+        let instant = state.liveness.frame_instant();
+        let sooner = instant.is_some_and(|at| state.waits_until.is_none_or(|until| at < until));
         drop(state);
         if sooner {
             self.sooner.raise();
@@ -110,6 +118,9 @@ impl Watch {
                     state.gauge.relieved();
                 }
                 let pressure = state.gauge.check(now, outbox.written());
+                if self.control.is_waiting() {
+                    state.liveness.not_asked_yet(outbox.written(), now);
+                }
                 let action = state.liveness.poll(now);
                 (action, pressure)
             };

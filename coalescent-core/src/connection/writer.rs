@@ -113,6 +113,12 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let begins_with_nothing = |entry: &Entry| entry.bytes.len() <= self.at;
+        if self.urgent.is_empty() && self.batch.front().is_none_or(begins_with_nothing) {
+            // A socket that is given nothing takes nothing, which would look like its end.
+            self.advance(0);
+            return Poll::Ready(Ok(()));
+        }
         let written = match (self.urgent.is_empty(), self.batch.len()) {
             // One of either needs no list of slices.
             (false, 0) => ready!(Pin::new(&mut self.io).poll_write(cx, &self.urgent))?,
@@ -173,7 +179,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             finished += 1;
         }
         self.mid_frame |= self.at > 0;
-        if of_frames > 0 {
+        if of_frames > 0 || finished > 0 {
             self.peer
                 .outbox()
                 .wrote(of_frames, self.batch.drain(..finished));
@@ -234,5 +240,58 @@ impl<W> Drop for Writer<W> {
         // What was taken and not written is lost with this connection.
         let lost = self.peer.outbox().lose(&mut self.batch);
         self.peer.dropped(DropReason::Disconnected, lost.total());
+    }
+}
+
+#[cfg(all(test, feature = "test-util"))]
+mod tests {
+    use super::*;
+    use crate::Config;
+    use crate::peers::Peers;
+
+    /// Takes what it is given, one byte at a time, and must not be given nothing.
+    #[derive(Default)]
+    struct Sink(Vec<u8>);
+
+    impl AsyncWrite for Sink {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            assert!(!bytes.is_empty(), "a write of nothing");
+            self.0.extend_from_slice(&bytes[..1]);
+            Poll::Ready(Ok(1))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn slices_without_bytes_are_done_with_and_not_written() {
+        for (slices, last) in [
+            (&[""; 3][..], &b""[..]),
+            (&["", "", "ab", "", "c", "", ""], b""),
+            (&["", "ab", ""], b"bye"),
+            (&[""; 200], b"bye"),
+        ] {
+            let peer = crate::test_util::peer(&Peers::new(Config::default()));
+            let mut writer = Writer::new(Sink::default(), peer.clone(), LinkId(0), Arc::default());
+            writer.batch = slices
+                .iter()
+                .map(|slice| Entry::new(Bytes::from_static(slice.as_bytes()), Count::OWN))
+                .collect();
+            writer.finish(last).await.unwrap();
+            let expected = [slices.concat().as_bytes(), last].concat();
+            assert_eq!(writer.io.0, expected);
+            assert_eq!(peer.stats().sent, slices.len() as u64);
+            assert!(writer.batch.is_empty());
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! One peer's handle.
 
+mod fitting;
 mod id;
 
 pub(crate) use id::Origin;
@@ -15,6 +16,7 @@ use crate::stats::{Counters, Stats};
 use crate::wire::{Framing, Kind, NodeId, Wire, WireCodec, WireError};
 use bytes::{Bytes, BytesMut};
 use http::Extensions;
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -40,6 +42,7 @@ struct Inner {
     node_id: Option<NodeId>,
     agent: Option<String>,
     listen: Option<String>,
+    max_payload: Option<usize>,
     wire: Wire,
     origin: Mutex<Origin>,
     links: Mutex<Links>,
@@ -47,7 +50,7 @@ struct Inner {
     /// For frames that are not made of a payload and what stands around it. Made when it is needed.
     encoder: Mutex<Option<Box<WireCodec>>>,
     requests: Requests,
-    counters: Counters,
+    counters: Arc<Counters>,
     /// In nanoseconds; 0 where none was measured.
     round_trip: AtomicU64,
     unreported: AtomicU64,
@@ -80,6 +83,7 @@ pub(crate) struct Introduction {
     pub(crate) node_id: Option<NodeId>,
     pub(crate) agent: Option<String>,
     pub(crate) listen: Option<String>,
+    pub(crate) max_payload: Option<usize>,
     pub(crate) wire: Wire,
     pub(crate) origin: Origin,
 }
@@ -92,21 +96,28 @@ impl Peer {
             (None, Some(node_id)) => PeerId::Node(node_id),
             (None, None) => PeerId::Connection(link.id().0),
         };
+        let counters = Arc::new(Counters::default());
         Self(Arc::new(Inner {
             serial: link.id().0,
             id,
             node_id: intro.node_id,
             agent: intro.agent,
             listen: intro.listen,
+            max_payload: intro.max_payload,
             wire: intro.wire,
             origin: Mutex::new(intro.origin),
             links: Mutex::new(Links {
                 usable: vec![Arc::clone(link)],
             }),
-            outbox: Outbox::new(config.outbox, link.id().0, node.meter().queued()),
+            outbox: Outbox::new(
+                config.outbox,
+                link.id().0,
+                node.meter().queued(),
+                Arc::clone(&counters),
+            ),
             encoder: Mutex::new(None),
             requests: Requests::default(),
-            counters: Counters::default(),
+            counters,
             round_trip: AtomicU64::new(0),
             unreported: AtomicU64::new(0),
             reported: Mutex::default(),
@@ -145,6 +156,16 @@ impl Peer {
     #[must_use]
     pub fn listen_addr(&self) -> Option<&str> {
         self.0.listen.as_deref()
+    }
+
+    /// The largest payload that the peer says it takes, in bytes, on wires with a handshake; `None`
+    /// where it says nothing.
+    ///
+    /// It is sent nothing larger: sending such a payload to it alone is an error, and what is for
+    /// all is dropped for it, and counted as [`DropReason::TooLarge`].
+    #[must_use]
+    pub fn max_payload(&self) -> Option<usize> {
+        self.0.max_payload
     }
 
     /// How frames stand on the connection to this peer.
@@ -214,7 +235,7 @@ impl Peer {
     /// # Errors
     ///
     /// [`is_closed`](Error::is_closed) where the peer is gone, [`is_encode`](Error::is_encode) where
-    /// the payload does not fit its wire.
+    /// the payload does not fit its wire, or is larger than [`max_payload`](Peer::max_payload).
     ///
     /// # Cancel safety
     ///
@@ -249,8 +270,10 @@ impl Peer {
     /// # Errors
     ///
     /// [`is_refused`](Error::is_refused) where the peer's wire has no requests,
-    /// [`is_timeout`](Error::is_timeout), [`is_no_answer`](Error::is_no_answer) where nothing on the
-    /// other side answered, [`is_failed`](Error::is_failed) where answering failed there,
+    /// [`is_encode`](Error::is_encode) where the payload is larger than the frame limit or
+    /// [`max_payload`](Peer::max_payload), [`is_timeout`](Error::is_timeout),
+    /// [`is_no_answer`](Error::is_no_answer) where nothing on the other side answered,
+    /// [`is_failed`](Error::is_failed) where answering failed there,
     /// [`is_closed`](Error::is_closed) where the peer is gone, or goes.
     ///
     /// # Cancel safety
@@ -260,10 +283,11 @@ impl Peer {
         self.check_requests()?;
         let limit = self.0.node.config().request_timeout;
         let begun = Instant::now();
-        let reply = self.0.requests.open(self);
+        let mut reply = self.0.requests.open(self);
         let wait = async {
             self.send_kind(Kind::Request { id: reply.id() }, payload.into())
                 .await?;
+            reply.set_asked();
             reply.wait().await
         };
         let result = match tokio::time::timeout(limit, wait).await {
@@ -332,18 +356,96 @@ impl Peer {
             .map_err(|_| Error::closed())
     }
 
-    /// Puts `payload` into a frame of this node's own.
+    /// Puts `payload` into a frame of this node's own, for this peer alone.
     pub(crate) fn encode_own(&self, kind: Kind, payload: Bytes) -> Result<Chunk, WireError> {
+        self.check_size(kind, payload.len())?;
         self.encode(kind, self.own_ttl(kind), payload, Count::OWN)
     }
 
-    /// What stands around `payload` in a frame of this node's own, where that can be said.
+    /// What stands around `payload` in a frame of this node's own, for this peer alone, where that
+    /// can be said.
     pub(crate) fn framing_own(
         &self,
         kind: Kind,
         payload: &[u8],
     ) -> Result<Option<Framing>, WireError> {
+        self.check_size(kind, payload.len())?;
         self.framing(kind, self.own_ttl(kind), payload)
+    }
+
+    /// The largest payload that may be sent to this peer, in bytes.
+    #[inline]
+    pub(crate) fn limit(&self) -> usize {
+        let own = self.0.node.config().max_frame;
+        self.0.max_payload.map_or(own, |max| own.min(max))
+    }
+
+    fn check_size(&self, kind: Kind, len: usize) -> Result<(), WireError> {
+        match self.0.max_payload {
+            Some(max) if len > max && !kind.is_control() => Err(WireError::too_large_for_peer(max)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether there are payloads that this node sends, and this peer does not take.
+    #[inline]
+    fn takes_less(&self) -> bool {
+        self.limit() < self.0.node.config().max_frame
+    }
+
+    /// What this peer takes of frames that were made for all peers of its wire, and how many it
+    /// does not take.
+    pub(crate) fn fitting<'a>(&self, chunks: &'a [Chunk]) -> (Cow<'a, [Chunk]>, u64) {
+        if self.takes_less() {
+            fitting::fitting(chunks, self.limit())
+        } else {
+            (Cow::Borrowed(chunks), 0)
+        }
+    }
+
+    /// Puts what this peer takes of `chunks` into its outbox, as [`Outbox::try_push`]; the rest is
+    /// dropped, and counted.
+    #[inline]
+    pub(crate) fn try_push_fitting(&self, chunks: &[Chunk]) -> Result<usize, Refused> {
+        if !self.takes_less() {
+            return self.0.outbox.try_push(chunks);
+        }
+        let mut taken = 0;
+        // One by one, so that no more than one is there a second time.
+        for chunk in chunks {
+            let (some, others) = self.fitting(std::slice::from_ref(chunk));
+            match self.0.outbox.try_push(&some) {
+                Ok(_) => {}
+                Err(Refused::Full) if taken > 0 => break,
+                Err(refused) => return Err(refused),
+            }
+            self.dropped(DropReason::TooLarge, others);
+            taken += 1;
+        }
+        Ok(taken)
+    }
+
+    /// Puts what this peer takes of `chunks` into its outbox, waiting for room, as
+    /// [`Outbox::push`]; the rest is dropped, and counted.
+    ///
+    /// # Cancel safety
+    ///
+    /// What was dealt with before stays so; `progress` says how many chunks that is.
+    pub(crate) async fn push_fitting(
+        &self,
+        chunks: &[Chunk],
+        progress: &mut usize,
+    ) -> Result<(), Refused> {
+        if !self.takes_less() {
+            return self.0.outbox.push(chunks, progress).await;
+        }
+        while let Some(chunk) = chunks.get(*progress) {
+            let (some, others) = self.fitting(std::slice::from_ref(chunk));
+            self.0.outbox.push(&some, &mut 0).await?;
+            self.dropped(DropReason::TooLarge, others);
+            *progress += 1;
+        }
+        Ok(())
     }
 
     fn own_ttl(&self, kind: Kind) -> u8 {
@@ -354,7 +456,7 @@ impl Peer {
         }
     }
 
-    /// Puts `payload` into a frame of this peer's wire.
+    /// Puts `payload` into a frame of this peer's wire, whichever peer it is for.
     pub(crate) fn encode(
         &self,
         kind: Kind,
@@ -362,7 +464,10 @@ impl Peer {
         payload: Bytes,
         count: Count,
     ) -> Result<Chunk, WireError> {
-        if let Some(framing) = self.framing(kind, ttl, &payload)? {
+        if let Some(mut framing) = self.framing(kind, ttl, &payload)? {
+            if count.relayed > 0 {
+                framing.keep_carriage_return(&payload);
+            }
             return Ok(Chunk {
                 framing,
                 body: payload,

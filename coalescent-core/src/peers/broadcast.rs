@@ -211,7 +211,12 @@ impl Peers {
                     continue;
                 }
             };
-            match peer.outbox().try_push(std::slice::from_ref(chunk)) {
+            let (fitting, left_out) = peer.fitting(std::slice::from_ref(chunk));
+            sent += too_large(peer, left_out);
+            if fitting.is_empty() {
+                continue;
+            }
+            match peer.outbox().try_push(&fitting) {
                 Ok(_) => sent.queued += 1,
                 Err(Refused::Full) => waiting.push((peer.clone(), chunk.clone())),
                 Err(Refused::Closed) => sent.dropped += 1,
@@ -284,15 +289,17 @@ impl Peers {
             if let Some(error) = &run.error {
                 sent += unencodable(node, peer, error, run.unencodable);
             }
-            let taken = match peer.outbox().try_push(&run.chunks) {
+            let (chunks, left_out) = peer.fitting(&run.chunks);
+            sent += too_large(peer, left_out);
+            let taken = match peer.outbox().try_push(&chunks) {
                 Ok(taken) => taken,
                 Err(Refused::Full) => 0,
                 Err(Refused::Closed) => {
-                    sent.dropped += frames(&run.chunks);
+                    sent.dropped += frames(&chunks);
                     continue;
                 }
             };
-            let (queued, rest) = run.chunks.split_at(taken);
+            let (queued, rest) = chunks.split_at(taken);
             sent.queued += frames(queued);
             if !rest.is_empty() {
                 waiting.push(Waiting {
@@ -333,6 +340,16 @@ fn unencodable(node: &Node, peer: &Peer, error: &WireError, frames: usize) -> Se
     Sent {
         queued: 0,
         dropped: frames,
+    }
+}
+
+/// Counts frames that are larger than what a peer takes. There is no error for each, of which the
+/// peer could make as many as it likes.
+fn too_large(peer: &Peer, frames: u64) -> Sent {
+    peer.dropped(DropReason::TooLarge, frames);
+    Sent {
+        queued: 0,
+        dropped: usize::try_from(frames).unwrap_or(usize::MAX),
     }
 }
 

@@ -104,6 +104,7 @@ pub fn peer(peers: &Peers) -> Peer {
         node_id: None,
         agent: None,
         listen: None,
+        max_payload: None,
         wire: node.config().wire.clone(),
         origin: Origin {
             addr: None,

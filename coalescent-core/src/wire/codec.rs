@@ -58,8 +58,10 @@ impl WireCodec {
         }
     }
 
-    /// Takes what is left in `buf` when the stream has ended: call it in place of
-    /// [`WireCodec::next_block`], until it returns false.
+    /// Takes what is left in `buf` when the stream has ended as its sender meant it to: call it in
+    /// place of [`WireCodec::next_block`], until it returns false. Of a stream that was cut off,
+    /// what is left is the part of a frame whose rest is lost: take the whole frames with
+    /// [`WireCodec::next_block`], and no more.
     ///
     /// # Errors
     ///
@@ -80,7 +82,8 @@ impl WireCodec {
     /// Appends one frame to `dst`.
     ///
     /// Wires other than `native` write the payload of [`Kind::Data`], [`Kind::Broadcast`] and
-    /// [`Kind::Plain`], and nothing at all for control frames: they have none.
+    /// [`Kind::Plain`], and nothing at all for control frames: they have none. Of an empty payload
+    /// nothing is written on `lines` and `raw`.
     ///
     /// # Errors
     ///

@@ -15,6 +15,9 @@ enum Repr {
     TooLarge {
         limit: usize,
     },
+    TooLargeForPeer {
+        limit: usize,
+    },
     Truncated {
         have: usize,
     },
@@ -31,6 +34,10 @@ enum Repr {
 impl WireError {
     pub(super) fn too_large(limit: usize) -> Self {
         Self(Box::new(Repr::TooLarge { limit }))
+    }
+
+    pub(crate) fn too_large_for_peer(limit: usize) -> Self {
+        Self(Box::new(Repr::TooLargeForPeer { limit }))
     }
 
     pub(super) fn truncated(have: usize) -> Self {
@@ -53,10 +60,13 @@ impl WireError {
         Self(Box::new(Repr::Custom(error)))
     }
 
-    /// Tells whether a frame was larger than the limit for its kind.
+    /// Tells whether a frame was larger than the limit for its kind, or than what the peer takes.
     #[must_use]
     pub fn is_too_large(&self) -> bool {
-        matches!(*self.0, Repr::TooLarge { .. })
+        matches!(
+            *self.0,
+            Repr::TooLarge { .. } | Repr::TooLargeForPeer { .. }
+        )
     }
 
     /// Tells whether the stream ended in the middle of a frame.
@@ -97,6 +107,12 @@ impl fmt::Display for WireError {
                 write!(
                     f,
                     "the frame is larger than {limit} bytes, the limit for its kind"
+                )
+            }
+            Repr::TooLargeForPeer { limit } => {
+                write!(
+                    f,
+                    "the payload is larger than {limit} bytes, the most that this peer takes"
                 )
             }
             Repr::Truncated { have } => {

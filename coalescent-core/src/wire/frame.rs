@@ -255,6 +255,17 @@ impl Framing {
             .unwrap_or(&self.prefix)
     }
 
+    /// Ends a line so that its payload arrives as it is where it ends in `\r`: one `\r` before the
+    /// `\n` is dropped there.
+    ///
+    /// Else a line would lose another `\r` at each relay, and be a new one to the next: a circle of
+    /// nodes would pass on as many as there are.
+    pub(crate) fn keep_carriage_return(&mut self, payload: &[u8]) {
+        if self.suffix == b"\n" && payload.last() == Some(&b'\r') {
+            self.suffix = b"\r\n";
+        }
+    }
+
     /// Returns the bytes to write after the payload.
     #[must_use]
     pub fn suffix(&self) -> &'static [u8] {

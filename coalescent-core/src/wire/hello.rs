@@ -87,7 +87,8 @@ impl Error for ParseNodeIdError {}
 /// Introduces a node: the payload of the first frame in each direction.
 ///
 /// ```text
-/// {"v": 1, "node": bin 16, "net": str, "agent": str, "listen": str (optional)}
+/// {"v": 1, "node": bin 16, "net": str, "agent": str,
+///  "listen": str (optional), "max": u32 (optional)}
 /// ```
 ///
 /// A MessagePack map of at most 1 KiB, its keys in any order, unknown keys ignored.
@@ -101,6 +102,8 @@ pub struct Hello {
     pub agent: String,
     /// Where others can dial this node, as `host:port`.
     pub listen: Option<String>,
+    /// The largest payload that this node takes, in bytes. It is sent nothing larger.
+    pub max: Option<u32>,
 }
 
 impl Hello {
@@ -132,7 +135,8 @@ impl Hello {
     }
 
     fn write(&self, out: &mut Vec<u8>) -> Result<(), encode::ValueWriteError> {
-        encode::write_map_len(out, 4 + u32::from(self.listen.is_some()))?;
+        let optional = u32::from(self.listen.is_some()) + u32::from(self.max.is_some());
+        encode::write_map_len(out, 4 + optional)?;
         encode::write_str(out, "v")?;
         encode::write_uint(out, VERSION.into())?;
         encode::write_str(out, "node")?;
@@ -144,6 +148,10 @@ impl Hello {
         if let Some(listen) = &self.listen {
             encode::write_str(out, "listen")?;
             encode::write_str(out, listen)?;
+        }
+        if let Some(max) = self.max {
+            encode::write_str(out, "max")?;
+            encode::write_uint(out, max.into())?;
         }
         Ok(())
     }
@@ -200,6 +208,7 @@ impl Hello {
                 .agent
                 .ok_or(HelloError::malformed("the key `agent` is missing"))?,
             listen: fields.listen,
+            max: fields.max,
         })
     }
 }
@@ -211,6 +220,7 @@ struct Fields {
     net: Option<String>,
     agent: Option<String>,
     listen: Option<String>,
+    max: Option<u32>,
 }
 
 impl Fields {
@@ -238,6 +248,11 @@ impl Fields {
             Some("net") => set(&mut self.net, text(value)?),
             Some("agent") => set(&mut self.agent, text(value)?),
             Some("listen") => set(&mut self.listen, text(value)?),
+            Some("max") => set(
+                &mut self.max,
+                decode::read_int(&mut value)
+                    .map_err(|_| HelloError::malformed("`max` is no number of bytes"))?,
+            ),
             _ => Ok(()),
         }
     }

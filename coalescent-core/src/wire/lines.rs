@@ -12,10 +12,12 @@ use super::{clamp_frame, plain_payload};
 ///  +---------+------+------+
 /// ```
 ///
-/// One `\r` before the `\n` is dropped, and counts neither as payload nor against the frame limit. So
-/// a payload that ends in `\r` arrives without it. An empty line is no frame, and an empty payload is written
-/// as an empty line. A payload with `\n` in it is refused. A last line that the end of the stream cuts off before its `\n` is a frame
-/// all the same, as in Node and in shells; its `\r`, which then stands before no `\n`, is kept.
+/// One `\r` before the `\n` is dropped, and counts neither as payload nor against the frame limit.
+/// So a payload that ends in `\r` arrives without it; only a relay, which keeps payloads as they
+/// came, writes one more. An empty line is no frame, so of an empty payload nothing is written. A
+/// payload with `\n` in it is refused. A last line that a clean end of the stream cuts off before
+/// its `\n` is a frame all the same, as in Node and in shells; its `\r`, which then stands before
+/// no `\n`, is kept.
 #[derive(Clone, Debug)]
 pub struct LinesCodec {
     max_frame: usize,
@@ -139,10 +141,11 @@ impl LinesCodec {
         if memchr::memchr(b'\n', payload).is_some() {
             return Err(WireError::newline());
         }
+        let suffix: &[u8] = if payload.is_empty() { b"" } else { b"\n" };
         Ok(Some(Framing {
             prefix: [0; MAX_PREFIX],
             prefix_len: 0,
-            suffix: b"\n",
+            suffix,
         }))
     }
 

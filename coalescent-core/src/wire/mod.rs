@@ -54,7 +54,7 @@ pub use self::{
     reason::{decode_reason, encode_reason},
 };
 pub(crate) use self::{
-    native::{broadcast_prefix, reply_prefix},
+    native::{broadcast_prefix, reply_prefix, split_frame},
     reason::truncate,
 };
 

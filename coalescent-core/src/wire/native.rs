@@ -387,6 +387,16 @@ pub(crate) fn reply_prefix(ttl: u8, id: u32, payload_len: u16) -> [u8; FIXED + 5
     prefix
 }
 
+/// Splits the first off whole frames, with the size of its payload in bytes, and what stands behind
+/// it. `None` where there is no whole one.
+pub(crate) fn split_frame(frames: &[u8]) -> Option<(&[u8], usize, &[u8])> {
+    let length = u32::from_be_bytes(*frames.first_chunk::<LENGTH_FIELD>()?) as usize;
+    let (frame, behind) = frames.split_at_checked(length.checked_add(LENGTH_FIELD)?)?;
+    let kind = *frame.get(LENGTH_FIELD)?;
+    let payload = length.checked_sub(COUNTED + usize::from(key_len(kind)))?;
+    Some((frame, payload, behind))
+}
+
 /// Reads a whole BROADCAST, the kind that comes in masses, in fewer steps than the others. `None`
 /// for all else, also for a BROADCAST that is cut short, too short or too long.
 #[inline(always)]

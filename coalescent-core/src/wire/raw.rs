@@ -13,7 +13,7 @@ use super::{clamp_frame, plain_payload};
 /// ```
 ///
 /// All that is in the buffer is one frame, but never more than the frame limit: what is longer comes as
-/// several frames. Writing writes the bytes, however many.
+/// several frames. Writing writes the bytes, however many: of an empty payload nothing.
 #[derive(Clone, Debug)]
 pub struct RawCodec {
     max_frame: usize,

@@ -49,6 +49,7 @@ pub(crate) fn hello(node: NodeId, net: &str) -> Bytes {
         net: net.into(),
         agent: "by hand".into(),
         listen: None,
+        max: None,
     };
     hello.encode().expect("a small hello")
 }

@@ -57,11 +57,10 @@ impl Replies {
     /// Adds the answer to the request `id` if it is a small one that fits the peer's wire, which most are.
     #[inline]
     pub(super) fn add_small(&mut self, peer: &Peer, id: u32, payload: &[u8]) -> bool {
-        let config = peer.node().config();
         match u16::try_from(payload.len()) {
-            Ok(len) if payload.len() <= SMALL_MAX.min(config.max_frame) => {
+            Ok(len) if payload.len() <= SMALL_MAX.min(peer.limit()) => {
                 // No other wire has requests.
-                let prefix = reply_prefix(config.ttl, id, len);
+                let prefix = reply_prefix(peer.node().config().ttl, id, len);
                 self.append([&prefix, payload, b""]);
                 true
             }

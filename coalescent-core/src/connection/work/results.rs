@@ -7,7 +7,7 @@ use crate::event::DropReason;
 use crate::mesh::inbox::Kept;
 use crate::reply::Reply;
 use crate::stack::PeerService;
-use crate::wire::{Block, Head, Kind, Status, encode_reason};
+use crate::wire::{Block, Head, Kind, Status, encode_reason, truncate};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -37,14 +37,16 @@ impl<S: PeerService> Work<S> {
             Err(error) => error,
         };
         if request.is_some() {
-            let text = error.reason();
-            self.reply(
-                request,
-                Status::Failed,
-                Bytes::copy_from_slice(encode_reason(&text)),
-            );
+            self.reply_failed(request, &error.reason());
         }
         self.fail(error);
+    }
+
+    /// Says why there is no answer, in as many words as the peer takes.
+    fn reply_failed(&mut self, request: Option<u32>, reason: &str) {
+        let reason = truncate(reason, self.link.peer().limit());
+        let reason = Bytes::copy_from_slice(encode_reason(reason));
+        self.reply(request, Status::Failed, reason);
     }
 
     fn reply(&mut self, request: Option<u32>, status: Status, payload: Bytes) {
@@ -63,11 +65,7 @@ impl<S: PeerService> Work<S> {
             None => Kind::Data,
         };
         if let Err(error) = self.push_reply(kind, payload) {
-            self.reply(
-                request,
-                Status::Failed,
-                Bytes::from_static(b"the reply is too large"),
-            );
+            self.reply_failed(request, "the reply is too large");
             self.fail(error);
         }
     }

@@ -9,6 +9,7 @@ fn hello() -> Hello {
         net: "n".into(),
         agent: "a/1".into(),
         listen: None,
+        max: None,
     }
 }
 
@@ -24,6 +25,50 @@ fn the_bytes_of_a_hello() {
         ..hello()
     };
     assert_eq!(Hello::decode(&listen.encode().unwrap()).unwrap(), listen);
+}
+
+#[test]
+fn the_largest_payload_is_a_number_of_32_bits() {
+    let with = |value: &[u8]| {
+        let mut bytes = HELLO_BYTES.to_vec();
+        bytes[0] = 0x85;
+        bytes.extend_from_slice(b"\xa3max");
+        bytes.extend_from_slice(value);
+        bytes
+    };
+    for (max, value) in [
+        (0, &b"\0"[..]),
+        (127, b"\x7f"),
+        (1 << 20, b"\xce\0\x10\0\0"),
+        (u32::MAX, b"\xce\xff\xff\xff\xff"),
+    ] {
+        let some = Hello {
+            max: Some(max),
+            ..hello()
+        };
+        assert_eq!(some.encode().unwrap(), with(value));
+        assert_eq!(Hello::decode(&with(value)).unwrap(), some);
+    }
+    // Whatever the number is written in.
+    let wide = with(b"\xcf\0\0\0\0\0\0\0\x07");
+    assert_eq!(Hello::decode(&wide).unwrap().max, Some(7));
+    for bad in [
+        &b"\xcf\0\0\0\x01\0\0\0\0"[..],
+        b"\xff",
+        b"\xa11",
+        b"\xc0",
+        b"\xc3",
+        b"\xcb\x40\0\0\0\0\0\0\0",
+    ] {
+        let error = Hello::decode(&with(bad)).unwrap_err();
+        assert!(
+            error.is_malformed() && error.to_string().contains("max"),
+            "{error}"
+        );
+    }
+    let mut twice = with(b"\x01\xa3max\x01");
+    twice[0] = 0x86;
+    assert!(Hello::decode(&twice).unwrap_err().is_malformed());
 }
 
 #[test]
@@ -78,6 +123,7 @@ fn the_largest_hello_fits() {
         net: "n".repeat(NET_MAX),
         agent: "é".repeat(AGENT_MAX),
         listen: Some("l".repeat(LISTEN_MAX)),
+        max: Some(u32::MAX),
         ..hello()
     };
     let bytes = largest.encode().unwrap();
