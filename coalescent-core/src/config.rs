@@ -91,7 +91,10 @@ pub struct Config {
     /// How long a relay of [`Flow::Drop`](crate::Flow::Drop) waits for room in a peer that was not
     /// slow before. Default: 50 ms.
     pub relay_grace: Duration,
-    /// How many errors a peer may cause in a minute before it is disconnected. Default: 100.
+    /// How many [offences](Error::offence) a peer may commit in a minute before it is disconnected:
+    /// frames that it sent to this node, and did not pass on, and that the courier takes for no
+    /// messages, or that another layer finds as wrong. What fails otherwise, such as a handler, does
+    /// not count. Default: 100.
     pub error_budget: u32,
     /// How long a request waits for its reply. Default: 30 s.
     pub request_timeout: Duration,

@@ -19,6 +19,7 @@ pub struct Error {
     kind: Kind,
     text: Cow<'static, str>,
     source: Option<BoxError>,
+    offence: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,7 @@ impl Error {
             kind,
             text: text.into(),
             source: None,
+            offence: false,
         }
     }
 
@@ -112,10 +114,41 @@ impl Error {
         // An error of ours that came back through a layer is already what it should be.
         match source.downcast::<Self>() {
             Ok(own) => *own,
-            Err(source) => {
-                Self::new(Kind::Call, "a frame could not be handled").because(bounded(source))
-            }
+            Err(source) => Self::unhandled(source),
         }
+    }
+
+    fn unhandled(source: BoxError) -> Self {
+        let mut error = Self::new(Kind::Call, "a frame could not be handled");
+        // Looked for first, since of a long error only its text is kept.
+        error.offence = has_offence(&*source);
+        error.because(bounded(source))
+    }
+
+    /// The error of a frame that its sender must not have sent, such as bytes that are no message:
+    /// what a layer fails with, so that it counts against the peer.
+    ///
+    /// A failed call is nobody's offence unless it fails with this: directly, or with an error that
+    /// has it among its [sources](std::error::Error::source), so that it is found under what other
+    /// layers make of it. Where the peer sent the frame to this node, it counts towards
+    /// [`Config::error_budget`](crate::Config::error_budget). Where it may only have passed it on,
+    /// which is so for a broadcast and for all frames of a wire that has no kinds, it does not: who
+    /// passed it on need not have been able to know. So a layer need not look at that.
+    ///
+    /// It is for what no version of the program would have sent. That a handler does not know what
+    /// to do with a frame, or has no room for it, is no offence.
+    ///
+    /// ```
+    /// use coalescent_core::Error;
+    ///
+    /// let error = Error::offence("the checksum is wrong");
+    /// assert!(error.is_offence() && error.is_call());
+    /// ```
+    #[must_use]
+    pub fn offence(source: impl Into<BoxError>) -> Self {
+        let mut error = Self::unhandled(source.into());
+        error.offence = true;
+        error
     }
 
     /// What the peer is told whose request failed with this.
@@ -240,6 +273,13 @@ impl Error {
         self.kind == Kind::Panic
     }
 
+    /// Whether the peer must not have sent the frame that could not be handled; see
+    /// [`offence`](Error::offence).
+    #[must_use]
+    pub fn is_offence(&self) -> bool {
+        self.offence
+    }
+
     /// Whether the peer was gone, or went before it was done.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -302,6 +342,22 @@ fn bounded(source: BoxError) -> BoxError {
     crate::wire::truncate(&text, MAX_KEPT).into()
 }
 
+/// Whether an error is an [offence](Error::offence), or comes of one.
+fn has_offence(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<Error>().is_some_and(|own| own.offence) {
+            return true;
+        }
+        // It names as its source not what was put into it, but the source of that.
+        next = match error.downcast_ref::<std::io::Error>() {
+            Some(io) => io.get_ref().map(|inner| inner as _),
+            None => error.source(),
+        };
+    }
+    false
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
@@ -311,7 +367,8 @@ impl fmt::Display for Error {
         let mut f = OneLine::new(f, CAUSE_MAX);
         while let Some(error) = source {
             write!(f, ": {error}")?;
-            source = error.source();
+            // One of ours has told its own sources.
+            source = error.source().filter(|_| !error.is::<Self>());
         }
         Ok(())
     }
@@ -354,6 +411,49 @@ mod tests {
         }
         let debug = format!("{panicked:?}");
         assert!(debug.len() < CAUSE_MAX + 128, "kept: {}", debug.len());
+    }
+
+    /// An error that a layer makes of another.
+    #[derive(Debug)]
+    struct Around(BoxError);
+
+    impl fmt::Display for Around {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("around")
+        }
+    }
+
+    impl std::error::Error for Around {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&*self.0)
+        }
+    }
+
+    #[test]
+    fn an_offence_is_found_under_what_layers_make_of_it() {
+        let offence = || Error::offence("no message");
+        assert!(Error::call(offence()).is_offence());
+        assert!(Error::call(Around(offence().into())).is_offence());
+        assert!(Error::call(Around(Around(offence().into()).into())).is_offence());
+        assert!(Error::call(std::io::Error::other(offence())).is_offence());
+        let long = Error::offence(Around("x".repeat(1 << 20).into()));
+        assert!(Error::call(Around(long.into())).is_offence());
+
+        for other in [
+            Error::call("not found"),
+            Error::call(Around(Error::call("not found").into())),
+            Error::panicked(&"panic"),
+            Error::encode("too large"),
+            Error::no_courier(),
+        ] {
+            assert!(!other.is_offence(), "{other}");
+            assert!(!Error::call(other).is_offence());
+        }
+        let told = Error::call(Around(offence().into())).to_string();
+        assert!(
+            told.ends_with("around: a frame could not be handled: no message"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -79,7 +79,8 @@ pub enum DisconnectReason {
     NoAnswer,
     /// The peer's outbox was full for too long; see [`Config::patience`](crate::Config::patience).
     Slow,
-    /// The peer caused more errors than [`Config::error_budget`](crate::Config::error_budget).
+    /// The peer did more of what it must not than
+    /// [`Config::error_budget`](crate::Config::error_budget) allows.
     TooManyErrors,
     /// The peer's stack can't handle any more frames.
     Stack(String),

@@ -10,8 +10,11 @@
 //! # What does not parse
 //!
 //! Such a frame goes no further, and is an error: an [`Event::Error`](coalescent_core::Event::Error) that names
-//! the peer. The peer stays, until its errors are more than
-//! [`Config::error_budget`](coalescent_core::Config::error_budget). Its next frame is parsed as if nothing had been.
+//! the peer. The peer stays, and its next frame is parsed as if nothing had been. Where the peer
+//! sent the frame to this node, the error is an [offence](coalescent_core::Error::offence): after
+//! more than [`Config::error_budget`](coalescent_core::Config::error_budget) of them in a minute
+//! the peer is disconnected. Where it passed the frame on, which it could well do without a courier
+//! of its own, nothing is counted.
 //!
 //! # Where it belongs
 //!
