@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::event::EVENT_CAPACITY;
 use crate::mesh::FRAME_COST;
 use crate::peers::{KEPT_RUNS, RUN_BYTES};
+use crate::throttle::THROTTLE_BYTES;
 use crate::wire::{
     AGENT_MAX, LISTEN_MAX, MAX_BLOCK_FRAMES, MAX_FRAME_CEILING, MAX_PREFIX, NET_MAX, Wire,
 };
@@ -202,7 +203,7 @@ impl Config {
             // The frames of one block find room, whatever the limit.
             .saturating_add(self.buffer_bytes() + MAX_BLOCK_FRAMES * FRAME_COST)
             .saturating_add(KEPT_RUNS * RUN_BYTES)
-            .saturating_add(EVENT_CAPACITY * EVENT_BYTES)
+            .saturating_add(EVENT_CAPACITY * EVENT_BYTES + THROTTLE_BYTES)
     }
 
     /// The largest buffer that a connection reads into.

@@ -28,10 +28,13 @@ enum Kind {
     Listen,
     Dial,
     Handshake,
+    Unsaid,
     Refused,
     Plaintext,
     Call,
     Panic,
+    Callback,
+    LeftOut,
     Closed,
     Full,
     Timeout,
@@ -88,6 +91,11 @@ impl Error {
 
     pub(crate) fn handshake(source: impl Into<BoxError>) -> Self {
         Self::new(Kind::Handshake, "the handshake failed").because(source)
+    }
+
+    /// A stranger's connection ended before anything came over it.
+    pub(crate) fn unsaid(source: impl Into<BoxError>) -> Self {
+        Self::new(Kind::Unsaid, "the handshake failed").because(source)
     }
 
     pub(crate) fn handshake_timeout(after: Duration) -> Self {
@@ -149,6 +157,26 @@ impl Error {
         let mut error = Self::unhandled(source.into());
         error.offence = true;
         error
+    }
+
+    /// A callback for events panicked.
+    pub(crate) fn callback(panic: &(dyn Any + Send)) -> Self {
+        let mut text = "a callback for events panicked, and gets the next one: ".to_owned();
+        let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(panic_text(panic));
+        Self::new(Kind::Callback, text)
+    }
+
+    /// So many errors were not told one by one.
+    pub(crate) fn left_out(errors: u64) -> Self {
+        Self::new(
+            Kind::LeftOut,
+            format!("{errors} more errors were left out in a minute"),
+        )
+    }
+
+    /// Whether nothing had come over a stranger's connection when it ended.
+    pub(crate) fn is_unsaid(&self) -> bool {
+        self.kind == Kind::Unsaid
     }
 
     /// What the peer is told whose request failed with this.
@@ -245,7 +273,7 @@ impl Error {
     /// Whether the peer did not introduce itself as its wire asks.
     #[must_use]
     pub fn is_handshake(&self) -> bool {
-        self.kind == Kind::Handshake
+        matches!(self.kind, Kind::Handshake | Kind::Unsaid)
     }
 
     /// Whether one side refused the other: another network, no place left, a wire that cannot do this.
@@ -278,6 +306,20 @@ impl Error {
     #[must_use]
     pub fn is_offence(&self) -> bool {
         self.offence
+    }
+
+    /// Whether a callback for events panicked. Callbacks are not told of this, lest they panic of
+    /// it for ever.
+    #[must_use]
+    pub fn is_callback(&self) -> bool {
+        self.kind == Kind::Callback
+    }
+
+    /// Whether this stands for errors that were too many to be told one by one; its text has their
+    /// number.
+    #[must_use]
+    pub fn is_left_out(&self) -> bool {
+        self.kind == Kind::LeftOut
     }
 
     /// Whether the peer was gone, or went before it was done.
