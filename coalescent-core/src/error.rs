@@ -301,8 +301,8 @@ impl Error {
         self.kind == Kind::Panic
     }
 
-    /// Whether the peer must not have sent the frame that could not be handled; see
-    /// [`offence`](Error::offence).
+    /// Whether the frame that could not be handled is one that nobody should have made; see
+    /// [`offence`](Error::offence) for when that counts against the peer.
     #[must_use]
     pub fn is_offence(&self) -> bool {
         self.offence

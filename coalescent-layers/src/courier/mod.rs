@@ -10,11 +10,10 @@
 //! # What does not parse
 //!
 //! Such a frame goes no further, and is an error: an [`Event::Error`](coalescent_core::Event::Error) that names
-//! the peer. The peer stays, and its next frame is parsed as if nothing had been. Where the peer
-//! sent the frame to this node, the error is an [offence](coalescent_core::Error::offence): after
-//! more than [`Config::error_budget`](coalescent_core::Config::error_budget) of them in a minute
-//! the peer is disconnected. Where it passed the frame on, which it could well do without a courier
-//! of its own, nothing is counted.
+//! the peer. The peer stays, and its next frame is parsed as if nothing had been. The error is an
+//! [offence](coalescent_core::Error::offence): of those that the peer sent to this node, more than
+//! [`Config::error_budget`](coalescent_core::Config::error_budget) in a minute disconnect it. What
+//! it may have passed on, which it can do without a courier of its own, is not counted.
 //!
 //! # Where it belongs
 //!
