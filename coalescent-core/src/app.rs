@@ -241,7 +241,8 @@ impl<L> App<L> {
     }
 
     /// Calls `callback` with each event, from the beginning. It runs in a task of its own; when it is
-    /// slow it holds up nothing, and gets [`Event::Missed`].
+    /// slow it holds up nothing, and gets [`Event::Missed`]; when it panics, it is called with the
+    /// next event, see [`Mesh::on_event`].
     pub fn on_event(mut self, callback: impl FnMut(Event) + Send + 'static) -> Self {
         self.callbacks.push(Box::new(callback));
         self
@@ -295,13 +296,8 @@ impl<L: PeerLayer> App<L> {
             tasks: Vec::new(),
         };
         let peers = Peers::with_registrar(self.config, registered, true);
-        for mut callback in self.callbacks {
-            let mut events = peers.events_from_start();
-            tokio::spawn(async move {
-                while let Some(event) = events.next().await {
-                    callback(event);
-                }
-            });
+        for callback in self.callbacks {
+            peers.node().call_back(peers.events_from_start(), callback);
         }
         Ok(Runtime::start(Parts {
             peers,

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::event::EVENT_CAPACITY;
 use crate::mesh::FRAME_COST;
 use crate::peers::{KEPT_RUNS, RUN_BYTES};
+use crate::throttle::THROTTLE_BYTES;
 use crate::wire::{
     AGENT_MAX, LISTEN_MAX, MAX_BLOCK_FRAMES, MAX_FRAME_CEILING, MAX_PREFIX, NET_MAX, Wire,
 };
@@ -99,7 +100,10 @@ pub struct Config {
     /// How long a relay of [`Flow::Drop`](crate::Flow::Drop) waits for room in a peer that was not
     /// slow before. Default: 50 ms.
     pub relay_grace: Duration,
-    /// How many errors a peer may cause in a minute before it is disconnected. Default: 100.
+    /// How many [offences](Error::offence) a peer may commit in a minute before it is disconnected:
+    /// frames that it sent to this node, and did not pass on, and that the courier takes for no
+    /// messages, or that another layer finds as wrong. What fails otherwise, such as a handler, does
+    /// not count. Default: 100.
     pub error_budget: u32,
     /// How long a request waits for its reply. Default: 30 s.
     pub request_timeout: Duration,
@@ -208,7 +212,7 @@ impl Config {
             // The frames of one block find room, whatever the limit.
             .saturating_add(self.buffer_bytes() + MAX_BLOCK_FRAMES * FRAME_COST)
             .saturating_add(KEPT_RUNS * RUN_BYTES)
-            .saturating_add(EVENT_CAPACITY * EVENT_BYTES)
+            .saturating_add(EVENT_CAPACITY * EVENT_BYTES + THROTTLE_BYTES)
     }
 
     /// The largest buffer that a connection reads into.

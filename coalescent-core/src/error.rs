@@ -19,6 +19,7 @@ pub struct Error {
     kind: Kind,
     text: Cow<'static, str>,
     source: Option<BoxError>,
+    offence: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,10 +28,13 @@ enum Kind {
     Listen,
     Dial,
     Handshake,
+    Unsaid,
     Refused,
     Plaintext,
     Call,
     Panic,
+    Callback,
+    LeftOut,
     Closed,
     Full,
     Timeout,
@@ -47,6 +51,7 @@ impl Error {
             kind,
             text: text.into(),
             source: None,
+            offence: false,
         }
     }
 
@@ -88,6 +93,11 @@ impl Error {
         Self::new(Kind::Handshake, "the handshake failed").because(source)
     }
 
+    /// A stranger's connection ended before anything came over it.
+    pub(crate) fn unsaid(source: impl Into<BoxError>) -> Self {
+        Self::new(Kind::Unsaid, "the handshake failed").because(source)
+    }
+
     pub(crate) fn handshake_timeout(after: Duration) -> Self {
         Self::new(Kind::Timeout, format!("no handshake within {after:?}"))
     }
@@ -112,10 +122,61 @@ impl Error {
         // An error of ours that came back through a layer is already what it should be.
         match source.downcast::<Self>() {
             Ok(own) => *own,
-            Err(source) => {
-                Self::new(Kind::Call, "a frame could not be handled").because(bounded(source))
-            }
+            Err(source) => Self::unhandled(source),
         }
+    }
+
+    fn unhandled(source: BoxError) -> Self {
+        let mut error = Self::new(Kind::Call, "a frame could not be handled");
+        // Looked for first, since of a long error only its text is kept.
+        error.offence = has_offence(&*source);
+        error.because(bounded(source))
+    }
+
+    /// The error of a frame that its sender must not have sent, such as bytes that are no message:
+    /// what a layer fails with, so that it counts against the peer.
+    ///
+    /// A failed call is nobody's offence unless it fails with this: directly, or with an error that
+    /// has it among its [sources](std::error::Error::source), so that it is found under what other
+    /// layers make of it. Where the peer sent the frame to this node, it counts towards
+    /// [`Config::error_budget`](crate::Config::error_budget). Where it may only have passed it on,
+    /// which is so for a broadcast and for all frames of a wire that has no kinds, it does not: who
+    /// passed it on need not have been able to know. So a layer need not look at that.
+    ///
+    /// It is for what no version of the program would have sent. That a handler does not know what
+    /// to do with a frame, or has no room for it, is no offence.
+    ///
+    /// ```
+    /// use coalescent_core::Error;
+    ///
+    /// let error = Error::offence("the checksum is wrong");
+    /// assert!(error.is_offence() && error.is_call());
+    /// ```
+    #[must_use]
+    pub fn offence(source: impl Into<BoxError>) -> Self {
+        let mut error = Self::unhandled(source.into());
+        error.offence = true;
+        error
+    }
+
+    /// A callback for events panicked.
+    pub(crate) fn callback(panic: &(dyn Any + Send)) -> Self {
+        let mut text = "a callback for events panicked, and gets the next one: ".to_owned();
+        let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(panic_text(panic));
+        Self::new(Kind::Callback, text)
+    }
+
+    /// So many errors were not told one by one.
+    pub(crate) fn left_out(errors: u64) -> Self {
+        Self::new(
+            Kind::LeftOut,
+            format!("{errors} more errors were left out in a minute"),
+        )
+    }
+
+    /// Whether nothing had come over a stranger's connection when it ended.
+    pub(crate) fn is_unsaid(&self) -> bool {
+        self.kind == Kind::Unsaid
     }
 
     /// What the peer is told whose request failed with this.
@@ -212,7 +273,7 @@ impl Error {
     /// Whether the peer did not introduce itself as its wire asks.
     #[must_use]
     pub fn is_handshake(&self) -> bool {
-        self.kind == Kind::Handshake
+        matches!(self.kind, Kind::Handshake | Kind::Unsaid)
     }
 
     /// Whether one side refused the other: another network, no place left, a wire that cannot do this.
@@ -238,6 +299,27 @@ impl Error {
     #[must_use]
     pub fn is_panic(&self) -> bool {
         self.kind == Kind::Panic
+    }
+
+    /// Whether the frame that could not be handled is one that nobody should have made; see
+    /// [`offence`](Error::offence) for when that counts against the peer.
+    #[must_use]
+    pub fn is_offence(&self) -> bool {
+        self.offence
+    }
+
+    /// Whether a callback for events panicked. Callbacks are not told of this, lest they panic of
+    /// it for ever.
+    #[must_use]
+    pub fn is_callback(&self) -> bool {
+        self.kind == Kind::Callback
+    }
+
+    /// Whether this stands for errors that were too many to be told one by one; its text has their
+    /// number.
+    #[must_use]
+    pub fn is_left_out(&self) -> bool {
+        self.kind == Kind::LeftOut
     }
 
     /// Whether the peer was gone, or went before it was done.
@@ -302,6 +384,22 @@ fn bounded(source: BoxError) -> BoxError {
     crate::wire::truncate(&text, MAX_KEPT).into()
 }
 
+/// Whether an error is an [offence](Error::offence), or comes of one.
+fn has_offence(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<Error>().is_some_and(|own| own.offence) {
+            return true;
+        }
+        // It names as its source not what was put into it, but the source of that.
+        next = match error.downcast_ref::<std::io::Error>() {
+            Some(io) => io.get_ref().map(|inner| inner as _),
+            None => error.source(),
+        };
+    }
+    false
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
@@ -311,7 +409,8 @@ impl fmt::Display for Error {
         let mut f = OneLine::new(f, CAUSE_MAX);
         while let Some(error) = source {
             write!(f, ": {error}")?;
-            source = error.source();
+            // One of ours has told its own sources.
+            source = error.source().filter(|_| !error.is::<Self>());
         }
         Ok(())
     }
@@ -354,6 +453,49 @@ mod tests {
         }
         let debug = format!("{panicked:?}");
         assert!(debug.len() < CAUSE_MAX + 128, "kept: {}", debug.len());
+    }
+
+    /// An error that a layer makes of another.
+    #[derive(Debug)]
+    struct Around(BoxError);
+
+    impl fmt::Display for Around {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("around")
+        }
+    }
+
+    impl std::error::Error for Around {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&*self.0)
+        }
+    }
+
+    #[test]
+    fn an_offence_is_found_under_what_layers_make_of_it() {
+        let offence = || Error::offence("no message");
+        assert!(Error::call(offence()).is_offence());
+        assert!(Error::call(Around(offence().into())).is_offence());
+        assert!(Error::call(Around(Around(offence().into()).into())).is_offence());
+        assert!(Error::call(std::io::Error::other(offence())).is_offence());
+        let long = Error::offence(Around("x".repeat(1 << 20).into()));
+        assert!(Error::call(Around(long.into())).is_offence());
+
+        for other in [
+            Error::call("not found"),
+            Error::call(Around(Error::call("not found").into())),
+            Error::panicked(&"panic"),
+            Error::encode("too large"),
+            Error::no_courier(),
+        ] {
+            assert!(!other.is_offence(), "{other}");
+            assert!(!Error::call(other).is_offence());
+        }
+        let told = Error::call(Around(offence().into())).to_string();
+        assert!(
+            told.ends_with("around: a frame could not be handled: no message"),
+            "{told}"
+        );
     }
 
     #[test]

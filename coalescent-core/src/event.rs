@@ -12,6 +12,8 @@ use std::task::{Context, Poll};
 use tokio::sync::broadcast;
 use tokio_util::sync::ReusableBoxFuture;
 
+pub use crate::throttle::{LINES_PER_NODE, LINES_PER_SOURCE};
+
 /// How many events a slow reader may be behind before it misses the oldest.
 pub const EVENT_CAPACITY: usize = 1024;
 
@@ -40,6 +42,11 @@ pub enum Event {
         reason: DisconnectReason,
     },
     /// Something failed: a frame that could not be handled, a dial, a handshake.
+    ///
+    /// At most [`LINES_PER_SOURCE`] such events come in a minute about those at one address, and
+    /// [`LINES_PER_NODE`] about all; the same goes for the lines of the log that are about peers.
+    /// An error for which [`is_left_out`](Error::is_left_out) is true says how many more there
+    /// were.
     Error {
         /// The peer it is about, where there is one.
         peer: Option<Peer>,
@@ -79,7 +86,8 @@ pub enum DisconnectReason {
     NoAnswer,
     /// The peer's outbox was full for too long; see [`Config::patience`](crate::Config::patience).
     Slow,
-    /// The peer caused more errors than [`Config::error_budget`](crate::Config::error_budget).
+    /// The peer did more of what it must not than
+    /// [`Config::error_budget`](crate::Config::error_budget) allows.
     TooManyErrors,
     /// The peer's stack can't handle any more frames.
     Stack(String),

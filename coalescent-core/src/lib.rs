@@ -49,6 +49,7 @@ pub mod stack;
 mod stats;
 #[cfg(feature = "test-util")]
 pub mod test_util;
+mod throttle;
 pub mod transport;
 pub mod wire;
 

@@ -8,7 +8,7 @@ use crate::peers::Refusal;
 use crate::transport::{BoxIo, Listener};
 use crate::wire::Wire;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -19,10 +19,6 @@ const LOCAL_WAIT: Duration = Duration::from_millis(1500);
 /// How often that place is looked for.
 const LOCAL_RETRY: Duration = Duration::from_millis(5);
 
-/// How many failures of newcomers are reported in a second; the rest is only counted, so that
-/// strangers can't fill the log.
-const REPORTS: u32 = 10;
-
 /// Accepts connections until it is dropped.
 pub(crate) async fn run(
     runtime: Arc<Runtime>,
@@ -30,13 +26,12 @@ pub(crate) async fn run(
     wire: Option<Wire>,
 ) {
     let mut backoff = AcceptBackoff::default();
-    let reports = Arc::new(Reports::default());
     loop {
         let (io, addr) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 if let Some(pause) = backoff.failed(&error) {
-                    reports.report(&runtime, Error::accept(error));
+                    runtime.peers().node().error(None, Error::accept(error));
                     tokio::time::sleep(pause).await;
                 }
                 continue;
@@ -51,10 +46,11 @@ pub(crate) async fn run(
                     ticket,
                     wire: wire.clone(),
                 };
-                runtime.spawn(newcomer.enter(Arc::clone(&runtime), Arc::clone(&reports)));
+                runtime.spawn(newcomer.enter(Arc::clone(&runtime)));
             }
             Err(refused) => {
-                reports.report(&runtime, Error::refused(format!("{addr}: {refused}")));
+                let error = Error::refused(format!("{addr}: {refused}"));
+                runtime.peers().node().error_at(addr, error);
             }
         }
     }
@@ -86,7 +82,7 @@ struct Newcomer {
 }
 
 impl Newcomer {
-    async fn enter(self, runtime: Arc<Runtime>, reports: Arc<Reports>) {
+    async fn enter(self, runtime: Arc<Runtime>) {
         let Self {
             io,
             addr,
@@ -101,7 +97,11 @@ impl Newcomer {
             Ok(Established::Connected(connection)) => connection,
             // The dialling side knows, and tells.
             Ok(Established::Myself) => return,
-            Err(error) => return reports.report(&runtime, error.at(addr)),
+            // A health check, for one.
+            Err(error) if error.is_unsaid() => {
+                return runtime.peers().node().went_silently(addr);
+            }
+            Err(error) => return runtime.peers().node().error_at(addr, error.at(addr)),
         };
         runtime.run(connection, async move { drop(ticket) });
     }
@@ -123,42 +123,4 @@ async fn introduce(
     socket.listen = runtime.advertised();
     let admit = || ticket.establish().map_err(|_| Refusal::Full);
     establish(io, runtime.peers().node(), socket, admit).await
-}
-
-/// Reports failures of newcomers, so many in a second.
-#[derive(Debug, Default)]
-struct Reports(Mutex<Window>);
-
-#[derive(Debug, Default)]
-struct Window {
-    since: Option<Instant>,
-    told: u32,
-    untold: u64,
-}
-
-impl Reports {
-    fn report(&self, runtime: &Runtime, error: Error) {
-        let now = Instant::now();
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if window
-            .since
-            .is_none_or(|since| now - since >= Duration::from_secs(1))
-        {
-            window.since = Some(now);
-            window.told = 0;
-        }
-        if window.told >= REPORTS {
-            window.untold += 1;
-            return;
-        }
-        window.told += 1;
-        let untold = std::mem::take(&mut window.untold);
-        drop(window);
-        if untold > 0 {
-            let text =
-                format!("{untold} more connections failed, and were not reported one by one");
-            runtime.peers().node().error(None, Error::refused(text));
-        }
-        runtime.peers().node().error(None, error);
-    }
 }

@@ -161,7 +161,7 @@ impl Meter {
             request_ok: request("ok"),
             request_failed: request("failed"),
             errors: counter!("coalescent_errors_total";
-                Count, "Errors reported as events"),
+                Count, "Errors, told as events or left out there"),
         }
     }
 
@@ -249,7 +249,7 @@ impl Meter {
         .record(time.as_secs_f64());
     }
 
-    /// An error was reported.
+    /// There was an error, whether it is told as an event or left out.
     pub(crate) fn error(&self) {
         self.errors.increment(1);
     }

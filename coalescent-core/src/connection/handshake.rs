@@ -1,13 +1,14 @@
 //! How two nodes introduce themselves, on wires that have a handshake.
 
-use crate::error::Error;
+use crate::error::{BoxError, Error};
 use crate::event::Escaped;
-use crate::peer::{Introduction, Origin};
+use crate::peer::{Direction, Introduction, Origin};
 use crate::peers::Node;
 use crate::wire::{
     Block, Hello, Kind, MAX_FRAME_CEILING, Wire, WireCodec, decode_reason, encode_reason,
 };
 use bytes::BytesMut;
+use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -77,11 +78,18 @@ where
     let limit = config.handshake_timeout;
     let result = match tokio::time::timeout(limit, exchange).await {
         Ok(Ok(hello)) => hello,
-        Ok(Err(Failure { error, bye })) => {
-            if let Some(words) = bye {
-                part(&mut io, &mut codec, &words).await;
-            }
+        Ok(Err(Failure::Refused { error, bye })) => {
+            part(&mut io, &mut codec, &bye).await;
             return Err(error);
+        }
+        Ok(Err(Failure::Fatal(error))) => return Err(error),
+        Ok(Err(Failure::Unsaid(error))) => {
+            let stranger = origin.direction == Direction::Inbound && intro.key.is_none();
+            return Err(if stranger {
+                Error::unsaid(error)
+            } else {
+                Error::handshake(error)
+            });
         }
         Err(_) => return Err(Error::handshake_timeout(limit)),
     };
@@ -100,26 +108,34 @@ where
     })
 }
 
-/// Why an exchange failed, and what the peer is told.
-struct Failure {
-    error: Error,
-    bye: Option<String>,
+/// Why an exchange failed.
+enum Failure {
+    /// The connection ended before anything came over it.
+    Unsaid(io::Error),
+    /// There is nobody to be told.
+    Fatal(Error),
+    /// The peer is told so, in these words.
+    Refused { error: Error, bye: String },
 }
 
 impl Failure {
     fn protocol(text: String) -> Self {
-        Self {
+        Self::Refused {
             error: Error::handshake(text.clone()),
-            bye: Some(text),
+            bye: text,
         }
     }
-}
 
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
-        Self {
-            error: Error::handshake(error),
-            bye: None,
+    fn fatal(error: impl Into<BoxError>) -> Self {
+        Self::Fatal(Error::handshake(error))
+    }
+
+    /// The connection broke, after something came over it or before.
+    fn broken(error: io::Error, heard: bool) -> Self {
+        if heard {
+            Self::fatal(error)
+        } else {
+            Self::Unsaid(error)
         }
     }
 }
@@ -142,21 +158,17 @@ where
         listen,
         max: u32::try_from(config.max_frame.min(MAX_FRAME_CEILING)).ok(),
     };
-    let hello = hello.encode().map_err(|error| Failure {
-        error: Error::handshake(error),
-        bye: None,
-    })?;
+    let hello = hello.encode().map_err(Failure::fatal)?;
     let mut out = BytesMut::new();
     codec
         .encode(Kind::Hello, 0, &hello, &mut out)
-        .map_err(|error| Failure {
-            error: Error::handshake(error),
-            bye: None,
-        })?;
-    io.write_all(&out).await?;
-    io.flush().await?;
+        .map_err(Failure::fatal)?;
+    let unsaid = |error| Failure::broken(error, false);
+    io.write_all(&out).await.map_err(unsaid)?;
+    io.flush().await.map_err(unsaid)?;
 
     let mut block = Block::new();
+    let mut heard = false;
     loop {
         // One frame at a time: what comes behind the introduction has other limits.
         let found = codec
@@ -166,9 +178,10 @@ where
             break;
         }
         buf.reserve(READ);
-        if io.read_buf(buf).await? == 0 {
-            let error = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-            return Err(error.into());
+        match io.read_buf(buf).await {
+            Ok(0) => return Err(Failure::broken(io::ErrorKind::UnexpectedEof.into(), heard)),
+            Ok(_) => heard = true,
+            Err(error) => return Err(Failure::broken(error, heard)),
         }
     }
     let Some(&(offset, head)) = block.heads.first() else {
@@ -180,10 +193,7 @@ where
         Kind::Bye => {
             let reason = decode_reason(&payload);
             let text = format!("the peer refused: {}", Escaped(&reason));
-            return Err(Failure {
-                error: Error::refused(text),
-                bye: None,
-            });
+            return Err(Failure::Fatal(Error::refused(text)));
         }
         _ => return Err(Failure::protocol("a frame came before HELLO".to_owned())),
     }
@@ -191,9 +201,9 @@ where
     if hello.net != config.network {
         let text = format!("the peer is of the network \"{}\"", Escaped(&hello.net));
         let bye = format!("this node is of the network \"{}\"", config.network);
-        return Err(Failure {
+        return Err(Failure::Refused {
             error: Error::refused(text),
-            bye: Some(bye),
+            bye,
         });
     }
     block.heads.remove(0);

@@ -246,13 +246,11 @@ impl Mesh {
 
     /// Calls `callback` with each event from now on, until the mesh has ended. It runs in a task of
     /// its own; when it is slow it holds up nothing, and gets [`Event::Missed`].
-    pub fn on_event(&self, mut callback: impl FnMut(Event) + Send + 'static) {
-        let mut events = self.events();
-        tokio::spawn(async move {
-            while let Some(event) = events.next().await {
-                callback(event);
-            }
-        });
+    ///
+    /// When it panics, that is an error in the log and among the [events](Mesh::events), though not
+    /// for callbacks, and it is called with the next event.
+    pub fn on_event(&self, callback: impl FnMut(Event) + Send + 'static) {
+        self.peers().node().call_back(self.events(), callback);
     }
 
     /// The counters of all peers, of those who left too.

@@ -83,7 +83,15 @@ impl Security {
     pub(crate) async fn accept(&self, io: BoxIo) -> Result<(BoxIo, Option<[u8; 32]>), Error> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            let (stream, key) = tls.accept(io).await.map_err(Error::handshake)?;
+            let (io, heard) = crate::transport::Heard::new(io);
+            let accepted = tls.accept(io).await;
+            let (stream, key) = accepted.map_err(|error| {
+                if error.is_io() && !heard.is_anything() {
+                    Error::unsaid(error)
+                } else {
+                    Error::handshake(error)
+                }
+            })?;
             return Ok((Box::new(stream), Some(*key.as_bytes())));
         }
         Ok((io, None))
@@ -169,6 +177,7 @@ impl Runtime {
         for task in tasks {
             runtime.spawn(task(mesh.downgrade()));
         }
+        runtime.spawn(Arc::clone(runtime.peers.node()).keep_telling_left_out());
         runtime.spawn(dialer::run(Arc::clone(&runtime), seeds, inputs));
         tokio::spawn(supervise(Arc::clone(&runtime)));
         mesh
@@ -347,7 +356,7 @@ impl Runtime {
             addr = peer.addr().map(tracing::field::display),
             direction = %peer.direction(),
         );
-        let node = Arc::clone(self.peers.node());
+        let peer = peer.clone();
         // Whatever panics, a layer that is made or a hook, costs this connection alone, and `then` runs.
         let made = catch_unwind(AssertUnwindSafe(|| {
             let _entered = span.enter();
@@ -361,7 +370,7 @@ impl Runtime {
                     Err(panic) => Err(panic),
                 };
                 if let Err(panic) = ended {
-                    node.error(None, Error::panicked(&*panic));
+                    peer.node().error(Some(&peer), Error::panicked(&*panic));
                 }
             };
             tokio::select! {

@@ -2,11 +2,13 @@
 
 mod broadcast;
 mod node;
+mod report;
 
 use broadcast::Runs;
 pub use broadcast::{BATCH, PAYLOAD_COST};
 pub(crate) use broadcast::{KEPT_RUNS, RUN_BYTES};
 pub(crate) use node::{Joined, Refusal};
+use report::Reports;
 
 use crate::changes::PeerChanges;
 use crate::config::Config;
@@ -50,6 +52,7 @@ pub(crate) struct Node {
     hooks: Hooks,
     extensions: RwLock<Extensions>,
     events: event::Sender,
+    reports: Reports,
     meter: Meter,
     roster: Mutex<Roster>,
     inbox: inbox::Queue,
@@ -112,6 +115,7 @@ impl Peers {
             hooks: registrar.hooks,
             extensions: RwLock::new(registrar.extensions),
             events: event::Sender::new(keep_events),
+            reports: Reports::default(),
             meter: Meter::new(),
             roster: Mutex::new(Roster::default()),
             runs: Runs::default(),

@@ -4,7 +4,6 @@ use super::broadcast::Runs;
 use super::{Closed, Node, Roster};
 use crate::config::Config;
 use crate::connection::{LinkId, Stop};
-use crate::error::Error;
 use crate::event::{DisconnectReason, DropReason, Event};
 use crate::mesh::{Mesh, WeakMesh, inbox};
 use crate::meter::Meter;
@@ -89,38 +88,6 @@ impl Node {
         }
     }
 
-    pub(crate) fn emit(&self, event: Event) {
-        match &event {
-            Event::Listening { addr } => tracing::info!(%addr, "listening"),
-            Event::PeerConnected { peer } => {
-                tracing::info!(peer = %peer.id(), addr = peer.addr().map(tracing::field::display), direction = %peer.direction(), "peer connected");
-            }
-            Event::PeerDisconnected { peer, reason } => {
-                tracing::info!(peer = %peer.id(), addr = peer.addr().map(tracing::field::display), %reason, "peer disconnected");
-            }
-            Event::Error { peer, error } => {
-                tracing::warn!(peer = peer.as_ref().map(|p| tracing::field::display(p.id())), %error, "error");
-            }
-            Event::Dropped {
-                peer,
-                reason,
-                frames,
-            } => {
-                tracing::warn!(peer = %peer.id(), %reason, frames, "frames dropped");
-            }
-            Event::Missed(_) => {}
-        }
-        self.events.emit(event);
-    }
-
-    pub(crate) fn error(&self, peer: Option<&Peer>, error: Error) {
-        self.meter.error();
-        self.emit(Event::Error {
-            peer: peer.cloned(),
-            error: Arc::new(error),
-        });
-    }
-
     pub(super) fn roster(&self) -> MutexGuard<'_, Roster> {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,6 +140,7 @@ impl Node {
             closed.targets = Arc::default();
         }
         self.inbox.end();
+        self.finish_reports();
         self.events.end();
     }
 
@@ -276,7 +244,7 @@ impl Node {
         self.meter.disconnected(peer.direction(), reason);
         drop(roster);
         peer.outbox().close();
-        tracing::debug!(peer = %peer.id(), %reason, "leaving");
+        self.is_leaving(peer, reason);
         true
     }
 

@@ -3,11 +3,15 @@
 //! An app uses [`Tcp`] unless it is given another [`Transport`]: [`Memory`] for tests, or one of your
 //! own, such as a simulated network. Whatever it is, the connection on top is the same.
 
+#[cfg(feature = "tls")]
+mod heard;
 mod memory;
 mod tcp;
 #[cfg(feature = "tls")]
 pub mod tls;
 
+#[cfg(feature = "tls")]
+pub(crate) use heard::Heard;
 pub use memory::Memory;
 pub use tcp::{BACKLOG, KEEPALIVE, Tcp};
 

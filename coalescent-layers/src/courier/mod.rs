@@ -10,8 +10,10 @@
 //! # What does not parse
 //!
 //! Such a frame goes no further, and is an error: an [`Event::Error`](coalescent_core::Event::Error) that names
-//! the peer. The peer stays, until its errors are more than
-//! [`Config::error_budget`](coalescent_core::Config::error_budget). Its next frame is parsed as if nothing had been.
+//! the peer. The peer stays, and its next frame is parsed as if nothing had been. The error is an
+//! [offence](coalescent_core::Error::offence): of those that the peer sent to this node, more than
+//! [`Config::error_budget`](coalescent_core::Config::error_budget) in a minute disconnect it. What
+//! it may have passed on, which it can do without a courier of its own, is not counted.
 //!
 //! # Where it belongs
 //!

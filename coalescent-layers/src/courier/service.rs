@@ -107,7 +107,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Malformed { error } => Poll::Ready(match error.take() {
-                Some(error) => Err(error.into()),
+                // Whoever made it speaks to no courier, of whatever version.
+                Some(error) => Err(Error::offence(error).into()),
                 None => Ok(Reply::None),
             }),
             StateProj::Message { call, codec } => Poll::Ready(match ready!(call.poll(cx)) {
@@ -131,6 +132,12 @@ mod tests {
 
     use super::*;
     use crate::Courier;
+
+    /// What the codec says is wrong.
+    fn cause(error: &BoxError) -> &CodecError {
+        let cause = error.source().and_then(|cause| cause.downcast_ref());
+        cause.expect("an error of the codec")
+    }
 
     fn data(payload: &'static str) -> Frame {
         test_util::frame(Kind::Data, payload)
@@ -194,10 +201,7 @@ mod tests {
             .oneshot(data(r#"{"t":"ask","b":[[1]]}"#))
             .await
             .unwrap_err();
-        assert!(
-            error.downcast_ref::<CodecError>().unwrap().is_too_deep(),
-            "{error}"
-        );
+        assert!(cause(&error).is_too_deep(), "{error}");
     }
 
     #[tokio::test]
@@ -207,7 +211,8 @@ mod tests {
         handle.allow(1);
         assert!(stack.poll_ready().is_ready());
         let error = stack.call(data("{")).await.unwrap_err();
-        assert!(error.downcast_ref::<CodecError>().unwrap().is_envelope());
+        assert!(cause(&error).is_envelope());
+        assert!(error.downcast_ref::<Error>().unwrap().is_offence());
 
         // Readiness was given back.
         handle.allow(0);
@@ -223,7 +228,9 @@ mod tests {
             "not the malformed one"
         );
         answer.send_error("broken");
-        assert_eq!(call.await.unwrap_err().to_string(), "broken");
+        let error = call.await.unwrap_err();
+        assert_eq!(error.to_string(), "broken");
+        assert!(error.downcast_ref::<Error>().is_none(), "no offence");
     }
 
     #[tokio::test]

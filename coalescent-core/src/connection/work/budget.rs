@@ -1,9 +1,9 @@
-//! How many errors a peer may cause.
+//! How much a peer may do of what it must not.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The errors a peer may cause in a minute.
+/// The weight of the offences that a peer may commit in a minute.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     limit: u32,
@@ -22,13 +22,13 @@ impl Budget {
         }
     }
 
-    /// Spends one.
-    pub(crate) fn spend(&mut self, now: Instant) {
+    /// Spends the weight of one offence.
+    pub(crate) fn spend(&mut self, weight: u32, now: Instant) {
         if self.since.is_none_or(|since| now - since >= Self::WINDOW) {
             self.since = Some(now);
             self.spent = 0;
         }
-        self.spent = self.spent.saturating_add(1);
+        self.spent = self.spent.saturating_add(weight);
     }
 
     /// Whether more were spent than there were.
@@ -46,13 +46,25 @@ mod tests {
     async fn a_budget_is_for_a_minute() {
         let mut budget = Budget::new(2);
         let start = Instant::now();
-        budget.spend(start);
-        budget.spend(start + Duration::from_secs(59));
+        budget.spend(1, start);
+        budget.spend(1, start + Duration::from_secs(59));
         assert!(!budget.exhausted());
-        budget.spend(start + Duration::from_secs(60));
+        budget.spend(1, start + Duration::from_secs(60));
         assert!(!budget.exhausted(), "a new minute");
-        budget.spend(start + Duration::from_secs(61));
-        budget.spend(start + Duration::from_secs(62));
+        budget.spend(1, start + Duration::from_secs(61));
+        budget.spend(1, start + Duration::from_secs(62));
+        assert!(budget.exhausted());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn offences_have_weights() {
+        let now = Instant::now();
+        let mut budget = Budget::new(100);
+        budget.spend(100, now);
+        assert!(!budget.exhausted());
+        budget.spend(1, now);
+        assert!(budget.exhausted());
+        budget.spend(u32::MAX, now);
         assert!(budget.exhausted());
     }
 }

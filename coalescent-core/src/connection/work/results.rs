@@ -12,6 +12,9 @@ use bytes::Bytes;
 use std::sync::Arc;
 use tokio::time::Instant;
 
+/// What a frame that its sender must not have sent costs of the budget.
+const OFFENCE: u32 = 1;
+
 impl<S: PeerService> Work<S> {
     /// Writes down what became of a frame.
     #[inline]
@@ -38,6 +41,12 @@ impl<S: PeerService> Work<S> {
         };
         if request.is_some() {
             self.reply_failed(request, &error.reason());
+        }
+        // What it passed on it need not have made, and on a wire without kinds it may have passed
+        // on all.
+        let own = matches!(head.kind, Kind::Data | Kind::Request { .. });
+        if own && error.is_offence() {
+            self.budget.spend(OFFENCE, Instant::now());
         }
         self.fail(error);
     }
@@ -75,8 +84,8 @@ impl<S: PeerService> Work<S> {
         self.replies.add(peer, kind, payload).map_err(Error::encode)
     }
 
-    pub(super) fn fail(&mut self, error: Error) {
-        self.budget.spend(Instant::now());
+    /// Tells an error that concerns the peer, and is not counted against it.
+    pub(super) fn fail(&self, error: Error) {
         self.link.peer().node().error(Some(self.link.peer()), error);
     }
 

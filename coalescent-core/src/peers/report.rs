@@ -1,0 +1,214 @@
+//! What is told of what happens: events to the application, lines to the log.
+//!
+//! A stranger can make errors, and peers that come and go, as fast as it can connect. So the lines
+//! about those at one address are limited, and those about all, and the events of errors too; what
+//! was left out is told as a number. Events of peers that come and go are always told, since
+//! applications count by them.
+
+use super::Node;
+use crate::error::Error;
+use crate::event::{DisconnectReason, Event, Events};
+use crate::peer::Peer;
+use crate::throttle::{Decision, Source, Throttle};
+use std::any::Any;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use tracing::{Level, enabled};
+
+/// What decides about lines and error events, of one node.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    lines: Mutex<Throttle>,
+    errors: Mutex<Throttle>,
+    /// Something was left out.
+    left_out: Notify,
+}
+
+impl Reports {
+    /// Decides about one line or event. Returns how many were left out before it, if it is to be
+    /// told.
+    fn decide(&self, throttle: &Mutex<Throttle>, source: Source) -> Option<u64> {
+        let mut throttle = throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        let decision = throttle.decide(source, Instant::now());
+        drop(throttle);
+        match decision {
+            Decision::Tell { left_out } => Some(left_out),
+            Decision::LeaveOut => {
+                self.left_out.notify_one();
+                None
+            }
+        }
+    }
+
+    /// When there is something to be told of what was left out.
+    fn ends(&self) -> Option<Instant> {
+        let ends = [&self.lines, &self.errors].map(|throttle| {
+            let throttle = throttle.lock().unwrap_or_else(PoisonError::into_inner);
+            throttle.ends()
+        });
+        ends.into_iter().flatten().min()
+    }
+
+    /// Takes how many lines, and how many error events, were left out.
+    fn take(&self, take: impl Fn(&mut Throttle) -> u64) -> (u64, u64) {
+        let [lines, errors] = [&self.lines, &self.errors]
+            .map(|throttle| take(&mut throttle.lock().unwrap_or_else(PoisonError::into_inner)));
+        (lines, errors)
+    }
+}
+
+impl Node {
+    /// Whether a line about `source` is to be written. What was left out before it is written
+    /// first.
+    fn may_log(&self, source: Source) -> bool {
+        match self.reports.decide(&self.reports.lines, source) {
+            Some(left_out) => {
+                log_left_out(left_out);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Tells an event that is no error, and writes a line about it.
+    pub(crate) fn emit(&self, event: Event) {
+        match &event {
+            Event::Listening { addr } => tracing::info!(%addr, "listening"),
+            Event::PeerConnected { peer }
+                if enabled!(Level::INFO) && self.may_log(Source::of(peer)) =>
+            {
+                tracing::info!(peer = %peer.id(), addr = peer.addr().map(tracing::field::display), direction = %peer.direction(), "peer connected");
+            }
+            Event::PeerDisconnected { peer, reason }
+                if enabled!(Level::INFO) && self.may_log(Source::of(peer)) =>
+            {
+                tracing::info!(peer = %peer.id(), addr = peer.addr().map(tracing::field::display), %reason, "peer disconnected");
+            }
+            Event::Dropped {
+                peer,
+                reason,
+                frames,
+            } if enabled!(Level::WARN) && self.may_log(Source::of(peer)) => {
+                tracing::warn!(peer = %peer.id(), %reason, frames, "frames dropped");
+            }
+            _ => {}
+        }
+        self.events.emit(event);
+    }
+
+    /// Tells an error that is about `peer`, or about this node itself.
+    pub(crate) fn error(&self, peer: Option<&Peer>, error: Error) {
+        self.tell_error(peer.map_or(Source::Own, Source::of), peer, error);
+    }
+
+    /// Tells an error about a stranger at `addr`, who is no peer.
+    pub(crate) fn error_at(&self, addr: SocketAddr, error: Error) {
+        self.tell_error(Source::at(Some(addr.ip())), None, error);
+    }
+
+    fn tell_error(&self, source: Source, peer: Option<&Peer>, error: Error) {
+        self.meter().error();
+        if enabled!(Level::WARN) && self.may_log(source) {
+            tracing::warn!(peer = peer.map(|peer| tracing::field::display(peer.id())), %error, "error");
+        }
+        self.tell_error_event(source, peer, error);
+    }
+
+    fn tell_error_event(&self, source: Source, peer: Option<&Peer>, error: Error) {
+        let Some(left_out) = self.reports.decide(&self.reports.errors, source) else {
+            return;
+        };
+        self.emit_left_out(left_out);
+        self.events.emit(Event::Error {
+            peer: peer.cloned(),
+            error: Arc::new(error),
+        });
+    }
+
+    /// Calls `callback` with each of these events, in a task of its own, whatever it panics of.
+    pub(crate) fn call_back(
+        self: &Arc<Self>,
+        mut events: Events,
+        mut callback: impl FnMut(Event) + Send + 'static,
+    ) {
+        let node = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                // Two that panic of each other's panics would never come to an end.
+                if matches!(&event, Event::Error { error, .. } if error.is_callback()) {
+                    continue;
+                }
+                let called = catch_unwind(AssertUnwindSafe(|| callback(event)));
+                if let (Err(panic), Some(node)) = (called, node.upgrade()) {
+                    node.callback_panicked(&*panic);
+                }
+            }
+        });
+    }
+
+    /// Tells that a callback for events has panicked.
+    fn callback_panicked(&self, panic: &(dyn Any + Send)) {
+        self.meter().error();
+        let error = Error::callback(panic);
+        if enabled!(Level::ERROR) && self.may_log(Source::Own) {
+            tracing::error!(%error, "error");
+        }
+        self.tell_error_event(Source::Own, None, error);
+    }
+
+    /// Writes a line for who looks closely: a stranger has gone before it said anything.
+    pub(crate) fn went_silently(&self, addr: SocketAddr) {
+        if enabled!(Level::DEBUG) && self.may_log(Source::at(Some(addr.ip()))) {
+            tracing::debug!(%addr, "a connection was closed before anything came over it");
+        }
+    }
+
+    /// Writes a line for who looks closely: a peer is about to leave.
+    pub(super) fn is_leaving(&self, peer: &Peer, reason: &DisconnectReason) {
+        if enabled!(Level::DEBUG) && self.may_log(Source::of(peer)) {
+            tracing::debug!(peer = %peer.id(), %reason, "leaving");
+        }
+    }
+
+    fn emit_left_out(&self, errors: u64) {
+        if errors > 0 {
+            self.events.emit(Event::Error {
+                peer: None,
+                error: Arc::new(Error::left_out(errors)),
+            });
+        }
+    }
+
+    fn tell_left_out(&self, (lines, errors): (u64, u64)) {
+        log_left_out(lines);
+        self.emit_left_out(errors);
+    }
+
+    /// Tells what was left out, once each minute in which something was, until it is dropped.
+    pub(crate) async fn keep_telling_left_out(self: Arc<Self>) {
+        loop {
+            let Some(at) = self.reports.ends() else {
+                self.reports.left_out.notified().await;
+                continue;
+            };
+            sleep_until(at).await;
+            let now = Instant::now();
+            self.tell_left_out(self.reports.take(|throttle| throttle.expire(now)));
+        }
+    }
+
+    /// Tells what was left out until now: there is no more to come.
+    pub(super) fn finish_reports(&self) {
+        self.tell_left_out(self.reports.take(Throttle::take_left_out));
+    }
+}
+
+fn log_left_out(lines: u64) {
+    if lines > 0 {
+        // Of no peer's span, whoever it is that has the next line.
+        tracing::warn!(parent: None, "{lines} more lines about peers were left out");
+    }
+}

@@ -1,0 +1,207 @@
+//! How many lines are written about whom: decisions only.
+
+use crate::admission::Group;
+use crate::peer::{Peer, PeerId};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How many log lines, and how many error events, come in a minute about those at one address (of
+/// IPv6, in one /64).
+pub const LINES_PER_SOURCE: u32 = 100;
+
+/// How many log lines, and how many error events, come in a minute about all peers and strangers
+/// together. As many more may come about this node itself.
+pub const LINES_PER_NODE: u32 = 1000;
+
+/// What remembering who was told of costs at most, in bytes: for lines and for errors, a table of
+/// twice as many places as there are lines.
+pub(crate) const THROTTLE_BYTES: usize =
+    2 * 2 * (LINES_PER_NODE as usize + 1).next_power_of_two() * (size_of::<(Source, u32)>() + 1);
+
+/// The time that these are counted for.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Whom a line is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Source {
+    /// This node itself.
+    Own,
+    /// Those at one address, or at none. A number that a peer has chosen for itself tells nobody
+    /// apart.
+    Group(Group),
+    /// Who has proven this key, over a transport that has no addresses.
+    Key([u8; 32]),
+}
+
+impl Source {
+    pub(crate) fn of(peer: &Peer) -> Self {
+        match (peer.addr(), peer.id()) {
+            (None, PeerId::Key(key)) => Self::Key(*key),
+            (addr, _) => Self::at(addr.map(|addr| addr.ip())),
+        }
+    }
+
+    pub(crate) fn at(ip: Option<IpAddr>) -> Self {
+        Self::Group(Group::of(ip))
+    }
+
+    fn limit(self) -> u32 {
+        match self {
+            Self::Own => LINES_PER_NODE,
+            Self::Group(_) | Self::Key(_) => LINES_PER_SOURCE,
+        }
+    }
+}
+
+/// What becomes of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// It is told, after how many were left out in a minute that has ended.
+    Tell { left_out: u64 },
+    /// It is left out, and counted.
+    LeaveOut,
+}
+
+/// Decides which lines are told: so many in a minute about one source, and so many in all. The
+/// minute begins with the first line.
+#[derive(Debug, Default)]
+pub(crate) struct Throttle {
+    since: Option<Instant>,
+    /// Only who was told of has an entry, so that there are never more than lines.
+    told: HashMap<Source, u32>,
+    /// How many lines were told that are not about this node itself.
+    strangers: u32,
+    left_out: u64,
+}
+
+impl Throttle {
+    /// Decides about one line, and counts it.
+    pub(crate) fn decide(&mut self, source: Source, now: Instant) -> Decision {
+        let left_out = self.expire(now);
+        if self.since.is_none() {
+            self.since = Some(now);
+        }
+        let own = source == Source::Own;
+        let told = self.told.get(&source).copied().unwrap_or(0);
+        if told >= source.limit() || (!own && self.strangers >= LINES_PER_NODE) {
+            self.left_out = self.left_out.saturating_add(1);
+            return Decision::LeaveOut;
+        }
+        self.told.insert(source, told + 1);
+        self.strangers += u32::from(!own);
+        Decision::Tell { left_out }
+    }
+
+    /// Ends the minute if it is over. Returns how many lines were left out in it.
+    pub(crate) fn expire(&mut self, now: Instant) -> u64 {
+        let over = |since| now.saturating_duration_since(since) >= WINDOW;
+        if self.since.is_some_and(over) {
+            return std::mem::take(self).left_out;
+        }
+        0
+    }
+
+    /// When the minute ends, if there is then something to be told.
+    pub(crate) fn ends(&self) -> Option<Instant> {
+        self.since
+            .filter(|_| self.left_out > 0)
+            .map(|since| since + WINDOW)
+    }
+
+    /// Takes how many lines were left out so far.
+    pub(crate) fn take_left_out(&mut self) -> u64 {
+        std::mem::take(&mut self.left_out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(last: u8) -> Source {
+        Source::at(Some(IpAddr::from([192, 0, 2, last])))
+    }
+
+    fn told(throttle: &mut Throttle, source: Source, lines: u32, now: Instant) -> u32 {
+        let told = |_: &u32| throttle.decide(source, now) != Decision::LeaveOut;
+        u32::try_from((0..lines).filter(told).count()).unwrap()
+    }
+
+    #[test]
+    fn one_source_has_its_lines_in_a_minute_and_others_have_theirs() {
+        let (mut throttle, start) = (Throttle::default(), Instant::now());
+        assert_eq!(told(&mut throttle, at(1), 5000, start), LINES_PER_SOURCE);
+        assert_eq!(told(&mut throttle, at(2), 50, start), 50);
+        let late = start + WINDOW - Duration::from_millis(1);
+        assert_eq!(throttle.decide(at(1), late), Decision::LeaveOut);
+        assert_eq!(
+            throttle.decide(at(2), late),
+            Decision::Tell { left_out: 0 },
+            "it has some left"
+        );
+        let left_out = u64::from(5001 - LINES_PER_SOURCE);
+        assert_eq!(
+            throttle.decide(at(1), start + WINDOW),
+            Decision::Tell { left_out },
+            "the next minute tells what this one left out"
+        );
+        assert_eq!(
+            throttle.decide(at(1), start + WINDOW),
+            Decision::Tell { left_out: 0 },
+            "once"
+        );
+    }
+
+    #[test]
+    fn all_sources_together_have_a_bound_and_this_node_has_its_own() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        let nets = (0..100_000u32).map(|net| {
+            let ip = std::net::Ipv6Addr::from(u128::from(net) << 64);
+            throttle.decide(Source::at(Some(ip.into())), now)
+        });
+        let all = nets.filter(|decision| *decision != Decision::LeaveOut);
+        assert_eq!(all.count(), LINES_PER_NODE as usize);
+        assert!(throttle.told.len() <= LINES_PER_NODE as usize);
+        assert_eq!(
+            told(&mut throttle, Source::Own, 5000, now),
+            LINES_PER_NODE,
+            "strangers do not hide what this node has to say of itself"
+        );
+        assert!(throttle.told.len() <= LINES_PER_NODE as usize + 1);
+    }
+
+    #[test]
+    fn those_who_share_a_net_share_its_lines() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        let of = |last: u128| Source::at(Some(std::net::Ipv6Addr::from((1 << 64) + last).into()));
+        assert_eq!(told(&mut throttle, of(1), 100, now), LINES_PER_SOURCE);
+        assert_eq!(told(&mut throttle, of(2), 1, now), 0);
+        let mapped = Source::at(Some("::ffff:192.0.2.1".parse().unwrap()));
+        assert_eq!(mapped, at(1));
+    }
+
+    #[test]
+    fn a_minute_that_left_something_out_says_when_it_ends() {
+        let (mut throttle, start) = (Throttle::default(), Instant::now());
+        assert_eq!(throttle.ends(), None);
+        told(&mut throttle, at(1), LINES_PER_SOURCE, start);
+        assert_eq!(throttle.ends(), None, "nothing was left out");
+        told(&mut throttle, at(1), 7, start);
+        assert_eq!(throttle.ends(), Some(start + WINDOW));
+        assert_eq!(throttle.expire(start + WINDOW / 2), 0, "it goes on");
+        assert_eq!(throttle.expire(start + WINDOW), 7);
+        assert_eq!(throttle.expire(start + WINDOW), 0);
+        assert_eq!(throttle.ends(), None);
+    }
+
+    #[test]
+    fn what_was_left_out_until_the_end_can_be_taken() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        told(&mut throttle, at(1), LINES_PER_SOURCE + 3, now);
+        assert_eq!(throttle.take_left_out(), 3);
+        assert_eq!(throttle.take_left_out(), 0);
+        assert_eq!(throttle.decide(at(1), now), Decision::LeaveOut);
+    }
+}
