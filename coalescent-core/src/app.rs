@@ -295,6 +295,7 @@ impl<L: PeerLayer> App<L> {
             tasks: Vec::new(),
         };
         let peers = Peers::with_registrar(self.config, registered, true);
+        security.tell(&peers);
         for mut callback in self.callbacks {
             let mut events = peers.events_from_start();
             tokio::spawn(async move {

@@ -100,7 +100,7 @@ impl Newcomer {
         let connection = match entered {
             Ok(Established::Connected(connection)) => connection,
             // The dialling side knows, and tells.
-            Ok(Established::Myself) => return,
+            Ok(Established::Myself | Established::Already(_)) => return,
             Err(error) => return reports.report(&runtime, error.at(addr)),
         };
         runtime.run(connection, async move { drop(ticket) });

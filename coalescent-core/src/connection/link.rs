@@ -3,13 +3,14 @@
 use crate::event::{DisconnectReason, DropReason};
 use crate::frame::{Flow, Frame};
 use crate::outbox::Count;
-use crate::peer::Peer;
+use crate::peers::Token;
+use crate::peer::{Direction, Peer};
 use crate::signal::Signal;
 use crate::wire::Wire;
 use bytes::Bytes;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -261,12 +262,29 @@ impl Slot {
     }
 }
 
-/// How others end a connection.
+/// How many tokens of the other side one connection repeats; see [`standing`](crate::peers::standing). Two suffice
+/// between two nodes; what is more comes from somebody who plays.
+const MAX_REPEATED: u8 = 4;
+
+/// How others end a connection, and what they have it ask.
 #[derive(Debug)]
 pub(crate) struct Stop {
     id: LinkId,
+    direction: Direction,
     command: Mutex<Option<Command>>,
     given: Signal,
+    asks: Mutex<Asks>,
+    asked: Signal,
+}
+
+/// What others have a connection ask of its other end, with a PING for each.
+#[derive(Debug, Default)]
+pub(crate) struct Asks {
+    /// Whether it is there.
+    pub(crate) alive: bool,
+    /// Whether it knows these.
+    pub(crate) tokens: Vec<Token>,
+    repeated: u8,
 }
 
 /// What others tell a connection.
@@ -280,16 +298,64 @@ pub(crate) enum Command {
 }
 
 impl Stop {
-    pub(crate) fn new(id: LinkId) -> Self {
+    pub(crate) fn new(id: LinkId, direction: Direction) -> Self {
         Self {
             id,
+            direction,
             command: Mutex::new(None),
             given: Signal::default(),
+            asks: Mutex::default(),
+            asked: Signal::default(),
         }
     }
 
     pub(crate) fn id(&self) -> LinkId {
         self.id
+    }
+
+    /// Which side made the connection.
+    pub(crate) fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    fn asks(&self) -> MutexGuard<'_, Asks> {
+        self.asks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the other end asked whether it is there, with little time to answer.
+    pub(crate) fn ask_alive(&self) {
+        self.asks().alive = true;
+        self.asked.raise();
+    }
+
+    /// Has the other end sent a token of its own, which came by another connection.
+    pub(crate) fn repeat(&self, token: Token) {
+        let mut asks = self.asks();
+        if asks.repeated == MAX_REPEATED {
+            return;
+        }
+        asks.repeated += 1;
+        asks.tokens.push(token);
+        drop(asks);
+        self.asked.raise();
+    }
+
+    /// Takes what is to be asked.
+    pub(super) fn take_asks(&self) -> Asks {
+        let mut asks = self.asks();
+        let repeated = asks.repeated;
+        std::mem::replace(
+            &mut *asks,
+            Asks {
+                repeated,
+                ..Asks::default()
+            },
+        )
+    }
+
+    /// Ready once there is something to ask.
+    pub(super) fn poll_asked(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.asked.poll_raised(cx)
     }
 
     pub(crate) fn end(&self, reason: DisconnectReason) {

@@ -17,6 +17,7 @@
 //! were read into.
 
 mod buffer;
+mod challenge;
 mod control;
 pub(crate) mod current;
 mod driver;
@@ -27,6 +28,7 @@ mod reader;
 mod relay;
 mod requests;
 mod slow;
+mod standby;
 mod watch;
 mod work;
 mod writer;
@@ -44,7 +46,7 @@ pub(crate) use requests::Requests;
 use crate::error::Error;
 use crate::event::DisconnectReason;
 use crate::peer::{Direction, Origin};
-use crate::peers::Peers;
+use crate::peers::{Peers, Refusal};
 use crate::stack::PeerService;
 use crate::wire::Wire;
 use std::net::SocketAddr;
@@ -168,6 +170,7 @@ where
         match establish(io, peers.node(), socket, || Ok(())).await? {
             Established::Connected(connection) => Ok(connection.run(stack).await),
             Established::Myself => Err(Error::refused("connected to itself")),
+            Established::Already(_) => Err(Error::refused(Refusal::AlreadyConnected.words())),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::event::{DisconnectReason, DropReason, Event};
 use crate::mesh::Mesh;
 use crate::outbox::{Chunk, Count, Outbox, Refused};
+use crate::peers::standing::YOUNG;
 use crate::peers::{Node, Peers};
 use crate::stats::{Counters, Stats};
 use crate::wire::{Framing, Kind, NodeId, Wire, WireCodec, WireError};
@@ -55,6 +56,7 @@ struct Inner {
     extensions: Mutex<Extensions>,
     gone: OnceLock<DisconnectReason>,
     left: Notify,
+    since: Instant,
 }
 
 /// What was told of dropped frames.
@@ -74,7 +76,7 @@ pub(crate) struct Links {
 }
 
 /// What a connection has learned of its peer before it joins the roster.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Introduction {
     pub(crate) key: Option<[u8; 32]>,
     pub(crate) node_id: Option<NodeId>,
@@ -113,6 +115,7 @@ impl Peer {
             extensions: Mutex::new(Extensions::new()),
             gone: OnceLock::new(),
             left: Notify::new(),
+            since: Instant::now(),
             node,
         }))
     }
@@ -433,6 +436,11 @@ impl Peer {
 
     pub(crate) fn set_origin(&self, origin: Origin) {
         *lock(&self.0.origin) = origin;
+    }
+
+    /// Whether it has become connected so lately that another connection to it may have been made at the same time.
+    pub(crate) fn is_young(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.0.since) < YOUNG
     }
 
     pub(crate) fn links(&self) -> MutexGuard<'_, Links> {

@@ -2,11 +2,13 @@
 
 mod broadcast;
 mod node;
+pub(crate) mod standing;
 
 use broadcast::Runs;
 pub use broadcast::{BATCH, PAYLOAD_COST};
 pub(crate) use broadcast::{KEPT_RUNS, RUN_BYTES};
 pub(crate) use node::{Joined, Refusal};
+pub(crate) use standing::{StandBy, Standing, Token, as_token};
 
 use crate::changes::PeerChanges;
 use crate::config::Config;
@@ -46,6 +48,8 @@ pub struct Sent {
 pub(crate) struct Node {
     config: Config,
     id: NodeId,
+    /// The key that this node proves to have, where it has one.
+    key: OnceLock<[u8; 32]>,
     hooks: Hooks,
     extensions: RwLock<Extensions>,
     events: event::Sender,
@@ -62,7 +66,10 @@ pub(crate) struct Node {
 #[derive(Default)]
 struct Roster {
     peers: BTreeMap<u64, Peer>,
-    by_node: HashMap<NodeId, u64>,
+    /// Those who have introduced themselves.
+    by_id: HashMap<PeerId, u64>,
+    /// Newcomers that say they are one of the peers.
+    standing: Vec<Arc<standing::Place>>,
     /// The peers as a list, made when it is asked for: copying it at each join would cost memory that
     /// grows with the square of the peers.
     list: Option<Arc<[Peer]>>,
@@ -98,6 +105,7 @@ impl Peers {
             inbox: inbox::Queue::new(config.inbox),
             config: config.bounded(),
             id: NodeId::random(),
+            key: OnceLock::new(),
             hooks: registrar.hooks,
             extensions: RwLock::new(registrar.extensions),
             events: event::Sender::new(keep_events),
