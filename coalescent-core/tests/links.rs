@@ -3,7 +3,7 @@
 mod common;
 
 use coalescent_core::connection::Socket;
-use coalescent_core::wire::{Kind, NodeId};
+use coalescent_core::wire::{Kind, NodeId, Packet, Status};
 use coalescent_core::{App, AppExt, DisconnectReason, Event, Events, Flow, Frame, Mesh, Reply};
 use common::{ByHand, RelayLayer, handle, hello, soon, until};
 use std::time::Duration;
@@ -41,34 +41,288 @@ async fn disconnected(events: &mut Events) -> DisconnectReason {
     }
 }
 
+/// Introduces itself as `node` over a connection in memory; the other end is to be adopted.
+async fn claim(node: NodeId) -> (ByHand<DuplexStream>, DuplexStream) {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let mut peer = ByHand::new(near);
+    peer.node = node;
+    peer.send(Kind::Hello, hello(node, "")).await;
+    (peer, far)
+}
+
+/// A number above or below that of `mesh`.
+fn number(mesh: &Mesh, greater: bool) -> NodeId {
+    std::iter::repeat_with(NodeId::random)
+        .find(|node| (*node > mesh.peers().node_id()) == greater)
+        .expect("one in two is such")
+}
+
+/// Answers PINGs until a frame comes, or the end.
+async fn next_frame<IO>(peer: &mut ByHand<IO>) -> Option<Packet>
+where
+    IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    loop {
+        let packet = peer.recv().await?;
+        match packet.kind {
+            Kind::Ping => peer.send(Kind::Pong, packet.payload).await,
+            Kind::Pong | Kind::Hello => {}
+            _ => return Some(packet),
+        }
+    }
+}
+
+/// Every way in which the connections of a peer, and of a stranger who claims its number, may have been made.
+fn ways() -> impl Iterator<Item = (Socket, Socket, bool)> {
+    let sockets = [Socket::inbound(), Socket::outbound()];
+    let pairs = sockets
+        .clone()
+        .into_iter()
+        .flat_map(move |old| sockets.clone().into_iter().map(move |new| (old.clone(), new)));
+    pairs.flat_map(|(old, new)| [(old.clone(), new.clone(), false), (old, new, true)])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_who_claims_a_peers_number_gets_nothing_of_it() {
+    for (old, new, greater) in ways() {
+        for aged in [false, true] {
+            let way = format!("{old:?}, {new:?}, {greater}, {aged}");
+            let stack = handle(|frame: Frame| async move {
+                frame.peer().set("touched");
+                Ok(Reply::None)
+            });
+            let mesh = App::new().with(stack).start().await.unwrap();
+            let mut events = mesh.events();
+            let node = number(&mesh, greater);
+            let (mut first, far) = claim(node).await;
+            let peer = mesh.adopt(far, old.clone()).await.unwrap();
+            if aged {
+                // It is there, and says so now and then.
+                for _ in 0..3 {
+                    tokio::time::sleep(Duration::from_secs(20)).await;
+                    first.send(Kind::Ping, &b"12345678"[..]).await;
+                }
+            }
+            let reading = tokio::spawn(async move {
+                let packet = next_frame(&mut first).await;
+                (packet.map(|packet| packet.payload), first)
+            });
+            let (mut stranger, far) = claim(node).await;
+            let claiming = tokio::spawn({
+                let (mesh, new) = (mesh.clone(), new.clone());
+                async move { mesh.adopt(far, new).await.map(drop) }
+            });
+            // It asks to be answered, and says things of its own.
+            stranger.send(Kind::Data, "forged").await;
+            stranger.send(Kind::Request { id: 1 }, "tell me").await;
+            let status = Status::Ok;
+            stranger.send(Kind::Reply { id: 0, status }, "forged").await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            peer.send_payload("for the peer").await.unwrap();
+            assert!(claiming.await.unwrap().is_err(), "{way}");
+            while let Some(packet) = stranger.recv().await {
+                let control = matches!(packet.kind, Kind::Hello | Kind::Ping | Kind::Bye);
+                assert!(control, "{way}: {packet:?}");
+            }
+            let (got, first) = reading.await.unwrap();
+            assert_eq!(got.expect(&way), "for the peer");
+            assert!(peer.is_connected() && peer.get::<&str>().is_none(), "{way}");
+            assert_eq!(mesh.peers().len(), 1);
+            drop(first);
+            let mut seen = Vec::new();
+            while let Some(event) = events.next().await {
+                match event {
+                    Event::PeerConnected { .. } => seen.push("came"),
+                    Event::PeerDisconnected { .. } => break,
+                    _ => {}
+                }
+            }
+            assert_eq!(seen, ["came"], "{way}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_comes_back_after_its_network_was_lost_is_let_in_within_seconds() {
+    for (old, new, greater) in ways() {
+        let mesh = App::new().start().await.unwrap();
+        let mut events = mesh.events();
+        let mut heard = mesh.reader();
+        let node = number(&mesh, greater);
+        let (_silent, far) = claim(node).await;
+        let before = mesh.adopt(far, old).await.unwrap();
+        before.set("of the one before");
+        let begun = before.clone();
+        let asked = tokio::spawn(async move { begun.request_payload("are you there?").await });
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        let since = tokio::time::Instant::now();
+        let (mut back, far) = claim(node).await;
+        // What it says at once is its own, when it is let in.
+        back.send(Kind::Data, "back again").await;
+        let after = mesh.adopt(far, new).await.unwrap();
+        assert!(since.elapsed() <= Duration::from_secs(6), "{:?}", since.elapsed());
+        assert!(asked.await.unwrap().unwrap_err().is_closed());
+        let frame = soon("its frame", heard.next_frame()).await.unwrap();
+        assert_eq!((frame.peer(), frame.payload()), (&after, &b"back again"[..]));
+        assert_ne!(before, after);
+        assert!(after.get::<&str>().is_none() && !before.is_connected());
+        after.send_payload("welcome").await.unwrap();
+        assert_eq!(next_frame(&mut back).await.unwrap().payload, "welcome");
+        let mut seen = Vec::new();
+        while seen.len() < 3 {
+            match soon("an event", events.next()).await.unwrap() {
+                Event::PeerConnected { peer } => seen.push((peer, true)),
+                Event::PeerDisconnected { peer, reason } => {
+                    assert!(matches!(reason, DisconnectReason::NoAnswer), "{reason}");
+                    seen.push((peer, false));
+                }
+                _ => {}
+            }
+        }
+        let order = [(before.clone(), true), (before, false), (after, true)];
+        assert_eq!(seen, order);
+    }
+}
+
 #[tokio::test]
-async fn a_connection_that_stands_by_takes_over_when_the_first_ends() {
+async fn a_newcomer_follows_when_the_first_connection_ends() {
     let mesh = App::new().listen("127.0.0.1:0").await.unwrap();
-    let mut events = mesh.events();
     let mut heard = mesh.reader();
     let node = NodeId::random();
     let mut first = connect_as(&mesh, node).await;
     until("it is in the roster", || mesh.peers().len() == 1).await;
     let mut second = connect_as(&mesh, node).await;
-    // What comes on either is the same peer's.
     second.send(Kind::Data, "second").await;
     first.send(Kind::Data, "first").await;
-    for _ in 0..2 {
-        let frame = soon("a frame", heard.next_frame()).await.unwrap();
-        assert_eq!(frame.peer(), &mesh.peers().list()[0]);
-    }
+    let frame = soon("a frame", heard.next_frame()).await.unwrap();
+    assert_eq!(frame.payload(), b"first");
     let peer = mesh.peers().list()[0].clone();
     peer.send_payload("one").await.unwrap();
     assert_eq!(first.recv_frame().await.unwrap().payload, "one");
-    first.send(Kind::Bye, "by the other from now on").await;
+    first.send(Kind::Bye, "that was it").await;
     assert!(first.recv_frame().await.is_none());
-    peer.send_payload("two").await.unwrap();
+    let frame = soon("a frame", heard.next_frame()).await.unwrap();
+    assert_eq!(frame.payload(), b"second");
+    assert!(frame.peer() != &peer && !peer.is_connected());
+    frame.peer().send_payload("two").await.unwrap();
     assert_eq!(second.recv_frame().await.unwrap().payload, "two");
-    assert!(peer.is_connected());
-    drop(second);
-    disconnected(&mut events).await;
-    assert!(!peer.is_connected());
     assert_eq!(mesh.stats().dropped, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_peer_is_not_cut_off_by_who_claims_its_number() {
+    let mesh = App::new().start().await.unwrap();
+    let node = NodeId::random();
+    let (near, far) = tokio::io::duplex(1024);
+    let mut busy = ByHand::new(near);
+    busy.send(Kind::Hello, hello(node, "")).await;
+    let peer = mesh.adopt(far, Socket::inbound()).await.unwrap();
+    assert_eq!(busy.recv().await.unwrap().kind, Kind::Hello);
+    // It holds back its reading, and shows that it is there at the pace of its liveness.
+    peer.send_payload(vec![0; 10_000]).await.unwrap();
+    let holding = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(mesh_sign()).await;
+            busy.send(Kind::Ping, &b"12345678"[..]).await;
+        }
+    });
+    for _ in 0..10 {
+        let (_stranger, far) = claim(node).await;
+        assert!(mesh.adopt(far, Socket::inbound()).await.is_err());
+        assert!(peer.is_connected());
+    }
+    holding.abort();
+}
+
+/// How often a node that holds back its reading sends a sign of life, with the default options.
+fn mesh_sign() -> Duration {
+    coalescent_core::Config::default().answer_within / 2
+}
+
+#[tokio::test(start_paused = true)]
+async fn newcomers_for_one_peer_are_few() {
+    let mesh = App::new().start().await.unwrap();
+    let node = NodeId::random();
+    let (_silent, far) = claim(node).await;
+    mesh.adopt(far, Socket::inbound()).await.unwrap();
+    let mut claims = Vec::new();
+    for _ in 0..10 {
+        let mesh = mesh.clone();
+        claims.push(tokio::spawn(async move {
+            let (stranger, far) = claim(node).await;
+            let since = tokio::time::Instant::now();
+            let adopted = mesh.adopt(far, Socket::inbound()).await.is_ok();
+            // Or it would end at once.
+            std::mem::forget(stranger);
+            (adopted, since.elapsed())
+        }));
+    }
+    let mut at_once = 0;
+    for claim in claims {
+        let (adopted, after) = claim.await.unwrap();
+        at_once += usize::from(!adopted && after <= Duration::from_secs(2));
+    }
+    assert_eq!(at_once, 6);
+}
+
+/// Says numbers to all peers as soon as there is one, and hears what the other says.
+async fn say_and_hear(mesh: Mesh, heard: coalescent_core::MeshReader, frames: usize) -> Vec<usize> {
+    let mut heard = heard;
+    let saying = mesh.clone();
+    tokio::spawn(async move {
+        until("there is a peer", || !saying.peers().is_empty()).await;
+        for number in 0..frames {
+            let sent = saying.broadcast_payload(number.to_be_bytes().to_vec()).await;
+            assert_eq!((sent.queued, sent.dropped), (1, 0));
+            if number % 8 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let mut numbers = Vec::new();
+    while numbers.len() < frames {
+        let next = tokio::time::timeout(Duration::from_secs(3), heard.next_frame()).await;
+        let Ok(frame) = next else { panic!("{} {:?} {:?}", numbers.len(), mesh.stats(), mesh.peers().list()) };
+        let frame = frame.unwrap();
+        numbers.push(usize::from_be_bytes(frame.payload().try_into().unwrap()));
+    }
+    assert!(heard.try_next_frame().is_none());
+    numbers.sort_unstable();
+    numbers
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_that_dial_each_other_at_once_are_one_peer_and_lose_nothing() {
+    const FRAMES: usize = 200;
+    for round in 0..30 {
+        let (a, b) = (
+            App::new().listen("127.0.0.1:0").await.unwrap(),
+            App::new().listen("127.0.0.1:0").await.unwrap(),
+        );
+        let (to_a, to_b) = (addr(&a, 0), addr(&b, 0));
+        let events = [a.events(), b.events()];
+        let (at_a, at_b) = (
+            tokio::spawn(say_and_hear(a.clone(), a.reader(), FRAMES)),
+            tokio::spawn(say_and_hear(b.clone(), b.reader(), FRAMES)),
+        );
+        let (there, here) = tokio::join!(a.connect(&to_b), b.connect(&to_a));
+        // Each is a handle to the one peer, however its own connection ended.
+        assert!(there.is_ok() && here.is_ok(), "{there:?}, {here:?}");
+        let (at_a, at_b) = (at_a.await.unwrap(), at_b.await.unwrap());
+        for numbers in [at_a, at_b] {
+            assert!(numbers.into_iter().eq(0..FRAMES), "round {round}");
+        }
+        assert_eq!((a.peers().len(), b.peers().len()), (1, 1));
+        let (one, two) = tokio::join!(a.shutdown(), b.shutdown());
+        assert_eq!((one.dropped, two.dropped), (0, 0));
+        for mut events in events {
+            let mut came = 0;
+            while let Some(event) = events.next().await {
+                came += usize::from(matches!(event, Event::PeerConnected { .. }));
+            }
+            assert_eq!(came, 1, "round {round}");
+        }
+    }
 }
 
 #[tokio::test]

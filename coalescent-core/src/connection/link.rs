@@ -279,12 +279,14 @@ pub(crate) struct Stop {
 
 /// What others have a connection ask of its other end, with a PING for each.
 #[derive(Debug, Default)]
-pub(crate) struct Asks {
+struct Asks {
     /// Whether it is there.
-    pub(crate) alive: bool,
+    alive: bool,
     /// Whether it knows these.
-    pub(crate) tokens: Vec<Token>,
+    tokens: Vec<Token>,
     repeated: u8,
+    /// The last token that came by this connection.
+    heard: Option<Token>,
 }
 
 /// What others tell a connection.
@@ -340,16 +342,22 @@ impl Stop {
         self.asked.raise();
     }
 
-    /// Takes what is to be asked.
-    pub(super) fn take_asks(&self) -> Asks {
+    /// Keeps a token of the other side's for a connection that may be on its way.
+    pub(crate) fn keep(&self, token: Token) {
+        self.asks().heard = Some(token);
+    }
+
+    /// The token that was kept last.
+    pub(crate) fn kept(&self) -> Option<Token> {
+        self.asks().heard
+    }
+
+    /// Takes what is to be asked: whether the peer is there, and tokens.
+    pub(super) fn take_asks(&self) -> (bool, Vec<Token>) {
         let mut asks = self.asks();
-        let repeated = asks.repeated;
-        std::mem::replace(
-            &mut *asks,
-            Asks {
-                repeated,
-                ..Asks::default()
-            },
+        (
+            std::mem::take(&mut asks.alive),
+            std::mem::take(&mut asks.tokens),
         )
     }
 

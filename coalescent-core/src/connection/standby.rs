@@ -59,17 +59,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Waiting<'_, IO> {
                     Took::Goodbye => return Ok(Outcome::Left),
                 };
             }
-            let until = match standing.look(since, Instant::now()) {
+            let decided = standing.look(since, Instant::now());
+            // Before anything is said about the end of either connection.
+            for token in standing.link().take_asks().1 {
+                self.send(Kind::Ping, &token).await?;
+            }
+            let until = match decided {
                 Standing::Wait(until) => until,
                 decided => return Ok(Outcome::Decided(decided)),
             };
             tokio::select! {
                 () = poll_fn(|cx| standing.poll_changed(cx)) => {}
-                () = poll_fn(|cx| standing.link().poll_asked(cx)) => {
-                    for token in standing.link().take_asks().tokens {
-                        self.send(Kind::Ping, &token).await?;
-                    }
-                }
+                () = poll_fn(|cx| standing.link().poll_asked(cx)) => {}
                 read = self.io.read_buf(self.buf), if reads => {
                     if read.map_err(Error::handshake)? == 0 {
                         let end = std::io::ErrorKind::UnexpectedEof;

@@ -175,11 +175,11 @@ impl Watch {
 
     /// Asks the peer what others want to know of it.
     fn ask(&self) {
-        let asks = self.stop.take_asks();
-        for token in asks.tokens {
+        let (alive, tokens) = self.stop.take_asks();
+        for token in tokens {
             self.control.push(&self.ping(token));
         }
-        if !asks.alive {
+        if !alive {
             return;
         }
         let sent = self.peer.counters().bytes_sent();

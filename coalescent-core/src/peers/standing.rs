@@ -39,10 +39,6 @@ pub(crate) const MAX_STANDING_TIME: Duration = Duration::from_secs(30);
 /// both may take that long.
 pub(crate) const YOUNG: Duration = Duration::from_secs(10);
 
-/// How long a newcomer that is proven to be the peer waits for the other side's token, so that both sides know
-/// before one of them ends a connection.
-pub(crate) const MUTUAL_WITHIN: Duration = Duration::from_secs(1);
-
 /// The bytes of a PING that asks whether two connections lead to one node.
 pub(crate) type Token = [u8; 8];
 
@@ -125,6 +121,14 @@ impl Place {
         self.changed.raise();
     }
 
+    /// Sends the newcomer a token of the other side's, if that may be it.
+    fn repeat(&self, token: Token) {
+        if goes_back(token, self.link.direction()) && self.is_of_the_same_run() {
+            self.link.repeat(token);
+            self.change(|state| state.mutual = true);
+        }
+    }
+
     /// Whether the newcomer says that it is the very process that the peer is.
     fn is_of_the_same_run(&self) -> bool {
         self.node_id.is_some() && self.node_id == self.peer.node_id()
@@ -156,14 +160,6 @@ impl StandBy {
     /// Decides about the newcomer. It stands by since `since`, perhaps for more than one peer in turn.
     pub(crate) fn look(&self, since: Instant, now: Instant) -> Standing {
         let place = &self.place;
-        {
-            let state = place.state();
-            if state.proven && !state.mutual && now >= place.since + MUTUAL_WITHIN {
-                drop(state);
-                let mut roster = self.node.roster();
-                self.node.settle(&mut roster, place, true);
-            }
-        }
         let mut state = place.state();
         if let Some(joined) = state.joined.take() {
             return Standing::Joined(joined);
@@ -176,13 +172,7 @@ impl StandBy {
         if now >= ends || state.answered && (!place.hopeful || now >= hope_ends) {
             return Standing::Refused;
         }
-        let next = if state.proven {
-            place.since + MUTUAL_WITHIN
-        } else if state.answered {
-            hope_ends
-        } else {
-            ends
-        };
+        let next = if state.answered { hope_ends } else { ends };
         Standing::Wait(next.max(now + Duration::from_millis(1)).min(ends))
     }
 
@@ -267,6 +257,10 @@ impl Node {
         roster.standing.push(Arc::clone(&place));
         for old in &place.peer.links().usable {
             old.ask_alive();
+            // The other side may have been quicker.
+            if let Some(token) = old.kept().filter(|_| place.peer.is_young(now)) {
+                place.repeat(token);
+            }
         }
         drop(roster);
         tracing::debug!(peer = %place.peer.id(), addr = intro.origin.addr.map(tracing::field::display), "a newcomer stands by");
@@ -280,57 +274,45 @@ impl Node {
     pub(crate) fn heard(&self, peer: &Peer, by: &Stop, token: Token) {
         let mut roster = self.roster();
         let standing = roster.standing_for(peer);
-        if standing.is_empty() {
-            return self.repeat(peer, by, token);
-        }
         if let Some(place) = standing.iter().find(|place| place.token == token) {
             let by_old = peer.links().usable.iter().any(|old| old.id() == by.id());
             if by_old && place.is_of_the_same_run() {
                 place.change(|state| state.proven = true);
-                self.settle(&mut roster, place, false);
+                self.settle(&mut roster, place);
             }
             return;
         }
         if !came_right(token, by.direction()) || !peer.is_young(Instant::now()) {
             return;
         }
-        let from = standing.iter().find(|place| place.link.id() == by.id());
-        if let Some(place) = from {
-            self.repeat(peer, by, token);
-            place.change(|state| state.mutual = true);
-            self.settle(&mut roster, place, false);
-        } else {
-            for place in &standing {
-                if goes_back(token, place.link.direction()) && place.is_of_the_same_run() {
-                    place.link.repeat(token);
-                    place.change(|state| state.mutual = true);
-                    self.settle(&mut roster, place, false);
-                }
-            }
-        }
-    }
-
-    /// Repeats a token of the other side's on the connections that are the peer's.
-    fn repeat(&self, peer: &Peer, by: &Stop, token: Token) {
-        if !came_right(token, by.direction()) || !peer.is_young(Instant::now()) {
-            return;
-        }
+        by.keep(token);
         for link in &peer.links().usable {
             if link.id() != by.id() && goes_back(token, link.direction()) {
                 link.repeat(token);
             }
         }
+        let from = standing.iter().find(|place| place.link.id() == by.id());
+        if let Some(place) = from {
+            place.change(|state| state.mutual = true);
+            self.settle(&mut roster, place);
+            return;
+        }
+        for place in &standing {
+            place.repeat(token);
+            self.settle(&mut roster, place);
+        }
     }
 
-    /// Makes a newcomer's connection one of its peer's, once both sides know that it is.
+    /// Makes a newcomer's connection one of its peer's, once that is proven, and the other side has what proves it there:
+    /// neither may end a connection whose frames the other has not come to yet.
     ///
     /// Of two that each dialled, the one dialled by the greater node id stays; both nodes know that, so neither has to
     /// ask. Of two that one node dialled, that node gives up the later one; the other keeps it beside the first until
     /// it does.
-    fn settle(&self, roster: &mut Roster, place: &Arc<Place>, alone: bool) {
+    fn settle(&self, roster: &mut Roster, place: &Arc<Place>) {
         let ready = {
             let state = place.state();
-            state.proven && (state.mutual || alone) && state.joined.is_none() && !state.free
+            state.proven && state.mutual && state.joined.is_none() && !state.free
         };
         let peer = &place.peer;
         let mut links = peer.links();
