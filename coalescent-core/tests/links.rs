@@ -3,12 +3,15 @@
 mod common;
 
 use coalescent_core::connection::Socket;
+use coalescent_core::wire::NativeCodec;
 use coalescent_core::wire::{Kind, NodeId, Packet, Status};
-use coalescent_core::{App, AppExt, DisconnectReason, Event, Events, Flow, Frame, Mesh, Reply};
+use coalescent_core::{App, AppExt, DisconnectReason, Event, Flow, Frame, Mesh, Reply};
 use common::{ByHand, RelayLayer, handle, hello, soon, until};
+use futures_util::{SinkExt, StreamExt};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio::net::TcpStream;
+use tokio_util::codec::Framed;
 
 async fn dial(mesh: &Mesh) -> TcpStream {
     TcpStream::connect(mesh.local_addrs()[0])
@@ -30,15 +33,6 @@ fn addr(mesh: &Mesh, at: usize) -> String {
 async fn start(layer: RelayLayer) -> Mesh {
     let app = App::new().with(layer).min_peers(0);
     app.listen("127.0.0.1:0").await.expect("a free port")
-}
-
-async fn disconnected(events: &mut Events) -> DisconnectReason {
-    loop {
-        let event = soon("a disconnect", events.next()).await;
-        if let Event::PeerDisconnected { reason, .. } = event.expect("a running mesh") {
-            return reason;
-        }
-    }
 }
 
 /// Introduces itself as `node` over a connection in memory; the other end is to be adopted.
@@ -75,10 +69,12 @@ where
 /// Every way in which the connections of a peer, and of a stranger who claims its number, may have been made.
 fn ways() -> impl Iterator<Item = (Socket, Socket, bool)> {
     let sockets = [Socket::inbound(), Socket::outbound()];
-    let pairs = sockets
-        .clone()
-        .into_iter()
-        .flat_map(move |old| sockets.clone().into_iter().map(move |new| (old.clone(), new)));
+    let pairs = sockets.clone().into_iter().flat_map(move |old| {
+        sockets
+            .clone()
+            .into_iter()
+            .map(move |new| (old.clone(), new))
+    });
     pairs.flat_map(|(old, new)| [(old.clone(), new.clone(), false), (old, new, true)])
 }
 
@@ -160,10 +156,17 @@ async fn a_peer_that_comes_back_after_its_network_was_lost_is_let_in_within_seco
         // What it says at once is its own, when it is let in.
         back.send(Kind::Data, "back again").await;
         let after = mesh.adopt(far, new).await.unwrap();
-        assert!(since.elapsed() <= Duration::from_secs(6), "{:?}", since.elapsed());
+        assert!(
+            since.elapsed() <= Duration::from_secs(6),
+            "{:?}",
+            since.elapsed()
+        );
         assert!(asked.await.unwrap().unwrap_err().is_closed());
         let frame = soon("its frame", heard.next_frame()).await.unwrap();
-        assert_eq!((frame.peer(), frame.payload()), (&after, &b"back again"[..]));
+        assert_eq!(
+            (frame.peer(), frame.payload()),
+            (&after, &b"back again"[..])
+        );
         assert_ne!(before, after);
         assert!(after.get::<&str>().is_none() && !before.is_connected());
         after.send_payload("welcome").await.unwrap();
@@ -265,6 +268,51 @@ async fn newcomers_for_one_peer_are_few() {
     assert_eq!(at_once, 6);
 }
 
+/// Passes on all PINGs from one to the other.
+async fn pass_on_pings(
+    mut from: futures_util::stream::SplitStream<Framed<DuplexStream, NativeCodec>>,
+    mut to: futures_util::stream::SplitSink<Framed<DuplexStream, NativeCodec>, Packet>,
+) {
+    while let Some(Ok(packet)) = from.next().await {
+        if packet.kind == Kind::Ping && to.send(packet).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_between_two_nodes_that_neither_has_dialled_proves_nothing() {
+    // Whichever of the two has dialled the other, and whichever is the greater.
+    for round in 0..20 {
+        let (a, b) = (
+            App::new().start().await.unwrap(),
+            App::new().start().await.unwrap(),
+        );
+        let mut heard = b.reader();
+        let (near, far) = tokio::io::duplex(4096);
+        let (one, two) = match round % 2 {
+            0 => (Socket::outbound(), Socket::inbound()),
+            _ => (Socket::inbound(), Socket::outbound()),
+        };
+        let (to_b, _) = tokio::join!(a.adopt(near, one), b.adopt(far, two));
+        let (at_a, far_a) = claim(b.peers().node_id()).await;
+        let (at_b, far_b) = claim(a.peers().node_id()).await;
+        let (to_a, from_a) = at_a.framed.split();
+        let (to_b_end, from_b) = at_b.framed.split();
+        tokio::spawn(pass_on_pings(from_a, to_b_end));
+        tokio::spawn(pass_on_pings(from_b, to_a));
+        let (is_b, is_a) = tokio::join!(
+            a.adopt(far_a, Socket::inbound()),
+            b.adopt(far_b, Socket::inbound())
+        );
+        assert!(is_b.is_err() && is_a.is_err());
+        to_b.unwrap().send_payload("between us").await.unwrap();
+        let frame = soon("a frame", heard.next_frame()).await.unwrap();
+        assert_eq!(frame.payload(), b"between us");
+        assert_eq!((a.peers().len(), b.peers().len()), (1, 1));
+    }
+}
+
 /// Says numbers to all peers as soon as there is one, and hears what the other says.
 async fn say_and_hear(mesh: Mesh, heard: coalescent_core::MeshReader, frames: usize) -> Vec<usize> {
     let mut heard = heard;
@@ -272,7 +320,9 @@ async fn say_and_hear(mesh: Mesh, heard: coalescent_core::MeshReader, frames: us
     tokio::spawn(async move {
         until("there is a peer", || !saying.peers().is_empty()).await;
         for number in 0..frames {
-            let sent = saying.broadcast_payload(number.to_be_bytes().to_vec()).await;
+            let sent = saying
+                .broadcast_payload(number.to_be_bytes().to_vec())
+                .await;
             assert_eq!((sent.queued, sent.dropped), (1, 0));
             if number % 8 == 0 {
                 tokio::task::yield_now().await;
@@ -281,9 +331,7 @@ async fn say_and_hear(mesh: Mesh, heard: coalescent_core::MeshReader, frames: us
     });
     let mut numbers = Vec::new();
     while numbers.len() < frames {
-        let next = tokio::time::timeout(Duration::from_secs(3), heard.next_frame()).await;
-        let Ok(frame) = next else { panic!("{} {:?} {:?}", numbers.len(), mesh.stats(), mesh.peers().list()) };
-        let frame = frame.unwrap();
+        let frame = soon("a frame", heard.next_frame()).await.unwrap();
         numbers.push(usize::from_be_bytes(frame.payload().try_into().unwrap()));
     }
     assert!(heard.try_next_frame().is_none());

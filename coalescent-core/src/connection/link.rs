@@ -3,8 +3,8 @@
 use crate::event::{DisconnectReason, DropReason};
 use crate::frame::{Flow, Frame};
 use crate::outbox::Count;
-use crate::peers::Token;
 use crate::peer::{Direction, Peer};
+use crate::peers::Token;
 use crate::signal::Signal;
 use crate::wire::Wire;
 use bytes::Bytes;

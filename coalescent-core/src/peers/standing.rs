@@ -244,7 +244,8 @@ impl Node {
             Direction::Outbound => intro.node_id.is_some_and(|node_id| self.id() > node_id),
         };
         let place = Arc::new(Place {
-            hopeful: peer.is_young(now) || old != new && greater_dialled,
+            hopeful: intro.node_id == peer.node_id()
+                && (peer.is_young(now) || old != new && greater_dialled),
             link: Arc::clone(link),
             node_id: intro.node_id,
             origin: intro.origin,
