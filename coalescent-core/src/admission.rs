@@ -85,7 +85,7 @@ struct Pending {
 
 /// What counts as one place that connections come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Group {
+pub(crate) enum Group {
     /// An IPv4 address, or the /64 of an IPv6 address: that is the least a customer is given, so that
     /// whoever has one address there has 2^64.
     Net(IpAddr),
@@ -95,7 +95,7 @@ enum Group {
 }
 
 impl Group {
-    fn of(ip: Option<IpAddr>) -> Self {
+    pub(crate) fn of(ip: Option<IpAddr>) -> Self {
         // A socket that listens on both families shows IPv4 peers as ::ffff:a.b.c.d.
         match ip.map(|ip| ip.to_canonical()) {
             None => Self::Unknown,

@@ -112,10 +112,7 @@ async fn who_is_reset_while_its_replies_have_no_room_gives_its_place_back_at_onc
     let mut events = mesh.events();
     let mut peer = ByHand::connect(dial(&mesh).await).await;
     until("it is in the roster", || mesh.peers().len() == 1).await;
-    let asked = on_the_wire(&vec![
-        packet(Kind::Request { id: 1 }, vec![1; 10_000]);
-        100
-    ]);
+    let asked = on_the_wire(&vec![packet(Kind::Request { id: 1 }, vec![1; 10_000]); 100]);
     let write = async {
         loop {
             peer.framed.get_mut().write_all(&asked).await.unwrap();
@@ -142,7 +139,10 @@ async fn who_is_reset_while_its_replies_have_no_room_gives_its_place_back_at_onc
     reset(peer);
     let reason = disconnected(&mut events).await;
     // As it was in the middle of a frame, or not.
-    let broke = matches!(reason, DisconnectReason::Io(_) | DisconnectReason::Protocol(_));
+    let broke = matches!(
+        reason,
+        DisconnectReason::Io(_) | DisconnectReason::Protocol(_)
+    );
     assert!(broke, "{reason}");
     let stats = mesh.stats();
     assert!(stats.dropped > 0 && stats.sent + stats.dropped <= stats.received);

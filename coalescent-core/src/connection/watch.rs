@@ -56,7 +56,7 @@ impl Watch {
             stop,
             state: Mutex::new(State {
                 liveness: Liveness::new(liveness, Instant::now()),
-                gauge: SlowGauge::new(config.patience, config.slow_floor),
+                gauge: SlowGauge::new(config.patience, config.slow_floor, peer.penance()),
                 challenge: Challenge::default(),
                 heard_at: 0,
                 waits_until: None,
@@ -126,7 +126,7 @@ impl Watch {
                 if outbox.is_pressed() {
                     state.gauge.pressed(now, outbox.written());
                 } else {
-                    state.gauge.relieved();
+                    state.gauge.relieved(now, outbox.written());
                 }
                 let pressure = state.gauge.check(now, outbox.written());
                 let action = state.liveness.poll(now);

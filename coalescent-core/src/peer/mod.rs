@@ -5,13 +5,13 @@ mod id;
 pub(crate) use id::Origin;
 pub use id::{Direction, PeerId};
 
-use crate::connection::{Requests, Stop};
+use crate::connection::{Penance, Requests, Stop};
 use crate::error::Error;
 use crate::event::{DisconnectReason, DropReason, Event};
 use crate::mesh::Mesh;
 use crate::outbox::{Chunk, Count, Outbox, Refused};
 use crate::peers::standing::YOUNG;
-use crate::peers::{Node, Peers};
+use crate::peers::{Culprit, Node, Peers};
 use crate::stats::{Counters, Stats};
 use crate::wire::{Framing, Kind, NodeId, Wire, WireCodec, WireError};
 use bytes::{Bytes, BytesMut};
@@ -57,6 +57,7 @@ struct Inner {
     gone: OnceLock<DisconnectReason>,
     left: Notify,
     since: Instant,
+    penance: Option<Penance>,
 }
 
 /// What was told of dropped frames.
@@ -116,6 +117,7 @@ impl Peer {
             gone: OnceLock::new(),
             left: Notify::new(),
             since: Instant::now(),
+            penance: node.penance(Culprit::of(intro.key, intro.origin.addr)),
             node,
         }))
     }
@@ -436,6 +438,27 @@ impl Peer {
 
     pub(crate) fn set_origin(&self, origin: Origin) {
         *lock(&self.0.origin) = origin;
+    }
+
+    /// Whom it is held against if it is slow.
+    pub(crate) fn culprit(&self) -> Option<Culprit> {
+        let key = match self.0.id {
+            PeerId::Key(key) => Some(key),
+            _ => None,
+        };
+        Culprit::of(key, self.origin().addr)
+    }
+
+    /// What was held against it when it came.
+    pub(crate) fn penance(&self) -> Option<Penance> {
+        self.0.penance
+    }
+
+    /// Whether it is waited for as any other: it was not too slow a while ago.
+    pub(crate) fn is_trusted(&self) -> bool {
+        let patience = self.0.node.config().patience;
+        let penance = self.0.penance;
+        penance.is_none_or(|penance| penance.is_over(patience, Instant::now()))
     }
 
     /// Whether it has become connected so lately that another connection to it may have been made at the same time.

@@ -2,12 +2,15 @@
 
 mod broadcast;
 mod node;
+mod patience;
 pub(crate) mod standing;
 
 use broadcast::Runs;
 pub use broadcast::{BATCH, PAYLOAD_COST};
 pub(crate) use broadcast::{KEPT_RUNS, RUN_BYTES};
 pub(crate) use node::{Joined, Refusal};
+pub(crate) use patience::Culprit;
+use patience::Remembered;
 pub(crate) use standing::{StandBy, Standing, Token, as_token};
 
 use crate::changes::PeerChanges;
@@ -55,6 +58,7 @@ pub(crate) struct Node {
     events: event::Sender,
     meter: Meter,
     roster: Mutex<Roster>,
+    slow: Mutex<Remembered>,
     inbox: inbox::Queue,
     /// What many broadcasts at once are put together in.
     runs: Runs,
@@ -111,6 +115,7 @@ impl Peers {
             events: event::Sender::new(keep_events),
             meter: Meter::new(),
             roster: Mutex::new(Roster::default()),
+            slow: Mutex::default(),
             runs: Runs::default(),
             links: AtomicU64::new(1),
             nonce: AtomicU64::new(rand::random()),

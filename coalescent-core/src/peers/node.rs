@@ -1,10 +1,11 @@
 //! What the connections of one node have in common: who joins the roster, and who leaves it.
 
 use super::broadcast::Runs;
+use super::patience::{Culprit, Remembered};
 use super::standing::{StandBy, roster_id};
 use super::{Node, Roster};
 use crate::config::Config;
-use crate::connection::{LinkId, Stop};
+use crate::connection::{LinkId, Penance, Stop};
 use crate::error::Error;
 use crate::event::{DisconnectReason, Event};
 use crate::mesh::{Mesh, WeakMesh, inbox};
@@ -139,6 +140,16 @@ impl Node {
         list
     }
 
+    fn slow(&self) -> MutexGuard<'_, Remembered> {
+        self.slow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is held against a peer that comes now, since it was too slow before.
+    pub(crate) fn penance(&self, culprit: Option<Culprit>) -> Option<Penance> {
+        self.slow()
+            .penance(culprit?, self.config.patience, Instant::now())
+    }
+
     /// Refuses connections from now on, and ends the event streams once the last peer is gone.
     pub(crate) fn close(&self) {
         self.roster().closed = true;
@@ -214,6 +225,10 @@ impl Node {
     ///
     /// Returns whether the peer has left.
     pub(crate) fn part(&self, peer: &Peer, link: LinkId, reason: &DisconnectReason) -> bool {
+        if let (DisconnectReason::Slow, Some(culprit)) = (reason, peer.culprit()) {
+            self.slow()
+                .slow(culprit, self.config.patience, Instant::now());
+        }
         let mut roster = self.roster();
         let mut links = peer.links();
         let Some(at) = links.usable.iter().position(|usable| usable.id() == link) else {
