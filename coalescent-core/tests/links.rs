@@ -559,6 +559,87 @@ async fn a_thin_line_is_served_and_a_trickle_is_not() {
     }
 }
 
+/// Says much until there is no peer, and returns how long that took.
+async fn say_until_alone(mesh: &Mesh) -> Duration {
+    let since = tokio::time::Instant::now();
+    while mesh.broadcast_payload(vec![0; 10_000]).await.queued > 0 {}
+    since.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_too_slow_is_not_waited_for_when_it_comes_back() {
+    let key = |number| Socket::inbound().key([number; 32]);
+    let addr = |ip: &str, port| Socket::inbound().addr(format!("{ip}:{port}").parse().unwrap());
+    // The same key from anywhere; the same place, where no key is proven.
+    let same: [fn(u16) -> Socket; 3] = [
+        |port| {
+            Socket::inbound()
+                .key([1; 32])
+                .addr(([192, 0, 2, 1], port).into())
+        },
+        |port| Socket::inbound().addr(([192, 0, 2, 1], port).into()),
+        |port| Socket::inbound().addr(([127, 0, 0, 1], port).into()),
+    ];
+    let others = [key(2), addr("192.0.2.2", 1), addr("192.0.2.2", 1)];
+    for (same, other) in same.into_iter().zip(others) {
+        let app = App::new().configure(|config| config.outbox = 500_000);
+        let mesh = app.start().await.unwrap();
+        let patience = mesh.peers().config().patience;
+        let adopt = async |socket| {
+            let (near, far) = tokio::io::duplex(4096);
+            let (reading, joined) = tokio::join!(ByHand::connect(near), mesh.adopt(far, socket));
+            joined.unwrap();
+            reading
+        };
+        let _first = adopt(same(1)).await;
+        assert!(say_until_alone(&mesh).await >= patience);
+        let mut waited = Duration::ZERO;
+        for port in 2..10 {
+            let _again = adopt(same(port)).await;
+            waited += say_until_alone(&mesh).await;
+        }
+        assert!(waited < Duration::from_secs(1), "{waited:?}");
+        // Others are waited for as ever, and so is this one again, in the end.
+        let _other = adopt(other).await;
+        assert!(say_until_alone(&mesh).await >= patience);
+        tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
+        let _late = adopt(same(10)).await;
+        assert!(say_until_alone(&mesh).await >= patience);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stops_and_goes_is_disconnected_though_it_takes_much_in_all() {
+    for (stop, is_slow) in [(9000, true), (4000, true), (200, false)] {
+        let app = App::new().configure(|config| {
+            config.outbox = 2_000_000;
+            config.ping_every = Duration::MAX;
+        });
+        let mesh = app.start().await.unwrap();
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let (mut reading, joined) =
+            tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
+        let peer = joined.unwrap();
+        let writer = mesh.clone();
+        let writing = tokio::spawn(async move { say_until_alone(&writer).await });
+        let stop_and_go = async {
+            let mut buf = vec![0; 2_000_000];
+            while reading.framed.get_mut().read_exact(&mut buf).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(stop)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let reason = tokio::select! {
+            reason = peer.closed() => Some(reason),
+            () = stop_and_go => None,
+            () = tokio::time::sleep(Duration::from_secs(40)) => None,
+        };
+        let slow = matches!(reason, Some(DisconnectReason::Slow));
+        assert_eq!(slow, is_slow, "{stop}: {reason:?}");
+        writing.abort();
+    }
+}
+
 #[tokio::test]
 #[ignore = "each waits for room for its replies while the other does: disconnected as slow"]
 async fn two_nodes_that_ask_each_other_without_end_are_answered() {

@@ -119,6 +119,9 @@ struct Account {
     /// What is spent of the budget, as of `counted`.
     stopped: Duration,
     counted: Instant,
+    /// What was drained within about a slice since then.
+    burst: u64,
+    burst_since: Instant,
     brisk_until: Option<Instant>,
 }
 
@@ -151,6 +154,8 @@ impl SlowGauge {
                 pressed: None,
                 stopped: Duration::ZERO,
                 counted: now,
+                burst: 0,
+                burst_since: now,
                 brisk_until: None,
             })
         });
@@ -224,9 +229,15 @@ impl Account {
         let slice = debt.slice();
         let passed = now.saturating_duration_since(debt.checked);
         let lived = passed.min(slice);
-        let paid = u128::from(drained_total.saturating_sub(debt.drained)) * 1000;
-        let in_slice = u128::from(floor) * slice.as_millis();
-        if floor > 0 && paid > 0 && paid >= in_slice * u128::from(BRISK) {
+        let drained = drained_total.saturating_sub(debt.drained);
+        let paid = u128::from(drained) * 1000;
+        if now.saturating_duration_since(self.burst_since) > slice {
+            self.burst_since = now;
+            self.burst = 0;
+        }
+        self.burst += drained;
+        let brisk_from = u128::from(floor) * slice.as_millis() * u128::from(BRISK);
+        if brisk_from > 0 && u128::from(self.burst) * 1000 >= brisk_from {
             self.brisk_until = now.checked_add(debt.patience.saturating_mul(BRISK_FOR));
         }
         let brisk = self.brisk_until.is_some_and(|until| now < until);
