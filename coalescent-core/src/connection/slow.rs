@@ -119,6 +119,8 @@ struct Account {
     /// What is spent of the budget, as of `counted`.
     stopped: Duration,
     counted: Instant,
+    /// How long the peer has taken less than the floor just now, while it is not known to be brisk.
+    idle: Duration,
     /// What was drained within about a slice since then.
     burst: u64,
     burst_since: Instant,
@@ -154,6 +156,7 @@ impl SlowGauge {
                 pressed: None,
                 stopped: Duration::ZERO,
                 counted: now,
+                idle: Duration::ZERO,
                 burst: 0,
                 burst_since: now,
                 brisk_until: None,
@@ -242,12 +245,21 @@ impl Account {
         }
         let brisk = self.brisk_until.is_some_and(|until| now < until);
         let idle = paid < u128::from(floor) * lived.as_millis();
-        // Less than a slice may be a moment between two writes.
-        if idle && brisk && passed >= slice {
-            self.stopped += lived;
-            self.counted = now;
-        } else if !idle {
+        if brisk {
+            self.stopped += std::mem::take(&mut self.idle);
+        }
+        if !idle {
+            self.idle = Duration::ZERO;
             self.refill(now);
+        } else if passed >= slice {
+            // Less than a slice may be a moment between two writes.
+            let stop = if brisk {
+                &mut self.stopped
+            } else {
+                &mut self.idle
+            };
+            *stop += lived;
+            self.counted = now;
         }
         lived
     }
