@@ -140,17 +140,24 @@ async fn a_stranger_who_claims_a_peers_number_gets_nothing_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_comes_back_after_its_network_was_lost_is_let_in_within_seconds() {
-    for (old, new, greater) in ways() {
+    let by_number = ways().map(|way| (way, false));
+    // Or a new process with the same key, and so with another number.
+    let keyed = |socket: Socket| socket.key([7; 32]);
+    let by_key = ways().map(|(old, new, greater)| ((keyed(old), keyed(new), greater), true));
+    for ((old, new, greater), restarted) in by_number.chain(by_key) {
         let mesh = App::new().start().await.unwrap();
         let mut events = mesh.events();
         let mut heard = mesh.reader();
-        let node = number(&mesh, greater);
+        let mut node = number(&mesh, greater);
         let (_silent, far) = claim(node).await;
         let before = mesh.adopt(far, old).await.unwrap();
         before.set("of the one before");
         let begun = before.clone();
         let asked = tokio::spawn(async move { begun.request_payload("are you there?").await });
         tokio::time::sleep(Duration::from_secs(15)).await;
+        if restarted {
+            node = NodeId::random();
+        }
         let since = tokio::time::Instant::now();
         let (mut back, far) = claim(node).await;
         // What it says at once is its own, when it is let in.

@@ -162,7 +162,8 @@ impl Peers {
         self.len() == 0
     }
 
-    /// Finds a connected peer by its id. Several connections can share a key; this finds the oldest.
+    /// Finds a connected peer by its id. On wires without a handshake several peers can share a key; this finds the
+    /// oldest.
     #[must_use]
     pub fn get(&self, id: &PeerId) -> Option<Peer> {
         self.0

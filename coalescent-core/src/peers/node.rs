@@ -242,7 +242,11 @@ impl Node {
             return false;
         }
         drop(links);
-        if self.inherit(&mut roster, peer).is_some() {
+        let theirs = matches!(
+            reason,
+            DisconnectReason::Closed | DisconnectReason::Bye(_) | DisconnectReason::Io(_)
+        );
+        if theirs && self.inherit(&mut roster, peer) {
             return false;
         }
         // By the connection, not by its address or id: a peer that came back meanwhile is another.

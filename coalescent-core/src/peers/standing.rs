@@ -11,8 +11,9 @@
 //! a stranger can pass on a token only where one of the two nodes has dialled that stranger. And it does
 //! so only while the connection is [`YOUNG`]. To nodes that know nothing of tokens they are PINGs.
 
+use super::node::{Joined, Refusal};
 use super::{Node, Roster};
-use crate::connection::{LinkId, Stop};
+use crate::connection::Stop;
 use crate::event::DisconnectReason;
 use crate::peer::{Direction, Introduction, Origin, Peer, PeerId};
 use crate::signal::Signal;
@@ -21,8 +22,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
-
-use super::node::Joined;
 
 /// How many newcomers may stand by for one peer. More are refused at once.
 pub(crate) const MAX_STANDING: usize = 4;
@@ -230,13 +229,13 @@ impl Node {
         intro: &Introduction,
         link: &Arc<Stop>,
         now: Instant,
-    ) -> Result<Option<StandBy>, super::Refusal> {
+    ) -> Result<Option<StandBy>, Refusal> {
         let mut roster = self.roster();
         let Some(peer) = roster.known(intro) else {
             return Ok(None);
         };
         if roster.standing_for(&peer).len() >= MAX_STANDING {
-            return Err(super::Refusal::AlreadyConnected);
+            return Err(Refusal::AlreadyConnected);
         }
         let (old, new) = (peer.origin().direction, intro.origin.direction);
         let greater_dialled = match new {
@@ -355,19 +354,22 @@ impl Node {
         }
     }
 
-    /// Lets a newcomer that is proven to be the peer go on as it, now that the peer's last connection has
-    /// ended: the other side was quicker to give that up.
-    pub(super) fn inherit(&self, roster: &mut Roster, peer: &Peer) -> Option<LinkId> {
-        let place = roster.standing_for(peer).into_iter().find(|place| {
+    /// Lets a newcomer that is proven to be the peer go on as it, now that the other side has ended the peer's last
+    /// connection: it was quicker to give that up. Returns whether there is one.
+    pub(super) fn inherit(&self, roster: &mut Roster, peer: &Peer) -> bool {
+        let proven = roster.standing_for(peer).into_iter().find(|place| {
             let state = place.state();
             state.proven && state.joined.is_none()
-        })?;
+        });
+        let Some(place) = proven else {
+            return false;
+        };
         roster.leave(&place);
         peer.links().usable = vec![Arc::clone(&place.link)];
         self.turn(peer, place.origin);
         peer.outbox().activate(place.link.id().0);
         place.change(|state| state.joined = Some(Joined::TakesOver(peer.clone())));
-        Some(place.link.id())
+        true
     }
 
     /// Notes that the peer has answered: those who stand by for it do so in vain.
