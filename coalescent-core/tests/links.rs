@@ -9,7 +9,7 @@ use coalescent_core::{App, AppExt, DisconnectReason, Event, Flow, Frame, Mesh, R
 use common::{ByHand, RelayLayer, handle, hello, soon, until};
 use futures_util::{SinkExt, StreamExt};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio_util::codec::Framed;
 
@@ -563,6 +563,98 @@ async fn a_thin_line_is_served_and_a_trickle_is_not() {
             assert!(matches!(reason, Some(DisconnectReason::Slow)), "{reason:?}");
         }
         writing.abort();
+    }
+}
+
+/// A connection in memory whose bytes take their time: `there` one way, and `back` the other.
+fn delayed(there: Duration, back: Duration) -> (DuplexStream, DuplexStream) {
+    let (near, near_end) = tokio::io::duplex(64 * 1024);
+    let (far, far_end) = tokio::io::duplex(64 * 1024);
+    let (near_read, near_write) = tokio::io::split(near_end);
+    let (far_read, far_write) = tokio::io::split(far_end);
+    tokio::spawn(carry(near_read, far_write, there));
+    tokio::spawn(carry(far_read, near_write, back));
+    (near, far)
+}
+
+async fn carry(mut from: ReadHalf<DuplexStream>, mut to: WriteHalf<DuplexStream>, takes: Duration) {
+    let (sender, mut on_its_way) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some((at, bytes)) = on_its_way.recv().await {
+            tokio::time::sleep_until(at).await;
+            let bytes: Vec<u8> = bytes;
+            if to.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+        let _ = to.shutdown().await;
+    });
+    let mut buf = vec![0; 4096];
+    while let Ok(read @ 1..) = from.read(&mut buf).await {
+        let at = tokio::time::Instant::now() + takes;
+        if sender.send((at, buf[..read].to_vec())).is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_connections_made_at_once_are_one_in_whatever_order_they_come() {
+    const FRAMES: usize = 100;
+    for round in 0..120 {
+        let (a, b) = (
+            App::new().start().await.unwrap(),
+            App::new().start().await.unwrap(),
+        );
+        let events = [a.events(), b.events()];
+        let (at_a, at_b) = (
+            tokio::spawn(say_and_hear(a.clone(), a.reader(), FRAMES)),
+            tokio::spawn(say_and_hear(b.clone(), b.reader(), FRAMES)),
+        );
+        // Two that one of them made, or one by each; known by keys, or by numbers.
+        let (one, two) = match round % 3 {
+            0 => (Socket::outbound(), Socket::inbound()),
+            _ => (Socket::inbound(), Socket::outbound()),
+        };
+        let of = |socket: &Socket, key| match round % 2 {
+            0 => socket.clone(),
+            _ => socket.clone().key([key; 32]),
+        };
+        let millis = || Duration::from_millis(rand::random_range(0..400));
+        let (first_a, first_b) = delayed(millis(), millis());
+        let (second_a, second_b) = delayed(millis(), millis());
+        let later = millis() * u32::from(rand::random_bool(0.3));
+        let first = async {
+            tokio::join!(
+                a.adopt(first_a, of(&Socket::outbound(), 2)),
+                b.adopt(first_b, of(&Socket::inbound(), 1)),
+            )
+        };
+        let second = async {
+            tokio::time::sleep(later).await;
+            tokio::join!(
+                a.adopt(second_a, of(&one, 2)),
+                b.adopt(second_b, of(&two, 1)),
+            )
+        };
+        let (first, second) = tokio::join!(first, second);
+        // Who is dialled may be told by the other that it is connected before it is sure of that itself.
+        for joined in [first.0, first.1, second.0, second.1] {
+            let refused = joined.as_ref().is_err_and(|error| error.is_refused());
+            assert!(joined.is_ok() || refused, "round {round}: {joined:?}");
+        }
+        for numbers in [at_a.await.unwrap(), at_b.await.unwrap()] {
+            assert!(numbers.into_iter().eq(0..FRAMES), "round {round}");
+        }
+        let (one, two) = tokio::join!(a.shutdown(), b.shutdown());
+        assert_eq!((one.dropped, two.dropped), (0, 0));
+        for mut events in events {
+            let mut came = 0;
+            while let Some(event) = events.next().await {
+                came += usize::from(matches!(event, Event::PeerConnected { .. }));
+            }
+            assert_eq!(came, 1, "round {round}");
+        }
     }
 }
 
