@@ -708,6 +708,29 @@ async fn who_was_too_slow_is_not_waited_for_when_it_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_leaves_before_its_patience_is_used_up_comes_back_with_the_rest_of_it() {
+    let app = App::new().configure(|config| config.outbox = 500_000);
+    let mesh = app.start().await.unwrap();
+    let mut waited = Duration::ZERO;
+    for port in 1..10 {
+        let socket = Socket::inbound().addr(([192, 0, 2, 1], port).into());
+        let (near, far) = tokio::io::duplex(4096);
+        let (reading, joined) = tokio::join!(ByHand::connect(near), mesh.adopt(far, socket));
+        joined.unwrap();
+        let since = tokio::time::Instant::now();
+        tokio::select! {
+            _ = say_until_alone(&mesh) => {}
+            () = tokio::time::sleep(Duration::from_secs(9)) => {}
+        }
+        waited += since.elapsed();
+        drop(reading);
+        until("it is gone", || mesh.peers().is_empty()).await;
+    }
+    // The patience of one, and what comes back meanwhile.
+    assert!(waited < Duration::from_secs(12), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_stops_and_goes_is_disconnected_though_it_takes_much_in_all() {
     for (stop, is_slow) in [(9000, true), (4000, true), (200, false)] {
         let app = App::new().configure(|config| {

@@ -300,6 +300,10 @@ where
                 | End::Broken(reason) => reason.clone(),
                 End::Retired => DisconnectReason::Disconnected("already connected".to_owned()),
             };
+            if !matches!(reason, DisconnectReason::Slow) {
+                let peer = &member.peer;
+                peer.node().spent(peer, running.watch.spent());
+            }
             let left = member.part(&reason);
             // Boxed, so that a connection does not keep room for its end all the while.
             Box::pin(running.end(end)).await;

@@ -35,35 +35,50 @@ const MAX_DOUBLINGS: u32 = 7;
 /// process than of the peer.
 const LEAST: Duration = Duration::from_millis(10);
 
-/// What is held against a peer that was disconnected as slow and comes back: its patience begins at nothing, and grows
-/// with the time that has passed since.
+/// What is held against a peer that comes back: how much of its patience it had used up when it left, and all of it if it
+/// was disconnected as slow. It comes back with the time that passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Penance {
     since: Instant,
+    /// What was left of its patience then.
+    left: Duration,
     times: u32,
 }
 
 impl Penance {
-    /// Begins it, at the moment when the peer is disconnected.
-    pub(crate) fn begin(now: Instant) -> Self {
+    /// Begins it when the peer is disconnected as slow, or anew when it is disconnected again.
+    pub(crate) fn begin(before: Option<Self>, now: Instant) -> Self {
         Self {
             since: now,
-            times: 0,
+            left: Duration::ZERO,
+            times: before.map_or(0, |before| (before.times + 1).min(MAX_DOUBLINGS)),
         }
     }
 
-    /// Begins it anew, since the peer was disconnected again.
-    pub(crate) fn again(self, now: Instant) -> Self {
-        Self {
-            since: now,
-            times: (self.times + 1).min(MAX_DOUBLINGS),
+    /// Begins it when the peer leaves by itself, with so much `spent` of its patience. `None` where that is
+    /// too little to be remembered.
+    pub(crate) fn of_spent(
+        before: Option<Self>,
+        spent: Duration,
+        patience: Duration,
+        now: Instant,
+    ) -> Option<Self> {
+        if spent < patience / SLICES || spent.is_zero() {
+            return None;
         }
+        let had = before.map_or(patience, |before| before.patience(patience, now));
+        Some(Self {
+            since: now,
+            left: had.saturating_sub(spent),
+            times: before.map_or(0, |before| before.times),
+        })
     }
 
-    /// What is left of `patience`.
+    /// What there is of `patience` now.
     pub(crate) fn patience(self, patience: Duration, now: Instant) -> Duration {
         let passed = now.saturating_duration_since(self.since);
-        (passed / PENANCE / (1 << self.times)).min(patience)
+        let earned = passed / PENANCE / (1 << self.times);
+        self.left.saturating_add(earned).min(patience)
     }
 
     /// Whether all of it has come back.
@@ -191,6 +206,21 @@ impl SlowGauge {
         if account.stopped.is_zero() && !brisk {
             self.account = None;
         }
+    }
+
+    /// How much of its patience the peer has used up.
+    pub(crate) fn spent(&mut self, now: Instant, drained_total: u64) -> Duration {
+        if self.check(now, drained_total) == Pressure::Idle {
+            let stopped = self.account.as_ref().map(|account| account.stopped);
+            return stopped.unwrap_or_default();
+        }
+        let Some(account) = &self.account else {
+            return Duration::ZERO;
+        };
+        let owed = account.pressed.map_or(0, |debt| debt.owed);
+        let owed = owed.checked_div(u128::from(self.floor)).unwrap_or(0);
+        let owed = Duration::from_millis(u64::try_from(owed).unwrap_or(u64::MAX));
+        owed.max(account.stopped)
     }
 
     /// Judges the peer, if its time has come.
@@ -423,7 +453,7 @@ mod tests {
     #[test]
     fn one_who_was_slow_gets_no_patience_and_it_comes_back() {
         let cut = Instant::now();
-        let penance = Penance::begin(cut);
+        let penance = Penance::begin(None, cut);
         let after = |penance: Penance, passed| {
             let now = cut + Duration::from_secs(passed);
             let mut gauge = SlowGauge::new(PATIENCE, SLOW_FLOOR, Some(penance));
@@ -438,15 +468,41 @@ mod tests {
         assert_eq!(after(penance, 64), Duration::from_secs(1));
         assert_eq!(after(penance, 640), PATIENCE);
         assert!(penance.is_over(PATIENCE, cut + Duration::from_secs(640)));
-        assert_eq!(after(penance.again(cut), 640), PATIENCE / 2);
-        let often = (0..100).fold(penance, |penance, _| penance.again(cut));
+        assert_eq!(after(Penance::begin(Some(penance), cut), 640), PATIENCE / 2);
+        let often = (0..100).fold(penance, |penance, _| Penance::begin(Some(penance), cut));
         assert!(often.is_over(PATIENCE, cut + Duration::from_secs(24 * 3600)));
+    }
+
+    #[test]
+    fn who_leaves_in_time_comes_back_with_what_was_left() {
+        let start = Instant::now();
+        let mut penance = None;
+        let mut now = start;
+        let mut waited = Duration::ZERO;
+        // It leaves after 9 s, or when it would be cut, and is back at once.
+        for _ in 0..5 {
+            let mut gauge = SlowGauge::new(PATIENCE, SLOW_FLOOR, penance);
+            gauge.pressed(now, 0);
+            let came = now;
+            while let Pressure::Wait(next) = gauge.check(now, 0) {
+                if next > came + Duration::from_secs(9) {
+                    break;
+                }
+                now = next;
+            }
+            waited += now - came;
+            let spent = gauge.spent(now, 0);
+            penance = Penance::of_spent(penance, spent, PATIENCE, now).or(penance);
+        }
+        assert!(waited < Duration::from_secs(12), "{waited:?}");
+        let spent = Duration::from_millis(900);
+        assert_eq!(Penance::of_spent(None, spent, PATIENCE, now), None);
     }
 
     #[test]
     fn a_line_that_takes_its_pace_is_served_after_it_was_slow() {
         let cut = Instant::now();
-        let mut gauge = SlowGauge::new(PATIENCE, SLOW_FLOOR, Some(Penance::begin(cut)));
+        let mut gauge = SlowGauge::new(PATIENCE, SLOW_FLOOR, Some(Penance::begin(None, cut)));
         let start = cut + Duration::from_secs(10);
         gauge.pressed(start, 0);
         let (mut now, mut drained) = (start, 0.0);

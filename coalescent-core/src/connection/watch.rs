@@ -15,6 +15,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 /// Watches one connection.
@@ -171,6 +172,12 @@ impl Watch {
             })
             .await;
         }
+    }
+
+    /// How much of its patience the peer has used up.
+    pub(super) fn spent(&self) -> Duration {
+        let written = self.peer.outbox().written();
+        self.state().gauge.spent(Instant::now(), written)
     }
 
     /// Asks the peer what others want to know of it.

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// How a connection stands to a peer that was connected by another one before.
@@ -148,6 +149,14 @@ impl Node {
     pub(crate) fn penance(&self, culprit: Option<Culprit>) -> Option<Penance> {
         self.slow()
             .penance(culprit?, self.config.patience, Instant::now())
+    }
+
+    /// Notes how much of its patience a peer has used up that leaves by itself.
+    pub(crate) fn spent(&self, peer: &Peer, spent: Duration) {
+        if let (false, Some(culprit)) = (spent.is_zero(), peer.culprit()) {
+            self.slow()
+                .spent(culprit, spent, self.config.patience, Instant::now());
+        }
     }
 
     /// Refuses connections from now on, and ends the event streams once the last peer is gone.

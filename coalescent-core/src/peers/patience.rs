@@ -1,4 +1,4 @@
-//! Who was disconnected as slow lately, and is not waited for when it comes back: decisions only.
+//! Who used up patience lately, and has less when it comes back: decisions only.
 
 use crate::admission::Group;
 use crate::connection::Penance;
@@ -28,7 +28,7 @@ impl Culprit {
     }
 }
 
-/// Those who were disconnected as slow.
+/// Those who have used up patience.
 #[derive(Debug, Default)]
 pub(super) struct Remembered(HashMap<Culprit, Penance>);
 
@@ -36,7 +36,24 @@ impl Remembered {
     /// Notes that a peer was disconnected as slow.
     pub(super) fn slow(&mut self, culprit: Culprit, patience: Duration, now: Instant) {
         let before = self.penance(culprit, patience, now);
-        let penance = before.map_or_else(|| Penance::begin(now), |before| before.again(now));
+        self.remember(culprit, Penance::begin(before, now), patience, now);
+    }
+
+    /// Notes that a peer has left by itself, with so much of its patience spent.
+    pub(super) fn spent(
+        &mut self,
+        culprit: Culprit,
+        spent: Duration,
+        patience: Duration,
+        now: Instant,
+    ) {
+        let before = self.penance(culprit, patience, now);
+        if let Some(penance) = Penance::of_spent(before, spent, patience, now) {
+            self.remember(culprit, penance, patience, now);
+        }
+    }
+
+    fn remember(&mut self, culprit: Culprit, penance: Penance, patience: Duration, now: Instant) {
         if !self.0.contains_key(&culprit) && self.0.len() >= MAX_REMEMBERED {
             self.0.retain(|_, penance| !penance.is_over(patience, now));
         }
