@@ -57,7 +57,6 @@ pub(crate) use link::{Arrival, LinkId, Stop};
 #[cfg(feature = "test-util")]
 pub(crate) use link::{Link, Mark};
 pub(crate) use requests::Requests;
-pub(crate) use slow::Penance;
 
 use crate::error::Error;
 use crate::event::DisconnectReason;

@@ -5,13 +5,13 @@ mod id;
 pub(crate) use id::Origin;
 pub use id::{Direction, PeerId};
 
-use crate::connection::{Penance, Requests, Stop};
+use crate::connection::{Requests, Stop};
 use crate::error::Error;
 use crate::event::{DisconnectReason, DropReason, Event};
 use crate::mesh::Mesh;
 use crate::outbox::{Chunk, Count, Outbox, Refused};
 use crate::peers::standing::YOUNG;
-use crate::peers::{Culprit, Node, Peers};
+use crate::peers::{Culprit, Node, Peers, Penance};
 use crate::stats::{Counters, Stats};
 use crate::wire::{Framing, Kind, NodeId, Wire, WireCodec, WireError};
 use bytes::{Bytes, BytesMut};

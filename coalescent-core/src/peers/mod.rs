@@ -9,8 +9,8 @@ use broadcast::Runs;
 pub use broadcast::{BATCH, PAYLOAD_COST};
 pub(crate) use broadcast::{KEPT_RUNS, RUN_BYTES};
 pub(crate) use node::{Joined, Refusal};
-pub(crate) use patience::Culprit;
 use patience::Remembered;
+pub(crate) use patience::{Culprit, Penance};
 pub(crate) use standing::{StandBy, Standing, Token, as_token};
 
 use crate::changes::PeerChanges;

@@ -1,11 +1,11 @@
 //! What the connections of one node have in common: who joins the roster, and who leaves it.
 
 use super::broadcast::Runs;
-use super::patience::{Culprit, Remembered};
+use super::patience::{Culprit, Penance, Remembered};
 use super::standing::{StandBy, roster_id};
 use super::{Node, Roster};
 use crate::config::Config;
-use crate::connection::{LinkId, Penance, Stop};
+use crate::connection::{LinkId, Stop};
 use crate::error::Error;
 use crate::event::{DisconnectReason, Event};
 use crate::mesh::{Mesh, WeakMesh, inbox};
@@ -41,6 +41,7 @@ impl Node {
     }
 
     /// Says what key this node proves to have.
+    #[cfg(feature = "tls")]
     pub(crate) fn set_key(&self, key: [u8; 32]) {
         let _ = self.key.set(key);
     }

@@ -1,7 +1,6 @@
 //! Who used up patience lately, and has less when it comes back: decisions only.
 
 use crate::admission::Group;
-use crate::connection::Penance;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,6 +8,72 @@ use tokio::time::Instant;
 
 /// How many are remembered. Then the one whose last time is longest ago is forgotten for a new one.
 pub(crate) const MAX_REMEMBERED: usize = 1024;
+
+/// How many times longer than the patience it lost a peer is treated with less, once it was disconnected as slow: 10 s
+/// come back in 640 s. Each further time doubles it.
+const PENANCE: u32 = 64;
+
+/// How often it doubles: 10 s come back in 23 h at the most.
+const MAX_DOUBLINGS: u32 = 7;
+
+/// What is less than this part of the patience is not remembered.
+const LEAST_PART: u32 = 10;
+
+/// What is held against a peer that comes back: how much of its patience it had used up when it left, and all of it if it
+/// was disconnected as slow. It comes back with the time that passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Penance {
+    since: Instant,
+    /// What was left of its patience then.
+    left: Duration,
+    times: u32,
+}
+
+impl Penance {
+    /// Begins it when the peer is disconnected as slow, or anew when it is disconnected again.
+    pub(crate) fn begin(before: Option<Self>, now: Instant) -> Self {
+        Self {
+            since: now,
+            left: Duration::ZERO,
+            times: before.map_or(0, |before| (before.times + 1).min(MAX_DOUBLINGS)),
+        }
+    }
+
+    /// Begins it when the peer leaves by itself, with so much `spent` of its patience. `None` where that is
+    /// too little to be remembered.
+    pub(crate) fn of_spent(
+        before: Option<Self>,
+        spent: Duration,
+        patience: Duration,
+        now: Instant,
+    ) -> Option<Self> {
+        if spent < patience / LEAST_PART || spent.is_zero() {
+            return None;
+        }
+        let had = before.map_or(patience, |before| before.patience(patience, now));
+        Some(Self {
+            since: now,
+            left: had.saturating_sub(spent),
+            times: before.map_or(0, |before| before.times),
+        })
+    }
+
+    /// What there is of `patience` now.
+    pub(crate) fn patience(self, patience: Duration, now: Instant) -> Duration {
+        let passed = now.saturating_duration_since(self.since);
+        let earned = passed / PENANCE / (1 << self.times);
+        self.left.saturating_add(earned).min(patience)
+    }
+
+    /// Whether all of it has come back.
+    pub(crate) fn is_over(self, patience: Duration, now: Instant) -> bool {
+        self.patience(patience, now) == patience
+    }
+
+    pub(crate) fn since(self) -> Instant {
+        self.since
+    }
+}
 
 /// Whom a connection is held against: a key, and where none is proven, where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
