@@ -296,6 +296,7 @@ impl<L: PeerLayer> App<L> {
             tasks: Vec::new(),
         };
         let peers = Peers::with_registrar(self.config, registered, true);
+        security.tell(&peers);
         for callback in self.callbacks {
             peers.node().call_back(peers.events_from_start(), callback);
         }

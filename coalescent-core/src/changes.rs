@@ -116,12 +116,11 @@ mod tests {
     use crate::connection::Stop;
     use crate::event::{DisconnectReason, EVENT_CAPACITY};
     use crate::peer::{Direction, Introduction, Origin};
-    use crate::peers::Joined;
     use crate::wire::NodeId;
     use std::sync::Arc;
 
     fn join(peers: &Peers) -> (Peer, Arc<Stop>) {
-        let stop = Arc::new(Stop::new(peers.node().next_link()));
+        let stop = Arc::new(Stop::new(peers.node().next_link(), Direction::Inbound));
         let intro = Introduction {
             key: None,
             node_id: Some(NodeId::random()),
@@ -134,8 +133,8 @@ mod tests {
                 direction: Direction::Inbound,
             },
         };
-        match peers.node().join(intro, &stop) {
-            Ok(Joined::New(peer)) => (peer, stop),
+        match peers.node().join(&intro, &stop) {
+            Ok(Some(peer)) => (peer, stop),
             other => panic!("{other:?}"),
         }
     }

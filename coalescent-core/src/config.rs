@@ -90,7 +90,9 @@ pub struct Config {
     /// order in which they came. Default: 1.
     pub concurrency: usize,
     /// How long a peer's outbox may stay full while it drains less than [`slow_floor`]
-    /// (`Config::slow_floor`), before the peer is disconnected. Default: 10 s.
+    /// (`Config::slow_floor`), before the peer is disconnected. A peer that takes much at once and then nothing, again and
+    /// again, has as long in all. One that was disconnected so, and comes back, has next to none for a while.
+    /// Default: 10 s.
     ///
     /// [`slow_floor`]: Config::slow_floor
     pub patience: Duration,

@@ -96,7 +96,7 @@ impl Newcomer {
         let connection = match entered {
             Ok(Established::Connected(connection)) => connection,
             // The dialling side knows, and tells.
-            Ok(Established::Myself) => return,
+            Ok(Established::Myself | Established::Already(_)) => return,
             // A health check, for one.
             Err(error) if error.is_unsaid() => {
                 return runtime.peers().node().went_silently(addr);

@@ -129,6 +129,10 @@ impl Counters {
         self.bytes_sent.fetch_add(bytes as u64, Relaxed);
     }
 
+    pub(crate) fn bytes_sent(&self) -> u64 {
+        self.bytes_sent.load(Relaxed)
+    }
+
     /// Tells the meter what was counted since the last time.
     #[cfg(feature = "metrics")]
     pub(crate) fn tell(&self, meter: &Meter) {

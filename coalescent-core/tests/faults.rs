@@ -99,6 +99,59 @@ async fn who_closes_one_direction_is_still_answered_in_the_other() {
 }
 
 #[tokio::test]
+async fn who_is_reset_while_its_replies_have_no_room_gives_its_place_back_at_once() {
+    let echo = handle(|frame: Frame| async move { Ok(Reply::Payload(frame.into_payload())) });
+    let app = App::new().with(echo).max_inbound(1).configure(|config| {
+        config.outbox = 100_000;
+        // Nothing else is to notice.
+        config.patience = Duration::from_secs(3600);
+        config.drain = Duration::from_secs(3600);
+        config.ping_every = Duration::from_secs(3600);
+    });
+    let mesh = app.listen("127.0.0.1:0").await.unwrap();
+    let mut events = mesh.events();
+    let mut peer = ByHand::connect(dial(&mesh).await).await;
+    until("it is in the roster", || mesh.peers().len() == 1).await;
+    let asked = on_the_wire(&vec![packet(Kind::Request { id: 1 }, vec![1; 10_000]); 100]);
+    let write = async {
+        loop {
+            peer.framed.get_mut().write_all(&asked).await.unwrap();
+        }
+    };
+    let mut before = (0, 0);
+    let held_back = async {
+        let mut alike = 0;
+        while alike < 5 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let stats = mesh.stats();
+            let now = (stats.received, stats.sent);
+            let same = now.0 > 0 && std::mem::replace(&mut before, now) == now;
+            alike = if same { alike + 1 } else { 0 };
+        }
+    };
+    soon("it is held back", async {
+        tokio::select! {
+            () = write => {}
+            () = held_back => {}
+        }
+    })
+    .await;
+    reset(peer);
+    let reason = disconnected(&mut events).await;
+    // As it was in the middle of a frame, or not.
+    let broke = matches!(
+        reason,
+        DisconnectReason::Io(_) | DisconnectReason::Protocol(_)
+    );
+    assert!(broke, "{reason}");
+    let stats = mesh.stats();
+    assert!(stats.dropped > 0 && stats.sent + stats.dropped <= stats.received);
+    let mut next = ByHand::connect(dial(&mesh).await).await;
+    next.send(Kind::Request { id: 7 }, "a place?").await;
+    assert_eq!(next.recv_frame().await.unwrap().payload, "a place?");
+}
+
+#[tokio::test]
 async fn what_a_peer_relays_and_then_breaks_off_is_written_or_counted() {
     // The stack fails in the middle of what one read brought.
     #[derive(Clone)]

@@ -1,11 +1,10 @@
-//! Connections that depend on one another: two to one node, slow ones, chains and rings.
+//! Connections that depend on one another: slow ones, chains and rings.
 
 mod common;
 
 use coalescent_core::connection::Socket;
-use coalescent_core::wire::{Kind, NodeId};
-use coalescent_core::{App, AppExt, DisconnectReason, Event, Events, Flow, Frame, Mesh, Reply};
-use common::{ByHand, RelayLayer, handle, hello, soon, until};
+use coalescent_core::{App, AppExt, DisconnectReason, Event, Flow, Frame, Mesh, Reply};
+use common::{ByHand, RelayLayer, handle, soon, until};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio::net::TcpStream;
@@ -16,13 +15,6 @@ async fn dial(mesh: &Mesh) -> TcpStream {
         .expect("someone who listens")
 }
 
-async fn connect_as(mesh: &Mesh, node: NodeId) -> ByHand<TcpStream> {
-    let mut peer = ByHand::new(dial(mesh).await);
-    peer.send(Kind::Hello, hello(node, "")).await;
-    assert_eq!(peer.recv().await.expect("a hello").kind, Kind::Hello);
-    peer
-}
-
 fn addr(mesh: &Mesh, at: usize) -> String {
     mesh.local_addrs()[at].to_string()
 }
@@ -30,88 +22,6 @@ fn addr(mesh: &Mesh, at: usize) -> String {
 async fn start(layer: RelayLayer) -> Mesh {
     let app = App::new().with(layer).min_peers(0);
     app.listen("127.0.0.1:0").await.expect("a free port")
-}
-
-async fn disconnected(events: &mut Events) -> DisconnectReason {
-    loop {
-        let event = soon("a disconnect", events.next()).await;
-        if let Event::PeerDisconnected { reason, .. } = event.expect("a running mesh") {
-            return reason;
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_connection_that_stands_by_takes_over_when_the_first_ends() {
-    let mesh = App::new().listen("127.0.0.1:0").await.unwrap();
-    let mut events = mesh.events();
-    let mut heard = mesh.reader();
-    let node = NodeId::random();
-    let mut first = connect_as(&mesh, node).await;
-    until("it is in the roster", || mesh.peers().len() == 1).await;
-    let mut second = connect_as(&mesh, node).await;
-    // What comes on either is the same peer's.
-    second.send(Kind::Data, "second").await;
-    first.send(Kind::Data, "first").await;
-    for _ in 0..2 {
-        let frame = soon("a frame", heard.next_frame()).await.unwrap();
-        assert_eq!(frame.peer(), &mesh.peers().list()[0]);
-    }
-    let peer = mesh.peers().list()[0].clone();
-    peer.send_payload("one").await.unwrap();
-    assert_eq!(first.recv_frame().await.unwrap().payload, "one");
-    first.send(Kind::Bye, "by the other from now on").await;
-    assert!(first.recv_frame().await.is_none());
-    peer.send_payload("two").await.unwrap();
-    assert_eq!(second.recv_frame().await.unwrap().payload, "two");
-    assert!(peer.is_connected());
-    drop(second);
-    disconnected(&mut events).await;
-    assert!(!peer.is_connected());
-    assert_eq!(mesh.stats().dropped, 0);
-}
-
-#[tokio::test]
-async fn two_addresses_of_one_node_are_one_peer() {
-    for _ in 0..10 {
-        let there = App::new().listen("127.0.0.1:0").await.unwrap();
-        there.listen("127.0.0.1:0").await.unwrap();
-        let mut heard = there.reader();
-        let here = App::new()
-            .seeds([addr(&there, 0), addr(&there, 1)])
-            .start()
-            .await
-            .unwrap();
-        let mut back = here.reader();
-        until("they are connected", || {
-            here.peers().len() == 1 && there.peers().len() == 1
-        })
-        .await;
-        const FRAMES: usize = 100;
-        let (one, two) = (
-            here.peers().list()[0].clone(),
-            there.peers().list()[0].clone(),
-        );
-        for number in 0..FRAMES {
-            one.send_payload(number.to_be_bytes().to_vec())
-                .await
-                .unwrap();
-            two.send_payload(number.to_be_bytes().to_vec())
-                .await
-                .unwrap();
-        }
-        for reader in [&mut heard, &mut back] {
-            let mut numbers = Vec::new();
-            for _ in 0..FRAMES {
-                let frame = soon("a frame", reader.next_frame()).await.unwrap();
-                numbers.push(usize::from_be_bytes(frame.payload().try_into().unwrap()));
-            }
-            numbers.sort_unstable();
-            assert!(numbers.into_iter().eq(0..FRAMES));
-        }
-        let (a, b) = tokio::join!(here.shutdown(), there.shutdown());
-        assert_eq!((a.dropped, b.dropped), (0, 0));
-    }
 }
 
 #[tokio::test]
@@ -253,6 +163,110 @@ async fn a_thin_line_is_served_and_a_trickle_is_not() {
             assert!(since.elapsed() < limit, "{:?}", since.elapsed());
             assert!(matches!(reason, Some(DisconnectReason::Slow)), "{reason:?}");
         }
+        writing.abort();
+    }
+}
+
+/// Says much until there is no peer, and returns how long that took.
+async fn say_until_alone(mesh: &Mesh) -> Duration {
+    let since = tokio::time::Instant::now();
+    while mesh.broadcast_payload(vec![0; 10_000]).await.queued > 0 {}
+    since.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_too_slow_is_not_waited_for_when_it_comes_back() {
+    let key = |number| Socket::inbound().key([number; 32]);
+    let addr = |ip: &str, port| Socket::inbound().addr(format!("{ip}:{port}").parse().unwrap());
+    // The same key from anywhere; the same place, where no key is proven.
+    let same: [fn(u16) -> Socket; 3] = [
+        |port| {
+            Socket::inbound()
+                .key([1; 32])
+                .addr(([192, 0, 2, 1], port).into())
+        },
+        |port| Socket::inbound().addr(([192, 0, 2, 1], port).into()),
+        |port| Socket::inbound().addr(([127, 0, 0, 1], port).into()),
+    ];
+    let others = [key(2), addr("192.0.2.2", 1), addr("192.0.2.2", 1)];
+    for (same, other) in same.into_iter().zip(others) {
+        let app = App::new().configure(|config| config.outbox = 500_000);
+        let mesh = app.start().await.unwrap();
+        let patience = mesh.peers().config().patience;
+        let adopt = async |socket| {
+            let (near, far) = tokio::io::duplex(4096);
+            let (reading, joined) = tokio::join!(ByHand::connect(near), mesh.adopt(far, socket));
+            joined.unwrap();
+            reading
+        };
+        let _first = adopt(same(1)).await;
+        assert!(say_until_alone(&mesh).await >= patience);
+        let mut waited = Duration::ZERO;
+        for port in 2..10 {
+            let _again = adopt(same(port)).await;
+            waited += say_until_alone(&mesh).await;
+        }
+        assert!(waited < Duration::from_secs(1), "{waited:?}");
+        // Others are waited for as ever, and so is this one again, in the end.
+        let _other = adopt(other).await;
+        assert!(say_until_alone(&mesh).await >= patience);
+        tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
+        let _late = adopt(same(10)).await;
+        assert!(say_until_alone(&mesh).await >= patience);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_before_its_patience_is_used_up_comes_back_with_the_rest_of_it() {
+    let app = App::new().configure(|config| config.outbox = 500_000);
+    let mesh = app.start().await.unwrap();
+    let mut waited = Duration::ZERO;
+    for port in 1..10 {
+        let socket = Socket::inbound().addr(([192, 0, 2, 1], port).into());
+        let (near, far) = tokio::io::duplex(4096);
+        let (reading, joined) = tokio::join!(ByHand::connect(near), mesh.adopt(far, socket));
+        joined.unwrap();
+        let since = tokio::time::Instant::now();
+        tokio::select! {
+            _ = say_until_alone(&mesh) => {}
+            () = tokio::time::sleep(Duration::from_secs(9)) => {}
+        }
+        waited += since.elapsed();
+        drop(reading);
+        until("it is gone", || mesh.peers().is_empty()).await;
+    }
+    // The patience of one, and what comes back meanwhile.
+    assert!(waited < Duration::from_secs(12), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stops_and_goes_is_disconnected_though_it_takes_much_in_all() {
+    for (stop, is_slow) in [(9000, true), (4000, true), (200, false)] {
+        let app = App::new().configure(|config| {
+            config.outbox = 2_000_000;
+            config.ping_every = Duration::MAX;
+        });
+        let mesh = app.start().await.unwrap();
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let (mut reading, joined) =
+            tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
+        let peer = joined.unwrap();
+        let writer = mesh.clone();
+        let writing = tokio::spawn(async move { say_until_alone(&writer).await });
+        let stop_and_go = async {
+            let mut buf = vec![0; 2_000_000];
+            while reading.framed.get_mut().read_exact(&mut buf).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(stop)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let reason = tokio::select! {
+            reason = peer.closed() => Some(reason),
+            () = stop_and_go => None,
+            () = tokio::time::sleep(Duration::from_secs(40)) => None,
+        };
+        let slow = matches!(reason, Some(DisconnectReason::Slow));
+        assert_eq!(slow, is_slow, "{stop}: {reason:?}");
         writing.abort();
     }
 }

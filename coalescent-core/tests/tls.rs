@@ -6,6 +6,7 @@ mod common;
 
 use coalescent_core::identity::Identity;
 use coalescent_core::transport::tls::Tls;
+use coalescent_core::wire::{Kind, NodeId};
 use coalescent_core::{App, Event, Events, Mesh, PeerId};
 use common::{ByHand, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -212,4 +213,106 @@ async fn plaintext_beyond_loopback_must_be_allowed() {
         mesh.peers().len() == 1 && other.peers().len() == 1
     })
     .await;
+}
+
+/// Connects by hand with a key, under a number.
+async fn by_hand(
+    mesh: &Mesh,
+    identity: &Identity,
+    node: NodeId,
+) -> ByHand<coalescent_core::transport::tls::TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(mesh.local_addrs()[0]).await.unwrap();
+    let (io, _) = Tls::new(identity.clone()).connect(tcp, None).await.unwrap();
+    let mut peer = ByHand::new(io);
+    peer.node = node;
+    peer.send(Kind::Hello, common::hello(node, "")).await;
+    assert_eq!(peer.recv().await.expect("a hello").kind, Kind::Hello);
+    peer
+}
+
+#[tokio::test]
+async fn a_copied_number_neither_keeps_its_node_out_nor_gets_its_place() {
+    let (alice_key, bob_key) = (Identity::generate(), Identity::generate());
+    let stranger_key = Identity::generate();
+    for stranger_first in [true, false] {
+        let tls = Tls::new(alice_key.clone()).allow([bob_key.id(), stranger_key.id()]);
+        let alice = App::new().tls(tls).listen("127.0.0.1:0").await.unwrap();
+        let bob = App::new().identity(bob_key.clone()).start().await.unwrap();
+        let mut heard = bob.reader();
+        let pinned = format!("{}@{}", alice_key.id(), alice.local_addrs()[0]);
+        let number = bob.peers().node_id();
+        let mut stranger = if stranger_first {
+            let stranger = by_hand(&alice, &stranger_key, number).await;
+            until("it is in", || alice.peers().len() == 1).await;
+            bob.connect(&pinned).await.unwrap();
+            stranger
+        } else {
+            bob.connect(&pinned).await.unwrap();
+            by_hand(&alice, &stranger_key, number).await
+        };
+        until("both are in", || alice.peers().len() == 2).await;
+        let to_bob = alice.peers().get(&key(&bob_key)).expect("bob");
+        let to_stranger = alice.peers().get(&key(&stranger_key)).expect("the other");
+        to_bob.send_payload("for bob").await.unwrap();
+        to_stranger.send_payload("not for bob").await.unwrap();
+        let frame = soon("a frame", heard.next_frame()).await.unwrap();
+        assert_eq!(frame.payload(), b"for bob");
+        assert_eq!(stranger.recv_frame().await.unwrap().payload, "not for bob");
+    }
+}
+
+#[tokio::test]
+async fn who_copies_this_nodes_number_loses_its_own_connection_alone() {
+    let (alice_key, stranger_key) = (Identity::generate(), Identity::generate());
+    let alice = listening(&alice_key).await;
+    let number = alice.peers().node_id();
+    let mut stranger = by_hand(&alice, &stranger_key, number).await;
+    assert_eq!(stranger.expect_bye().await, "this node has that number");
+    assert!(alice.peers().is_empty());
+
+    // Nor does one that is dialled make the node believe that it has dialled itself.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let echoing = tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let (io, _) = Tls::new(stranger_key).accept(tcp).await.unwrap();
+        let mut peer = ByHand::new(io);
+        let hello = peer.recv().await.expect("a hello");
+        peer.send(Kind::Hello, hello.payload).await;
+        peer.expect_bye().await
+    });
+    let error = alice.connect(&addr).await.unwrap_err();
+    assert!(error.is_refused(), "{error}");
+    assert!(!error.to_string().contains("itself"), "{error}");
+    assert_eq!(echoing.await.unwrap(), "this node has that number");
+
+    // The own key is what tells.
+    let own = alice.local_addrs()[0].to_string();
+    let error = alice.connect(&own).await.unwrap_err();
+    assert!(error.to_string().contains("this node itself"), "{error}");
+}
+
+#[tokio::test]
+async fn one_key_is_one_peer_whatever_its_numbers() {
+    let (alice_key, bob_key) = (Identity::generate(), Identity::generate());
+    let alice = listening(&alice_key).await;
+    let mut first = by_hand(&alice, &bob_key, NodeId::random()).await;
+    until("it is in", || alice.peers().len() == 1).await;
+    let peer = alice.peers().list()[0].clone();
+    // Another process with the same key, while the first is there and says so.
+    let mut second = by_hand(&alice, &bob_key, NodeId::random()).await;
+    let answering = tokio::spawn(async move {
+        while let Some(packet) = first.recv().await {
+            if packet.kind == Kind::Ping {
+                first.send(Kind::Pong, packet.payload).await;
+            }
+        }
+    });
+    assert_eq!(second.expect_bye().await, "already connected");
+    assert!(peer.is_connected());
+    answering.abort();
+    until("the first is gone", || alice.peers().is_empty()).await;
+    let _third = by_hand(&alice, &bob_key, NodeId::random()).await;
+    until("another is in", || alice.peers().len() == 1).await;
+    assert_ne!(alice.peers().list()[0], peer);
 }

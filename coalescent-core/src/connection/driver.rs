@@ -5,13 +5,15 @@ use super::control::Control;
 use super::handshake::{Introduced, LINGER, REST, discard, introduce, part};
 use super::link::{Command, Quiesced, Stop};
 use super::reader::{Reader, Stopped};
+use super::standby::{Outcome, Waiting};
 use super::watch::Watch;
 use super::work::Rest;
 use super::writer::Writer;
 use crate::error::Error;
 use crate::event::DisconnectReason;
-use crate::peer::Peer;
-use crate::peers::{Joined, Node, Refusal};
+use crate::peer::{Direction, Introduction, Peer};
+use crate::peers::standing::MAX_STANDING_TIME;
+use crate::peers::{Joined, Node, Refusal, Standing};
 use crate::registrar::BoxFuture;
 use crate::stack::PeerService;
 use crate::wire::{Block, Kind, WireCodec, encode_reason};
@@ -26,8 +28,11 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 pub(crate) enum Established<IO> {
     /// It has a peer, and can be run.
     Connected(Connection<IO>),
-    /// The other end is this node itself.
+    /// The other end is this node itself, as far as can be told.
     Myself,
+    /// The other end is, or says that it is, this peer, who is connected by another connection and stays so. This one has
+    /// ended.
+    Already(Peer),
 }
 
 /// A connection to a peer, to be run with a stack.
@@ -76,7 +81,7 @@ impl Drop for Member {
 }
 
 /// Brings a connection as far as a connected peer. `admit` has the last word, once the peer has
-/// introduced itself.
+/// introduced itself, and may be asked again.
 ///
 /// # Errors
 ///
@@ -85,7 +90,7 @@ pub(crate) async fn establish<IO>(
     io: IO,
     node: &Arc<Node>,
     socket: Socket,
-    admit: impl FnOnce() -> Result<(), Refusal>,
+    admit: impl FnMut() -> Result<(), Refusal>,
 ) -> Result<Established<IO>, Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -99,20 +104,34 @@ where
     let Introduced {
         mut io,
         mut codec,
-        buf,
-        block,
+        mut buf,
+        mut block,
         intro,
     } = introduced;
-    let stop = Arc::new(Stop::new(node.next_link()));
-    let (peer, new, retired) = match admit().and_then(|()| node.join(intro, &stop)) {
-        Ok(Joined::New(peer)) => (peer, true, false),
-        Ok(Joined::TakesOver(peer) | Joined::StandsBy(peer)) => (peer, false, false),
-        Ok(Joined::Yields(peer)) => (peer, false, true),
-        Err(refusal) => {
+    let stop = Arc::new(Stop::new(node.next_link(), origin.direction));
+    let entry = {
+        let mut waiting = Waiting {
+            io: &mut io,
+            codec: &mut codec,
+            buf: &mut buf,
+            block: &mut block,
+        };
+        enter(&mut waiting, node, &intro, &stop, admit).await
+    };
+    let (peer, new, retired) = match entry {
+        Ok(Entry::New(peer)) => (peer, true, false),
+        Ok(Entry::Joined(Joined::TakesOver(peer) | Joined::Beside(peer))) => (peer, false, false),
+        Ok(Entry::Joined(Joined::Yields(peer))) => (peer, false, true),
+        Ok(Entry::Left(peer)) => return Ok(Established::Already(peer)),
+        Err(NoEntry::Failed(error)) => return Err(error),
+        Err(NoEntry::Refused(refusal, connected)) => {
             part(&mut io, &mut codec, refusal.words()).await;
-            return match refusal {
-                Refusal::Myself => Ok(Established::Myself),
-                refusal => Err(Error::refused(refusal.words())),
+            return match (refusal, connected) {
+                (Refusal::Myself, _) => Ok(Established::Myself),
+                (_, Some(peer)) if origin.direction == Direction::Outbound => {
+                    Ok(Established::Already(peer))
+                }
+                _ => Err(Error::refused(refusal.words())),
             };
         }
     };
@@ -131,6 +150,70 @@ where
         new,
         retired,
     }))
+}
+
+/// How a connection gets into the roster.
+enum Entry {
+    /// As that of a peer that was not connected.
+    New(Peer),
+    /// Beside, or in place of, another one to the same peer.
+    Joined(Joined),
+    /// Not at all: the other side leaves it, since this peer is connected.
+    Left(Peer),
+}
+
+/// Why it does not.
+enum NoEntry {
+    /// This node refuses it, because of this peer where there is one.
+    Refused(Refusal, Option<Peer>),
+    Failed(Error),
+}
+
+impl From<Refusal> for NoEntry {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal, None)
+    }
+}
+
+/// Brings a connection that has introduced itself into the roster, as soon as nobody else is there who is the same, or
+/// says so.
+async fn enter<IO>(
+    waiting: &mut Waiting<'_, IO>,
+    node: &Arc<Node>,
+    intro: &Introduction,
+    stop: &Arc<Stop>,
+    mut admit: impl FnMut() -> Result<(), Refusal>,
+) -> Result<Entry, NoEntry>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let since = Instant::now();
+    loop {
+        let Some(standing) = node.look_up(intro, stop)? else {
+            admit()?;
+            match node.join(intro, stop)? {
+                Some(peer) => return Ok(Entry::New(peer)),
+                None => continue,
+            }
+        };
+        let refused = |peer: &Peer| NoEntry::Refused(Refusal::AlreadyConnected, Some(peer.clone()));
+        let waits = timeout_at(since + MAX_STANDING_TIME, waiting.run(&standing, since));
+        match waits.await {
+            Ok(Ok(Outcome::Decided(Standing::Free | Standing::Wait(_)))) => {}
+            Ok(Ok(Outcome::Decided(Standing::Joined(joined)))) => {
+                if let Err(refusal) = admit() {
+                    standing.give_back(joined);
+                    return Err(refusal.into());
+                }
+                return Ok(Entry::Joined(joined));
+            }
+            Ok(Ok(Outcome::Left)) => return Ok(Entry::Left(standing.peer().clone())),
+            Ok(Err(error)) => return Err(NoEntry::Failed(error)),
+            Ok(Ok(Outcome::Decided(Standing::Refused))) | Err(_) => {
+                return Err(refused(standing.peer()));
+            }
+        }
+    }
 }
 
 /// How a connection ends.
@@ -210,7 +293,7 @@ where
             let end = if retired {
                 End::Retired
             } else {
-                running.run().await
+                running.run(&mut member).await
             };
             let reason = match &end {
                 End::Theirs(reason)
@@ -219,6 +302,10 @@ where
                 | End::Broken(reason) => reason.clone(),
                 End::Retired => DisconnectReason::Disconnected("already connected".to_owned()),
             };
+            if !matches!(reason, DisconnectReason::Slow) {
+                let peer = &member.peer;
+                peer.node().spent(peer, running.watch.spent());
+            }
             let left = member.part(&reason);
             // Boxed, so that a connection does not keep room for its end all the while.
             Box::pin(running.end(end)).await;
@@ -253,11 +340,18 @@ where
         let (read, write) = tokio::io::split(io);
         let control = Arc::new(Control::default());
         let rest = Rest::new(stop.id(), peer, stack);
-        let mut reader = Reader::new(read, codec, peer.clone(), rest, Arc::clone(&control));
+        let mut reader = Reader::new(
+            read,
+            codec,
+            peer.clone(),
+            rest,
+            Arc::clone(&control),
+            Arc::clone(&stop),
+        );
         reader.begin(hooks, first, buf);
         let running = Running {
             reader,
-            watch: Watch::new(peer, Arc::clone(&control)),
+            watch: Watch::new(peer, Arc::clone(&control), Arc::clone(&stop)),
             writer: Writer::new(write, peer.clone(), stop.id(), control),
             stop,
         };
@@ -273,7 +367,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
     S: PeerService,
 {
-    async fn run(&mut self) -> End {
+    async fn run(&mut self, member: &mut Member) -> End {
         let Self {
             reader,
             writer,
@@ -305,8 +399,10 @@ where
                 },
             };
             if let Some(error) = failed {
-                // What the peer said before can still be read, and handled.
+                // What the peer said before can still be read, and handled. It gets nothing more, so its place is free,
+                // and what waits for room to answer it waits in vain.
                 broken = Some(error.kind());
+                member.part(&DisconnectReason::Io(error.kind()));
                 reader.expect_end();
             }
         }

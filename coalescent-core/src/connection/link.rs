@@ -2,7 +2,8 @@
 
 use crate::event::DisconnectReason;
 use crate::frame::{Flow, Frame};
-use crate::peer::Peer;
+use crate::peer::{Direction, Peer};
+use crate::peers::Token;
 use crate::signal::Signal;
 use crate::wire::Wire;
 use bytes::Bytes;
@@ -248,12 +249,31 @@ impl Slot {
     }
 }
 
-/// How others end a connection.
+/// How many tokens of the other side one connection repeats; see [`standing`](crate::peers::standing). Two suffice
+/// between two nodes; what is more comes from somebody who plays.
+const MAX_REPEATED: u8 = 4;
+
+/// How others end a connection, and what they have it ask.
 #[derive(Debug)]
 pub(crate) struct Stop {
     id: LinkId,
+    direction: Direction,
     command: Mutex<Option<Command>>,
     given: Signal,
+    asks: Mutex<Asks>,
+    asked: Signal,
+}
+
+/// What others have a connection ask of its other end, with a PING for each.
+#[derive(Debug, Default)]
+struct Asks {
+    /// Whether it is there.
+    alive: bool,
+    /// Whether it knows these.
+    tokens: Vec<Token>,
+    repeated: u8,
+    /// The last token that came by this connection.
+    heard: Option<Token>,
 }
 
 /// Held by a connection until it has handed on all that it has read. Whoever gave it waits until
@@ -273,16 +293,70 @@ pub(crate) enum Command {
 }
 
 impl Stop {
-    pub(crate) fn new(id: LinkId) -> Self {
+    pub(crate) fn new(id: LinkId, direction: Direction) -> Self {
         Self {
             id,
+            direction,
             command: Mutex::new(None),
             given: Signal::default(),
+            asks: Mutex::default(),
+            asked: Signal::default(),
         }
     }
 
     pub(crate) fn id(&self) -> LinkId {
         self.id
+    }
+
+    /// Which side made the connection.
+    pub(crate) fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    fn asks(&self) -> MutexGuard<'_, Asks> {
+        self.asks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the other end asked whether it is there, with little time to answer.
+    pub(crate) fn ask_alive(&self) {
+        self.asks().alive = true;
+        self.asked.raise();
+    }
+
+    /// Has the other end sent a token of its own, which came by another connection.
+    pub(crate) fn repeat(&self, token: Token) {
+        let mut asks = self.asks();
+        if asks.repeated == MAX_REPEATED {
+            return;
+        }
+        asks.repeated += 1;
+        asks.tokens.push(token);
+        drop(asks);
+        self.asked.raise();
+    }
+
+    /// Keeps a token of the other side's for a connection that may be on its way.
+    pub(crate) fn keep(&self, token: Token) {
+        self.asks().heard = Some(token);
+    }
+
+    /// The token that was kept last.
+    pub(crate) fn kept(&self) -> Option<Token> {
+        self.asks().heard
+    }
+
+    /// Takes what is to be asked: whether the peer is there, and tokens.
+    pub(super) fn take_asks(&self) -> (bool, Vec<Token>) {
+        let mut asks = self.asks();
+        (
+            std::mem::take(&mut asks.alive),
+            std::mem::take(&mut asks.tokens),
+        )
+    }
+
+    /// Ready once there is something to ask.
+    pub(super) fn poll_asked(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.asked.poll_raised(cx)
     }
 
     pub(crate) fn end(&self, reason: DisconnectReason) {

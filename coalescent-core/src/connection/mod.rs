@@ -15,8 +15,24 @@
 //! [`Config::read_ahead`](crate::Config::read_ahead), so that control frames and replies get past it.
 //! What relays decide for consecutive frames is handed on together, as one slice of the buffer they
 //! were read into.
+//!
+//! # Two connections to one node
+//!
+//! Two nodes keep one connection between them. A second one whose other end is a peer that is connected, by its key, or,
+//! where it has none, by the number that it claims, stands by: it is not that peer, and no frame is written to it or
+//! handled. The first is asked with a PING whether it is there, and has 5 s to answer, or up to
+//! [`Config::answer_within`](crate::Config::answer_within) if much is on its way to it. If it does not answer, it has
+//! ended, and the second becomes a new peer. If it does, the second is told BYE `already connected`.
+//!
+//! Of two that were made at the same time, the one dialled by the greater number stays, and no frame is lost or comes
+//! twice. That both lead to one node must be proven: the second is sent a PING of eight bytes, `c0 2e`, a byte of flags,
+//! and five at random. A node that gets such a PING on one of two young connections to a peer sends it, byte for byte, on the
+//! other one, if the flags are right: bit 0 says that the sender dialled the connection on which it came, bit 1 that the
+//! sender dialled the one on which it is to come back. So nodes that know nothing of this answer a PING as any other, and
+//! keep the first connection until one side ends it.
 
 mod buffer;
+mod challenge;
 mod control;
 pub(crate) mod current;
 mod driver;
@@ -27,6 +43,7 @@ mod reader;
 mod relay;
 mod requests;
 mod slow;
+mod standby;
 mod watch;
 mod work;
 mod writer;
@@ -44,7 +61,7 @@ pub(crate) use requests::Requests;
 use crate::error::Error;
 use crate::event::DisconnectReason;
 use crate::peer::{Direction, Origin};
-use crate::peers::Peers;
+use crate::peers::{Peers, Refusal};
 use crate::stack::PeerService;
 use crate::wire::Wire;
 use std::net::SocketAddr;
@@ -168,6 +185,7 @@ where
         match establish(io, peers.node(), socket, || Ok(())).await? {
             Established::Connected(connection) => Ok(connection.run(stack).await),
             Established::Myself => Err(Error::refused("connected to itself")),
+            Established::Already(_) => Err(Error::refused(Refusal::AlreadyConnected.words())),
         }
     }
 }

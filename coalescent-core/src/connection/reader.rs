@@ -2,11 +2,12 @@
 
 use super::buffer::{Buffer, READ_MAX, READ_MIN};
 use super::control::Control;
-use super::link::Quiesced;
+use super::link::{Quiesced, Stop};
 use super::watch::Watch;
 use super::work::{Rest, Step, Work};
 use crate::event::DisconnectReason;
 use crate::peer::Peer;
+use crate::peers::as_token;
 use crate::registrar::BoxFuture;
 use crate::stack::PeerService;
 use crate::wire::{Block, Kind, WireCodec, decode_reason};
@@ -45,6 +46,7 @@ pub(super) struct Reader<R, S: PeerService> {
     peer: Peer,
     activity: Activity<S>,
     control: Arc<Control>,
+    stop: Arc<Stop>,
     /// Nothing more will be read, for this reason.
     ended: Option<Ended>,
     read_ahead: usize,
@@ -143,6 +145,7 @@ where
         peer: Peer,
         rest: Rest<S>,
         control: Arc<Control>,
+        stop: Arc<Stop>,
     ) -> Self {
         Self {
             read_ahead: peer.node().config().read_ahead,
@@ -151,6 +154,7 @@ where
             peer,
             activity: Activity::Rest(Some(rest)),
             control,
+            stop,
             ended: None,
             turn: 0,
             turns: 0,
@@ -202,7 +206,15 @@ where
                     if !work.hand_on() {
                         watch.reading(false);
                         // Boxed, so that a connection does not keep room for this all the while.
-                        Box::pin(work.wait_for_room()).await;
+                        let room = Box::pin(work.wait_for_room());
+                        match &mut self.drain {
+                            None => room.await,
+                            // The peer is gone, and what it said is given no more than this time.
+                            Some(drain) => tokio::select! {
+                                () = room => {}
+                                () = drain => return Stopped::Ended(DisconnectReason::Closed),
+                            },
+                        }
                     }
                 }
                 Event::Read => {
@@ -469,6 +481,9 @@ where
                         self.ended = Some(DisconnectReason::Protocol(
                             "pings faster than answers are read".into(),
                         ));
+                    }
+                    if let Some(token) = as_token(&payload) {
+                        self.peer.node().heard(&self.peer, &self.stop, token);
                     }
                 }
                 Kind::Bye => {

@@ -1,7 +1,9 @@
 //! Whether a peer is still there, and takes what it is sent: the clock at the edge of the decisions
 //! in [`liveness`](super::liveness) and [`slow`](super::slow).
 
+use super::challenge::{Ahead, Challenge, Verdict};
 use super::control::Control;
+use super::link::Stop;
 use super::liveness::{Action, Liveness, LivenessConfig, Reason};
 use super::slow::{Pressure, SlowGauge};
 use crate::event::DisconnectReason;
@@ -13,6 +15,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 /// Watches one connection.
@@ -20,6 +23,7 @@ use tokio::time::{Instant, sleep_until};
 pub(super) struct Watch {
     peer: Peer,
     control: Arc<Control>,
+    stop: Arc<Stop>,
     state: Mutex<State>,
     /// What `state` knows of whether the connection reads; asked for at each read.
     reading: AtomicBool,
@@ -31,11 +35,14 @@ pub(super) struct Watch {
 struct State {
     liveness: Liveness,
     gauge: SlowGauge,
+    challenge: Challenge,
+    /// What had been written when bytes came last.
+    heard_at: u64,
     waits_until: Option<Instant>,
 }
 
 impl Watch {
-    pub(super) fn new(peer: &Peer, control: Arc<Control>) -> Self {
+    pub(super) fn new(peer: &Peer, control: Arc<Control>, stop: Arc<Stop>) -> Self {
         let config = peer.node().config();
         let wire = peer.wire();
         let liveness = LivenessConfig {
@@ -48,9 +55,12 @@ impl Watch {
         Self {
             peer: peer.clone(),
             control,
+            stop,
             state: Mutex::new(State {
                 liveness: Liveness::new(liveness, Instant::now()),
-                gauge: SlowGauge::new(config.patience, config.slow_floor),
+                gauge: SlowGauge::new(config.patience, config.slow_floor, peer.penance()),
+                challenge: Challenge::default(),
+                heard_at: 0,
                 waits_until: None,
             }),
             reading: AtomicBool::new(true),
@@ -66,7 +76,12 @@ impl Watch {
     pub(super) fn read(&self, completed: bool, partial: Option<usize>, now: Instant) {
         let mut state = self.state();
         state.liveness.received(now);
+        state.heard_at = self.peer.counters().bytes_sent();
+        let answered = state.challenge.received();
         self.note(state, completed, partial, now);
+        if answered {
+            self.peer.node().answered(&self.peer);
+        }
     }
 
     /// Notes whether a frame was completed, and where bytes of one that is not are left, how long
@@ -96,7 +111,11 @@ impl Watch {
         if self.reading.swap(reading, Relaxed) == reading {
             return;
         }
-        self.state().liveness.reading(reading, Instant::now());
+        let now = Instant::now();
+        let mut state = self.state();
+        state.liveness.reading(reading, now);
+        state.challenge.reading(reading, now);
+        drop(state);
         // Holding back makes this node owe the peer signs of life.
         self.sooner.raise();
     }
@@ -109,20 +128,21 @@ impl Watch {
     pub(super) async fn run(&self) -> DisconnectReason {
         let outbox = self.peer.outbox();
         loop {
+            self.ask();
             let now = Instant::now();
-            let (action, pressure) = {
+            let (action, pressure, challenge) = {
                 let mut state = self.state();
                 if outbox.is_pressed() {
                     state.gauge.pressed(now, outbox.written());
                 } else {
-                    state.gauge.relieved();
+                    state.gauge.relieved(now, outbox.written());
                 }
                 let pressure = state.gauge.check(now, outbox.written());
                 if self.control.is_waiting() {
                     state.liveness.not_asked_yet(outbox.written(), now);
                 }
                 let action = state.liveness.poll(now);
-                (action, pressure)
+                (action, pressure, state.challenge.poll(now))
             };
             let alive_until = match action {
                 Action::Dead(Reason::NoAnswer) => return DisconnectReason::NoAnswer,
@@ -143,7 +163,13 @@ impl Watch {
                 Pressure::Wait(at) => Some(at),
                 Pressure::Idle => None,
             };
-            let until = alive_until.into_iter().chain(quick_until).min();
+            let answer_until = match challenge {
+                Verdict::Dead => return DisconnectReason::NoAnswer,
+                Verdict::Wait(at) => Some(at),
+                Verdict::Idle => None,
+            };
+            let until = [alive_until, quick_until, answer_until];
+            let until = until.into_iter().flatten().min();
             self.state().waits_until = until;
             // Less to keep than the futures of each, and less to poll.
             let mut wait = pin!(until.map(sleep_until));
@@ -151,10 +177,50 @@ impl Watch {
                 let wait = wait.as_mut().as_pin_mut();
                 let over = wait.is_some_and(|wait| wait.poll(cx).is_ready())
                     || outbox.poll_pressed(cx).is_ready()
-                    || self.sooner.poll_raised(cx).is_ready();
+                    || self.sooner.poll_raised(cx).is_ready()
+                    || self.stop.poll_asked(cx).is_ready();
                 if over { Poll::Ready(()) } else { Poll::Pending }
             })
             .await;
+        }
+    }
+
+    /// How much of its patience the peer has used up.
+    pub(super) fn spent(&self) -> Duration {
+        let written = self.peer.outbox().written();
+        self.state().gauge.spent(Instant::now(), written)
+    }
+
+    /// Asks the peer what others want to know of it.
+    fn ask(&self) {
+        let (alive, tokens) = self.stop.take_asks();
+        for token in tokens {
+            self.control.push(&self.ping(token));
+        }
+        if !alive {
+            return;
+        }
+        let sent = self.peer.counters().bytes_sent();
+        let mut state = self.state();
+        let opaque: [u8; 8] = rand::random();
+        let asked = self.control.push(&self.ping(opaque));
+        let ahead = Ahead {
+            unheard: sent.saturating_sub(state.heard_at),
+            // Where there is no room for a PING, plenty of other answers wait to be read.
+            blocked: !asked || self.peer.outbox().used() > 0,
+        };
+        let config = self.peer.node().config();
+        let reading = self.reading.load(Relaxed);
+        state.challenge.ask(
+            Instant::now(),
+            reading,
+            ahead,
+            config.slow_floor,
+            config.answer_within,
+        );
+        drop(state);
+        if asked {
+            self.control.asked(opaque);
         }
     }
 

@@ -170,6 +170,11 @@ async fn dial_seed(runtime: Arc<Runtime>, seed: Seed) {
     let connection = match runtime.dial(&seed.address, seed.wire.clone()).await {
         Ok(Established::Connected(connection)) => connection,
         Ok(Established::Myself) => return dialer.tell(Input::Myself(seed)),
+        Ok(Established::Already(peer)) => {
+            dialer.tell(Input::Already(seed.clone()));
+            peer.closed().await;
+            return dialer.tell(Input::Lost(seed));
+        }
         Err(error) => return dialer.tell(Input::Failed(seed, error)),
     };
     let peer = connection.peer().clone();

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::event::{DisconnectReason, Event};
 use crate::listener;
 use crate::peer::Peer;
-use crate::peers::Peers;
+use crate::peers::{Peers, Refusal};
 use crate::registrar::BoxFuture;
 use crate::stack::PeerLayer;
 use crate::transport::{BoxIo, Transport};
@@ -58,6 +58,16 @@ impl Security {
         return self.tls.is_some();
         #[cfg(not(feature = "tls"))]
         false
+    }
+
+    /// Tells the node what key it proves to have.
+    pub(crate) fn tell(&self, peers: &Peers) {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            peers.node().set_key(*tls.id().as_bytes());
+        }
+        #[cfg(not(feature = "tls"))]
+        let _ = peers;
     }
 
     /// Whether this address may be used.
@@ -310,6 +320,7 @@ impl Runtime {
         };
         match established {
             Established::Myself => Err(Error::refused(format!("{addr} is this node itself"))),
+            Established::Already(peer) => Ok(peer),
             Established::Connected(connection) => {
                 let peer = connection.peer().clone();
                 let elsewhere = self.dialer.elsewhere();
@@ -335,6 +346,7 @@ impl Runtime {
         };
         match established {
             Established::Myself => Err(Error::refused("the connection leads to this node itself")),
+            Established::Already(_) => Err(Error::refused(Refusal::AlreadyConnected.words())),
             Established::Connected(connection) => {
                 let peer = connection.peer().clone();
                 self.run(connection, std::future::ready(()));

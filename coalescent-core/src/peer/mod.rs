@@ -11,7 +11,8 @@ use crate::error::Error;
 use crate::event::{DisconnectReason, DropReason, Event};
 use crate::mesh::Mesh;
 use crate::outbox::{Chunk, Count, Outbox, Refused};
-use crate::peers::{Node, Peers};
+use crate::peers::standing::YOUNG;
+use crate::peers::{Culprit, Node, Peers, Penance};
 use crate::stats::{Counters, Stats};
 use crate::wire::{Framing, Kind, NodeId, Wire, WireCodec, WireError};
 use bytes::{Bytes, BytesMut};
@@ -58,6 +59,8 @@ struct Inner {
     extensions: Mutex<Extensions>,
     gone: OnceLock<DisconnectReason>,
     left: Notify,
+    since: Instant,
+    penance: Option<Penance>,
 }
 
 /// What was told of dropped frames.
@@ -77,7 +80,7 @@ pub(crate) struct Links {
 }
 
 /// What a connection has learned of its peer before it joins the roster.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Introduction {
     pub(crate) key: Option<[u8; 32]>,
     pub(crate) node_id: Option<NodeId>,
@@ -124,6 +127,8 @@ impl Peer {
             extensions: Mutex::new(Extensions::new()),
             gone: OnceLock::new(),
             left: Notify::new(),
+            since: Instant::now(),
+            penance: node.penance(Culprit::of(intro.key, intro.origin.addr)),
             node,
         }))
     }
@@ -538,6 +543,32 @@ impl Peer {
 
     pub(crate) fn set_origin(&self, origin: Origin) {
         *lock(&self.0.origin) = origin;
+    }
+
+    /// Whom it is held against if it is slow.
+    pub(crate) fn culprit(&self) -> Option<Culprit> {
+        let key = match self.0.id {
+            PeerId::Key(key) => Some(key),
+            _ => None,
+        };
+        Culprit::of(key, self.origin().addr)
+    }
+
+    /// What was held against it when it came.
+    pub(crate) fn penance(&self) -> Option<Penance> {
+        self.0.penance
+    }
+
+    /// Whether it is waited for as any other: it was not too slow a while ago.
+    pub(crate) fn is_trusted(&self) -> bool {
+        let patience = self.0.node.config().patience;
+        let penance = self.0.penance;
+        penance.is_none_or(|penance| penance.is_over(patience, Instant::now()))
+    }
+
+    /// Whether it has become connected so lately that another connection to it may have been made at the same time.
+    pub(crate) fn is_young(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.0.since) < YOUNG
     }
 
     pub(crate) fn links(&self) -> MutexGuard<'_, Links> {

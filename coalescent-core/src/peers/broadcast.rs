@@ -162,11 +162,12 @@ impl Peers {
     /// Waits until no more than [`AHEAD`] waits for any peer, or a short while.
     async fn eased(&self) {
         let peers = self.list();
-        if peers.iter().all(|peer| peer.outbox().used() <= AHEAD) {
+        let is_waited_for = |peer: &Peer| peer.outbox().used() > AHEAD && peer.is_trusted();
+        if !peers.iter().any(is_waited_for) {
             return;
         }
         let eased = async {
-            for peer in peers.iter() {
+            for peer in peers.iter().filter(|peer| is_waited_for(peer)) {
                 peer.outbox().eased(AHEAD).await;
             }
         };

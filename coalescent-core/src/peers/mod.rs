@@ -2,13 +2,18 @@
 
 mod broadcast;
 mod node;
+mod patience;
 mod report;
+pub(crate) mod standing;
 
 use broadcast::Runs;
 pub use broadcast::{BATCH, PAYLOAD_COST};
 pub(crate) use broadcast::{KEPT_RUNS, RUN_BYTES};
 pub(crate) use node::{Joined, Refusal};
+use patience::Remembered;
+pub(crate) use patience::{Culprit, Penance};
 use report::Reports;
+pub(crate) use standing::{StandBy, Standing, Token, as_token};
 
 use crate::changes::PeerChanges;
 use crate::config::Config;
@@ -49,12 +54,15 @@ pub struct Sent {
 pub(crate) struct Node {
     config: Config,
     id: NodeId,
+    /// The key that this node proves to have, where it has one.
+    key: OnceLock<[u8; 32]>,
     hooks: Hooks,
     extensions: RwLock<Extensions>,
     events: event::Sender,
     reports: Reports,
     meter: Meter,
     roster: Mutex<Roster>,
+    slow: Mutex<Remembered>,
     inbox: inbox::Queue,
     /// What many broadcasts at once are put together in.
     runs: Runs,
@@ -75,7 +83,10 @@ struct Closed {
 #[derive(Default)]
 struct Roster {
     peers: BTreeMap<u64, Peer>,
-    by_node: HashMap<NodeId, u64>,
+    /// Those who have introduced themselves.
+    by_id: HashMap<PeerId, u64>,
+    /// Newcomers that say they are one of the peers.
+    standing: Vec<Arc<standing::Place>>,
     /// The peers as a list, made when it is asked for: copying it at each join would cost memory that
     /// grows with the square of the peers.
     list: Option<Arc<[Peer]>>,
@@ -112,12 +123,14 @@ impl Peers {
             inbox: inbox::Queue::new(config.inbox),
             config: config.bounded(),
             id: NodeId::random(),
+            key: OnceLock::new(),
             hooks: registrar.hooks,
             extensions: RwLock::new(registrar.extensions),
             events: event::Sender::new(keep_events),
             reports: Reports::default(),
             meter: Meter::new(),
             roster: Mutex::new(Roster::default()),
+            slow: Mutex::default(),
             runs: Runs::default(),
             links: AtomicU64::new(1),
             nonce: AtomicU64::new(rand::random()),
@@ -164,7 +177,8 @@ impl Peers {
         self.len() == 0
     }
 
-    /// Finds a connected peer by its id. Several connections can share a key; this finds the oldest.
+    /// Finds a connected peer by its id. On wires without a handshake several peers can share a key; this finds the
+    /// oldest.
     #[must_use]
     pub fn get(&self, id: &PeerId) -> Option<Peer> {
         self.0

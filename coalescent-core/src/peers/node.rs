@@ -1,31 +1,32 @@
 //! What the connections of one node have in common: who joins the roster, and who leaves it.
 
 use super::broadcast::Runs;
+use super::patience::{Culprit, Penance, Remembered};
+use super::standing::{StandBy, roster_id};
 use super::{Closed, Node, Roster};
 use crate::config::Config;
 use crate::connection::{LinkId, Stop};
 use crate::event::{DisconnectReason, DropReason, Event};
 use crate::mesh::{Mesh, WeakMesh, inbox};
 use crate::meter::Meter;
-use crate::peer::{Direction, Introduction, Peer, PeerId};
+use crate::peer::{Introduction, Peer};
 use crate::registrar::Hooks;
 use crate::wire::NodeId;
 use bytes::Bytes;
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::time::Instant;
 
-/// How a connection stands to the roster once it has joined.
+/// How a connection stands to a peer that was connected by another one before.
 #[derive(Debug)]
 pub(crate) enum Joined {
-    /// Its peer is new, and connected from now on.
-    New(Peer),
-    /// Its peer was connected already; this connection takes over, and the other one ends.
+    /// This connection takes over, and the other one ends.
     TakesOver(Peer),
-    /// Its peer was connected already, and stays so by the other connection; this one stands by.
-    StandsBy(Peer),
-    /// Its peer was connected already, and stays so by the other connection; this one ends.
+    /// The peer stays connected by the other one; this one goes on when that ends.
+    Beside(Peer),
+    /// The peer stays connected by the other one; this one ends.
     Yields(Peer),
 }
 
@@ -36,6 +37,12 @@ impl Node {
 
     pub(crate) fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// Says what key this node proves to have.
+    #[cfg(feature = "tls")]
+    pub(crate) fn set_key(&self, key: [u8; 32]) {
+        let _ = self.key.set(key);
     }
 
     pub(crate) fn hooks(&self) -> &Hooks {
@@ -114,6 +121,24 @@ impl Node {
         }
     }
 
+    fn slow(&self) -> MutexGuard<'_, Remembered> {
+        self.slow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is held against a peer that comes now, since it was too slow before.
+    pub(crate) fn penance(&self, culprit: Option<Culprit>) -> Option<Penance> {
+        self.slow()
+            .penance(culprit?, self.config.patience, Instant::now())
+    }
+
+    /// Notes how much of its patience a peer has used up that leaves by itself.
+    pub(crate) fn spent(&self, peer: &Peer, spent: Duration) {
+        if let (false, Some(culprit)) = (spent.is_zero(), peer.culprit()) {
+            self.slow()
+                .spent(culprit, spent, self.config.patience, Instant::now());
+        }
+    }
+
     /// Begins to leave: refuses connections from now on.
     pub(crate) fn close(&self) {
         let deadline = Instant::now() + self.config.drain;
@@ -144,76 +169,63 @@ impl Node {
         self.events.end();
     }
 
-    /// Takes a connection whose peer has introduced itself into the roster.
+    /// Whether a connection that has introduced itself leads to this node, or says so.
     ///
-    /// Two nodes keep one connection between them. Of two that each dialled, the one dialled by the
-    /// greater node id stays; both nodes know that, so neither has to ask. Of two that one node
-    /// dialled, that node gives up the later one; the other lets it stand by until it does.
+    /// Keys are proven, so they alone say where both sides have one.
+    fn is_myself(&self, intro: &Introduction) -> Result<(), Refusal> {
+        let same_number = intro.node_id == Some(self.id);
+        match (self.key.get(), &intro.key) {
+            (Some(mine), Some(key)) if mine == key => Err(Refusal::Myself),
+            (Some(_), Some(_)) if same_number => Err(Refusal::Impostor),
+            _ if same_number => Err(Refusal::Myself),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has a connection whose peer has introduced itself stand by, if that peer is connected already, or says that it is
+    /// one who is.
+    ///
+    /// # Errors
+    ///
+    /// Where the peer is refused, with the words to tell it.
+    pub(crate) fn look_up(
+        self: &Arc<Self>,
+        intro: &Introduction,
+        link: &Arc<Stop>,
+    ) -> Result<Option<StandBy>, Refusal> {
+        self.is_myself(intro)?;
+        self.stand_by(intro, link, Instant::now())
+    }
+
+    /// Takes a connection whose peer has introduced itself into the roster. `None` where the peer is connected
+    /// already.
     ///
     /// # Errors
     ///
     /// Where the peer is refused, with the words to tell it.
     pub(crate) fn join(
         self: &Arc<Self>,
-        intro: Introduction,
+        intro: &Introduction,
         link: &Arc<Stop>,
-    ) -> Result<Joined, Refusal> {
-        if intro.node_id == Some(self.id) {
-            return Err(Refusal::Myself);
-        }
+    ) -> Result<Option<Peer>, Refusal> {
+        self.is_myself(intro)?;
         let mut roster = self.roster();
         if roster.closed.is_some() {
             return Err(Refusal::ShuttingDown);
         }
-        let known = intro
-            .node_id
-            .and_then(|node_id| roster.by_node.get(&node_id).copied());
-        if let Some(peer) = known.and_then(|serial| roster.peers.get(&serial)).cloned() {
-            let key = match peer.id() {
-                PeerId::Key(key) => Some(*key),
-                _ => None,
-            };
-            let mut links = peer.links();
-            if key != intro.key || links.usable.len() > 1 {
-                return Err(Refusal::AlreadyConnected);
-            }
-            let old = peer.origin().direction;
-            let new = intro.origin.direction;
-            if old == new {
-                if new == Direction::Outbound {
-                    drop(links);
-                    return Ok(Joined::Yields(peer));
-                }
-                links.usable.push(Arc::clone(link));
-                drop(links);
-                return Ok(Joined::StandsBy(peer));
-            }
-            let i_am_greater = intro.node_id.is_some_and(|node_id| self.id > node_id);
-            if i_am_greater != (new == Direction::Outbound) {
-                drop(links);
-                return Ok(Joined::Yields(peer));
-            }
-            let loser = std::mem::replace(&mut links.usable, vec![Arc::clone(link)]);
-            drop(links);
-            peer.set_origin(intro.origin);
-            self.meter.turned(old, new);
-            peer.outbox().activate(link.id().0);
-            for link in loser {
-                link.retire();
-            }
-            return Ok(Joined::TakesOver(peer));
+        if roster.known(intro).is_some() {
+            return Ok(None);
         }
-        let node_id = intro.node_id;
-        let peer = Peer::new(Arc::clone(self), intro, link);
+        let peer = Peer::new(Arc::clone(self), intro.clone(), link);
         roster.peers.insert(peer.serial(), peer.clone());
-        if let Some(node_id) = node_id {
-            roster.by_node.insert(node_id, peer.serial());
+        if let Some(id) = roster_id(intro.key, intro.node_id) {
+            roster.by_id.insert(id, peer.serial());
         }
         roster.list = None;
         self.meter.connected(peer.direction());
         drop(roster);
         self.emit(Event::PeerConnected { peer: peer.clone() });
-        Ok(Joined::New(peer))
+        Ok(Some(peer))
     }
 
     /// Takes a connection out again. The peer leaves with its last connection that could carry what
@@ -221,6 +233,10 @@ impl Node {
     ///
     /// Returns whether the peer has left.
     pub(crate) fn part(&self, peer: &Peer, link: LinkId, reason: &DisconnectReason) -> bool {
+        if let (DisconnectReason::Slow, Some(culprit)) = (reason, peer.culprit()) {
+            self.slow()
+                .slow(culprit, self.config.patience, Instant::now());
+        }
         let mut roster = self.roster();
         let mut links = peer.links();
         let Some(at) = links.usable.iter().position(|usable| usable.id() == link) else {
@@ -234,11 +250,18 @@ impl Node {
             return false;
         }
         drop(links);
+        let theirs = matches!(
+            reason,
+            DisconnectReason::Closed | DisconnectReason::Bye(_) | DisconnectReason::Io(_)
+        );
+        if theirs && self.inherit(&mut roster, peer) {
+            return false;
+        }
         // By the connection, not by its address or id: a peer that came back meanwhile is another.
         roster.peers.remove(&peer.serial());
         roster.leaving.insert(peer.serial(), peer.clone());
-        if let Some(node_id) = peer.node_id() {
-            roster.by_node.remove(&node_id);
+        if peer.node_id().is_some() && roster.by_id.get(peer.id()) == Some(&peer.serial()) {
+            roster.by_id.remove(peer.id());
         }
         roster.list = None;
         self.meter.disconnected(peer.direction(), reason);
@@ -265,6 +288,7 @@ impl Node {
             peer: peer.clone(),
             reason,
         });
+        self.free(peer);
     }
 }
 
@@ -283,6 +307,8 @@ impl Roster {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     Myself,
+    /// It has a key of its own, and the number of this node.
+    Impostor,
     AlreadyConnected,
     ShuttingDown,
     Full,
@@ -293,6 +319,7 @@ impl Refusal {
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Myself => "connected to itself",
+            Self::Impostor => "this node has that number",
             Self::AlreadyConnected => "already connected",
             Self::ShuttingDown => "shutting down",
             Self::Full => "no place left",

@@ -111,7 +111,7 @@ pub fn peer(peers: &Peers) -> Peer {
             direction: Direction::Inbound,
         },
     };
-    let link = Arc::new(Stop::new(node.next_link()));
+    let link = Arc::new(Stop::new(node.next_link(), Direction::Inbound));
     Peer::new(Arc::clone(node), intro, &link)
 }
 
