@@ -39,9 +39,12 @@ pub(crate) mod msgpack;
 mod scratch;
 pub(crate) mod transcode;
 pub(crate) mod value;
+mod watch;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod values_tests;
 
 use std::{borrow::Cow, sync::Arc};
 
