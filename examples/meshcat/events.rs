@@ -41,6 +41,7 @@ enum Line {
         relayed: u64,
         duplicates: u64,
         dropped: u64,
+        unknown: u64,
     },
 }
 
@@ -96,6 +97,7 @@ pub(crate) fn stats(stats: &Stats) -> String {
         relayed: stats.relayed,
         duplicates: stats.duplicates,
         dropped: stats.dropped,
+        unknown: stats.unknown,
     })
 }
 

@@ -3,6 +3,7 @@
 //! A thread of its own writes it, so that a terminal that is stopped stops nothing else.
 
 use crate::events;
+use crate::streams::Stream;
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::Duration;
@@ -83,11 +84,11 @@ impl Stderr {
 }
 
 fn write_all(waiting: &Receiver<Item>) {
-    let mut stderr = io::stderr();
+    let mut stderr = Stream::stderr();
     for item in waiting {
         match item {
             // There is no place left to tell of a stderr that is gone.
-            Item::Line(line) => drop(stderr.write_all(&line)),
+            Item::Line(line) => drop(stderr.as_mut().map(|stderr| stderr.write_all(&line))),
             Item::End(done) => drop(done.send(())),
         }
     }
