@@ -128,13 +128,20 @@ async fn run(mut args: Args, stderr: &Stderr) -> Result<ExitCode, Failure> {
         said(tokio::spawn(stdin), &mesh, once).await;
         Ok::<_, coalescent::Error>(())
     };
-    tokio::select! {
-        () = signals.next() => {}
-        ended = running => ended?,
-    }
+    let asked = tokio::select! {
+        () = signals.next() => true,
+        ended = running => {
+            ended?;
+            false
+        }
+    };
     // What is read from now on is not sent any more.
     let said = progress.so_far();
     tokio::spawn(async move {
+        if !asked {
+            // It asks for what is being done.
+            signals.next().await;
+        }
         signals.next().await;
         std::process::exit(IMPATIENT);
     });
