@@ -88,6 +88,11 @@ pub(crate) fn error(text: &str) -> String {
     })
 }
 
+/// Events that were left out.
+pub(crate) fn missed(events: u64) -> String {
+    json(&Line::Missed { events })
+}
+
 /// The last event.
 pub(crate) fn stats(stats: &Stats) -> String {
     json(&Line::Stats {

@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     let code = match result {
         Ok(code) => code,
         Err(Failure { code, text }) => {
-            stderr.report(&text);
+            stderr.last_report(&text);
             ExitCode::from(code)
         }
     };
@@ -155,10 +155,10 @@ async fn run(mut args: Args, stderr: &Stderr) -> Result<ExitCode, Failure> {
     }
     let missing = said.missing(&stats).filter(|_| once);
     if let Some(missing) = &missing {
-        stderr.report(missing);
+        stderr.last_report(missing);
     }
     if stderr.shows_events() {
-        stderr.line(events::stats(&stats));
+        stderr.last_line(events::stats(&stats));
     }
     Ok(match missing {
         Some(_) => ExitCode::FAILURE,
