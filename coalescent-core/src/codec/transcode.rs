@@ -9,8 +9,8 @@ use super::{
 
 /// Returns JSON, which was scanned, as MessagePack.
 ///
-/// What would be another number there is an error: an integer of more than 64 bits, and what is too large or too small
-/// for a float. A fraction is the nearest float, as it is wherever JSON is read.
+/// What would be another number there is an error: an integer of more than 64 bits, and what has more digits than a float keeps,
+/// or is too large or too small for one.
 pub(crate) fn json_to_msgpack(kind: ErrorKind, json: &[u8]) -> Result<Vec<u8>, CodecError> {
     check_numbers(kind, json)?;
     let mut out = Vec::with_capacity(json.len());
@@ -41,7 +41,7 @@ fn check_numbers(kind: ErrorKind, json: &[u8]) -> Result<(), CodecError> {
                     return Err(CodecError::new(
                         kind,
                         &format_args!(
-                            "MessagePack has no number {shown}: send it as a text, or use the JSON codec"
+                            "MessagePack cannot keep the number {shown} as it is: send it as a text, or use the JSON codec"
                         ),
                     ));
                 }
@@ -52,16 +52,29 @@ fn check_numbers(kind: ErrorKind, json: &[u8]) -> Result<(), CodecError> {
     Ok(())
 }
 
-/// Whether MessagePack holds the number, but for the last digits of a fraction.
+/// The most digits that a float can have, from the first that is no zero to the last.
+const FLOAT_DIGITS: usize = 767;
+
+/// Whether MessagePack holds the number: as an integer of 64 bits, or as a float that says the same to as many digits.
 fn is_kept(number: &str) -> bool {
     if !number.contains(['.', 'e', 'E']) {
         return number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok();
     }
+    let Ok(float) = number.parse::<f64>() else {
+        // It is no number.
+        return true;
+    };
     let mantissa = number.split(['e', 'E']).next().unwrap_or_default();
-    match number.parse::<f64>() {
-        Ok(0.0) => !mantissa.contains(|digit: char| matches!(digit, '1'..='9')),
-        Ok(float) => float.is_finite(),
-        Err(_) => true,
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    let digits = digits.trim_matches('0');
+    match digits.len() {
+        0 => true,
+        length @ 1..=FLOAT_DIGITS if float.is_finite() => {
+            let said = format!("{:.*e}", length - 1, float.abs());
+            let said = said.split('e').next().unwrap_or_default();
+            said.chars().filter(char::is_ascii_digit).eq(digits.chars())
+        }
+        _ => false,
     }
 }
 

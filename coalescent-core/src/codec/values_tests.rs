@@ -236,11 +236,25 @@ proptest! {
     #[test]
     fn a_float_of_json_stays_what_it_is(number in any::<f64>()) {
         prop_assume!(number.is_finite());
-        let text = serde_json::to_string(&number).unwrap();
+        // As the shortest digits that mean it, in all 17 that it may take, and in full.
+        let shortest = serde_json::to_string(&number).unwrap();
+        for text in [shortest.clone(), format!("{number:.16e}"), format!("{number:.800e}")] {
+            let message = Message::encoded("x", Format::Json, text.into());
+            let codec = Codec::msgpack();
+            let there = codec.decode(&codec.encode(&message).unwrap()).unwrap();
+            prop_assert_eq!(&there.body_to_json_string().unwrap(), &shortest);
+        }
+    }
+
+    #[test]
+    fn a_decimal_of_json_is_refused_where_it_would_be_another(digits in 0..1_000_000_000_000_000_000_000_u128) {
+        // Odd, so that no digit is left out.
+        let digits = digits | 1;
+        let text = format!("0.{digits:021}");
         let message = Message::encoded("x", Format::Json, text.clone().into());
-        let codec = Codec::msgpack();
-        let there = codec.decode(&codec.encode(&message).unwrap()).unwrap();
-        prop_assert_eq!(there.body_to_json_string().unwrap(), text);
+        let kept = Codec::msgpack().encode(&message).is_ok();
+        let float: f64 = text.parse().unwrap();
+        prop_assert_eq!(kept, format!("{float:.21}") == text, "{}", text);
     }
 }
 
@@ -258,6 +272,9 @@ fn numbers_that_message_pack_would_change_are_refused() {
         "1e-400",
         r#"{"a":["\"1",18446744073709551616]}"#,
         r#"{"a":-0.00000001e-390}"#,
+        "3.14159265358979323846",
+        "9007199254740993.0",
+        "1.2345678901234567890123e25",
     ] {
         assert!(encode(text).unwrap_err().is_body(), "{text}");
     }
@@ -268,7 +285,15 @@ fn numbers_that_message_pack_would_change_are_refused() {
         "0e400",
         "0.000e-999",
         "1e300",
-        "3.14159265358979323846",
+        "3.141592653589793",
+        "0.1",
+        "0.10000000000000001",
+        "100.00e-2",
+        "9.9999999999999992e22",
+        "18446744073709551616.0",
+        "0.1000000000000000055511151231257827021181583404541015625",
+        "2.2250738585072014e-308",
+        "5e-324",
         r#"{"18446744073709551616":"1e400"}"#,
         r#""\"1e400""#,
     ] {
