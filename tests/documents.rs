@@ -1,7 +1,7 @@
 //! The sums that the documents publish are those that the code computes.
 //!
-//! They stand in one place, `coalescent-core/docs/limits.md`. When a bound changes, its row there and the sum change, and
-//! what fails here says what to write.
+//! They stand in one place, `coalescent-core/docs/limits.md`. When a bound changes, its row there
+//! and the sum change, and what fails here says what to write.
 
 use std::{fs, path::Path};
 
@@ -14,8 +14,8 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The rows of the tables whose last column is a number of bytes, up to each table's sum: all but the first and the
-/// last cell are of no matter.
+/// The rows of the tables whose last column is a number of bytes, up to each table's sum: all but
+/// the first and the last cell are of no matter.
 struct Table {
     rows: Vec<(String, f64)>,
     sum: String,

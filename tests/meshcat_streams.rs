@@ -1,4 +1,5 @@
-//! The streams that `meshcat` is given: in which mode they are, how they begin, and when they are read.
+//! The streams that `meshcat` is given: in which mode they are, how they begin, and when they are
+//! read.
 
 mod support;
 

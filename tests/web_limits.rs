@@ -57,7 +57,8 @@ fn browsers_that_say_too_much_do_not_hold_up_what_servers_pass_on() {
         .wait_until(DEADLINE, all)
         .expect("all that browsers said");
     let took = start.elapsed();
-    // A browser's second hundred takes a second. Over one link they would all wait for one another, for 9 s.
+    // A browser's second hundred takes a second. Over one link they would all wait for one another,
+    // for 9 s.
     assert!(took >= Duration::from_secs(1), "{took:?}");
     assert!(took < Duration::from_secs(6), "{took:?}");
     for browser in browsers {

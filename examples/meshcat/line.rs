@@ -36,7 +36,8 @@ pub(crate) fn take_type<'a>(text: &'a str, ends: &[char]) -> Option<(String, &'a
     is_plain(kind).then(|| (kind.to_owned(), rest))
 }
 
-/// Whether a type stands in a line as it is. At the front of a text, a byte order mark is taken for the text's.
+/// Whether a type stands in a line as it is. At the front of a text, a byte order mark is taken for
+/// the text's.
 fn is_plain(kind: &str) -> bool {
     let special = |c: char| c.is_whitespace() || c.is_control() || c == '"';
     !kind.is_empty() && !kind.starts_with('\u{feff}') && !kind.contains(special)

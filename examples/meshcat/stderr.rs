@@ -78,7 +78,8 @@ impl Stderr {
         self.put(line_of(line));
     }
 
-    /// Says at the end what could not be done. There may be much before it: it waits for room, for a moment.
+    /// Says at the end what could not be done. There may be much before it: it waits for room, for
+    /// a moment.
     pub(crate) fn last_report(&self, text: &str) {
         self.put_last(Item::Line(self.reported(text)));
     }

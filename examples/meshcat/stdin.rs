@@ -49,7 +49,8 @@ impl Progress {
 }
 
 impl Said {
-    /// Says in words what of stdin was not written to a peer, or what was dropped of what was said to it, if there is any.
+    /// Says in words what of stdin was not written to a peer, or what was dropped of what was said
+    /// to it, if there is any.
     pub(crate) fn missing(&self, stats: &Stats) -> Option<String> {
         let mut parts = Vec::new();
         if !self.begun {
@@ -311,8 +312,8 @@ impl Lines {
         self.end = end;
     }
 
-    /// The next line and its number; `None` in place of one that is too long. A byte order mark before the first is no
-    /// part of it.
+    /// The next line and its number; `None` in place of one that is too long. A byte order mark
+    /// before the first is no part of it.
     fn next(&mut self) -> Option<(u64, Option<Bytes>)> {
         let line = match memchr::memchr(b'\n', &self.chunk) {
             Some(at) => {

@@ -7,13 +7,14 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// How long to wait where a stream is said to be ready, and is not: so that a strange one costs no processor.
+/// How long to wait where a stream is said to be ready, and is not: so that a strange one costs no
+/// processor.
 const STRANGE: Duration = Duration::from_millis(10);
 
 /// One of stdin, stdout and stderr, without a buffer.
 ///
-/// Its mode is shared with the programs before and beside this one. Where one of them has set it to non-blocking, "not now" is
-/// no failure: it is waited for.
+/// Its mode is shared with the programs before and beside this one. Where one of them has set it to
+/// non-blocking, "not now" is no failure: it is waited for.
 pub(crate) struct Stream(File);
 
 impl Stream {

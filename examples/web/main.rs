@@ -18,8 +18,9 @@
 //! | `/peers` | who is connected, as JSON |
 //! | `/metrics` | what is counted, as Prometheus reads it |
 //!
-//! What strangers can take is bounded: connections in all and of one address, the time for a request, and how fast a browser is
-//! read. Other servers pass on what many say, and are not held to a browser's pace.
+//! What strangers can take is bounded: connections in all and of one address, the time for a
+//! request, and how fast a browser is read. Other servers pass on what many say, and are not held
+//! to a browser's pace.
 
 mod args;
 mod join;

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The bits of an IPv6 address that say which network it is of: one customer has at least so many addresses as the others make.
+/// The bits of an IPv6 address that say which network it is of: one customer has at least so many
+/// addresses as the others make.
 const NETWORK: u128 = !(u64::MAX as u128);
 
 /// The places there are. Cheap to clone.

@@ -20,7 +20,8 @@ use tower::ServiceExt;
 /// How long the head of a request may take to arrive, from the end of the one before.
 const HEAD: Duration = Duration::from_secs(5);
 
-/// How long a connection serves requests, unless it becomes a peer. Then it is closed, after the answer that it is at.
+/// How long a connection serves requests, unless it becomes a peer. Then it is closed, after the
+/// answer that it is at.
 const LIFE: Duration = Duration::from_secs(60);
 
 /// The most of a request's head that is read, in bytes.

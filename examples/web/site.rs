@@ -67,8 +67,8 @@ async fn style() -> impl IntoResponse {
     (kind, include_str!("page.css"))
 }
 
-/// Who is connected. Not from where: that is nobody's business but the operator's. Nor by which number: without TLS nothing
-/// proves one, so that who knows it could claim it.
+/// Who is connected. Not from where: that is nobody's business but the operator's. Nor by which
+/// number: without TLS nothing proves one, so that who knows it could claim it.
 async fn peers(State(joining): State<Joining>) -> Json<Vec<Value>> {
     let peers = joining.mesh().peers().list();
     Json(peers.iter().map(describe).collect())

@@ -18,8 +18,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// cut off without: what was not read would take the word with it.
 pub(crate) const REFUSED_POLITELY: usize = 4;
 
-/// How many messages of a browser are read in a second; more wait in its socket. Other servers pass on what many say, and
-/// have no such limit: it would make what some browsers say too fast hold up what all others say.
+/// How many messages of a browser are read in a second; more wait in its socket. Other servers pass
+/// on what many say, and have no such limit: it would make what some browsers say too fast hold up
+/// what all others say.
 const MESSAGES_A_SECOND: u32 = 100;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -124,7 +124,8 @@ where
     let at = out.len();
     let seen = value::write_msgpack(body, &mut out)?;
     if seen.json_text() {
-        // As MessagePack it may be impossible: that is for the codec to find out that it is sent with.
+        // As MessagePack it may be impossible: that is for the codec to find out that it is sent
+        // with.
         let json = value::json(body, max_depth)?;
         return Ok(Message::encoded(kind, Format::Json, json.into()));
     }

@@ -9,8 +9,8 @@ use super::{
 
 /// Returns JSON, which was scanned, as MessagePack.
 ///
-/// What would be another number there is an error: an integer of more than 64 bits, and what has more digits than a float keeps,
-/// or is too large or too small for one.
+/// What would be another number there is an error: an integer of more than 64 bits, and what has
+/// more digits than a float keeps, or is too large or too small for one.
 pub(crate) fn json_to_msgpack(kind: ErrorKind, json: &[u8]) -> Result<Vec<u8>, CodecError> {
     check_numbers(kind, json)?;
     let mut out = Vec::with_capacity(json.len());
@@ -55,7 +55,8 @@ fn check_numbers(kind: ErrorKind, json: &[u8]) -> Result<(), CodecError> {
 /// The most digits that a float can have, from the first that is no zero to the last.
 const FLOAT_DIGITS: usize = 767;
 
-/// Whether MessagePack holds the number: as an integer of 64 bits, or as a float that says the same to as many digits.
+/// Whether MessagePack holds the number: as an integer of 64 bits, or as a float that says the same
+/// to as many digits.
 fn is_kept(number: &str) -> bool {
     if !number.contains(['.', 'e', 'E']) {
         return number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok();
@@ -110,8 +111,8 @@ struct Open {
 pub(crate) enum Lossy {
     /// They are an error: who reads the JSON would take them for something else.
     Refused,
-    /// They are shown: numbers that are not finite as null, text that is no UTF-8 with replacement characters, and keys as
-    /// [`msgpack_to_json`] says.
+    /// They are shown: numbers that are not finite as null, text that is no UTF-8 with replacement
+    /// characters, and keys as [`msgpack_to_json`] says.
     Shown,
 }
 
@@ -119,10 +120,11 @@ const MALFORMED: &str = "it is no MessagePack";
 
 /// Writes one scanned MessagePack value as JSON on one line, or says why it can't.
 ///
-/// Binary is an array of numbers, an extension an array of its type and its bytes, and the keys that are integers or
-/// booleans are strings. What else JSON lacks is an error, or, where it is [shown](Lossy::Shown), has a form too: floats and nil
-/// as keys are strings, and all other keys (binary, containers, extensions) the lower hex of their MessagePack bytes, because
-/// quoting JSON inside JSON grows without bound as it nests. The output is at most 7 times as long as the input, and a
+/// Binary is an array of numbers, an extension an array of its type and its bytes, and the keys
+/// that are numbers or booleans are strings. What else JSON lacks is an error, or, where it is
+/// [shown](Lossy::Shown), has a form too: nil as a key is a string, and all other keys (binary,
+/// containers, extensions) are the lower hex of their MessagePack bytes, because quoting JSON inside
+/// JSON grows without bound as it nests. The output is at most 7 times as long as the input, and a
 /// few bytes.
 pub(crate) fn msgpack_to_json(
     value: &[u8],

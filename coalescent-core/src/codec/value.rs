@@ -32,7 +32,8 @@ where
     Ok(seen)
 }
 
-/// Appends a value as MessagePack. JSON text in it is not what it should be: see [`Seen::json_text`].
+/// Appends a value as MessagePack. JSON text in it is not what it should be: see
+/// [`Seen::json_text`].
 pub(crate) fn write_msgpack<T>(value: &T, out: &mut Vec<u8>) -> Result<Seen, CodecError>
 where
     T: Serialize + ?Sized,
@@ -63,8 +64,8 @@ where
     Ok(seen)
 }
 
-/// Writes a value of the application by itself, in the format that says it: the third is its JSON, where that says something
-/// else than its MessagePack does.
+/// Writes a value of the application by itself, in the format that says it: the third is its JSON,
+/// where that says something else than its MessagePack does.
 pub(crate) fn own<T>(
     value: &T,
     max_depth: usize,

@@ -188,7 +188,8 @@ fn said() -> impl Strategy<Value = Said> {
 }
 
 proptest! {
-    /// What a message is made of arrives as if it had been sent by itself, or is an error for whoever sends it.
+    /// What a message is made of arrives as if it had been sent by itself, or is an error for
+    /// whoever sends it.
     #[test]
     fn a_message_says_what_its_body_says_in_either_format(body in said()) {
         for codec in [Codec::msgpack(), Codec::json()] {

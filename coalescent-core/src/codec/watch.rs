@@ -1,7 +1,8 @@
 //! Looks at a value of the application while it is serialized.
 //!
-//! MessagePack and JSON do not hold the same values: one has no integers of 128 bits, the other neither NaN nor keys
-//! that are arrays. What is met of these is noted here, so that nothing of it is changed without a word.
+//! MessagePack and JSON do not hold the same values: one has no integers of 128 bits, the other
+//! neither NaN nor keys that are arrays. What is met of these is noted here, so that nothing of it
+//! is changed without a word.
 
 use std::cell::Cell;
 

@@ -83,8 +83,9 @@ impl Message {
 
     /// Makes a message of type `kind`, and serializes `body` at once.
     ///
-    /// It arrives as if the body had been broadcast by itself, whichever format the courier speaks. What a format
-    /// has no equal for is an error there: NaN, infinities, and keys of maps that are neither text nor numbers nor booleans, in JSON.
+    /// It arrives as if the body had been broadcast by itself, whichever format the courier speaks.
+    /// What a format has no equal for is an error there: NaN, infinities, and keys of maps that are
+    /// neither text nor numbers nor booleans, in JSON.
     ///
     /// This does not fail. If the body cannot be serialized, or nests deeper than
     /// [`MAX_DEPTH`], [`Codec::encode`](crate::codec::Codec::encode) returns the error, and so does [`Message::body`].
@@ -276,8 +277,9 @@ impl Message {
 
     /// Writes the body as JSON on one line, whatever its format.
     ///
-    /// Every MessagePack value has a form here, so that it can be shown, though a message with a value that JSON lacks is not sent as
-    /// JSON. What JSON lacks becomes: NaN and infinities null, binary an
+    /// Every MessagePack value has a form here, so that it can be shown, though a message with a
+    /// value that JSON lacks is not sent as JSON. What JSON lacks becomes: NaN and infinities null,
+    /// binary an
     /// array of numbers, an extension an array of its type and its bytes, keys that are no strings
     /// the text of a number, boolean or null, else hex. The text takes at most 7 times the bytes of the body.
     ///

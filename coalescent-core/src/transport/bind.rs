@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 /// How often a free port is looked for that is free at each address.
 const TRIES: usize = 16;
 
-/// Binds each of `addrs`, and returns what `bind` made of them, at least one. With port 0 all get the same port, if there is one that
-/// is free at each.
+/// Binds each of `addrs`, and returns what `bind` made of them, at least one. With port 0 all get
+/// the same port, if there is one that is free at each.
 ///
-/// An address that this machine does not have, such as one of IPv6 where that is off, is left out. One that is taken is an
-/// error: who dials the name may meet the program that has it.
+/// An address that this machine does not have, such as one of IPv6 where that is off, is left out.
+/// One that is taken is an error: who dials the name may meet the program that has it.
 pub(super) fn all<L>(
     addrs: impl IntoIterator<Item = SocketAddr>,
     mut bind: impl FnMut(SocketAddr) -> io::Result<(L, SocketAddr)>,
@@ -30,7 +30,8 @@ pub(super) fn all<L>(
     Ok(at_one_port(&places, &mut bind, false)?.unwrap_or_default())
 }
 
-/// Returns `None` where the port that was free at the first address is not at another, and that matters.
+/// Returns `None` where the port that was free at the first address is not at another, and that
+/// matters.
 fn at_one_port<L>(
     addrs: &[SocketAddr],
     bind: &mut impl FnMut(SocketAddr) -> io::Result<(L, SocketAddr)>,

@@ -44,8 +44,9 @@ pub trait Transport: Send + Sync + 'static {
     /// Begins to accept connections at `addr`, a `host:port`; port 0 takes a free one.
     fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
 
-    /// Begins to accept connections at each address that `addr` stands for, at least one; with port 0, at the same port, if that can
-    /// be had. Default: what [`listen`](Transport::listen) makes, alone.
+    /// Begins to accept connections at each address that `addr` stands for, at least one; with port
+    /// 0, at the same port, if that can be had. Default: what [`listen`](Transport::listen) makes,
+    /// alone.
     fn listen_all<'a>(
         &'a self,
         addr: &'a str,
