@@ -135,7 +135,7 @@ fn wait_refused(addr: &str) {
 
 #[test]
 fn a_signal_flushes_what_is_queued_and_says_goodbye() {
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "INT", "HUP"] {
         let (mut cat, mut socket, sent) = stuck();
         let mut begin = vec![0; LINE];
         socket.read_exact(&mut begin).expect("a line");
@@ -166,6 +166,97 @@ fn a_second_signal_ends_it_at_once() {
     assert_ne!(status.code(), Some(0));
     // Far below the 10 s that flushing may take.
     assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn once_that_never_connected_has_failed() {
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = nobody.local_addr().expect("its address");
+    drop(nobody);
+    for (extra, status) in [("--once", 1), ("", 0)] {
+        let mut cat = Cat::start(&format!("--seed {addr} {extra}"));
+        cat.error("cannot connect");
+        cat.process().close_stdin();
+        cat.process().signal("TERM");
+        cat.left_with(status);
+        if status == 1 {
+            cat.error("too few peers");
+        }
+    }
+}
+
+#[test]
+fn once_that_was_told_to_leave_before_the_end_of_stdin_has_failed() {
+    for signal in ["TERM", "INT", "HUP"] {
+        let mut first = Cat::listen("");
+        let mut second = Cat::dial(&first.addr(), "--once");
+        second.say("one");
+        first.hear("one");
+        second.process().signal(signal);
+        assert_eq!(second.left_with(1).sent, 1);
+        second.error("not read to its end");
+        first.stop();
+    }
+}
+
+#[test]
+fn once_says_which_lines_were_not_sent_and_has_failed() {
+    let mut first = Cat::listen("--codec json");
+    let mut second = Cat::dial(&first.addr(), "--codec json --once");
+    second.say("a 1");
+    second.say("b {");
+    second.say("c 3");
+    second.process().close_stdin();
+    first.hear("a 1");
+    first.hear("c 3");
+    assert_eq!(second.left_with(1).sent, 2);
+    second.error("line 2 of stdin is not sent");
+    second.error("1 of its lines were not sent");
+    let last = second.process().stderr().all();
+    let last = last.last().expect("an event");
+    assert!(last.contains("\"stats\""), "{last}");
+
+    // The same in words, where nobody asked for events.
+    let mut plain = Process::spawn(
+        "meshcat",
+        Cat::command(&format!("--seed {} --codec json --once", first.addr()))
+            .env("RUST_LOG", "off"),
+    );
+    plain.writeln("b {");
+    plain.close_stdin();
+    assert_eq!(plain.wait_exit().code(), Some(1));
+    plain.wait_stderr("what was not sent", |line| {
+        line.starts_with("meshcat: not all of stdin was written: ")
+            .then_some(())
+    });
+    first.stop();
+}
+
+#[test]
+fn once_whose_stdin_cannot_be_read_has_failed() {
+    let mut first = Cat::listen("");
+    let directory = std::fs::File::open("/").expect("a directory");
+    let options = format!("--seed {} --once --events", first.addr());
+    let mut command = Cat::command(&options);
+    let mut second = Cat::start_command(command.stdin(directory).stdout(Stdio::null()));
+    second.error("cannot read stdin");
+    assert_eq!(second.left_with(1).sent, 0);
+    second.error("not read to its end");
+    first.stop();
+}
+
+#[test]
+fn once_with_all_of_stdin_written_has_not_failed() {
+    for stdin in ["", "a", "a\n", "\n\n", "\u{feff}"] {
+        for wire in ["native", "lines", "raw"] {
+            let mut first = Cat::listen(&format!("--wire {wire}"));
+            let mut second = Cat::dial(&first.addr(), &format!("--wire {wire} --once"));
+            second.process().write(stdin.as_bytes());
+            second.process().close_stdin();
+            assert_eq!(second.left().dropped, 0);
+            first.stop();
+        }
+    }
 }
 
 #[test]
@@ -215,6 +306,7 @@ fn unusable_arguments_are_refused_in_one_line() {
         (&["-l", "127.0.0.1:0", "--max-peers", "x"], "--max-peers"),
         (&["-l", "127.0.0.1:0", "--max-inbound", ""], "--max-inbound"),
         (&["-l", "127.0.0.1:0", "--rate", "0"], "--rate"),
+        (&["-l", "127.0.0.1:0", "--peers", "0"], "--peers"),
         (&["-l", "127.0.0.1:0", "--reply", "ping=pong"], "--codec"),
         (
             &["-l", "127.0.0.1:0", "--codec", "json", "--reply", "ping"],

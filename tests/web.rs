@@ -2,76 +2,17 @@
 
 mod support;
 
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-    process::Command,
-};
+use std::process::Command;
 
 use coalescent::{App, AppExt, Courier, MeshExt, codec::Codec, connection::Socket};
 use serde_json::{Value, json};
-use support::{Browser, DEADLINE, Process, example};
+use support::{Browser, Process, WEBSOCKET, Web, example};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-/// The example, and where it is.
-struct Web {
-    process: Process,
-    url: String,
-    mesh: String,
-}
-
-impl Web {
-    #[track_caller]
-    fn start() -> Self {
-        let process = Process::spawn(
-            "web",
-            Command::new(example("web"))
-                .args(["--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"])
-                .env("NO_COLOR", "1")
-                .env("RUST_LOG", "info"),
-        );
-        let url = process.wait_stdout("its address", |line| Some(line.to_owned()));
-        let mesh = process.wait_stderr("the mesh's address", |line| {
-            let (_, addr) = line.split_once("listening addr=")?;
-            Some(addr.to_owned())
-        });
-        Self { process, url, mesh }
-    }
-
-    fn authority(&self) -> &str {
-        self.url.trim_start_matches("http://")
-    }
-
-    /// Sends a request head, and reads the head of the answer.
-    #[track_caller]
-    fn ask(&self, head: &str) -> String {
-        let mut socket = TcpStream::connect(self.authority()).expect("it listens");
-        socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
-        let head = head.replace("{host}", self.authority());
-        let head = head.replace('\n', "\r\n");
-        write!(socket, "{head}\r\n\r\n").expect("it reads");
-        let mut answer = Vec::new();
-        let mut byte = [0];
-        while !answer.ends_with(b"\r\n\r\n") {
-            assert_eq!(socket.read(&mut byte).expect("an answer"), 1, "cut off");
-            answer.push(byte[0]);
-        }
-        String::from_utf8(answer).expect("a head is text")
-    }
-
-    #[track_caller]
-    fn status(&self, head: &str) -> u16 {
-        let answer = self.ask(head);
-        answer[9..12].parse().expect("a status")
-    }
-}
 
 #[test]
 fn only_what_asks_rightly_becomes_a_peer() {
-    let web = Web::start();
+    let web = Web::start("");
     let plain = "GET /mesh HTTP/1.1\nHost: {host}";
-    let websocket = "GET /mesh HTTP/1.1\nHost: {host}\nConnection: keep-alive, Upgrade\nUpgrade: websocket\n\
-                     Sec-WebSocket-Version: 13\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
     let native = "GET /mesh HTTP/1.1\nHost: {host}\nConnection: upgrade\nUpgrade: coalescent/1";
 
     // No upgrade, or none that is known: what to ask for.
@@ -97,11 +38,11 @@ fn only_what_asks_rightly_becomes_a_peer() {
     assert_eq!(web.status(&native.replace("HTTP/1.1", "HTTP/1.0")), 426);
     // A WebSocket without its key, or of another version.
     assert_eq!(
-        web.status(&websocket[..websocket.find("\nSec-WebSocket-Key").unwrap()]),
+        web.status(&WEBSOCKET[..WEBSOCKET.find("\nSec-WebSocket-Key").unwrap()]),
         400
     );
     assert_eq!(
-        web.status(&websocket.replace("Version: 13", "Version: 8")),
+        web.status(&WEBSOCKET.replace("Version: 13", "Version: 8")),
         400
     );
     assert_eq!(web.status(&native.replace("GET", "POST")), 405);
@@ -115,7 +56,7 @@ fn only_what_asks_rightly_becomes_a_peer() {
         "ftp://{host}",
     ] {
         assert_eq!(
-            web.status(&format!("{websocket}\nOrigin: {origin}")),
+            web.status(&format!("{WEBSOCKET}\nOrigin: {origin}")),
             403,
             "{origin}"
         );
@@ -125,19 +66,19 @@ fn only_what_asks_rightly_becomes_a_peer() {
             "{origin}"
         );
     }
-    let rebound = websocket.replace("{host}", "evil.example");
+    let rebound = WEBSOCKET.replace("{host}", "evil.example");
     assert_eq!(
         web.status(&format!("{rebound}\nOrigin: http://evil.example")),
         421
     );
 
-    assert_eq!(web.status(websocket), 101);
+    assert_eq!(web.status(WEBSOCKET), 101);
     assert_eq!(
-        web.status(&format!("{websocket}\nOrigin: http://{{host}}")),
+        web.status(&format!("{WEBSOCKET}\nOrigin: http://{{host}}")),
         101
     );
     assert_eq!(
-        web.status(&format!("{websocket}\nOrigin: https://{{host}}")),
+        web.status(&format!("{WEBSOCKET}\nOrigin: https://{{host}}")),
         101
     );
     let answer = web.ask(native);
@@ -164,7 +105,7 @@ fn the_page_talks_with_other_peers() {
     let Some(browser) = Browser::start() else {
         return;
     };
-    let web = Web::start();
+    let web = Web::start("");
     let mut cat = Process::spawn(
         "meshcat",
         Command::new(example("meshcat")).args(["--seed", &web.mesh, "--codec", "json"]),
@@ -269,7 +210,7 @@ fn the_page_talks_with_other_peers() {
 
 #[tokio::test]
 async fn a_program_joins_over_http() {
-    let web = Web::start();
+    let web = Web::start("");
     let cat = Process::spawn(
         "meshcat",
         Command::new(example("meshcat")).args(["--seed", &web.mesh, "--codec", "json", "--events"]),
@@ -309,6 +250,22 @@ async fn a_program_joins_over_http() {
     });
     let said: Value = serde_json::from_str(&said.await.unwrap()).unwrap();
     assert_eq!(said, json!({ "handle": "program", "text": "hello" }));
+
+    // Who is there is told, and by no number that somebody else could claim.
+    let mut asking = tokio::net::TcpStream::connect(web.authority())
+        .await
+        .unwrap();
+    let head = format!(
+        "GET /peers HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+        web.authority()
+    );
+    asking.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    asking.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("native"), "{answer}");
+    let number = mesh.peers().node_id().to_string();
+    assert!(number.len() >= 32 && !answer.contains(&number), "{answer}");
+    assert!(!answer.contains(&number[..8]), "{answer}");
 
     mesh.shutdown().await;
 }

@@ -250,7 +250,8 @@ impl<L> App<L> {
 }
 
 impl<L: PeerLayer> App<L> {
-    /// Starts the app, and accepts peers at `addr`, a `host:port`; port 0 takes a free one.
+    /// Starts the app, and accepts peers at `addr`, a `host:port`; port 0 takes a free one. Of a
+    /// host name, at each of its addresses.
     ///
     /// # Errors
     ///

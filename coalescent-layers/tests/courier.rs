@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use coalescent_core::codec::Codec;
+use coalescent_core::codec::{Codec, Format};
 use coalescent_core::{
     App, AppExt, BoxError, Config, Error, Event, Frame, Mesh, MeshReader, Message, PeerLayer,
     Peers, Plugin, Reply, connection, connection::Socket, transport::Memory,
@@ -276,6 +276,47 @@ async fn what_cannot_be_serialized_is_an_error_of_the_verb() {
         .await
         .unwrap_err();
     assert!(error.is_encode(), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_arrives_as_it_was_sent_or_fails_at_its_sender() {
+    for courier in [Courier::new(), Courier::json()] {
+        let network = Memory::new();
+        let alice = node(&network, "alice:1", App::new().with(courier.clone())).await;
+        let bob = node(&network, "bob:2", App::new().with(courier.clone())).await;
+        let mut reader = alice.reader();
+        let peer = bob.connect("alice:1").await.unwrap();
+
+        for number in [7, u128::MAX] {
+            bob.broadcast("n", &number).await.unwrap();
+            let made = Message::new("n", &number);
+            bob.broadcast_message(made.clone()).await.unwrap();
+            peer.send_message(made).await.unwrap();
+            for _ in 0..3 {
+                let message = next(&mut reader).await;
+                assert_eq!(message.body::<u128>().unwrap(), number);
+            }
+        }
+        let pairs = std::collections::BTreeMap::from([((1, 2), 3)]);
+        let sent = [
+            bob.broadcast("x", &f64::NAN).await.map(drop),
+            bob.broadcast_message(Message::new("x", &f64::NAN))
+                .await
+                .map(drop),
+            peer.send("x", &[f32::INFINITY]).await,
+            peer.try_send("x", &pairs),
+            peer.send_message(Message::new("x", &pairs)).await,
+        ];
+        if courier.codec().format() == Format::Json {
+            for sent in sent {
+                let error = sent.unwrap_err();
+                assert!(error.is_encode(), "{error}");
+            }
+        } else {
+            assert!(sent.iter().all(Result::is_ok));
+            assert!(next(&mut reader).await.body::<f64>().unwrap().is_nan());
+        }
+    }
 }
 
 async fn answer(frame: Frame) -> Result<Reply, BoxError> {

@@ -28,15 +28,21 @@ meshcat [OPTIONS]
       --identity <FILE>         serve and dial with TLS, as the key in FILE (made, mode 0600, if missing)
       --allow <ID>              accept only this peer identity (repeatable)
       --allow-plaintext         allow addresses other than loopback without TLS
-      --rate <N>                accept at most N frames a second from each peer
+      --rate <N>                accept at most N frames a second from each peer (tower's own rate limit layer)
+      --peers <N>               read stdin once N peers are connected [1]
       --quiet                   write no frames to stdout
       --events                  events as JSON lines on stderr, in place of the log
       --once                    after stdin ends and all of it is flushed, leave (default: stay until a signal)
   -h, --help                    print this
   -V, --version                 print the version
 
-With a codec, a line is TYPE JSON; the JSON may be left out. A TYPE that is empty or holds spaces, quotes or
-control characters is written as a JSON string. The log goes to stderr; RUST_LOG says how much of it.
+With a codec, a line is TYPE JSON; the JSON may be left out. A TYPE that is empty, holds spaces, quotes or
+control characters, or begins with a byte order mark is written as a JSON string. A byte order mark at the beginning of
+stdin is passed over, but on the raw wire. The log goes to stderr; RUST_LOG says how much of it.
+
+SIGINT, SIGTERM and SIGHUP: flush what is queued, for at most 10 s, and leave. A second one: leave at once.
+Status 0: it left as it was asked to. 1: it could not listen, or, with --once, not all of stdin was written to a peer, or
+something was dropped; a line on stderr says what. 2: the options cannot be used. 130: a second signal.
 ";
 
 /// What the command line asks for.
@@ -57,6 +63,7 @@ pub(crate) struct Args {
     pub(crate) identity: Option<Identity>,
     pub(crate) allow: Vec<PublicKey>,
     pub(crate) rate: Option<u64>,
+    pub(crate) peers: usize,
     pub(crate) quiet: bool,
     pub(crate) events: bool,
     pub(crate) once: bool,
@@ -88,6 +95,7 @@ fn read(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
         identity: None,
         allow: Vec::new(),
         rate: None,
+        peers: 1,
         quiet: false,
         events: false,
         once: false,
@@ -150,6 +158,7 @@ fn read(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
             "identity" => identity = Some(value.os()?),
             "allow" => args.allow.push(value.parse()?),
             "rate" => args.rate = Some(value.number(1..=u64::MAX)?),
+            "peers" => args.peers = value.number(1..=usize::MAX)?,
             "allow-plaintext" => args.config.allow_plaintext = true,
             "quiet" => args.quiet = true,
             "events" => args.events = true,

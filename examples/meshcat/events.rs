@@ -41,6 +41,7 @@ enum Line {
         relayed: u64,
         duplicates: u64,
         dropped: u64,
+        unknown: u64,
     },
 }
 
@@ -87,6 +88,11 @@ pub(crate) fn error(text: &str) -> String {
     })
 }
 
+/// Events that were left out.
+pub(crate) fn missed(events: u64) -> String {
+    json(&Line::Missed { events })
+}
+
 /// The last event.
 pub(crate) fn stats(stats: &Stats) -> String {
     json(&Line::Stats {
@@ -96,6 +102,7 @@ pub(crate) fn stats(stats: &Stats) -> String {
         relayed: stats.relayed,
         duplicates: stats.duplicates,
         dropped: stats.dropped,
+        unknown: stats.unknown,
     })
 }
 

@@ -8,7 +8,8 @@ use std::fmt::Write;
 /// Reads a line. What is no message is told in words.
 pub(crate) fn parse(line: &[u8]) -> Result<Message, String> {
     let line = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?;
-    let form = "write TYPE JSON, with a TYPE that holds spaces, quotes or control characters as a JSON string";
+    let form = "write TYPE JSON, with a TYPE that holds spaces, quotes or control characters, or begins with a byte order mark, \
+                as a JSON string";
     let (kind, rest) = take_type(line, &[' ', '\t', '\r']).ok_or(form)?;
     let body = rest.trim_matches([' ', '\t', '\r']);
     if body.is_empty() {
@@ -35,10 +36,11 @@ pub(crate) fn take_type<'a>(text: &'a str, ends: &[char]) -> Option<(String, &'a
     is_plain(kind).then(|| (kind.to_owned(), rest))
 }
 
-/// Whether a type stands in a line as it is.
+/// Whether a type stands in a line as it is. At the front of a text, a byte order mark is taken for
+/// the text's.
 fn is_plain(kind: &str) -> bool {
     let special = |c: char| c.is_whitespace() || c.is_control() || c == '"';
-    !kind.is_empty() && !kind.contains(special)
+    !kind.is_empty() && !kind.starts_with('\u{feff}') && !kind.contains(special)
 }
 
 /// Writes a message as a line, without its newline.

@@ -16,6 +16,7 @@ mod reply;
 mod stderr;
 mod stdin;
 mod stdout;
+mod streams;
 
 use args::{Args, Command, Relay};
 use coalescent::transport::tls::Tls;
@@ -25,6 +26,8 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 use stderr::Stderr;
+use stdin::{Input, Progress};
+use streams::Stream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -45,7 +48,8 @@ fn main() -> ExitCode {
         Ok(Command::Help) => return say(args::HELP),
         Ok(Command::Version) => return say(concat!("meshcat ", env!("CARGO_PKG_VERSION"), "\n")),
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "meshcat: {error}");
+            let _ = Stream::stderr()
+                .and_then(|mut stderr| stderr.write_all(format!("meshcat: {error}\n").as_bytes()));
             return ExitCode::from(2);
         }
     };
@@ -60,9 +64,9 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(run(args, &stderr));
     let code = match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(Failure { code, text }) => {
-            stderr.report(&text);
+            stderr.last_report(&text);
             ExitCode::from(code)
         }
     };
@@ -92,15 +96,19 @@ impl From<coalescent::Error> for Failure {
     }
 }
 
-async fn run(mut args: Args, stderr: &Stderr) -> Result<(), Failure> {
+async fn run(mut args: Args, stderr: &Stderr) -> Result<ExitCode, Failure> {
     let mut signals = Signals::watch().map_err(|error| Failure {
         code: 1,
         text: format!("cannot watch for signals: {error}"),
     })?;
     let seeds = std::mem::take(&mut args.seeds);
     let (listen, once) = (args.listen.take(), args.once);
-    let (quiet, codec) = (args.quiet, args.codec.clone());
-    let form = stdout::Form::new(&args.config.wire, codec.is_some());
+    let quiet = args.quiet;
+    let input = Input {
+        codec: args.codec.clone(),
+        peers: args.peers,
+    };
+    let form = stdout::Form::new(&args.config.wire, args.codec.is_some());
 
     let mesh = start(args).await?;
     let events = stderr
@@ -108,19 +116,32 @@ async fn run(mut args: Args, stderr: &Stderr) -> Result<(), Failure> {
         .then(|| tokio::spawn(show(mesh.events(), stderr.clone())));
     // Taken before the first peer can come, so that none of its frames is missed.
     let stdout = (!quiet).then(|| tokio::spawn(stdout::run(mesh.reader(), form, stderr.clone())));
-    if let Some(addr) = listen {
-        mesh.listen(&addr).await?;
-    }
-    for seed in seeds {
-        mesh.add_seed(&seed)?;
-    }
-    let stdin = tokio::spawn(stdin::run(mesh.clone(), codec, stderr.clone()));
-
-    tokio::select! {
-        () = signals.next() => {}
-        () = said(stdin, &mesh, once) => {}
-    }
+    let progress = Progress::default();
+    let running = async {
+        if let Some(addr) = listen {
+            mesh.listen(&addr).await?;
+        }
+        for seed in seeds {
+            mesh.add_seed(&seed)?;
+        }
+        let stdin = stdin::run(mesh.clone(), input, stderr.clone(), progress.clone());
+        said(tokio::spawn(stdin), &mesh, once).await;
+        Ok::<_, coalescent::Error>(())
+    };
+    let asked = tokio::select! {
+        () = signals.next() => true,
+        ended = running => {
+            ended?;
+            false
+        }
+    };
+    // What is read from now on is not sent any more.
+    let said = progress.so_far();
     tokio::spawn(async move {
+        if !asked {
+            // It asks for what is being done.
+            signals.next().await;
+        }
         signals.next().await;
         std::process::exit(IMPATIENT);
     });
@@ -131,9 +152,18 @@ async fn run(mut args: Args, stderr: &Stderr) -> Result<(), Failure> {
     }
     if let Some(events) = events {
         let _ = events.await;
-        stderr.line(events::stats(&stats));
     }
-    Ok(())
+    let missing = said.missing(&stats).filter(|_| once);
+    if let Some(missing) = &missing {
+        stderr.last_report(missing);
+    }
+    if stderr.shows_events() {
+        stderr.last_line(events::stats(&stats));
+    }
+    Ok(match missing {
+        Some(_) => ExitCode::FAILURE,
+        None => ExitCode::SUCCESS,
+    })
 }
 
 /// Starts the app that the options describe.
@@ -198,6 +228,7 @@ async fn said(stdin: JoinHandle<()>, mesh: &Mesh, once: bool) {
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
@@ -205,6 +236,7 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
@@ -212,12 +244,13 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
         }
     }
 }
 
 fn say(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    match Stream::stdout().and_then(|mut stdout| stdout.write_all(text.as_bytes())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

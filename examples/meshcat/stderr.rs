@@ -3,13 +3,16 @@
 //! A thread of its own writes it, so that a terminal that is stopped stops nothing else.
 
 use crate::events;
+use crate::streams::Stream;
 use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How many lines may wait to be written; what does not fit is left out.
+/// How many lines may wait to be written; what does not fit is left out, and its number said.
 const LINES: usize = 4096;
 
 /// How long leaving waits for what was said last.
@@ -25,14 +28,20 @@ enum Item {
 pub(crate) struct Stderr {
     lines: SyncSender<Item>,
     events: bool,
+    left_out: Arc<AtomicU64>,
 }
 
 impl Stderr {
     /// Starts the thread, and the log, unless `events` take its place.
     pub(crate) fn start(events: bool) -> Self {
         let (lines, waiting) = mpsc::sync_channel(LINES);
-        std::thread::spawn(move || write_all(&waiting));
-        let stderr = Self { lines, events };
+        let left_out = Arc::new(AtomicU64::new(0));
+        let stderr = Self {
+            lines,
+            events,
+            left_out: Arc::clone(&left_out),
+        };
+        std::thread::spawn(move || write_all(&waiting, &left_out, events));
         if !events {
             let filter =
                 EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
@@ -53,24 +62,35 @@ impl Stderr {
 
     /// Says on one line what could not be done.
     pub(crate) fn report(&self, text: &str) {
-        if self.events {
-            self.line(events::error(text));
+        self.put(self.reported(text));
+    }
+
+    fn reported(&self, text: &str) -> Vec<u8> {
+        line_of(if self.events {
+            events::error(text)
         } else {
-            self.line(format!("meshcat: {text}"));
-        }
+            format!("meshcat: {text}")
+        })
     }
 
     /// Writes a line.
-    pub(crate) fn line(&self, mut line: String) {
-        line.push('\n');
-        let _ = self.lines.try_send(Item::Line(line.into_bytes()));
+    pub(crate) fn line(&self, line: String) {
+        self.put(line_of(line));
     }
 
-    /// Waits until all is written, for a moment.
-    pub(crate) fn finish(&self) {
-        let (done, finished) = mpsc::sync_channel(1);
+    /// Says at the end what could not be done. There may be much before it: it waits for room, for
+    /// a moment.
+    pub(crate) fn last_report(&self, text: &str) {
+        self.put_last(Item::Line(self.reported(text)));
+    }
+
+    /// Writes a line at the end, as [`Stderr::last_report`].
+    pub(crate) fn last_line(&self, line: String) {
+        self.put_last(Item::Line(line_of(line)));
+    }
+
+    fn put_last(&self, mut item: Item) {
         let end = std::time::Instant::now() + LAST_WORDS;
-        let mut item = Item::End(done);
         while let Err(mpsc::TrySendError::Full(back)) = self.lines.try_send(item) {
             if std::time::Instant::now() > end {
                 return;
@@ -78,16 +98,43 @@ impl Stderr {
             item = back;
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    fn put(&self, line: Vec<u8>) {
+        if self.lines.try_send(Item::Line(line)).is_err() {
+            self.left_out.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Waits until all is written, for a moment.
+    pub(crate) fn finish(&self) {
+        let (done, finished) = mpsc::sync_channel(1);
+        self.put_last(Item::End(done));
         let _ = finished.recv_timeout(LAST_WORDS);
     }
 }
 
-fn write_all(waiting: &Receiver<Item>) {
-    let mut stderr = io::stderr();
+fn line_of(mut text: String) -> Vec<u8> {
+    text.push('\n');
+    text.into_bytes()
+}
+
+fn write_all(waiting: &Receiver<Item>, left_out: &AtomicU64, events: bool) {
+    let mut stderr = Stream::stderr();
+    // There is no place left to tell of a stderr that is gone.
+    let mut write = |line: &[u8]| drop(stderr.as_mut().map(|stderr| stderr.write_all(line)));
     for item in waiting {
+        let missed = left_out.swap(0, Relaxed);
+        if missed > 0 && events {
+            write(format!("{}\n", events::missed(missed)).as_bytes());
+        } else if missed > 0 {
+            write(
+                format!("meshcat: {missed} lines were left out here, or soon before or after\n")
+                    .as_bytes(),
+            );
+        }
         match item {
-            // There is no place left to tell of a stderr that is gone.
-            Item::Line(line) => drop(stderr.write_all(&line)),
+            Item::Line(line) => write(&line),
             Item::End(done) => drop(done.send(())),
         }
     }
@@ -103,7 +150,7 @@ impl<'a> MakeWriter<'a> for Stderr {
 
 impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let _ = self.lines.try_send(Item::Line(line.to_vec()));
+        self.put(line.to_vec());
         Ok(line.len())
     }
 

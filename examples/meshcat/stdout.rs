@@ -2,6 +2,7 @@
 
 use crate::line;
 use crate::stderr::Stderr;
+use crate::streams::Stream;
 use coalescent::{Frame, MeshReader, Wire};
 use std::io::{self, Write};
 use tokio::sync::{mpsc, oneshot};
@@ -62,10 +63,9 @@ pub(crate) async fn run(mut reader: MeshReader, form: Form, stderr: Stderr) {
 }
 
 fn write_all(mut batches: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
+    let mut stdout = Stream::stdout()?;
     while let Some(batch) = batches.blocking_recv() {
         stdout.write_all(&batch)?;
-        stdout.flush()?;
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! From a request to a peer.
 
+use crate::places::Place;
 use crate::websocket::{REFUSED_POLITELY, WebSocketIo};
+use axum::Extension;
 use axum::extract::{ConnectInfo, FromRequest, Request, State, WebSocketUpgrade};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
@@ -23,6 +25,12 @@ const NATIVE: &str = "coalescent/1";
 #[derive(Clone)]
 pub(crate) struct Browser;
 
+/// What a peer keeps for as long as it is connected.
+struct Kept {
+    _peer: OwnedSemaphorePermit,
+    _connection: Arc<Place>,
+}
+
 /// What making peers takes.
 #[derive(Clone)]
 pub(crate) struct Joining {
@@ -42,13 +50,13 @@ impl Joining {
         &self.mesh
     }
 
-    /// Makes a peer of a connection, and keeps its place until it has left.
+    /// Makes a peer of a connection, and keeps its places until it has left.
     async fn adopt(
         self,
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         socket: Socket,
         browser: bool,
-        place: OwnedSemaphorePermit,
+        kept: Kept,
     ) {
         match self.mesh.adopt(io, socket).await {
             Ok(peer) => {
@@ -59,7 +67,7 @@ impl Joining {
             }
             Err(error) => tracing::warn!(%error, "a connection over HTTP did not become a peer"),
         }
-        drop(place);
+        drop(kept);
     }
 }
 
@@ -70,6 +78,7 @@ impl Joining {
 pub(crate) async fn join(
     State(joining): State<Joining>,
     ConnectInfo(addr): ConnectInfo<SocketAddr>,
+    Extension(connection): Extension<Arc<Place>>,
     mut request: Request,
 ) -> Response {
     let headers = request.headers();
@@ -93,6 +102,10 @@ pub(crate) async fn join(
         let text = "no place for another peer: try again later\n";
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
+    let kept = Kept {
+        _peer: place,
+        _connection: connection,
+    };
     let socket = Socket::inbound().addr(addr);
     if native {
         let upgrade = hyper::upgrade::on(&mut request);
@@ -100,7 +113,7 @@ pub(crate) async fn join(
             match upgrade.await {
                 Ok(io) => {
                     let socket = socket.wire(Wire::native());
-                    joining.adopt(TokioIo::new(io), socket, false, place).await;
+                    joining.adopt(TokioIo::new(io), socket, false, kept).await;
                 }
                 Err(error) => tracing::debug!(%error, "no upgrade"),
             }
@@ -115,7 +128,7 @@ pub(crate) async fn join(
             let upgrade = upgrade.max_message_size(cut).max_frame_size(cut);
             upgrade.on_upgrade(move |websocket| {
                 let io = WebSocketIo::new(websocket, max);
-                joining.adopt(io, socket.wire(Wire::lines()), true, place)
+                joining.adopt(io, socket.wire(Wire::lines()), true, kept)
             })
         }
         Err(rejection) => rejection.into_response(),

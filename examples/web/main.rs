@@ -17,39 +17,36 @@
 //! | `/mesh` | makes a peer of the connection: `Upgrade: websocket` for browsers, `Upgrade: coalescent/1` for programs |
 //! | `/peers` | who is connected, as JSON |
 //! | `/metrics` | what is counted, as Prometheus reads it |
+//!
+//! What strangers can take is bounded: connections in all and of one address, the time for a
+//! request, and how fast a browser is read. Other servers pass on what many say, and are not held
+//! to a browser's pace.
 
 mod args;
 mod join;
+mod places;
+mod serve;
 mod site;
 mod websocket;
 
 use args::Args;
-use axum::serve::ListenerExt;
 use coalescent::{App, AppExt, Config, Courier, Mesh, Peer, SmartRelay, TraceContext, Wire};
 use coalescent_router::{Router, extract::Body};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use places::Places;
 use serde::Deserialize;
-use socket2::{SockRef, TcpKeepalive};
 use std::error::Error;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tower::limit::{GlobalConcurrencyLimitLayer, RateLimitLayer};
+use tower::limit::GlobalConcurrencyLimitLayer;
 
 /// How many requests and frames are worked on at a time, all together.
 const AT_ONCE: usize = 256;
 
-/// How many frames a peer may send in a second; more wait in its socket.
-const FRAMES_A_SECOND: u64 = 100;
-
 /// The largest message, in bytes: a line of a chat is short.
 const MAX_FRAME: usize = 64 * 1024;
-
-/// A browser that has vanished without a word is noticed after about three of these.
-const KEEPALIVE: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
     let args = match args::parse() {
@@ -100,22 +97,13 @@ async fn run(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     // Scripts read this; that nobody does is no reason to end.
     let _ = writeln!(std::io::stdout(), "http://{addr}");
 
+    let places = Places::new(args.connections, args.per_address);
     let site = site::router(mesh.clone(), metrics, args.hosts, limit);
-    let listener = listener.tap_io(|socket| {
-        let _ = socket.set_nodelay(true);
-        let keepalive = TcpKeepalive::new()
-            .with_time(KEEPALIVE)
-            .with_interval(KEEPALIVE)
-            .with_retries(3);
-        let _ = SockRef::from(&*socket).set_tcp_keepalive(&keepalive);
-    });
-    let service = site.into_make_service_with_connect_info::<SocketAddr>();
-    let ending = mesh.clone();
     tokio::select! {
-        served = async { axum::serve(listener, service).await } => served?,
+        () = serve::serve(listener, site, places) => {}
         () = asked_to_leave() => {}
     }
-    ending.shutdown().await;
+    mesh.shutdown().await;
     Ok(())
 }
 
@@ -126,7 +114,6 @@ async fn mesh(args: &Args, limit: GlobalConcurrencyLimitLayer) -> Result<Mesh, c
     config.allow_plaintext = args.allow_plaintext;
     let mesh = App::from_config(config)
         .seeds(&args.seeds)
-        .layer(RateLimitLayer::new(FRAMES_A_SECOND, Duration::from_secs(1)))
         .layer(limit)
         .with(Courier::json())
         .with(TraceContext::new())

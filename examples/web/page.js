@@ -92,7 +92,7 @@ async function refresh_peers() {
     const entries = (await response.json()).map((peer) => {
       const entry = document.createElement("li");
       const name = document.createElement("bdi");
-      name.textContent = peer.handle ?? peer.id.slice(0, 16);
+      name.textContent = peer.handle ?? "someone";
       const kind = document.createElement("small");
       kind.textContent = ` ${peer.kind}, ${peer.direction}`;
       entry.append(name, kind);

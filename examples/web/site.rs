@@ -67,7 +67,8 @@ async fn style() -> impl IntoResponse {
     (kind, include_str!("page.css"))
 }
 
-/// Who is connected. Not from where: that is nobody's business but the operator's.
+/// Who is connected. Not from where: that is nobody's business but the operator's. Nor by which
+/// number: without TLS nothing proves one, so that who knows it could claim it.
 async fn peers(State(joining): State<Joining>) -> Json<Vec<Value>> {
     let peers = joining.mesh().peers().list();
     Json(peers.iter().map(describe).collect())
@@ -76,7 +77,6 @@ async fn peers(State(joining): State<Joining>) -> Json<Vec<Value>> {
 fn describe(peer: &Peer) -> Value {
     let stats = peer.stats();
     json!({
-        "id": peer.id().to_string(),
         "handle": peer.get::<Handle>().map(|handle| handle.0),
         "kind": if peer.get::<join::Browser>().is_some() { "browser" } else { peer.wire().name() },
         "direction": peer.direction().to_string(),

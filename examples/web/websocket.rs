@@ -10,11 +10,20 @@ use futures_sink::Sink;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How many times as long as a line may be a message is read, to be refused with a word. One that is longer is
 /// cut off without: what was not read would take the word with it.
 pub(crate) const REFUSED_POLITELY: usize = 4;
+
+/// How many messages of a browser are read in a second; more wait in its socket. Other servers pass
+/// on what many say, and have no such limit: it would make what some browsers say too fast hold up
+/// what all others say.
+const MESSAGES_A_SECOND: u32 = 100;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Reads and writes lines over a WebSocket.
 pub(crate) struct WebSocketIo {
@@ -27,6 +36,7 @@ pub(crate) struct WebSocketIo {
     begun: BytesMut,
     /// What the browser is told at the end.
     goodbye: (u16, &'static str),
+    pace: Pace,
     /// Nothing more is read.
     ended: bool,
     closing: bool,
@@ -40,6 +50,7 @@ impl WebSocketIo {
             said: Bytes::new(),
             begun: BytesMut::new(),
             goodbye: (close_code::NORMAL, ""),
+            pace: Pace::new(),
             ended: false,
             closing: false,
         }
@@ -53,7 +64,10 @@ impl WebSocketIo {
 
     fn poll_said(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.said.is_empty() && !self.ended {
-            match ready!(Pin::new(&mut self.websocket).poll_next(cx)) {
+            ready!(self.pace.poll_ready(cx));
+            let next = ready!(Pin::new(&mut self.websocket).poll_next(cx));
+            self.pace.took_one();
+            match next {
                 Some(Ok(Message::Text(text))) if text.len() > self.max => {
                     self.end(close_code::SIZE, "the message is too large");
                 }
@@ -79,6 +93,38 @@ impl WebSocketIo {
                 .start_send(message)
                 .map_err(io::Error::other),
         )
+    }
+}
+
+/// Holds back what is over so many messages a second.
+struct Pace {
+    left: u32,
+    /// The end of the second that they are left of.
+    until: Pin<Box<Sleep>>,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self {
+            left: MESSAGES_A_SECOND,
+            until: Box::pin(sleep_until(Instant::now() + SECOND)),
+        }
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.left == 0 {
+            ready!(self.until.as_mut().poll(cx));
+        }
+        Poll::Ready(())
+    }
+
+    fn took_one(&mut self) {
+        let now = Instant::now();
+        if now >= self.until.deadline() {
+            self.until.as_mut().reset(now + SECOND);
+            self.left = MESSAGES_A_SECOND;
+        }
+        self.left = self.left.saturating_sub(1);
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) struct Stats {
     pub(crate) relayed: u64,
     pub(crate) duplicates: u64,
     pub(crate) dropped: u64,
+    pub(crate) unknown: u64,
 }
 
 impl Stats {
@@ -28,6 +29,7 @@ impl Stats {
             relayed: line.number("relayed"),
             duplicates: line.number("duplicates"),
             dropped: line.number("dropped"),
+            unknown: line.number("unknown"),
         }
     }
 }
@@ -150,8 +152,14 @@ impl Cat {
     /// Waits until it has left with status 0, and returns what it counted.
     #[track_caller]
     pub(crate) fn left(&mut self) -> Stats {
+        self.left_with(0)
+    }
+
+    /// Waits until it has left with this status, and returns what it counted.
+    #[track_caller]
+    pub(crate) fn left_with(&mut self, code: i32) -> Stats {
         let status = self.process.wait_exit();
-        assert_eq!(status.code(), Some(0), "{}", self.process.transcript());
+        assert_eq!(status.code(), Some(code), "{}", self.process.transcript());
         Stats::of(&self.process.wait_stderr_event("stats"))
     }
 

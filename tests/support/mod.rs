@@ -9,9 +9,11 @@ mod line;
 pub(crate) mod mesh;
 mod npm;
 mod process;
+mod web;
 
 pub(crate) use browser::Browser;
 pub(crate) use cat::{Cat, Stats};
 pub(crate) use line::Line;
 pub(crate) use npm::{NpmPeer, npm_ready};
 pub(crate) use process::{DEADLINE, Lines, Process, example};
+pub(crate) use web::{WEBSOCKET, Web, text_message};

@@ -18,11 +18,12 @@ use super::{
     depth::{self, ENVELOPE_DEPTH},
     error::{CodecError, ErrorKind},
     scratch::Scratch,
-    transcode, value,
+    transcode::{self, Lossy},
+    value,
 };
 use crate::{
     Message,
-    message::{Parts, Span},
+    message::{Parts, Span, Value},
 };
 
 fn envelope_error(text: &dyn fmt::Display) -> CodecError {
@@ -143,7 +144,7 @@ pub(crate) fn headers(map: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
 }
 
 fn write_text(text: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
-    value::write(Format::Json, text, out)
+    value::write(Format::Json, text, out).map(drop)
 }
 
 fn start(codec: &Codec, kind: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -181,25 +182,24 @@ where
 pub(super) fn encode(codec: &Codec, message: &Message) -> Result<Bytes, CodecError> {
     let mut out = Scratch::take();
     start(codec, message.kind(), &mut out)?;
-    append(
-        ErrorKind::Body,
-        message.format(),
-        message.body_bytes(),
-        codec.max(),
-        &mut out,
-    )?;
+    let body = Value {
+        format: message.format(),
+        bytes: message.body_bytes(),
+        json: message.body_json(),
+    };
+    append(ErrorKind::Body, body, codec.max(), &mut out)?;
     let headers = message.header_entries();
     if !headers.is_empty() {
         out.extend_from_slice(b",\"headers\":{");
-        for (at, (key, format, value)) in headers.into_iter().enumerate() {
+        for (at, header) in headers.into_iter().enumerate() {
             if at > 0 {
                 out.push(b',');
             }
-            write_text(&key, &mut out)?;
+            write_text(&header.key, &mut out)?;
             out.push(b':');
             // The map that holds them is one of the levels.
             let max_depth = codec.max().saturating_sub(1);
-            append(ErrorKind::Header, format, value, max_depth, &mut out)?;
+            append(ErrorKind::Header, header.value, max_depth, &mut out)?;
         }
         out.push(b'}');
     }
@@ -209,24 +209,27 @@ pub(super) fn encode(codec: &Codec, message: &Message) -> Result<Bytes, CodecErr
 
 fn append(
     kind: ErrorKind,
-    format: Format,
-    value: &[u8],
+    value: Value<'_>,
     max_depth: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), CodecError> {
-    match format {
-        Format::Json if memchr::memchr2(b'\n', b'\r', value).is_none() => {
-            out.extend_from_slice(value);
+    let start = out.len();
+    match (value.json, value.format) {
+        (Some(json), _) => out.extend_from_slice(json.as_ref().map_err(CodecError::clone)?),
+        (None, Format::Json) if memchr::memchr2(b'\n', b'\r', value.bytes).is_none() => {
+            out.extend_from_slice(value.bytes);
+            return Ok(());
         }
-        Format::Json => out.extend_from_slice(&transcode::one_line(value)),
-        Format::MessagePack => {
-            let start = out.len();
-            transcode::msgpack_to_json(value, out)
-                .ok_or_else(|| CodecError::new(kind, &"it is no MessagePack"))?;
-            // Binary and extensions are arrays in JSON, and so nest deeper than they did.
-            let written = out.get(start..).unwrap_or_default();
-            depth::json(written, max_depth).map_err(|error| CodecError::scan(kind, error))?;
+        (None, Format::Json) => {
+            out.extend_from_slice(&transcode::one_line(value.bytes));
+            return Ok(());
+        }
+        (None, Format::MessagePack) => {
+            transcode::msgpack_to_json(value.bytes, out, Lossy::Refused)
+                .map_err(|why| CodecError::new(kind, &why))?;
         }
     }
-    Ok(())
+    // Binary and extensions are arrays in JSON, and so nest deeper than they did.
+    let written = out.get(start..).unwrap_or_default();
+    depth::json(written, max_depth).map_err(|error| CodecError::scan(kind, error))
 }

@@ -16,7 +16,11 @@
 //!   and reads with `JSON.stringify` and `JSON.parse`.
 //!
 //! Both formats hold values in their human-readable form (an `IpAddr` is a string), and structs as maps,
-//! so that a message says the same in either.
+//! so that a message says the same in either. What one format has and the other lacks is an error
+//! for whoever sends it, and arrives as nothing else: in JSON, NaN, infinities, and keys of maps
+//! that are neither text nor numbers nor booleans; in MessagePack, numbers of JSON text that are
+//! integers of more than 64 bits, or have digits that a float does not keep. A Rust value's
+//! integers of 128 bits are numbers in JSON, and 16 bytes in MessagePack.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -39,9 +43,12 @@ pub(crate) mod msgpack;
 mod scratch;
 pub(crate) mod transcode;
 pub(crate) mod value;
+mod watch;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod values_tests;
 
 use std::{borrow::Cow, sync::Arc};
 

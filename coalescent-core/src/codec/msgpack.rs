@@ -119,7 +119,17 @@ where
     T: Serialize + ?Sized,
 {
     let mut out = Scratch::take();
-    let at = write(kind, body, max_depth, &mut out)?;
+    start(kind, &mut out)?;
+    out.push(0xc0);
+    let at = out.len();
+    let seen = value::write_msgpack(body, &mut out)?;
+    if seen.json_text() {
+        // As MessagePack it may be impossible: that is for the codec to find out that it is sent
+        // with.
+        let json = value::json(body, max_depth)?;
+        return Ok(Message::encoded(kind, Format::Json, json.into()));
+    }
+    check(out.get(at..).unwrap_or_default(), max_depth)?;
     Span::check(&out)?;
     let nil = at - 1;
     let parts = Parts {
@@ -127,7 +137,11 @@ where
         headers: Span::NONE,
         body: Span::new(at, out.len()),
     };
-    Ok(Message::sealed(out.into_bytes(), parts))
+    let message = Message::sealed(out.into_bytes(), parts);
+    if seen.differs_as_json() {
+        return Ok(message.with_body_json(value::json(body, max_depth)));
+    }
+    Ok(message)
 }
 
 /// Writes an envelope around a value of the application.
@@ -136,26 +150,17 @@ where
     T: Serialize + ?Sized,
 {
     let mut out = Scratch::take();
-    write(kind, body, max_depth, &mut out)?;
+    start(kind, &mut out)?;
+    out.push(0xc0);
+    let at = out.len();
+    value::write(Format::MessagePack, body, &mut out)?;
+    check(out.get(at..).unwrap_or_default(), max_depth)?;
     Ok(out.into_bytes())
 }
 
-/// Returns where the body begins; before it are the type and a nil.
-fn write<T>(kind: &str, body: &T, max_depth: usize, out: &mut Vec<u8>) -> Result<usize, CodecError>
-where
-    T: Serialize + ?Sized,
-{
-    start(kind, out)?;
-    out.push(0xc0);
-    let at = out.len();
-    value::write(Format::MessagePack, body, out)?;
-    value::check(
-        ErrorKind::Encode,
-        Format::MessagePack,
-        out.get(at..).unwrap_or_default(),
-        max_depth,
-    )?;
-    Ok(at)
+/// Checks what a value of the application was written as.
+fn check(body: &[u8], max_depth: usize) -> Result<(), CodecError> {
+    value::check(ErrorKind::Encode, Format::MessagePack, body, max_depth)
 }
 
 fn start(kind: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -180,9 +185,10 @@ pub(super) fn encode(message: &Message) -> Result<Bytes, CodecError> {
         let count = u32::try_from(headers.len())
             .map_err(|error| CodecError::new(ErrorKind::Header, &error))?;
         wr::write_map_len(&mut *out, count).map_err(write_error)?;
-        for (key, format, value) in headers {
-            wr::write_str(&mut *out, &key).map_err(write_error)?;
-            append(ErrorKind::Header, format, value, &mut out)?;
+        for header in headers {
+            wr::write_str(&mut *out, &header.key).map_err(write_error)?;
+            let value = header.value;
+            append(ErrorKind::Header, value.format, value.bytes, &mut out)?;
         }
     }
     let body = message.body_bytes();
@@ -198,12 +204,7 @@ fn append(
 ) -> Result<(), CodecError> {
     match format {
         Format::MessagePack => out.extend_from_slice(value),
-        Format::Json => out.extend_from_slice(&transcode::convert(
-            kind,
-            value,
-            Format::Json,
-            Format::MessagePack,
-        )?),
+        Format::Json => out.extend_from_slice(&transcode::json_to_msgpack(kind, value)?),
     }
     Ok(())
 }

@@ -2,31 +2,101 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Format,
     depth::{self, ScanError},
     error::{CodecError, ErrorKind},
+    transcode,
+    watch::{Seen, Watched},
 };
+use crate::message::Json;
 
-/// Appends a value of the application to `out`.
-pub(crate) fn write<T>(format: Format, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError>
+/// Appends a value of the application to `out`, and says what was met in it.
+pub(crate) fn write<T>(format: Format, value: &T, out: &mut Vec<u8>) -> Result<Seen, CodecError>
 where
     T: Serialize + ?Sized,
 {
-    match format {
-        Format::MessagePack => {
-            let mut serializer = rmp_serde::Serializer::new(out)
-                .with_struct_map()
-                .with_human_readable();
-            value
-                .serialize(&mut serializer)
-                .map_err(|e| CodecError::new(ErrorKind::Encode, &e))
-        }
-        Format::Json => serde_json::to_writer(out, value)
-            .map_err(|error| CodecError::new(ErrorKind::Encode, &error)),
+    let start = out.len();
+    let seen = match format {
+        Format::MessagePack => write_msgpack(value, out)?,
+        Format::Json => write_json(value, out)?,
+    };
+    if format == Format::MessagePack && seen.json_text() {
+        let json = json(value, depth::MAX_DEPTH)?;
+        out.truncate(start);
+        out.extend_from_slice(&transcode::json_to_msgpack(ErrorKind::Encode, &json)?);
     }
+    Ok(seen)
+}
+
+/// Appends a value as MessagePack. JSON text in it is not what it should be: see
+/// [`Seen::json_text`].
+pub(crate) fn write_msgpack<T>(value: &T, out: &mut Vec<u8>) -> Result<Seen, CodecError>
+where
+    T: Serialize + ?Sized,
+{
+    let seen = Seen::default();
+    let mut serializer = rmp_serde::Serializer::new(out)
+        .with_struct_map()
+        .with_human_readable();
+    match Watched::new(value, &seen).serialize(&mut serializer) {
+        Ok(()) => Ok(seen),
+        Err(error) => Err(CodecError::new(ErrorKind::Encode, &error)),
+    }
+}
+
+fn write_json<T>(value: &T, out: &mut Vec<u8>) -> Result<Seen, CodecError>
+where
+    T: Serialize + ?Sized,
+{
+    let seen = Seen::default();
+    serde_json::to_writer(out, &Watched::new(value, &seen))
+        .map_err(|error| CodecError::new(ErrorKind::Encode, &error))?;
+    if seen.non_finite() {
+        return Err(CodecError::new(
+            ErrorKind::Encode,
+            &"JSON has no form for a number that is not finite: send null or a text in place of NaN and infinity",
+        ));
+    }
+    Ok(seen)
+}
+
+/// Writes a value of the application by itself, in the format that says it: the third is its JSON,
+/// where that says something else than its MessagePack does.
+pub(crate) fn own<T>(
+    value: &T,
+    max_depth: usize,
+) -> Result<(Format, Bytes, Option<Json>), CodecError>
+where
+    T: Serialize + ?Sized,
+{
+    let mut out = Vec::new();
+    let seen = write_msgpack(value, &mut out)?;
+    if seen.json_text() {
+        return Ok((Format::Json, json(value, max_depth)?.into(), None));
+    }
+    check(ErrorKind::Encode, Format::MessagePack, &out, max_depth)?;
+    let json = seen
+        .differs_as_json()
+        .then(|| json(value, max_depth).map(Bytes::from));
+    Ok((Format::MessagePack, out.into(), json))
+}
+
+/// Writes a value of the application as JSON on one line that nests at most `max_depth` deep.
+pub(crate) fn json<T>(value: &T, max_depth: usize) -> Result<Vec<u8>, CodecError>
+where
+    T: Serialize + ?Sized,
+{
+    let mut out = Vec::new();
+    write(Format::Json, value, &mut out)?;
+    depth::json(&out, max_depth).map_err(|error| CodecError::scan(ErrorKind::Encode, error))?;
+    if memchr::memchr2(b'\n', b'\r', &out).is_some() {
+        out = transcode::one_line(&out);
+    }
+    Ok(out)
 }
 
 /// Builds a `T` of bytes that [`check`] took, or a scan of the payload that they are of.

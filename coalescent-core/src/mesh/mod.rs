@@ -112,6 +112,10 @@ impl Mesh {
 
     /// Accepts peers at `addr` too, a `host:port`; port 0 takes a free one. Returns the address.
     ///
+    /// A host name that stands for several addresses, such as `localhost` for one of IPv4 and one
+    /// of IPv6, is listened at on each that this machine has, with port 0 on the same port if it is
+    /// free at all of them; the first is returned, and [`local_addrs`](Mesh::local_addrs) has all.
+    ///
     /// # Errors
     ///
     /// [`is_listen`](Error::is_listen) where the address cannot be taken,

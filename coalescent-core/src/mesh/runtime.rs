@@ -12,7 +12,7 @@ use crate::peer::Peer;
 use crate::peers::{Peers, Refusal};
 use crate::registrar::BoxFuture;
 use crate::stack::PeerLayer;
-use crate::transport::{BoxIo, Transport};
+use crate::transport::{BoxIo, Transport, no_address};
 use crate::wire::Wire;
 use std::any::Any;
 use std::net::SocketAddr;
@@ -252,16 +252,23 @@ impl Runtime {
             return Err(Error::closed());
         }
         let failed = |error| Error::listen(addr, error);
-        let listener = self.transport.listen(addr).await.map_err(failed)?;
-        let local = listener.local_addr().map_err(failed)?;
-        self.security.permit(local)?;
-        self.addrs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(local);
-        self.peers.node().emit(Event::Listening { addr: local });
-        self.spawn(listener::run(Arc::clone(self), listener, wire));
-        Ok(local)
+        let listeners = self.transport.listen_all(addr).await.map_err(failed)?;
+        let mut places = Vec::with_capacity(listeners.len());
+        for listener in listeners {
+            let local = listener.local_addr().map_err(failed)?;
+            self.security.permit(local)?;
+            places.push((listener, local));
+        }
+        let first = places.first().map(|(_, local)| *local);
+        for (listener, local) in places {
+            self.addrs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(local);
+            self.peers.node().emit(Event::Listening { addr: local });
+            self.spawn(listener::run(Arc::clone(self), listener, wire.clone()));
+        }
+        first.ok_or_else(|| failed(no_address()))
     }
 
     /// What peers are told about where this node listens.

@@ -7,12 +7,16 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use self::parts::{Header, Rest};
+use self::parts::{Entry, Header, Rest};
 use crate::codec::{
-    CodecError, Format, MAX_DEPTH, error::ErrorKind, json_headers, msgpack, transcode, value,
+    CodecError, Format, MAX_DEPTH,
+    error::ErrorKind,
+    json_headers, msgpack,
+    transcode::{self, Lossy},
+    value,
 };
 
-pub(crate) use self::parts::{Parts, Span};
+pub(crate) use self::parts::{Json, Parts, Span, Value};
 
 /// What a body that was left out reads as.
 static EMPTY_BODY: &[u8] = b"{}";
@@ -78,6 +82,10 @@ impl Message {
     }
 
     /// Makes a message of type `kind`, and serializes `body` at once.
+    ///
+    /// It arrives as if the body had been broadcast by itself, whichever format the courier speaks.
+    /// What a format has no equal for is an error there: NaN, infinities, and keys of maps that are
+    /// neither text nor numbers nor booleans, in JSON.
     ///
     /// This does not fail. If the body cannot be serialized, or nests deeper than
     /// [`MAX_DEPTH`], [`Codec::encode`](crate::codec::Codec::encode) returns the error, and so does [`Message::body`].
@@ -269,7 +277,9 @@ impl Message {
 
     /// Writes the body as JSON on one line, whatever its format.
     ///
-    /// Every MessagePack value has a form. What JSON lacks becomes: NaN and infinities null, binary an
+    /// Every MessagePack value has a form here, so that it can be shown, though a message with a
+    /// value that JSON lacks is not sent as JSON. What JSON lacks becomes: NaN and infinities null,
+    /// binary an
     /// array of numbers, an extension an array of its type and its bytes, keys that are no strings
     /// the text of a number, boolean or null, else hex. The text takes at most 7 times the bytes of the body.
     ///
@@ -279,12 +289,17 @@ impl Message {
     /// serialized.
     pub fn body_to_json_string(&self) -> Result<String, CodecError> {
         self.check()?;
-        let json = transcode::convert(
-            ErrorKind::Body,
-            self.body_bytes(),
-            self.format,
-            Format::Json,
-        )?;
+        let json = match (self.body_json(), self.format) {
+            (Some(json), _) => json.clone()?.into(),
+            (None, Format::Json) => transcode::one_line(self.body_bytes()),
+            (None, Format::MessagePack) => {
+                let bytes = self.body_bytes();
+                let mut out = Vec::with_capacity(bytes.len().saturating_mul(2));
+                transcode::msgpack_to_json(bytes, &mut out, Lossy::Shown)
+                    .map_err(|why| CodecError::new(ErrorKind::Body, &why))?;
+                out
+            }
+        };
         String::from_utf8(json).map_err(|error| CodecError::new(ErrorKind::Body, &error))
     }
 
@@ -296,13 +311,14 @@ impl Message {
     pub fn header<T: DeserializeOwned>(&self, key: &str) -> Option<Result<T, CodecError>> {
         let entries = self.header_entries();
         // As in the bodies of either format, the last of equal keys counts.
-        let (_, format, value) = entries.into_iter().rev().find(|(name, ..)| name == key)?;
-        Some(value::read(ErrorKind::Header, format, value))
+        let entry = entries.into_iter().rev().find(|entry| entry.key == key)?;
+        let Value { format, bytes, .. } = entry.value;
+        Some(value::read(ErrorKind::Header, format, bytes))
     }
 
     /// Iterates over the keys of the headers, in their order in the message.
     pub fn headers(&self) -> impl Iterator<Item = Cow<'_, str>> {
-        self.header_entries().into_iter().map(|(key, ..)| key)
+        self.header_entries().into_iter().map(|entry| entry.key)
     }
 
     /// Sets the header `key`, in place of one that was there.
@@ -313,21 +329,19 @@ impl Message {
     where
         T: Serialize + ?Sized,
     {
-        let format = Format::MessagePack;
         let key = key.into();
-        let mut bytes = Vec::new();
         // The map of headers is one level by itself.
-        let written = value::write(format, header, &mut bytes)
-            .and_then(|()| value::check(ErrorKind::Encode, format, &bytes, MAX_DEPTH - 1));
-        if let Err(error) = written {
-            return self.with_error(error);
-        }
+        let (format, bytes, json) = match value::own(header, MAX_DEPTH - 1) {
+            Ok(own) => own,
+            Err(error) => return self.with_error(error),
+        };
         let mut headers = self.own_headers();
         headers.retain(|header| header.key != key);
         headers.push(Header {
             key,
             format,
-            value: bytes.into(),
+            bytes,
+            json,
         });
         self.rest_mut().headers = Some(headers);
         self.sealed = false;
@@ -343,38 +357,59 @@ impl Message {
         }
         self.header_entries()
             .into_iter()
-            .map(|(key, format, value)| Header {
+            .map(|Entry { key, value }| Header {
                 key: key.into_owned(),
-                format,
-                value: self.bytes.slice_ref(value),
+                format: value.format,
+                bytes: self.bytes.slice_ref(value.bytes),
+                json: None,
             })
             .collect()
     }
 
-    pub(crate) fn header_entries(&self) -> Vec<(Cow<'_, str>, Format, &[u8])> {
+    pub(crate) fn header_entries(&self) -> Vec<Entry<'_>> {
         if let Some(headers) = self.rest.as_ref().and_then(|rest| rest.headers.as_ref()) {
             return headers
                 .iter()
-                .map(|header| {
-                    (
-                        Cow::Borrowed(&*header.key),
-                        header.format,
-                        &header.value[..],
-                    )
+                .map(|header| Entry {
+                    key: Cow::Borrowed(&*header.key),
+                    value: Value {
+                        format: header.format,
+                        bytes: &header.bytes,
+                        json: header.json.as_ref(),
+                    },
                 })
                 .collect();
         }
         let map = self.headers.get(&self.bytes);
+        let entry = |key, format, bytes| Entry {
+            key,
+            value: Value {
+                format,
+                bytes,
+                json: None,
+            },
+        };
         match self.format {
             _ if map.is_empty() => Vec::new(),
             Format::MessagePack => msgpack::headers(map)
-                .map(|(key, value)| (key, Format::MessagePack, value))
+                .map(|(key, value)| entry(key, Format::MessagePack, value))
                 .collect(),
             Format::Json => json_headers(map)
                 .into_iter()
-                .map(|(key, value)| (key, Format::Json, value.as_bytes()))
+                .map(|(key, value)| entry(key, Format::Json, value.as_bytes()))
                 .collect(),
         }
+    }
+
+    /// Adds the body as JSON, where that says something else than its MessagePack does.
+    pub(crate) fn with_body_json(mut self, json: Result<Vec<u8>, CodecError>) -> Self {
+        self.rest_mut().json = Some(json.map(Bytes::from));
+        self
+    }
+
+    /// Returns the body as JSON, where that says something else than the bytes do.
+    pub(crate) fn body_json(&self) -> Option<&Json> {
+        self.rest.as_deref()?.json.as_ref()
     }
 
     /// Returns the MessagePack envelope that is exactly this message, if there is one already.

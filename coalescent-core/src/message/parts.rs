@@ -1,5 +1,7 @@
 //! Where the parts of a message are: most are in one piece of bytes.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::codec::{CodecError, Format, error::ErrorKind};
@@ -68,6 +70,8 @@ pub(crate) struct Parts {
 pub(super) struct Rest {
     /// The type, where the message's bytes do not hold it as it reads.
     pub(super) kind: Option<Box<str>>,
+    /// The body as JSON, where that says something else than its MessagePack does, or cannot be.
+    pub(super) json: Option<Json>,
     /// The headers, where the application has set some.
     pub(super) headers: Option<Vec<Header>>,
     /// Why the message cannot be encoded: making one does not fail, so that it can be written in one
@@ -80,5 +84,25 @@ pub(super) struct Rest {
 pub(super) struct Header {
     pub(super) key: String,
     pub(super) format: Format,
-    pub(super) value: Bytes,
+    pub(super) bytes: Bytes,
+    /// As [`Rest::json`].
+    pub(super) json: Option<Json>,
+}
+
+/// A value as JSON on one line, or why it has no such form.
+pub(crate) type Json = Result<Bytes, CodecError>;
+
+/// A body or a header, as it is encoded.
+#[derive(Clone, Copy)]
+pub(crate) struct Value<'a> {
+    pub(crate) format: Format,
+    pub(crate) bytes: &'a [u8],
+    /// Its JSON, where that says something else than the bytes do.
+    pub(crate) json: Option<&'a Json>,
+}
+
+/// A header of a message, wherever it is kept.
+pub(crate) struct Entry<'a> {
+    pub(crate) key: Cow<'a, str>,
+    pub(crate) value: Value<'a>,
 }

@@ -3,6 +3,7 @@
 //! An app uses [`Tcp`] unless it is given another [`Transport`]: [`Memory`] for tests, or one of your
 //! own, such as a simulated network. Whatever it is, the connection on top is the same.
 
+mod bind;
 #[cfg(feature = "tls")]
 mod heard;
 mod memory;
@@ -14,6 +15,8 @@ pub mod tls;
 pub(crate) use heard::Heard;
 pub use memory::Memory;
 pub use tcp::{BACKLOG, KEEPALIVE, Tcp};
+
+pub(crate) use tcp::no_address;
 
 use crate::address::Address;
 use std::fmt;
@@ -44,6 +47,16 @@ impl fmt::Debug for dyn Io {
 pub trait Transport: Send + Sync + 'static {
     /// Begins to accept connections at `addr`, a `host:port`; port 0 takes a free one.
     fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
+
+    /// Begins to accept connections at each address that `addr` stands for, at least one; with port
+    /// 0, at the same port, if that can be had. Default: what [`listen`](Transport::listen) makes,
+    /// alone.
+    fn listen_all<'a>(
+        &'a self,
+        addr: &'a str,
+    ) -> BoxFuture<'a, io::Result<Vec<Box<dyn Listener>>>> {
+        Box::pin(async move { Ok(vec![self.listen(addr).await?]) })
+    }
 
     /// Makes a connection. The caller bounds the time it takes.
     ///

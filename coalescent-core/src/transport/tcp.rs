@@ -37,6 +37,19 @@ impl Transport for Tcp {
         })
     }
 
+    fn listen_all<'a>(
+        &'a self,
+        addr: &'a str,
+    ) -> BoxFuture<'a, io::Result<Vec<Box<dyn Listener>>>> {
+        Box::pin(async move {
+            super::bind::all(lookup_host(addr).await?, |addr| {
+                let listener = bind(addr)?;
+                let local = listener.local_addr()?;
+                Ok((Box::new(listener) as Box<dyn Listener>, local))
+            })
+        })
+    }
+
     fn connect<'a>(
         &'a self,
         addr: &'a Address,
@@ -62,7 +75,7 @@ impl Transport for Tcp {
     }
 }
 
-fn no_address() -> io::Error {
+pub(crate) fn no_address() -> io::Error {
     io::Error::new(
         io::ErrorKind::NotFound,
         "the host name stands for no address",

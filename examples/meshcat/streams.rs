@@ -1,0 +1,75 @@
+//! The streams that this process was given, in whatever state they are.
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// How long to wait where a stream is said to be ready, and is not: so that a strange one costs no
+/// processor.
+const STRANGE: Duration = Duration::from_millis(10);
+
+/// One of stdin, stdout and stderr, without a buffer.
+///
+/// Its mode is shared with the programs before and beside this one. Where one of them has set it to
+/// non-blocking, "not now" is no failure: it is waited for.
+pub(crate) struct Stream(File);
+
+impl Stream {
+    pub(crate) fn stdin() -> io::Result<Self> {
+        Self::new(&io::stdin())
+    }
+
+    pub(crate) fn stdout() -> io::Result<Self> {
+        Self::new(&io::stdout())
+    }
+
+    pub(crate) fn stderr() -> io::Result<Self> {
+        Self::new(&io::stderr())
+    }
+
+    fn new(stream: &impl AsFd) -> io::Result<Self> {
+        Ok(Self(stream.as_fd().try_clone_to_owned()?.into()))
+    }
+
+    /// Does what `attempt` does, once the stream is ready for it.
+    fn when_ready<T>(
+        &mut self,
+        ready: PollFlags,
+        mut attempt: impl FnMut(&mut File) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut waited = false;
+        loop {
+            match attempt(&mut self.0) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => return result,
+            }
+            if std::mem::replace(&mut waited, true) {
+                std::thread::sleep(STRANGE);
+            }
+            match poll(&mut [PollFd::new(&self.0, ready)], None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.when_ready(PollFlags::IN, |file| file.read(bytes))
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.when_ready(PollFlags::OUT, |file| file.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
