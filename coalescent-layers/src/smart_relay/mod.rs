@@ -9,14 +9,19 @@
 //! | frame | is known by | for | relayed |
 //! |---|---|---|---|
 //! | a broadcast | its nonce and payload | 120 s ([`window`](SmartRelay::window)) | yes, while its ttl lasts |
-//! | any frame of a wire without nonces (`lines`, `raw`) | its payload | 5 s ([`content_window`](SmartRelay::content_window)) | yes |
+//! | any frame of a wire without nonces (`lines`, `raw`) | its payload, and how often it was said | 5 s ([`content_window`](SmartRelay::content_window)) | yes |
 //! | one sent to this node alone | never a copy | | with [`direct`](SmartRelay::direct) |
 //! | a request | never a copy | | never |
 //!
-//! So two broadcasts of equal bytes are two frames, while on `lines` a line that is said twice is one line within
-//! 5 s, and two after that. What this node itself says is in the set, so that it does not hear its own words
-//! when they come back, if the relay is registered as a plugin ([`AppExt::with`](coalescent_core::AppExt::with)
-//! does that).
+//! So two broadcasts of equal bytes are two frames. On `lines`, a connection carries lines in order, and each
+//! neighbour passes a line on once: the n-th equal line of one connection is new if no other connection has
+//! brought n of them yet, and this node has said fewer than n. Two neighbours whose authors say the same
+//! line within 5 s cannot be told from one whose line came both ways: that line is heard once. At most 64
+//! equal lines are new within that time ([`repeats`](SmartRelay::repeats)), so that a circle
+//! among nodes that know no copies makes no storm.
+//!
+//! What this node itself says is in the set, so that it does not hear its own words when they come back, if
+//! the relay is registered as a plugin ([`AppExt::with`](coalescent_core::AppExt::with) does that).
 //!
 //! A frame is put in the set before it is relayed, so that copies that two peers send at one moment are one frame. A copy
 //! does not make the set remember it for longer.
@@ -57,8 +62,16 @@
 //!
 //! # When it is full
 //!
-//! At [`capacity`](SmartRelay::capacity) the oldest is forgotten for each new frame; a copy of it would be taken for news
-//! once more, which [`seen`](SmartRelay::seen) counts as possible.
+//! The set takes memory with use, up to [`capacity`](SmartRelay::capacity) (64 MiB for each of both kinds
+//! of frames), and gives it back when the time of its frames is over. Nothing is forgotten from which a copy may
+//! still come: what there is no room to remember is refused, which means that it is neither handled nor
+//! relayed, and counted as dropped ([`DropReason::Refused`], [`SeenStats::refused`]). Before that, a peer that
+//! only publishes is held back, for up to 15 s at a time.
+//!
+//! One connection gets no more than three quarters of the room, and the rest is for others, so that who floods
+//! is held back or refused alone. Where no copy of any frame has come for two minutes, as in a star, nothing
+//! is refused: then the oldest frame of the same connection makes room, and only that
+//! connection could say it a second time.
 //!
 //! When a peer is full, it asks for [`Flow::Drop`]: the connection that read the frame
 //! waits for [`Config::relay_grace`](coalescent_core::Config::relay_grace), then drops the frame for that peer alone, and counts it.
@@ -92,6 +105,7 @@
 //! # }
 //! ```
 //!
+//! [`DropReason::Refused`]: coalescent_core::event::DropReason::Refused
 //! [`Flow::Drop`]: coalescent_core::Flow::Drop
 //! [rewrites]: coalescent_core::Frame::set_payload
 
