@@ -30,6 +30,7 @@ enum Kind {
     Handshake,
     Unsaid,
     Refused,
+    Itself,
     Plaintext,
     Call,
     Panic,
@@ -104,6 +105,25 @@ impl Error {
 
     pub(crate) fn refused(text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Kind::Refused, text)
+    }
+
+    /// The node was dialled at `address`, which stands for `there`, by itself.
+    pub(crate) fn itself(address: impl fmt::Display, there: impl fmt::Display) -> Self {
+        Self::new(
+            Kind::Itself,
+            format!("{address}: {there} is this node itself; it is passed over for now"),
+        )
+    }
+
+    /// Somebody at `there`, for which `address` stands, says what this node says.
+    pub(crate) fn echo(address: impl fmt::Display, there: impl fmt::Display) -> Self {
+        Self::new(
+            Kind::Handshake,
+            format!(
+                "{address}: whoever is at {there} introduces itself with this node's own number: it echoes, \
+                 or is this node behind an address that it does not know for its own"
+            ),
+        )
     }
 
     pub(crate) fn plaintext(addr: impl fmt::Display) -> Self {
@@ -276,10 +296,18 @@ impl Error {
         matches!(self.kind, Kind::Handshake | Kind::Unsaid)
     }
 
-    /// Whether one side refused the other: another network, no place left, a wire that cannot do this.
+    /// Whether one side refused the other: another network, no place left, a wire that cannot do this;
+    /// or this node itself.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        self.kind == Kind::Refused
+        matches!(self.kind, Kind::Refused | Kind::Itself)
+    }
+
+    /// Whether an address that was dialled is this node itself. It is a fact of this moment: a seed is
+    /// dialled again, and other addresses of its name are tried.
+    #[must_use]
+    pub fn is_itself(&self) -> bool {
+        self.kind == Kind::Itself
     }
 
     /// Whether an address beyond loopback was used without an identity and without

@@ -63,6 +63,7 @@ use crate::event::DisconnectReason;
 use crate::peer::{Direction, Origin};
 use crate::peers::{Peers, Refusal};
 use crate::stack::PeerService;
+use crate::transport::watch_silence;
 use crate::wire::Wire;
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -182,6 +183,10 @@ where
     S: PeerService,
 {
     async move {
+        let config = peers.config();
+        if !socket.wire.as_ref().unwrap_or(&config.wire).has_handshake() {
+            watch_silence(&io, config.ping_every, config.answer_within);
+        }
         match establish(io, peers.node(), socket, || Ok(())).await? {
             Established::Connected(connection) => Ok(connection.run(stack).await),
             Established::Myself => Err(Error::refused("connected to itself")),

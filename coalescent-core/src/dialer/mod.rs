@@ -1,16 +1,22 @@
 //! Staying connected to seeds.
 
+mod dial;
+mod ends;
+mod facts;
 mod plan;
 
+pub(crate) use dial::{Dial, Dialled, dial};
+pub(crate) use ends::{Ends, Met, is_within};
+
 use crate::address::Address;
-use crate::connection::Established;
 use crate::error::Error;
 use crate::mesh::runtime::Runtime;
 use crate::peer::Direction;
 use crate::wire::Wire;
+use facts::Facts;
 use plan::{Backoff, DialConfig, Plan};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -45,15 +51,26 @@ impl Seed {
 #[derive(Debug)]
 pub(crate) enum Input {
     Add(Seed),
-    Failed(Seed, Error),
-    Connected(Seed),
-    /// The seed's node was connected already.
-    Already(Seed),
-    Lost(Seed),
-    /// The seed is this node itself.
-    Myself(Seed),
+    /// A dial has ended, or a connection with it.
+    Now {
+        seed: Seed,
+        state: Became,
+        /// An address of the seed's that is this node itself, where there was one.
+        itself: Option<Error>,
+    },
     /// Something changed that is not of a seed.
     Nudge,
+}
+
+/// What a seed has become.
+#[derive(Debug)]
+pub(crate) enum Became {
+    /// It was not reached. There is nothing to say of it where it is this node alone.
+    Failed(Option<Error>),
+    Connected,
+    /// Its node was connected already.
+    Already,
+    Lost,
 }
 
 /// The way to the task that dials.
@@ -61,6 +78,8 @@ pub(crate) enum Input {
 pub(crate) struct Dialer {
     inputs: mpsc::UnboundedSender<Input>,
     elsewhere: Arc<AtomicUsize>,
+    ends: Ends,
+    facts: Mutex<Facts>,
 }
 
 /// One outbound connection that is not to a seed, counted while this lives.
@@ -81,6 +100,8 @@ impl Dialer {
             Self {
                 inputs,
                 elsewhere: Arc::default(),
+                ends: Ends::default(),
+                facts: Mutex::default(),
             },
             receiver,
         )
@@ -100,9 +121,26 @@ impl Dialer {
         self.tell(Input::Nudge);
     }
 
+    /// Which connections lead back to this node.
+    pub(crate) fn ends(&self) -> &Ends {
+        &self.ends
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tell(&self, input: Input) {
         // Once the mesh is ending, nobody dials any more.
         let _ = self.inputs.send(input);
+    }
+
+    fn now(&self, seed: &Seed, state: Became, itself: Option<Error>) {
+        self.tell(Input::Now {
+            seed: seed.clone(),
+            state,
+            itself,
+        });
     }
 }
 
@@ -121,6 +159,7 @@ pub(crate) async fn run(
             factor: 2,
             max: config.backoff_max,
             reset_after: config.backoff_reset,
+            ..Backoff::default()
         },
     };
     let mut plan = Plan::new(seeds, dial_config, rand::random());
@@ -146,19 +185,24 @@ pub(crate) async fn run(
         match input {
             None => return,
             Some(Input::Add(seed)) => plan.add_seed(seed),
-            Some(Input::Failed(seed, error)) => {
-                if plan.failed(&seed, now).is_some() {
+            Some(Input::Now {
+                seed,
+                state,
+                itself,
+            }) => {
+                if let Some(error) = plan.itself(&seed, itself) {
                     runtime.peers().node().error(None, error);
                 }
-            }
-            Some(Input::Connected(seed)) => plan.connected(&seed, now),
-            Some(Input::Already(seed)) => plan.already(&seed, now),
-            Some(Input::Lost(seed)) => {
-                plan.lost(&seed, now);
-            }
-            Some(Input::Myself(seed)) => {
-                tracing::info!(seed = %seed.address, "this seed is this node itself");
-                plan.forget(&seed);
+                match state {
+                    Became::Connected => plan.connected(&seed, now),
+                    Became::Already => plan.already(&seed, now),
+                    Became::Lost => drop(plan.lost(&seed, now)),
+                    Became::Failed(error) => {
+                        if let (Some(_), Some(error)) = (plan.failed(&seed, now), error) {
+                            runtime.peers().node().error(None, error);
+                        }
+                    }
+                }
             }
             Some(Input::Nudge) => {}
         }
@@ -167,29 +211,38 @@ pub(crate) async fn run(
 
 async fn dial_seed(runtime: Arc<Runtime>, seed: Seed) {
     let dialer = runtime.dialer();
-    let connection = match runtime.dial(&seed.address, seed.wire.clone()).await {
-        Ok(Established::Connected(connection)) => connection,
-        Ok(Established::Myself) => return dialer.tell(Input::Myself(seed)),
-        Ok(Established::Already(peer)) => {
-            dialer.tell(Input::Already(seed.clone()));
+    let Dial { result, itself } = dial(&runtime, &seed, true).await;
+    let (connection, way) = match result {
+        Ok(Dialled::Peer(connection, way)) => (connection, way),
+        Ok(Dialled::Already(peer)) => {
+            dialer.now(&seed, Became::Already, itself);
             peer.closed().await;
-            return dialer.tell(Input::Lost(seed));
+            return dialer.now(&seed, Became::Lost, None);
         }
-        Err(error) => return dialer.tell(Input::Failed(seed, error)),
+        Ok(Dialled::Taken(freed)) => {
+            dialer.now(&seed, Became::Already, itself);
+            freed.cancelled().await;
+            return dialer.now(&seed, Became::Lost, None);
+        }
+        Err(error) => {
+            let news = Some(error).filter(|error| !error.is_itself());
+            return dialer.now(&seed, Became::Failed(news), itself);
+        }
     };
     let peer = connection.peer().clone();
     // Where the other node dialled too, the peer may stay connected by that connection.
     let outbound = peer.direction() == Direction::Outbound && !connection.is_retired();
-    dialer.tell(if outbound {
-        Input::Connected(seed.clone())
+    let state = if outbound {
+        Became::Connected
     } else {
-        Input::Already(seed.clone())
-    });
+        Became::Already
+    };
+    dialer.now(&seed, state, itself);
     runtime.run(connection, {
         let runtime = Arc::clone(&runtime);
         async move {
             peer.closed().await;
-            runtime.dialer().tell(Input::Lost(seed));
+            runtime.dialer().now(&seed, Became::Lost, way.itself());
         }
     });
 }

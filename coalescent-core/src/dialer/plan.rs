@@ -9,6 +9,13 @@ use tokio::time::Instant;
 /// at once from being dialed in a busy loop.
 pub(crate) const MIN_DELAY: Duration = Duration::from_millis(50);
 
+/// The longest pause before a seed is dialed again that was connected a short while ago, unless the longest pause
+/// of all is shorter.
+pub(crate) const SOON: Duration = Duration::from_secs(5);
+
+/// How long that while is.
+pub(crate) const SOON_FOR: Duration = Duration::from_secs(3 * 60);
+
 /// How many seeds to stay connected to, and how patiently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DialConfig {
@@ -32,7 +39,7 @@ impl Default for DialConfig {
 }
 
 /// Exponential backoff with full jitter: a random time of at most `initial` after the first failure, of at
-/// most twice that after the second, and so on.
+/// most twice that after the second, and so on; of at most `soon` for a while after a connection was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Backoff {
     /// The longest delay after one failure. Default: 0.5 s.
@@ -41,6 +48,10 @@ pub(crate) struct Backoff {
     pub(crate) factor: u32,
     /// The longest delay of all. Default: 60 s.
     pub(crate) max: Duration,
+    /// The longest delay while a connection that was lost is likely to come back. Default: 5 s.
+    pub(crate) soon: Duration,
+    /// How long that is, from when it was lost. Default: 3 min.
+    pub(crate) soon_for: Duration,
     /// How long a connection must have been up to clear the count of failures. One that ends earlier counts as a
     /// failure: a seed that accepts and closes isn't hammered. Default: 30 s.
     pub(crate) reset_after: Duration,
@@ -52,21 +63,22 @@ impl Default for Backoff {
             initial: Duration::from_millis(500),
             factor: 2,
             max: Duration::from_secs(60),
+            soon: SOON,
+            soon_for: SOON_FOR,
             reset_after: Duration::from_secs(30),
         }
     }
 }
 
 impl Backoff {
-    /// Draws the delay after `failures` failures in a row; after none, that of one failure: when a seed
+    /// The longest delay after `failures` failures in a row; after none, that of one failure: when a seed
     /// restarts, those it drops should not all come back in the same instant.
-    fn delay(&self, failures: u32, rng: &mut impl Rng) -> Duration {
+    fn cap(&self, failures: u32) -> Duration {
         let factor = self
             .factor
             .checked_pow(failures.saturating_sub(1))
             .unwrap_or(u32::MAX);
-        let cap = self.initial.saturating_mul(factor).min(self.max);
-        rng.random_range(Duration::ZERO..=cap).max(MIN_DELAY)
+        self.initial.saturating_mul(factor).min(self.max)
     }
 }
 
@@ -90,11 +102,12 @@ pub(crate) struct Retry {
 ///
 /// Call [`due`](Self::due) at the start, after each other call that changes something, and at the instant that
 /// [`next`](Self::next) names. Each seed that it returns must be answered with [`connected`](Self::connected),
-/// [`failed`](Self::failed), [`already`](Self::already) or [`forget`](Self::forget).
+/// [`failed`](Self::failed) or [`already`](Self::already).
 ///
 /// Of the seeds whose pause is over, those with the fewest failures come first, then those that were
 /// tried longest ago, then chance decides: nodes that share a list of seeds spread over it. A seed that was
-/// lost pauses too, so that another one replaces it at once, if there is one.
+/// lost pauses too, so that another one replaces it at once, if there is one. No seed is ever given up: whom its name
+/// stands for is a matter of the moment.
 #[derive(Debug)]
 pub(crate) struct Plan<S> {
     config: DialConfig,
@@ -114,6 +127,12 @@ struct Entry<S> {
     state: State,
     /// Failures in a row.
     failures: u32,
+    /// As many of them as make the pauses longer.
+    steps: u32,
+    /// When a connection was lost after which the seed is dialed again soon.
+    lost: Option<Instant>,
+    /// Whether this node itself was at an address of the seed when it was dialed last.
+    itself: bool,
     /// `Plan::tries` when it was dialed last, 0 if never.
     tried: u64,
 }
@@ -127,8 +146,6 @@ enum State {
     Up(Instant),
     /// Connected through another link since then.
     Already(Instant),
-    /// This node itself.
-    Forgotten,
 }
 
 impl<S: Clone + Eq + Hash> Plan<S> {
@@ -149,7 +166,7 @@ impl<S: Clone + Eq + Hash> Plan<S> {
         plan
     }
 
-    /// Adds a seed, unless it is known, or was forgotten.
+    /// Adds a seed, unless it is known.
     pub(crate) fn add_seed(&mut self, seed: S) {
         let next = self.entries.len();
         self.index.entry(seed.clone()).or_insert_with(|| {
@@ -157,6 +174,9 @@ impl<S: Clone + Eq + Hash> Plan<S> {
                 seed,
                 state: State::Idle(None),
                 failures: 0,
+                steps: 0,
+                lost: None,
+                itself: false,
                 tried: 0,
             });
             next
@@ -199,7 +219,7 @@ impl<S: Clone + Eq + Hash> Plan<S> {
         }
         let idle = self.entries.iter().filter_map(|entry| match entry.state {
             State::Idle(at) => Some(at.map_or(now, |at| at.max(now))),
-            State::Dialing | State::Up(_) | State::Already(_) | State::Forgotten => None,
+            State::Dialing | State::Up(_) | State::Already(_) => None,
         });
         idle.min()
     }
@@ -211,7 +231,7 @@ impl<S: Clone + Eq + Hash> Plan<S> {
         if entry.state != State::Dialing {
             return None;
         }
-        entry.failures = entry.failures.saturating_add(1);
+        entry.fail(&self.config.backoff, now);
         Some(entry.pause(&self.config.backoff, &mut self.rng, now))
     }
 
@@ -236,7 +256,6 @@ impl<S: Clone + Eq + Hash> Plan<S> {
             entry.state = match entry.state {
                 State::Idle(_) | State::Dialing => State::Already(now),
                 State::Up(since) | State::Already(since) => State::Already(since),
-                State::Forgotten => State::Forgotten,
             };
         }
     }
@@ -248,21 +267,25 @@ impl<S: Clone + Eq + Hash> Plan<S> {
         let (State::Up(since) | State::Already(since)) = entry.state else {
             return None;
         };
-        let long = now.saturating_duration_since(since) >= self.config.backoff.reset_after;
-        entry.failures = if long {
-            0
+        let backoff = &self.config.backoff;
+        if now.saturating_duration_since(since) >= backoff.reset_after {
+            entry.failures = 0;
+            entry.steps = 0;
+            entry.lost = Some(now);
         } else {
-            entry.failures.saturating_add(1)
-        };
-        Some(entry.pause(&self.config.backoff, &mut self.rng, now))
+            // The first short one may be a seed that restarts. One that goes on accepting and closing is left alone.
+            entry.lost.get_or_insert(now);
+            entry.fail(backoff, now);
+        }
+        Some(entry.pause(backoff, &mut self.rng, now))
     }
 
-    /// Notes that `seed` is this node itself: it is never dialed again, even if it is added again.
-    pub(crate) fn forget(&mut self, seed: &S) {
-        self.add_seed(seed.clone());
-        if let Some(entry) = self.entry(seed) {
-            entry.state = State::Forgotten;
-        }
+    /// Notes what was found out of `seed` when it was dialed: that an address of it is this node itself, or not.
+    /// Returns what there is to report, once until it is no longer so.
+    pub(crate) fn itself<E>(&mut self, seed: &S, itself: Option<E>) -> Option<E> {
+        let entry = self.entry(seed)?;
+        let before = std::mem::replace(&mut entry.itself, itself.is_some());
+        itself.filter(|_| !before)
     }
 
     /// Sets how many outbound connections are up or in progress that belong to no seed, because the application asked for
@@ -292,8 +315,26 @@ impl<S: Clone + Eq + Hash> Plan<S> {
 }
 
 impl<S> Entry<S> {
+    /// Whether the seed was connected a short while ago.
+    fn is_missed(&self, backoff: &Backoff, now: Instant) -> bool {
+        self.lost
+            .is_some_and(|lost| now.saturating_duration_since(lost) < backoff.soon_for)
+    }
+
+    fn fail(&mut self, backoff: &Backoff, now: Instant) {
+        self.failures = self.failures.saturating_add(1);
+        // While pauses are cut short, they do not grow unseen: afterwards they go on from there.
+        if !self.is_missed(backoff, now) || backoff.cap(self.steps) < backoff.soon {
+            self.steps = self.steps.saturating_add(1);
+        }
+    }
+
     fn pause(&mut self, backoff: &Backoff, rng: &mut StdRng, now: Instant) -> Retry {
-        let at = now + backoff.delay(self.failures, rng);
+        let mut cap = backoff.cap(self.steps);
+        if self.is_missed(backoff, now) {
+            cap = cap.min(backoff.soon);
+        }
+        let at = now + rng.random_range(Duration::ZERO..=cap).max(MIN_DELAY);
         self.state = State::Idle(Some(at));
         Retry {
             failures: self.failures,

@@ -85,21 +85,113 @@ fn a_failure_is_reported_once() {
 }
 
 #[test]
-fn this_node_itself_is_never_dialed_again() {
-    let now = Instant::now();
-    let mut plan = plan(2, 2, 2);
-    plan.due(now);
-    plan.forget(&0);
-    plan.forget(&5);
-    plan.add_seed(0);
-    plan.add_seed(5);
-    plan.connected(&0, now);
-    assert_eq!(plan.failed(&0, now), None);
-    assert_eq!(plan.outbound(), 1);
-    assert_eq!(
-        (plan.due(now + seconds(999)), plan.next(now)),
-        (vec![], None)
-    );
+fn this_node_itself_is_told_once_and_dialed_again() {
+    let mut at = Instant::now();
+    let mut plan = plan(1, 1, 1);
+    for (itself, told) in [
+        (true, true),
+        (true, false),
+        (true, false),
+        (false, false),
+        (true, true),
+    ] {
+        assert_eq!(seeds(plan.due(at)), [0]);
+        let found = itself.then_some("itself");
+        assert_eq!(plan.itself(&0, found), told.then_some("itself"));
+        at = plan.failed(&0, at).unwrap().at;
+    }
+    assert_eq!(plan.itself(&99, Some("unknown")), None);
+}
+
+/// Draws many pauses, and returns the longest.
+fn longest(mut pause: impl FnMut(u64) -> Duration) -> Duration {
+    (0..200).map(&mut pause).max().unwrap()
+}
+
+/// A seed that was up for so long, and is lost.
+fn lost(rng: u64, failures: u32, up: u64) -> (Plan<usize>, Instant, Retry) {
+    let mut plan = Plan::new(vec![0], DialConfig::default(), rng);
+    let mut at = Instant::now();
+    for _ in 0..failures {
+        plan.due(at);
+        at = plan.failed(&0, at).unwrap().at;
+    }
+    plan.due(at);
+    plan.connected(&0, at);
+    at += seconds(up);
+    let retry = plan.lost(&0, at).unwrap();
+    (plan, at, retry)
+}
+
+#[test]
+fn a_seed_that_was_up_is_tried_again_soon_for_minutes_and_then_ever_later() {
+    for (failures, up) in [(0, 1), (0, 3600), (20, 3600), (20, 1)] {
+        let first = longest(|rng| {
+            let (_, at, retry) = lost(rng, failures, up);
+            retry.at - at
+        });
+        let small = up >= 30 || failures == 0;
+        assert!(first <= if small { seconds(1) / 2 } else { SOON });
+        let mut later = Duration::ZERO;
+        for rng in 0..200 {
+            let (mut plan, lost, mut retry) = lost(rng, failures, up);
+            let mut pauses = Vec::new();
+            while retry.at < lost + 4 * SOON_FOR {
+                let at = retry.at;
+                plan.due(at);
+                retry = plan.failed(&0, at).unwrap();
+                let pause = retry.at - at;
+                if at < lost + SOON_FOR {
+                    assert!(pause <= SOON, "{pause:?}");
+                } else {
+                    pauses.push(pause);
+                }
+            }
+            if small {
+                // It grows from where it was.
+                assert!(pauses[0] <= seconds(16), "{:?}", pauses[0]);
+            }
+            later = later.max(pauses.into_iter().max().unwrap());
+        }
+        assert!((seconds(50)..=seconds(60)).contains(&later), "{later:?}");
+    }
+}
+
+#[test]
+fn a_seed_that_accepts_and_closes_is_left_alone_after_a_while() {
+    let longest = longest(|rng| {
+        let (mut plan, first, mut retry) = lost(rng, 0, 0);
+        let mut pause = Duration::ZERO;
+        while retry.at < first + 10 * SOON_FOR {
+            let at = retry.at;
+            plan.due(at);
+            plan.connected(&0, at);
+            retry = plan.lost(&0, at).unwrap();
+            pause = retry.at - at;
+        }
+        pause
+    });
+    assert!(longest > seconds(45), "{longest:?}");
+}
+
+#[test]
+fn a_longest_pause_that_is_shorter_holds_after_a_loss_too() {
+    let longest = longest(|rng| {
+        let mut config = DialConfig::default();
+        config.backoff.max = seconds(1);
+        let mut plan = Plan::new(vec![0], config, rng);
+        let mut at = Instant::now();
+        plan.due(at);
+        plan.connected(&0, at);
+        at = plan.lost(&0, at).unwrap().at;
+        for _ in 0..5 {
+            plan.due(at);
+            at = plan.failed(&0, at).unwrap().at;
+        }
+        plan.due(at);
+        plan.failed(&0, at).unwrap().at - at
+    });
+    assert!(longest <= seconds(1), "{longest:?}");
 }
 
 #[test]

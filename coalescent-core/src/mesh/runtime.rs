@@ -4,7 +4,7 @@ use super::{Mesh, WeakMesh};
 use crate::address::Address;
 use crate::admission::{Admission, AdmissionLimits};
 use crate::connection::{Connection, Established, Socket, establish};
-use crate::dialer::{self, Dialer, Seed};
+use crate::dialer::{self, Dialer, Dialled, Seed};
 use crate::error::Error;
 use crate::event::{DisconnectReason, Event};
 use crate::listener;
@@ -12,7 +12,7 @@ use crate::peer::Peer;
 use crate::peers::{Peers, Refusal};
 use crate::registrar::BoxFuture;
 use crate::stack::PeerLayer;
-use crate::transport::{BoxIo, Transport, no_address};
+use crate::transport::{BoxIo, Transport, no_address, watch_silence};
 use crate::wire::Wire;
 use std::any::Any;
 use std::net::SocketAddr;
@@ -80,7 +80,7 @@ impl Security {
     }
 
     /// Whether a peer at this address could be known by the identity that the address names.
-    fn check(&self, addr: &Address) -> Result<(), Error> {
+    pub(crate) fn check(&self, addr: &Address) -> Result<(), Error> {
         if addr.id().is_some() && !self.has_identity() {
             return Err(Error::config(format!(
                 "{addr} names an identity, which only TLS can prove: give the app an identity too"
@@ -108,7 +108,11 @@ impl Security {
     }
 
     /// Secures a connection that was made to `addr`.
-    async fn connect(&self, io: BoxIo, addr: &Address) -> Result<(BoxIo, Option<[u8; 32]>), Error> {
+    pub(crate) async fn connect(
+        &self,
+        io: BoxIo,
+        addr: &Address,
+    ) -> Result<(BoxIo, Option<[u8; 32]>), Error> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let expected = match addr.id() {
@@ -209,6 +213,10 @@ impl Runtime {
         &self.security
     }
 
+    pub(crate) fn transport(&self) -> &dyn Transport {
+        &*self.transport
+    }
+
     pub(crate) fn addrs(&self) -> Vec<SocketAddr> {
         self.addrs
             .lock()
@@ -281,64 +289,30 @@ impl Runtime {
         Ok(())
     }
 
-    /// Makes a connection, as far as a peer. The caller runs it.
-    pub(crate) async fn dial(
-        &self,
-        addr: &Address,
-        wire: Option<Wire>,
-    ) -> Result<Established<BoxIo>, Error> {
-        self.security.check(addr)?;
-        let config = self.peers.config();
-        let permit = |addr| self.security.permit(addr).map_err(std::io::Error::other);
-        let limit = config.connect_timeout;
-        let connect = self.transport.connect(addr, &permit);
-        let (io, there) = match tokio::time::timeout(limit, connect).await {
-            Ok(Ok(connected)) => connected,
-            Ok(Err(error)) => {
-                // What we refused ourselves is told as it is.
-                return Err(match error.downcast::<Error>() {
-                    Ok(own) => own,
-                    Err(error) => Error::dial(addr, error),
-                });
-            }
-            Err(_) => return Err(Error::dial_timeout(addr, limit)),
-        };
-        let limit = config.handshake_timeout;
-        let secured = tokio::time::timeout(limit, self.security.connect(io, addr)).await;
-        let (io, key) = secured.map_err(|_| Error::handshake_timeout(limit))??;
-        let mut socket = Socket::outbound().addr(there);
-        socket.wire = wire;
-        socket.key = key;
-        socket.listen = self.advertised();
-        establish(io, self.peers.node(), socket, || Ok(()))
-            .await
-            .map_err(|error| error.at(addr))
-    }
-
     pub(crate) async fn connect(
         self: &Arc<Self>,
         addr: &str,
         wire: Option<Wire>,
     ) -> Result<Peer, Error> {
         let seed = Seed::parse(addr, wire)?;
-        let established = tokio::select! {
-            established = self.dial(&seed.address, seed.wire) => established?,
+        // What the application asks for is made, even where a connection leads there already.
+        let dialled = tokio::select! {
+            dial = dialer::dial(self, &seed, false) => dial.result?,
             () = self.stop.cancelled() => return Err(Error::closed()),
         };
-        match established {
-            Established::Myself => Err(Error::refused(format!("{addr} is this node itself"))),
-            Established::Already(peer) => Ok(peer),
-            Established::Connected(connection) => {
-                let peer = connection.peer().clone();
-                let elsewhere = self.dialer.elsewhere();
-                let runtime = Arc::clone(self);
-                self.run(connection, async move {
-                    runtime.dialer.nudge();
-                    drop(elsewhere);
-                });
-                Ok(peer)
-            }
-        }
+        let (connection, way) = match dialled {
+            Dialled::Peer(connection, way) => (connection, way),
+            Dialled::Already(peer) => return Ok(peer),
+            Dialled::Taken(_) => return Err(Error::refused(format!("{addr} is connected"))),
+        };
+        let peer = connection.peer().clone();
+        let elsewhere = self.dialer.elsewhere();
+        let runtime = Arc::clone(self);
+        self.run(connection, async move {
+            runtime.dialer.nudge();
+            drop((elsewhere, way));
+        });
+        Ok(peer)
     }
 
     pub(crate) async fn adopt(
@@ -347,6 +321,7 @@ impl Runtime {
         mut socket: Socket,
     ) -> Result<Peer, Error> {
         socket.listen = self.advertised();
+        self.tune(&io, socket.wire.as_ref());
         let established = tokio::select! {
             established = establish(io, self.peers.node(), socket, || Ok(())) => established?,
             () = self.stop.cancelled() => return Err(Error::closed()),
@@ -359,6 +334,14 @@ impl Runtime {
                 self.run(connection, std::future::ready(()));
                 Ok(peer)
             }
+        }
+    }
+
+    /// Sets what the socket of a connection must do for its wire.
+    pub(crate) fn tune(&self, io: &BoxIo, wire: Option<&Wire>) {
+        let config = self.peers.config();
+        if !wire.unwrap_or(&config.wire).has_handshake() {
+            watch_silence(&**io, config.ping_every, config.answer_within);
         }
     }
 

@@ -1,9 +1,13 @@
 use super::{BoxFuture, BoxIo, Listener, Transport};
 use crate::address::Address;
+use std::any::Any;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
 
 /// How many bytes each direction of a connection holds.
@@ -37,6 +41,8 @@ pub struct Memory(Arc<Mutex<Ports>>);
 #[derive(Debug, Default)]
 struct Ports {
     next: u16,
+    /// How often `next` began anew: in the addresses of connecting ends, so that each has its own.
+    turn: u16,
     listening: HashMap<u16, mpsc::Sender<(BoxIo, SocketAddr)>>,
 }
 
@@ -55,7 +61,10 @@ impl Memory {
 impl Ports {
     fn free(&mut self) -> u16 {
         loop {
-            self.next = self.next.checked_add(1).unwrap_or(1);
+            self.next = self.next.checked_add(1).unwrap_or_else(|| {
+                self.turn = self.turn.wrapping_add(1);
+                1
+            });
             if !self.listening.contains_key(&self.next) {
                 return self.next;
             }
@@ -65,6 +74,53 @@ impl Ports {
 
 fn address(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+/// The end of a connection that was made, which knows its address.
+#[derive(Debug)]
+struct Made {
+    io: DuplexStream,
+    here: SocketAddr,
+}
+
+impl AsyncRead for Made {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Made {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
 }
 
 impl Transport for Memory {
@@ -105,14 +161,21 @@ impl Transport for Memory {
             let (sender, here) = {
                 let mut ports = self.ports();
                 let sender = ports.listening.get(&addr.port()).cloned();
-                (sender, address(ports.free()))
+                let port = ports.free();
+                let [a, b] = ports.turn.to_be_bytes();
+                (sender, SocketAddr::from(([127, a, b, 1], port)))
             };
-            let (ours, theirs) = tokio::io::duplex(PIPE);
+            let (io, theirs) = tokio::io::duplex(PIPE);
             let sender = sender.ok_or(io::ErrorKind::ConnectionRefused)?;
             let sent = sender.send((Box::new(theirs), here)).await;
             sent.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
-            Ok((Box::new(ours) as BoxIo, there))
+            Ok((Box::new(Made { io, here }) as BoxIo, there))
         })
+    }
+
+    fn local_addr(&self, io: &BoxIo) -> Option<SocketAddr> {
+        let io: &dyn Any = &**io;
+        io.downcast_ref::<Made>().map(|made| made.here)
     }
 }
 

@@ -7,6 +7,7 @@ mod bind;
 #[cfg(feature = "tls")]
 mod heard;
 mod memory;
+mod race;
 mod tcp;
 #[cfg(feature = "tls")]
 pub mod tls;
@@ -14,25 +15,29 @@ pub mod tls;
 #[cfg(feature = "tls")]
 pub(crate) use heard::Heard;
 pub use memory::Memory;
+pub use race::{ATTEMPT_DELAY, MAX_ADDRESSES};
+pub(crate) use tcp::watch_silence;
 pub use tcp::{BACKLOG, KEEPALIVE, Tcp};
 
 pub(crate) use tcp::no_address;
 
 use crate::address::Address;
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 /// A future in a box, as the methods of [`Transport`] return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What a connection runs over. Implemented for everything that fits.
-pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + Any {}
 
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + Any> Io for T {}
 
 /// A connection's socket, whatever it is.
 pub type BoxIo = Box<dyn Io>;
@@ -40,6 +45,14 @@ pub type BoxIo = Box<dyn Io>;
 impl fmt::Debug for dyn Io {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Io")
+    }
+}
+
+/// The TCP socket that `io` is, if it is one and not something around one.
+pub(crate) fn tcp_stream(io: &dyn Any) -> Option<&TcpStream> {
+    match io.downcast_ref::<BoxIo>() {
+        Some(boxed) => tcp_stream(&**boxed),
+        None => io.downcast_ref(),
     }
 }
 
@@ -61,12 +74,24 @@ pub trait Transport: Send + Sync + 'static {
     /// Makes a connection. The caller bounds the time it takes.
     ///
     /// `permit` is asked for each address that the host name stands for, before it is connected to;
-    /// an error it returns is the result if no address is permitted.
+    /// an error it returns is the result if no address is permitted. It also refuses addresses that are to be
+    /// passed over for now, such as those that led back to this node: so ask it for all.
+    ///
+    /// Returns the connection and the address at its other end.
     fn connect<'a>(
         &'a self,
         addr: &'a Address,
         permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
     ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>>;
+
+    /// Returns the address of this end of a connection that [`connect`](Transport::connect) made, as a
+    /// [`Listener`] at its other end would see it; `None` if that is not known.
+    ///
+    /// A node recognises itself by it on wires without node numbers: a connection it has made is one that it
+    /// has accepted. The default knows it of tokio's TCP sockets.
+    fn local_addr(&self, io: &BoxIo) -> Option<SocketAddr> {
+        tcp_stream(&**io).and_then(|stream| stream.local_addr().ok())
+    }
 }
 
 /// Accepts connections at one address.
