@@ -174,10 +174,13 @@ impl Met {
             let settled = self.ends.0.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            if self.itself() || self.ends.state().dialling_here == 0 {
+            if self.ends.state().dialling_here == 0 {
                 return;
             }
-            settled.await;
+            tokio::select! {
+                () = self.itself.cancelled() => return,
+                () = settled => {}
+            }
         }
     }
 }
