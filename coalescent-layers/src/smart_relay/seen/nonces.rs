@@ -1,19 +1,19 @@
 //! What was seen of the frames that have a nonce.
 //!
 //! A node numbers its broadcasts one after another, so neighbours in time are neighbours in number.
-//! The set is therefore kept in pages of 16 consecutive nonces:
+//! The set is therefore kept in pages of 32 consecutive nonces:
 //!
 //! ```text
-//!  index    nonce / 16 ─▶ page            one lookup for 16 frames: each source remembers its last page
+//!  index    nonce / 32 ─▶ page            one lookup for 32 frames: each source remembers its last page
 //!
-//!  page   | nonce / 16 | tag | tag |  -  | tag | ... | touched |       192 bytes with all around it
-//!                        0     1     2     3    ..15
+//!  page   | nonce / 32 | touched | tag | tag |  -  | tag | ...         320 bytes with all around it
+//!                                  0     1     2     3    ..31
 //!
 //!  source   oldest page ─▶ ... ─▶ newest page      what this source brought first, in order of age
 //! ```
 //!
 //! A frame is known by its nonce, exactly, and by a tag: 64 bits of the keyed hash of nonce and payload. So
-//! frames of one publisher cost 12 bytes each and frames whose nonces are far apart 192, and a
+//! frames of one publisher cost 10 bytes each and frames whose nonces are far apart 320, and a
 //! frame of a running publisher touches no cold memory but the next bytes of its page.
 //!
 //! Frames with one nonce and different payloads are different frames. Only an attacker makes them; each
@@ -26,10 +26,10 @@ use super::share::{Lateness, may_take};
 use super::source::{ORPHANS, OWN, Source};
 
 /// How many nonces a page is for.
-pub(super) const PAGE: usize = 16;
+pub(super) const PAGE: usize = 32;
 
 /// What a page counts for in bytes: itself, its place in the index, and in its source's list.
-pub(super) const PAGE_COST: usize = 192;
+pub(super) const PAGE_COST: usize = 320;
 
 /// While copies come back, no frame that is younger than this is forgotten, in milliseconds.
 const YOUNG: u64 = 10_000;
@@ -37,18 +37,28 @@ const YOUNG: u64 = 10_000;
 #[derive(Debug)]
 struct Page {
     key: u64,
-    /// 0: this nonce has not been seen.
-    tags: [u64; PAGE],
     /// When something was added to it last, in milliseconds.
     touched: u64,
+    /// How many frames it knows.
+    frames: u32,
     /// Whether it is for one frame whose nonce another frame has too; then `key` is of its hash.
     conflict: bool,
+    /// 0: this nonce has not been seen.
+    tags: [u64; PAGE],
 }
 
 impl Page {
-    /// How many frames it knows.
-    fn frames(&self) -> usize {
-        self.tags.iter().filter(|tag| **tag != 0).count()
+    /// A page that knows one frame.
+    fn new(key: u64, at: usize, tag: u64, conflict: bool, clock: u64) -> Self {
+        let mut tags = [0; PAGE];
+        tags[at] = tag;
+        Self {
+            key,
+            touched: clock,
+            frames: 1,
+            conflict,
+            tags,
+        }
     }
 }
 
@@ -124,7 +134,8 @@ impl Nonces {
         };
         let age = clock.saturating_sub(page.touched);
         if age >= self.ttl {
-            self.frames = self.frames.saturating_sub(page.frames());
+            self.frames = self.frames.saturating_sub(page.frames as usize);
+            page.frames = 0;
             page.tags = [0; PAGE];
         }
         match page.tags[at] {
@@ -141,6 +152,7 @@ impl Nonces {
         if let Some(page) = found.and_then(|slot| self.pages.get_mut(slot as usize)) {
             page.tags[at] = tag;
             page.touched = clock;
+            page.frames += 1;
         }
         self.newest = clock;
         self.frames += 1;
@@ -183,18 +195,7 @@ impl Nonces {
         let Some(slot) = self.take_page(source, clock) else {
             return Verdict::Refused;
         };
-        let mut tags = [0; PAGE];
-        tags[at] = tag(identity);
-        self.put_page(
-            source,
-            slot,
-            Page {
-                key,
-                tags,
-                touched: clock,
-                conflict: false,
-            },
-        );
+        self.put_page(source, slot, Page::new(key, at, tag(identity), false, clock));
         self.index.insert(key, slot);
         if self.has_room(source, clock) {
             Verdict::New
@@ -230,18 +231,7 @@ impl Nonces {
         let Some(slot) = self.take_page(source, clock) else {
             return Verdict::Refused;
         };
-        let mut tags = [0; PAGE];
-        tags[0] = tag(identity);
-        self.put_page(
-            source,
-            slot,
-            Page {
-                key,
-                tags,
-                touched: clock,
-                conflict: true,
-            },
-        );
+        self.put_page(source, slot, Page::new(key, 0, tag(identity), true, clock));
         self.conflicts.insert(key, slot);
         Verdict::New
     }
@@ -355,7 +345,7 @@ impl Nonces {
         let Some(page) = self.pages.get_mut(slot as usize) else {
             return;
         };
-        let frames = page.frames();
+        let frames = page.frames as usize;
         let index = if page.conflict {
             &mut self.conflicts
         } else {
@@ -364,7 +354,6 @@ impl Nonces {
         index.remove(&page.key);
         // Nothing finds it by its last place either.
         page.conflict = true;
-        page.tags = [0; PAGE];
         self.frames = self.frames.saturating_sub(frames);
         self.forgotten_young += frames as u64;
         self.free.push(slot);

@@ -37,7 +37,12 @@ impl Nonces {
         assert!(queued <= self.max_pages);
         assert_eq!(queued, self.index.len() + self.conflicts.len());
         let taken = self.sources.iter().flat_map(|pages| &pages.queue);
-        let frames = taken.map(|slot| self.pages[*slot as usize].frames());
+        let frames = taken.map(|slot| {
+            let page = &self.pages[*slot as usize];
+            let known = page.tags.iter().filter(|tag| **tag != 0).count();
+            assert_eq!(page.frames as usize, known);
+            known
+        });
         assert_eq!(frames.sum::<usize>(), self.frames);
         for (key, slot) in &self.index {
             let page = &self.pages[*slot as usize];
@@ -110,7 +115,7 @@ fn where_copies_come_back_the_young_stay_and_the_new_is_refused() {
     assert_eq!(nonces.say(sources[1], 0, 0), Verdict::Copy);
     let mut said = HashMap::new();
     for nonce in 0..10_000 {
-        let verdict = nonces.say(sources[0], 16 + nonce, 1);
+        let verdict = nonces.say(sources[0], PAGE as u64 + nonce, 1);
         *said.entry(verdict == Verdict::Refused).or_insert(0) += 1;
     }
     assert_eq!(
@@ -124,12 +129,12 @@ fn where_copies_come_back_the_young_stay_and_the_new_is_refused() {
     assert_eq!(nonces.say(sources[2], 1 << 40, 1), Verdict::New);
     // What was taken is known, and what was refused is refused from whomever it comes.
     for nonce in 0..said[&false] as u64 {
-        assert_eq!(nonces.say(sources[1], 16 + nonce, 1_000), Verdict::Copy);
+        assert_eq!(nonces.say(sources[1], PAGE as u64 + nonce, 1_000), Verdict::Copy);
     }
-    assert_eq!(nonces.say(sources[0], 16 + 9_000, 9_000), Verdict::Refused);
+    assert_eq!(nonces.say(sources[0], PAGE as u64 + 9_000, 9_000), Verdict::Refused);
     // Once they are old enough that no copy comes, they make room.
     assert_eq!(nonces.forgotten_young(), 0);
-    assert_eq!(nonces.say(sources[0], 16 + 9_000, 10_001), Verdict::New);
+    assert_eq!(nonces.say(sources[0], PAGE as u64 + 9_000, 10_001), Verdict::New);
     nonces.check();
 }
 
