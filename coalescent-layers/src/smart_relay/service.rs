@@ -19,7 +19,7 @@ use crate::after::{self, RelayFuture};
 const SLICE: Duration = Duration::from_millis(20);
 
 /// How long a connection waits at most. What it brings after that is refused.
-const WAIT_MAX: Duration = Duration::from_secs(15);
+const WAIT_MAX: Duration = Duration::from_secs(25);
 
 /// The service that [`SmartRelay`] puts around one peer's stack.
 #[derive(Debug)]

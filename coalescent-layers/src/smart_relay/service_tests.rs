@@ -240,7 +240,7 @@ async fn who_brings_no_copies_is_held_back_where_they_come_back() {
     assert_eq!(heard.take().await.len(), 200);
     assert_eq!(relay.seen().refused, 0);
     let waited = begun.elapsed();
-    assert!(waited >= Duration::from_secs(10), "{waited:?}");
+    assert!(waited >= Duration::from_secs(20), "{waited:?}");
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use std::{collections::HashMap, fmt};
 
 use super::Verdict;
 use super::index::Index;
-use super::share::{Lateness, may_take};
+use super::share::{Lateness, YOUNG, may_take};
 use super::source::Source;
 
 /// What an entry counts for in bytes: 40 in the ring, 8 in the index.
@@ -99,7 +99,7 @@ impl Contents {
             again_after,
             ttl: ttl.max(again_after),
             repeats: repeats.max(1),
-            lateness: Lateness::new(again_after, ttl),
+            lateness: Lateness::new(YOUNG.min(ttl), ttl),
             identities: Vec::new(),
             entries: Vec::new(),
             by: Vec::new(),

@@ -106,7 +106,7 @@ fn what_is_full_refuses_where_copies_come_and_forgets_where_none_do() {
     // Others have room, and those who flood get theirs with time.
     assert_eq!(contents.insert(sources[2], line(10_000), 0), Verdict::New);
     assert_eq!(
-        contents.insert(sources[0], line(10_001), 5_000),
+        contents.insert(sources[0], line(10_001), YOUNG),
         Verdict::New
     );
     contents.check();
@@ -129,7 +129,7 @@ fn own_words_that_had_to_be_forgotten_are_not_taken_for_new() {
     assert!(!verdicts.iter().any(|verdict| goes_on(*verdict)));
     assert!(verdicts.contains(&Verdict::Copy));
     assert_eq!(
-        contents.insert(sources[0], line(20_000), 5_000),
+        contents.insert(sources[0], line(20_000), YOUNG),
         Verdict::New
     );
 }

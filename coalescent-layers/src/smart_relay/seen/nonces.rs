@@ -22,7 +22,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::Verdict;
-use super::share::{Lateness, may_take};
+use super::share::{Lateness, YOUNG, may_take};
 use super::source::{ORPHANS, OWN, Source};
 
 /// How many nonces a page is for.
@@ -30,9 +30,6 @@ pub(super) const PAGE: usize = 32;
 
 /// What a page counts for in bytes: itself, its place in the index, and in its source's list.
 pub(super) const PAGE_COST: usize = 320;
-
-/// While copies come back, no frame that is younger than this is forgotten, in milliseconds.
-const YOUNG: u64 = 10_000;
 
 #[derive(Debug)]
 struct Page {
@@ -195,7 +192,11 @@ impl Nonces {
         let Some(slot) = self.take_page(source, clock) else {
             return Verdict::Refused;
         };
-        self.put_page(source, slot, Page::new(key, at, tag(identity), false, clock));
+        self.put_page(
+            source,
+            slot,
+            Page::new(key, at, tag(identity), false, clock),
+        );
         self.index.insert(key, slot);
         if self.has_room(source, clock) {
             Verdict::New

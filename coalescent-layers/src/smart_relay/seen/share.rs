@@ -14,9 +14,12 @@ const RESERVED_PART: usize = 8;
 /// Who holds less than this part of the set holds little.
 const LITTLE_PART: usize = 1024;
 
+/// While copies come back, no frame that is younger than this is forgotten, in milliseconds.
+pub(super) const YOUNG: u64 = 20_000;
+
 /// How many copies must come late before [`Lateness`] doubles its horizon. A few late copies are
 /// what people make who say the same line twice; a queue in a circle makes thousands.
-const LATE: u32 = 256;
+const LATE: u32 = 16;
 
 /// A copy that comes after more than this part of the horizon is late.
 const LATE_PART: u64 = 4;
@@ -126,7 +129,7 @@ mod tests {
     fn the_horizon_follows_copies_that_come_late_and_comes_back() {
         let mut lateness = Lateness::new(5_000, 120_000);
         assert!(!lateness.any(0));
-        // Somebody says a line twice.
+        // Some say a line twice.
         for _ in 0..LATE - 1 {
             lateness.copy(4_000, 10_000);
         }
