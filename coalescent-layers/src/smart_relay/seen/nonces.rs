@@ -195,7 +195,11 @@ impl Nonces {
         let Some(slot) = self.take_page(source, clock) else {
             return Verdict::Refused;
         };
-        self.put_page(source, slot, Page::new(key, at, tag(identity), false, clock));
+        self.put_page(
+            source,
+            slot,
+            Page::new(key, at, tag(identity), false, clock),
+        );
         self.index.insert(key, slot);
         if self.has_room(source, clock) {
             Verdict::New

@@ -129,12 +129,21 @@ fn where_copies_come_back_the_young_stay_and_the_new_is_refused() {
     assert_eq!(nonces.say(sources[2], 1 << 40, 1), Verdict::New);
     // What was taken is known, and what was refused is refused from whomever it comes.
     for nonce in 0..said[&false] as u64 {
-        assert_eq!(nonces.say(sources[1], PAGE as u64 + nonce, 1_000), Verdict::Copy);
+        assert_eq!(
+            nonces.say(sources[1], PAGE as u64 + nonce, 1_000),
+            Verdict::Copy
+        );
     }
-    assert_eq!(nonces.say(sources[0], PAGE as u64 + 9_000, 9_000), Verdict::Refused);
+    assert_eq!(
+        nonces.say(sources[0], PAGE as u64 + 9_000, 9_000),
+        Verdict::Refused
+    );
     // Once they are old enough that no copy comes, they make room.
     assert_eq!(nonces.forgotten_young(), 0);
-    assert_eq!(nonces.say(sources[0], PAGE as u64 + 9_000, 10_001), Verdict::New);
+    assert_eq!(
+        nonces.say(sources[0], PAGE as u64 + 9_000, 10_001),
+        Verdict::New
+    );
     nonces.check();
 }
 
