@@ -134,6 +134,12 @@ impl<L> App<L> {
     /// They are dialled while fewer than [`min_peers`](App::min_peers) connections to seeds are up,
     /// and never above [`max_peers`](App::max_peers). What is no address is an error when the app is
     /// started.
+    ///
+    /// No seed is ever given up: its name is resolved anew for each dial. Where it stands for several
+    /// addresses they are tried staggered, and those that are this node itself, or an echo of it, are
+    /// passed over; each is told as an event, this node itself ([`Error::is_itself`]) once until a
+    /// dial meets it no more. On wires without node numbers, two seeds that stand for one address
+    /// are one connection; that two addresses are one node can't be known there.
     pub fn seeds<I>(mut self, seeds: I) -> Self
     where
         I: IntoIterator<Item: AsRef<str>>,

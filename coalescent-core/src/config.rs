@@ -62,7 +62,8 @@ pub struct Config {
     /// The largest payload of a frame, in bytes, that is taken and sent. Peers with a handshake are
     /// told, and are sent no more than they tell in turn. Default: 1 MiB.
     pub max_frame: usize,
-    /// How long making a connection may take. Default: 10 s.
+    /// How long making a connection may take, whichever of the addresses of its name it comes to be
+    /// made to; they are tried staggered, see [`Tcp`](crate::transport::Tcp). Default: 10 s.
     pub connect_timeout: Duration,
     /// How long a peer may take to introduce itself. Default: 5 s.
     pub handshake_timeout: Duration,
@@ -74,7 +75,11 @@ pub struct Config {
     ///
     /// [`slow_floor`]: Config::slow_floor
     pub frame_timeout: Duration,
-    /// A peer that has said nothing for this long is asked whether it is there. Default: 30 s.
+    /// A peer that has said nothing for this long is asked whether it is there. On wires without
+    /// liveness frames the kernel asks, where the connection is a TCP socket: by keepalive, and on
+    /// Linux also by its user timeout, so that a peer is given up that acknowledges nothing, or
+    /// takes nothing of what waits for it, for as long as this and
+    /// [`answer_within`](Config::answer_within). Default: 30 s.
     pub ping_every: Duration,
     /// How long it may take to answer. Default: 20 s.
     pub answer_within: Duration,
@@ -119,7 +124,8 @@ pub struct Config {
     ///
     /// [`backoff_max`]: Config::backoff_max
     pub backoff: Duration,
-    /// The longest wait between two dials of a seed. Default: 60 s.
+    /// The longest wait between two dials of a seed. For 3 minutes after a connection to it was
+    /// lost it is 5 s, if this is not less. Default: 60 s.
     pub backoff_max: Duration,
     /// How long a connection must have been up for the seed's backoff to start over. Default: 30 s.
     pub backoff_reset: Duration,

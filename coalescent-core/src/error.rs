@@ -120,8 +120,8 @@ impl Error {
         Self::new(
             Kind::Handshake,
             format!(
-                "{address}: whoever is at {there} introduces itself with this node's own number: it echoes, \
-                 or is this node behind an address that it does not know for its own"
+                "{address}: whoever is at {there} introduces itself as this node: an echo, another process \
+                 with its key, or this node behind an address that it does not know for its own"
             ),
         )
     }

@@ -37,7 +37,7 @@ pub(crate) struct Dial {
 #[derive(Debug)]
 pub(crate) enum Dialled {
     /// A peer.
-    Peer(Connection<BoxIo>, Way),
+    Peer(Box<(Connection<BoxIo>, Way)>),
     /// A peer that is connected already, and stays so by that connection.
     Already(Peer),
     /// An address to which another connection leads already, until this is cancelled.
@@ -216,8 +216,10 @@ async fn connect(
 }
 
 fn unreached(address: &Address, error: io::Error) -> Unreached {
-    let inner: Option<&(dyn std::error::Error + Send + Sync)> = error.get_ref();
-    if inner.is_some_and(|inner| inner.is::<PassedOver>()) {
+    if error
+        .get_ref()
+        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<PassedOver>)
+    {
         return Unreached::Nobody;
     }
     // What we refused ourselves is told as it is.
@@ -284,7 +286,7 @@ async fn meet(
                 met,
                 _taken: taken,
             };
-            Meeting::Dialled(Dialled::Peer(connection, way))
+            Meeting::Dialled(Dialled::Peer(Box::new((connection, way))))
         }
         Established::Already(peer) => Meeting::Dialled(Dialled::Already(peer)),
         Established::Myself if itself() => Meeting::Itself,

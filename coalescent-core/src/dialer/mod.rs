@@ -213,7 +213,7 @@ async fn dial_seed(runtime: Arc<Runtime>, seed: Seed) {
     let dialer = runtime.dialer();
     let Dial { result, itself } = dial(&runtime, &seed, true).await;
     let (connection, way) = match result {
-        Ok(Dialled::Peer(connection, way)) => (connection, way),
+        Ok(Dialled::Peer(peer)) => *peer,
         Ok(Dialled::Already(peer)) => {
             dialer.now(&seed, Became::Already, itself);
             peer.closed().await;

@@ -142,13 +142,15 @@ impl Mesh {
 
     /// Connects to a peer at `[ID@]HOST:PORT`, once: unlike a seed, it is not dialled again.
     ///
-    /// Where the node at that address is connected already, that peer is returned.
+    /// Where the node at that address is connected already, that peer is returned. Of the addresses that
+    /// a host name stands for, those that are this node itself are passed over.
     ///
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) where the address is none, [`is_dial`](Error::is_dial) or
-    /// [`is_timeout`](Error::is_timeout) where nobody is there, [`is_handshake`](Error::is_handshake)
-    /// or [`is_refused`](Error::is_refused) where somebody else is, and
+    /// [`is_timeout`](Error::is_timeout) where nobody is there, [`is_itself`](Error::is_itself) where only
+    /// this node is, [`is_handshake`](Error::is_handshake) or [`is_refused`](Error::is_refused) where somebody
+    /// else is, and
     /// [`is_plaintext`](Error::is_plaintext) as for [`listen`](Mesh::listen).
     ///
     /// # Cancel safety

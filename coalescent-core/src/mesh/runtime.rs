@@ -301,7 +301,7 @@ impl Runtime {
             () = self.stop.cancelled() => return Err(Error::closed()),
         };
         let (connection, way) = match dialled {
-            Dialled::Peer(connection, way) => (connection, way),
+            Dialled::Peer(peer) => *peer,
             Dialled::Already(peer) => return Ok(peer),
             Dialled::Taken(_) => return Err(Error::refused(format!("{addr} is connected"))),
         };

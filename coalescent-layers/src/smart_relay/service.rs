@@ -18,8 +18,10 @@ use crate::after::{self, RelayFuture};
 /// How often it is looked whether there is room again for the frames of a connection that waits.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// How long a connection waits at most. What it brings after that is refused.
-const WAIT_MAX: Duration = Duration::from_secs(25);
+/// How long a connection waits at most, before another frame of it is looked at: a new one is refused,
+/// and with a copy the waiting ends. Copies may be behind what waits, so that this is shorter than what is
+/// remembered at any rate (30 s, `YOUNG`).
+const WAIT_MAX: Duration = Duration::from_secs(15);
 
 /// The service that [`SmartRelay`] puts around one peer's stack.
 #[derive(Debug)]

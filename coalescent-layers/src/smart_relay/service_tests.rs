@@ -232,15 +232,21 @@ async fn who_brings_no_copies_is_held_back_where_they_come_back() {
     let (relay, heard) = (SmartRelay::new().capacity(600), Heard::default());
     let (mut one, mut other) = (heard.layered(&relay), heard.layered(&relay));
     let begun = tokio::time::Instant::now();
+    let mut refused = 0;
     for number in 1..=200 {
-        call(&mut one, far(number), "beep").await;
-        let newest = call(&mut other, far(number), "beep").await;
-        assert_eq!(newest.0.peer().stats().duplicates, 1);
+        let (frame, _) = call(&mut one, far(number), "beep").await;
+        if frame.peer().stats().dropped == 0 {
+            let (copy, _) = call(&mut other, far(number), "beep").await;
+            assert_eq!(copy.peer().stats().duplicates, 1);
+        } else {
+            refused += 1;
+        }
     }
-    assert_eq!(heard.take().await.len(), 200);
-    assert_eq!(relay.seen().refused, 0);
+    // One for each time that it waited in vain: twice, until what came first was old enough.
+    assert!(refused <= 2 * (200 / 46), "{refused}");
+    assert_eq!(heard.take().await.len(), 200 - refused);
     let waited = begun.elapsed();
-    assert!(waited >= Duration::from_secs(20), "{waited:?}");
+    assert!(waited >= Duration::from_secs(30), "{waited:?}");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ const RESERVED_PART: usize = 8;
 const LITTLE_PART: usize = 1024;
 
 /// While copies come back, no frame that is younger than this is forgotten, in milliseconds.
-pub(super) const YOUNG: u64 = 20_000;
+pub(super) const YOUNG: u64 = 30_000;
 
 /// How many copies must come late before [`Lateness`] doubles its horizon. A few late copies are
 /// what people make who say the same line twice; a queue in a circle makes thousands.
