@@ -16,6 +16,7 @@ use crate::peers::standing::MAX_STANDING_TIME;
 use crate::peers::{Joined, Node, Refusal, Standing};
 use crate::registrar::BoxFuture;
 use crate::stack::PeerService;
+use crate::transport::reset_at_close;
 use crate::wire::{Block, Kind, WireCodec, encode_reason};
 use bytes::{Bytes, BytesMut};
 use std::future::poll_fn;
@@ -279,7 +280,7 @@ struct Running<IO, S: PeerService> {
 
 impl<IO> Connection<IO>
 where
-    IO: AsyncRead + AsyncWrite + Unpin,
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     /// Runs the connection until it has ended, and says why it did.
     // Not an async function, which would keep room for what it is made of beside what it makes of that.
@@ -309,7 +310,7 @@ where
             let left = member.part(&reason);
             // Boxed, so that a connection does not keep room for its end all the while.
             Box::pin(running.end(end)).await;
-            drop(running);
+            running.close();
             if left {
                 let node = member.peer.node();
                 node.departed(&member.peer, reason.clone());
@@ -364,7 +365,7 @@ where
 
 impl<IO, S> Running<IO, S>
 where
-    IO: AsyncRead + AsyncWrite + Unpin,
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
     S: PeerService,
 {
     async fn run(&mut self, member: &mut Member) -> End {
@@ -480,6 +481,20 @@ where
         }
         if !writing {
             let _ = timeout(LINGER, discard(reader.io_mut(), REST)).await;
+        }
+    }
+
+    /// Closes the socket: with a reset, where a frame was begun and not ended on a wire whose other side
+    /// would take its beginning for all of it.
+    fn close(self) {
+        let Self { reader, writer, .. } = self;
+        let has_handshake = reader.has_handshake();
+        let read = reader.into_io();
+        if let Some((write, torn)) = writer.into_io()
+            && torn
+            && !has_handshake
+        {
+            reset_at_close(&read.unsplit(write));
         }
     }
 

@@ -518,6 +518,11 @@ where
         }
     }
 
+    /// Gives the socket back, at the end.
+    pub(super) fn into_io(self) -> R {
+        self.io
+    }
+
     pub(super) fn io_mut(&mut self) -> &mut R {
         &mut self.io
     }

@@ -19,7 +19,8 @@ const MAX_SLICES: usize = 64;
 /// Writes what waits for one peer, over one connection.
 #[derive(Debug)]
 pub(super) struct Writer<W> {
-    io: W,
+    /// Taken out only at the end.
+    io: Option<W>,
     peer: Peer,
     link: LinkId,
     control: Arc<Control>,
@@ -36,7 +37,7 @@ pub(super) struct Writer<W> {
 impl<W: AsyncWrite + Unpin> Writer<W> {
     pub(super) fn new(io: W, peer: Peer, link: LinkId, control: Arc<Control>) -> Self {
         Self {
-            io,
+            io: Some(io),
             peer,
             link,
             control,
@@ -121,13 +122,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         }
         let written = match (self.urgent.is_empty(), self.batch.len()) {
             // One of either needs no list of slices.
-            (false, 0) => ready!(Pin::new(&mut self.io).poll_write(cx, &self.urgent))?,
+            (false, 0) => ready!(io(&mut self.io)?.poll_write(cx, &self.urgent))?,
             (true, 1) => {
                 let first = self
                     .batch
                     .front()
                     .and_then(|entry| entry.bytes.get(self.at..));
-                ready!(Pin::new(&mut self.io).poll_write(cx, first.unwrap_or_default()))?
+                ready!(io(&mut self.io)?.poll_write(cx, first.unwrap_or_default()))?
             }
             _ => ready!(self.poll_write_vectored(cx))?,
         };
@@ -151,7 +152,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             *slice = IoSlice::new(entry.bytes.get(begun..).unwrap_or_default());
             filled += 1;
         }
-        Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..filled])
+        io(&mut self.io)?.poll_write_vectored(cx, &slices[..filled])
     }
 
     /// Accounts for `written` more bytes on the socket.
@@ -192,10 +193,16 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.unflushed {
-            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            ready!(io(&mut self.io)?.poll_flush(cx))?;
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Gives the socket back, at the end. Says whether a frame was begun there and not ended.
+    pub(super) fn into_io(mut self) -> Option<(W, bool)> {
+        let torn = self.mid_frame;
+        Some((self.io.take()?, torn))
     }
 
     /// Forgets, and counts as dropped, what was taken and not begun.
@@ -229,9 +236,17 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 }
             }
             ready!(self.poll_flush(cx))?;
-            Pin::new(&mut self.io).poll_shutdown(cx)
+            io(&mut self.io)?.poll_shutdown(cx)
         })
         .await
+    }
+}
+
+/// The socket, which is there until the end.
+fn io<W: Unpin>(io: &mut Option<W>) -> io::Result<Pin<&mut W>> {
+    match io {
+        Some(io) => Ok(Pin::new(io)),
+        None => Err(io::ErrorKind::NotConnected.into()),
     }
 }
 

@@ -279,6 +279,9 @@ impl Peers {
             }
             nonce = nonce.wrapping_add(1);
         }
+        if nonce != last {
+            node.return_nonces(nonce, last);
+        }
         for (_, run) in &mut runs {
             run.seal_last(node);
         }

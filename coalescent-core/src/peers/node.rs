@@ -82,6 +82,12 @@ impl Node {
         self.nonce.fetch_add(count, Relaxed)
     }
 
+    /// Gives back those that were not used, from `first` up to `end`, if nobody has taken others since: what
+    /// a node says one after another has numbers without gaps, which relays remember with less.
+    pub(crate) fn return_nonces(&self, first: u64, end: u64) {
+        let _ = self.nonce.compare_exchange(end, first, Relaxed, Relaxed);
+    }
+
     /// Whether anybody wants to be told of what this node is about to send.
     pub(crate) fn is_announced(&self) -> bool {
         !self.hooks.broadcast.is_empty()

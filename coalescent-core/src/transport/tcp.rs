@@ -179,6 +179,13 @@ fn report(results: impl IntoIterator<Item = io::Result<()>>) {
     }
 }
 
+/// Has the kernel reset the connection when `io` is closed, if it is a TCP socket.
+pub(crate) fn reset_at_close(io: &dyn std::any::Any) {
+    if let Some(stream) = tcp_stream(io) {
+        report([SockRef::from(stream).set_linger(Some(Duration::ZERO))]);
+    }
+}
+
 /// Has the kernel find out whether the other end is still there, if `io` is a TCP socket: on wires whose
 /// peers can't ask each other. It is given up after as much silence as a peer of those who can: asked after
 /// `ping_every`, and given up `answer_within` later. So is one that acknowledges nothing of what was sent to

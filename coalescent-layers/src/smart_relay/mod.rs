@@ -66,7 +66,7 @@
 //! of frames), and gives it back when the time of its frames is over. Nothing is forgotten from which a copy may
 //! still come: what there is no room to remember is refused, which means that it is neither handled nor
 //! relayed, and counted as dropped ([`DropReason::Refused`], [`SeenStats::refused`]). Before that, a peer that
-//! only publishes is held back, for up to 15 s at a time.
+//! only publishes is held back, for up to 5 s.
 //!
 //! One connection gets no more than three quarters of the room, and the rest is for others, so that who floods
 //! is held back or refused alone. Where no copy of any frame has come for two minutes, as in a star, nothing

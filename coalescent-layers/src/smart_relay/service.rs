@@ -18,10 +18,10 @@ use crate::after::{self, RelayFuture};
 /// How often it is looked whether there is room again for the frames of a connection that waits.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// How long a connection waits at most, before another frame of it is looked at: a new one is refused,
-/// and with a copy the waiting ends. Copies may be behind what waits, so that this is shorter than what is
-/// remembered at any rate (30 s, `YOUNG`).
-const WAIT_MAX: Duration = Duration::from_secs(15);
+/// How long a connection waits at most, until there is room for it once more: meanwhile what it brings
+/// is refused. Less than the patience that its other end has with one who does not read, and less than
+/// all is remembered (`YOUNG`), since copies may be behind what waits.
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The service that [`SmartRelay`] puts around one peer's stack.
 #[derive(Debug)]
@@ -75,7 +75,11 @@ impl<S> SmartRelayService<S> {
                 until: Instant::now() + WAIT_MAX,
             })
         });
-        while Instant::now() < wait.until && self.neighbour.must_wait() {
+        while self.neighbour.must_wait() {
+            if Instant::now() >= wait.until {
+                self.neighbour.gave_up();
+                break;
+            }
             ready!(wait.slice.as_mut().poll(cx));
             wait.slice.set(sleep(SLICE));
         }

@@ -49,6 +49,8 @@ pub(super) struct Neighbour {
     since: Instant,
     /// Whether there was no room for another frame of this connection.
     full: AtomicBool,
+    /// Whether it has waited for that in vain.
+    vain: AtomicBool,
 }
 
 impl Neighbour {
@@ -61,6 +63,7 @@ impl Neighbour {
             copied: AtomicU64::new(0),
             since,
             full: AtomicBool::new(false),
+            vain: AtomicBool::new(false),
         })
     }
 
@@ -79,7 +82,11 @@ impl Neighbour {
         let now = frame.arrived();
         let verdict = self.shared.seen().insert(self.source, nonce, identity, now);
         match verdict {
-            Verdict::New => {}
+            Verdict::New => {
+                if self.vain.load(Relaxed) {
+                    self.vain.store(false, Relaxed);
+                }
+            }
             Verdict::Copy => self.copied.store(self.millis(now).max(1), Relaxed),
             Verdict::Last | Verdict::Refused => self.full.store(true, Relaxed),
         }
@@ -99,12 +106,20 @@ impl Neighbour {
     fn is_full(&self) -> bool {
         let now = Instant::now();
         let copied = self.copied.load(Relaxed);
+        if self.vain.load(Relaxed) {
+            return false;
+        }
         if copied > 0 && self.millis(now).saturating_sub(copied) < COPIES_EXPECTED {
             return false;
         }
         let full = !self.shared.seen().has_room(self.source, now);
         self.full.store(full, Relaxed);
         full
+    }
+
+    /// Waits no more until there was room again.
+    pub(super) fn gave_up(&self) {
+        self.vain.store(true, Relaxed);
     }
 
     fn millis(&self, now: Instant) -> u64 {

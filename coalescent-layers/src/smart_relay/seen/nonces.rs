@@ -321,9 +321,12 @@ impl Nonces {
             _ => (0..self.sources.len()).max_by_key(|place| queue(*place))?,
         };
         let oldest = self.sources.get(victim)?.queue.front()?;
-        let age = clock.saturating_sub(self.pages.get(*oldest as usize)?.touched);
+        let page = self.pages.get(*oldest as usize)?;
+        let age = clock.saturating_sub(page.touched);
+        // Nodes number what they say one after another. Whoever does not may want to flush the set.
+        let sparse = (page.frames as usize) < PAGE / 2;
         // What this node itself has said is known by its number also when it is forgotten.
-        let must_stay = self.lateness.any(clock) && victim != OWN;
+        let must_stay = (self.lateness.any(clock) || sparse) && victim != OWN;
         (!must_stay || age >= self.lateness.horizon(clock)).then_some(victim)
     }
 
