@@ -354,6 +354,34 @@ async fn half_a_line_is_none_where_this_node_ends_the_connection() {
     }
 }
 
+/// A line that this node cannot write to its end must not look like one that has ended.
+#[tokio::test]
+async fn a_line_that_is_torn_by_this_node_ends_with_a_reset() {
+    let app = App::new().wire(Wire::lines()).configure(|config| {
+        config.patience = Duration::from_millis(200);
+        config.slow_floor = 1 << 30;
+    });
+    let mesh = app.listen("127.0.0.1:0").await.unwrap();
+    let mut peer = tokio::net::TcpStream::connect(mesh.local_addrs()[0])
+        .await
+        .unwrap();
+    until("it is connected", || mesh.peers().len() == 1).await;
+    let slow = mesh.peers().list()[0].clone();
+    // More than the sockets take.
+    for _ in 0..32 {
+        let _ = mesh.peers().try_broadcast_payload(vec![b'x'; 1 << 20]);
+    }
+    let reason = soon("the end", slow.closed()).await;
+    assert!(matches!(reason, DisconnectReason::Slow), "{reason}");
+    let mut bytes = Vec::new();
+    let error = soon("the reset", peer.read_to_end(&mut bytes)).await;
+    assert_eq!(
+        error.unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionReset
+    );
+    mesh.shutdown().await;
+}
+
 /// Carries bytes from one to the other, so many each second.
 async fn trickle(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, rate: usize) {
     let mut bytes = vec![0; rate / 4];
