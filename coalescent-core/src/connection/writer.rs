@@ -304,7 +304,7 @@ mod tests {
                 .collect();
             writer.finish(last).await.unwrap();
             let expected = [slices.concat().as_bytes(), last].concat();
-            assert_eq!(writer.io.0, expected);
+            assert_eq!(writer.io.as_ref().unwrap().0, expected);
             assert_eq!(peer.stats().sent, slices.len() as u64);
             assert!(writer.batch.is_empty());
         }
