@@ -139,7 +139,11 @@ impl<L> App<L> {
     /// addresses they are tried staggered, and those that are this node itself, or an echo of it, are
     /// passed over; each is told as an event, this node itself ([`Error::is_itself`]) once until a
     /// dial meets it no more. On wires without node numbers, two seeds that stand for one address
-    /// are one connection; that two addresses are one node can't be known there.
+    /// are one connection, and so is a seed to whose address [`Mesh::connect`] has led; that two
+    /// addresses are one node can't be known there, but for `127.0.0.1` and `[::1]`, which with the
+    /// same port are taken for one.
+    ///
+    /// A seed that was connected is dialled again soon: see [`Config::backoff_max`].
     pub fn seeds<I>(mut self, seeds: I) -> Self
     where
         I: IntoIterator<Item: AsRef<str>>,

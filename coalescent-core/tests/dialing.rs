@@ -8,6 +8,7 @@ use common::{RelayLayer, soon, until};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -223,6 +224,184 @@ async fn two_names_of_one_address_are_one_connection() {
             (here.peers().len(), there.peers().len()) == (1, 1)
         })
         .await;
+    }
+}
+
+/// Takes part in a mesh of wires without numbers as one peer, whatever it is called.
+async fn stays_one_peer(here: &Mesh, there: &Mesh) {
+    until("they are connected", || {
+        (here.peers().len(), there.peers().len()) == (1, 1)
+    })
+    .await;
+    // It would go round and round by two connections.
+    here.broadcast_payload("round").await;
+    until("it is there", || there.stats().received > 0).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!((here.peers().len(), there.peers().len()), (1, 1));
+    assert_eq!((there.stats().received, here.stats().received), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_names_of_this_machine_are_one_connection() {
+    for wire in [Wire::lines(), Wire::raw()] {
+        let names = Names::default();
+        let there = listen(&names, &wire).await;
+        let port = addr(&there).port();
+        // The other address that stands for `localhost`, where this machine has it.
+        let _ = there.listen(&format!("[::1]:{port}")).await;
+        let here = app(&names, &wire).allow_plaintext();
+        let here = here.start().await.unwrap();
+        for host in ["127.0.0.1", "localhost", "0.0.0.0", "[::1]"] {
+            here.add_seed(&format!("{host}:{port}")).unwrap();
+        }
+        stays_one_peer(&here, &there).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seed_to_which_the_application_has_connected_is_one_connection() {
+    let names = Names::default();
+    let there = listen(&names, &Wire::lines()).await;
+    let here = listen(&names, &Wire::lines()).await;
+    let place = addr(&there).to_string();
+    let first = here.connect(&place).await.unwrap();
+    here.add_seed(&place).unwrap();
+    stays_one_peer(&here, &there).await;
+    first.disconnect("the seed's turn");
+    soon("the end", first.closed()).await;
+    until("the seed is connected", || here.peers().len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_unspecified_address_is_this_node_too() {
+    for wire in wires() {
+        let names = Names::default();
+        let here = app(&names, &wire).allow_plaintext();
+        let here = here.listen("127.0.0.1:0").await.unwrap();
+        let mut events = here.events();
+        here.add_seed(&format!("0.0.0.0:{}", addr(&here).port()))
+            .unwrap();
+        let told = error(&mut events).await;
+        assert!(told.is_itself(), "{wire}: {told}");
+        assert!(here.peers().is_empty());
+    }
+}
+
+/// TCP to this machine, which takes it for another: what a rule that forwards a port looks like.
+#[derive(Clone, Copy, Debug, Default)]
+struct Forwards;
+
+impl Transport for Forwards {
+    fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Tcp.listen(addr)
+    }
+
+    fn connect<'a>(
+        &'a self,
+        addr: &'a Address,
+        permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
+    ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>> {
+        Box::pin(async move {
+            let there = SocketAddr::from(([127, 0, 0, 99], 1));
+            permit(there)?;
+            let stream = TcpStream::connect(("127.0.0.1", addr.port())).await?;
+            Ok((Box::new(stream) as BoxIo, there))
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_knows_itself_whichever_end_finds_out_first() {
+    let here = App::new().transport(Forwards);
+    let here = here.listen("127.0.0.1:0").await.unwrap();
+    let place = addr(&here).to_string();
+    for _ in 0..50 {
+        let error = soon("an answer", here.connect(&place)).await.unwrap_err();
+        assert!(error.is_itself(), "{error}");
+    }
+    assert!(here.peers().is_empty());
+}
+
+/// A transport whose sockets meet themselves, as the kernel's do by chance, as long as a test wants it.
+#[derive(Clone, Debug, Default)]
+struct MeetsItself(Arc<AtomicBool>);
+
+impl Transport for MeetsItself {
+    fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Tcp.listen(addr)
+    }
+
+    fn connect<'a>(
+        &'a self,
+        addr: &'a Address,
+        permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
+    ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>> {
+        Box::pin(async move {
+            if !self.0.load(Ordering::SeqCst) {
+                return Tcp.connect(addr, permit).await;
+            }
+            let there = SocketAddr::from(([127, 0, 0, 1], addr.port()));
+            permit(there)?;
+            let socket = tokio::net::TcpSocket::new_v4()?;
+            socket.set_reuseaddr(true)?;
+            socket.bind(there)?;
+            let stream = socket.connect(there).await?;
+            Ok((Box::new(stream) as BoxIo, there))
+        })
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_met_itself_is_no_peer_on_any_wire() {
+    for wire in wires() {
+        let place = {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            free.local_addr().unwrap().to_string()
+        };
+        let met = MeetsItself::default();
+        met.0.store(true, Ordering::SeqCst);
+        let names = Names::default();
+        let here = app(&names, &wire)
+            .transport(met.clone())
+            .seeds([place.clone()])
+            .start()
+            .await
+            .unwrap();
+        let told = error(&mut here.events()).await;
+        assert!(told.to_string().contains("met itself"), "{wire}: {told}");
+        met.0.store(false, Ordering::SeqCst);
+        // Nobody sits in the place of who should be there.
+        let there = loop {
+            match app(&names, &wire).listen(&place).await {
+                Ok(there) => break there,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        until("it is connected", || there.peers().len() == 1).await;
+        assert_eq!(here.peers().len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaves_are_back_soon_after_an_outage() {
+    let network = coalescent_core::transport::Memory::new();
+    let app = || App::new().transport(network.clone());
+    let mut seed = app().listen("seed:1").await.unwrap();
+    let mut leaves = Vec::new();
+    for _ in 0..16 {
+        leaves.push(app().seeds(["seed:1"]).start().await.unwrap());
+    }
+    for outage in [20, 60, 150] {
+        until("all are there", || seed.peers().len() == leaves.len()).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        seed.shutdown().await;
+        tokio::time::sleep(Duration::from_secs(outage)).await;
+        let since = tokio::time::Instant::now();
+        seed = app().listen("seed:1").await.unwrap();
+        until("all are back", || seed.peers().len() == leaves.len()).await;
+        let took = since.elapsed();
+        assert!(took < Duration::from_secs(6), "{outage}: {took:?}");
     }
 }
 

@@ -1,13 +1,13 @@
 //! Making one connection: to one of the addresses of a name at which a peer is.
 
 use super::Seed;
-use super::ends::{Met, Taken, is_within, may_lead_here};
+use super::ends::{Met, Taken, is_one_socket, is_within, may_lead_here};
 use crate::address::Address;
 use crate::connection::{Connection, Established, Socket, establish};
 use crate::error::{BoxError, Error};
 use crate::mesh::runtime::Runtime;
 use crate::peer::Peer;
-use crate::transport::BoxIo;
+use crate::transport::{BoxIo, met_itself};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -77,8 +77,8 @@ fn passed_over() -> io::Error {
     io::Error::other(PassedOver)
 }
 
-/// Connects to a peer at one of the addresses of `seed`. With `share`, one connection leads to an address
-/// of nodes without numbers.
+/// Connects to a peer at one of the addresses of `seed`. With `share`, a connection that leads to that address
+/// already is enough, where nodes have no numbers.
 ///
 /// An address that turns out to be this node, or that echoes what this node says, is passed over, and the
 /// others are tried.
@@ -206,6 +206,10 @@ async fn connect(
         Err(_) => return Err(Unreached::Failed(Error::dial_timeout(address, limit))),
     };
     let local = transport.local_addr(&io);
+    // A transport of the application's own need not know of it.
+    if local.is_some_and(|local| is_one_socket(local, there)) {
+        return Err(Unreached::Failed(Error::dial(address, met_itself())));
+    }
     Ok(Reached {
         met: local.map(|local| runtime.dialer().ends().dialled(local)),
         here: may_lead_here(&listening, there)
@@ -258,19 +262,47 @@ async fn meet(
     if itself() {
         return Ok(Meeting::Itself);
     }
-    let node = runtime.peers().node();
-    let config = node.config();
+    let config = runtime.peers().config();
     let wire = seed.wire.as_ref().unwrap_or(&config.wire);
     let mut taken = None;
-    if share && !wire.has_handshake() {
+    if !wire.has_handshake() {
         match runtime.dialer().ends().take(there) {
             Ok(ours) => taken = Some(ours),
-            Err(freed) => return Ok(Meeting::Dialled(Dialled::Taken(freed))),
+            Err(freed) if share => return Ok(Meeting::Dialled(Dialled::Taken(freed))),
+            Err(_) => {}
         }
     }
     runtime.tune(&io, Some(wire));
     let address = &seed.address;
-    let limit = config.handshake_timeout;
+    match introduce(runtime, seed, io, there).await {
+        Ok(Established::Connected(connection)) => {
+            let way = Way {
+                address: address.clone(),
+                there,
+                met,
+                _taken: taken,
+            };
+            let peer = Dialled::Peer(Box::new((connection, way)));
+            Ok(Meeting::Dialled(peer))
+        }
+        Ok(Established::Already(peer)) => Ok(Meeting::Dialled(Dialled::Already(peer))),
+        // The side that accepted has found out first, and has closed.
+        Ok(Established::Myself) | Err(_) if itself() => Ok(Meeting::Itself),
+        Ok(Established::Myself) => Ok(Meeting::Echo),
+        Err(error) => Err(error),
+    }
+}
+
+/// Secures a connection, and introduces this node on it.
+async fn introduce(
+    runtime: &Runtime,
+    seed: &Seed,
+    io: BoxIo,
+    there: SocketAddr,
+) -> Result<Established<BoxIo>, Error> {
+    let address = &seed.address;
+    let node = runtime.peers().node();
+    let limit = node.config().handshake_timeout;
     let secured = timeout(limit, runtime.security().connect(io, address)).await;
     let (io, key) = secured.map_err(|_| Error::handshake_timeout(limit).at(address))??;
     let mut socket = Socket::outbound().addr(there);
@@ -278,18 +310,5 @@ async fn meet(
     socket.key = key;
     socket.listen = runtime.advertised();
     let established = establish(io, node, socket, || Ok(())).await;
-    Ok(match established.map_err(|error| error.at(address))? {
-        Established::Connected(connection) => {
-            let way = Way {
-                address: address.clone(),
-                there,
-                met,
-                _taken: taken,
-            };
-            Meeting::Dialled(Dialled::Peer(Box::new((connection, way))))
-        }
-        Established::Already(peer) => Meeting::Dialled(Dialled::Already(peer)),
-        Established::Myself if itself() => Meeting::Itself,
-        Established::Myself => Meeting::Echo,
-    })
+    established.map_err(|error| error.at(address))
 }

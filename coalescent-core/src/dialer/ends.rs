@@ -1,7 +1,7 @@
 //! Which connections of this node lead back to it, known by the addresses of their ends: decisions only.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -11,6 +11,19 @@ type End = (IpAddr, u16);
 
 fn end(addr: SocketAddr) -> End {
     (addr.ip().to_canonical(), addr.port())
+}
+
+/// Where a connection to `there` leads. To the unspecified address it leads to this machine, and both
+/// addresses that stand for `localhost` are taken for one place: a node that listens there does so at both.
+fn place(there: SocketAddr) -> End {
+    let (ip, port) = end(there);
+    let localhost = ip.is_unspecified() || ip == IpAddr::V6(Ipv6Addr::LOCALHOST);
+    let ip = if localhost {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    } else {
+        ip
+    };
+    (ip, port)
 }
 
 /// What this node knows of the ends of its connections. Clones share it.
@@ -38,7 +51,7 @@ struct State {
     dialled: HashMap<End, CancellationToken>,
     /// By the other end.
     accepted: HashMap<End, CancellationToken>,
-    /// The addresses that connections without node numbers lead to.
+    /// The places that connections without node numbers lead to.
     taken: HashMap<End, CancellationToken>,
 }
 
@@ -92,14 +105,14 @@ impl Ends {
     /// With what is cancelled when it is free, if another connection leads there.
     pub(crate) fn take(&self, there: SocketAddr) -> Result<Taken, CancellationToken> {
         let mut state = self.state();
-        if let Some(freed) = state.taken.get(&end(there)) {
+        if let Some(freed) = state.taken.get(&place(there)) {
             return Err(freed.clone());
         }
         let freed = CancellationToken::new();
-        state.taken.insert(end(there), freed.clone());
+        state.taken.insert(place(there), freed.clone());
         Ok(Taken {
             ends: self.clone(),
-            there: end(there),
+            there: place(there),
             freed,
         })
     }
@@ -218,15 +231,21 @@ impl Drop for Taken {
 /// Whether a connection to `there` may lead to one of the addresses at which this node listens.
 pub(crate) fn may_lead_here(listening: &[SocketAddr], there: SocketAddr) -> bool {
     listening.iter().any(|at| {
-        let (ip, port) = end(*at);
-        port == there.port() && (ip.is_unspecified() || ip == end(there).0)
+        let (at, there) = (end(*at), end(there));
+        at.1 == there.1 && (at.0.is_unspecified() || there.0.is_unspecified() || at.0 == there.0)
     })
+}
+
+/// Whether both ends of a connection are one socket, which met itself.
+pub(crate) fn is_one_socket(here: SocketAddr, there: SocketAddr) -> bool {
+    end(here) == end(there)
 }
 
 /// Whether both ends of a connection are on this machine.
 pub(crate) fn is_within(here: SocketAddr, there: SocketAddr) -> bool {
     let (here, there) = (end(here).0, end(there).0);
-    here == there || (here.is_loopback() && there.is_loopback())
+    let local = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
+    here == there || (local(here) && local(there))
 }
 
 #[cfg(test)]
@@ -308,6 +327,13 @@ mod tests {
         drop(taken);
         freed.cancelled().await;
         ends.take(there).unwrap();
+        let localhost = ends.take(addr("[::1]:7")).unwrap();
+        for there in ["127.0.0.1:7", "0.0.0.0:7", "[::]:7", "[::ffff:127.0.0.1]:7"] {
+            assert!(ends.take(addr(there)).is_err(), "{there}");
+        }
+        ends.take(addr("127.0.0.2:7")).unwrap();
+        drop(localhost);
+        ends.take(addr("127.0.0.1:7")).unwrap();
     }
 
     #[test]
@@ -320,10 +346,13 @@ mod tests {
             ("10.0.0.2:7", false),
             ("10.0.0.2:9", true),
             ("[::1]:9", true),
+            ("0.0.0.0:7", true),
+            ("0.0.0.0:8", false),
         ] {
             assert_eq!(may_lead_here(&listening, addr(there)), here, "{there}");
         }
         assert!(is_within(addr("127.0.0.1:1"), addr("127.0.0.2:2")));
+        assert!(is_within(addr("127.0.0.1:1"), addr("0.0.0.0:2")));
         assert!(is_within(addr("10.0.0.1:1"), addr("10.0.0.1:2")));
         assert!(!is_within(addr("10.0.0.1:1"), addr("10.0.0.2:1")));
     }

@@ -143,7 +143,9 @@ impl Mesh {
     /// Connects to a peer at `[ID@]HOST:PORT`, once: unlike a seed, it is not dialled again.
     ///
     /// Where the node at that address is connected already, that peer is returned. Of the addresses that
-    /// a host name stands for, those that are this node itself are passed over.
+    /// a host name stands for, those that are this node itself are passed over. On wires without node
+    /// numbers a new connection is made even where one leads to that address already; while it lasts,
+    /// no seed of that address is dialled.
     ///
     /// # Errors
     ///
@@ -184,7 +186,7 @@ impl Mesh {
         self.runtime().adopt(Box::new(io), socket).await
     }
 
-    /// Adds a seed, to be dialled as those the app was made with.
+    /// Adds a seed, to be dialled as those the app was made with ([`App::seeds`](crate::App::seeds)).
     ///
     /// # Errors
     ///

@@ -19,7 +19,7 @@ pub use race::{ATTEMPT_DELAY, MAX_ADDRESSES};
 pub(crate) use tcp::watch_silence;
 pub use tcp::{BACKLOG, KEEPALIVE, Tcp};
 
-pub(crate) use tcp::{no_address, reset_at_close};
+pub(crate) use tcp::{met_itself, no_address, reset_at_close};
 
 use crate::address::Address;
 use std::any::Any;

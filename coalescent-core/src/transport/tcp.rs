@@ -153,10 +153,14 @@ fn refuse_itself(stream: TcpStream) -> io::Result<TcpStream> {
     }
     // Reset, so that the port is free at once for whoever should listen there.
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-    Err(io::Error::new(
+    Err(met_itself())
+}
+
+pub(crate) fn met_itself() -> io::Error {
+    io::Error::new(
         io::ErrorKind::ConnectionRefused,
         "nobody listens there: the connecting socket was given that port, and met itself",
-    ))
+    )
 }
 
 /// Sets the socket's options. A connection without them works, so that none of them is worth an end.
