@@ -1,6 +1,6 @@
 //! What can go wrong, and how to tell which.
 
-use crate::event::{CAUSE_MAX, OneLine};
+use crate::text::{CAUSE_MAX, OneLine};
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -409,7 +409,7 @@ fn bounded(source: BoxError) -> BoxError {
     if text.len() <= MAX_KEPT {
         return source;
     }
-    crate::wire::truncate(&text, MAX_KEPT).into()
+    crate::text::truncate(&text, MAX_KEPT).into()
 }
 
 /// Whether an error is an [offence](Error::offence), or comes of one.

@@ -41,6 +41,7 @@ pub mod outbox;
 mod payload;
 mod peer;
 mod peers;
+mod reason;
 mod registrar;
 mod reply;
 mod request;
@@ -49,6 +50,7 @@ pub mod stack;
 mod stats;
 #[cfg(feature = "test-util")]
 pub mod test_util;
+mod text;
 mod throttle;
 pub mod transport;
 pub mod wire;

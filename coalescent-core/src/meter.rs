@@ -5,8 +5,8 @@
 //! read and each write, not for each frame. Labels are this crate's own words: what a peer sends is
 //! never one, since each new one would cost memory for ever.
 
-use crate::event::{DisconnectReason, DropReason};
 use crate::peer::Direction;
+use crate::reason::{DisconnectReason, DropReason};
 #[cfg(feature = "metrics")]
 use crate::stats::Stats;
 #[cfg(feature = "metrics")]

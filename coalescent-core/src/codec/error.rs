@@ -4,7 +4,7 @@ use std::{
 };
 
 use super::depth::{MAX_DEPTH, ScanError};
-use crate::{event::OneLine, wire::truncate};
+use crate::text::{OneLine, truncate};
 
 /// The longest text of an error, in bytes. What a decoder says may quote the peer at length.
 const TEXT_MAX: usize = 256;

@@ -1,9 +1,9 @@
 //! What a connection shares with the frames it has read and with the roster.
 
-use crate::event::DisconnectReason;
 use crate::frame::{Flow, Frame};
 use crate::peer::{Direction, Peer};
 use crate::peers::Token;
+use crate::reason::DisconnectReason;
 use crate::signal::Signal;
 use crate::wire::Wire;
 use bytes::Bytes;

@@ -59,9 +59,9 @@ pub(crate) use link::{Link, Mark};
 pub(crate) use requests::Requests;
 
 use crate::error::Error;
-use crate::event::DisconnectReason;
 use crate::peer::{Direction, Origin};
 use crate::peers::{Peers, Refusal};
+use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
 use crate::transport::watch_silence;
 use crate::wire::Wire;

@@ -1,11 +1,11 @@
 //! Handing on what a relay decided: runs of frames, each to all other peers.
 
 use super::link::{Link, Mark};
-use crate::event::DropReason;
 use crate::frame::Flow;
 use crate::outbox::{COPY_MAX, Chunk, Count, Refused};
 use crate::peer::Peer;
 use crate::peers::Node;
+use crate::reason::DropReason;
 use crate::wire::{Block, Head, Kind, Wire, WireError};
 use bytes::Bytes;
 use std::cell::OnceCell;

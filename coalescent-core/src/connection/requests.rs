@@ -1,9 +1,9 @@
 //! Requests of this node's to one peer, and who waits for their replies.
 
 use crate::error::Error;
-use crate::event::Escaped;
 use crate::outbox::Count;
 use crate::peer::Peer;
+use crate::text::Escaped;
 use crate::wire::{Kind, Status};
 use bytes::Bytes;
 use rustc_hash::FxHashMap;

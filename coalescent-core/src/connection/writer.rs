@@ -2,9 +2,9 @@
 
 use super::control::Control;
 use super::link::LinkId;
-use crate::event::DropReason;
 use crate::outbox::{Count, Entry};
 use crate::peer::Peer;
+use crate::reason::DropReason;
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};

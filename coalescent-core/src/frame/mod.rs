@@ -5,9 +5,9 @@ mod pool;
 pub(crate) use pool::fall_idle;
 
 use crate::connection::{Arrival, current};
-use crate::event::DropReason;
 use crate::message::Message;
 use crate::peer::Peer;
+use crate::reason::DropReason;
 use crate::wire::{Head, Kind};
 use bytes::Bytes;
 use http::Extensions;

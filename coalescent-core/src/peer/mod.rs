@@ -8,11 +8,12 @@ pub use id::{Direction, PeerId};
 
 use crate::connection::{Quiesced, Requests, Stop};
 use crate::error::Error;
-use crate::event::{DisconnectReason, DropReason, Event};
+use crate::event::Event;
 use crate::mesh::Mesh;
 use crate::outbox::{Chunk, Count, Outbox, Refused};
 use crate::peers::standing::YOUNG;
 use crate::peers::{Culprit, Node, Peers, Penance};
+use crate::reason::{DisconnectReason, DropReason};
 use crate::stats::{Counters, Stats};
 use crate::wire::{Framing, Kind, NodeId, Wire, WireCodec, WireError};
 use bytes::{Bytes, BytesMut};

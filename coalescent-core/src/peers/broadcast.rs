@@ -6,10 +6,10 @@
 
 use super::{Node, Peers, Sent};
 use crate::error::Error;
-use crate::event::DropReason;
 use crate::outbox::{Chunk, Count, Refused};
 use crate::payload::Payload;
 use crate::peer::Peer;
+use crate::reason::DropReason;
 use crate::wire::{Kind, Wire, WireError, broadcast_prefix};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;

@@ -7,8 +7,9 @@
 
 use super::Node;
 use crate::error::Error;
-use crate::event::{DisconnectReason, Event, Events};
+use crate::event::{Event, Events};
 use crate::peer::Peer;
+use crate::reason::DisconnectReason;
 use crate::throttle::{Decision, Source, Throttle};
 use std::any::Any;
 use std::net::SocketAddr;

@@ -14,8 +14,8 @@
 use super::node::{Joined, Refusal};
 use super::{Node, Roster};
 use crate::connection::Stop;
-use crate::event::DisconnectReason;
 use crate::peer::{Direction, Introduction, Origin, Peer, PeerId};
+use crate::reason::DisconnectReason;
 use crate::signal::Signal;
 use crate::wire::NodeId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -6,8 +6,9 @@ use std::{error::Error, fmt, str::FromStr};
 use bytes::Bytes;
 use rmp::{decode, encode};
 
-use super::{HELLO_MAX, truncate};
+use super::HELLO_MAX;
 use crate::codec::depth;
+use crate::text::truncate;
 
 /// The version of the `native` wire that this library speaks.
 pub const VERSION: u8 = 1;

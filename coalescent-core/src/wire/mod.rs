@@ -42,6 +42,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use bytes::Bytes;
 use tokio_util::codec::{Decoder, Encoder};
 
+pub(crate) use self::native::{broadcast_prefix, reply_prefix, split_frame};
 pub use self::{
     codec::WireCodec,
     custom::CUSTOM_FRAMING_ALLOWANCE,
@@ -52,10 +53,6 @@ pub use self::{
     native::{BYE_MAX, HANDSHAKE_MAX_FRAME, HELLO_MAX, NativeCodec, PING_LEN},
     raw::RawCodec,
     reason::{decode_reason, encode_reason},
-};
-pub(crate) use self::{
-    native::{broadcast_prefix, reply_prefix, split_frame},
-    reason::truncate,
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

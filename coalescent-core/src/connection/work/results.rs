@@ -3,11 +3,12 @@
 use super::{Batch, OWED_MAX, Work};
 use crate::connection::relay::unpinned;
 use crate::error::Error;
-use crate::event::DropReason;
 use crate::mesh::inbox::Kept;
+use crate::reason::DropReason;
 use crate::reply::Reply;
 use crate::stack::PeerService;
-use crate::wire::{Block, Head, Kind, Status, encode_reason, truncate};
+use crate::text::truncate;
+use crate::wire::{Block, Head, Kind, Status, encode_reason};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::time::Instant;

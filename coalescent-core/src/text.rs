@@ -1,0 +1,129 @@
+//! Text that came from others, made fit to be shown: escaped, on one line, cut short.
+
+use std::fmt::{self, Write as _};
+
+/// How many characters of an error's causes are shown. They may quote a peer at any length.
+pub(crate) const CAUSE_MAX: usize = 512;
+
+/// Text that came from a peer, escaped and cut to [`Escaped::MAX`] characters when shown.
+///
+/// ```
+/// use coalescent_core::event::Escaped;
+///
+/// assert_eq!(Escaped("a\x1b[2Jb").to_string(), "a\\u{1b}[2Jb");
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Escaped<'a>(pub &'a str);
+
+impl Escaped<'_> {
+    /// How many characters are shown at most, with their escapes.
+    pub const MAX: usize = 64;
+}
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = 0;
+        for char in self.0.chars() {
+            let width = if is_plain(char) && char != '\\' {
+                1
+            } else {
+                char.escape_default().count()
+            };
+            if shown + width > Self::MAX {
+                return Ok(());
+            }
+            shown += width;
+            if width == 1 {
+                f.write_char(char)?;
+            } else {
+                write!(f, "{}", char.escape_default())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a character is shown as it is. Letters of any script stay readable; what moves a cursor or
+/// hides text does not.
+fn is_plain(char: char) -> bool {
+    char == ' ' || (!char.is_control() && !char.is_whitespace() && !hides(char))
+}
+
+/// Passes on at most so many characters of text that may quote a peer, such as an error of a handler:
+/// escaped as in [`Escaped`], but for backslashes, since most of it is no peer's.
+pub(crate) struct OneLine<'a, W> {
+    out: &'a mut W,
+    /// How many characters may still come; none once something was left out.
+    left: Option<usize>,
+}
+
+impl<'a, W: fmt::Write> OneLine<'a, W> {
+    pub(crate) fn new(out: &'a mut W, max: usize) -> Self {
+        Self {
+            out,
+            left: Some(max),
+        }
+    }
+
+    /// Whether all that was written was passed on.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.left.is_some()
+    }
+}
+
+impl<W: fmt::Write> fmt::Write for OneLine<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for char in text.chars() {
+            let plain = is_plain(char);
+            let width = if plain {
+                1
+            } else {
+                char.escape_default().count()
+            };
+            self.left = self.left.and_then(|left| left.checked_sub(width));
+            if self.left.is_none() {
+                return Ok(());
+            }
+            if plain {
+                self.out.write_char(char)?;
+            } else {
+                write!(self.out, "{}", char.escape_default())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a character changes how its neighbours are shown: zero-width and bidirectional controls.
+fn hides(char: char) -> bool {
+    matches!(
+        u32::from(char),
+        0xAD | 0x61C | 0x180E | 0x200B..=0x200F | 0x2028..=0x202E | 0x2060..=0x206F | 0xFEFF
+            | 0xFFF0..=0xFFFB | 0xE0000..=0xE0FFF
+    )
+}
+
+/// Returns the longest start of `text` that takes at most `max` bytes.
+pub(crate) fn truncate(text: &str, max: usize) -> &str {
+    let mut end = max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    text.get(..end).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaped_text_is_short_and_cannot_move_a_cursor() {
+        assert_eq!(Escaped("héllo wörld").to_string(), "héllo wörld");
+        assert_eq!(
+            Escaped("a\nb\u{202e}c\\").to_string(),
+            "a\\nb\\u{202e}c\\\\"
+        );
+        assert_eq!(Escaped(&"x".repeat(1000)).to_string().len(), Escaped::MAX);
+        assert!(Escaped(&"\n".repeat(1000)).to_string().chars().count() <= Escaped::MAX);
+    }
+}
