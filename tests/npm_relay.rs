@@ -147,9 +147,20 @@ async fn our_smart_relay_ends_a_circle_with_two_of_theirs() {
     first.command("broadcast beep 1");
     assert_eq!(second.wait_message("beep"), json!(1));
     assert_eq!(typed(&mut reader).await, ("beep".to_owned(), json!(1)));
-    // A second message marks the end of whatever the first one caused.
+    // Theirs remembers few hashes for each socket, so that a line may come round, and then counts as said
+    // again: 64 times at most.
     first.command("broadcast end 2");
-    assert_eq!(typed(&mut reader).await, ("end".to_owned(), json!(2)));
+    let mut again = 0;
+    loop {
+        match typed(&mut reader).await {
+            (kind, body) if kind == "beep" => {
+                assert_eq!(body, json!(1));
+                again += 1;
+                assert!(again < 64, "it goes round");
+            }
+            end => break assert_eq!(end, ("end".to_owned(), json!(2))),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
