@@ -24,7 +24,6 @@ pub mod address;
 mod admission;
 mod app;
 mod changes;
-pub mod codec;
 pub mod config;
 pub mod connection;
 mod dialer;
@@ -66,6 +65,8 @@ pub use error::{BoxError, Error};
 pub use event::{DisconnectReason, DropReason, Event, Events};
 pub use frame::{Flow, Frame, Relay};
 pub use mesh::{FRAME_COST, FrameRef, Frames, Mesh, MeshReader, MeshWriter, WRITE_CHUNK, WeakMesh};
+#[doc(inline)]
+pub use message::codec;
 pub use message::{Message, MessageType};
 pub use payload::Payload;
 pub use peer::{Direction, Peer, PeerId};

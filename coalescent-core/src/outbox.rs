@@ -10,6 +10,7 @@
 //!
 //! An outbox has one lock, taken once for each push and each write, never across a wait.
 
+use crate::message::codec::SHARED_MAX;
 use crate::meter::Gauge;
 use crate::signal::Signal;
 use crate::stats::Counters;
@@ -29,6 +30,9 @@ pub const ENTRY_COST: usize = 128;
 /// Chunks up to this many bytes are copied together; larger ones keep their own memory. Room for a kibibyte of the
 /// application's, and what a message adds to that.
 pub(crate) const COPY_MAX: usize = 1280;
+
+// Messages that share memory are copied here, so that they hardly ever keep the others' memory.
+const _: () = assert!(SHARED_MAX <= COPY_MAX);
 
 /// The smallest and the largest buffer that small frames are copied into.
 const TAIL_MIN: usize = 512;

@@ -1,8 +1,8 @@
 //! A peer as a tower service: a message in, the message that it answers out.
 
-use crate::codec::Codec;
 use crate::error::Error;
 use crate::message::Message;
+use crate::message::codec::Codec;
 use crate::peer::Peer;
 use bytes::Bytes;
 use std::fmt;

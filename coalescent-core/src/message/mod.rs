@@ -1,5 +1,6 @@
 //! What the courier hands to handlers: a type, a body, and few headers.
 
+pub mod codec;
 mod parts;
 
 use std::{borrow::Cow, fmt, sync::Arc};
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use self::parts::{Entry, Header, Rest};
-use crate::codec::{
+use crate::message::codec::{
     CodecError, Format, MAX_DEPTH,
     error::ErrorKind,
     json_headers, msgpack,
@@ -88,7 +89,7 @@ impl Message {
     /// neither text nor numbers nor booleans, in JSON.
     ///
     /// This does not fail. If the body cannot be serialized, or nests deeper than
-    /// [`MAX_DEPTH`], [`Codec::encode`](crate::codec::Codec::encode) returns the error, and so does [`Message::body`].
+    /// [`MAX_DEPTH`], [`Codec::encode`](crate::message::codec::Codec::encode) returns the error, and so does [`Message::body`].
     #[must_use]
     pub fn new<T>(kind: impl AsRef<str>, body: &T) -> Self
     where

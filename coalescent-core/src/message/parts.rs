@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::codec::{CodecError, Format, error::ErrorKind};
+use crate::message::codec::{CodecError, Format, error::ErrorKind};
 
 /// Where a part is in a message's bytes. Half as large as a range, as messages are moved often.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -2,13 +2,13 @@
 
 use super::mesh::settle;
 use crate::app::App;
-use crate::codec::Codec;
 use crate::config::Config;
 use crate::connection::Socket;
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::mesh::{Mesh, MeshReader};
 use crate::message::Message;
+use crate::message::codec::Codec;
 use crate::peer::Peer;
 use serde::Serialize;
 use std::fmt;

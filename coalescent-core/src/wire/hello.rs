@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rmp::{decode, encode};
 
 use super::HELLO_MAX;
-use crate::codec::depth;
+use crate::message::codec::depth;
 use crate::text::truncate;
 
 /// The version of the `native` wire that this library speaks.

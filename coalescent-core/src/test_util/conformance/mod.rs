@@ -73,11 +73,11 @@ mod tests;
 pub use probe::{Probe, ProbeError, ProbeFuture};
 
 use super::{frame_from, peer};
-use crate::codec::Codec;
 use crate::config::Config;
 use crate::error::BoxError;
 use crate::frame::Frame;
 use crate::message::Message;
+use crate::message::codec::Codec;
 use crate::peers::Peers;
 use crate::reply::Reply;
 use crate::wire::Kind;

@@ -55,8 +55,9 @@ use std::{borrow::Cow, sync::Arc};
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::Message;
+use super::Message;
 
+pub(crate) use self::scratch::SHARED_MAX;
 pub use self::{depth::MAX_DEPTH, error::CodecError};
 
 /// Names how a value stands in bytes.

@@ -21,10 +21,7 @@ use super::{
     transcode::{self, Lossy},
     value,
 };
-use crate::{
-    Message,
-    message::{Parts, Span, Value},
-};
+use crate::message::{Message, Parts, Span, Value};
 
 fn envelope_error(text: &dyn fmt::Display) -> CodecError {
     CodecError::new(ErrorKind::Envelope, text)

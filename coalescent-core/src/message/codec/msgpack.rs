@@ -19,10 +19,7 @@ use super::{
     scratch::Scratch,
     transcode, value,
 };
-use crate::{
-    Message,
-    message::{Parts, Span},
-};
+use crate::message::{Message, Parts, Span};
 
 fn envelope_error(text: &str) -> CodecError {
     CodecError::new(ErrorKind::Envelope, &text)

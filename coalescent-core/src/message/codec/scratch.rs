@@ -8,11 +8,9 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use crate::outbox;
-
 /// The longest message that shares memory with others, in bytes. Outboxes copy what is not longer, but for what nothing else
 /// waits before, and so hardly ever keep the others' memory.
-const SHARED_MAX: usize = outbox::COPY_MAX;
+pub(crate) const SHARED_MAX: usize = 1280;
 
 /// How much memory such messages share.
 const SHARED: usize = 4096;
