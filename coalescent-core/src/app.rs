@@ -233,7 +233,7 @@ impl<L> App<L> {
 
     /// Speaks TLS as `identity`, with all peers, listening and dialling.
     #[cfg(feature = "tls")]
-    pub fn identity(self, identity: crate::identity::Identity) -> Self {
+    pub fn identity(self, identity: crate::transport::identity::Identity) -> Self {
         self.tls(crate::transport::tls::Tls::new(identity))
     }
 

@@ -20,7 +20,6 @@
 //!   [`Frame::relay`] asked for to the others: into each one's [`outbox`].
 //! - The [`Mesh`] reads what reached the inbox, and writes to all [`Peers`].
 
-pub mod address;
 mod admission;
 mod app;
 mod changes;
@@ -30,8 +29,6 @@ mod dialer;
 mod error;
 pub mod event;
 mod frame;
-#[cfg(feature = "tls")]
-pub mod identity;
 mod listener;
 mod mesh;
 mod message;
@@ -57,7 +54,6 @@ pub mod wire;
 #[doc(no_inline)]
 pub use http::Extensions;
 
-pub use address::{Address, AddressError};
 pub use app::{App, AppExt};
 pub use changes::{PeerChange, PeerChanges};
 pub use config::Config;
@@ -76,4 +72,10 @@ pub use reply::Reply;
 pub use request::RequestFuture;
 pub use stack::{Inbox, PeerLayer, PeerService};
 pub use stats::Stats;
+#[doc(inline)]
+pub use transport::address;
+pub use transport::address::{Address, AddressError};
+#[cfg(feature = "tls")]
+#[doc(inline)]
+pub use transport::identity;
 pub use wire::{NodeId, Wire};

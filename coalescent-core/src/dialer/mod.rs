@@ -8,10 +8,10 @@ mod plan;
 pub(crate) use dial::{Dial, Dialled, dial};
 pub(crate) use ends::{Ends, Met, is_within};
 
-use crate::address::Address;
 use crate::error::Error;
 use crate::mesh::runtime::Runtime;
 use crate::peer::Direction;
+use crate::transport::address::Address;
 use crate::wire::Wire;
 use facts::Facts;
 use plan::{Backoff, DialConfig, Plan};

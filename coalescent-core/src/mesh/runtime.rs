@@ -1,7 +1,6 @@
 //! What runs under a mesh: the tasks, and how they end.
 
 use super::{Mesh, WeakMesh};
-use crate::address::Address;
 use crate::admission::{Admission, AdmissionLimits};
 use crate::connection::{Connection, Established, Socket, establish};
 use crate::dialer::{self, Dialer, Dialled, Seed};
@@ -13,6 +12,7 @@ use crate::peers::{Peers, Refusal};
 use crate::reason::DisconnectReason;
 use crate::registrar::BoxFuture;
 use crate::stack::PeerLayer;
+use crate::transport::address::Address;
 use crate::transport::{BoxIo, Transport, no_address, watch_silence};
 use crate::wire::Wire;
 use std::any::Any;
@@ -118,7 +118,7 @@ impl Security {
         if let Some(tls) = &self.tls {
             let expected = match addr.id() {
                 Some(id) => Some(
-                    crate::identity::PublicKey::from_bytes(*id)
+                    crate::transport::identity::PublicKey::from_bytes(*id)
                         .map_err(|error| Error::config(error.to_string()))?,
                 ),
                 None => None,

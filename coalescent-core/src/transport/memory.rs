@@ -1,5 +1,5 @@
 use super::{BoxFuture, BoxIo, Listener, Transport};
-use crate::address::Address;
+use crate::transport::address::Address;
 use std::any::Any;
 use std::collections::HashMap;
 use std::io;

@@ -3,9 +3,12 @@
 //! An app uses [`Tcp`] unless it is given another [`Transport`]: [`Memory`] for tests, or one of your
 //! own, such as a simulated network. Whatever it is, the connection on top is the same.
 
+pub mod address;
 mod bind;
 #[cfg(feature = "tls")]
 mod heard;
+#[cfg(feature = "tls")]
+pub mod identity;
 mod memory;
 mod race;
 mod tcp;
@@ -21,7 +24,7 @@ pub use tcp::{BACKLOG, KEEPALIVE, Tcp};
 
 pub(crate) use tcp::{met_itself, no_address, reset_at_close};
 
-use crate::address::Address;
+use crate::transport::address::Address;
 use std::any::Any;
 use std::fmt;
 use std::future::Future;

@@ -1,6 +1,6 @@
 use super::race::{order, race};
 use super::{BoxFuture, BoxIo, Listener, Transport, tcp_stream};
-use crate::address::Address;
+use crate::transport::address::Address;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;

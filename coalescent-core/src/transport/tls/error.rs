@@ -5,7 +5,7 @@ use std::io;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use super::verify::Refusal;
-use crate::identity::PublicKey;
+use crate::transport::identity::PublicKey;
 
 /// Tells why no connection came about, in a text that says what to do.
 #[derive(Debug)]

@@ -82,7 +82,7 @@ pub use self::error::TlsError;
 pub use self::stream::TlsStream;
 pub use self::verify::Allow;
 use self::verify::{PeerVerifier, key_of};
-use crate::identity::{Identity, PublicKey};
+use crate::transport::identity::{Identity, PublicKey};
 
 /// The protocol both sides must name in the handshake.
 pub const ALPN: &[u8] = b"coalescent/1";

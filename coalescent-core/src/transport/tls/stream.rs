@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::TlsError;
-use crate::identity::PublicKey;
+use crate::transport::identity::PublicKey;
 
 /// Carries bytes to and from a peer that proved its key.
 ///

@@ -14,7 +14,7 @@ use rustls::{
     PeerIncompatible, PeerMisbehaved, SignatureScheme,
 };
 
-use crate::identity::PublicKey;
+use crate::transport::identity::PublicKey;
 
 /// Says which peers are accepted: all, or those of a list.
 ///
