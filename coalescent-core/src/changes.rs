@@ -115,7 +115,8 @@ mod tests {
     use crate::config::Config;
     use crate::connection::Stop;
     use crate::event::{DisconnectReason, EVENT_CAPACITY};
-    use crate::peer::{Direction, Introduction, Origin};
+    use crate::peer::{Introduction, Origin};
+    use crate::transport::Direction;
     use crate::wire::NodeId;
     use std::sync::Arc;
 

@@ -32,13 +32,11 @@ mod frame;
 mod listener;
 mod mesh;
 mod message;
-mod meter;
 pub mod outbox;
 mod payload;
 mod peer;
 mod peers;
 mod reason;
-mod registrar;
 mod reply;
 mod request;
 mod signal;
@@ -54,6 +52,7 @@ pub mod wire;
 #[doc(no_inline)]
 pub use http::Extensions;
 
+pub use app::registrar::{Plugin, Registrar};
 pub use app::{App, AppExt};
 pub use changes::{PeerChange, PeerChanges};
 pub use config::Config;
@@ -65,13 +64,13 @@ pub use mesh::{FRAME_COST, FrameRef, Frames, Mesh, MeshReader, MeshWriter, WRITE
 pub use message::codec;
 pub use message::{Message, MessageType};
 pub use payload::Payload;
-pub use peer::{Direction, Peer, PeerId};
+pub use peer::{Peer, PeerId};
 pub use peers::{BATCH, PAYLOAD_COST, Peers, Sent};
-pub use registrar::{Plugin, Registrar};
 pub use reply::Reply;
 pub use request::RequestFuture;
 pub use stack::{Inbox, PeerLayer, PeerService};
 pub use stats::Stats;
+pub use transport::Direction;
 #[doc(inline)]
 pub use transport::address;
 pub use transport::address::{Address, AddressError};

@@ -11,9 +11,9 @@
 //! An outbox has one lock, taken once for each push and each write, never across a wait.
 
 use crate::message::codec::SHARED_MAX;
-use crate::meter::Gauge;
 use crate::signal::Signal;
 use crate::stats::Counters;
+use crate::stats::meter::Gauge;
 use crate::wire::Framing;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;

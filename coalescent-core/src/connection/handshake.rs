@@ -1,9 +1,10 @@
 //! How two nodes introduce themselves, on wires that have a handshake.
 
 use crate::error::{BoxError, Error};
-use crate::peer::{Direction, Introduction, Origin};
+use crate::peer::{Introduction, Origin};
 use crate::peers::Node;
 use crate::text::Escaped;
+use crate::transport::Direction;
 use crate::wire::{
     Block, Hello, Kind, MAX_FRAME_CEILING, Wire, WireCodec, decode_reason, encode_reason,
 };

@@ -1,10 +1,11 @@
 //! What a connection shares with the frames it has read and with the roster.
 
 use crate::frame::{Flow, Frame};
-use crate::peer::{Direction, Peer};
+use crate::peer::Peer;
 use crate::peers::Token;
 use crate::reason::DisconnectReason;
 use crate::signal::Signal;
+use crate::transport::Direction;
 use crate::wire::Wire;
 use bytes::Bytes;
 use std::fmt;

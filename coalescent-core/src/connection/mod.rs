@@ -59,10 +59,11 @@ pub(crate) use link::{Link, Mark};
 pub(crate) use requests::Requests;
 
 use crate::error::Error;
-use crate::peer::{Direction, Origin};
+use crate::peer::Origin;
 use crate::peers::{Peers, Refusal};
 use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
+use crate::transport::Direction;
 use crate::transport::watch_silence;
 use crate::wire::Wire;
 use std::net::SocketAddr;

@@ -10,7 +10,7 @@ pub(crate) use ends::{Ends, Met, is_within};
 
 use crate::error::Error;
 use crate::mesh::runtime::Runtime;
-use crate::peer::Direction;
+use crate::transport::Direction;
 use crate::transport::address::Address;
 use crate::wire::Wire;
 use facts::Facts;

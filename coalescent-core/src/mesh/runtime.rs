@@ -2,6 +2,7 @@
 
 use super::{Mesh, WeakMesh};
 use crate::admission::{Admission, AdmissionLimits};
+use crate::app::registrar::BoxFuture;
 use crate::connection::{Connection, Established, Socket, establish};
 use crate::dialer::{self, Dialer, Dialled, Seed};
 use crate::error::Error;
@@ -10,7 +11,6 @@ use crate::listener;
 use crate::peer::Peer;
 use crate::peers::{Peers, Refusal};
 use crate::reason::DisconnectReason;
-use crate::registrar::BoxFuture;
 use crate::stack::PeerLayer;
 use crate::transport::address::Address;
 use crate::transport::{BoxIo, Transport, no_address, watch_silence};

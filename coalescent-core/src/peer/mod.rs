@@ -4,7 +4,7 @@ mod fitting;
 mod id;
 
 pub(crate) use id::Origin;
-pub use id::{Direction, PeerId};
+pub use id::PeerId;
 
 use crate::connection::{Quiesced, Requests, Stop};
 use crate::error::Error;
@@ -15,6 +15,7 @@ use crate::peers::standing::YOUNG;
 use crate::peers::{Culprit, Node, Peers, Penance};
 use crate::reason::{DisconnectReason, DropReason};
 use crate::stats::{Counters, Stats};
+use crate::transport::Direction;
 use crate::wire::{Framing, Kind, NodeId, Wire, WireCodec, WireError};
 use bytes::{Bytes, BytesMut};
 use http::Extensions;

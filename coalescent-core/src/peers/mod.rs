@@ -15,15 +15,15 @@ pub(crate) use patience::{Culprit, Penance};
 use report::Reports;
 pub(crate) use standing::{StandBy, Standing, Token, as_token};
 
+use crate::app::registrar::{Hooks, Plugin, Registrar};
 use crate::changes::PeerChanges;
 use crate::config::Config;
 use crate::event::{self, Events};
 use crate::mesh::{Mesh, WeakMesh, inbox};
-use crate::meter::Meter;
 use crate::peer::{Peer, PeerId};
-use crate::registrar::{Hooks, Plugin, Registrar};
 use crate::stack::Inbox;
 use crate::stats::Stats;
+use crate::stats::meter::Meter;
 use crate::wire::NodeId;
 use http::Extensions;
 use std::collections::{BTreeMap, HashMap};

@@ -14,9 +14,10 @@
 use super::node::{Joined, Refusal};
 use super::{Node, Roster};
 use crate::connection::Stop;
-use crate::peer::{Direction, Introduction, Origin, Peer, PeerId};
+use crate::peer::{Introduction, Origin, Peer, PeerId};
 use crate::reason::DisconnectReason;
 use crate::signal::Signal;
+use crate::transport::Direction;
 use crate::wire::NodeId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};

@@ -5,6 +5,7 @@
 
 pub mod address;
 mod bind;
+mod direction;
 #[cfg(feature = "tls")]
 mod heard;
 #[cfg(feature = "tls")]
@@ -15,6 +16,7 @@ mod tcp;
 #[cfg(feature = "tls")]
 pub mod tls;
 
+pub use direction::Direction;
 #[cfg(feature = "tls")]
 pub(crate) use heard::Heard;
 pub use memory::Memory;

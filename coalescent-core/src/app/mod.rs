@@ -1,5 +1,8 @@
 //! Registering an app, as with Express or axum.
 
+pub(crate) mod registrar;
+
+use crate::app::registrar::{Plugin, Registrar};
 use crate::config::Config;
 use crate::dialer::Seed;
 use crate::error::Error;
@@ -7,7 +10,6 @@ use crate::event::Event;
 use crate::mesh::Mesh;
 use crate::mesh::runtime::{Parts, Runtime, Security};
 use crate::peers::Peers;
-use crate::registrar::{Plugin, Registrar};
 use crate::stack::PeerLayer;
 use crate::transport::{Tcp, Transport};
 use crate::wire::Wire;

@@ -5,10 +5,10 @@
 //! read and each write, not for each frame. Labels are this crate's own words: what a peer sends is
 //! never one, since each new one would cost memory for ever.
 
-use crate::peer::Direction;
 use crate::reason::{DisconnectReason, DropReason};
 #[cfg(feature = "metrics")]
 use crate::stats::Stats;
+use crate::transport::Direction;
 #[cfg(feature = "metrics")]
 use ::metrics::{Counter, Histogram};
 use std::time::Duration;

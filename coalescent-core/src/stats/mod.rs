@@ -1,6 +1,8 @@
 //! Counters of frames, of one peer and of the whole node.
 
-use crate::meter::Meter;
+pub(crate) mod meter;
+
+use meter::Meter;
 use std::ops::{Add, AddAssign};
 #[cfg(feature = "metrics")]
 use std::sync::Mutex;
