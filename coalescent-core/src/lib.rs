@@ -20,16 +20,13 @@
 //!   [`Frame::relay`] asked for to the others: into each one's [`outbox`].
 //! - The [`Mesh`] reads what reached the inbox, and writes to all [`Peers`].
 
-mod admission;
 mod app;
 mod changes;
 pub mod config;
 pub mod connection;
-mod dialer;
 mod error;
 pub mod event;
 mod frame;
-mod listener;
 mod mesh;
 mod message;
 pub mod outbox;
@@ -37,7 +34,6 @@ mod payload;
 mod peer;
 mod peers;
 mod reason;
-mod reply;
 mod request;
 mod signal;
 pub mod stack;
@@ -66,8 +62,8 @@ pub use message::{Message, MessageType};
 pub use payload::Payload;
 pub use peer::{Peer, PeerId};
 pub use peers::{BATCH, PAYLOAD_COST, Peers, Sent};
-pub use reply::Reply;
 pub use request::RequestFuture;
+pub use stack::reply::Reply;
 pub use stack::{Inbox, PeerLayer, PeerService};
 pub use stats::Stats;
 pub use transport::Direction;

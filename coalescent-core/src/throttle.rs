@@ -1,6 +1,6 @@
 //! How many lines are written about whom: decisions only.
 
-use crate::admission::Group;
+use crate::mesh::runtime::admission::Group;
 use crate::peer::{Peer, PeerId};
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -4,10 +4,10 @@ pub(crate) mod registrar;
 
 use crate::app::registrar::{Plugin, Registrar};
 use crate::config::Config;
-use crate::dialer::Seed;
 use crate::error::Error;
 use crate::event::Event;
 use crate::mesh::Mesh;
+use crate::mesh::runtime::dialer::Seed;
 use crate::mesh::runtime::{Parts, Runtime, Security};
 use crate::peers::Peers;
 use crate::stack::PeerLayer;

@@ -1,11 +1,11 @@
 //! The mesh as a duplex stream: what is written goes to every peer, what is read came from them.
 
 use super::Mesh;
-use super::frames::Frames;
-use super::inbox::Batch;
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::peers::{BATCH, PAYLOAD_COST, Peers, Sent};
+use crate::stack::inbox::Batch;
+use crate::stack::inbox::frames::Frames;
 use crate::wire::Wire;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_core::Stream;

@@ -1,13 +1,11 @@
 //! The running application: its streams, peers, events, and end.
 
 mod duplex;
-mod frames;
-pub(crate) mod inbox;
 pub(crate) mod runtime;
 
+pub use crate::stack::inbox::FRAME_COST;
+pub use crate::stack::inbox::frames::{FrameRef, Frames};
 pub use duplex::{MeshReader, MeshWriter, WRITE_CHUNK};
-pub use frames::{FrameRef, Frames};
-pub use inbox::FRAME_COST;
 
 use crate::connection::Socket;
 use crate::error::Error;

@@ -1,6 +1,6 @@
 //! Who used up patience lately, and has less when it comes back: decisions only.
 
-use crate::admission::Group;
+use crate::mesh::runtime::admission::Group;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;

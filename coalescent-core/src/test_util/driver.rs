@@ -4,7 +4,7 @@ use crate::connection::current::Session;
 use crate::connection::{Arrival, Link};
 use crate::frame::Frame;
 use crate::peer::Peer;
-use crate::reply::Reply;
+use crate::stack::reply::Reply;
 use crate::wire::{Head, Kind};
 use bytes::Bytes;
 use std::collections::VecDeque;

@@ -3,7 +3,7 @@
 use super::Batch;
 use crate::connection::current::Outcome;
 use crate::frame::Frame;
-use crate::mesh::inbox::{Heads, Kept};
+use crate::stack::inbox::{Heads, Kept};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;

@@ -3,10 +3,10 @@
 use super::{Batch, OWED_MAX, Work};
 use crate::connection::relay::unpinned;
 use crate::error::Error;
-use crate::mesh::inbox::Kept;
 use crate::reason::DropReason;
-use crate::reply::Reply;
 use crate::stack::PeerService;
+use crate::stack::inbox::Kept;
+use crate::stack::reply::Reply;
 use crate::text::truncate;
 use crate::wire::{Block, Head, Kind, Status, encode_reason};
 use bytes::Bytes;

@@ -4,7 +4,7 @@ use super::probe::Shared;
 use super::{Check, Frames, TURNS};
 use crate::error::BoxError;
 use crate::frame::Frame;
-use crate::reply::Reply;
+use crate::stack::reply::Reply;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

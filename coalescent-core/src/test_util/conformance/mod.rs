@@ -79,7 +79,7 @@ use crate::frame::Frame;
 use crate::message::Message;
 use crate::message::codec::Codec;
 use crate::peers::Peers;
-use crate::reply::Reply;
+use crate::stack::reply::Reply;
 use crate::wire::Kind;
 use bench::{Bench, Woken, fail, finish, turns};
 use probe::{ANSWER, Answer, Readiness, Shared};

@@ -1,7 +1,7 @@
 //! The service that stands in for the rest of a stack, and watches how it is treated.
 
 use crate::frame::Frame;
-use crate::reply::Reply;
+use crate::stack::reply::Reply;
 use bytes::Bytes;
 use std::fmt;
 use std::future::Future;

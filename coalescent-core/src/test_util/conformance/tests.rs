@@ -3,7 +3,7 @@
 use super::{Check, Conformance, check};
 use crate::error::BoxError;
 use crate::frame::Frame;
-use crate::reply::Reply;
+use crate::stack::reply::Reply;
 use crate::test_util;
 use crate::wire::Kind;
 use std::future::Future;

@@ -1,16 +1,19 @@
 //! Whether a peer is still there, and takes what it is sent: the clock at the edge of the decisions
-//! in [`liveness`](super::liveness) and [`slow`](super::slow).
+//! in [`liveness`](liveness) and [`slow`](slow).
+
+mod liveness;
+mod slow;
 
 use super::challenge::{Ahead, Challenge, Verdict};
 use super::control::Control;
 use super::link::Stop;
-use super::liveness::{Action, Liveness, LivenessConfig, Reason};
-use super::slow::{Pressure, SlowGauge};
 use crate::peer::Peer;
 use crate::reason::DisconnectReason;
 use crate::signal::Signal;
 use crate::wire::{Kind, Wire};
 use bytes::{Bytes, BytesMut};
+use liveness::{Action, Liveness, LivenessConfig, Reason};
+use slow::{Pressure, SlowGauge};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,10 +1,12 @@
 //! The read side of the mesh: where frames come out that went through the stack.
 
+pub(crate) mod frames;
+
 use crate::connection::{Arrival, current};
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::peers::Node;
-use crate::reply::Reply;
+use crate::stack::reply::Reply;
 use crate::wire::Head;
 use std::collections::VecDeque;
 use std::fmt;
@@ -138,7 +140,7 @@ impl Queue {
 
     /// Gives back what `batch` has used up, and fills it anew. Ready with `false` when the mesh has ended and all
     /// was read.
-    pub(super) fn poll_fill(&self, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<bool> {
+    pub(crate) fn poll_fill(&self, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<bool> {
         let mut state = self.state();
         let freed = std::mem::take(&mut batch.freed);
         state.used -= freed;
@@ -175,7 +177,7 @@ impl Queue {
     }
 
     /// Gives back what `batch` has used up, where that is enough to matter to those who wait.
-    pub(super) fn settle(&self, batch: &mut Batch) {
+    pub(crate) fn settle(&self, batch: &mut Batch) {
         if batch.freed >= self.limit / 4 {
             let mut state = self.state();
             let freed = std::mem::take(&mut batch.freed);
@@ -196,7 +198,7 @@ impl Queue {
     }
 
     /// Counts one more reader; from the first on, frames are kept.
-    pub(super) fn open(&self) -> Batch {
+    pub(crate) fn open(&self) -> Batch {
         let mut state = self.state();
         state.readers += 1;
         self.readers.store(state.readers, Ordering::Release);
@@ -211,7 +213,7 @@ impl Queue {
     }
 
     /// Counts one reader less, and puts back what it did not read; without any, frames are discarded.
-    pub(super) fn close(&self, batch: &mut Batch) {
+    pub(crate) fn close(&self, batch: &mut Batch) {
         let mut state = self.state();
         state.readers -= 1;
         self.readers.store(state.readers, Ordering::Release);
@@ -286,7 +288,7 @@ enum Held {
 }
 
 /// [`Kept`] frames in the hands of who reads them: what is taken out is gone from there.
-pub(super) enum Lent<'a> {
+pub(crate) enum Lent<'a> {
     Block {
         arrival: &'a Arc<Arrival>,
         heads: &'a Heads,
@@ -378,7 +380,7 @@ impl Kept {
         }
     }
 
-    pub(super) fn lend(&mut self) -> Lent<'_> {
+    pub(crate) fn lend(&mut self) -> Lent<'_> {
         match &mut self.frames {
             Held::Block {
                 arrival,
@@ -444,7 +446,7 @@ impl Kept {
 
 /// Frames that one reader has taken and not read.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     reader: u64,
     first: Option<Kept>,
     rest: VecDeque<Kept>,
@@ -457,11 +459,11 @@ pub(super) struct Batch {
 impl Batch {
     /// The next of the frames that came with the one before.
     #[inline]
-    pub(super) fn pop_again(&mut self) -> Option<Frame> {
+    pub(crate) fn pop_again(&mut self) -> Option<Frame> {
         self.first.as_mut().and_then(Kept::pop)
     }
 
-    pub(super) fn pop(&mut self) -> Option<Frame> {
+    pub(crate) fn pop(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = self.pop_again() {
                 return Some(frame);
@@ -471,7 +473,7 @@ impl Batch {
     }
 
     /// The frames that came together, of which there are some left.
-    pub(super) fn together(&mut self) -> Option<&mut Kept> {
+    pub(crate) fn together(&mut self) -> Option<&mut Kept> {
         while self.first.as_ref().is_none_or(|first| first.len() == 0) {
             self.next()?;
         }

@@ -1,10 +1,10 @@
 //! Accepting peers.
 
-use crate::admission::{AcceptBackoff, Reason, Refused, Ticket};
 use crate::connection::{Established, Socket, establish};
-use crate::dialer::{Met, is_within};
 use crate::error::Error;
 use crate::mesh::runtime::Runtime;
+use crate::mesh::runtime::admission::{AcceptBackoff, Reason, Refused, Ticket};
+use crate::mesh::runtime::dialer::{Met, is_within};
 use crate::peers::Refusal;
 use crate::transport::{BoxIo, Listener, tcp_stream};
 use crate::wire::Wire;

@@ -1,6 +1,6 @@
 //! Frames of the read side, many at once.
 
-use super::inbox::{Heads, Kept, Lent};
+use super::{Heads, Kept, Lent};
 use crate::connection::Arrival;
 use crate::frame::Frame;
 use crate::message::Message;
@@ -29,7 +29,7 @@ enum Source<'a> {
 }
 
 impl<'a> Frames<'a> {
-    pub(super) fn new(kept: &'a mut Kept) -> Self {
+    pub(crate) fn new(kept: &'a mut Kept) -> Self {
         Self(kept.lend())
     }
 }

@@ -1,9 +1,11 @@
 //! The innermost service, and what a stack of layers must be to fit a peer.
 
+pub(crate) mod inbox;
+pub(crate) mod reply;
+
 use crate::error::BoxError;
 use crate::frame::Frame;
-use crate::mesh::inbox;
-use crate::reply::Reply;
+use crate::stack::reply::Reply;
 use tower_layer::Layer;
 use tower_service::Service;
 

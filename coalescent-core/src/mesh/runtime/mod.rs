@@ -1,13 +1,15 @@
 //! What runs under a mesh: the tasks, and how they end.
 
+pub(crate) mod admission;
+pub(crate) mod dialer;
+mod listener;
+
 use super::{Mesh, WeakMesh};
-use crate::admission::{Admission, AdmissionLimits};
 use crate::app::registrar::BoxFuture;
 use crate::connection::{Connection, Established, Socket, establish};
-use crate::dialer::{self, Dialer, Dialled, Seed};
 use crate::error::Error;
 use crate::event::Event;
-use crate::listener;
+use crate::mesh::runtime::admission::{Admission, AdmissionLimits};
 use crate::peer::Peer;
 use crate::peers::{Peers, Refusal};
 use crate::reason::DisconnectReason;
@@ -15,6 +17,7 @@ use crate::stack::PeerLayer;
 use crate::transport::address::Address;
 use crate::transport::{BoxIo, Transport, no_address, watch_silence};
 use crate::wire::Wire;
+use dialer::{Dialer, Dialled, Seed};
 use std::any::Any;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
