@@ -2,10 +2,10 @@
 
 use crate::connection::{KEPT_MAX, MAX_CONTROL, READ_MAX};
 use crate::error::Error;
-use crate::event::EVENT_CAPACITY;
 use crate::mesh::FRAME_COST;
-use crate::peers::{KEPT_RUNS, RUN_BYTES};
-use crate::throttle::THROTTLE_BYTES;
+use crate::node::event::EVENT_CAPACITY;
+use crate::node::throttle::THROTTLE_BYTES;
+use crate::node::{KEPT_RUNS, RUN_BYTES};
 use crate::wire::{
     AGENT_MAX, LISTEN_MAX, MAX_BLOCK_FRAMES, MAX_FRAME_CEILING, MAX_PREFIX, NET_MAX, Wire,
 };

@@ -21,27 +21,21 @@
 //! - The [`Mesh`] reads what reached the inbox, and writes to all [`Peers`].
 
 mod app;
-mod changes;
 pub mod config;
 pub mod connection;
 mod error;
-pub mod event;
 mod frame;
 mod mesh;
 mod message;
+mod node;
 pub mod outbox;
-mod payload;
-mod peer;
-mod peers;
 mod reason;
-mod request;
 mod signal;
 pub mod stack;
 mod stats;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod text;
-mod throttle;
 pub mod transport;
 pub mod wire;
 
@@ -50,19 +44,21 @@ pub use http::Extensions;
 
 pub use app::registrar::{Plugin, Registrar};
 pub use app::{App, AppExt};
-pub use changes::{PeerChange, PeerChanges};
 pub use config::Config;
 pub use error::{BoxError, Error};
-pub use event::{DisconnectReason, DropReason, Event, Events};
 pub use frame::{Flow, Frame, Relay};
 pub use mesh::{FRAME_COST, FrameRef, Frames, Mesh, MeshReader, MeshWriter, WRITE_CHUNK, WeakMesh};
 #[doc(inline)]
 pub use message::codec;
 pub use message::{Message, MessageType};
-pub use payload::Payload;
-pub use peer::{Peer, PeerId};
-pub use peers::{BATCH, PAYLOAD_COST, Peers, Sent};
-pub use request::RequestFuture;
+pub use node::changes::{PeerChange, PeerChanges};
+#[doc(inline)]
+pub use node::event;
+pub use node::event::{DisconnectReason, DropReason, Event, Events};
+pub use node::payload::Payload;
+pub use node::peer::{Peer, PeerId};
+pub use node::request::RequestFuture;
+pub use node::{BATCH, PAYLOAD_COST, Peers, Sent};
 pub use stack::reply::Reply;
 pub use stack::{Inbox, PeerLayer, PeerService};
 pub use stats::Stats;

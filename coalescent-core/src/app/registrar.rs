@@ -2,7 +2,7 @@
 
 use crate::frame::Flow;
 use crate::mesh::WeakMesh;
-use crate::peer::Peer;
+use crate::node::peer::Peer;
 use crate::stack::PeerService;
 use bytes::Bytes;
 use http::Extensions;

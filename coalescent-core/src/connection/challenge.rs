@@ -1,6 +1,6 @@
 //! Whether a peer is still there, asked since a newcomer says that it is that peer: decisions only.
 
-use crate::peers::standing::ANSWER_WITHIN;
+use crate::node::standing::ANSWER_WITHIN;
 use std::time::Duration;
 use tokio::time::Instant;
 

@@ -1,8 +1,8 @@
 //! How two nodes introduce themselves, on wires that have a handshake.
 
 use crate::error::{BoxError, Error};
-use crate::peer::{Introduction, Origin};
-use crate::peers::Node;
+use crate::node::Node;
+use crate::node::peer::{Introduction, Origin};
 use crate::text::Escaped;
 use crate::transport::Direction;
 use crate::wire::{

@@ -1,8 +1,8 @@
 //! What a connection shares with the frames it has read and with the roster.
 
 use crate::frame::{Flow, Frame};
-use crate::peer::Peer;
-use crate::peers::Token;
+use crate::node::Token;
+use crate::node::peer::Peer;
 use crate::reason::DisconnectReason;
 use crate::signal::Signal;
 use crate::transport::Direction;
@@ -250,7 +250,7 @@ impl Slot {
     }
 }
 
-/// How many tokens of the other side one connection repeats; see [`standing`](crate::peers::standing). Two suffice
+/// How many tokens of the other side one connection repeats; see [`standing`](crate::node::standing). Two suffice
 /// between two nodes; what is more comes from somebody who plays.
 const MAX_REPEATED: u8 = 4;
 

@@ -57,8 +57,8 @@ pub(crate) use link::{Link, Mark};
 pub(crate) use requests::Requests;
 
 use crate::error::Error;
-use crate::peer::Origin;
-use crate::peers::{Peers, Refusal};
+use crate::node::peer::Origin;
+use crate::node::{Peers, Refusal};
 use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
 use crate::transport::Direction;

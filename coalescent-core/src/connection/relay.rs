@@ -2,9 +2,9 @@
 
 use super::link::{Link, Mark};
 use crate::frame::Flow;
+use crate::node::Node;
+use crate::node::peer::Peer;
 use crate::outbox::{COPY_MAX, Chunk, Count, Refused};
-use crate::peer::Peer;
-use crate::peers::Node;
 use crate::reason::DropReason;
 use crate::wire::{Block, Head, Kind, Wire, WireError};
 use bytes::Bytes;

@@ -1,8 +1,8 @@
 //! Requests of this node's to one peer, and who waits for their replies.
 
 use crate::error::Error;
+use crate::node::peer::Peer;
 use crate::outbox::Count;
-use crate::peer::Peer;
 use crate::text::Escaped;
 use crate::wire::{Kind, Status};
 use bytes::Bytes;

@@ -1,10 +1,10 @@
 //! A connection that stands by, since its peer says that it is one who is connected.
 //!
-//! It answers PINGs, and sends the token that shows whether it is right; see [`standing`](crate::peers::standing). What
+//! It answers PINGs, and sends the token that shows whether it is right; see [`standing`](crate::node::standing). What
 //! else comes is left where it is, until there is a peer that it comes from.
 
 use crate::error::Error;
-use crate::peers::{StandBy, Standing, as_token};
+use crate::node::{StandBy, Standing, as_token};
 use crate::wire::{Block, Kind, WireCodec};
 use bytes::BytesMut;
 use std::future::poll_fn;

@@ -2,8 +2,8 @@
 
 use super::control::Control;
 use super::link::LinkId;
+use crate::node::peer::Peer;
 use crate::outbox::{Count, Entry};
-use crate::peer::Peer;
 use crate::reason::DropReason;
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
@@ -262,7 +262,7 @@ impl<W> Drop for Writer<W> {
 mod tests {
     use super::*;
     use crate::Config;
-    use crate::peers::Peers;
+    use crate::node::Peers;
 
     /// Takes what it is given, one byte at a time, and must not be given nothing.
     #[derive(Default)]

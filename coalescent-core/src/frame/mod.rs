@@ -6,7 +6,7 @@ pub(crate) use pool::fall_idle;
 
 use crate::connection::{Arrival, current};
 use crate::message::Message;
-use crate::peer::Peer;
+use crate::node::peer::Peer;
 use crate::reason::DropReason;
 use crate::wire::{Head, Kind};
 use bytes::Bytes;

@@ -3,7 +3,7 @@
 use super::Mesh;
 use crate::error::Error;
 use crate::frame::Frame;
-use crate::peers::{BATCH, PAYLOAD_COST, Peers, Sent};
+use crate::node::{BATCH, PAYLOAD_COST, Peers, Sent};
 use crate::stack::inbox::Batch;
 use crate::stack::inbox::frames::Frames;
 use crate::wire::Wire;

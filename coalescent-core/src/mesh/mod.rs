@@ -9,10 +9,10 @@ pub use duplex::{MeshReader, MeshWriter, WRITE_CHUNK};
 
 use crate::connection::Socket;
 use crate::error::Error;
-use crate::event::{Event, Events};
-use crate::payload::Payload;
-use crate::peer::Peer;
-use crate::peers::{Peers, Sent};
+use crate::node::event::{Event, Events};
+use crate::node::payload::Payload;
+use crate::node::peer::Peer;
+use crate::node::{Peers, Sent};
 use crate::stats::Stats;
 use crate::transport::Io;
 use crate::wire::Wire;

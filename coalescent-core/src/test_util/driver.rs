@@ -3,7 +3,7 @@
 use crate::connection::current::Session;
 use crate::connection::{Arrival, Link};
 use crate::frame::Frame;
-use crate::peer::Peer;
+use crate::node::peer::Peer;
 use crate::stack::reply::Reply;
 use crate::wire::{Head, Kind};
 use bytes::Bytes;

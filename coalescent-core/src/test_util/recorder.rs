@@ -9,7 +9,7 @@ use crate::frame::Frame;
 use crate::mesh::{Mesh, MeshReader};
 use crate::message::Message;
 use crate::message::codec::Codec;
-use crate::peer::Peer;
+use crate::node::peer::Peer;
 use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ mod slow;
 use super::challenge::{Ahead, Challenge, Verdict};
 use super::control::Control;
 use super::link::Stop;
-use crate::peer::Peer;
+use crate::node::peer::Peer;
 use crate::reason::DisconnectReason;
 use crate::signal::Signal;
 use crate::wire::{Kind, Wire};

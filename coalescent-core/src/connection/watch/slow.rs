@@ -1,6 +1,6 @@
 //! Which peers are too slow to be waited for: decisions only.
 
-use crate::peers::Penance;
+use crate::node::Penance;
 use std::time::Duration;
 
 use tokio::time::Instant;

@@ -17,7 +17,7 @@ use super::relay::Relays;
 use crate::app::registrar::BoxFuture;
 use crate::error::Error;
 use crate::frame::{self, Flow};
-use crate::peer::Peer;
+use crate::node::peer::Peer;
 use crate::reason::DisconnectReason;
 use crate::stack::{Inbox, PeerService};
 use crate::wire::{Block, Head, Kind};

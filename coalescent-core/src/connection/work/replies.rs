@@ -1,7 +1,7 @@
 //! What the peer is answered, gathered while its frames are handled.
 
+use crate::node::peer::Peer;
 use crate::outbox::{Chunk, Count, Refused};
-use crate::peer::Peer;
 use crate::wire::{Kind, WireError, reply_prefix};
 use bytes::{Bytes, BytesMut};
 

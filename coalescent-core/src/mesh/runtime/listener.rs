@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::mesh::runtime::Runtime;
 use crate::mesh::runtime::admission::{AcceptBackoff, Reason, Refused, Ticket};
 use crate::mesh::runtime::dialer::{Met, is_within};
-use crate::peers::Refusal;
+use crate::node::Refusal;
 use crate::transport::{BoxIo, Listener, tcp_stream};
 use crate::wire::Wire;
 use std::net::SocketAddr;

@@ -10,7 +10,7 @@ use crate::text::{OneLine, truncate};
 const TEXT_MAX: usize = 256;
 
 /// How many characters of what a decoder says are shown from its front, and from its end. It is so many that what
-/// it quotes of a peer stays within [`Escaped::MAX`](crate::event::Escaped::MAX).
+/// it quotes of a peer stays within [`Escaped::MAX`](crate::node::event::Escaped::MAX).
 const QUOTE_PART: usize = 44;
 
 /// Reports why a payload is no message, or a message has no payload.

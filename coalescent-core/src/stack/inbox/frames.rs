@@ -4,7 +4,7 @@ use super::{Heads, Kept, Lent};
 use crate::connection::Arrival;
 use crate::frame::Frame;
 use crate::message::Message;
-use crate::peer::Peer;
+use crate::node::peer::Peer;
 use crate::wire::{Head, Kind};
 use std::fmt;
 use std::sync::Arc;

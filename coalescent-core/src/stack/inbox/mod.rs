@@ -5,7 +5,7 @@ pub(crate) mod frames;
 use crate::connection::{Arrival, current};
 use crate::error::Error;
 use crate::frame::Frame;
-use crate::peers::Node;
+use crate::node::Node;
 use crate::stack::reply::Reply;
 use crate::wire::Head;
 use std::collections::VecDeque;

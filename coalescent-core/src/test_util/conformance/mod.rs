@@ -78,7 +78,7 @@ use crate::error::BoxError;
 use crate::frame::Frame;
 use crate::message::Message;
 use crate::message::codec::Codec;
-use crate::peers::Peers;
+use crate::node::Peers;
 use crate::stack::reply::Reply;
 use crate::wire::Kind;
 use bench::{Bench, Woken, fail, finish, turns};

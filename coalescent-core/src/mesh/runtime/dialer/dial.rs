@@ -5,7 +5,7 @@ use super::ends::{Met, Taken, is_one_socket, is_within, may_lead_here};
 use crate::connection::{Connection, Established, Socket, establish};
 use crate::error::{BoxError, Error};
 use crate::mesh::runtime::Runtime;
-use crate::peer::Peer;
+use crate::node::peer::Peer;
 use crate::transport::address::Address;
 use crate::transport::{BoxIo, met_itself};
 use std::fmt;

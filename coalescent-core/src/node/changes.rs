@@ -1,8 +1,8 @@
 //! Who is connected, as it changes.
 
-use crate::event::{Event, Events};
-use crate::peer::Peer;
-use crate::peers::Peers;
+use crate::node::Peers;
+use crate::node::event::{Event, Events};
+use crate::node::peer::Peer;
 use futures_core::Stream;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -114,8 +114,8 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::connection::Stop;
-    use crate::event::{DisconnectReason, EVENT_CAPACITY};
-    use crate::peer::{Introduction, Origin};
+    use crate::node::event::{DisconnectReason, EVENT_CAPACITY};
+    use crate::node::peer::{Introduction, Origin};
     use crate::transport::Direction;
     use crate::wire::NodeId;
     use std::sync::Arc;

@@ -7,10 +7,10 @@
 
 use super::Node;
 use crate::error::Error;
-use crate::event::{Event, Events};
-use crate::peer::Peer;
+use crate::node::event::{Event, Events};
+use crate::node::peer::Peer;
+use crate::node::throttle::{Decision, Source, Throttle};
 use crate::reason::DisconnectReason;
-use crate::throttle::{Decision, Source, Throttle};
 use std::any::Any;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};

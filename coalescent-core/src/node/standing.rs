@@ -11,10 +11,10 @@
 //! a stranger can pass on a token only where one of the two nodes has dialled that stranger. And it does
 //! so only while the connection is [`YOUNG`]. To nodes that know nothing of tokens they are PINGs.
 
-use super::node::{Joined, Refusal};
+use super::roster::{Joined, Refusal};
 use super::{Node, Roster};
 use crate::connection::Stop;
-use crate::peer::{Introduction, Origin, Peer, PeerId};
+use crate::node::peer::{Introduction, Origin, Peer, PeerId};
 use crate::reason::DisconnectReason;
 use crate::signal::Signal;
 use crate::transport::Direction;

@@ -1,7 +1,7 @@
 //! What happens on a mesh: peers that come and go, errors, and what was lost.
 
 use crate::error::Error;
-use crate::peer::Peer;
+use crate::node::peer::Peer;
 use futures_core::Stream;
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,9 +11,9 @@ use std::task::{Context, Poll};
 use tokio::sync::broadcast;
 use tokio_util::sync::ReusableBoxFuture;
 
+pub use crate::node::throttle::{LINES_PER_NODE, LINES_PER_SOURCE};
 pub use crate::reason::{DisconnectReason, DropReason};
 pub use crate::text::Escaped;
-pub use crate::throttle::{LINES_PER_NODE, LINES_PER_SOURCE};
 
 /// How many events a slow reader may be behind before it misses the oldest.
 pub const EVENT_CAPACITY: usize = 1024;

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::message::Message;
 use crate::message::codec::Codec;
-use crate::peer::Peer;
+use crate::node::peer::Peer;
 use bytes::Bytes;
 use std::fmt;
 use std::future::Future;

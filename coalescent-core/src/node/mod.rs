@@ -1,31 +1,37 @@
 //! The roster: the peers that are connected, and what they share.
 
 mod broadcast;
-mod node;
+pub(crate) mod changes;
+pub mod event;
 mod patience;
+pub(crate) mod payload;
+pub(crate) mod peer;
 mod report;
+pub(crate) mod request;
+mod roster;
 pub(crate) mod standing;
+pub(crate) mod throttle;
 
 use broadcast::Runs;
 pub use broadcast::{BATCH, PAYLOAD_COST};
 pub(crate) use broadcast::{KEPT_RUNS, RUN_BYTES};
-pub(crate) use node::{Joined, Refusal};
 use patience::Remembered;
 pub(crate) use patience::{Culprit, Penance};
 use report::Reports;
+pub(crate) use roster::{Joined, Refusal};
 pub(crate) use standing::{StandBy, Standing, Token, as_token};
 
 use crate::app::registrar::{Hooks, Plugin, Registrar};
-use crate::changes::PeerChanges;
 use crate::config::Config;
-use crate::event::{self, Events};
 use crate::mesh::{Mesh, WeakMesh};
-use crate::peer::{Peer, PeerId};
+use crate::node::changes::PeerChanges;
+use crate::node::peer::{Peer, PeerId};
 use crate::stack::Inbox;
 use crate::stack::inbox;
 use crate::stats::Stats;
 use crate::stats::meter::Meter;
 use crate::wire::NodeId;
+use event::Events;
 use http::Extensions;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;

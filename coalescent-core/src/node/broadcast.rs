@@ -6,9 +6,9 @@
 
 use super::{Node, Peers, Sent};
 use crate::error::Error;
+use crate::node::payload::Payload;
+use crate::node::peer::Peer;
 use crate::outbox::{Chunk, Count, Refused};
-use crate::payload::Payload;
-use crate::peer::Peer;
 use crate::reason::DropReason;
 use crate::wire::{Kind, Wire, WireError, broadcast_prefix};
 use bytes::{BufMut, Bytes, BytesMut};

@@ -8,11 +8,11 @@ pub use id::PeerId;
 
 use crate::connection::{Quiesced, Requests, Stop};
 use crate::error::Error;
-use crate::event::Event;
 use crate::mesh::Mesh;
+use crate::node::event::Event;
+use crate::node::standing::YOUNG;
+use crate::node::{Culprit, Node, Peers, Penance};
 use crate::outbox::{Chunk, Count, Outbox, Refused};
-use crate::peers::standing::YOUNG;
-use crate::peers::{Culprit, Node, Peers, Penance};
 use crate::reason::{DisconnectReason, DropReason};
 use crate::stats::{Counters, Stats};
 use crate::transport::Direction;
