@@ -1,14 +1,7 @@
 #![doc = include_str!("../docs/limits.md")]
 
-use crate::connection::{KEPT_MAX, MAX_CONTROL, READ_MAX};
 use crate::error::Error;
-use crate::mesh::FRAME_COST;
-use crate::node::event::EVENT_CAPACITY;
-use crate::node::throttle::THROTTLE_BYTES;
-use crate::node::{KEPT_RUNS, RUN_BYTES};
-use crate::wire::{
-    AGENT_MAX, LISTEN_MAX, MAX_BLOCK_FRAMES, MAX_FRAME_CEILING, MAX_PREFIX, NET_MAX, Wire,
-};
+use crate::wire::{AGENT_MAX, LISTEN_MAX, MAX_FRAME_CEILING, NET_MAX, Wire};
 use std::time::Duration;
 
 /// How large a frame's payload may be, in bytes, unless [`Config::max_frame`] says otherwise.
@@ -22,12 +15,6 @@ pub const DEFAULT_OUTBOX: usize = 4 * 1024 * 1024;
 
 /// What a connection costs at most before its peer has introduced itself, in bytes, without TLS.
 pub const PENDING_BYTES: usize = 16 * 1024;
-
-/// What an event costs at most that nobody reads, with the peer that it names.
-const EVENT_BYTES: usize = 4 * 1024;
-
-/// What is kept of a connected peer besides what it sends and is sent.
-const PEER_BYTES: usize = 512 * 1024;
 
 /// The longest duration there is: a longer one is taken as this, so that no deadline is beyond what a
 /// clock can show. 30 years.
@@ -190,45 +177,6 @@ impl Config {
             *duration = FOREVER.min(*duration);
         }
         self
-    }
-
-    /// The most bytes that one connected peer can make this node keep; see the [module's
-    /// docs](crate::config).
-    #[must_use]
-    pub fn peer_bytes(&self) -> usize {
-        let reading = self
-            .buffer_bytes()
-            .saturating_mul(self.concurrency.max(1) + 1);
-        // An outbox always has room for one frame.
-        let outbox = self.outbox.max(self.max_frame).saturating_mul(2);
-        reading
-            .saturating_add(self.read_ahead)
-            .saturating_add(outbox)
-            .saturating_add(2 * MAX_CONTROL + PEER_BYTES + KEPT_MAX * READ_MAX)
-    }
-
-    /// The most bytes that peers can make this node keep, all together; see the [module's
-    /// docs](crate::config).
-    #[must_use]
-    pub fn node_bytes(&self) -> usize {
-        let peers = self.max_inbound.saturating_add(self.max_peers);
-        let pending = self.max_pending.saturating_mul(PENDING_BYTES);
-        peers
-            .saturating_mul(self.peer_bytes())
-            .saturating_add(pending)
-            .saturating_add(self.inbox)
-            // The frames of one block find room, whatever the limit.
-            .saturating_add(self.buffer_bytes() + MAX_BLOCK_FRAMES * FRAME_COST)
-            .saturating_add(KEPT_RUNS * RUN_BYTES)
-            .saturating_add(EVENT_CAPACITY * EVENT_BYTES + THROTTLE_BYTES)
-    }
-
-    /// The largest buffer that a connection reads into.
-    fn buffer_bytes(&self) -> usize {
-        self.max_frame
-            .saturating_add(MAX_PREFIX)
-            .saturating_mul(2)
-            .max(READ_MAX)
     }
 
     /// Checks that the options can be used together.

@@ -25,6 +25,7 @@ pub mod config;
 pub mod connection;
 mod error;
 mod frame;
+mod limits;
 mod mesh;
 mod message;
 mod node;

@@ -48,6 +48,17 @@ const AROUND: usize = 64;
 const BATCH_ENTRIES: usize = 64;
 const BATCH_BYTES: usize = 256 * 1024;
 
+/// How a relay treats a peer that has no room for a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Waits, and so holds back the frame's source: nothing is lost. For trees and stars only, since
+    /// in a mesh with circles two nodes can wait for one another.
+    Wait,
+    /// Waits for a short grace ([`Config::relay_grace`](crate::Config::relay_grace)), then drops the
+    /// frame for that peer alone, and counts it. Cannot freeze, whatever the mesh looks like.
+    Drop,
+}
+
 /// Encoded frames on their way to one peer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Chunk {

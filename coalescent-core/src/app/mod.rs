@@ -303,12 +303,7 @@ impl<L: PeerLayer> App<L> {
             tls: self.tls,
             allow_plaintext: self.config.allow_plaintext,
         };
-        let registered = Registrar {
-            hooks,
-            extensions,
-            tasks: Vec::new(),
-        };
-        let peers = Peers::with_registrar(self.config, registered, true);
+        let peers = Peers::with_hooks(self.config, hooks, extensions, true);
         security.tell(&peers);
         for callback in self.callbacks {
             peers.node().call_back(peers.events_from_start(), callback);

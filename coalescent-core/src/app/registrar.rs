@@ -1,7 +1,10 @@
 //! Registration: what a plugin may add to an app.
 
+use crate::config::Config;
 use crate::frame::Flow;
 use crate::mesh::WeakMesh;
+use crate::node::Peers;
+use crate::node::hooks::{BoxFuture, Hooks};
 use crate::node::peer::Peer;
 use crate::stack::PeerService;
 use bytes::Bytes;
@@ -9,7 +12,6 @@ use http::Extensions;
 use std::any::TypeId;
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
 
 /// Something that is applied once, when it is registered: the original's `_plugin`.
 ///
@@ -67,9 +69,6 @@ impl<P: Plugin + ?Sized> Plugin for std::sync::Arc<P> {
     }
 }
 
-pub(crate) type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
-type PeerHook = Box<dyn Fn(Peer) -> BoxFuture + Send + Sync>;
-type BroadcastHook = Box<dyn Fn(Option<u64>, &Bytes) + Send + Sync>;
 type Task = Box<dyn FnOnce(WeakMesh) -> BoxFuture + Send>;
 
 /// What a [`Plugin`] may add to an app, collected until the app runs.
@@ -78,16 +77,6 @@ pub struct Registrar {
     pub(crate) hooks: Hooks,
     pub(crate) extensions: Extensions,
     pub(crate) tasks: Vec<Task>,
-}
-
-/// What runs when peers come and go, and when this node speaks.
-#[derive(Default)]
-pub(crate) struct Hooks {
-    pub(crate) connect: Vec<PeerHook>,
-    pub(crate) disconnect: Vec<PeerHook>,
-    pub(crate) broadcast: Vec<BroadcastHook>,
-    /// The type of a stack that only relays, and how.
-    pub(crate) relays_all: Option<(TypeId, Flow)>,
 }
 
 impl Registrar {
@@ -177,5 +166,24 @@ impl fmt::Debug for Registrar {
             .field("broadcast_hooks", &self.hooks.broadcast.len())
             .field("tasks", &self.tasks.len())
             .finish_non_exhaustive()
+    }
+}
+
+impl Peers {
+    /// Makes a node without an app, and applies these plugins. Their background tasks are not run:
+    /// they need a mesh.
+    #[must_use]
+    pub fn with_plugins<'a>(
+        config: Config,
+        plugins: impl IntoIterator<Item = &'a dyn Plugin>,
+    ) -> Self {
+        let mut registrar = Registrar::default();
+        for plugin in plugins {
+            plugin.register(&mut registrar);
+        }
+        let Registrar {
+            hooks, extensions, ..
+        } = registrar;
+        Self::with_hooks(config, hooks, extensions, false)
     }
 }

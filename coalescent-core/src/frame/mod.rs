@@ -2,6 +2,7 @@
 
 mod pool;
 
+pub use crate::outbox::Flow;
 pub(crate) use pool::fall_idle;
 
 use crate::connection::{Arrival, current};
@@ -57,17 +58,6 @@ struct Inner {
     /// The payload that was put in the place of the frame's own.
     payload: Option<Bytes>,
     extensions: Extensions,
-}
-
-/// How a relay treats a peer that has no room for a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    /// Waits, and so holds back the frame's source: nothing is lost. For trees and stars only, since
-    /// in a mesh with circles two nodes can wait for one another.
-    Wait,
-    /// Waits for a short grace ([`Config::relay_grace`](crate::Config::relay_grace)), then drops the
-    /// frame for that peer alone, and counts it. Cannot freeze, whatever the mesh looks like.
-    Drop,
 }
 
 /// What a relay asks of the connection that read a frame; see [`Frame::relay`].

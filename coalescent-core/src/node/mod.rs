@@ -3,6 +3,7 @@
 mod broadcast;
 pub(crate) mod changes;
 pub mod event;
+pub(crate) mod hooks;
 mod patience;
 pub(crate) mod payload;
 pub(crate) mod peer;
@@ -21,7 +22,6 @@ use report::Reports;
 pub(crate) use roster::{Joined, Refusal};
 pub(crate) use standing::{StandBy, Standing, Token, as_token};
 
-use crate::app::registrar::{Hooks, Plugin, Registrar};
 use crate::config::Config;
 use crate::mesh::{Mesh, WeakMesh};
 use crate::node::changes::PeerChanges;
@@ -32,6 +32,7 @@ use crate::stats::Stats;
 use crate::stats::meter::Meter;
 use crate::wire::NodeId;
 use event::Events;
+use hooks::Hooks;
 use http::Extensions;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -108,31 +109,22 @@ impl Peers {
     /// Makes a node without an app, with these options.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self::with_registrar(config, Registrar::default(), false)
+        Self::with_hooks(config, Hooks::default(), Extensions::new(), false)
     }
 
-    /// Makes a node without an app, and applies these plugins. Their background tasks are not run:
-    /// they need a mesh.
-    #[must_use]
-    pub fn with_plugins<'a>(
+    pub(crate) fn with_hooks(
         config: Config,
-        plugins: impl IntoIterator<Item = &'a dyn Plugin>,
+        hooks: Hooks,
+        extensions: Extensions,
+        keep_events: bool,
     ) -> Self {
-        let mut registrar = Registrar::default();
-        for plugin in plugins {
-            plugin.register(&mut registrar);
-        }
-        Self::with_registrar(config, registrar, false)
-    }
-
-    pub(crate) fn with_registrar(config: Config, registrar: Registrar, keep_events: bool) -> Self {
         Self(Arc::new(Node {
             inbox: inbox::Queue::new(config.inbox),
             config: config.bounded(),
             id: NodeId::random(),
             key: OnceLock::new(),
-            hooks: registrar.hooks,
-            extensions: RwLock::new(registrar.extensions),
+            hooks,
+            extensions: RwLock::new(extensions),
             events: event::Sender::new(keep_events),
             reports: Reports::default(),
             meter: Meter::new(),

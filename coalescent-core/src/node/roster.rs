@@ -1,10 +1,10 @@
 //! What the connections of one node have in common: who joins the roster, and who leaves it.
 
 use super::broadcast::Runs;
+use super::hooks::Hooks;
 use super::patience::{Culprit, Penance, Remembered};
 use super::standing::{StandBy, roster_id};
 use super::{Closed, Node, Roster};
-use crate::app::registrar::Hooks;
 use crate::config::Config;
 use crate::connection::{LinkId, Stop};
 use crate::mesh::{Mesh, WeakMesh};

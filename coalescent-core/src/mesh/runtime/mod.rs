@@ -5,11 +5,11 @@ pub(crate) mod dialer;
 mod listener;
 
 use super::{Mesh, WeakMesh};
-use crate::app::registrar::BoxFuture;
 use crate::connection::{Connection, Established, Socket, establish};
 use crate::error::Error;
 use crate::mesh::runtime::admission::{Admission, AdmissionLimits};
 use crate::node::event::Event;
+use crate::node::hooks::BoxFuture;
 use crate::node::peer::Peer;
 use crate::node::{Peers, Refusal};
 use crate::reason::DisconnectReason;
