@@ -3,7 +3,6 @@
 use super::Socket;
 use super::control::Control;
 use super::handshake::{Introduced, LINGER, REST, discard, introduce, part};
-use super::link::{Command, Quiesced, Stop};
 use super::reader::{Reader, Stopped};
 use super::standby::{Outcome, Waiting};
 use super::watch::Watch;
@@ -11,6 +10,7 @@ use super::work::Rest;
 use super::writer::Writer;
 use crate::error::Error;
 use crate::node::hooks::BoxFuture;
+use crate::node::peer::stop::{Command, Quiesced, Stop};
 use crate::node::peer::{Introduction, Peer};
 use crate::node::standing::MAX_STANDING_TIME;
 use crate::node::{Joined, Node, Refusal, Standing};

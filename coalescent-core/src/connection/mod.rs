@@ -34,13 +34,10 @@
 mod buffer;
 mod challenge;
 mod control;
-pub(crate) mod current;
 mod driver;
 mod handshake;
-mod link;
 mod reader;
 mod relay;
-mod requests;
 mod standby;
 mod watch;
 mod work;
@@ -51,10 +48,6 @@ pub use work::{BATCH_COST, READY_TIMEOUT};
 
 pub(crate) use buffer::{KEPT_MAX, READ_MAX};
 pub(crate) use driver::{Connection, Established, establish};
-pub(crate) use link::{Arrival, LinkId, Quiesced, Stop};
-#[cfg(feature = "test-util")]
-pub(crate) use link::{Link, Mark};
-pub(crate) use requests::Requests;
 
 use crate::error::Error;
 use crate::node::peer::Origin;

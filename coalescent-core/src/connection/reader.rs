@@ -2,12 +2,12 @@
 
 use super::buffer::{Buffer, READ_MAX, READ_MIN};
 use super::control::Control;
-use super::link::{Quiesced, Stop};
 use super::watch::Watch;
 use super::work::{Rest, Step, Work};
 use crate::node::as_token;
 use crate::node::hooks::BoxFuture;
 use crate::node::peer::Peer;
+use crate::node::peer::stop::{Quiesced, Stop};
 use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
 use crate::wire::{Block, Kind, WireCodec, decode_reason};

@@ -1,8 +1,8 @@
 //! The writing half of a connection: takes from the outbox, writes vectored.
 
 use super::control::Control;
-use super::link::LinkId;
 use crate::node::peer::Peer;
+use crate::node::peer::stop::LinkId;
 use crate::outbox::{Count, Entry};
 use crate::reason::DropReason;
 use bytes::{Buf, Bytes};

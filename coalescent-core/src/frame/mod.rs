@@ -5,13 +5,17 @@ mod pool;
 pub use crate::outbox::Flow;
 pub(crate) use pool::fall_idle;
 
-use crate::connection::{Arrival, current};
+pub(crate) mod call;
+pub(crate) mod link;
+
 use crate::message::Message;
 use crate::node::peer::Peer;
 use crate::reason::DropReason;
 use crate::wire::{Head, Kind};
 use bytes::Bytes;
+use call as current;
 use http::Extensions;
+use link::Arrival;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -314,7 +318,7 @@ impl Frame {
 
     /// What was decided about passing this frame on.
     #[cfg(feature = "test-util")]
-    pub(crate) fn mark(&self) -> Option<crate::connection::Mark> {
+    pub(crate) fn mark(&self) -> Option<link::Mark> {
         self.arrival()
             .link
             .marked(self.inner().slot.into(), self.inner().seq)

@@ -71,6 +71,26 @@ impl Drop for Handle {
 #[derive(Clone)]
 pub struct WeakMesh(Weak<Handle>);
 
+/// The mesh of a node, kept with the node's shared values, so that the node need not know of meshes.
+#[derive(Clone)]
+pub(crate) struct Home(pub(crate) WeakMesh);
+
+impl Peers {
+    /// The mesh these peers belong to; `None` where there is no app, or the mesh has ended.
+    #[must_use]
+    pub fn mesh(&self) -> Option<Mesh> {
+        self.get_shared().and_then(|Home(mesh)| mesh.upgrade())
+    }
+}
+
+impl Peer {
+    /// The mesh this peer belongs to; `None` where there is no app, or the mesh has ended.
+    #[must_use]
+    pub fn mesh(&self) -> Option<Mesh> {
+        self.peers().mesh()
+    }
+}
+
 impl WeakMesh {
     /// The mesh, if it still runs.
     #[must_use]

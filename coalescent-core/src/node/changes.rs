@@ -113,8 +113,8 @@ impl fmt::Debug for PeerChanges {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::connection::Stop;
     use crate::node::event::{DisconnectReason, EVENT_CAPACITY};
+    use crate::node::peer::stop::Stop;
     use crate::node::peer::{Introduction, Origin};
     use crate::transport::Direction;
     use crate::wire::NodeId;

@@ -4,6 +4,7 @@ mod broadcast;
 pub(crate) mod changes;
 pub mod event;
 pub(crate) mod hooks;
+pub(crate) mod outgoing;
 mod patience;
 pub(crate) mod payload;
 pub(crate) mod peer;
@@ -23,7 +24,6 @@ pub(crate) use roster::{Joined, Refusal};
 pub(crate) use standing::{StandBy, Standing, Token, as_token};
 
 use crate::config::Config;
-use crate::mesh::{Mesh, WeakMesh};
 use crate::node::changes::PeerChanges;
 use crate::node::peer::{Peer, PeerId};
 use crate::stack::Inbox;
@@ -76,7 +76,6 @@ pub(crate) struct Node {
     runs: Runs,
     links: AtomicU64,
     nonce: AtomicU64,
-    mesh: OnceLock<WeakMesh>,
 }
 
 /// What is fixed once a node begins to leave.
@@ -133,7 +132,6 @@ impl Peers {
             runs: Runs::default(),
             links: AtomicU64::new(1),
             nonce: AtomicU64::new(rand::random()),
-            mesh: OnceLock::new(),
         }))
     }
 
@@ -241,12 +239,6 @@ impl Peers {
             .unwrap_or_else(PoisonError::into_inner)
             .get()
             .cloned()
-    }
-
-    /// The mesh these peers belong to; `None` where there is no app, or the mesh has ended.
-    #[must_use]
-    pub fn mesh(&self) -> Option<Mesh> {
-        self.0.mesh()
     }
 }
 

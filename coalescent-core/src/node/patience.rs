@@ -1,6 +1,6 @@
 //! Who used up patience lately, and has less when it comes back: decisions only.
 
-use crate::mesh::runtime::admission::Group;
+use crate::transport::group::Group;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;

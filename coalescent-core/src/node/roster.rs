@@ -6,9 +6,8 @@ use super::patience::{Culprit, Penance, Remembered};
 use super::standing::{StandBy, roster_id};
 use super::{Closed, Node, Roster};
 use crate::config::Config;
-use crate::connection::{LinkId, Stop};
-use crate::mesh::{Mesh, WeakMesh};
 use crate::node::event::Event;
+use crate::node::peer::stop::{LinkId, Stop};
 use crate::node::peer::{Introduction, Peer};
 use crate::reason::{DisconnectReason, DropReason};
 use crate::stack::inbox;
@@ -61,14 +60,6 @@ impl Node {
 
     pub(crate) fn inbox(&self) -> &inbox::Queue {
         &self.inbox
-    }
-
-    pub(crate) fn mesh(&self) -> Option<Mesh> {
-        self.mesh.get().and_then(WeakMesh::upgrade)
-    }
-
-    pub(crate) fn set_mesh(&self, mesh: WeakMesh) {
-        let _ = self.mesh.set(mesh);
     }
 
     pub(crate) fn next_link(&self) -> LinkId {

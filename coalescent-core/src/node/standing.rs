@@ -13,7 +13,7 @@
 
 use super::roster::{Joined, Refusal};
 use super::{Node, Roster};
-use crate::connection::Stop;
+use crate::node::peer::stop::Stop;
 use crate::node::peer::{Introduction, Origin, Peer, PeerId};
 use crate::reason::DisconnectReason;
 use crate::signal::Signal;

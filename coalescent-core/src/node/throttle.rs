@@ -1,7 +1,7 @@
 //! How many lines are written about whom: decisions only.
 
-use crate::mesh::runtime::admission::Group;
 use crate::node::peer::{Peer, PeerId};
+use crate::transport::group::Group;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;

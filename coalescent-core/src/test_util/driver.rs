@@ -1,8 +1,8 @@
 //! A stack that is called as a connection calls it, without one.
 
-use crate::connection::current::Session;
-use crate::connection::{Arrival, Link};
 use crate::frame::Frame;
+use crate::frame::call::Session;
+use crate::frame::link::{Arrival, Link};
 use crate::node::peer::Peer;
 use crate::stack::reply::Reply;
 use crate::wire::{Head, Kind};

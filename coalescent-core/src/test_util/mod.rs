@@ -74,9 +74,10 @@ pub use mesh::{MemoryMesh, Nodes};
 pub use recorder::{DEADLINE, Recorder};
 
 use crate::config::Config;
-use crate::connection::{Arrival, Link, Stop};
+use crate::frame::link::{Arrival, Link};
 use crate::frame::{Flow, Frame};
 use crate::node::Peers;
+use crate::node::peer::stop::Stop;
 use crate::node::peer::{Introduction, Origin, Peer};
 use crate::transport::Direction;
 use crate::wire::{Head, Kind};

@@ -6,6 +6,7 @@
 pub mod address;
 mod bind;
 mod direction;
+pub(crate) mod group;
 #[cfg(feature = "tls")]
 mod heard;
 #[cfg(feature = "tls")]

@@ -6,8 +6,8 @@ mod slow;
 
 use super::challenge::{Ahead, Challenge, Verdict};
 use super::control::Control;
-use super::link::Stop;
 use crate::node::peer::Peer;
+use crate::node::peer::stop::Stop;
 use crate::reason::DisconnectReason;
 use crate::signal::Signal;
 use crate::wire::{Kind, Wire};

@@ -2,11 +2,11 @@
 
 use super::results::unpin;
 use super::{OWED_MAX, Work};
-use crate::connection::current::{Outcome, Session};
-use crate::connection::link::Mark;
-use crate::connection::relay::unpinned;
 use crate::error::{BoxError, Error, panic_text};
 use crate::frame::Frame;
+use crate::frame::call::{Outcome, Session};
+use crate::frame::link::Mark;
+use crate::node::outgoing::unpinned;
 use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
 use crate::stack::reply::Reply;
@@ -370,7 +370,7 @@ fn mark(outcome: Outcome) -> Option<Mark> {
 
 fn relay_single(
     relays: &mut super::Relays,
-    link: &super::Link,
+    link: &crate::frame::link::Link,
     frame: &Current,
     (flow, rewritten): Mark,
 ) {

@@ -1,8 +1,8 @@
 //! What is on its way from one connection to the read side of the mesh.
 
 use super::Batch;
-use crate::connection::current::Outcome;
 use crate::frame::Frame;
+use crate::frame::call::Outcome;
 use crate::stack::inbox::{Heads, Kept};
 use std::collections::VecDeque;
 use std::ops::Range;

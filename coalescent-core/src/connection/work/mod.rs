@@ -11,13 +11,14 @@ use call::{Call, Called};
 use delivery::Delivery;
 use replies::Replies;
 
-use super::current::Session;
-use super::link::{Arrival, Link, LinkId};
 use super::relay::Relays;
 use crate::error::Error;
+use crate::frame::call::Session;
+use crate::frame::link::{Arrival, Link};
 use crate::frame::{self, Flow};
 use crate::node::hooks::BoxFuture;
 use crate::node::peer::Peer;
+use crate::node::peer::stop::LinkId;
 use crate::reason::DisconnectReason;
 use crate::stack::{Inbox, PeerService};
 use crate::wire::{Block, Head, Kind};

@@ -1,8 +1,8 @@
 //! What the frames came to: replies to their peer, and what relays hand on.
 
 use super::{Batch, OWED_MAX, Work};
-use crate::connection::relay::unpinned;
 use crate::error::Error;
+use crate::node::outgoing::unpinned;
 use crate::reason::DropReason;
 use crate::stack::PeerService;
 use crate::stack::inbox::Kept;

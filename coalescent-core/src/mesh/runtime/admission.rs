@@ -1,9 +1,10 @@
 //! Who may come in, and when to accept again after an error: decisions only.
 
+use crate::transport::group::Group;
 use std::{
     collections::HashMap,
     fmt, io,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -81,36 +82,6 @@ struct Pending {
     group: Group,
     since: Instant,
     evicted: Arc<Notify>,
-}
-
-/// What counts as one place that connections come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Group {
-    /// An IPv4 address, or the /64 of an IPv6 address: that is the least a customer is given, so that
-    /// whoever has one address there has 2^64.
-    Net(IpAddr),
-    Loopback,
-    /// A transport that has no addresses.
-    Unknown,
-}
-
-impl Group {
-    pub(crate) fn of(ip: Option<IpAddr>) -> Self {
-        // A socket that listens on both families shows IPv4 peers as ::ffff:a.b.c.d.
-        match ip.map(|ip| ip.to_canonical()) {
-            None => Self::Unknown,
-            Some(ip) if ip.is_loopback() => Self::Loopback,
-            Some(IpAddr::V6(ip)) => {
-                let net = u128::from(ip) >> 64 << 64;
-                Self::Net(Ipv6Addr::from(net).into())
-            }
-            Some(ip) => Self::Net(ip),
-        }
-    }
-
-    fn is_limited(self) -> bool {
-        matches!(self, Self::Net(_))
-    }
 }
 
 impl Admission {

@@ -4,7 +4,7 @@ pub(crate) mod admission;
 pub(crate) mod dialer;
 mod listener;
 
-use super::{Mesh, WeakMesh};
+use super::{Home, Mesh, WeakMesh};
 use crate::connection::{Connection, Established, Socket, establish};
 use crate::error::Error;
 use crate::mesh::runtime::admission::{Admission, AdmissionLimits};
@@ -191,7 +191,7 @@ impl Runtime {
             ended: CancellationToken::new(),
         });
         let mesh = Mesh::new(Arc::clone(&runtime));
-        runtime.peers.node().set_mesh(mesh.downgrade());
+        runtime.peers.set_shared(Home(mesh.downgrade()));
         for task in tasks {
             runtime.spawn(task(mesh.downgrade()));
         }

@@ -2,13 +2,13 @@
 
 mod fitting;
 mod id;
+pub(crate) mod requests;
+pub(crate) mod stop;
 
 pub(crate) use id::Origin;
 pub use id::PeerId;
 
-use crate::connection::{Quiesced, Requests, Stop};
 use crate::error::Error;
-use crate::mesh::Mesh;
 use crate::node::event::Event;
 use crate::node::standing::YOUNG;
 use crate::node::{Culprit, Node, Peers, Penance};
@@ -19,12 +19,14 @@ use crate::transport::Direction;
 use crate::wire::{Framing, Kind, NodeId, Wire, WireCodec, WireError};
 use bytes::{Bytes, BytesMut};
 use http::Extensions;
+use requests::Requests;
 use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+use stop::{Quiesced, Stop};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -185,12 +187,6 @@ impl Peer {
     #[must_use]
     pub fn peers(&self) -> Peers {
         Peers::from_node(Arc::clone(&self.0.node))
-    }
-
-    /// The mesh this peer belongs to; `None` where there is no app, or the mesh has ended.
-    #[must_use]
-    pub fn mesh(&self) -> Option<Mesh> {
-        self.0.node.mesh()
     }
 
     /// Whether the peer can still be written to.

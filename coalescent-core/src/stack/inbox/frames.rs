@@ -1,8 +1,8 @@
 //! Frames of the read side, many at once.
 
 use super::{Heads, Kept, Lent};
-use crate::connection::Arrival;
 use crate::frame::Frame;
+use crate::frame::link::Arrival;
 use crate::message::Message;
 use crate::node::peer::Peer;
 use crate::wire::{Head, Kind};

@@ -2,9 +2,10 @@
 
 pub(crate) mod frames;
 
-use crate::connection::{Arrival, current};
 use crate::error::Error;
 use crate::frame::Frame;
+use crate::frame::call as current;
+use crate::frame::link::Arrival;
 use crate::node::Node;
 use crate::stack::reply::Reply;
 use crate::wire::Head;

@@ -2,12 +2,12 @@
 //!
 //! A frame nearly always ends in the thread, and within the call, that it began in: a relay has marked it, the inbox has
 //! taken it, and it was dropped. What these say is left here, in plain cells of the thread, and not in what the
-//! connection shares with frames that went elsewhere (its [`Link`](super::Link)): a locked instruction costs as much as all the
+//! connection shares with frames that went elsewhere (its [`Link`](super::link::Link)): a locked instruction costs as much as all the
 //! rest of a frame's way through a short stack, and there would be a handful for each.
 //!
 //! So the connection opens a [`Session`] while it works, and asks it after each call what became of the frame.
 
-use super::Arrival;
+use super::link::Arrival;
 use crate::frame::{Flow, Frame};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

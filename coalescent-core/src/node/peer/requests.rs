@@ -64,7 +64,7 @@ impl Requests {
 
     /// Gives a reply to the one who waits for it. A reply that nobody awaits is no error: the wait
     /// may have just ended.
-    pub(super) fn complete(&self, id: u32, status: Status, payload: Bytes) {
+    pub(crate) fn complete(&self, id: u32, status: Status, payload: Bytes) {
         let Some(sender) = self.waiting().by_id.remove(&id) else {
             return;
         };
@@ -80,7 +80,7 @@ impl Requests {
     }
 
     /// Whether somebody waits for an answer of the peer.
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         !self.waiting().by_id.is_empty()
     }
 
