@@ -283,9 +283,11 @@ impl Nonces {
         self.drop_expired(source.place, clock);
         self.sweep = (self.sweep + 1) % self.sources.len();
         self.drop_expired(self.sweep, clock);
-        if self.sources[ORPHANS].queue.len() > self.max_pages / 4 {
-            // Whoever comes and goes is not to take the places of those who stay.
-            self.evict(ORPHANS);
+        // Whoever comes and goes is not to take the places of those who stay: more are given back than taken.
+        for _ in 0..2 {
+            if self.sources[ORPHANS].queue.len() > self.max_pages / 4 {
+                self.evict(ORPHANS);
+            }
         }
         while !self.may_take(source) {
             self.forget_one(source, clock)?;
