@@ -43,7 +43,7 @@ use tokio::time::Instant;
 /// The peers of one node, with what they share: the options, the events, the read side, and values
 /// that plugins keep. Cheap to clone.
 ///
-/// An [`App`](crate::App) makes one and runs it as a [`Mesh`]. Without an app, make one here, and
+/// An [`App`](crate::App) makes one and runs it as a [`Mesh`](crate::Mesh). Without an app, make one here, and
 /// give it to [`connection::serve`](crate::connection::serve) with each connection.
 #[derive(Clone)]
 pub struct Peers(Arc<Node>);
