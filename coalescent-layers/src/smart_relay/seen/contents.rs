@@ -81,6 +81,8 @@ pub(super) struct Contents {
     counts: HashMap<(u128, u32), u16>,
     /// The sources of those, to find them when their entry is forgotten.
     counted: HashMap<u128, Vec<u32>>,
+    /// How many of those each source has, by its serial number.
+    counts_held: HashMap<u32, usize>,
     /// How many entries each source has, by its serial number.
     held: HashMap<u32, usize>,
     /// When the newest was put in, all bits of the clock.
@@ -108,6 +110,7 @@ impl Contents {
             len: 0,
             counts: HashMap::new(),
             counted: HashMap::new(),
+            counts_held: HashMap::new(),
             held: HashMap::new(),
             newest: 0,
             blind_until: 0,
@@ -256,9 +259,12 @@ impl Contents {
             *count = times;
             return true;
         }
-        if self.counts.len() >= (self.max / COUNTED_PART).max(1) && !source.is_own() {
+        let mine = self.counts_held.get(&source.serial).copied().unwrap_or(0);
+        let max = (self.max / COUNTED_PART).max(1);
+        if !may_take(mine, self.counts.len(), max) && !source.is_own() {
             return false;
         }
+        self.counts_held.insert(source.serial, mine + 1);
         self.counts.insert(key, times);
         self.counted
             .entry(identity)
@@ -275,6 +281,12 @@ impl Contents {
         let identity = self.identities[slot];
         for serial in self.counted.remove(&identity).unwrap_or_default() {
             self.counts.remove(&(identity, serial));
+            if let Some(held) = self.counts_held.get_mut(&serial) {
+                *held -= 1;
+                if *held == 0 {
+                    self.counts_held.remove(&serial);
+                }
+            }
         }
     }
 
@@ -333,11 +345,13 @@ impl Contents {
             self.index = Index::new(0);
             self.counts = HashMap::new();
             self.counted = HashMap::new();
+            self.counts_held = HashMap::new();
             self.held = HashMap::new();
         } else {
             self.index.forget(self.len);
             self.counts.clear();
             self.counted.clear();
+            self.counts_held.clear();
             self.held.clear();
         }
         self.head = 0;

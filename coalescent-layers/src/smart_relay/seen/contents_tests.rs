@@ -112,6 +112,21 @@ fn what_is_full_refuses_where_copies_come_and_forgets_where_none_do() {
     contents.check();
 }
 
+/// Who says each line twice does not keep others from saying theirs again.
+#[test]
+fn counts_are_shared_as_the_room_is() {
+    let (mut contents, sources) = contents(100_000);
+    for number in 0..50_000 {
+        contents.insert(sources[0], line(number), 0);
+        contents.insert(sources[0], line(number), 0);
+    }
+    for _ in 0..5 {
+        assert!(goes_on(contents.insert(sources[1], line(60_000), 0)));
+    }
+    assert!(goes_on(contents.insert(sources[69], line(70_000), 0)));
+    contents.check();
+}
+
 #[test]
 fn own_words_that_had_to_be_forgotten_are_not_taken_for_new() {
     let (mut contents, sources) = contents(300);
