@@ -93,11 +93,7 @@ impl<S: PeerService> Work<S> {
     /// Hands on what the frames so far came to, as far as there is room: relayed frames to the other
     /// peers, replies to this one. Returns whether that was all.
     pub(in crate::connection) fn hand_on(&mut self) -> bool {
-        if let Some(Batch { block, arrival, .. }) = self.backlog.front() {
-            self.relays.push(&self.link, block, arrival.pins);
-        } else {
-            self.relays.push(&self.link, &Block::default(), 0);
-        }
+        self.push_relays();
         self.deliver();
         if !self.replies.is_empty() {
             let peer = self.link.peer();
@@ -105,6 +101,16 @@ impl<S: PeerService> Work<S> {
             peer.dropped(DropReason::Disconnected, lost);
         }
         !self.has_results()
+    }
+
+    /// Gives what relays have decided to the other peers, as far as there is room.
+    fn push_relays(&mut self) {
+        match self.backlog.front() {
+            Some(Batch { block, arrival, .. }) => {
+                self.relays.push(&self.link, block, arrival.pins);
+            }
+            None => self.relays.push(&self.link, &Block::default(), 0),
+        }
     }
 
     /// Whether so much is to be handed on that it should be, before more frames are handled.
@@ -165,12 +171,7 @@ impl<S: PeerService> Work<S> {
 
     /// Hands on what relays have decided, as far as there is room, and counts what has not been handled.
     pub(super) fn lose_backlog(&mut self) {
-        match self.backlog.front() {
-            Some(Batch { block, arrival, .. }) => {
-                self.relays.push(&self.link, block, arrival.pins);
-            }
-            None => self.relays.push(&self.link, &Block::default(), 0),
-        }
+        self.push_relays();
         let mut next = self.next;
         let (mut broadcasts, mut others) = (0, 0);
         for batch in &self.backlog {
