@@ -48,7 +48,7 @@ impl SmartRelay {
     /// which is 64 MiB each.
     ///
     /// Frames of one publisher have consecutive nonces, and take 10 bytes each; a frame whose nonce
-    /// is far from all others takes 320, and one without a nonce 48. One connection gets at most three quarters
+    /// is far from all others takes 320, and one without a nonce 56. One connection gets at most three quarters
     /// of the room.
     ///
     /// It should hold what a busy mesh says in the time that a copy takes on its longest way;

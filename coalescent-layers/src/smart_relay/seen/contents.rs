@@ -25,8 +25,9 @@ use super::index::Index;
 use super::share::{Lateness, YOUNG, may_take};
 use super::source::Source;
 
-/// What an entry counts for in bytes: 40 in the ring, 8 in the index.
-pub(super) const ENTRY_COST: usize = 48;
+/// What an entry counts for in bytes: 40 in the ring, 8 in the index, and 8 for its part of the
+/// [`counts`](Contents::counts).
+pub(super) const ENTRY_COST: usize = 56;
 
 /// Where so many lines are remembered, in two minutes, the mesh may be flooded.
 pub(super) const BUSY: usize = 4096;
@@ -39,7 +40,7 @@ const MAX_ENTRIES: usize = 1 << 30;
 
 /// Of so many entries one may have a count that does not fit it: a line that one connection has
 /// said more than once, or that was said by a connection without a bit.
-const COUNTED_PART: usize = 8;
+const COUNTED_PART: usize = 16;
 
 /// A line as the ring keeps it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,12 +78,13 @@ pub(super) struct Contents {
     head: usize,
     /// How many slots from `head` on are taken.
     len: usize,
-    /// What does not fit an entry: how often a source has said a line, where that is not 0 or 1.
-    counts: HashMap<(u128, u32), u16>,
+    /// What does not fit an entry: how often a source has said a line, where that is not 0 or 1. By
+    /// half of the line's hash, which no peer knows.
+    counts: HashMap<(u64, u32), u16>,
     /// The sources of those, to find them when their entry is forgotten.
-    counted: HashMap<u128, Vec<u32>>,
-    /// How many of those each source has, by its serial number.
-    counts_held: HashMap<u32, usize>,
+    counted: HashMap<u64, Vec<u32>>,
+    /// How many counts each source has: one that repeats all it says is not to take those of others.
+    counting: HashMap<u32, usize>,
     /// How many entries each source has, by its serial number.
     held: HashMap<u32, usize>,
     /// When the newest was put in, all bits of the clock.
@@ -110,7 +112,7 @@ impl Contents {
             len: 0,
             counts: HashMap::new(),
             counted: HashMap::new(),
-            counts_held: HashMap::new(),
+            counting: HashMap::new(),
             held: HashMap::new(),
             newest: 0,
             blind_until: 0,
@@ -238,7 +240,7 @@ impl Contents {
         if !self.entries[slot].counted {
             return u16::from(once);
         }
-        let key = (self.identities[slot], source.serial);
+        let key = (half(self.identities[slot]), source.serial);
         self.counts.get(&key).copied().unwrap_or(u16::from(once))
     }
 
@@ -253,19 +255,19 @@ impl Contents {
     }
 
     fn note_count(&mut self, source: Source, slot: usize, times: u16) -> bool {
-        let identity = self.identities[slot];
+        let identity = half(self.identities[slot]);
         let key = (identity, source.serial);
         if let Some(count) = self.counts.get_mut(&key) {
             *count = times;
             return true;
         }
-        let mine = self.counts_held.get(&source.serial).copied().unwrap_or(0);
+        let mine = self.counting.get(&source.serial).copied().unwrap_or(0);
         let max = (self.max / COUNTED_PART).max(1);
         if !may_take(mine, self.counts.len(), max) && !source.is_own() {
             return false;
         }
-        self.counts_held.insert(source.serial, mine + 1);
         self.counts.insert(key, times);
+        *self.counting.entry(source.serial).or_default() += 1;
         self.counted
             .entry(identity)
             .or_default()
@@ -278,14 +280,10 @@ impl Contents {
         if !std::mem::take(&mut self.entries[slot].counted) {
             return;
         }
-        let identity = self.identities[slot];
+        let identity = half(self.identities[slot]);
         for serial in self.counted.remove(&identity).unwrap_or_default() {
-            self.counts.remove(&(identity, serial));
-            if let Some(held) = self.counts_held.get_mut(&serial) {
-                *held -= 1;
-                if *held == 0 {
-                    self.counts_held.remove(&serial);
-                }
+            if self.counts.remove(&(identity, serial)).is_some() {
+                take_one(&mut self.counting, serial);
             }
         }
     }
@@ -345,13 +343,13 @@ impl Contents {
             self.index = Index::new(0);
             self.counts = HashMap::new();
             self.counted = HashMap::new();
-            self.counts_held = HashMap::new();
+            self.counting = HashMap::new();
             self.held = HashMap::new();
         } else {
             self.index.forget(self.len);
             self.counts.clear();
             self.counted.clear();
-            self.counts_held.clear();
+            self.counting.clear();
             self.held.clear();
         }
         self.head = 0;
@@ -369,12 +367,7 @@ impl Contents {
     /// Takes the oldest out of the ring; what is counted of it stays.
     fn unlink_oldest(&mut self) {
         let source = self.entries[self.head].source;
-        if let Some(held) = self.held.get_mut(&source) {
-            *held -= 1;
-            if *held == 0 {
-                self.held.remove(&source);
-            }
-        }
+        take_one(&mut self.held, source);
         self.index.forget(1);
         self.head = self.slot(1);
         self.len -= 1;
@@ -420,7 +413,12 @@ impl Contents {
 
     pub(super) fn bytes(&self) -> usize {
         let entry = size_of::<u128>() + size_of::<Entry>() + size_of::<u64>();
-        self.identities.capacity() * entry + self.index.bytes()
+        let count = size_of::<((u64, u32), u16)>() + 1;
+        let list = size_of::<(u64, Vec<u32>)>() + 1;
+        self.identities.capacity() * entry
+            + self.index.bytes()
+            + self.counts.capacity() * count
+            + self.counted.capacity() * list
     }
 
     /// Checks what is said of its fields.
@@ -436,6 +434,7 @@ impl Contents {
             self.counts.len(),
             self.counted.values().map(Vec::len).sum::<usize>()
         );
+        assert_eq!(self.counts.len(), self.counting.values().sum::<usize>());
     }
 }
 
@@ -446,6 +445,22 @@ fn turn<T: Copy>(ring: &mut Vec<T>, head: usize, slots: usize, empty: T) {
     }
     ring.reserve_exact(slots.saturating_sub(ring.len()));
     ring.resize(slots, empty);
+}
+
+/// Takes one from what a source has.
+fn take_one(of: &mut HashMap<u32, usize>, serial: u32) {
+    if let Some(count) = of.get_mut(&serial) {
+        *count -= 1;
+        if *count == 0 {
+            of.remove(&serial);
+        }
+    }
+}
+
+/// The part of a line's hash that the index looks at least.
+#[inline]
+fn half(identity: u128) -> u64 {
+    (identity >> 32) as u64
 }
 
 /// A step of the short clock that bounds how often a line may be said, in milliseconds.

@@ -25,7 +25,7 @@ fn line(number: u64) -> u128 {
 
 #[test]
 fn a_line_said_again_is_new_and_passed_on_by_others_is_a_copy() {
-    let (mut contents, sources) = contents(1000);
+    let (mut contents, sources) = contents(2000);
     for round in 0..20 {
         let clock = 1_000 * round;
         for (at, source) in sources.iter().enumerate() {
@@ -219,6 +219,22 @@ fn weeks_of_uptime_do_not_confuse_the_ages() {
     // Silent for exactly one turn of the clock.
     assert_eq!(say(0, 2, wrap + wrap + 3_001), Verdict::New);
     assert_eq!(say(0, 1, wrap + wrap + 3_001), Verdict::New);
+}
+
+/// Who says each line twice takes its own part of the counts, and leaves the others theirs.
+#[test]
+fn one_who_repeats_all_it_says_keeps_nobody_else_from_repeating_a_line() {
+    let (mut contents, sources) = contents(20_000);
+    for number in 0..10_000 {
+        contents.insert(sources[0], line(number), 0);
+        contents.insert(sources[0], line(number), 0);
+    }
+    contents.check();
+    for _ in 0..10 {
+        assert_eq!(contents.insert(sources[1], line(1 << 32), 0), Verdict::New);
+        // One that has no bit needs a count for each line.
+        assert_eq!(contents.insert(sources[69], line(1 << 33), 0), Verdict::New);
+    }
 }
 
 proptest! {
