@@ -333,6 +333,7 @@ impl Nonces {
     }
 
     fn drop_expired(&mut self, place: usize, clock: u64) {
+        self.pass_over(place);
         while let Some(slot) = self.sources[place].queue.front()
             && let Some(page) = self.pages.get(*slot as usize)
             && clock.saturating_sub(page.touched) >= self.ttl
@@ -340,6 +341,19 @@ impl Nonces {
             let young = self.forgotten_young;
             self.evict(place);
             self.forgotten_young = young;
+        }
+    }
+
+    /// Moves the first page of a source to the end if it was added to after the one behind it: it would
+    /// keep those behind it here, and whoever likes could add to it.
+    fn pass_over(&mut self, place: usize) {
+        let touched = |slot: &u32| self.pages.get(*slot as usize).map(|page| page.touched);
+        let queue = &mut self.sources[place].queue;
+        if let (Some(first), Some(second)) = (queue.front(), queue.get(1))
+            && touched(first) > touched(second)
+            && let Some(first) = queue.pop_front()
+        {
+            queue.push_back(first);
         }
     }
 

@@ -187,6 +187,30 @@ fn those_who_come_and_go_do_not_take_all_the_room() {
     assert_eq!(nonces.say(sources[2], 1, 1), Verdict::Copy);
 }
 
+/// Whoever adds to the page that is the oldest of another source keeps that one alone.
+#[test]
+fn a_page_that_is_kept_young_keeps_none_of_those_behind_it() {
+    let (mut nonces, sources) = nonces(600);
+    nonces.say(sources[0], 0, 0);
+    let (mut clock, mut refused) = (0, 0);
+    for frame in 1..3_000_u64 {
+        clock = frame * 500;
+        if frame % 200 == 0 {
+            nonces.say(sources[1], frame / 200, clock);
+        }
+        let scattered = |frame: u64| frame << 20;
+        refused += u64::from(!goes_on(nonces.say(sources[0], scattered(frame), clock)));
+        // So many copies come so late that nothing is forgotten before its time.
+        if let Some(late) = frame.checked_sub(90) {
+            for _ in 0..8 {
+                nonces.say(sources[1], scattered(late), clock);
+            }
+        }
+    }
+    assert_eq!(refused, 0, "at {clock}");
+    nonces.check();
+}
+
 proptest! {
     /// With room for all, it is a map of what was said to when.
     #[test]
