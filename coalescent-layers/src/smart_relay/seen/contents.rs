@@ -18,7 +18,10 @@
 //! through queues that are full, so that while [`BUSY`] lines are remembered, all of them are known for
 //! two minutes, as frames with a nonce are.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use super::Verdict;
 use super::index::Index;
@@ -87,6 +90,9 @@ pub(super) struct Contents {
     counting: HashMap<u32, usize>,
     /// How many entries each source has, by its serial number.
     held: HashMap<u32, usize>,
+    /// Those of them that have gone, and how many entries they have.
+    left: HashSet<u32>,
+    gone: usize,
     /// When the newest was put in, all bits of the clock.
     newest: u64,
     /// Until when this node cannot tell its own words from new ones, since it said too many.
@@ -114,6 +120,8 @@ impl Contents {
             counted: HashMap::new(),
             counting: HashMap::new(),
             held: HashMap::new(),
+            left: HashSet::new(),
+            gone: 0,
             newest: 0,
             blind_until: 0,
             forgotten_young: 0,
@@ -175,7 +183,7 @@ impl Contents {
         if clock < self.blind_until && !source.is_own() {
             return Verdict::Refused;
         }
-        if !self.may_take(source) {
+        if !self.may_take(source, clock) {
             if !self.may_forget(clock) {
                 if !source.is_own() {
                     return Verdict::Refused;
@@ -216,7 +224,7 @@ impl Contents {
     }
 
     fn is_room(&mut self, source: Source, clock: u64) -> bool {
-        self.may_take(source) || self.may_forget(clock)
+        self.may_take(source, clock) || self.may_forget(clock)
     }
 
     /// Whether the oldest may be forgotten before its time: no copy of it comes.
@@ -226,9 +234,22 @@ impl Contents {
         !self.lateness.any(clock) || (self.len > 0 && silent >= self.lateness.horizon(clock))
     }
 
-    fn may_take(&self, source: Source) -> bool {
+    fn may_take(&self, source: Source, clock: u64) -> bool {
         let held = self.held.get(&source.serial).copied().unwrap_or(0);
-        may_take(held, self.len, self.max)
+        let gone = match source.may_have_returned(clock) {
+            true => self.gone,
+            false => 0,
+        };
+        may_take(held, gone, self.len, self.max)
+    }
+
+    /// A source has gone; what it brought stays for its time.
+    pub(super) fn close(&mut self, source: Source) {
+        if let Some(held) = self.held.get(&source.serial)
+            && self.left.insert(source.serial)
+        {
+            self.gone += held;
+        }
     }
 
     /// How often a source has said the line in a slot.
@@ -263,7 +284,7 @@ impl Contents {
         }
         let mine = self.counting.get(&source.serial).copied().unwrap_or(0);
         let max = (self.max / COUNTED_PART).max(1);
-        if !may_take(mine, self.counts.len(), max) && !source.is_own() {
+        if !may_take(mine, 0, self.counts.len(), max) && !source.is_own() {
             return false;
         }
         self.counts.insert(key, times);
@@ -322,9 +343,14 @@ impl Contents {
             } else if entry.again {
                 // Said again since: it goes to the end, and lets those behind it go.
                 let (identity, by) = (self.identities[self.head], self.by[self.head]);
+                let left = self.left.contains(&entry.source);
                 self.unlink_oldest();
                 let again = false;
                 self.put(identity, Entry { again, ..entry }, by);
+                if left {
+                    self.left.insert(entry.source);
+                    self.gone += 1;
+                }
                 self.newest = clock;
             } else {
                 return;
@@ -352,6 +378,8 @@ impl Contents {
             self.counting.clear();
             self.held.clear();
         }
+        self.left = HashSet::new();
+        self.gone = 0;
         self.head = 0;
         self.len = 0;
     }
@@ -367,6 +395,12 @@ impl Contents {
     /// Takes the oldest out of the ring; what is counted of it stays.
     fn unlink_oldest(&mut self) {
         let source = self.entries[self.head].source;
+        if self.left.contains(&source) {
+            self.gone -= 1;
+            if self.held.get(&source) == Some(&1) {
+                self.left.remove(&source);
+            }
+        }
         take_one(&mut self.held, source);
         self.index.forget(1);
         self.head = self.slot(1);
@@ -428,6 +462,8 @@ impl Contents {
         let identities: Vec<_> = slots.clone().map(|slot| self.identities[slot]).collect();
         self.index.check(&identities);
         assert_eq!(self.held.values().sum::<usize>(), self.len);
+        let gone = self.left.iter().map(|serial| self.held[serial]);
+        assert_eq!(gone.sum::<usize>(), self.gone);
         let counted = slots.filter(|slot| self.entries[*slot].counted).count();
         assert_eq!(self.counted.len(), counted);
         assert_eq!(

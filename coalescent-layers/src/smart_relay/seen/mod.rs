@@ -121,6 +121,7 @@ impl Seen {
     pub(crate) fn close(&mut self, source: Source, now: Instant) {
         let clock = self.clock.at(now);
         self.nonces.close(source);
+        self.contents.close(source);
         self.sources.close(source, clock);
     }
 

@@ -285,27 +285,31 @@ impl Nonces {
         self.drop_expired(self.sweep, clock);
         // Whoever comes and goes is not to take the places of those who stay: more are given back than taken.
         for _ in 0..2 {
-            if self.sources[ORPHANS].queue.len() > self.max_pages / 4 {
+            let gone = self.sources[ORPHANS].queue.len();
+            if gone > self.max_pages / 4 && self.may_evict(ORPHANS, clock) {
                 self.evict(ORPHANS);
             }
         }
-        while !self.may_take(source) {
+        while !self.may_take(source, clock) {
             self.forget_one(source, clock)?;
         }
         let new = u32::try_from(self.pages.len()).ok();
         self.free.pop().or(new)
     }
 
-    fn may_take(&self, source: Source) -> bool {
-        let queue = self.sources.get(source.place).map(|pages| &pages.queue);
-        let mine = queue.map_or(0, VecDeque::len);
+    fn may_take(&self, source: Source, clock: u64) -> bool {
+        let held = |place: usize| self.sources.get(place).map_or(0, |pages| pages.queue.len());
+        let gone = match source.may_have_returned(clock) {
+            true => held(ORPHANS),
+            false => 0,
+        };
         let total = self.pages.len() - self.free.len();
-        may_take(mine, total, self.max_pages)
+        may_take(held(source.place), gone, total, self.max_pages)
     }
 
     /// Whether a source may have another page.
     pub(super) fn has_room(&mut self, source: Source, clock: u64) -> bool {
-        self.may_take(source) || self.victim(source, clock).is_some()
+        self.may_take(source, clock) || self.victim(source, clock).is_some()
     }
 
     /// Forgets a page, to make room for another of this source.
@@ -322,14 +326,25 @@ impl Nonces {
             mine if queue(mine) > 0 => mine,
             _ => (0..self.sources.len()).max_by_key(|place| queue(*place))?,
         };
-        let oldest = self.sources.get(victim)?.queue.front()?;
-        let page = self.pages.get(*oldest as usize)?;
+        self.may_evict(victim, clock).then_some(victim)
+    }
+
+    /// Whether the oldest page of a source may be forgotten before its time: there is one, and no copy of
+    /// its frames comes.
+    fn may_evict(&mut self, place: usize, clock: u64) -> bool {
+        let oldest = self
+            .sources
+            .get(place)
+            .and_then(|pages| pages.queue.front());
+        let Some(page) = oldest.and_then(|slot| self.pages.get(*slot as usize)) else {
+            return false;
+        };
         let age = clock.saturating_sub(page.touched);
         // Nodes number what they say one after another. Whoever does not may want to flush the set.
         let sparse = (page.frames as usize) < PAGE / 2;
         // What this node itself has said is known by its number also when it is forgotten.
-        let must_stay = (self.lateness.any(clock) || sparse) && victim != OWN;
-        (!must_stay || age >= self.lateness.horizon(clock)).then_some(victim)
+        let must_stay = (self.lateness.any(clock) || sparse) && place != OWN;
+        !must_stay || age >= self.lateness.horizon(clock)
     }
 
     fn drop_expired(&mut self, place: usize, clock: u64) {

@@ -25,10 +25,16 @@ const LATE: u32 = 16;
 const LATE_PART: u64 = 4;
 
 /// Tells whether a source that holds `mine` of `total` taken places, out of `max`, may take one more.
-pub(super) fn may_take(mine: usize, total: usize, max: usize) -> bool {
-    let free = (max - max / RESERVED_PART).saturating_sub(total);
-    let holds_little = mine < max / LITTLE_PART && total < max;
-    mine < free.saturating_mul(SHARE) || holds_little
+///
+/// `gone` is what those hold that have gone, where it may be one of them that has come back, and 0
+/// elsewhere: who ends its connection and makes another one gets no more than who stays.
+pub(super) fn may_take(mine: usize, gone: usize, total: usize, max: usize) -> bool {
+    let reserved = max / RESERVED_PART;
+    let free = (max - reserved).saturating_sub(total);
+    // Half of the reserve is for those who stay.
+    let end = if gone > 0 { max - reserved / 2 } else { max };
+    let holds_little = mine < max / LITTLE_PART && total < end;
+    mine.saturating_add(gone) < free.saturating_mul(SHARE) || holds_little
 }
 
 /// Estimates how old a frame can be when a copy of it still comes back.
@@ -115,7 +121,7 @@ mod tests {
             held.push(0);
             // Each takes all that it may, the newest last.
             for at in 0..sources {
-                while may_take(held[at], held.iter().sum(), max) {
+                while may_take(held[at], 0, held.iter().sum(), max) {
                     held[at] += 1;
                 }
             }
@@ -123,6 +129,24 @@ mod tests {
             assert!(held.iter().sum::<usize>() <= max);
         }
         assert_eq!(held[0], 77_778);
+    }
+
+    #[test]
+    fn who_comes_back_again_and_again_gets_as_much_as_who_stays() {
+        let max = 100_000;
+        let (mut gone, mut stays) = (0, 0);
+        for _ in 0..10_000 {
+            let mut mine = 0;
+            while may_take(mine, gone, gone + mine, max) {
+                mine += 1;
+            }
+            gone += mine;
+        }
+        assert!(gone < max - max / RESERVED_PART / 2 + 1, "{gone}");
+        while may_take(stays, 0, gone + stays, max) {
+            stays += 1;
+        }
+        assert!(stays >= max / LITTLE_PART, "{stays}");
     }
 
     #[test]

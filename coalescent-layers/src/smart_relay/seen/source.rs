@@ -21,6 +21,9 @@ pub(crate) struct Source {
     /// The bit that says of a line that this source has brought it; none where there are too many
     /// sources.
     pub(super) bit: Option<u32>,
+    /// Until when it may be one that has gone and come back, in milliseconds: what those hold counts
+    /// as its own too.
+    pub(super) returned_until: u64,
 }
 
 impl Source {
@@ -29,11 +32,17 @@ impl Source {
         place: OWN,
         serial: 0,
         bit: Some(0),
+        returned_until: 0,
     };
 
     #[inline]
     pub(super) fn is_own(self) -> bool {
         self.place == OWN
+    }
+
+    /// Whether it may be one that has gone and come back.
+    pub(super) fn may_have_returned(self, clock: u64) -> bool {
+        clock < self.returned_until
     }
 }
 
@@ -48,6 +57,8 @@ pub(super) struct Sources {
     bits: u32,
     /// Bits that may be given out again, with the time from which.
     freed: VecDeque<(u32, u64)>,
+    /// Until when something is remembered that one who has gone has brought.
+    gone_until: u64,
 }
 
 impl Sources {
@@ -59,6 +70,7 @@ impl Sources {
             serial: 0,
             bits: 1,
             freed: VecDeque::new(),
+            gone_until: 0,
         }
     }
 
@@ -71,6 +83,10 @@ impl Sources {
             }),
             serial: self.serial,
             bit: self.bit(clock),
+            returned_until: match clock < self.gone_until {
+                true => clock.saturating_add(self.rest),
+                false => 0,
+            },
         }
     }
 
@@ -88,6 +104,7 @@ impl Sources {
 
     pub(super) fn close(&mut self, source: Source, clock: u64) {
         self.free.push(source.place);
+        self.gone_until = clock.saturating_add(self.rest);
         self.freed
             .extend(source.bit.map(|bit| (bit, clock.saturating_add(self.rest))));
     }

@@ -66,6 +66,54 @@ fn a_clock_read_before_the_lock_was_taken_is_no_trouble() {
     assert_eq!(copy(other, 2, start + seconds(5)), Verdict::New);
 }
 
+/// Whether a frame goes on.
+fn goes_on(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::New | Verdict::Last)
+}
+
+/// Says frames that nobody has said until there is no room, and goes. Returns how many went on.
+fn flood_and_go(seen: &mut Seen, nonced: bool, round: u64, now: Instant) -> usize {
+    let hasher = Hasher::new(&mut StdRng::seed_from_u64(round));
+    let source = seen.open(now);
+    let said = (0..30_000_u64).map(|frame| {
+        let nonce = (round << 20 | frame) << 10;
+        let identity = hasher.identity(nonced.then_some(nonce), &frame.to_be_bytes());
+        seen.insert(source, nonced.then_some(nonce), identity, now)
+    });
+    let taken = said.take_while(|verdict| goes_on(*verdict)).count();
+    seen.close(source, now);
+    taken
+}
+
+/// Whoever says something, floods, and says it again, with a connection for each, is not heard twice, and
+/// takes no room from those who stay.
+#[test]
+fn one_who_comes_back_again_and_again_gets_nothing_by_it() {
+    for nonced in [true, false] {
+        let (mut seen, honest, now) = seen(Limits {
+            capacity: 1 << 17,
+            ..Limits::default()
+        });
+        let (other, first) = (seen.open(now), seen.open(now));
+        let nonce = |nonce| nonced.then_some(nonce);
+        assert_eq!(seen.insert(first, nonce(1), 1, now), Verdict::New);
+        assert_eq!(seen.insert(other, nonce(1), 1, now), Verdict::Copy);
+        seen.close(first, now);
+        let taken: usize = (0..300)
+            .map(|round| flood_and_go(&mut seen, nonced, round, now))
+            .sum();
+        assert!(taken > 10_000, "{taken}");
+        let again = seen.open(now);
+        let verdict = seen.insert(again, nonce(1), 1, now);
+        assert!(!goes_on(verdict), "{verdict:?} with nonces: {nonced}");
+        for number in 2..12 {
+            let verdict = seen.insert(honest, nonce(number << 50), number.into(), now);
+            assert!(goes_on(verdict), "{verdict:?} with nonces: {nonced}");
+        }
+        assert_eq!(seen.forgotten_young(), 0);
+    }
+}
+
 /// Each bound holds, whoever says what.
 #[test]
 fn memory_is_bounded_and_is_given_back() {
