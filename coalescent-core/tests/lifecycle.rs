@@ -312,3 +312,28 @@ async fn a_reader_that_takes_many_at_a_time_gets_all_of_them() {
         assert_eq!((stats.sent, stats.dropped), (FRAMES, 0));
     }
 }
+
+/// A runtime that is dropped in the midst of a mesh leaves nothing that knows itself.
+#[test]
+fn a_node_ends_with_its_runtime() {
+    let alive = Arc::new(());
+    let left = Arc::downgrade(&alive);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let app = || App::new().min_peers(0);
+        let (near, far) = tokio::io::duplex(1024);
+        let (one, other) = (app().start().await.unwrap(), app().start().await.unwrap());
+        let joined = tokio::join!(
+            one.adopt(near, Socket::inbound()),
+            other.adopt(far, Socket::inbound())
+        );
+        assert!(joined.0.is_ok() && joined.1.is_ok());
+        one.peers().set_shared(alive);
+        // Both begin to leave, and get no time for it.
+    });
+    drop(runtime);
+    assert!(left.upgrade().is_none());
+}

@@ -412,14 +412,27 @@ async fn quiesce(runtime: &Runtime) {
     let _ = tokio::time::timeout(limit, all.recv()).await;
 }
 
+/// Ends the node, also where the runtime that all its tasks run in is gone first: nobody else would
+/// let go of those whom it still owes something, and they know the node.
+struct Ending(Arc<Runtime>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.peers.node().end();
+        self.0.ended.cancel();
+    }
+}
+
 /// Waits until the mesh is to end, and ends it.
 async fn supervise(runtime: Arc<Runtime>) {
+    let ending = Ending(runtime);
+    let runtime = &ending.0;
     runtime.stop.cancelled().await;
     let node = runtime.peers.node();
     let deadline = node.deadline();
     // First all that was read is handed on, while those whom it is for are still there.
     tokio::select! {
-        () = quiesce(&runtime) => {}
+        () = quiesce(runtime) => {}
         () = runtime.cut.cancelled() => {}
     }
     for peer in runtime.peers.list().iter() {
@@ -433,6 +446,4 @@ async fn supervise(runtime: Arc<Runtime>) {
         runtime.cut.cancel();
         runtime.tasks.wait().await;
     }
-    node.end();
-    runtime.ended.cancel();
 }
