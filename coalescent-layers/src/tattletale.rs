@@ -110,6 +110,7 @@ impl Tattletale {
 
 impl Plugin for Tattletale {
     fn register(&self, app: &mut Registrar) {
+        app.relays();
         if !self.after {
             app.relays_all::<TattletaleService<Inbox>>(Flow::Wait);
         }

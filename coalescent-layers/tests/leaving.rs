@@ -3,11 +3,15 @@
 
 mod support;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use bytes::Bytes;
-use coalescent_core::{App, AppExt, Mesh, PeerLayer, Stats, transport::Memory};
+use coalescent_core::{
+    App, AppExt, Frame, Mesh, PeerLayer, Plugin, Registrar, Reply, Stats, transport::Memory,
+};
 use coalescent_layers::{SmartRelay, Tattletale};
 use support::node;
 
@@ -183,5 +187,71 @@ async fn what_was_said_before_a_shutdown_is_relayed_whole() {
         }
         let stats: Stats = Mesh::shutdown(&relay).await;
         assert_eq!((stats.relayed, stats.dropped), (10_000, 0));
+    }
+}
+
+/// Hands on so many frames, and never answers for those after them.
+#[derive(Clone)]
+struct Hanging<S> {
+    inner: S,
+    left: u32,
+}
+
+impl<S> tower::Service<Frame> for Hanging<S>
+where
+    S: tower::Service<Frame, Response = Reply>,
+    S::Future: Send + 'static,
+    S::Error: 'static,
+{
+    type Response = Reply;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Reply, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, frame: Frame) -> Self::Future {
+        if self.left > 0 {
+            self.left -= 1;
+            return Box::pin(self.inner.call(frame));
+        }
+        Box::pin(async move {
+            let _frame = frame;
+            std::future::pending().await
+        })
+    }
+}
+
+fn hanging<S>(left: u32) -> impl tower::Layer<S, Service = Hanging<S>> + Clone {
+    tower::layer::layer_fn(move |inner| Hanging { inner, left })
+}
+
+/// A plugin whose hook never lets a peer begin.
+struct Hang;
+
+impl Plugin for Hang {
+    fn register(&self, app: &mut Registrar) {
+        app.on_connect(|_| std::future::pending());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_relay_has_decided_about_is_counted_as_dropped_for_each_target() {
+    for way in [Leave::Shutdown, Leave::Abort, Leave::Drop] {
+        let within = App::new().with(Tattletale::new().relay_after());
+        adds_up(
+            leave(within.layer(hanging(0)), 100, 10, way).await,
+            "within",
+        );
+        let around = App::new().layer(hanging(10)).with(Tattletale::new());
+        adds_up(leave(around, 100, 10, way).await, "around");
+        let smart = App::new().layer(hanging(0)).with(SmartRelay::new());
+        adds_up(
+            leave(smart, 100, 10, way).await,
+            "around, from the first on",
+        );
+        let hook = App::new().plugin(Hang).with(Tattletale::new());
+        adds_up(leave(hook, 100, 10, way).await, "a hook");
     }
 }

@@ -122,6 +122,14 @@ impl Registrar {
         self
     }
 
+    /// Says that this app relays what its peers say. Then a broadcast that was received, and that no relay
+    /// has decided about when its connection ends, is counted as dropped for each peer that would have got
+    /// it. Without this, that is so for connections of which a frame was relayed before.
+    pub fn relays(&mut self) -> &mut Self {
+        self.hooks.relays = true;
+        self
+    }
+
     /// Says that a stack of the type `S` does nothing but relay each frame, with `flow`, and hand it on to the inbox. Then a
     /// connection whose stack that is need not call it with each broadcast of many that came together: it does at once what
     /// the calls would come to.

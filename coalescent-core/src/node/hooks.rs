@@ -17,6 +17,8 @@ pub(crate) struct Hooks {
     pub(crate) connect: Vec<PeerHook>,
     pub(crate) disconnect: Vec<PeerHook>,
     pub(crate) broadcast: Vec<BroadcastHook>,
+    /// Whether what peers say is relayed.
+    pub(crate) relays: bool,
     /// The type of a stack that only relays, and how.
     pub(crate) relays_all: Option<(TypeId, Flow)>,
 }

@@ -151,6 +151,9 @@ impl Node {
     /// Counts frames of `peer` that were received and will not be relayed, as each of the others
     /// would have got them.
     pub(crate) fn lost(&self, peer: &Peer, frames: u64) {
+        if frames == 0 {
+            return;
+        }
         let targets = self.targets();
         for other in targets.iter().filter(|other| *other != peer) {
             other.dropped(DropReason::Disconnected, frames);

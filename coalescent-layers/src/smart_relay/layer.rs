@@ -128,6 +128,7 @@ impl SmartRelay {
 
 impl Plugin for SmartRelay {
     fn register(&self, app: &mut Registrar) {
+        app.relays();
         let shared = Arc::clone(&self.shared);
         app.on_broadcast(move |nonce, payload| {
             shared.said(nonce, payload);

@@ -341,6 +341,32 @@ impl<S: PeerService> Work<S> {
         }
     }
 
+    /// Drops the calls that have not ended. Returns how many frames there were that would still have been relayed: nobody
+    /// has decided about them, and relays wait for the end of a call.
+    pub(super) fn lose_calls(&mut self) -> u64 {
+        let mut undecided = 0;
+        for slot in 0..self.calls.len() {
+            let Some(call) = self.calls.get_mut(slot) else {
+                continue;
+            };
+            call.future.set(None);
+            let Some(current) = call.frame.take() else {
+                continue;
+            };
+            let passes = match current.head.kind {
+                Kind::Broadcast { .. } => current.head.ttl > 1,
+                kind => matches!(kind, Kind::Plain),
+            };
+            match self.link.close(slot, call.seq) {
+                _ if call.relayed => {}
+                Some(mark) => relay_single(&mut self.relays, &self.link, &current, mark),
+                None => undecided += u64::from(passes),
+            }
+        }
+        self.in_flight = 0;
+        undecided
+    }
+
     /// What was decided about a frame whose call has ended; from now on, deciding is too late.
     #[inline]
     fn close(&self, slot: usize, seq: u64, outcome: Outcome) -> Option<Mark> {

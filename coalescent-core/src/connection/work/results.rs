@@ -171,6 +171,7 @@ impl<S: PeerService> Work<S> {
 
     /// Hands on what relays have decided, as far as there is room, and counts what has not been handled.
     pub(super) fn lose_backlog(&mut self) {
+        let undecided = self.lose_calls();
         self.push_relays();
         let mut next = self.next;
         let (mut broadcasts, mut others) = (0, 0);
@@ -184,8 +185,8 @@ impl<S: PeerService> Work<S> {
             next = 0;
         }
         let peer = self.link.peer();
-        if broadcasts > 0 && self.relays.is_used() {
-            peer.node().lost(peer, broadcasts);
+        if peer.node().hooks().relays || self.relays.is_used() {
+            peer.node().lost(peer, broadcasts + undecided);
         } else {
             others += broadcasts;
         }
