@@ -1,8 +1,10 @@
-//! What each layer costs a frame: around a service that does nothing, called as a connection calls it.
+//! What each layer costs a frame: around a service that does nothing, called as a connection calls
+//! it.
 //!
-//! A layer's own cost is its line less that of `nothing` in the same group, at the same size. In `frame` are the layers
-//! that look at frames, in `message` those that look at messages, which were parsed beforehand there. `whole` is all of
-//! them together around the inbox of a node whose read side nobody has taken.
+//! A layer's own cost is its line less that of `nothing` in the same group, at the same size. In
+//! `frame` are the layers that look at frames, in `message` those that look at messages, which were
+//! parsed beforehand there. `whole` is all of them together around the inbox of a node whose read
+//! side nobody has taken.
 
 use std::hint::black_box;
 use std::time::Duration;

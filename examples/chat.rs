@@ -5,16 +5,18 @@
 //! cargo run --example chat -- --name bob --seed 127.0.0.1:1337
 //! ```
 //!
-//! Messages are JSON, of the type `chat`; with `--wire lines` others than Rust programs can join. Where
-//! stdin is no terminal its lines are said one after another, and that was it.
+//! Messages are JSON, of the type `chat`; with `--wire lines` others than Rust programs can join.
+//! Where stdin is no terminal its lines are said one after another, and that was it.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use coalescent::event::Escaped;
 use coalescent::prelude::*;
 use lexopt::prelude::*;
-use rustyline::{DefaultEditor, ExternalPrinter, error::ReadlineError};
+use rustyline::error::ReadlineError;
+use rustyline::{DefaultEditor, ExternalPrinter};
 use serde::{Deserialize, Serialize};
-use std::io::{BufRead, IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

@@ -4,11 +4,13 @@
 //! cargo run --example custom_layer
 //! ```
 
-use coalescent::prelude::*;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
+
+use coalescent::prelude::*;
 use tower::limit::RateLimitLayer;
 use tower::load_shed::LoadShedLayer;
 use tower::timeout::TimeoutLayer;

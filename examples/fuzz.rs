@@ -1,4 +1,5 @@
-//! Runs the decoders, or whole connections, on millions of generated inputs; the same ones for the same seed.
+//! Runs the decoders, or whole connections, on millions of generated inputs; the same ones for the
+//! same seed.
 //!
 //! ```text
 //! cargo run --release --example fuzz -- --count 10000000 --seed 1              all decoders
@@ -13,11 +14,12 @@ mod mutate;
 #[path = "../tests/generated/targets.rs"]
 mod targets;
 
-use mutate::Generator;
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
+
+use mutate::Generator;
 use targets::{TARGETS, Target};
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {

@@ -1,17 +1,19 @@
-//! A plugin: it greets peers, remembers their names, and adds verbs to the mesh: `who`, and one that waits.
+//! A plugin: it greets peers, remembers their names, and adds verbs to the mesh: `who`, and one
+//! that waits.
 //!
 //! ```text
 //! cargo run --example plugin
 //! ```
 
-use coalescent::WeakMesh;
-use coalescent::prelude::*;
 use std::sync::Arc;
 use std::time::Duration;
+
+use coalescent::WeakMesh;
+use coalescent::prelude::*;
 use tokio::sync::watch;
 
-/// The name that a peer has said: kept with the peer, so that one that comes back does not lose its name when
-/// the connection that it had before is found to be gone.
+/// The name that a peer has said: kept with the peer, so that one that comes back does not lose its
+/// name when the connection that it had before is found to be gone.
 #[derive(Clone)]
 struct Name(String);
 

@@ -1,25 +1,29 @@
-//! A node under churn: peers that come, talk, misbehave and go at random, while an honest neighbour stays.
+//! A node under churn: peers that come, talk, misbehave and go at random, while an honest neighbour
+//! stays.
 //!
-//! Prints its memory, descriptors, tasks, peers and counters each 10 s. Ends with 0 if all of them end where they
-//! began and the neighbour missed nothing; else with 1. Needs a `/proc`.
+//! Prints its memory, descriptors, tasks, peers and counters each 10 s. Ends with 0 if all of them
+//! end where they began and the neighbour missed nothing; else with 1. Needs a `/proc`.
 //!
 //! ```text
 //! cargo run --release --example soak -- --minutes 20 --seed 1
 //! ```
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use coalescent::codec::Codec;
 use coalescent::wire::{Hello, Kind, NativeCodec, NodeId, Packet};
 use coalescent::{App, AppExt, Event, Mesh};
 use coalescent_layers::{Courier, SmartRelay};
-use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
+use rand::rngs::StdRng;
+use rand::{Rng, RngCore, SeedableRng};
 use socket2::SockRef;
-use std::collections::BTreeMap;
-use std::error::Error;
-use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};

@@ -5,13 +5,14 @@
 //! cargo run --example stream_file -- send FILE --seed 127.0.0.1:1337
 //! ```
 //!
-//! One node sends, once the first peer is there (`--peers N`: the Nth). Either side may be the one that
-//! listens.
+//! One node sends, once the first peer is there (`--peers N`: the Nth). Either side may be the one
+//! that listens.
+
+use std::path::{Path, PathBuf};
 
 use coalescent::prelude::*;
 use indicatif::{ProgressBar, ProgressStyle};
 use lexopt::prelude::*;
-use std::path::{Path, PathBuf};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

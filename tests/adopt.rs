@@ -1,16 +1,17 @@
 //! Connections that another server accepted: a hyper server's upgraded connections become peers.
 
-use std::{convert::Infallible, time::Duration};
+use std::convert::Infallible;
+use std::time::Duration;
 
-use coalescent::{App, Event, Mesh, Peer, Wire, connection::Socket, event::DisconnectReason};
+use coalescent::connection::Socket;
+use coalescent::event::DisconnectReason;
+use coalescent::{App, Event, Mesh, Peer, Wire};
 use http_body_util::Empty;
-use hyper::{
-    Request, Response, StatusCode,
-    body::{Bytes, Incoming},
-    header::{CONNECTION, HOST, UPGRADE},
-    service::service_fn,
-    upgrade::Upgraded,
-};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONNECTION, HOST, UPGRADE};
+use hyper::service::service_fn;
+use hyper::upgrade::Upgraded;
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 

@@ -1,4 +1,8 @@
-//! How many heap allocations a frame costs: on its way through a whole stack, and from socket to socket through a hub.
+//! How many heap allocations a frame costs: on its way through a whole stack, and from socket to
+//! socket through a hub.
+
+use std::sync::Arc;
+use std::thread;
 
 use coalescent::codec::Codec;
 use coalescent::test_util::{self, Driver};
@@ -7,14 +11,12 @@ use coalescent::{
     App, AppExt, CatchPanic, Config, Courier, Message, PeerLayer, Peers, Router, SmartRelay,
     Tattletale, TraceContext,
 };
-use std::sync::Arc;
-use std::thread;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Barrier;
 use tower::ServiceBuilder;
 
-/// How many allocations each frame costs with a message of type "ping" in a stack of all layers around an inbox that
-/// nobody reads.
+/// How many allocations each frame costs with a message of type "ping" in a stack of all layers
+/// around an inbox that nobody reads.
 fn count(router: Router) -> u64 {
     const FRAMES: u64 = 1000;
     let peers = Peers::new(Config::default());
@@ -59,14 +61,14 @@ fn a_whole_stack_allocates_no_more_for_a_short_message_that_a_handler_answers() 
     assert_eq!(count(Router::new().route("ping", pong)), 1);
 }
 
-/// How many frames are sent before all who listen have got them. Much less than an outbox holds, so that no relay has
-/// to drop one.
+/// How many frames are sent before all who listen have got them. Much less than an outbox holds, so
+/// that no relay has to drop one.
 const BURST: usize = 10_000;
 
 const BURSTS: usize = 10;
 
-/// Relays broadcasts of 64 bytes from one peer to two others, over loopback, through a hub on a thread of its own, and
-/// counts the allocations of that thread for each frame: once it is warm.
+/// Relays broadcasts of 64 bytes from one peer to two others, over loopback, through a hub on a
+/// thread of its own, and counts the allocations of that thread for each frame: once it is warm.
 fn allocations_of_hub(app: App<impl PeerLayer>) -> f64 {
     let runtime = runtime();
     let hub = runtime.block_on(app.listen("127.0.0.1:0"));

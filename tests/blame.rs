@@ -2,12 +2,13 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use coalescent::codec::Codec;
 use coalescent::extract::Body;
 use coalescent::prelude::*;
 use coalescent::{BoxError, DisconnectReason, Error, MeshReader, PeerLayer};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use support::mesh::{addr, within};
 use tower::filter::FilterLayer;
 use tower::limit::ConcurrencyLimitLayer;

@@ -3,7 +3,8 @@
 //! They stand in one place, `coalescent-core/docs/limits.md`. When a bound changes, its row there
 //! and the sum change, and what fails here says what to write.
 
-use std::{fs, path::Path};
+use std::fs;
+use std::path::Path;
 
 use coalescent::Config;
 

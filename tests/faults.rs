@@ -1,18 +1,17 @@
-//! Whole nodes through a proxy that stalls, cuts, resets and slows connections: what was accepted arrives or is
-//! reported, an honest peer of the same node notices nothing, and seeds come back.
+//! Whole nodes through a proxy that stalls, cuts, resets and slows connections: what was accepted
+//! arrives or is reported, an honest peer of the same node notices nothing, and seeds come back.
 
 #[path = "support/proxy.rs"]
 mod proxy;
 
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use bytes::Bytes;
 use coalescent::{App, Config, DisconnectReason, Event, Mesh, Stats};
 use proxy::{Fault, Faults, Proxy};
-use std::{
-    future::Future,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
 use tokio::time::{sleep, timeout};
 
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -109,7 +108,8 @@ impl Node {
     }
 }
 
-/// A hub, a node that has it as a seed through a proxy, and an honest one connected to the hub without.
+/// A hub, a node that has it as a seed through a proxy, and an honest one connected to the hub
+/// without.
 struct Three {
     hub: Node,
     proxy: Proxy,
@@ -287,7 +287,8 @@ async fn what_a_reset_costs_is_reported_and_the_seed_comes_back() {
 async fn a_cut_inside_a_frame_costs_that_frame_and_the_seed_comes_back() {
     for cut in [3, 1000, 20_000, 20_001] {
         let three = Three::start(App::new()).await;
-        // Counted from now on or from the beginning is the same: the handshake is shorter than a frame.
+        // Counted from now on or from the beginning is the same: the handshake is shorter than a
+        // frame.
         three
             .proxy
             .change(|faults| faults.down.cut_after = Some(cut));

@@ -1,12 +1,16 @@
-//! Thirty nodes in one process, over loopback TCP, in a random connected mesh: what each says is delivered exactly once
-//! to all others. `COALESCENT_SIM_SEED` chooses another mesh.
+//! Thirty nodes in one process, over loopback TCP, in a random connected mesh: what each says is
+//! delivered exactly once to all others. `COALESCENT_SIM_SEED` chooses another mesh.
+
+use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use coalescent::{App, AppExt, Mesh};
 use coalescent_layers::SmartRelay;
-use rand::{Rng, SeedableRng, rngs::StdRng};
-use std::{collections::HashMap, time::Duration};
-use tokio::{task::JoinSet, time::timeout};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 const NODES: usize = 30;
 const MESSAGES: usize = 500;

@@ -1,15 +1,14 @@
-//! `meshcat` from outside: lines, messages and bytes, from stdin to the peers and from them to stdout.
+//! `meshcat` from outside: lines, messages and bytes, from stdin to the peers and from them to
+//! stdout.
 
 mod support;
 
-use std::{
-    fs::File,
-    io::{Read, Seek, Write},
-    net::{TcpListener, TcpStream},
-    path::Path,
-    process::Stdio,
-    time::Duration,
-};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use support::{Cat, DEADLINE};
 
@@ -239,7 +238,8 @@ fn rate_limits_each_peer_by_itself() {
     other.write_all(b"other\n").expect("a write");
     cat.hear("other");
     assert!(!cat.heard().contains(&"fast 15".to_owned()));
-    // 16 frames are four periods, of which the first has no wait. All arrive: they wait, and are not lost.
+    // 16 frames are four periods, of which the first has no wait. All arrive: they wait, and are
+    // not lost.
     cat.hear("fast 15");
     assert!(
         start.elapsed() >= Duration::from_secs(2),
@@ -248,8 +248,8 @@ fn rate_limits_each_peer_by_itself() {
     );
 }
 
-/// How much of stdin may be on its way to a peer that does not read: the outbox, two of meshcat's chunks and
-/// its line, and what the system's socket buffers hold.
+/// How much of stdin may be on its way to a peer that does not read: the outbox, two of meshcat's
+/// chunks and its line, and what the system's socket buffers hold.
 const ON_ITS_WAY: u64 = 16 * 1024 * 1024;
 
 #[test]

@@ -2,13 +2,11 @@
 
 mod support;
 
-use std::{
-    io::Read,
-    net::{TcpListener, TcpStream},
-    process::Stdio,
-    thread,
-    time::{Duration, Instant},
-};
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use support::{Cat, DEADLINE, Process};
 
@@ -71,7 +69,8 @@ fn a_stdout_that_blocks_holds_back_the_peers_and_not_memory() {
     let bytes = sent.clone();
     let (begun, half) = std::sync::mpsc::channel();
     let writer = thread::spawn(move || {
-        // Half of an outbox: beyond that, whoever waits for room may have to until half is free again.
+        // Half of an outbox: beyond that, whoever waits for room may have to until half is free
+        // again.
         let (first, rest) = bytes.as_bytes().split_at(2 * 1024 * 1024);
         std::io::Write::write_all(&mut stdin, first).expect("it is read");
         begun.send(()).expect("somebody waits");
@@ -125,7 +124,8 @@ fn stuck() -> (Cat, TcpStream, String) {
     (cat, socket, sent)
 }
 
-/// Waits until nobody accepts there any more, which is the first that a node does when told to leave.
+/// Waits until nobody accepts there any more, which is the first that a node does when told to
+/// leave.
 fn wait_refused(addr: &str) {
     let end = Instant::now() + DEADLINE;
     while TcpStream::connect(addr).is_ok() {

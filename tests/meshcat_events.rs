@@ -2,15 +2,14 @@
 
 mod support;
 
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use coalescent::wire::{Hello, NodeId};
 use support::{Cat, DEADLINE, Line, Stats};
 
-/// Text that would clear a terminal, forge a line of events, turn the reading direction, and never end.
+/// Text that would clear a terminal, forge a line of events, turn the reading direction, and never
+/// end.
 fn hostile(length: usize) -> String {
     let begin = "\u{1b}[2J\r\n{\"event\":\"forged\"}\u{202e}\u{0}\"\\";
     let rest = "x".repeat(length - begin.chars().count());

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coalescent::{App, AppExt, Courier, MeshExt, PeerExt, transport::Memory};
+use coalescent::transport::Memory;
+use coalescent::{App, AppExt, Courier, MeshExt, PeerExt};
 use coalescent_router::Router;
-use metrics_util::{MetricKind, debugging::DebuggingRecorder};
+use metrics_util::MetricKind;
+use metrics_util::debugging::DebuggingRecorder;
 
 const DOCS: &str = include_str!("../docs/metrics.md");
 

@@ -3,13 +3,9 @@
 mod support;
 
 use coalescent::prelude::*;
-
 use serde_json::{Value, json};
-use support::{
-    NpmPeer,
-    mesh::{addr, connected, payload, typed},
-    npm_ready,
-};
+use support::mesh::{addr, connected, payload, typed};
+use support::{NpmPeer, npm_ready};
 use tokio::io::AsyncWriteExt;
 
 /// One of ours that listens, and one of theirs that dials it.

@@ -1,5 +1,5 @@
-//! Peers of the Node original that leave, come back and die, and ours that leave them: an RST from an inbound
-//! peer ends the original's whole process, so ours must never send it one.
+//! Peers of the Node original that leave, come back and die, and ours that leave them: an RST from
+//! an inbound peer ends the original's whole process, so ours must never send it one.
 
 mod support;
 
@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use coalescent::{App, AppExt, Courier, DisconnectReason, Mesh, MeshExt, Wire};
 use serde_json::json;
-use support::{
-    Cat, NpmPeer,
-    mesh::{addr, connected, disconnected, typed},
-    npm_ready,
-};
+use support::mesh::{addr, connected, disconnected, typed};
+use support::{Cat, NpmPeer, npm_ready};
 
-/// How much a Node peer writes that ours does not read: more than the read side and the sockets hold.
+/// How much a Node peer writes that ours does not read: more than the read side and the sockets
+/// hold.
 const UNREAD: usize = 24 * 1024 * 1024;
 
 fn app() -> App {

@@ -5,11 +5,8 @@ mod support;
 use std::fmt::Write;
 
 use coalescent::{App, AppExt, Tattletale, Wire};
-use support::{
-    NpmPeer,
-    mesh::{addr, bytes, connected},
-    npm_ready,
-};
+use support::mesh::{addr, bytes, connected};
+use support::{NpmPeer, npm_ready};
 use tokio::io::AsyncWriteExt;
 
 /// Every byte there is, in an order that is no text in any encoding.

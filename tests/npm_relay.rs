@@ -4,11 +4,8 @@ mod support;
 
 use coalescent::{App, AppExt, Courier, Events, Mesh, MeshExt, SmartRelay, Tattletale, Wire};
 use serde_json::json;
-use support::{
-    Cat, NpmPeer,
-    mesh::{addr, connected, typed},
-    npm_ready,
-};
+use support::mesh::{addr, connected, typed};
+use support::{Cat, NpmPeer, npm_ready};
 
 /// One of theirs, connected to us.
 async fn join(events: &mut Events, ours: &str, options: &[&str]) -> NpmPeer {
@@ -18,7 +15,8 @@ async fn join(events: &mut Events, ours: &str, options: &[&str]) -> NpmPeer {
     npm
 }
 
-/// Says something at each of three Node peers around ours, twice: the others hear it, once each time.
+/// Says something at each of three Node peers around ours, twice: the others hear it, once each
+/// time.
 async fn around(mesh: Mesh) {
     let mut events = mesh.events();
     let ours = addr(&mesh);
@@ -151,8 +149,8 @@ async fn our_smart_relay_ends_a_circle_with_two_of_theirs() {
     first.command("broadcast beep 1");
     assert_eq!(second.wait_message("beep"), json!(1));
     assert_eq!(typed(&mut reader).await, ("beep".to_owned(), json!(1)));
-    // Theirs remembers few hashes for each socket, so that a line may come round, and then counts as said
-    // again: 64 times at most.
+    // Theirs remembers few hashes for each socket, so that a line may come round, and then counts
+    // as said again: 64 times at most.
     first.command("broadcast end 2");
     let mut again = 0;
     loop {

@@ -1,12 +1,10 @@
-//! Peers of the Node original among themselves: that the harness works, and that they do on the wire what
-//! `tests/npm/README.md` says of them.
+//! Peers of the Node original among themselves: that the harness works, and that they do on the
+//! wire what `tests/npm/README.md` says of them.
 
 mod support;
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    net::TcpStream,
-};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 
 use serde_json::json;
 use support::{DEADLINE, NpmPeer, npm_ready};

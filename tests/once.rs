@@ -7,9 +7,11 @@
 //! COALESCENT_ONCE_FRAMES=1000000 cargo test --release --test once -- --nocapture --test-threads 1
 //! ```
 
-use coalescent::{App, AppExt, Mesh, SmartRelay, Stats, Wire};
-use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::time::{Duration, Instant};
+
+use coalescent::{App, AppExt, Mesh, SmartRelay, Stats, Wire};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -166,7 +168,8 @@ fn peak() -> u64 {
     kib.unwrap_or(0_u64) / 1024
 }
 
-/// Says bursts in a mesh, and checks that nothing is delivered twice, and that what is missing was counted.
+/// Says bursts in a mesh, and checks that nothing is delivered twice, and that what is missing was
+/// counted.
 async fn burst(nodes: usize, wire: Wire, publishers: usize) {
     burst_of(nodes, wire, publishers, frames()).await;
 }
@@ -273,7 +276,8 @@ async fn send(stream: &mut TcpStream, bytes: &[u8]) {
     }
 }
 
-/// Says a frame, then so many others that a fixed window would have forgotten it, then the same again.
+/// Says a frame, then so many others that a fixed window would have forgotten it, then the same
+/// again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_flushes_and_replays_is_heard_once() {
     let flood = frames().max(100_000) as u64;

@@ -2,7 +2,8 @@
 
 mod support;
 
-use coalescent::{Direction, prelude::*};
+use coalescent::Direction;
+use coalescent::prelude::*;
 use serde_json::{Value, json};
 use support::mesh::{addr, bytes, connected, payload, typed};
 use tokio::io::AsyncWriteExt;
@@ -180,7 +181,8 @@ async fn without_a_courier_its_verbs_say_so() {
     assert!(error.is_no_courier(), "{error}");
 }
 
-// Routing: the handler for the type, the default handler for what is unknown; also on a running app.
+// Routing: the handler for the type, the default handler for what is unknown; also on a running
+// app.
 #[tokio::test]
 async fn the_router_calls_the_handler_of_the_type() {
     async fn ping(Body(time): Body<u64>) -> impl IntoReply {

@@ -1,12 +1,15 @@
-//! What the Node original promises of its app, asked of ours: middleware, plugins, values, peers, seeds, events.
+//! What the Node original promises of its app, asked of ours: middleware, plugins, values, peers,
+//! seeds, events.
 
 mod support;
 
 use std::sync::{Arc, Mutex};
 
-use coalescent::{Direction, DisconnectReason, prelude::*};
+use coalescent::prelude::*;
+use coalescent::{Direction, DisconnectReason};
 use support::mesh::{addr, connected, disconnected, error, event, payload, within};
-use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 use tower::util::MapRequestLayer;
 
 type Seen<T> = Arc<Mutex<Vec<T>>>;

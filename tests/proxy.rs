@@ -3,13 +3,14 @@
 #[path = "support/proxy.rs"]
 mod proxy;
 
+use std::future::Future;
+use std::io::ErrorKind;
+use std::time::Duration;
+
 use proxy::{Fault, Faults, Proxy};
-use std::{future::Future, io::ErrorKind, time::Duration};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    time::{Instant, timeout},
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, timeout};
 
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(20), future)

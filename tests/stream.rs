@@ -1,13 +1,12 @@
-//! A file larger than any buffer goes through three processes, and the one in the middle keeps none of it.
+//! A file larger than any buffer goes through three processes, and the one in the middle keeps none
+//! of it.
 
 mod support;
 
-use std::{
-    fs::{self, File},
-    io::{BufWriter, Read, Write},
-    path::Path,
-    process::Stdio,
-};
+use std::fs::{self, File};
+use std::io::{BufWriter, Read, Write};
+use std::path::Path;
+use std::process::Stdio;
 
 use support::Cat;
 

@@ -3,12 +3,14 @@
 
 mod support;
 
-use coalescent::event::LINES_PER_SOURCE;
-use coalescent::prelude::*;
-use coalescent::{BoxError, Events, transport::Memory};
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use coalescent::event::LINES_PER_SOURCE;
+use coalescent::prelude::*;
+use coalescent::transport::Memory;
+use coalescent::{BoxError, Events};
 use support::mesh::{addr, event, within};
 use tokio::net::TcpStream;
 use tracing::subscriber::DefaultGuard;

@@ -1,10 +1,13 @@
-//! The web example: who may join over HTTP, and the chat page in a real browser, with peers that are none.
+//! The web example: who may join over HTTP, and the chat page in a real browser, with peers that
+//! are none.
 
 mod support;
 
 use std::process::Command;
 
-use coalescent::{App, AppExt, Courier, MeshExt, codec::Codec, connection::Socket};
+use coalescent::codec::Codec;
+use coalescent::connection::Socket;
+use coalescent::{App, AppExt, Courier, MeshExt};
 use serde_json::{Value, json};
 use support::{Browser, Process, WEBSOCKET, Web, example};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

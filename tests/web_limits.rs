@@ -2,12 +2,10 @@
 
 mod support;
 
-use std::{
-    io::{Read, Write},
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::io::{Read, Write};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use support::{DEADLINE, Process, Web, example, text_message};
 

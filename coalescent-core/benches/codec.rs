@@ -1,7 +1,7 @@
 //! What the courier's envelope costs a message, in both formats: opened, and closed around a value.
 //!
-//! A `text` is one long string, which is passed over in one step; `records` are many small values, each of which is
-//! looked at.
+//! A `text` is one long string, which is passed over in one step; `records` are many small values,
+//! each of which is looked at.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! What a broadcast costs, to 1 and 8 peers whose sockets take all that is written and forget it.
 //!
-//! `push` is what whoever broadcasts waits for: the frame is encoded, and put into each peer's outbox. `written` goes
-//! on until the connections have taken everything out again and written it.
+//! `push` is what whoever broadcasts waits for: the frame is encoded, and put into each peer's
+//! outbox. `written` goes on until the connections have taken everything out again and written it.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,8 @@
 //! What a frame costs between a socket's buffer and a block, and back, on each wire.
 //!
-//! `parse` takes what one read brought apart, and counts its frames; on `raw` all of it is one frame. `encode` copies
-//! one frame into a buffer, `framing` makes what stands around one that is not copied.
+//! `parse` takes what one read brought apart, and counts its frames; on `raw` all of it is one
+//! frame. `encode` copies one frame into a buffer, `framing` makes what stands around one that is
+//! not copied.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -15,7 +16,8 @@ const SIZES: [usize; 3] = [64, 1024, 64 * 1024];
 /// How many bytes of frames one read brings, at least.
 const READ: usize = 64 * 1024;
 
-/// How many reads are prepared at once: few, so that they are still in the cache when they are parsed.
+/// How many reads are prepared at once: few, so that they are still in the cache when they are
+/// parsed.
 const PREPARED: BatchSize = BatchSize::NumIterations(8);
 
 fn main() {

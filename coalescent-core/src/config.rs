@@ -1,8 +1,9 @@
 #![doc = include_str!("../docs/limits.md")]
 
+use std::time::Duration;
+
 use crate::error::Error;
 use crate::wire::{AGENT_MAX, LISTEN_MAX, MAX_FRAME_CEILING, NET_MAX, Wire};
-use std::time::Duration;
 
 /// How large a frame's payload may be, in bytes, unless [`Config::max_frame`] says otherwise.
 pub const DEFAULT_MAX_FRAME: usize = 1024 * 1024;
@@ -16,8 +17,8 @@ pub const DEFAULT_OUTBOX: usize = 4 * 1024 * 1024;
 /// What a connection costs at most before its peer has introduced itself, in bytes, without TLS.
 pub const PENDING_BYTES: usize = 16 * 1024;
 
-/// The longest duration there is: a longer one is taken as this, so that no deadline is beyond what a
-/// clock can show. 30 years.
+/// The longest duration there is: a longer one is taken as this, so that no deadline is beyond what
+/// a clock can show. 30 years.
 pub const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// The options of an app; [`App`](crate::App) has a method for each that people change often.
@@ -42,15 +43,16 @@ pub struct Config {
     pub network: String,
     /// What other peers are told this node is. Default: `coalescent/` and the version.
     pub agent: String,
-    /// What other peers are told of where this node can be dialled, as `host:port`. Default: nothing.
+    /// What other peers are told of where this node can be dialled, as `host:port`. Default:
+    /// nothing.
     pub advertise: Option<String>,
     /// How frames stand on a socket. Default: [`Wire::native`].
     pub wire: Wire,
-    /// The largest payload of a frame, in bytes, that is taken and sent. Peers with a handshake are
-    /// told, and are sent no more than they tell in turn. Default: 1 MiB.
+    /// The largest payload of a frame, in bytes, that is taken and sent. Peers with a handshake
+    /// are told, and are sent no more than they tell in turn. Default: 1 MiB.
     pub max_frame: usize,
-    /// How long making a connection may take, whichever of the addresses of its name it comes to be
-    /// made to; they are tried staggered, see [`Tcp`](crate::transport::Tcp). Default: 10 s.
+    /// How long making a connection may take, whichever of the addresses of its name it comes to
+    /// be made to; they are tried staggered, see [`Tcp`](crate::transport::Tcp). Default: 10 s.
     pub connect_timeout: Duration,
     /// How long a peer may take to introduce itself. Default: 5 s.
     pub handshake_timeout: Duration,
@@ -73,18 +75,19 @@ pub struct Config {
     /// How many bytes may wait to be written to one peer. Each entry counts for
     /// [`ENTRY_COST`](crate::outbox::ENTRY_COST) more than its bytes. Default: 4 MiB.
     pub outbox: usize,
-    /// How many bytes the read side of the mesh holds before it holds back the peers. Default: 1 MiB.
+    /// How many bytes the read side of the mesh holds before it holds back the peers. Default: 1
+    /// MiB.
     pub inbox: usize,
-    /// How many bytes are read ahead of a handler that has not finished, so that control frames and
-    /// replies get past it. Default: 256 KiB.
+    /// How many bytes are read ahead of a handler that has not finished, so that control frames
+    /// and replies get past it. Default: 256 KiB.
     pub read_ahead: usize,
-    /// How many frames of one peer may be in its stack at a time. Above 1, they no longer end in the
-    /// order in which they came. Default: 1.
+    /// How many frames of one peer may be in its stack at a time. Above 1, they no longer end in
+    /// the order in which they came. Default: 1.
     pub concurrency: usize,
     /// How long a peer's outbox may stay full while it drains less than [`slow_floor`]
-    /// (`Config::slow_floor`), before the peer is disconnected. A peer that takes much at once and then nothing, again and
-    /// again, has as long in all. One that was disconnected so, and comes back, has next to none for a while.
-    /// Default: 10 s.
+    /// (`Config::slow_floor`), before the peer is disconnected. A peer that takes much at once and
+    /// then nothing, again and again, has as long in all. One that was disconnected so, and comes
+    /// back, has next to none for a while. Default: 10 s.
     ///
     /// [`slow_floor`]: Config::slow_floor
     pub patience: Duration,
@@ -94,10 +97,10 @@ pub struct Config {
     /// How long a relay of [`Flow::Drop`](crate::Flow::Drop) waits for room in a peer that was not
     /// slow before. Default: 50 ms.
     pub relay_grace: Duration,
-    /// How many [offences](Error::offence) a peer may commit in a minute before it is disconnected:
-    /// frames that it sent to this node, and did not pass on, and that the courier takes for no
-    /// messages, or that another layer finds as wrong. What fails otherwise, such as a handler, does
-    /// not count. Default: 100.
+    /// How many [offences](Error::offence) a peer may commit in a minute before it is
+    /// disconnected: frames that it sent to this node, and did not pass on, and that the courier
+    /// takes for no messages, or that another layer finds as wrong. What fails otherwise, such as
+    /// a handler, does not count. Default: 100.
     pub error_budget: u32,
     /// How long a request waits for its reply. Default: 30 s.
     pub request_timeout: Duration,
@@ -114,7 +117,8 @@ pub struct Config {
     /// The longest wait between two dials of a seed. For 3 minutes after a connection to it was
     /// lost it is 5 s, if this is not less. Default: 60 s.
     pub backoff_max: Duration,
-    /// How long a connection must have been up for the seed's backoff to start over. Default: 30 s.
+    /// How long a connection must have been up for the seed's backoff to start over. Default: 30
+    /// s.
     pub backoff_reset: Duration,
     /// Whether addresses other than loopback may be used without an identity. Default: false.
     pub allow_plaintext: bool,

@@ -1,10 +1,11 @@
 //! What can go wrong, and how to tell which.
 
-use crate::text::{CAUSE_MAX, OneLine};
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
+
+use crate::text::{CAUSE_MAX, OneLine};
 
 /// Any error, boxed: what layers and handlers may fail with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -13,7 +14,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// It is opaque, so that causes can be added without breaking anyone; the predicates say what is
 /// promised of it. Its text says what to do next, and ends in what caused it: on one line, control
-/// characters escaped, and cut where that is long. [`source`](std::error::Error::source) has the cause.
+/// characters escaped, and cut where that is long. [`source`](std::error::Error::source) has the
+/// cause.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
@@ -296,15 +298,15 @@ impl Error {
         matches!(self.kind, Kind::Handshake | Kind::Unsaid)
     }
 
-    /// Whether one side refused the other: another network, no place left, a wire that cannot do this;
-    /// or this node itself.
+    /// Whether one side refused the other: another network, no place left, a wire that cannot do
+    /// this; or this node itself.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         matches!(self.kind, Kind::Refused | Kind::Itself)
     }
 
-    /// Whether an address that was dialled is this node itself. It is a fact of this moment: a seed is
-    /// dialled again, and other addresses of its name are tried.
+    /// Whether an address that was dialled is this node itself. It is a fact of this moment: a seed
+    /// is dialled again, and other addresses of its name are tried.
     #[must_use]
     pub fn is_itself(&self) -> bool {
         self.kind == Kind::Itself

@@ -1,7 +1,7 @@
 //! The peer, the mesh and the way of a frame: the core of coalescent.
 //!
-//! Most people use this through the crate `coalescent`, which adds the layers and the router. Depend
-//! on this one to write a middleware or a plugin of your own.
+//! Most people use this through the crate `coalescent`, which adds the layers and the router.
+//! Depend on this one to write a middleware or a plugin of your own.
 //!
 //! # The way of a frame
 //!
@@ -14,10 +14,10 @@
 //! - A socket comes from a [`transport`], dialled or accepted.
 //! - Its [`wire`] says where a frame ends and what kind it is.
 //! - Its [`connection`] reads many frames at once, and calls the peer's stack with each [`Frame`].
-//! - The stack is a tower `Service<Frame>`: the [`App`]'s layers around the [`Inbox`], built once for
-//!   each connection; see [`stack`].
-//! - The connection writes the stack's [`Reply`] to the peer, and hands what
-//!   [`Frame::relay`] asked for to the others: into each one's [`outbox`].
+//! - The stack is a tower `Service<Frame>`: the [`App`]'s layers around the [`Inbox`], built once
+//!   for each connection; see [`stack`].
+//! - The connection writes the stack's [`Reply`] to the peer, and hands what [`Frame::relay`] asked
+//!   for to the others: into each one's [`outbox`].
 //! - The [`Mesh`] reads what reached the inbox, and writes to all [`Peers`].
 
 mod app;
@@ -40,14 +40,13 @@ mod text;
 pub mod transport;
 pub mod wire;
 
-#[doc(no_inline)]
-pub use http::Extensions;
-
 pub use app::registrar::{Plugin, Registrar};
 pub use app::{App, AppExt};
 pub use config::Config;
 pub use error::{BoxError, Error};
 pub use frame::{Flow, Frame, Relay};
+#[doc(no_inline)]
+pub use http::Extensions;
 pub use mesh::{FRAME_COST, FrameRef, Frames, Mesh, MeshReader, MeshWriter, WRITE_CHUNK, WeakMesh};
 #[doc(inline)]
 pub use message::codec;

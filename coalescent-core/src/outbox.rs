@@ -2,33 +2,36 @@
 //!
 //! Frames come in from many places at a time (relays, handlers, the application), already encoded;
 //! one connection takes them out in batches and writes them vectored. Small frames are copied
-//! together into a chunk, so that they cost neither an entry nor a wake-up each; larger ones, and the
-//! runs that relays hand on, are kept as the slices they are, shared with the other peers' outboxes.
+//! together into a chunk, so that they cost neither an entry nor a wake-up each; larger ones, and
+//! the runs that relays hand on, are kept as the slices they are, shared with the other peers'
+//! outboxes.
 //!
 //! A frame that takes no bytes on its peer's wire, such as an empty payload on `raw`, has nothing
 //! to be written: it is done with, and counted as written, when it is its turn to be taken in.
 //!
 //! An outbox has one lock, taken once for each push and each write, never across a wait.
 
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
 use crate::message::codec::SHARED_MAX;
 use crate::signal::Signal;
 use crate::stats::Counters;
 use crate::stats::meter::Gauge;
 use crate::wire::Framing;
-use bytes::{BufMut, Bytes, BytesMut};
-use std::collections::VecDeque;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
-use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 
 /// What each entry of an outbox counts for in addition to its bytes: its bookkeeping, and what the
 /// allocator keeps beside it.
 pub const ENTRY_COST: usize = 128;
 
-/// Chunks up to this many bytes are copied together; larger ones keep their own memory. Room for a kibibyte of the
-/// application's, and what a message adds to that.
+/// Chunks up to this many bytes are copied together; larger ones keep their own memory. Room for a
+/// kibibyte of the application's, and what a message adds to that.
 pub(crate) const COPY_MAX: usize = 1280;
 
 // Messages that share memory are copied here, so that they hardly ever keep the others' memory.
@@ -51,11 +54,11 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// How a relay treats a peer that has no room for a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// Waits, and so holds back the frame's source: nothing is lost. For trees and stars only, since
-    /// in a mesh with circles two nodes can wait for one another.
+    /// Waits, and so holds back the frame's source: nothing is lost. For trees and stars only,
+    /// since in a mesh with circles two nodes can wait for one another.
     Wait,
-    /// Waits for a short grace ([`Config::relay_grace`](crate::Config::relay_grace)), then drops the
-    /// frame for that peer alone, and counts it. Cannot freeze, whatever the mesh looks like.
+    /// Waits for a short grace ([`Config::relay_grace`](crate::Config::relay_grace)), then drops
+    /// the frame for that peer alone, and counts it. Cannot freeze, whatever the mesh looks like.
     Drop,
 }
 
@@ -187,8 +190,8 @@ struct State {
 }
 
 impl Outbox {
-    /// Makes an empty outbox of at most `limit` bytes, which the connection `active` empties. Its bytes
-    /// are part of those in `queued`, and frames that take none are counted in `counters`.
+    /// Makes an empty outbox of at most `limit` bytes, which the connection `active` empties. Its
+    /// bytes are part of those in `queued`, and frames that take none are counted in `counters`.
     pub(crate) fn new(limit: usize, active: u64, queued: Gauge, counters: Arc<Counters>) -> Self {
         Self {
             state: Mutex::new(State {
@@ -233,8 +236,9 @@ impl Outbox {
         self.try_push_by(None, chunks)
     }
 
-    /// Takes in as many of `chunks` as there is room for, from the connection `link`, which goes on to write if it is the
-    /// one that takes from here: so it is not woken for that. To wake a task that runs sends another thread after it.
+    /// Takes in as many of `chunks` as there is room for, from the connection `link`, which goes on
+    /// to write if it is the one that takes from here: so it is not woken for that. To wake a task
+    /// that runs sends another thread after it.
     ///
     /// # Errors
     ///
@@ -437,8 +441,8 @@ impl Outbox {
 
     /// Moves the next entries into `batch`, for the connection `link` to write.
     ///
-    /// Ready with `false` where there is nothing for this connection and never will be: the outbox is
-    /// closed and empty, or another connection takes from it and this one does not `stand_by`.
+    /// Ready with `false` where there is nothing for this connection and never will be: the outbox
+    /// is closed and empty, or another connection takes from it and this one does not `stand_by`.
     pub(crate) fn poll_take(
         &self,
         link: u64,

@@ -1,8 +1,9 @@
 //! Why a peer is no longer connected, and why frames were dropped.
 
-use crate::text::{CAUSE_MAX, Escaped, OneLine};
 use std::fmt::{self, Write as _};
 use std::io;
+
+use crate::text::{CAUSE_MAX, Escaped, OneLine};
 
 /// Why a peer is no longer connected.
 #[derive(Clone, Debug)]
@@ -83,8 +84,8 @@ pub enum DropReason {
     Disconnected,
     /// They cannot stand on the peer's wire: too large, or with a newline in them.
     Unencodable,
-    /// A relay could not remember them, so that copies of them would go round for ever. They are those that
-    /// this peer sent.
+    /// A relay could not remember them, so that copies of them would go round for ever. They are
+    /// those that this peer sent.
     Refused,
     /// They are larger than what the peer takes; see
     /// [`Peer::max_payload`](crate::Peer::max_payload).

@@ -5,8 +5,9 @@ use std::task::{Context, Poll, Waker};
 
 /// Something that one task waits for, again and again, among much else.
 ///
-/// Tokio's `Notify` does this for many tasks. Each time it is polled in vain it costs several times as much as this, and the
-/// wait for it takes memory for as long as it lasts, which is here as long as a connection.
+/// Tokio's `Notify` does this for many tasks. Each time it is polled in vain it costs several times
+/// as much as this, and the wait for it takes memory for as long as it lasts, which is here as long
+/// as a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Signal(Mutex<State>);
 
@@ -33,7 +34,8 @@ impl Signal {
         }
     }
 
-    /// Ready once it was raised since it was last ready. Where several wait, the last to ask is woken.
+    /// Ready once it was raised since it was last ready. Where several wait, the last to ask is
+    /// woken.
     pub(crate) fn poll_raised(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if std::mem::take(&mut state.raised) {
@@ -49,8 +51,9 @@ impl Signal {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use tokio_test::{assert_pending, assert_ready, task};
+
+    use super::*;
 
     /// Waits for it, as a task does.
     fn raised(signal: &Signal) -> task::Spawn<impl Future<Output = ()>> {

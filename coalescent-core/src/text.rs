@@ -43,14 +43,14 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Whether a character is shown as it is. Letters of any script stay readable; what moves a cursor or
-/// hides text does not.
+/// Whether a character is shown as it is. Letters of any script stay readable; what moves a cursor
+/// or hides text does not.
 fn is_plain(char: char) -> bool {
     char == ' ' || (!char.is_control() && !char.is_whitespace() && !hides(char))
 }
 
-/// Passes on at most so many characters of text that may quote a peer, such as an error of a handler:
-/// escaped as in [`Escaped`], but for backslashes, since most of it is no peer's.
+/// Passes on at most so many characters of text that may quote a peer, such as an error of a
+/// handler: escaped as in [`Escaped`], but for backslashes, since most of it is no peer's.
 pub(crate) struct OneLine<'a, W> {
     out: &'a mut W,
     /// How many characters may still come; none once something was left out.

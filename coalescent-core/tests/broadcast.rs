@@ -2,13 +2,14 @@
 
 mod common;
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use bytes::Bytes;
 use coalescent_core::connection::Socket;
 use coalescent_core::wire::Kind;
 use coalescent_core::{App, BATCH, DisconnectReason, Event, Mesh, PAYLOAD_COST, Peer, Sent, Wire};
 use common::{ByHand, soon, until};
-use std::collections::HashSet;
-use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader, DuplexStream};
 
 /// A pipe that takes less than a frame of the tests.
@@ -52,7 +53,8 @@ async fn expect_lines(peer: &mut BufReader<DuplexStream>, expected: &[Bytes]) {
     }
 }
 
-/// Payloads of all sizes, each unlike the others but for the empty ones: many small ones, large ones between them.
+/// Payloads of all sizes, each unlike the others but for the empty ones: many small ones, large
+/// ones between them.
 fn payloads() -> Vec<Bytes> {
     let sizes: [usize; 14] = [
         0, 1, 9, 64, 64, 64, 500, 1023, 1024, 1025, 0, 5000, 70_000, 3,

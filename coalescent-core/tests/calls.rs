@@ -4,6 +4,14 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::ops::Range;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
 use coalescent_core::connection::{Socket, serve};
 use coalescent_core::stack::InboxFuture;
 use coalescent_core::wire::{Kind, Packet, Status};
@@ -12,13 +20,6 @@ use coalescent_core::{
     Reply,
 };
 use common::{ByHand, handle, join, on_the_wire, packet, soon, until};
-use std::collections::BTreeSet;
-use std::future::Future;
-use std::ops::Range;
-use std::pin::pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::sync::{Notify, mpsc};
 use tower::{Service, ServiceExt};

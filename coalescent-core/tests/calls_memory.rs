@@ -4,13 +4,14 @@
 
 mod common;
 
+use std::sync::{Arc, Mutex};
+
 use bytes::BytesMut;
 use coalescent_core::event::EVENT_CAPACITY;
 use coalescent_core::wire::Kind;
 use coalescent_core::{App, AppExt, BoxError, Config, Frame, Inbox, Mesh, Reply, Wire};
 use common::{handle, join, join_wire, on_the_wire, packet, pour, until};
 use peak_alloc::PeakAlloc;
-use std::sync::{Arc, Mutex};
 use tokio::io::AsyncWriteExt;
 use tower::Service;
 

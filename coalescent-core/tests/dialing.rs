@@ -1,16 +1,18 @@
-//! Who is dialled: names that stand for several addresses, for this node, for an echo, for one node twice.
+//! Who is dialled: names that stand for several addresses, for this node, for an echo, for one node
+//! twice.
 
 mod common;
 
-use coalescent_core::transport::{BoxFuture, BoxIo, Listener, Tcp, Transport};
-use coalescent_core::{Address, App, AppExt, Error, Event, Events, Flow, Mesh, Wire};
-use common::{RelayLayer, soon, until};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use coalescent_core::transport::{BoxFuture, BoxIo, Listener, Tcp, Transport};
+use coalescent_core::{Address, App, AppExt, Error, Event, Events, Flow, Mesh, Wire};
+use common::{RelayLayer, soon, until};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -322,7 +324,8 @@ async fn a_node_knows_itself_whichever_end_finds_out_first() {
     assert!(here.peers().is_empty());
 }
 
-/// A transport whose sockets meet themselves, as the kernel's do by chance, as long as a test wants it.
+/// A transport whose sockets meet themselves, as the kernel's do by chance, as long as a test wants
+/// it.
 #[derive(Clone, Debug, Default)]
 struct MeetsItself(Arc<AtomicBool>);
 
@@ -435,9 +438,10 @@ async fn an_address_that_swallows_does_not_keep_a_name_from_its_others() {
 
 #[cfg(target_os = "linux")]
 mod silence {
-    use super::*;
     use coalescent_core::connection::Socket;
     use socket2::SockRef;
+
+    use super::*;
 
     /// TCP, with a second handle to each socket.
     #[derive(Clone, Default)]

@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::io;
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use coalescent_core::connection::Socket;
 use coalescent_core::wire::{Hello, Kind, Status};
@@ -11,8 +14,6 @@ use coalescent_core::{
 };
 use common::{ByHand, RelayLayer, handle, join, join_wire, on_the_wire, packet, soon, until};
 use futures_util::StreamExt;
-use std::io;
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 use tokio_util::codec::{Decoder, Encoder};

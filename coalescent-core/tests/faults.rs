@@ -2,6 +2,12 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
 use coalescent_core::connection::Socket;
 use coalescent_core::wire::{Kind, Status};
 use coalescent_core::{
@@ -9,10 +15,6 @@ use coalescent_core::{
 };
 use common::{ByHand, RelayLayer, handle, on_the_wire, packet, soon, until};
 use futures_util::StreamExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tower_layer::Layer;

@@ -2,15 +2,17 @@
 
 mod common;
 
+use std::io::{BufRead, Read, Write};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
 use bytes::Bytes;
 use coalescent_core::wire::{Kind, Status};
 use coalescent_core::{App, AppExt, Config, DisconnectReason, Event, Frame, Mesh, Reply};
 use common::{ByHand, handle, on_the_wire, packet, soon, until};
-use std::io::{BufRead, Read, Write};
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 

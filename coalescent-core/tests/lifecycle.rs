@@ -1,16 +1,20 @@
-//! How a mesh ends, and what is left of it: no memory, no task; and what it does when nothing happens.
+//! How a mesh ends, and what is left of it: no memory, no task; and what it does when nothing
+//! happens.
 
 mod common;
 
-use coalescent_core::connection::Socket;
-use coalescent_core::wire::Kind;
-use coalescent_core::{App, AppExt, Event, Flow, Frame, Mesh, Peer, Reply, transport::Memory};
-use common::{ByHand, RelayLayer, handle, packet, soon, until};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
+
+use coalescent_core::connection::Socket;
+use coalescent_core::transport::Memory;
+use coalescent_core::wire::Kind;
+use coalescent_core::{App, AppExt, Event, Flow, Frame, Mesh, Peer, Reply};
+use common::{ByHand, RelayLayer, handle, packet, soon, until};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
 async fn join(mesh: &Mesh, pipe: usize) -> (ByHand<DuplexStream>, Peer) {

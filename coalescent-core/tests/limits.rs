@@ -178,7 +178,8 @@ async fn hostile_peers_fill_no_more_than_is_published() {
     assert!(grown <= bound, "{grown} bytes, not {bound}");
 
     // And the bound says something: each part of it that peers fill here gets nearly full. A buffer
-    // may have twice the size of the frame in it, and an outbox keep twice its limit alive; not these.
+    // may have twice the size of the frame in it, and an outbox keep twice its limit alive; not
+    // these.
     let full = rest.len() * (MAX_FRAME + READ_AHEAD);
     assert!(reading >= full / 8 * 7, "{reading} of {full} bytes read");
     let full = PEERS * OUTBOX;

@@ -2,10 +2,11 @@
 
 mod common;
 
+use std::time::Duration;
+
 use coalescent_core::connection::Socket;
 use coalescent_core::{App, AppExt, DisconnectReason, Event, Flow, Frame, Mesh, Reply};
 use common::{ByHand, RelayLayer, handle, soon, until};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio::net::TcpStream;
 

@@ -1,9 +1,10 @@
 //! Listening at a name that stands for several addresses.
 
-use coalescent_core::transport::{BoxFuture, BoxIo, Listener, Memory, Transport};
-use coalescent_core::{Address, App, Event};
 use std::io;
 use std::net::SocketAddr;
+
+use coalescent_core::transport::{BoxFuture, BoxIo, Listener, Memory, Transport};
+use coalescent_core::{Address, App, Event};
 
 /// A network in which each name stands for two addresses: the port it says, and the next.
 #[derive(Clone)]

@@ -4,14 +4,15 @@
 
 mod common;
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use bytes::Bytes;
 use coalescent_core::connection::Socket;
 use coalescent_core::wire::{Kind, Status, Wire};
 use coalescent_core::{App, AppExt, BoxError, Config, Flow, Frame, Mesh, Reply};
 use common::{ByHand, RelayLayer, handle, until};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use std::collections::HashMap;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// What the recorder has, summed up over its snapshots: taking one sets them back to nothing.

@@ -2,12 +2,13 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use coalescent_core::wire::{Kind, NodeId, Status};
 use coalescent_core::{App, AppExt, DisconnectReason, Event, Events, Frame, Mesh, Reply};
 use common::{ByHand, handle, hello, on_the_wire, packet, soon, until};
-use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;

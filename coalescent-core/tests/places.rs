@@ -2,12 +2,13 @@
 
 mod common;
 
+use std::time::Duration;
+
 use coalescent_core::connection::Socket;
 use coalescent_core::wire::{Kind, NativeCodec, NodeId, Packet, Status};
 use coalescent_core::{App, AppExt, DisconnectReason, Event, Frame, Mesh, Reply};
 use common::{ByHand, handle, hello, soon, until};
 use futures_util::{SinkExt, StreamExt};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio_util::codec::Framed;
@@ -60,7 +61,8 @@ where
     }
 }
 
-/// Every way in which the connections of a peer, and of a stranger who claims its number, may have been made.
+/// Every way in which the connections of a peer, and of a stranger who claims its number, may have
+/// been made.
 fn ways() -> impl Iterator<Item = (Socket, Socket, bool)> {
     let sockets = [Socket::inbound(), Socket::outbound()];
     let pairs = sockets.clone().into_iter().flat_map(move |old| {
@@ -489,7 +491,8 @@ async fn two_connections_made_at_once_are_one_in_whatever_order_they_come() {
             )
         };
         let (first, second) = tokio::join!(first, second);
-        // Who is dialled may be told by the other that it is connected before it is sure of that itself.
+        // Who is dialled may be told by the other that it is connected before it is sure of that
+        // itself.
         for joined in [first.0, first.1, second.0, second.1] {
             let refused = joined
                 .as_ref()

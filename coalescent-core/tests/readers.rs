@@ -3,13 +3,14 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Arc, Mutex};
+
 use bytes::{Bytes, BytesMut};
 use coalescent_core::wire::Kind;
 use coalescent_core::{App, AppExt, Frame, Mesh, Plugin, Registrar, Sent, Wire};
 use common::{ByHand, join, join_wire, on_the_wire, packet, soon, until};
-use std::collections::BTreeSet;
-use std::io;
-use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
@@ -311,7 +312,8 @@ async fn lines_longer_than_a_buffer_come_whole() {
 #[tokio::test]
 async fn frames_are_lent_in_order_as_they_are_and_as_layers_made_them() {
     const FRAMES: u64 = 3000;
-    // Some frames stay as they were read, in longer and shorter runs, and some have another payload.
+    // Some frames stay as they were read, in longer and shorter runs, and some have another
+    // payload.
     let changes = |nonce: u64| nonce % 10 == 3 || nonce % 1000 > 900;
     let app = App::new().layer(MapRequestLayer::new(move |mut frame: Frame| {
         if frame.nonce().is_some_and(changes) {

@@ -2,11 +2,12 @@
 
 mod common;
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use coalescent_core::wire::Kind;
 use coalescent_core::{App, AppExt, DisconnectReason, DropReason, Event, Flow, Mesh, Wire};
 use common::{ByHand, RelayLayer, on_the_wire, packet, soon, until};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

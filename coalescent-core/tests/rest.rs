@@ -2,18 +2,20 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use coalescent_core::connection::Socket;
 use coalescent_core::wire::{Kind, Status};
 use coalescent_core::{App, AppExt, BoxError, Flow, Frame, Inbox, Relay, Reply, Wire};
 use common::{handle, join, join_wire, on_the_wire, packet, soon};
-use std::collections::BTreeSet;
-use std::io;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::sleep;
 use tokio_util::codec::{Decoder, Encoder};

@@ -1,8 +1,9 @@
 //! What it costs a relay to know whether it has seen a frame: to hash it, and to remember the hash.
 //!
-//! Through the whole of [`SmartRelay`] around a service that does nothing. For frames that are all new: `empty`
-//! remembers [`FIRST`] frames from an empty set on, which grows; `full` forgets the oldest for each. For
-//! frames that are all known: `copy` hears the [`FIRST`] newest of a full set again.
+//! Through the whole of [`SmartRelay`] around a service that does nothing. For frames that are all
+//! new: `empty` remembers [`FIRST`] frames from an empty set on, which grows; `full` forgets the
+//! oldest for each. For frames that are all known: `copy` hears the [`FIRST`] newest of a full set
+//! again.
 
 use std::future::ready;
 use std::hint::black_box;
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use coalescent_core::test_util::{self, Driver};
-use coalescent_core::{BoxError, Config, Frame, Peer, PeerService, Peers, Reply, wire::Kind};
+use coalescent_core::wire::Kind;
+use coalescent_core::{BoxError, Config, Frame, Peer, PeerService, Peers, Reply};
 use coalescent_layers::SmartRelay;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use tower_layer::Layer;

@@ -1,9 +1,7 @@
 //! Relaying what the rest of a stack accepted: the part that both relays share.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use coalescent_core::{Frame, Relay};
 use pin_project_lite::pin_project;

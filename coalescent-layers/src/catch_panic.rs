@@ -1,9 +1,9 @@
 //! Turning a panic into an error of one frame.
 //!
-//! The connection does that for the stack as a whole, so an app needs no [`CatchPanic`] to survive its handlers: a
-//! panic is an [`Event::Error`](coalescent_core::Event::Error), and the peer stays. The layer puts the boundary further
-//! in, where a layer around it is to see the panic as an error (to count, log or answer it), and gives stacks
-//! one that run without a connection.
+//! The connection does that for the stack as a whole, so an app needs no [`CatchPanic`] to survive
+//! its handlers: a panic is an [`Event::Error`](coalescent_core::Event::Error), and the peer stays.
+//! The layer puts the boundary further in, where a layer around it is to see the panic as an error
+//! (to count, log or answer it), and gives stacks one that run without a connection.
 //!
 //! # Where it belongs
 //!
@@ -16,8 +16,9 @@
 //!
 //! # Per peer or shared
 //!
-//! It has no state, so there is nothing to share. It is as ready as the inner service; a panic while that becomes
-//! ready is let through, as an error there would be the end of the connection too.
+//! It has no state, so there is nothing to share. It is as ready as the inner service; a panic
+//! while that becomes ready is let through, as an error there would be the end of the connection
+//! too.
 //!
 //! # Example
 //!
@@ -43,11 +44,9 @@
 //!
 //! With `panic = "abort"` there is nothing to catch.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use coalescent_core::{BoxError, Error, Frame, Plugin, Reply};
 use pin_project_lite::pin_project;
@@ -114,7 +113,8 @@ where
     }
 
     fn call(&mut self, frame: Frame) -> Self::Future {
-        // As in the connection: what a panic left half done is the service's own, and the next frame's risk.
+        // As in the connection: what a panic left half done is the service's own, and the next
+        // frame's risk.
         let called = catch_unwind(AssertUnwindSafe(|| self.inner.call(frame)));
         let (call, error) = match called {
             Ok(call) => (Some(call), None),
@@ -153,7 +153,8 @@ where
         match catch_unwind(AssertUnwindSafe(|| call.poll(cx))) {
             Ok(polled) => polled.map_err(Into::into),
             Err(panic) => {
-                // A future that has panicked must not be polled again; and what it holds is free at once.
+                // A future that has panicked must not be polled again; and what it holds is free at
+                // once.
                 this.call.set(None);
                 Poll::Ready(Err(Error::panicked(&*panic).into()))
             }
@@ -163,7 +164,8 @@ where
 
 #[cfg(test)]
 mod tests {
-    use coalescent_core::{test_util, wire::Kind};
+    use coalescent_core::test_util;
+    use coalescent_core::wire::Kind;
     use tower::{ServiceExt, service_fn};
 
     use super::*;

@@ -1,7 +1,8 @@
 //! The peers of a mesh as services that tower discovers; with the feature `discover`.
 //!
 //! [`PeerDiscover`] is a [`tower::discover::Discover`]: a stream of the peers that come and go, each of which is
-//! a `Service<Message>` (see [`Peer`]). With it, tower's p2c [`Balance`] spreads requests over the mesh.
+//! a `Service<Message>` (see [`Peer`]). With it, tower's p2c [`Balance`] spreads requests over the
+//! mesh.
 //!
 //! ```
 //! use coalescent_core::{Mesh, Message};
@@ -15,27 +16,26 @@
 //! }
 //! ```
 //!
-//! Keep one balancer (behind tower's `Buffer`, to share it) rather than making one for each request: it remembers
-//! how busy each peer is.
+//! Keep one balancer (behind tower's `Buffer`, to share it) rather than making one for each
+//! request: it remembers how busy each peer is.
 //!
 //! # When a peer leaves
 //!
-//! The balancer chooses among those who stay, as soon as the peer is gone. A request that was in flight fails with
-//! [`is_closed`](coalescent_core::Error::is_closed); a `Retry` around the balancer asks another. With no peer at
-//! all the balancer is not ready, and waits for one: put a `Timeout` and a `LoadShed` or a `Buffer` where that matters.
+//! The balancer chooses among those who stay, as soon as the peer is gone. A request that was in
+//! flight fails with [`is_closed`](coalescent_core::Error::is_closed); a `Retry` around the
+//! balancer asks another. With no peer at all the balancer is not ready, and waits for one: put a
+//! `Timeout` and a `LoadShed` or a `Buffer` where that matters.
 //!
 //! # Who is asked
 //!
-//! All peers whose wire has requests; those on `lines` and `raw` are left out. A peer that fails at once is never
-//! busy, and so is asked often: filter the stream where not every peer can answer.
+//! All peers whose wire has requests; those on `lines` and `raw` are left out. A peer that fails at
+//! once is never busy, and so is asked often: filter the stream where not every peer can answer.
 //!
 //! [`Balance`]: https://docs.rs/tower/0.5/tower/balance/p2c/struct.Balance.html
 
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use coalescent_core::{Mesh, Peer, PeerChange, PeerChanges, Peers};
 use futures_core::Stream;
@@ -43,8 +43,9 @@ use tower::discover::Change;
 
 /// Discovers the peers of a node, as services that take requests.
 ///
-/// It is a stream, and so a [`tower::discover::Discover`]. The key of a peer is the [`Peer`] itself, since several
-/// connections can have one id: a peer that comes back is another. It ends with the mesh.
+/// It is a stream, and so a [`tower::discover::Discover`]. The key of a peer is the [`Peer`]
+/// itself, since several connections can have one id: a peer that comes back is another. It ends
+/// with the mesh.
 #[derive(Debug)]
 #[must_use = "a stream does nothing until it is polled"]
 pub struct PeerDiscover {

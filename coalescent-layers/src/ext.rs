@@ -5,14 +5,16 @@ use tower_layer::Stack;
 
 use crate::{CatchPanic, Courier, SmartRelay, Tattletale};
 
-/// Adds the layers to tower's [`ServiceBuilder`], for stacks without an [`App`](coalescent_core::App).
+/// Adds the layers to tower's [`ServiceBuilder`], for stacks without an
+/// [`App`](coalescent_core::App).
 ///
-/// One builder is for one node: make it once, and build the stack of each connection from it, so that what a layer
-/// shares between peers is shared.
+/// One builder is for one node: make it once, and build the stack of each connection from it, so
+/// that what a layer shares between peers is shared.
 ///
-/// A builder applies layers, and knows no plugins. So a [`SmartRelay`] made here does not know what its own node
-/// says: a broadcast that comes back in a circle is taken for news. And the courier's verbs
-/// ([`MeshExt`](crate::MeshExt), [`PeerExt`](crate::PeerExt)) find no courier. Where either matters, register them:
+/// A builder applies layers, and knows no plugins. So a [`SmartRelay`] made here does not know what
+/// its own node says: a broadcast that comes back in a circle is taken for news. And the courier's
+/// verbs ([`MeshExt`](crate::MeshExt), [`PeerExt`](crate::PeerExt)) find no courier. Where either
+/// matters, register them:
 ///
 /// ```
 /// use coalescent_core::{Config, Inbox, Peers, Plugin};
@@ -29,7 +31,8 @@ use crate::{CatchPanic, Courier, SmartRelay, Tattletale};
 /// let stack = ServiceBuilder::new().layer(relay).layer(courier).service(peers.inbox());
 /// ```
 pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
-    /// Relays each frame to all other peers, in trees and stars: adds a [`Tattletale`] with the default options.
+    /// Relays each frame to all other peers, in trees and stars: adds a [`Tattletale`] with the
+    /// default options.
     fn tattletale(self) -> ServiceBuilder<Stack<Tattletale, L>>;
 
     /// Relays each frame to all other peers once: adds a [`SmartRelay`] with the default options.

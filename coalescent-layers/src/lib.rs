@@ -10,12 +10,13 @@
 //!
 //! Each is a tower [`Layer`](tower_layer::Layer) around a `Service<Frame, Response = Reply>`, and a
 //! [`Plugin`](coalescent_core::Plugin): add it to an [`App`](coalescent_core::App) with
-//! [`with`](coalescent_core::AppExt::with), which applies both. Without an app, see [`ServiceBuilderExt`].
+//! [`with`](coalescent_core::AppExt::with), which applies both. Without an app, see
+//! [`ServiceBuilderExt`].
 //!
 //! # Order
 //!
-//! The layer added first is outermost: it sees a frame first, and its reply last. So the place of a relay says what is
-//! relayed. Outside the courier, all that this node hears:
+//! The layer added first is outermost: it sees a frame first, and its reply last. So the place of a
+//! relay says what is relayed. Outside the courier, all that this node hears:
 //!
 //! ```
 //! # use coalescent_core::{App, AppExt};
@@ -25,7 +26,8 @@
 //! # ;
 //! ```
 //!
-//! Inside of it, only what parses as a message; a malformed one goes no further than the first node that gets it:
+//! Inside of it, only what parses as a message; a malformed one goes no further than the first node
+//! that gets it:
 //!
 //! ```
 //! # use coalescent_core::{App, AppExt};
@@ -35,7 +37,8 @@
 //! # ;
 //! ```
 //!
-//! And with `relay_after`, wherever it stands, only what everything inside of it accepted, handlers too:
+//! And with `relay_after`, wherever it stands, only what everything inside of it accepted, handlers
+//! too:
 //!
 //! ```
 //! # use coalescent_core::{App, AppExt};
@@ -45,24 +48,26 @@
 //! # ;
 //! ```
 //!
-//! The last two look alike, and differ in time and in copies. The relay inside the courier passes a message on before
-//! its handler is done, and a copy is parsed before it is known to be one; `relay_after` outside of it recognizes
-//! copies first, and waits for the handler.
+//! The last two look alike, and differ in time and in copies. The relay inside the courier passes a
+//! message on before its handler is done, and a copy is parsed before it is known to be one;
+//! `relay_after` outside of it recognizes copies first, and waits for the handler.
 //!
 //! # Per peer, or shared
 //!
-//! The layers are applied once for each connection, so that the state of a layer is per peer: tower's
-//! `ConcurrencyLimitLayer::new(8)` lets each peer have 8 calls at a time. To limit the node, a layer must share state
-//! between the services it makes: `GlobalConcurrencyLimitLayer::new(8)` lets all peers together have 8. Of the layers
+//! The layers are applied once for each connection, so that the state of a layer is per peer:
+//! tower's `ConcurrencyLimitLayer::new(8)` lets each peer have 8 calls at a time. To limit the
+//! node, a layer must share state between the services it makes:
+//! `GlobalConcurrencyLimitLayer::new(8)` lets all peers together have 8. Of the layers
 //! here only [`SmartRelay`] has state, and it is shared: a frame that one peer sent is a copy when
 //! another sends it.
 //!
 //! # What must be `Clone`
 //!
-//! [`SmartRelay`] keeps copies from the services inside of it, and [`Courier`] what does not parse. The inner service has been
-//! made ready for that frame, and may hold a permit that other peers wait for. Readiness is given back by dropping
-//! the service, and going on with a clone that is not ready yet. Hence a layer whose service is not `Clone`, such
-//! as tower's `RateLimit`, stands outside of both, or in a `BufferLayer`.
+//! [`SmartRelay`] keeps copies from the services inside of it, and [`Courier`] what does not parse.
+//! The inner service has been made ready for that frame, and may hold a permit that other peers
+//! wait for. Readiness is given back by dropping the service, and going on with a clone that is not
+//! ready yet. Hence a layer whose service is not `Clone`, such as tower's `RateLimit`, stands
+//! outside of both, or in a `BufferLayer`.
 
 mod after;
 pub mod catch_panic;
@@ -87,8 +92,8 @@ pub use self::{
     trace::TraceContext,
 };
 
-/// Puts an unready clone in the place of a service that was made ready and is not called, so that what
-/// readiness holds (a permit of a limit that others share) is free again.
+/// Puts an unready clone in the place of a service that was made ready and is not called, so that
+/// what readiness holds (a permit of a limit that others share) is free again.
 fn release<S: Clone>(ready: &mut S) {
     let unready = ready.clone();
     drop(std::mem::replace(ready, unready));

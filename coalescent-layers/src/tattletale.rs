@@ -1,18 +1,20 @@
 //! Relaying all that peers say, in trees and stars.
 //!
-//! [`Tattletale`] passes each frame that a peer sends on to all other peers. It waits for peers that have
-//! no room, and so holds back the source: nothing is lost.
+//! [`Tattletale`] passes each frame that a peer sends on to all other peers. It waits for peers
+//! that have no room, and so holds back the source: nothing is lost.
 //!
 //! # Not in circles
 //!
-//! It knows nothing of what it has said before. Where peers are connected in a circle, a frame comes back to
-//! its author, and goes round until its [`ttl`](Frame::ttl) is used up; on wires that have no ttl, for
-//! ever. Waiting for room can then form a circle too, and freeze all nodes in it until one is disconnected as
-//! slow. Where a circle is possible use [`SmartRelay`](crate::SmartRelay) in its place; never both.
+//! It knows nothing of what it has said before. Where peers are connected in a circle, a frame
+//! comes back to its author, and goes round until its [`ttl`](Frame::ttl) is used up; on wires that
+//! have no ttl, for ever. Waiting for room can then form a circle too, and freeze all nodes in it
+//! until one is disconnected as slow. Where a circle is possible use
+//! [`SmartRelay`](crate::SmartRelay) in its place; never both.
 //!
 //! # Where it belongs
 //!
-//! What stands outside of it decides what is relayed, what stands inside decides only what is handled here.
+//! What stands outside of it decides what is relayed, what stands inside decides only what is
+//! handled here.
 //!
 //! ```text
 //! App::new().with(Tattletale::new()).with(Courier::new())     relays all that this node hears
@@ -24,8 +26,8 @@
 //! In the same way a rate limit outside limits what is relayed, and a layer outside that
 //! [rewrites](Frame::set_payload) payloads rewrites what is relayed.
 //!
-//! Where it is all the layers that an app has, the broadcasts of one read are relayed together, without a call for
-//! each.
+//! Where it is all the layers that an app has, the broadcasts of one read are relayed together,
+//! without a call for each.
 //!
 //! # Per peer or shared
 //!
@@ -33,8 +35,8 @@
 //!
 //! # When peers are full
 //!
-//! It asks for [`Flow::Wait`]: the connection that read the frame waits until the slowest peer has room, and reads no
-//! more meanwhile. A peer that drains nearly nothing is disconnected after
+//! It asks for [`Flow::Wait`]: the connection that read the frame waits until the slowest peer has
+//! room, and reads no more meanwhile. A peer that drains nearly nothing is disconnected after
 //! [`Config::patience`](coalescent_core::Config::patience).
 //!
 //! # Example
@@ -62,10 +64,8 @@
 //! # }
 //! ```
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use coalescent_core::{Flow, Frame, Inbox, Plugin, Registrar, Relay, Reply};
 use pin_project_lite::pin_project;
@@ -90,18 +90,18 @@ impl Tattletale {
         Self::default()
     }
 
-    /// Passes on frames that were sent to this node alone too, as broadcasts of this node's own, as the
-    /// original does. Default: false.
+    /// Passes on frames that were sent to this node alone too, as broadcasts of this node's own, as
+    /// the original does. Default: false.
     pub fn direct(mut self, direct: bool) -> Self {
         self.direct = direct;
         self
     }
 
-    /// Relays a frame only once the rest of the stack has answered it without an error, so that nobody passes on
-    /// what it would not take.
+    /// Relays a frame only once the rest of the stack has answered it without an error, so that
+    /// nobody passes on what it would not take.
     ///
-    /// A frame then travels no faster than its handlers; while one is being handled, frames that come after it
-    /// wait. Where a call fails, or is dropped, its frame is not relayed.
+    /// A frame then travels no faster than its handlers; while one is being handled, frames that
+    /// come after it wait. Where a call fails, or is dropped, its frame is not relayed.
     pub fn relay_after(mut self) -> Self {
         self.after = true;
         self
@@ -201,7 +201,8 @@ where
 
 #[cfg(test)]
 mod tests {
-    use coalescent_core::{test_util, wire::Kind};
+    use coalescent_core::test_util;
+    use coalescent_core::wire::Kind;
     use tower_test::mock;
 
     use super::*;

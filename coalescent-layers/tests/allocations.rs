@@ -2,12 +2,10 @@
 
 use std::ops::Range;
 
-use coalescent_core::{
-    Config, PeerLayer, Peers,
-    codec::Codec,
-    test_util::{self, Driver},
-    wire::Kind,
-};
+use coalescent_core::codec::Codec;
+use coalescent_core::test_util::{self, Driver};
+use coalescent_core::wire::Kind;
+use coalescent_core::{Config, PeerLayer, Peers};
 use coalescent_layers::{CatchPanic, Courier, SmartRelay, Tattletale, TraceContext};
 use tower::ServiceBuilder;
 
@@ -31,8 +29,9 @@ struct Outcome {
     duplicates: u64,
 }
 
-/// Counts what becomes of broadcasts of one message in the layer around an inbox that nobody reads, once so many have
-/// come that all that grows has grown. `nonce` makes each one's nonce of its number.
+/// Counts what becomes of broadcasts of one message in the layer around an inbox that nobody reads,
+/// once so many have come that all that grows has grown. `nonce` makes each one's nonce of its
+/// number.
 fn count(layer: impl PeerLayer, codec: &Codec, nonce: fn(u64) -> u64) -> Outcome {
     let peers = Peers::new(Config::default());
     let peer = test_util::peer(&peers);

@@ -1,11 +1,13 @@
 //! The layers are what tower asks of every service.
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
 use coalescent_core::test_util::conformance::{Conformance, check};
 use coalescent_core::test_util::{self, frame};
 use coalescent_core::wire::Kind;
 use coalescent_core::{Config, Peers, Reply};
 use coalescent_layers::{CatchPanic, Courier, ServiceBuilderExt, SmartRelay, Tattletale};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 #[tokio::test]

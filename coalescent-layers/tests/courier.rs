@@ -2,19 +2,23 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use coalescent_core::codec::{Codec, Format};
+use coalescent_core::connection::Socket;
+use coalescent_core::transport::Memory;
 use coalescent_core::{
     App, AppExt, BoxError, Config, Error, Event, Frame, Mesh, MeshReader, Message, PeerLayer,
-    Peers, Plugin, Reply, connection, connection::Socket, transport::Memory,
+    Peers, Plugin, Reply, connection,
 };
 use coalescent_layers::{Courier, MeshExt, PeerExt, ServiceBuilderExt, SmartRelay};
 use serde::{Serialize, Serializer};
 use serde_json::json;
-use std::sync::Arc;
 use support::{Lines, heard, node};
-use tower::{ServiceBuilder, layer::layer_fn, service_fn};
+use tower::layer::layer_fn;
+use tower::{ServiceBuilder, service_fn};
 
 async fn next(reader: &mut MeshReader) -> Message {
     let frame = reader.next_frame().await.expect("the mesh runs");

@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use bytes::Bytes;
-use coalescent_core::{
-    App, AppExt, Frame, Mesh, PeerLayer, Plugin, Registrar, Reply, Stats, transport::Memory,
-};
+use coalescent_core::transport::Memory;
+use coalescent_core::{App, AppExt, Frame, Mesh, PeerLayer, Plugin, Registrar, Reply, Stats};
 use coalescent_layers::{SmartRelay, Tattletale};
 use support::node;
 
@@ -28,8 +27,8 @@ enum Leave {
     Disconnect,
 }
 
-/// Lets a node that keeps publishing be connected to a relay made by `app`, and the relay leave in the midst of
-/// that, after `frames`. Returns what the relay has counted.
+/// Lets a node that keeps publishing be connected to a relay made by `app`, and the relay leave in
+/// the midst of that, after `frames`. Returns what the relay has counted.
 async fn leave<L: PeerLayer>(app: App<L>, frames: u64, size: usize, leave: Leave) -> Stats {
     let network = Memory::new();
     let relay = node(&network, "relay:1", app).await;

@@ -4,8 +4,8 @@ use coalescent_core::test_util::MemoryMesh;
 use coalescent_core::{App, AppExt, Message, PeerLayer};
 use coalescent_layers::{Courier, MeshExt, SmartRelay, Tattletale};
 
-/// Has each node broadcast once, and makes sure that each other one hears it once; returns how many frames
-/// crossed a connection.
+/// Has each node broadcast once, and makes sure that each other one hears it once; returns how many
+/// frames crossed a connection.
 async fn gossip<L: PeerLayer>(mesh: MemoryMesh, build: impl Fn(App) -> App<L>) -> u64 {
     let nodes = mesh.start(|_, app| build(app)).await;
     let mut recorders = nodes.recorders();

@@ -4,14 +4,15 @@ mod support;
 
 use std::time::Duration;
 
-use coalescent_core::{App, AppExt, Mesh, MeshReader, PeerLayer, transport::Memory};
+use coalescent_core::transport::Memory;
+use coalescent_core::{App, AppExt, Mesh, MeshReader, PeerLayer};
 use coalescent_layers::{Courier, MeshExt, SmartRelay, Tattletale};
 use support::{Lines, boop, heard, node, refuse};
 use tokio::time::sleep;
 use tower::util::MapRequestLayer;
 
-/// Connects a row of nodes, each made by `app`, between two that do not relay; returns the first, and the read
-/// sides of all.
+/// Connects a row of nodes, each made by `app`, between two that do not relay; returns the first,
+/// and the read sides of all.
 async fn row<L: PeerLayer>(
     between: usize,
     app: impl Fn() -> App<L>,
@@ -61,8 +62,8 @@ async fn a_frame_goes_through_a_row_of_tattletales() {
     assert_eq!(meshes[2].stats().relayed, 2);
 }
 
-/// What a hub made by `app` does with many broadcasts of this ttl: what a subscriber hears, what is read of the hub, and what it
-/// has counted.
+/// What a hub made by `app` does with many broadcasts of this ttl: what a subscriber hears, what is
+/// read of the hub, and what it has counted.
 async fn hub_of<L: PeerLayer>(
     app: App<L>,
     ttl: u8,
@@ -167,7 +168,8 @@ async fn in_a_circle_each_broadcast_is_heard_once_by_all_the_others() {
         assert_eq!(stats.received, stats.delivered + stats.duplicates);
         duplicates += stats.duplicates;
     }
-    // Of each frame, the two copies meet at the far side or beyond it: two are one too many on a circle of 4.
+    // Of each frame, the two copies meet at the far side or beyond it: two are one too many on a
+    // circle of 4.
     assert_eq!(duplicates, 8);
 }
 

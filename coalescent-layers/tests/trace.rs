@@ -1,24 +1,20 @@
-//! One trace over several nodes: the header that a handler sends on, the answer that follows it, the spans it leaves.
+//! One trace over several nodes: the header that a handler sends on, the answer that follows it,
+//! the spans it leaves.
 
-use std::{
-    collections::HashMap,
-    fmt::Debug,
-    sync::{Arc, Mutex},
-};
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
 
-use coalescent_core::{
-    App, AppExt, BoxError, Error, Frame, Mesh, Message, Reply, transport::Memory,
-};
-use coalescent_layers::{
-    Courier, MeshExt, PeerExt, TraceContext,
-    trace::{MessageTraceExt, TraceParent},
-};
-use tower::{layer::layer_fn, service_fn};
-use tracing::{
-    field::{Field, Visit},
-    span,
-};
-use tracing_subscriber::{layer::SubscriberExt, registry::LookupSpan};
+use coalescent_core::transport::Memory;
+use coalescent_core::{App, AppExt, BoxError, Error, Frame, Mesh, Message, Reply};
+use coalescent_layers::trace::{MessageTraceExt, TraceParent};
+use coalescent_layers::{Courier, MeshExt, PeerExt, TraceContext};
+use tower::layer::layer_fn;
+use tower::service_fn;
+use tracing::field::{Field, Visit};
+use tracing::span;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 
 /// The fields of each span named "message", in the order in which they began.
 #[derive(Clone, Default)]

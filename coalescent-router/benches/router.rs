@@ -1,7 +1,9 @@
-//! What it costs to find a message's handler among 1, 100 and 10,000 routes, or to find that it has none.
+//! What it costs to find a message's handler among 1, 100 and 10,000 routes, or to find that it has
+//! none.
 //!
-//! The messages are of as many types as there are routes, in turn, and parsed beforehand. `base` is what the frame, its
-//! message and a service that does nothing cost; the handler of `handler` does nothing either.
+//! The messages are of as many types as there are routes, in turn, and parsed beforehand. `base` is
+//! what the frame, its message and a service that does nothing cost; the handler of `handler` does
+//! nothing either.
 
 use std::hint::black_box;
 use std::time::Duration;

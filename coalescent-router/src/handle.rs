@@ -1,13 +1,15 @@
 //! Adding routes to a router that is in use.
 
+use std::fmt;
+use std::sync::Arc;
+
+use coalescent_core::{Mesh, Peers};
+
 use crate::error::RouteError;
 use crate::handler::Handler;
 use crate::route::Endpoint;
 use crate::router::Router;
 use crate::table::Live;
-use coalescent_core::{Mesh, Peers};
-use std::fmt;
-use std::sync::Arc;
 
 /// Adds routes to a [`Router`] that is in use, and removes them. Cheap to clone.
 ///
@@ -52,8 +54,8 @@ impl RouterHandle {
             .change(|table| table.insert_fallback("", Endpoint::handler(handler)))
     }
 
-    /// Adds the routes of `router`, and its fallback; all of them, or none. So come routes with state
-    /// and layers to a running mesh.
+    /// Adds the routes of `router`, and its fallback; all of them, or none. So come routes with
+    /// state and layers to a running mesh.
     ///
     /// # Errors
     ///
@@ -63,8 +65,8 @@ impl RouterHandle {
         self.0.change(|table| table.merge("", &other))
     }
 
-    /// Removes the handler for messages of type `kind`; for `"*"`, the fallback. Returns whether there
-    /// was one.
+    /// Removes the handler for messages of type `kind`; for `"*"`, the fallback. Returns whether
+    /// there was one.
     ///
     /// Frames that are being handled by it are handled to their end.
     pub fn remove(&self, kind: &str) -> bool {

@@ -1,22 +1,24 @@
 //! What a route calls: an async function of extractors.
 
-use crate::extract::{FromFrame, FromFrameParts};
-use crate::into_reply::IntoReply;
-use crate::macros::all_the_tuples;
-use coalescent_core::{BoxError, Frame, Reply};
 use std::fmt;
 use std::future::{Future, ready};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
+
+use coalescent_core::{BoxError, Frame, Reply};
+
+use crate::extract::{FromFrame, FromFrameParts};
+use crate::into_reply::IntoReply;
+use crate::macros::all_the_tuples;
 
 /// What calling a [`Handler`] gives: the one allocation that a frame with a handler costs.
 pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Reply, BoxError>> + Send>>;
 
 /// Handles the frames of a route.
 ///
-/// It is implemented for async functions and closures of up to 16 [extractors](crate::extract), whose
-/// result is [`IntoReply`], and for values that are [`IntoReply`] themselves, as a fixed answer. So
-/// there is no need to implement it.
+/// It is implemented for async functions and closures of up to 16 [extractors](crate::extract),
+/// whose result is [`IntoReply`], and for values that are [`IntoReply`] themselves, as a fixed
+/// answer. So there is no need to implement it.
 ///
 /// ```
 /// use coalescent_core::{Message, Peer};
@@ -48,7 +50,8 @@ pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Reply, BoxError>> + 
 /// The compiler says only that the trait is not implemented. Check that
 ///
 /// - it is an `async fn`, or a closure that returns a future,
-/// - each argument is an [extractor](crate::extract), and one that takes the frame whole comes last,
+/// - each argument is an [extractor](crate::extract), and one that takes the frame whole comes
+///   last,
 /// - it returns what is [`IntoReply`],
 /// - its future is `Send`: nothing that is not, such as an `Rc` or a guard of a `std` lock, is held
 ///   over an `.await`,
@@ -78,8 +81,8 @@ pub trait Handler<T, S>: Clone + Send + Sync + Sized + 'static {
     #[doc(hidden)]
     const AT_ONCE: bool = false;
 
-    /// Handles one frame that goes on afterwards, unchanged. It is cloned where an extractor may change
-    /// it, keep it or wait; the others are made of it at once.
+    /// Handles one frame that goes on afterwards, unchanged. It is cloned where an extractor may
+    /// change it, keep it or wait; the others are made of it at once.
     #[doc(hidden)]
     fn call_ref(&self, frame: &mut Frame, state: &S) -> HandlerFuture
     where
@@ -198,8 +201,8 @@ where
     }
 }
 
-/// Ends frames at `handler`: they do not go on to the services further in, nor to the read side of the
-/// mesh.
+/// Ends frames at `handler`: they do not go on to the services further in, nor to the read side of
+/// the mesh.
 ///
 /// Without it, a frame goes on when its handler is done, so that a handler can listen in:
 ///

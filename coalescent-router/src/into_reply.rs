@@ -1,9 +1,10 @@
 //! What a handler may return.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
 use coalescent_core::{BoxError, Message, Reply};
 use serde::Serialize;
-use std::convert::Infallible;
 
 /// Makes a [`Reply`] of what a handler returns.
 ///
@@ -17,9 +18,9 @@ use std::convert::Infallible;
 /// | `Option<T>` | `T`; for `None` as for `()` |
 /// | `Result<T, E>` | `T`; an error fails the frame |
 ///
-/// The peer is the one that the frame came from. With relays in between, that is not the author of a
-/// broadcast: an answer goes one step back, and no further. Where the peer has a handler for it, that
-/// may answer in turn: two nodes that answer each other's answers never end.
+/// The peer is the one that the frame came from. With relays in between, that is not the author of
+/// a broadcast: an answer goes one step back, and no further. Where the peer has a handler for it,
+/// that may answer in turn: two nodes that answer each other's answers never end.
 ///
 /// A frame that failed goes no further: the error becomes an event of the mesh, and where the peer
 /// asked with a request, it is told so, with the beginning of the error's text.

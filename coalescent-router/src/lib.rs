@@ -79,8 +79,8 @@
 //! ```
 //!
 //! The courier is a layer of the crate `coalescent`; any other that calls
-//! [`Frame::set_message`](coalescent_core::Frame::set_message) will do. Without an app, the router is
-//! a tower layer like others, and [`Router::into_service`] makes a service of it.
+//! [`Frame::set_message`](coalescent_core::Frame::set_message) will do. Without an app, the router
+//! is a tower layer like others, and [`Router::into_service`] makes a service of it.
 
 mod error;
 pub mod extract;

@@ -1,8 +1,9 @@
 //! The service further in than a router that is used as a service itself.
 
-use coalescent_core::{BoxError, Frame, Reply};
 use std::future::{Ready, ready};
 use std::task::{Context, Poll};
+
+use coalescent_core::{BoxError, Frame, Reply};
 use tower_service::Service;
 
 /// Answers nothing to all frames: a request gets "no answer".

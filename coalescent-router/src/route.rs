@@ -1,16 +1,18 @@
 //! One handler with the layers around it.
 
-use crate::handler::{Handler, HandlerFuture};
-use crate::into_reply::IntoReply;
-use crate::watch::{Begun, Watch};
-use coalescent_core::{BoxError, Frame, Reply};
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+
+use coalescent_core::{BoxError, Frame, Reply};
 use tower_layer::Layer;
 use tower_service::Service;
+
+use crate::handler::{Handler, HandlerFuture};
+use crate::into_reply::IntoReply;
+use crate::watch::{Begun, Watch};
 
 /// The handler of a route, as the layers on the route see it: the service they wrap.
 ///

@@ -1,5 +1,12 @@
 //! Registering routes.
 
+use std::fmt;
+use std::sync::Arc;
+
+use coalescent_core::{BoxError, Frame, Plugin, Registrar};
+use tower_layer::Layer;
+use tower_service::Service;
+
 use crate::handle::RouterHandle;
 use crate::handler::Handler;
 use crate::into_reply::IntoReply;
@@ -8,11 +15,6 @@ use crate::route::{Endpoint, Route};
 use crate::service::RouterService;
 use crate::table::{Live, Table};
 use crate::typed::TypedArguments;
-use coalescent_core::{BoxError, Frame, Plugin, Registrar};
-use std::fmt;
-use std::sync::Arc;
-use tower_layer::Layer;
-use tower_service::Service;
 
 /// Routes messages to handlers by their type.
 #[doc = include_str!("../docs/router.md")]
@@ -137,8 +139,8 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     /// Adds the routes of `other`, with `prefix` put in front of their types as it stands: any
     /// separator is part of it.
     ///
-    /// The fallback of `other` gets the messages whose type begins with `prefix` and has no handler;
-    /// where several such prefixes fit, the longest counts.
+    /// The fallback of `other` gets the messages whose type begins with `prefix` and has no
+    /// handler; where several such prefixes fit, the longest counts.
     ///
     /// ```
     /// use coalescent_router::{Router, extract::Type};
@@ -171,13 +173,14 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     /// added later.
     ///
     /// It is built once for each handler, with the router: what it counts, it counts for the frames
-    /// of all peers together. So a [`ConcurrencyLimitLayer`] limits how many frames of all peers are in one
-    /// handler. For a limit over several handlers, use a layer whose services share theirs
-    /// ([`GlobalConcurrencyLimitLayer`]); for one per peer, add the layer to the app, outside of the router.
+    /// of all peers together. So a [`ConcurrencyLimitLayer`] limits how many frames of all peers
+    /// are in one handler. For a limit over several handlers, use a layer whose services share
+    /// theirs ([`GlobalConcurrencyLimitLayer`]); for one per peer, add the layer to the app,
+    /// outside of the router.
     ///
     /// The layer sees what its handler answers, and not the services further in. When it answers
-    /// without calling the handler, the frame still goes on; when it fails, the frame ends there. It
-    /// works on a copy of the frame: what it changes, only the handler sees.
+    /// without calling the handler, the frame still goes on; when it fails, the frame ends there.
+    /// It works on a copy of the frame: what it changes, only the handler sees.
     ///
     /// ```
     /// use coalescent_router::Router;
@@ -275,14 +278,16 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
 }
 
 impl Router {
-    /// A handle that adds routes while the router is in use, through whatever layers were made of it.
+    /// A handle that adds routes while the router is in use, through whatever layers were made of
+    /// it.
     ///
     /// In an app, the mesh has it: [`RouterExt`](crate::RouterExt).
     pub fn handle(&self) -> RouterHandle {
         RouterHandle::new(Arc::clone(&self.live.0))
     }
 
-    /// Makes a service of the router with nothing further in: frames without a handler get no answer.
+    /// Makes a service of the router with nothing further in: frames without a handler get no
+    /// answer.
     pub fn into_service(self) -> RouterService<NotFound> {
         self.layer_on(NotFound::new())
     }
@@ -301,8 +306,8 @@ impl<I> Layer<I> for Router {
 }
 
 impl Plugin for Router {
-    /// Puts a [`RouterHandle`] where the mesh finds it. Where an app has several routers, that of the
-    /// first, which sees frames first, stays.
+    /// Puts a [`RouterHandle`] where the mesh finds it. Where an app has several routers, that of
+    /// the first, which sees frames first, stays.
     fn register(&self, app: &mut Registrar) {
         if app.get::<RouterHandle>().is_none() {
             app.insert(self.handle());

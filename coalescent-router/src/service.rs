@@ -1,20 +1,23 @@
 //! Routing the frames of one peer.
 
-use crate::route::Watched;
-use crate::table::{Live, Table};
-use coalescent_core::{BoxError, Frame, Reply};
-use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+
+use coalescent_core::{BoxError, Frame, Reply};
+use pin_project_lite::pin_project;
 use tower_service::Service;
+
+use crate::route::Watched;
+use crate::table::{Live, Table};
 
 /// Hands frames to the handlers of a [`Router`](crate::Router), then to the service further in.
 ///
-/// Per peer is only its copy of the table; the handlers and their layers are shared. It is ready when
-/// the inner service is. A frame without a handler costs no allocation, one with a handler one.
+/// Per peer is only its copy of the table; the handlers and their layers are shared. It is ready
+/// when the inner service is. A frame without a handler costs no allocation, one with a handler
+/// one.
 pub struct RouterService<I> {
     inner: I,
     live: Arc<Live<()>>,

@@ -1,18 +1,21 @@
 //! Which handler a message type has, and how that changes while frames flow.
 
-use crate::error::RouteError;
-use crate::route::Endpoint;
-use rustc_hash::FxHashMap;
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use rustc_hash::FxHashMap;
+
+use crate::error::RouteError;
+use crate::route::Endpoint;
+
 /// The type that stands for all others in a route.
 pub(crate) const ANY: &str = "*";
 
-/// A type of messages, looked up by its bytes: a message has those at hand, and its text would be checked again.
+/// A type of messages, looked up by its bytes: a message has those at hand, and its text would be
+/// checked again.
 #[derive(Clone, PartialEq, Eq)]
 struct Type(Arc<str>);
 
@@ -98,7 +101,8 @@ impl<S> Table<S> {
         Ok(())
     }
 
-    /// Adds all of `other`, with `prefix` put in front of each type; or nothing, where one is taken.
+    /// Adds all of `other`, with `prefix` put in front of each type; or nothing, where one is
+    /// taken.
     pub(crate) fn merge(&mut self, prefix: &str, other: &Self) -> Result<(), RouteError> {
         let routes = prefixed(prefix, other.routes.iter().map(|(Type(k), e)| (k, e)));
         let fallbacks = prefixed(prefix, other.fallbacks.iter().map(|(k, e)| (k, e)));

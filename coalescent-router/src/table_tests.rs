@@ -1,9 +1,11 @@
-use super::*;
-use crate::extract::State;
+use std::collections::BTreeMap;
+
 use coalescent_core::test_util;
 use coalescent_core::wire::Kind;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+
+use super::*;
+use crate::extract::State;
 
 /// An endpoint; each is told from others by being the same or another.
 fn endpoint() -> Endpoint<()> {

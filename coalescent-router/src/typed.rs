@@ -1,17 +1,19 @@
 //! Routes whose message type is known from the body that their handler asks for.
 
+use coalescent_core::{BoxError, Frame, Message, MessageType, Reply};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::extract::{Body, BodyRejection, FromFrameParts};
 use crate::into_reply::IntoReply;
 use crate::macros::all_the_tuples;
-use coalescent_core::{BoxError, Frame, Message, MessageType, Reply};
-use serde::{Serialize, de::DeserializeOwned};
 
-/// Extracts a message's body as a `T` that says which type of message it is the body of; as a reply,
-/// makes such a message.
+/// Extracts a message's body as a `T` that says which type of message it is the body of; as a
+/// reply, makes such a message.
 ///
-/// With [`Router::typed`](crate::Router::typed), a handler that asks for it names its route by that.
-/// Which message is handed to a handler is the route's to decide, not this extractor's: with a prefix
-/// in front of the route, or in a fallback, the message may be of another type.
+/// With [`Router::typed`](crate::Router::typed), a handler that asks for it names its route by
+/// that. Which message is handed to a handler is the route's to decide, not this extractor's: with
+/// a prefix in front of the route, or in a fallback, the message may be of another type.
 ///
 /// ```
 /// use coalescent_core::MessageType;

@@ -1,16 +1,17 @@
 //! What can be seen of a handler from outside: a span around it, and the time it takes.
 
-use coalescent_core::Frame;
-use coalescent_core::wire::Kind;
 #[cfg(feature = "metrics")]
 use std::{
     sync::{Arc, OnceLock},
     time::Instant,
 };
+
+use coalescent_core::Frame;
+use coalescent_core::wire::Kind;
 use tracing::Span;
 
-/// Watches one route, by the name it was added under: what a peer sends is never a label, since each
-/// new one would cost memory for ever.
+/// Watches one route, by the name it was added under: what a peer sends is never a label, since
+/// each new one would cost memory for ever.
 #[derive(Default)]
 pub(crate) struct Watch {
     name: Box<str>,

@@ -1,5 +1,5 @@
-//! How many heap allocations a frame costs on its way through a router, as a connection calls it: none without a
-//! handler, one with a handler, for its future.
+//! How many heap allocations a frame costs on its way through a router, as a connection calls it:
+//! none without a handler, one with a handler, for its future.
 
 use bytes::Bytes;
 use coalescent_core::codec::Codec;
@@ -13,7 +13,8 @@ use tower::ServiceBuilder;
 /// How many frames are counted.
 const FRAMES: u64 = 1000;
 
-/// How many allocations each frame costs with a "ping" that was parsed beforehand; all of them the same.
+/// How many allocations each frame costs with a "ping" that was parsed beforehand; all of them the
+/// same.
 fn count(router: Router, answers: bool) -> u64 {
     let codec = Codec::msgpack();
     let payload = codec.encode_body("ping", &1).expect("a good body");
@@ -30,7 +31,8 @@ fn count(router: Router, answers: bool) -> u64 {
         let reply = driver.call(Kind::Data, payload.clone());
         assert!(reply.is_ok_and(|reply| reply.is_none() != answers));
     };
-    // Before, for what is made when it is first used, and where memory is shared with what was made above.
+    // Before, for what is made when it is first used, and where memory is shared with what was made
+    // above.
     (0..FRAMES).for_each(|_| call());
     let one = allocation_counter::measure(&mut call).count_total;
     let all = allocation_counter::measure(|| (0..FRAMES).for_each(|_| call()));
@@ -59,7 +61,8 @@ fn a_reply_is_as_many_more_as_it_takes_to_make_it() {
     // Bytes that are there already.
     let payload = async || Bytes::from_static(b"pong");
     assert_eq!(count(Router::new().route("ping", payload), true), 1);
-    // A short message is written into memory that the thread uses again, a longer one into bytes of its own.
+    // A short message is written into memory that the thread uses again, a longer one into bytes of
+    // its own.
     let message = async || Message::new("pong", &2);
     assert_eq!(count(Router::new().route("ping", message), true), 1);
     let longer = async || Message::new("pong", [0_u8; 2000].as_slice());

@@ -1,8 +1,9 @@
 //! Routes that cannot be: the panic is at the line that adds them, and says what to do.
 
-use coalescent_router::Router;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::{Mutex, PoisonError};
+
+use coalescent_router::Router;
 
 /// The hook belongs to the process.
 static HOOK: Mutex<()> = Mutex::new(());

@@ -2,14 +2,15 @@
 
 mod common;
 
-use coalescent_core::{BoxError, Frame, Reply};
-use coalescent_router::middleware::{Next, from_fn};
-use coalescent_router::{NotFound, Router, RouterService, ends};
-use common::frame;
 use std::future::{Future, pending};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
+
+use coalescent_core::{BoxError, Frame, Reply};
+use coalescent_router::middleware::{Next, from_fn};
+use coalescent_router::{NotFound, Router, RouterService, ends};
+use common::frame;
 use tokio::sync::Semaphore;
 use tower::limit::{ConcurrencyLimit, ConcurrencyLimitLayer, GlobalConcurrencyLimitLayer};
 use tower::{Service, ServiceExt};

@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
 use coalescent_core::codec::Codec;
 use coalescent_core::{App, AppExt, BoxError, Frame, Message, Peer, Reply};
 use coalescent_router::extract::{Body, FromFrameParts, Type};
@@ -9,8 +12,6 @@ use coalescent_router::{IntoReply, Router, RouterExt, ends};
 use common::{Pair, courier_layer, encode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
 use tower::ServiceExt;
 
 #[derive(Deserialize)]

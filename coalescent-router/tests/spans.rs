@@ -1,12 +1,14 @@
 //! The span that a handler runs in.
 //!
-//! Alone in its file: a test beside it, without a subscriber, would have a say in whether spans are made.
+//! Alone in its file: a test beside it, without a subscriber, would have a say in whether spans are
+//! made.
+
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
 
 use coalescent_core::wire::Kind;
 use coalescent_core::{Message, test_util};
 use coalescent_router::Router;
-use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
 use tower::{Service, ServiceExt};
 use tracing::field::{Field, Visit};
 use tracing::span;

@@ -1,14 +1,16 @@
 //! The command line.
 
-use coalescent::identity::{Identity, PublicKey};
-use coalescent::wire::MAX_FRAME_CEILING;
-use coalescent::{Address, Config, Wire, codec::Codec};
-use lexopt::{Arg, Parser, ValueExt};
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+
+use coalescent::codec::Codec;
+use coalescent::identity::{Identity, PublicKey};
+use coalescent::wire::MAX_FRAME_CEILING;
+use coalescent::{Address, Config, Wire};
+use lexopt::{Arg, Parser, ValueExt};
 
 pub(crate) const HELP: &str = "\
 Netcat for a mesh: stdin is broadcast to every peer, and what peers send goes to stdout.

@@ -1,9 +1,10 @@
 //! Messages as lines: `TYPE JSON`.
 
+use std::fmt::Write;
+
 use bytes::Bytes;
 use coalescent::Message;
 use coalescent::codec::{CodecError, Format};
-use std::fmt::Write;
 
 /// Reads a line. What is no message is told in words.
 pub(crate) fn parse(line: &[u8]) -> Result<Message, String> {

@@ -1,5 +1,5 @@
-//! Netcat for a mesh: what comes in on stdin is broadcast to every peer, and what peers send goes to
-//! stdout.
+//! Netcat for a mesh: what comes in on stdin is broadcast to every peer, and what peers send goes
+//! to stdout.
 //!
 //! ```text
 //! cargo run --example meshcat -- --listen 127.0.0.1:1337
@@ -18,13 +18,14 @@ mod stdin;
 mod stdout;
 mod streams;
 
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
 use args::{Args, Command, Relay};
 use coalescent::transport::tls::Tls;
 use coalescent::{App, AppExt, Courier, Events, Mesh, PeerLayer, SmartRelay, Tattletale};
 use reply::Replies;
-use std::io::Write;
-use std::process::ExitCode;
-use std::time::Duration;
 use stderr::Stderr;
 use stdin::{Input, Progress};
 use streams::Stream;

@@ -1,10 +1,11 @@
 //! `--reply`: a layer that answers messages of one type with messages of another.
 
-use coalescent::{Frame, Message, Reply};
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+
+use coalescent::{Frame, Message, Reply};
 use tower::{Layer, Service};
 
 /// What to answer: the type of an answer, by the type of what it answers.

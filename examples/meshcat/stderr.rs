@@ -2,15 +2,18 @@
 //!
 //! A thread of its own writes it, so that a terminal that is stopped stops nothing else.
 
-use crate::events;
-use crate::streams::Stream;
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::Duration;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::events;
+use crate::streams::Stream;
 
 /// How many lines may wait to be written; what does not fit is left out, and its number said.
 const LINES: usize = 4096;

@@ -1,16 +1,19 @@
 //! From stdin to the peers.
 
-use crate::line;
-use crate::stderr::Stderr;
-use crate::streams::Stream;
+use std::io::{self, Read};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use bytes::{Buf, Bytes, BytesMut};
 use coalescent::codec::Codec;
 use coalescent::{BATCH, Config, Mesh, PAYLOAD_COST, Sent, Stats, Wire};
-use std::io::{self, Read};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
-/// How much is read at once, and so how much of stdin waits for the peers, times [`CHUNKS`] and two.
+use crate::line;
+use crate::stderr::Stderr;
+use crate::streams::Stream;
+
+/// How much is read at once, and so how much of stdin waits for the peers, times [`CHUNKS`] and
+/// two.
 const CHUNK: usize = 64 * 1024;
 
 /// How many chunks may wait between the thread that reads and the mesh.
@@ -159,7 +162,8 @@ fn encode(codec: &Codec, text: &[u8], config: &Config) -> Result<Bytes, String> 
     Ok(frame)
 }
 
-/// Frames that are broadcast together: no more than the peers that are there at one moment get all of.
+/// Frames that are broadcast together: no more than the peers that are there at one moment get all
+/// of.
 #[derive(Default)]
 struct Group {
     frames: Vec<Bytes>,
@@ -176,7 +180,8 @@ impl Group {
         self.frames.push(frame);
     }
 
-    /// Sends the frames to all peers; those that nobody took, because all left before, to the next one that comes.
+    /// Sends the frames to all peers; those that nobody took, because all left before, to the next
+    /// one that comes.
     async fn send(&mut self, mesh: &Mesh) {
         let mut rest = self.frames.as_slice();
         while !rest.is_empty() {
@@ -197,8 +202,8 @@ impl Group {
 
 /// How many of so many frames one peer has taken at least, where all have left since.
 ///
-/// Each took the first of them. Of several nobody knows which took the most, but it was no less than the mean: so
-/// some frames may be sent once more, and none is left out.
+/// Each took the first of them. Of several nobody knows which took the most, but it was no less
+/// than the mean: so some frames may be sent once more, and none is left out.
 fn taken(sent: Sent, frames: usize) -> usize {
     let peers = (sent.queued + sent.dropped) / frames;
     sent.queued.div_ceil(peers.max(1))
@@ -228,7 +233,8 @@ struct Chunks {
 }
 
 impl Chunks {
-    /// Waits for the next chunk; `None` at the end. The memory of the one before is used again, if it is free.
+    /// Waits for the next chunk; `None` at the end. The memory of the one before is used again, if
+    /// it is free.
     async fn next(&mut self, stderr: &Stderr) -> Option<Bytes> {
         if let Ok(spare) = std::mem::take(&mut self.last).try_into_mut() {
             // Without the thread there is nothing more to read.

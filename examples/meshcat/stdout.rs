@@ -1,11 +1,13 @@
 //! From the peers to stdout.
 
+use std::io::{self, Write};
+
+use coalescent::{Frame, MeshReader, Wire};
+use tokio::sync::{mpsc, oneshot};
+
 use crate::line;
 use crate::stderr::Stderr;
 use crate::streams::Stream;
-use coalescent::{Frame, MeshReader, Wire};
-use std::io::{self, Write};
-use tokio::sync::{mpsc, oneshot};
 
 /// About how much is written at once, if there is so much.
 const BATCH: usize = 64 * 1024;
@@ -31,8 +33,8 @@ impl Form {
     }
 }
 
-/// Writes what peers send, until the mesh has ended and all of it is written, or stdout breaks. Then
-/// the frames are discarded, and the mesh goes on.
+/// Writes what peers send, until the mesh has ended and all of it is written, or stdout breaks.
+/// Then the frames are discarded, and the mesh goes on.
 pub(crate) async fn run(mut reader: MeshReader, form: Form, stderr: Stderr) {
     let (batches, waiting) = mpsc::channel(BATCHES);
     let (done, written) = oneshot::channel();

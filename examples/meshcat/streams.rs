@@ -1,11 +1,12 @@
 //! The streams that this process was given, in whatever state they are.
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 /// How long to wait where a stream is said to be ready, and is not: so that a strange one costs no
 /// processor.

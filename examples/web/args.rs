@@ -38,7 +38,8 @@ pub(crate) struct Args {
     pub(crate) allow_plaintext: bool,
 }
 
-/// Reads the command line; `None` where only help is wanted. The error is one line that says what to do.
+/// Reads the command line; `None` where only help is wanted. The error is one line that says what
+/// to do.
 pub(crate) fn parse() -> Result<Option<Args>, String> {
     read().map_err(|error| format!("{error}; --help lists the options"))
 }

@@ -1,7 +1,8 @@
 //! From a request to a peer.
 
-use crate::places::Place;
-use crate::websocket::{REFUSED_POLITELY, WebSocketIo};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::extract::{ConnectInfo, FromRequest, Request, State, WebSocketUpgrade};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
@@ -9,13 +10,14 @@ use axum::response::{IntoResponse, Response};
 use coalescent::connection::Socket;
 use coalescent::{Mesh, Wire};
 use hyper_util::rt::TokioIo;
-use std::net::SocketAddr;
-use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How many peers may come over HTTP at a time. The mesh bounds those that it accepts by itself, not
-/// those that it is given.
+use crate::places::Place;
+use crate::websocket::{REFUSED_POLITELY, WebSocketIo};
+
+/// How many peers may come over HTTP at a time. The mesh bounds those that it accepts by itself,
+/// not those that it is given.
 const MAX_JOINED: usize = 256;
 
 /// What programs ask for, in place of `websocket`: the native wire.

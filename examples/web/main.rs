@@ -1,4 +1,5 @@
-//! A mesh in a web server: one process that serves HTTP, and makes peers of the connections that upgrade.
+//! A mesh in a web server: one process that serves HTTP, and makes peers of the connections that
+//! upgrade.
 //!
 //! ```text
 //! cargo run --example web -- --http 127.0.0.1:8080 --listen 127.0.0.1:1337
@@ -29,15 +30,17 @@ mod serve;
 mod site;
 mod websocket;
 
-use args::Args;
-use coalescent::{App, AppExt, Config, Courier, Mesh, Peer, SmartRelay, TraceContext, Wire};
-use coalescent_router::{Router, extract::Body};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use places::Places;
-use serde::Deserialize;
 use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
+
+use args::Args;
+use coalescent::{App, AppExt, Config, Courier, Mesh, Peer, SmartRelay, TraceContext, Wire};
+use coalescent_router::Router;
+use coalescent_router::extract::Body;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use places::Places;
+use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tower::limit::GlobalConcurrencyLimitLayer;
@@ -141,7 +144,8 @@ struct Line {
 #[derive(Clone)]
 struct Handle(String);
 
-/// Remembers what a browser calls itself. Of other peers' lines nobody knows who of those behind them said it.
+/// Remembers what a browser calls itself. Of other peers' lines nobody knows who of those behind
+/// them said it.
 async fn name_browser(peer: Peer, Body(line): Body<Line>) {
     if peer.get::<join::Browser>().is_some() {
         peer.set(Handle(line.handle.chars().take(32).collect()));

@@ -1,6 +1,10 @@
 //! HTTP over the connections that are accepted, each within its limits.
 
-use crate::places::{Place, Places};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -9,13 +13,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
-use std::net::SocketAddr;
-use std::pin::pin;
-use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
+
+use crate::places::{Place, Places};
 
 /// How long the head of a request may take to arrive, from the end of the one before.
 const HEAD: Duration = Duration::from_secs(5);

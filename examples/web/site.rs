@@ -1,10 +1,12 @@
 //! The HTTP side: its pages, its limits, and who may ask.
 
-use crate::Handle;
-use crate::join::{self, Joining};
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use axum::error_handling::HandleErrorLayer;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header, uri::Authority};
+use axum::http::uri::Authority;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -12,14 +14,16 @@ use axum::{BoxError, Json, Router};
 use coalescent::{Mesh, Peer};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
-use std::net::IpAddr;
-use std::sync::Arc;
 use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::trace::TraceLayer;
 
-/// What every answer says of itself. A page may load what comes from this server and nothing else, and
-/// no markup in it is a script: what peers say is shown as text, and could do nothing if it were not.
+use crate::Handle;
+use crate::join::{self, Joining};
+
+/// What every answer says of itself. A page may load what comes from this server and nothing else,
+/// and no markup in it is a script: what peers say is shown as text, and could do nothing if it
+/// were not.
 const HEADERS: [(HeaderName, &str); 4] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -31,8 +35,9 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
-/// Makes the site. What `limit` allows at a time it shares with the mesh; what is above that is turned
-/// away here, where someone can be told to come back, and waits there, where it would be lost.
+/// Makes the site. What `limit` allows at a time it shares with the mesh; what is above that is
+/// turned away here, where someone can be told to come back, and waits there, where it would be
+/// lost.
 pub(crate) fn router(
     mesh: Mesh,
     metrics: PrometheusHandle,
@@ -103,8 +108,9 @@ async fn headers(mut response: Response) -> Response {
     response
 }
 
-/// Turns away those who ask for a server of another name. A page elsewhere whose name its owner lets point to
-/// this machine would otherwise be of the same origin as this server, and could read and say what it likes.
+/// Turns away those who ask for a server of another name. A page elsewhere whose name its owner
+/// lets point to this machine would otherwise be of the same origin as this server, and could read
+/// and say what it likes.
 async fn known_host(
     State(hosts): State<Arc<Vec<String>>>,
     request: Request,

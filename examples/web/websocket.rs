@@ -1,21 +1,22 @@
 //! A WebSocket as bytes: a text message is a line, and a line is a text message.
 //!
-//! So a browser is a peer on the `lines` wire like any other, and what is broadcast to all of these is encoded
-//! once.
+//! So a browser is a peer on the `lines` wire like any other, and what is broadcast to all of these
+//! is encoded once.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_core::Stream;
 use futures_sink::Sink;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How many times as long as a line may be a message is read, to be refused with a word. One that is longer is
-/// cut off without: what was not read would take the word with it.
+/// How many times as long as a line may be a message is read, to be refused with a word. One that
+/// is longer is cut off without: what was not read would take the word with it.
 pub(crate) const REFUSED_POLITELY: usize = 4;
 
 /// How many messages of a browser are read in a second; more wait in its socket. Other servers pass
@@ -128,7 +129,8 @@ impl Pace {
     }
 }
 
-/// A message as a line. Between the parts of JSON, and nowhere else in it, a newline is as good as a space.
+/// A message as a line. Between the parts of JSON, and nowhere else in it, a newline is as good as
+/// a space.
 fn line(text: &Utf8Bytes) -> Bytes {
     let mut line = Vec::with_capacity(text.len().saturating_add(1));
     line.extend(text.bytes().map(|byte| match byte {

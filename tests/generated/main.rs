@@ -5,8 +5,9 @@
 mod mutate;
 mod targets;
 
-use mutate::Generator;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use mutate::Generator;
 use targets::TARGETS;
 
 /// Inputs for each decoder.

@@ -1,6 +1,7 @@
 //! Makes inputs of valid ones: bits that flip, parts that move, lengths that lie.
 
-use rand::{Rng, RngCore, SeedableRng, rngs::SmallRng};
+use rand::rngs::SmallRng;
+use rand::{Rng, RngCore, SeedableRng};
 
 /// No input is longer than this.
 const LONGEST: usize = 4096;

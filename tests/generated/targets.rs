@@ -1,20 +1,20 @@
-//! What is done with bytes that may be anything: a function for each decoder, and one for a whole connection.
+//! What is done with bytes that may be anything: a function for each decoder, and one for a whole
+//! connection.
 //!
-//! A target panics if the bytes break a promise; an error is no failure. Each has a corpus of valid inputs, to make
-//! others of.
+//! A target panics if the bytes break a promise; an error is no failure. Each has a corpus of valid
+//! inputs, to make others of.
+
+use std::convert::Infallible;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use coalescent::{
-    Address, Config, Frame, Message, Peers, Reply,
-    codec::{Codec, Format, MAX_DEPTH},
-    connection::{self, Socket},
-    wire::{
-        HELLO_MAX, Hello, Kind, LinesCodec, NativeCodec, NodeId, Packet, Status, Wire,
-        decode_reason,
-    },
+use coalescent::codec::{Codec, Format, MAX_DEPTH};
+use coalescent::connection::{self, Socket};
+use coalescent::wire::{
+    HELLO_MAX, Hello, Kind, LinesCodec, NativeCodec, NodeId, Packet, Status, Wire, decode_reason,
 };
+use coalescent::{Address, Config, Frame, Message, Peers, Reply};
 use coalescent_layers::{Courier, SmartRelay};
-use std::{convert::Infallible, time::Duration};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::codec::{Decoder, Encoder};
 use tower::{Layer, service_fn};
@@ -64,7 +64,8 @@ pub(crate) fn run(name: &str, input: &[u8]) {
 /// The largest frame that the decoders take here: small, so that the inputs meet the limit.
 const MAX_FRAME: usize = 600;
 
-/// Decodes all there is, and says how it ended; the buffer may never be more than the input and one frame.
+/// Decodes all there is, and says how it ended; the buffer may never be more than the input and one
+/// frame.
 fn decode_all<D>(codec: &mut D, parts: &[&[u8]]) -> (Vec<Packet>, bool)
 where
     D: Decoder<Item = Packet>,
@@ -172,7 +173,8 @@ fn json(input: &[u8]) {
     envelope(&Codec::json(), &Codec::msgpack(), input);
 }
 
-/// A message that is understood says the same after it was encoded, and can be looked at in every way.
+/// A message that is understood says the same after it was encoded, and can be looked at in every
+/// way.
 fn envelope(codec: &Codec, other: &Codec, input: &[u8]) {
     let payload = Bytes::copy_from_slice(input);
     let shallow = codec.clone().max_depth(3).decode(&payload);
@@ -260,7 +262,8 @@ fn text(input: &[u8]) {
     let _ = text.parse::<Wire>();
 }
 
-/// A whole connection with relay and courier: whatever the peer says, it ends when the peer has ended.
+/// A whole connection with relay and courier: whatever the peer says, it ends when the peer has
+/// ended.
 fn connection(input: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()

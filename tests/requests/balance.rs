@@ -1,19 +1,21 @@
 //! Requests that are spread over the peers of a mesh.
 
-use crate::support::ByHand;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use coalescent::test_util::{MemoryMesh, Nodes, Recorder};
 use coalescent::{
     AppExt, BoxError, Courier, DiscoverExt, Error, Mesh, Message, Peer, Router, Wire, ends,
 };
 use futures_util::StreamExt;
-use std::collections::BTreeMap;
-use std::time::Duration;
 use tower::balance::p2c::Balance;
 use tower::buffer::Buffer;
 use tower::discover::Change;
 use tower::load::{CompleteOnResponse, PendingRequestsDiscover};
 use tower::retry::{Policy, Retry};
 use tower::{Service, ServiceExt};
+
+use crate::support::ByHand;
 
 type Balanced = Balance<PendingRequestsDiscover<coalescent::PeerDiscover>, Message>;
 

@@ -1,6 +1,7 @@
 //! What can become of a request: each error tells which, and none costs the connection.
 
-use crate::support::{ByHand, Inside, asked};
+use std::time::Duration;
+
 use bytes::Bytes;
 use coalescent::extract::Body;
 use coalescent::test_util::Recorder;
@@ -8,8 +9,9 @@ use coalescent::wire::{Kind, Status, Wire};
 use coalescent::{
     App, AppExt, BoxError, Courier, Error, Message, Peer, PeerExt, Reply, Router, ends,
 };
-use std::time::Duration;
 use tower::{Service, ServiceExt};
+
+use crate::support::{ByHand, Inside, asked};
 
 const SECOND: Duration = Duration::from_secs(1);
 

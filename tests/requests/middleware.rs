@@ -1,10 +1,11 @@
 //! Tower's middleware around a peer that is asked.
 
-use crate::support::{Inside, asked};
-use coalescent::{BoxError, Error, Message, Peer, Router, ends};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
+
+use coalescent::{BoxError, Error, Message, Peer, Router, ends};
 use tokio::time::Instant;
 use tower::hedge::Hedge;
 use tower::limit::ConcurrencyLimit;
@@ -12,6 +13,8 @@ use tower::retry::{Policy, Retry};
 use tower::timeout::Timeout;
 use tower::timeout::error::Elapsed;
 use tower::{Service, ServiceBuilder, ServiceExt};
+
+use crate::support::{Inside, asked};
 
 const SECOND: Duration = Duration::from_secs(1);
 

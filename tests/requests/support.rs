@@ -1,13 +1,15 @@
 //! Two nodes, one of which answers.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+
 use bytes::Bytes;
 use coalescent::connection::Socket;
 use coalescent::test_util::{MemoryMesh, Nodes};
 use coalescent::wire::{Hello, Kind, NativeCodec, NodeId, Packet};
 use coalescent::{AppExt, Courier, Mesh, Peer, Router};
 use futures_util::{SinkExt, StreamExt};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use tokio::io::DuplexStream;
 use tokio_util::codec::Framed;
 

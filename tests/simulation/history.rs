@@ -1,10 +1,9 @@
 //! What was sent, seen on links and delivered, and whether that fits together.
 
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
 use coalescent::{DropReason, NodeId, Stats};
-use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
-    time::Duration,
-};
 
 /// One message, by its number.
 pub(crate) type Message = u32;
@@ -137,8 +136,8 @@ impl History {
         self.nothing_silent(&delivered)
     }
 
-    /// A frame may be lost with a connection, and then its end was told. So what is said while connections are up
-    /// that never end must reach everyone whom they lead to.
+    /// A frame may be lost with a connection, and then its end was told. So what is said while
+    /// connections are up that never end must reach everyone whom they lead to.
     fn nothing_silent(&self, delivered: &HashSet<(NodeId, Message)>) -> usize {
         let mut owed = 0;
         let links = self.links();

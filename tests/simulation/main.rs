@@ -1,23 +1,24 @@
-//! Whole nodes on a simulated network and simulated time: a random mesh whose links are cut, held up and healed, and
-//! whose nodes are killed and started again, while everyone talks.
+//! Whole nodes on a simulated network and simulated time: a random mesh whose links are cut, held
+//! up and healed, and whose nodes are killed and started again, while everyone talks.
 //!
-//! Each run follows a seed: the mesh, what is done to it and when, and how long each message travels. (The nodes' own
-//! random numbers, of ids and backoffs, do not.) `COALESCENT_SIM_SEED` runs one seed alone, and
-//! `COALESCENT_SIM_RUNS` says how many there are.
+//! Each run follows a seed: the mesh, what is done to it and when, and how long each message
+//! travels. (The nodes' own random numbers, of ids and backoffs, do not.) `COALESCENT_SIM_SEED`
+//! runs one seed alone, and `COALESCENT_SIM_RUNS` says how many there are.
 
 mod history;
 mod node;
 mod transport;
 
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
 use history::{Happened, Message, check_stats};
 use node::{BACKOFF_MAX, PING, World, name};
-use rand::{Rng, SeedableRng, rngs::StdRng};
-use std::{
-    collections::HashSet,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
-};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 const RUNS: u64 = 20;
 

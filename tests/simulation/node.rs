@@ -1,19 +1,17 @@
 //! One node of the simulation.
 
-use crate::{
-    history::{Happened, History, Message},
-    transport::Simulated,
-};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
 use coalescent::{App, AppExt, Event, Frame, Mesh, NodeId, Peer, PeerId};
 use coalescent_layers::SmartRelay;
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
-    time::Duration,
-};
 use tokio::sync::mpsc;
 use tower::{Layer, Service};
+
+use crate::history::{Happened, History, Message};
+use crate::transport::Simulated;
 
 pub(crate) const PORT: u16 = 1337;
 

@@ -1,10 +1,10 @@
 //! The simulated network as a transport.
 
-use coalescent::{
-    Address,
-    transport::{BoxFuture, BoxIo, Listener, Transport},
-};
-use std::{io, net::SocketAddr};
+use std::io;
+use std::net::SocketAddr;
+
+use coalescent::Address;
+use coalescent::transport::{BoxFuture, BoxIo, Listener, Transport};
 use turmoil::net::{TcpListener, TcpStream};
 
 /// Sockets of the simulation that the caller runs in.

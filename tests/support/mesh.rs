@@ -1,4 +1,5 @@
-//! What the tests of whole nodes in this process share: waits that end with their condition, or fail.
+//! What the tests of whole nodes in this process share: waits that end with their condition, or
+//! fail.
 
 use coalescent::{DisconnectReason, Event, Events, Mesh, MeshReader, Message, Peer};
 use tokio::io::AsyncReadExt;

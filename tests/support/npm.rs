@@ -1,10 +1,8 @@
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::OnceLock,
-    time::Instant,
-};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use super::{DEADLINE, Line, Process};
 
@@ -17,7 +15,8 @@ fn directory() -> PathBuf {
         .join("npm")
 }
 
-/// Installs the Node original unless it is there, and tells whether to go on: `false` only where the person asked to skip.
+/// Installs the Node original unless it is there, and tells whether to go on: `false` only where
+/// the person asked to skip.
 ///
 /// # Panics
 ///
@@ -42,8 +41,8 @@ pub(crate) fn npm_ready() -> bool {
 
 /// Installs beside `node_modules`, then moves it there in one step, unless it is there.
 ///
-/// Tests run as many processes at once. None may see half an installation, and none may wait for a lock whose holder
-/// was killed.
+/// Tests run as many processes at once. None may see half an installation, and none may wait for a
+/// lock whose holder was killed.
 fn install() -> Result<(), String> {
     let target = directory().join("node_modules");
     if target.is_dir() {
@@ -92,7 +91,8 @@ pub(crate) struct NpmPeer {
 }
 
 impl NpmPeer {
-    /// Starts a peer on a free port with further options of `tests/npm/peer.js`, and waits until it listens.
+    /// Starts a peer on a free port with further options of `tests/npm/peer.js`, and waits until it
+    /// listens.
     #[track_caller]
     pub(crate) fn start(options: &[&str]) -> Self {
         let mut command = Command::new("node");
@@ -125,7 +125,8 @@ impl NpmPeer {
         self.process.wait_stdout_event(event)
     }
 
-    /// Waits until its application reads a courier's message of this type, takes it, and returns the body.
+    /// Waits until its application reads a courier's message of this type, takes it, and returns
+    /// the body.
     #[track_caller]
     pub(crate) fn wait_message(&self, kind: &str) -> serde_json::Value {
         self.process
@@ -141,7 +142,8 @@ impl NpmPeer {
         self.port
     }
 
-    /// Waits until all that its application has read (without a courier) is these bytes, in whatever pieces.
+    /// Waits until all that its application has read (without a courier) is these bytes, in
+    /// whatever pieces.
     #[track_caller]
     pub(crate) fn wait_bytes(&self, expected: &[u8]) {
         let read = self.process.stdout().wait_until(DEADLINE, |lines| {
@@ -186,7 +188,8 @@ impl NpmPeer {
         assert!(self.process.is_running(), "{}", self.process.transcript());
     }
 
-    /// Waits until its application reads these bytes in one piece (without a courier), and takes them.
+    /// Waits until its application reads these bytes in one piece (without a courier), and takes
+    /// them.
     #[track_caller]
     pub(crate) fn wait_text(&self, expected: &str) {
         self.process

@@ -1,16 +1,14 @@
-use std::{
-    fmt,
-    io::{BufRead, BufReader, Read, Write},
-    path::PathBuf,
-    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread,
-    time::{Duration, Instant},
-};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{fmt, thread};
 
 use super::Line;
 
-/// How long a wait may take in all before the test fails. It is never slept through: a wait ends with its condition.
+/// How long a wait may take in all before the test fails. It is never slept through: a wait ends
+/// with its condition.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// How often a process is asked whether it has ended, since nothing wakes us for that.
@@ -59,7 +57,8 @@ impl Process {
         process
     }
 
-    /// Starts the command with its stdout going elsewhere, or piped to [`take_stdout`](Self::take_stdout).
+    /// Starts the command with its stdout going elsewhere, or piped to
+    /// [`take_stdout`](Self::take_stdout).
     #[track_caller]
     pub(crate) fn spawn_with_stdout(name: &str, command: &mut Command, stdout: Stdio) -> Self {
         Self::spawn_as_it_is(name, command.stdin(Stdio::piped()).stdout(stdout))
@@ -217,7 +216,8 @@ impl Process {
     /// Sends it a signal by name, such as `TERM`, `INT`, `STOP` or `CONT`.
     #[track_caller]
     pub(crate) fn signal(&self, name: &str) {
-        // Through the shell's own `kill`, as this crate forbids `unsafe` and Debian's minimal image has no other.
+        // Through the shell's own `kill`, as this crate forbids `unsafe` and Debian's minimal image
+        // has no other.
         let sent = Command::new("sh")
             .args(["-c", "kill -s \"$0\" \"$1\"", name, &self.id().to_string()])
             .status()

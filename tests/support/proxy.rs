@@ -1,25 +1,21 @@
-//! A TCP proxy that does to a connection what bad networks do. What it does can be changed while it runs.
+//! A TCP proxy that does to a connection what bad networks do. What it does can be changed while it
+//! runs.
 
 // Each test file compiles its own copy and uses a part of it.
 #![allow(dead_code)]
 
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
 use socket2::SockRef;
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpListener, TcpStream,
-        tcp::{ReadHalf, WriteHalf},
-    },
-    sync::{mpsc, watch},
-    task::JoinHandle,
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// How many bytes are read at once where chunks are not limited.
 const CHUNK: usize = 16 * 1024;
@@ -154,8 +150,8 @@ impl Proxy {
         lock(&self.shared.held).len()
     }
 
-    /// Takes the connections that were held back to the target, in the order that `order` makes of them, each after
-    /// the one before has been connected.
+    /// Takes the connections that were held back to the target, in the order that `order` makes of
+    /// them, each after the one before has been connected.
     pub(crate) async fn release(&self, order: impl FnOnce(&mut Vec<TcpStream>)) {
         let mut held = std::mem::take(&mut *lock(&self.shared.held));
         order(&mut held);
@@ -252,7 +248,8 @@ async fn run(mut near: TcpStream, mut far: TcpStream, faults: &watch::Sender<Fau
     }
 }
 
-/// Carries one direction to its end; an error ends the connection, `UnexpectedEof` in an orderly way.
+/// Carries one direction to its end; an error ends the connection, `UnexpectedEof` in an orderly
+/// way.
 async fn pump(
     mut read: ReadHalf<'_>,
     mut write: WriteHalf<'_>,

@@ -1,12 +1,14 @@
 //! Stacks whose type is erased or chosen at run time, and stacks without an app.
 
-use crate::support::{ask, handle, node};
+use std::time::Duration;
+
 use coalescent::connection::{self, Socket};
 use coalescent::{App, BoxError, Config, Frame, Inbox, Peers, Reply};
-use std::time::Duration;
 use tower::timeout::TimeoutLayer;
 use tower::util::{BoxCloneService, BoxLayer, BoxService, option_layer};
 use tower::{Layer, ServiceBuilder, service_fn};
+
+use crate::support::{ask, handle, node};
 
 type Boxed = BoxService<Frame, Reply, BoxError>;
 

@@ -1,11 +1,13 @@
-//! Each layer in each place of a stack: outside and inside of each of ours, in a mesh that relays, parses and answers.
+//! Each layer in each place of a stack: outside and inside of each of ours, in a mesh that relays,
+//! parses and answers.
+
+use std::time::Duration;
 
 use coalescent::test_util::MemoryMesh;
 use coalescent::{
     App, BoxError, Courier, Event, Frame, Inbox, Message, Plugin, Reply, Router, SmartRelay,
     Tattletale, ends,
 };
-use std::time::Duration;
 use tower::ServiceBuilder;
 use tower::buffer::BufferLayer;
 use tower::filter::{AsyncFilterLayer, FilterLayer};
@@ -35,7 +37,8 @@ async fn pong() -> Message {
     Message::new("pong", &())
 }
 
-/// Has the first of three nodes in a line speak to the last through the one in between, and ask that.
+/// Has the first of three nodes in a line speak to the last through the one in between, and ask
+/// that.
 async fn exchange(place: &str, stack: impl Fn(Ours) -> Stack) {
     let mut events = Vec::new();
     let nodes = MemoryMesh::new(3)
@@ -177,7 +180,8 @@ everywhere!(
     then,
     ThenLayer::new(|result| std::future::ready(boxed_error(result)))
 );
-// The two sides of an option must fail with the same type: `Timeout` boxes errors, and `Inbox` does not.
+// The two sides of an option must fail with the same type: `Timeout` boxes errors, and `Inbox` does
+// not.
 everywhere!(
     option_some,
     ServiceBuilder::new()

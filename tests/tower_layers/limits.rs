@@ -1,15 +1,17 @@
 //! Limits: whose they are, and what waits where.
 
-use crate::support::{Gate, ask, idle, next_error, node};
+use std::time::Duration;
+
 use coalescent::connection::READY_TIMEOUT;
 use coalescent::test_util::{MemoryMesh, Recorder};
 use coalescent::{App, AppExt, Courier, SmartRelay};
-use std::time::Duration;
 use tokio::time::Instant;
 use tower::buffer::BufferLayer;
 use tower::limit::{ConcurrencyLimitLayer, GlobalConcurrencyLimitLayer, RateLimitLayer};
 use tower::load_shed::LoadShedLayer;
 use tower::spawn_ready::SpawnReadyLayer;
+
+use crate::support::{Gate, ask, idle, next_error, node};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -1,9 +1,10 @@
 //! Layers that change what goes through them.
 
-use crate::support::{ask, handle, next_error, node};
 use coalescent::test_util::MemoryMesh;
 use coalescent::{App, AppExt, BoxError, Courier, Frame, Message, Reply, SmartRelay};
 use tower::util::{AndThenLayer, MapErrLayer, MapRequestLayer, MapResponseLayer, MapResultLayer};
+
+use crate::support::{ask, handle, next_error, node};
 
 fn louder(mut frame: Frame) -> Frame {
     let payload = frame.payload().to_ascii_uppercase();
@@ -42,7 +43,8 @@ async fn a_mapped_request_is_what_a_relay_further_in_passes_on() {
             frame
         })
     };
-    // Each of the two nodes adds one on its way to the read side; only what is outside of the relay travels.
+    // Each of the two nodes adds one on its way to the read side; only what is outside of the relay
+    // travels.
     let outside = heard_behind(|app| app.layer(rewrites()).with(SmartRelay::new())).await;
     assert_eq!(outside, "hello!!");
     let inside = heard_behind(|app| app.with(SmartRelay::new()).layer(rewrites())).await;

@@ -1,16 +1,20 @@
-//! Where a layer stands says what it does: outside of a relay or inside, around the stack or around a route.
+//! Where a layer stands says what it does: outside of a relay or inside, around the stack or around
+//! a route.
 
-use crate::support::{Gate, handle, idle, node};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
 use coalescent::test_util::{MemoryMesh, Recorder};
 use coalescent::{App, AppExt, BoxError, Courier, Frame, Message, Reply, Router, SmartRelay, ends};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
 use tower::buffer::BufferLayer;
 use tower::filter::FilterLayer;
 use tower::limit::ConcurrencyLimitLayer;
 use tower::retry::{Policy, RetryLayer};
 use tower::timeout::TimeoutLayer;
+
+use crate::support::{Gate, handle, idle, node};
 
 const SECOND: Duration = Duration::from_secs(1);
 

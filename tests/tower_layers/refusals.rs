@@ -1,12 +1,13 @@
 //! What a layer's refusal does to the frame and to the peer.
 
-use crate::support::{Gate, ask, handle, idle, next_departure, next_error, node};
-use coalescent::test_util::Recorder;
-use coalescent::{App, AppExt, BoxError, Courier, Frame, Message, Reply};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::task::{Context, Poll};
 use std::time::Duration;
+
+use coalescent::test_util::Recorder;
+use coalescent::{App, AppExt, BoxError, Courier, Frame, Message, Reply};
 use tower::buffer::BufferLayer;
 use tower::filter::{AsyncFilterLayer, FilterLayer};
 use tower::layer::layer_fn;
@@ -14,6 +15,8 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::retry::{Policy, RetryLayer};
 use tower::timeout::TimeoutLayer;
 use tower::{Service, ServiceBuilder};
+
+use crate::support::{Gate, ask, handle, idle, next_departure, next_error, node};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -122,7 +125,8 @@ async fn an_async_filter_gives_the_permit_of_what_it_refuses_back_and_a_filter_d
     assert!(ask(alice.peer(), "refuse").await.unwrap_err().is_failed());
     assert_eq!(ask(bob.peer(), "mine").await.unwrap(), "mine");
 
-    // The permit stays with Alice's stack, which was ready and was not called, until her next frame.
+    // The permit stays with Alice's stack, which was ready and was not called, until her next
+    // frame.
     let (mesh, alice) = refusing!(FilterLayer::new(refuse)).await;
     let bob = Recorder::join(&mesh).await;
     assert!(ask(alice.peer(), "refuse").await.unwrap_err().is_failed());

@@ -1,10 +1,12 @@
 //! A node with a stack of tower's layers, those who talk to it, and a handler that can be held up.
 
-use coalescent::test_util::Recorder;
-use coalescent::{App, BoxError, Error, Event, Events, Frame, Mesh, Peer, PeerLayer, Reply};
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+
+use coalescent::test_util::Recorder;
+use coalescent::{App, BoxError, Error, Event, Events, Frame, Mesh, Peer, PeerLayer, Reply};
 use tokio::sync::Semaphore;
 use tower::layer::{LayerFn, layer_fn};
 use tower::util::ServiceFn;

@@ -2,6 +2,12 @@
 
 pub(crate) mod registrar;
 
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tower_layer::{Identity as NoLayer, Stack};
+
 use crate::app::registrar::{Plugin, Registrar};
 use crate::config::Config;
 use crate::error::Error;
@@ -13,10 +19,6 @@ use crate::node::event::Event;
 use crate::stack::PeerLayer;
 use crate::transport::{Tcp, Transport};
 use crate::wire::Wire;
-use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
-use tower_layer::{Identity as NoLayer, Stack};
 
 /// A peer-to-peer application, to be registered and then started: as a [`Mesh`], which is a duplex
 /// stream to all peers.
@@ -31,7 +33,8 @@ use tower_layer::{Identity as NoLayer, Stack};
 /// App::new().with(Courier::new()).with(SmartRelay::new())    relays only what parses as a message
 /// ```
 ///
-/// And a limit added before a relay also limits what is relayed; after it, only what is handled here.
+/// And a limit added before a relay also limits what is relayed; after it, only what is handled
+/// here.
 ///
 /// # Per peer
 ///
@@ -134,16 +137,16 @@ impl<L> App<L> {
     /// Adds seeds, as `[ID@]HOST:PORT`: peers to stay connected to.
     ///
     /// They are dialled while fewer than [`min_peers`](App::min_peers) connections to seeds are up,
-    /// and never above [`max_peers`](App::max_peers). What is no address is an error when the app is
-    /// started.
+    /// and never above [`max_peers`](App::max_peers). What is no address is an error when the app
+    /// is started.
     ///
-    /// No seed is ever given up: its name is resolved anew for each dial. Where it stands for several
-    /// addresses they are tried staggered, and those that are this node itself, or an echo of it, are
-    /// passed over; each is told as an event, this node itself ([`Error::is_itself`]) once until a
-    /// dial meets it no more. On wires without node numbers, two seeds that stand for one address
-    /// are one connection, and so is a seed to whose address [`Mesh::connect`] has led; that two
-    /// addresses are one node can't be known there, but for `127.0.0.1` and `[::1]`, which with the
-    /// same port are taken for one.
+    /// No seed is ever given up: its name is resolved anew for each dial. Where it stands for
+    /// several addresses they are tried staggered, and those that are this node itself, or an echo
+    /// of it, are passed over; each is told as an event, this node itself ([`Error::is_itself`])
+    /// once until a dial meets it no more. On wires without node numbers, two seeds that stand for
+    /// one address are one connection, and so is a seed to whose address [`Mesh::connect`] has led;
+    /// that two addresses are one node can't be known there, but for `127.0.0.1` and `[::1]`, which
+    /// with the same port are taken for one.
     ///
     /// A seed that was connected is dialled again soon: see [`Config::backoff_max`].
     pub fn seeds<I>(mut self, seeds: I) -> Self
@@ -252,9 +255,9 @@ impl<L> App<L> {
         self
     }
 
-    /// Calls `callback` with each event, from the beginning. It runs in a task of its own; when it is
-    /// slow it holds up nothing, and gets [`Event::Missed`]; when it panics, it is called with the
-    /// next event, see [`Mesh::on_event`].
+    /// Calls `callback` with each event, from the beginning. It runs in a task of its own; when it
+    /// is slow it holds up nothing, and gets [`Event::Missed`]; when it panics, it is called with
+    /// the next event, see [`Mesh::on_event`].
     pub fn on_event(mut self, callback: impl FnMut(Event) + Send + 'static) -> Self {
         self.callbacks.push(Box::new(callback));
         self

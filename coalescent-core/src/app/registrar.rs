@@ -1,5 +1,12 @@
 //! Registration: what a plugin may add to an app.
 
+use std::any::TypeId;
+use std::fmt;
+use std::future::Future;
+
+use bytes::Bytes;
+use http::Extensions;
+
 use crate::config::Config;
 use crate::frame::Flow;
 use crate::mesh::WeakMesh;
@@ -7,11 +14,6 @@ use crate::node::Peers;
 use crate::node::hooks::{BoxFuture, Hooks};
 use crate::node::peer::Peer;
 use crate::stack::PeerService;
-use bytes::Bytes;
-use http::Extensions;
-use std::any::TypeId;
-use std::fmt;
-use std::future::Future;
 
 /// Something that is applied once, when it is registered: the original's `_plugin`.
 ///
@@ -80,8 +82,8 @@ pub struct Registrar {
 }
 
 impl Registrar {
-    /// Runs `hook` for each peer that connects, before any frame of that peer reaches the stack: the
-    /// original's `_init(app, socket)`. The app is at [`Peer::mesh`].
+    /// Runs `hook` for each peer that connects, before any frame of that peer reaches the stack:
+    /// the original's `_init(app, socket)`. The app is at [`Peer::mesh`].
     ///
     /// A hook that takes its time holds back only its own peer. Hooks run one after another, in the
     /// order in which they were added.
@@ -108,10 +110,10 @@ impl Registrar {
         self
     }
 
-    /// Calls `hook` with the nonce and payload of each broadcast this node makes, before any peer can
-    /// get it; once more, without a nonce, where some peers get it on a wire that has none. The same
-    /// goes for a frame that this node takes from one kind of wire to another. It is called on the
-    /// path of every write, so it should be quick.
+    /// Calls `hook` with the nonce and payload of each broadcast this node makes, before any peer
+    /// can get it; once more, without a nonce, where some peers get it on a wire that has none. The
+    /// same goes for a frame that this node takes from one kind of wire to another. It is called on
+    /// the path of every write, so it should be quick.
     ///
     /// A relay that remembers what it has seen must also know what its own node says.
     pub fn on_broadcast<F>(&mut self, hook: F) -> &mut Self
@@ -122,17 +124,18 @@ impl Registrar {
         self
     }
 
-    /// Says that this app relays what its peers say. Then a broadcast that was received, and that no relay
-    /// has decided about when its connection ends, is counted as dropped for each peer that would have got
-    /// it. Without this, that is so for connections of which a frame was relayed before.
+    /// Says that this app relays what its peers say. Then a broadcast that was received, and that
+    /// no relay has decided about when its connection ends, is counted as dropped for each peer
+    /// that would have got it. Without this, that is so for connections of which a frame was
+    /// relayed before.
     pub fn relays(&mut self) -> &mut Self {
         self.hooks.relays = true;
         self
     }
 
-    /// Says that a stack of the type `S` does nothing but relay each frame, with `flow`, and hand it on to the inbox. Then a
-    /// connection whose stack that is need not call it with each broadcast of many that came together: it does at once what
-    /// the calls would come to.
+    /// Says that a stack of the type `S` does nothing but relay each frame, with `flow`, and hand
+    /// it on to the inbox. Then a connection whose stack that is need not call it with each
+    /// broadcast of many that came together: it does at once what the calls would come to.
     ///
     /// This is for a relay that may be all the layers an app has: `S` is its service around the
     /// [`Inbox`](crate::Inbox). Around or within other layers it is called as ever.
@@ -154,8 +157,8 @@ impl Registrar {
         self.extensions.get()
     }
 
-    /// Runs `task` in the background while the mesh runs. It gets the mesh weakly, so that it cannot
-    /// keep it alive, and is dropped at its next wait when the mesh ends.
+    /// Runs `task` in the background while the mesh runs. It gets the mesh weakly, so that it
+    /// cannot keep it alive, and is dropped at its next wait when the mesh ends.
     pub fn spawn<F, Fut>(&mut self, task: F) -> &mut Self
     where
         F: FnOnce(WeakMesh) -> Fut + Send + 'static,

@@ -1,13 +1,15 @@
 //! What a connection reads into: one buffer after another, in sizes that follow the peer.
 //!
-//! A connection on which nothing comes has none: what ends the silence is read into the stack of the thread first.
+//! A connection on which nothing comes has none: what ends the silence is read into the stack of
+//! the thread first.
 //!
-//! Frames are slices of the buffer they were read into, and relays hand on such slices, so a buffer is in use for longer
-//! than it is read into. A few are kept until they are free again: to have them anew costs a page fault for
-//! each 4 KiB.
+//! Frames are slices of the buffer they were read into, and relays hand on such slices, so a buffer
+//! is in use for longer than it is read into. A few are kept until they are free again: to have
+//! them anew costs a page fault for each 4 KiB.
+
+use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use std::collections::VecDeque;
 
 /// The buffer of a connection on which little comes.
 pub(super) const READ_MIN: usize = 1024;
@@ -18,8 +20,9 @@ pub(super) const READ_MIN: usize = 1024;
 /// It is two of the largest frames that a duplex stream is cut into, with what stands around them.
 pub(crate) const READ_MAX: usize = 2 * (64 * 1024 + 64);
 
-/// From this many bytes on, a frame is read up to its end, so that no part of the next one has to be copied into the next
-/// buffer: to copy it costs more than the reads that are saved by taking all that is there.
+/// From this many bytes on, a frame is read up to its end, so that no part of the next one has to
+/// be copied into the next buffer: to copy it costs more than the reads that are saved by taking
+/// all that is there.
 const LARGE: usize = 8 * 1024;
 
 /// How many used buffers of [`READ_MAX`] are kept for being used again.
@@ -38,7 +41,8 @@ pub(super) struct Buffer {
     first: Option<Bytes>,
     /// First slices of buffers before that, oldest first.
     kept: VecDeque<Bytes>,
-    /// How large the last frame was, where it was large and its length was known before all of it was there.
+    /// How large the last frame was, where it was large and its length was known before all of it
+    /// was there.
     large: usize,
 }
 
@@ -91,8 +95,9 @@ impl Buffer {
         }
     }
 
-    /// Makes room for the next read, of which at least `missing` bytes are expected, where that is known: what is left of
-    /// the buffer if that is enough, or another one. Returns how many bytes to read at most.
+    /// Makes room for the next read, of which at least `missing` bytes are expected, where that is
+    /// known: what is left of the buffer if that is enough, or another one. Returns how many bytes
+    /// to read at most.
     pub(super) fn make_room(&mut self, missing: usize) -> usize {
         let begun = missing > 0 && self.buf.len() + missing >= LARGE;
         if begun {
@@ -129,14 +134,16 @@ impl Buffer {
         self.large > 0
     }
 
-    /// How large the next frame is expected to be, as far as room is made for it before any of it is there.
+    /// How large the next frame is expected to be, as far as room is made for it before any of it
+    /// is there.
     fn expected(&self) -> usize {
         self.large.min(READ_MAX)
     }
 
     /// Goes on in another buffer, with room for at least `missing` bytes.
     fn renew(&mut self, missing: usize) {
-        // A frame whose length is not known grows to twice what has come of it: a read of no room would be taken for the end.
+        // A frame whose length is not known grows to twice what has come of it: a read of no room
+        // would be taken for the end.
         let held = self.buf.len();
         let size = self.next_size.max(held + missing.max(held).max(READ_MIN));
         let mut next = self
@@ -153,8 +160,8 @@ impl Buffer {
         }
     }
 
-    /// A buffer of at least `size` that was used before, and that nobody uses any more: the last of them, which the caches know
-    /// best.
+    /// A buffer of at least `size` that was used before, and that nobody uses any more: the last of
+    /// them, which the caches know best.
     fn again(&mut self, size: usize) -> Option<BytesMut> {
         let at = self.kept.iter().rposition(Bytes::is_unique)?;
         let mut again = self.kept.remove(at)?.try_into_mut().ok()?;

@@ -1,22 +1,25 @@
 //! Whether a peer is still there, asked since a newcomer says that it is that peer: decisions only.
 
-use crate::node::standing::ANSWER_WITHIN;
 use std::time::Duration;
+
 use tokio::time::Instant;
 
-/// How much later than promised a poll may come before this process counts as having been stopped meanwhile.
+use crate::node::standing::ANSWER_WITHIN;
+
+/// How much later than promised a poll may come before this process counts as having been stopped
+/// meanwhile.
 const STALL: Duration = Duration::from_secs(1);
 
 /// A question to one peer, and the time that it has to answer.
 ///
-/// Any byte received is an answer. While the connection holds back reading, an answer may lie unread, and the time
-/// rests. The time is short, [`ANSWER_WITHIN`], but never so short that whoever claims a busy peer's number can
-/// have it cut off:
+/// Any byte received is an answer. While the connection holds back reading, an answer may lie
+/// unread, and the time rests. The time is short, [`ANSWER_WITHIN`], but never so short that
+/// whoever claims a busy peer's number can have it cut off:
 ///
-/// - what was written since the peer was heard may lie before the PING, and is allowed its time at the pace that
-///   each peer is allowed;
-/// - a peer that has no room for more may hold back its own reading, and then shows that it is there in its
-///   own time, the one it has to answer any PING.
+/// - what was written since the peer was heard may lie before the PING, and is allowed its time at
+///   the pace that each peer is allowed;
+/// - a peer that has no room for more may hold back its own reading, and then shows that it is
+///   there in its own time, the one it has to answer any PING.
 ///
 /// Nor is it ever longer than that.
 #[derive(Debug, Default)]
@@ -53,7 +56,8 @@ pub(super) struct Ahead {
 impl Challenge {
     /// Asks, if that is not so already. Returns whether a PING is to be sent.
     ///
-    /// `floor` is the pace of the slowest line that is served, in bytes a second, and `ordinary` the time to answer any PING.
+    /// `floor` is the pace of the slowest line that is served, in bytes a second, and `ordinary`
+    /// the time to answer any PING.
     pub(super) fn ask(
         &mut self,
         now: Instant,

@@ -1,9 +1,10 @@
 //! Control frames on their way out: they go before all else that waits.
 
-use bytes::{Bytes, BytesMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 /// How many bytes of control frames may wait. A peer that sends pings and does not read the answers

@@ -1,5 +1,12 @@
 //! The life of a connection: introduced, joined, running, ended.
 
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
 use super::Socket;
 use super::control::Control;
 use super::handshake::{Introduced, LINGER, REST, discard, introduce, part};
@@ -16,14 +23,8 @@ use crate::node::standing::MAX_STANDING_TIME;
 use crate::node::{Joined, Node, Refusal, Standing};
 use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
-use crate::transport::Direction;
-use crate::transport::reset_at_close;
+use crate::transport::{Direction, reset_at_close};
 use crate::wire::{Block, Kind, WireCodec, encode_reason};
-use bytes::{Bytes, BytesMut};
-use std::future::poll_fn;
-use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 /// A connection that has got past its handshake.
 #[derive(Debug)]
@@ -32,8 +33,8 @@ pub(crate) enum Established<IO> {
     Connected(Connection<IO>),
     /// The other end is this node itself, as far as can be told.
     Myself,
-    /// The other end is, or says that it is, this peer, who is connected by another connection and stays so. This one has
-    /// ended.
+    /// The other end is, or says that it is, this peer, who is connected by another connection and
+    /// stays so. This one has ended.
     Already(Peer),
 }
 
@@ -177,8 +178,8 @@ impl From<Refusal> for NoEntry {
     }
 }
 
-/// Brings a connection that has introduced itself into the roster, as soon as nobody else is there who is the same, or
-/// says so.
+/// Brings a connection that has introduced itself into the roster, as soon as nobody else is there
+/// who is the same, or says so.
 async fn enter<IO>(
     waiting: &mut Waiting<'_, IO>,
     node: &Arc<Node>,
@@ -223,8 +224,8 @@ where
 enum End {
     /// The peer sends no more. It gets what is queued for it.
     Theirs(DisconnectReason),
-    /// This node wants to end. The peer gets what is queued for it, and a goodbye, and what it still
-    /// sends is handled.
+    /// This node wants to end. The peer gets what is queued for it, and a goodbye, and what it
+    /// still sends is handled.
     Ours(DisconnectReason),
     /// Another connection has taken over.
     Retired,
@@ -284,7 +285,8 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     /// Runs the connection until it has ended, and says why it did.
-    // Not an async function, which would keep room for what it is made of beside what it makes of that.
+    // Not an async function, which would keep room for what it is made of beside what it makes of
+    // that.
     pub(crate) fn run<S: PeerService>(
         self,
         stack: S,
@@ -401,8 +403,8 @@ where
                 },
             };
             if let Some(error) = failed {
-                // What the peer said before can still be read, and handled. It gets nothing more, so its place is free,
-                // and what waits for room to answer it waits in vain.
+                // What the peer said before can still be read, and handled. It gets nothing more,
+                // so its place is free, and what waits for room to answer it waits in vain.
                 broken = Some(error.kind());
                 member.part(&DisconnectReason::Io(error.kind()));
                 reader.expect_end();
@@ -443,9 +445,9 @@ where
         }
     }
 
-    /// Writes what is queued and a goodbye, and handles what the peer sends until it closes too, or the
-    /// time is up. What it sends then is thrown away for a moment more: closing on unread bytes would reset
-    /// the connection, which a peer may take badly (the Node original ends).
+    /// Writes what is queued and a goodbye, and handles what the peer sends until it closes too, or
+    /// the time is up. What it sends then is thrown away for a moment more: closing on unread bytes
+    /// would reset the connection, which a peer may take badly (the Node original ends).
     async fn leave(&mut self, words: &[u8], deadline: Instant) {
         let Self {
             reader,
@@ -485,8 +487,8 @@ where
         }
     }
 
-    /// Closes the socket: with a reset, where a frame was begun and not ended on a wire whose other side
-    /// would take its beginning for all of it.
+    /// Closes the socket: with a reset, where a frame was begun and not ended on a wire whose other
+    /// side would take its beginning for all of it.
     fn close(self) {
         let Self { reader, writer, .. } = self;
         let has_handshake = reader.has_handshake();

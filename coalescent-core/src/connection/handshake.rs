@@ -1,5 +1,11 @@
 //! How two nodes introduce themselves, on wires that have a handshake.
 
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
 use crate::error::{BoxError, Error};
 use crate::node::Node;
 use crate::node::peer::{Introduction, Origin};
@@ -8,10 +14,6 @@ use crate::transport::Direction;
 use crate::wire::{
     Block, Hello, Kind, MAX_FRAME_CEILING, Wire, WireCodec, decode_reason, encode_reason,
 };
-use bytes::BytesMut;
-use std::io;
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// How much is read at a time before the peer has introduced itself.
 const READ: usize = 1024;
@@ -22,8 +24,8 @@ pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// How many bytes of a refused peer's are read, and thrown away, so that it can read why.
 const LINGER_BYTES: usize = 256 * 1024;
 
-/// How many bytes of a peer that was connected are read, and thrown away, so that its connection ends well
-/// for it: more than it can have had under way, buffers of its own included.
+/// How many bytes of a peer that was connected are read, and thrown away, so that its connection
+/// ends well for it: more than it can have had under way, buffers of its own included.
 pub(super) const REST: usize = 64 * 1024 * 1024;
 
 /// A connection whose peer has introduced itself.

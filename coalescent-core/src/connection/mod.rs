@@ -12,24 +12,27 @@
 //! ```
 //!
 //! All of it runs in one task. The reader goes on reading while a handler waits, as far as
-//! [`Config::read_ahead`](crate::Config::read_ahead), so that control frames and replies get past it.
-//! What relays decide for consecutive frames is handed on together, as one slice of the buffer they
-//! were read into.
+//! [`Config::read_ahead`](crate::Config::read_ahead), so that control frames and replies get past
+//! it. What relays decide for consecutive frames is handed on together, as one slice of the buffer
+//! they were read into.
 //!
 //! # Two connections to one node
 //!
-//! Two nodes keep one connection between them. A second one whose other end is a peer that is connected, by its key, or,
-//! where it has none, by the number that it claims, stands by: it is not that peer, and no frame is written to it or
-//! handled. The first is asked with a PING whether it is there, and has 5 s to answer, or up to
-//! [`Config::answer_within`](crate::Config::answer_within) if much is on its way to it. If it does not answer, it has
-//! ended, and the second becomes a new peer. If it does, the second is told BYE `already connected`.
+//! Two nodes keep one connection between them. A second one whose other end is a peer that is
+//! connected, by its key, or, where it has none, by the number that it claims, stands by: it is not
+//! that peer, and no frame is written to it or handled. The first is asked with a PING whether it
+//! is there, and has 5 s to answer, or up to
+//! [`Config::answer_within`](crate::Config::answer_within) if much is on its way to it. If it does
+//! not answer, it has ended, and the second becomes a new peer. If it does, the second is told BYE
+//! `already connected`.
 //!
-//! Of two that were made at the same time, the one dialled by the greater number stays, and no frame is lost or comes
-//! twice. That both lead to one node must be proven: the second is sent a PING of eight bytes, `c0 2e`, a byte of flags,
-//! and five at random. A node that gets such a PING on one of two young connections to a peer sends it, byte for byte, on the
-//! other one, if the flags are right: bit 0 says that the sender dialled the connection on which it came, bit 1 that the
-//! sender dialled the one on which it is to come back. So nodes that know nothing of this answer a PING as any other, and
-//! keep the first connection until one side ends it.
+//! Of two that were made at the same time, the one dialled by the greater number stays, and no
+//! frame is lost or comes twice. That both lead to one node must be proven: the second is sent a
+//! PING of eight bytes, `c0 2e`, a byte of flags, and five at random. A node that gets such a PING
+//! on one of two young connections to a peer sends it, byte for byte, on the other one, if the
+//! flags are right: bit 0 says that the sender dialled the connection on which it came, bit 1 that
+//! the sender dialled the one on which it is to come back. So nodes that know nothing of this
+//! answer a PING as any other, and keep the first connection until one side ends it.
 
 mod buffer;
 mod challenge;
@@ -43,22 +46,21 @@ mod watch;
 mod work;
 mod writer;
 
-pub use control::MAX_CONTROL;
-pub use work::{BATCH_COST, READY_TIMEOUT};
+use std::net::SocketAddr;
 
 pub(crate) use buffer::{KEPT_MAX, READ_MAX};
+pub use control::MAX_CONTROL;
 pub(crate) use driver::{Connection, Established, establish};
+use tokio::io::{AsyncRead, AsyncWrite};
+pub use work::{BATCH_COST, READY_TIMEOUT};
 
 use crate::error::Error;
 use crate::node::peer::Origin;
 use crate::node::{Peers, Refusal};
 use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
-use crate::transport::Direction;
-use crate::transport::watch_silence;
+use crate::transport::{Direction, watch_silence};
 use crate::wire::Wire;
-use std::net::SocketAddr;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 /// What is known of a connection before its peer has said anything.
 #[derive(Clone, Debug)]
@@ -159,10 +161,10 @@ impl Socket {
 ///
 /// # Cancel safety
 ///
-/// When dropped, the connection is cut: what is queued for the peer is dropped, and counted, and the
-/// peer has left.
-// Says that it is `Send` where an `async fn` would leave it to be found out: for stacks whose error is a `BoxError`
-// the compiler does not find it out in a spawned block.
+/// When dropped, the connection is cut: what is queued for the peer is dropped, and counted, and
+/// the peer has left.
+// Says that it is `Send` where an `async fn` would leave it to be found out: for stacks whose error
+// is a `BoxError` the compiler does not find it out in a spawned block.
 #[allow(clippy::manual_async_fn, reason = "said above")]
 pub fn serve<IO, S>(
     io: IO,

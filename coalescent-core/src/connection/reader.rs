@@ -1,5 +1,17 @@
 //! The reading half of a connection: reads frames, answers control frames, feeds the work.
 
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::buf::Limit;
+use bytes::{BufMut, BytesMut};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::{Instant, Sleep};
+use tokio_util::io::poll_read_buf;
+
 use super::buffer::{Buffer, READ_MAX, READ_MIN};
 use super::control::Control;
 use super::watch::Watch;
@@ -11,26 +23,17 @@ use crate::node::peer::stop::{Quiesced, Stop};
 use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
 use crate::wire::{Block, Kind, WireCodec, decode_reason};
-use bytes::buf::Limit;
-use bytes::{BufMut, BytesMut};
-use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::time::{Instant, Sleep};
-use tokio_util::io::poll_read_buf;
 
-/// A read that brings as much and does not fill its room may be a part of what is there: streams that decrypt give a record
-/// of 16 KiB at a time. It is taken apart together with what follows at once, so that the work of a block is not done
-/// for each.
+/// A read that brings as much and does not fill its room may be a part of what is there: streams
+/// that decrypt give a record of 16 KiB at a time. It is taken apart together with what follows at
+/// once, so that the work of a block is not done for each.
 const PART: usize = 4 * 1024;
 
 /// After this long with nothing read, a connection gives its buffer back.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// After this many bytes, what is written to the same peer has its turn, however much there is to read.
+/// After this many bytes, what is written to the same peer has its turn, however much there is to
+/// read.
 const TURN: usize = 256 * 1024;
 
 /// After this many turns, others have theirs: the connection's clock, and the other connections.
@@ -50,7 +53,8 @@ pub(super) struct Reader<R, S: PeerService> {
     /// Nothing more will be read, for this reason.
     ended: Option<Ended>,
     read_ahead: usize,
-    /// How many bytes were read since the writer had its turn, and how many turns it had since others had theirs.
+    /// How many bytes were read since the writer had its turn, and how many turns it had since
+    /// others had theirs.
     turn: usize,
     turns: usize,
     /// Whether `buf` may hold whole frames, since decoding stopped where enough was read ahead.
@@ -73,7 +77,8 @@ struct Busy<S: PeerService> {
     work: Work<S>,
     idle: Option<Pin<Box<Sleep>>>,
     read_since_idle: bool,
-    /// The end, which was found behind what was read last: it counts once that is taken apart and there is room for more.
+    /// The end, which was found behind what was read last: it counts once that is taken apart and
+    /// there is room for more.
     end: Option<Ended>,
 }
 
@@ -164,8 +169,8 @@ where
         }
     }
 
-    /// Reads no more, but for answers that are waited for; drops `quiesced` once all that was read has
-    /// been handed on.
+    /// Reads no more, but for answers that are waited for; drops `quiesced` once all that was read
+    /// has been handed on.
     pub(super) fn quiesce(&mut self, quiesced: Quiesced) {
         self.quiet = Quiet::Soon(quiesced);
     }
@@ -175,8 +180,8 @@ where
         self.quiet = Quiet::No;
     }
 
-    /// Begins with `hooks`, which run before the first frame, and with what came with the introduction: the block `first`, and
-    /// `buf` behind it.
+    /// Begins with `hooks`, which run before the first frame, and with what came with the
+    /// introduction: the block `first`, and `buf` behind it.
     pub(super) fn begin(&mut self, hooks: Option<BoxFuture>, first: Option<Block>, buf: BytesMut) {
         let nothing = buf.is_empty() && !self.codec.may_hold_frames(&buf);
         if hooks.is_none() && first.is_none() && nothing {
@@ -191,8 +196,8 @@ where
         self.decode(false, Instant::now());
     }
 
-    /// Reads and works until it is the writer's turn, or until the peer has ended what it sends, and all of it is handled,
-    /// or until something is wrong with it.
+    /// Reads and works until it is the writer's turn, or until the peer has ended what it sends,
+    /// and all of it is handled, or until something is wrong with it.
     ///
     /// # Cancel safety
     ///
@@ -278,7 +283,8 @@ where
                 return Poll::Ready(Event::Turn);
             }
             self.turns = 0;
-            // Woken after the runtime has looked at its sockets, which a mere wake-up would put off.
+            // Woken after the runtime has looked at its sockets, which a mere wake-up would put
+            // off.
             let _ = std::pin::pin!(tokio::task::yield_now()).poll(cx);
             return Poll::Pending;
         }
@@ -318,7 +324,8 @@ where
                 return Poll::Ready(());
             }
             Activity::Busy(busy) if !busy.buffer.is_none() => {
-                // The peer's word for a frame's size is taken only as far as it has already sent as much.
+                // The peer's word for a frame's size is taken only as far as it has already sent as
+                // much.
                 let read = busy.buffer.bytes();
                 let missing = self.codec.missing(read).min(read.len().max(READ_MAX));
                 let most = busy.buffer.make_room(missing);
@@ -383,8 +390,8 @@ where
         self.activity.rest();
     }
 
-    /// Takes apart what was read by `now`; with `last`, there is no more to come. Returns whether a frame was
-    /// completed.
+    /// Takes apart what was read by `now`; with `last`, there is no more to come. Returns whether a
+    /// frame was completed.
     fn decode(&mut self, last: bool, now: Instant) -> bool {
         let mut completed = false;
         self.undecoded = false;
@@ -545,8 +552,8 @@ fn end_of(read: io::Result<usize>) -> Option<Ended> {
     }
 }
 
-/// Reads what is there now, as far as there is `room`, and no more than `most` bytes and a read more. Returns how much that
-/// was, and why there will never be more, where that is so.
+/// Reads what is there now, as far as there is `room`, and no more than `most` bytes and a read
+/// more. Returns how much that was, and why there will never be more, where that is so.
 fn poll_read_all<R: AsyncRead + Unpin>(
     io: &mut R,
     cx: &mut Context<'_>,

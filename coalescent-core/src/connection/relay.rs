@@ -1,5 +1,12 @@
 //! Handing on what a relay decided: runs of frames, each to all other peers.
 
+use std::cell::OnceCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
 use crate::frame::Flow;
 use crate::frame::link::{Link, Mark};
 use crate::node::Node;
@@ -8,11 +15,6 @@ use crate::node::peer::Peer;
 use crate::outbox::{Chunk, Count, Refused};
 use crate::reason::DropReason;
 use crate::wire::{Block, Head, Kind, Wire};
-use bytes::Bytes;
-use std::cell::OnceCell;
-use std::collections::VecDeque;
-use std::sync::Arc;
-use tokio::time::Instant;
 
 /// Consecutive frames of one block that go to the same peers in the same way.
 #[derive(Debug)]
@@ -68,8 +70,8 @@ impl Relays {
         self.segments.is_empty() && self.stalled.is_empty()
     }
 
-    /// Adds a frame as it stands in its block to the run of those before it, if they go the same way: the frame
-    /// `index`, which begins at `offset`.
+    /// Adds a frame as it stands in its block to the run of those before it, if they go the same
+    /// way: the frame `index`, which begins at `offset`.
     #[inline]
     pub(super) fn extend(&mut self, index: usize, offset: usize, head: &Head, flow: Flow) -> bool {
         if let Some(Segment {

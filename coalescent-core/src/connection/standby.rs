@@ -1,17 +1,21 @@
 //! A connection that stands by, since its peer says that it is one who is connected.
 //!
-//! It answers PINGs, and sends the token that shows whether it is right; see [`standing`](crate::node::standing). What
-//! else comes is left where it is, until there is a peer that it comes from.
+//! It answers PINGs, and sends the token that shows whether it is right; see
+//! [`standing`](crate::node::standing). What else comes is left where it is, until there is a peer
+//! that it comes from.
+
+use std::future::poll_fn;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, sleep_until};
 
 use crate::error::Error;
 use crate::node::{StandBy, Standing, as_token};
 use crate::wire::{Block, Kind, WireCodec};
-use bytes::BytesMut;
-use std::future::poll_fn;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, sleep_until};
 
-/// How many bytes are read at most of a connection that stands by, beyond what came with its introduction.
+/// How many bytes are read at most of a connection that stands by, beyond what came with its
+/// introduction.
 const MAX_READ: usize = 4 * 1024;
 
 /// The connection, and what has been read of it.
@@ -39,7 +43,8 @@ enum Took {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Waiting<'_, IO> {
-    /// Stands by until it is decided what becomes of the connection, which has stood by since `since`.
+    /// Stands by until it is decided what becomes of the connection, which has stood by since
+    /// `since`.
     ///
     /// # Errors
     ///

@@ -1,17 +1,19 @@
 //! The writing half of a connection: takes from the outbox, writes vectored.
 
-use super::control::Control;
-use crate::node::peer::Peer;
-use crate::node::peer::stop::LinkId;
-use crate::outbox::{Count, Entry};
-use crate::reason::DropReason;
-use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
+
+use super::control::Control;
+use crate::node::peer::Peer;
+use crate::node::peer::stop::LinkId;
+use crate::outbox::{Count, Entry};
+use crate::reason::DropReason;
 
 /// How many slices are written at once. Linux takes 1,024; more than a few dozen gain nothing.
 const MAX_SLICES: usize = 64;
@@ -49,8 +51,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         }
     }
 
-    /// Writes until there is nothing to write and never will be: the outbox was closed and is empty,
-    /// or another connection has taken over. Control frames are written all the while.
+    /// Writes until there is nothing to write and never will be: the outbox was closed and is
+    /// empty, or another connection has taken over. Control frames are written all the while.
     ///
     /// # Errors
     ///

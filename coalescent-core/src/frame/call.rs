@@ -1,18 +1,21 @@
 //! The call that a connection makes of its stack, as the frame and the services in it see it.
 //!
-//! A frame nearly always ends in the thread, and within the call, that it began in: a relay has marked it, the inbox has
-//! taken it, and it was dropped. What these say is left here, in plain cells of the thread, and not in what the
-//! connection shares with frames that went elsewhere (its [`Link`](super::link::Link)): a locked instruction costs as much as all the
-//! rest of a frame's way through a short stack, and there would be a handful for each.
+//! A frame nearly always ends in the thread, and within the call, that it began in: a relay has
+//! marked it, the inbox has taken it, and it was dropped. What these say is left here, in plain
+//! cells of the thread, and not in what the connection shares with frames that went elsewhere (its
+//! [`Link`](super::link::Link)): a locked instruction costs as much as all the rest of a frame's
+//! way through a short stack, and there would be a handful for each.
 //!
-//! So the connection opens a [`Session`] while it works, and asks it after each call what became of the frame.
+//! So the connection opens a [`Session`] while it works, and asks it after each call what became of
+//! the frame.
 
-use super::link::Arrival;
-use crate::frame::{Flow, Frame};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
+
+use super::link::Arrival;
+use crate::frame::{Flow, Frame};
 
 thread_local! {
     /// Apart from what has to be dropped with the thread, which costs a look at each access.
@@ -37,11 +40,14 @@ struct Current {
     /// The number of the frame it calls its stack with; 0 where it does not.
     seq: Cell<u64>,
     outcome: Cell<Outcome>,
-    /// Whether the frame still stands in the block it was read in, so that its place there is enough to keep of it.
+    /// Whether the frame still stands in the block it was read in, so that its place there is
+    /// enough to keep of it.
     in_block: Cell<bool>,
-    /// The frame's hold of what it arrived with, for the next one. Only there while a session is open, whose end drops it.
+    /// The frame's hold of what it arrived with, for the next one. Only there while a session is
+    /// open, whose end drops it.
     spare: Cell<Spare>,
-    /// How many bytes of payloads that layers have put in are staged since they were last asked for.
+    /// How many bytes of payloads that layers have put in are staged since they were last asked
+    /// for.
     rewritten: Cell<usize>,
 }
 
@@ -101,7 +107,8 @@ impl Outcome {
         self.has(Self::PLAIN)
     }
 
-    /// How many frames are staged for the read side, with what layers have made of them; behind the plain one.
+    /// How many frames are staged for the read side, with what layers have made of them; behind the
+    /// plain one.
     #[inline]
     pub(crate) fn whole(self) -> u32 {
         self.whole
@@ -161,7 +168,8 @@ pub(crate) fn shared(link: usize, seq: u64) -> bool {
     current(link, seq, |current| current.note(Outcome::SHARED)).is_some()
 }
 
-/// Notes that a frame was taken by the inbox and discarded. `false` where it is not being called here.
+/// Notes that a frame was taken by the inbox and discarded. `false` where it is not being called
+/// here.
 #[inline]
 pub(crate) fn discarded(link: usize, seq: u64) -> bool {
     current(link, seq, |current| current.deliver(0, 0)).is_some()
@@ -189,7 +197,8 @@ pub(crate) fn stage(frame: Frame) -> Option<Frame> {
     frame
 }
 
-/// Takes back a dropped frame's hold of what it arrived with, if it is the one that is being called here.
+/// Takes back a dropped frame's hold of what it arrived with, if it is the one that is being called
+/// here.
 #[inline]
 pub(crate) fn dropped(link: usize, seq: u64, arrival: &mut Option<Arc<Arrival>>) {
     let _ = current(link, seq, |current| {
@@ -224,8 +233,8 @@ impl<'a> Session<'a> {
         Self { staged, before }
     }
 
-    /// The stack is about to be called with the frame `seq` of what arrived. Returns the hold that the frame gets of
-    /// that: the one of the frame before, where it came back.
+    /// The stack is about to be called with the frame `seq` of what arrived. Returns the hold that
+    /// the frame gets of that: the one of the frame before, where it came back.
     #[inline]
     pub(crate) fn begin(&self, seq: u64, in_block: bool, arrival: &Arc<Arrival>) -> Arc<Arrival> {
         let spare = CURRENT.with(|current| {

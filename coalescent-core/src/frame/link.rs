@@ -1,15 +1,17 @@
 //! What a connection shares with the frames it has read.
 
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
 use crate::frame::{Flow, Frame};
 use crate::node::outgoing::relay_late;
 use crate::node::peer::Peer;
 use crate::wire::Wire;
-use bytes::Bytes;
-use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Notify;
-use tokio::time::Instant;
 
 /// What the frames of one read have in common.
 #[derive(Debug)]
@@ -29,7 +31,8 @@ pub(crate) struct Arrival {
 pub(crate) struct Link {
     peer: Peer,
     slots: Box<[Slot]>,
-    /// Whether frames are staged for the read side, which those that others bring there must not overtake.
+    /// Whether frames are staged for the read side, which those that others bring there must not
+    /// overtake.
     staging: AtomicBool,
     /// Wakes those that wait for that.
     unstaged: Notify,
@@ -106,8 +109,8 @@ impl Link {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Marks a frame to be relayed. Returns false where its call has ended, so that nobody looks any
-    /// more.
+    /// Marks a frame to be relayed. Returns false where its call has ended, so that nobody looks
+    /// any more.
     ///
     /// For frames that are not being called in this thread; see [`current`](super::current).
     pub(crate) fn mark(

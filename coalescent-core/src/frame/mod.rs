@@ -2,31 +2,34 @@
 
 mod pool;
 
-pub use crate::outbox::Flow;
 pub(crate) use pool::fall_idle;
+
+pub use crate::outbox::Flow;
 
 pub(crate) mod call;
 pub(crate) mod link;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use call as current;
+use http::Extensions;
+use link::Arrival;
+use tokio::time::Instant;
 
 use crate::message::Message;
 use crate::node::peer::Peer;
 use crate::reason::DropReason;
 use crate::wire::{Head, Kind};
-use bytes::Bytes;
-use call as current;
-use http::Extensions;
-use link::Arrival;
-use std::fmt;
-use std::ops::Range;
-use std::sync::Arc;
-use tokio::time::Instant;
 
 /// One frame that a peer sent: its payload, where it came from, and what the layers learn of it.
 ///
 /// Cheap to clone: the payload is a reference-counted slice of the buffer it was read into.
 ///
-/// A layer that rewrites what peers say uses [`set_payload`](Frame::set_payload); a relay further in
-/// passes on what was set.
+/// A layer that rewrites what peers say uses [`set_payload`](Frame::set_payload); a relay further
+/// in passes on what was set.
 ///
 /// ```
 /// use coalescent_core::Frame;
@@ -42,10 +45,11 @@ pub struct Frame(
     Option<Box<Inner>>,
 );
 
-/// What a frame is. Boxed, since it goes from layer to layer by value: a pointer is moved in a register, and what it points
-/// to is written once. The box is used again for a frame to come.
+/// What a frame is. Boxed, since it goes from layer to layer by value: a pointer is moved in a
+/// register, and what it points to is written once. The box is used again for a frame to come.
 struct Inner {
-    /// What it has in common with the frames that came with it. Taken out only as the frame is dropped.
+    /// What it has in common with the frames that came with it. Taken out only as the frame is
+    /// dropped.
     arrival: Option<Arc<Arrival>>,
     kind: Kind,
     /// The frame's number in its connection.
@@ -69,7 +73,8 @@ struct Inner {
 pub struct Relay {
     /// What to do about peers that have no room.
     pub flow: Flow,
-    /// Whether frames that were sent to this node alone are passed on too, as broadcasts of its own.
+    /// Whether frames that were sent to this node alone are passed on too, as broadcasts of its
+    /// own.
     pub direct: bool,
 }
 
@@ -77,8 +82,8 @@ impl Frame {
     /// The number of a frame whose call is over.
     const LATE: u64 = u64::MAX;
 
-    /// Makes the frame `seq` of a connection, handled in its call `slot`; its payload is `payload` of what
-    /// arrived.
+    /// Makes the frame `seq` of a connection, handled in its call `slot`; its payload is `payload`
+    /// of what arrived.
     #[inline]
     pub(crate) fn new(
         arrival: Arc<Arrival>,
@@ -87,7 +92,8 @@ impl Frame {
         slot: usize,
         seq: u64,
     ) -> Self {
-        // A block is bounded by what a socket gives at once and by the frame limit, at most 1 GiB each.
+        // A block is bounded by what a socket gives at once and by the frame limit, at most 1 GiB
+        // each.
         let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         let mut inner = Inner::take();
         inner.arrival = Some(arrival);
@@ -171,8 +177,8 @@ impl Frame {
 
     /// The frame's bytes, to be kept, without copying them.
     ///
-    /// They are a slice of the buffer that the connection read, and keep all of it alive: copy what is
-    /// to be kept for long.
+    /// They are a slice of the buffer that the connection read, and keep all of it alive: copy what
+    /// is to be kept for long.
     #[inline]
     #[must_use]
     pub fn payload_bytes(&self) -> Bytes {
@@ -204,7 +210,8 @@ impl Frame {
         inner.message = None;
     }
 
-    /// Takes the payload out, as the last owner of the frame; as [`payload_bytes`](Frame::payload_bytes).
+    /// Takes the payload out, as the last owner of the frame; as
+    /// [`payload_bytes`](Frame::payload_bytes).
     #[must_use]
     pub fn into_payload(mut self) -> Bytes {
         let rewritten = self.inner_mut().payload.take();
@@ -278,11 +285,12 @@ impl Frame {
     /// stack has seen them, and it is the connection that waits for room. Asking twice for the same
     /// frame, or for a clone of it, while it is being handled passes it on once.
     ///
-    /// Returns whether the frame can be passed on: a request never is, a frame that was sent to this
-    /// node alone only with [`Relay::direct`], a broadcast not when its [`ttl`](Frame::ttl) is used up.
+    /// Returns whether the frame can be passed on: a request never is, a frame that was sent to
+    /// this node alone only with [`Relay::direct`], a broadcast not when its [`ttl`](Frame::ttl) is
+    /// used up.
     ///
-    /// A frame whose call has ended (a layer kept it) is handed on at once, and dropped, and counted,
-    /// for peers that have no room.
+    /// A frame whose call has ended (a layer kept it) is handed on at once, and dropped, and
+    /// counted, for peers that have no room.
     #[inline]
     pub fn relay(&self, relay: Relay) -> bool {
         let inner = self.inner();
@@ -359,8 +367,8 @@ impl Frame {
         self.peer().counters().add_duplicate();
     }
 
-    /// Counts this frame as dropped, once, for the peer that sent it: a relay refuses it, so that it is
-    /// neither handled nor passed on.
+    /// Counts this frame as dropped, once, for the peer that sent it: a relay refuses it, so that
+    /// it is neither handled nor passed on.
     #[cold]
     pub fn count_refused(&self) {
         self.peer().dropped(DropReason::Refused, 1);

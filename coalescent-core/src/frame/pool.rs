@@ -1,15 +1,18 @@
 //! Boxes that are used again for frames to come, so that a frame costs no allocation.
 //!
-//! Each thread has its own. Where frames are read in another thread than the one that made them, boxes run out in the one and pile
-//! up in the other: so a thread that has many leaves some for the threads that have none, many at a time.
+//! Each thread has its own. Where frames are read in another thread than the one that made them,
+//! boxes run out in the one and pile up in the other: so a thread that has many leaves some for the
+//! threads that have none, many at a time.
 
-use super::Inner;
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How many boxes a thread keeps: about as many as one read may bring, since frames that layers have added something to wait
-/// together for the read side.
+use super::Inner;
+
+/// How many boxes a thread keeps: about as many as one read may bring, since frames that layers
+/// have added something to wait together for the read side.
 const MAX: usize = 1024;
 
 /// How many of them are kept where connections fall idle.

@@ -1,5 +1,15 @@
 //! The mesh as a duplex stream: what is written goes to every peer, what is read came from them.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+use std::{fmt, io};
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_core::Stream;
+use futures_sink::Sink;
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::ReusableBoxFuture;
+
 use super::Mesh;
 use crate::error::Error;
 use crate::frame::Frame;
@@ -7,15 +17,6 @@ use crate::node::{BATCH, PAYLOAD_COST, Peers, Sent};
 use crate::stack::inbox::Batch;
 use crate::stack::inbox::frames::Frames;
 use crate::wire::Wire;
-use bytes::{Buf, Bytes, BytesMut};
-use futures_core::Stream;
-use futures_sink::Sink;
-use std::fmt;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::sync::ReusableBoxFuture;
 
 /// How many bytes of one write become one frame at most, or the frame limit where that is less.
 pub const WRITE_CHUNK: usize = 64 * 1024;
@@ -31,14 +32,15 @@ type Wait<T> = ReusableBoxFuture<'static, T>;
 ///
 /// From the first reader on, frames are kept until they are read, up to
 /// [`Config::inbox`](crate::Config::inbox); then the peers are held back. Several readers share the
-/// frames between them: each frame goes to one. When the last is dropped, frames are discarded again.
+/// frames between them: each frame goes to one. When the last is dropped, frames are discarded
+/// again.
 ///
 /// A reader takes many frames at once, and keeps them for itself until it has read them: all that
 /// wait, while it is the only one, or else a part of what one read of a connection brought. So
 /// readers share by reads, not by single frames, and one that is made later finds nothing of what
 /// another has taken before. What a reader has not read when it is dropped goes back to the others,
-/// ahead of what came after it. They come one by one ([`next_frame`](MeshReader::next_frame)), or those of one read together
-/// ([`next_frames`](MeshReader::next_frames)).
+/// ahead of what came after it. They come one by one ([`next_frame`](MeshReader::next_frame)), or
+/// those of one read together ([`next_frames`](MeshReader::next_frames)).
 pub struct MeshReader {
     peers: Peers,
     batch: Batch,
@@ -68,12 +70,12 @@ impl MeshReader {
         NextFrame(self)
     }
 
-    /// Waits for frames, and lends some that came together: one at least, and at most those that one read of a connection
-    /// brought. `None` when the mesh has ended.
+    /// Waits for frames, and lends some that came together: one at least, and at most those that
+    /// one read of a connection brought. `None` when the mesh has ended.
     ///
-    /// For those who look at many frames and keep few: a [`Frame`] has a share in the buffer it was read into, to
-    /// be kept and sent about, which costs as much as all the rest of reading a small one. What is not taken out of
-    /// [`Frames`] comes again.
+    /// For those who look at many frames and keep few: a [`Frame`] has a share in the buffer it was
+    /// read into, to be kept and sent about, which costs as much as all the rest of reading a small
+    /// one. What is not taken out of [`Frames`] comes again.
     ///
     /// ```
     /// # use coalescent_core::MeshReader;
@@ -138,8 +140,8 @@ impl MeshReader {
     }
 }
 
-/// The future of [`MeshReader::next_frame`]. Not an async function, so that the frame is made where the caller keeps it: to move it
-/// once more costs as much as to make it.
+/// The future of [`MeshReader::next_frame`]. Not an async function, so that the frame is made where
+/// the caller keeps it: to move it once more costs as much as to make it.
 struct NextFrame<'a>(&'a mut MeshReader);
 
 impl Future for NextFrame<'_> {
@@ -217,25 +219,28 @@ impl fmt::Debug for MeshReader {
     }
 }
 
-/// The write side of a mesh, as frames ([`Sink`]) and as bytes ([`AsyncWrite`]): each connected peer
-/// gets what is written.
+/// The write side of a mesh, as frames ([`Sink`]) and as bytes ([`AsyncWrite`]): each connected
+/// peer gets what is written.
 ///
-/// As a sink, it gathers the frames it is fed, and sends them together once they are about [`BATCH`] bytes, or when
-/// it is flushed: `feed` for many frames, and `send`, which flushes, for the last of them.
+/// As a sink, it gathers the frames it is fed, and sends them together once they are about
+/// [`BATCH`] bytes, or when it is flushed: `feed` for many frames, and `send`, which flushes, for
+/// the last of them.
 ///
-/// As bytes, each write becomes a frame, of at most [`WRITE_CHUNK`] bytes, that is on its way at once, behind what was
-/// fed before; on the `lines` wire, each line does, all whole lines of a write together. What stands after the last newline
-/// is no frame yet: it waits for the next write, a flush, or the end.
+/// As bytes, each write becomes a frame, of at most [`WRITE_CHUNK`] bytes, that is on its way at
+/// once, behind what was fed before; on the `lines` wire, each line does, all whole lines of a
+/// write together. What stands after the last newline is no frame yet: it waits for the next write,
+/// a flush, or the end.
 ///
 /// Writing waits for room in every peer's outbox, so that a file larger than memory can be copied
-/// here. Without peers, what is written goes nowhere, as in the original. Flushing waits until all is
-/// written to the peers' sockets. Shutting this down does not end the mesh.
+/// here. Without peers, what is written goes nowhere, as in the original. Flushing waits until all
+/// is written to the peers' sockets. Shutting this down does not end the mesh.
 ///
 /// # Cancel safety
 ///
-/// What was taken stays in the writer when the wait for it is dropped, and goes on with the next write or flush. A
-/// frame or a write that was still waited for was not taken. When the writer itself is dropped without a flush, what it
-/// has gathered is lost, and what waits for room reaches some of the peers only, each the first of it.
+/// What was taken stays in the writer when the wait for it is dropped, and goes on with the next
+/// write or flush. A frame or a write that was still waited for was not taken. When the writer
+/// itself is dropped without a flush, what it has gathered is lost, and what waits for room reaches
+/// some of the peers only, each the first of it.
 pub struct MeshWriter {
     peers: Peers,
     /// The frames that will be sent together, and how much of a [`BATCH`] they are.
@@ -262,8 +267,8 @@ impl MeshWriter {
         }
     }
 
-    /// What became of the frames written so far, summed over the peers. Those that are gathered, or wait for room, do
-    /// not count yet; after a flush, all do.
+    /// What became of the frames written so far, summed over the peers. Those that are gathered, or
+    /// wait for room, do not count yet; after a flush, all do.
     pub fn sent(&self) -> Sent {
         self.sent
     }
@@ -322,8 +327,8 @@ impl MeshWriter {
         self.peers.config().wire == Wire::lines()
     }
 
-    /// Gathers the whole lines in `bytes`, and keeps the beginning of the next. Returns how many bytes it took: fewer
-    /// where a line is too long, up to that line.
+    /// Gathers the whole lines in `bytes`, and keeps the beginning of the next. Returns how many
+    /// bytes it took: fewer where a line is too long, up to that line.
     fn gather_lines(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let max = self.peers.config().max_frame;
         let end = memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1);

@@ -3,9 +3,13 @@
 mod duplex;
 pub(crate) mod runtime;
 
-pub use crate::stack::inbox::FRAME_COST;
-pub use crate::stack::inbox::frames::{FrameRef, Frames};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
 pub use duplex::{MeshReader, MeshWriter, WRITE_CHUNK};
+use runtime::Runtime;
 
 use crate::connection::Socket;
 use crate::error::Error;
@@ -13,14 +17,11 @@ use crate::node::event::{Event, Events};
 use crate::node::payload::Payload;
 use crate::node::peer::Peer;
 use crate::node::{Peers, Sent};
+pub use crate::stack::inbox::FRAME_COST;
+pub use crate::stack::inbox::frames::{FrameRef, Frames};
 use crate::stats::Stats;
 use crate::transport::Io;
 use crate::wire::Wire;
-use bytes::Bytes;
-use runtime::Runtime;
-use std::fmt;
-use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
 
 /// A running app: a duplex stream to all connected peers. Cheap to clone.
 ///
@@ -71,7 +72,8 @@ impl Drop for Handle {
 #[derive(Clone)]
 pub struct WeakMesh(Weak<Handle>);
 
-/// The mesh of a node, kept with the node's shared values, so that the node need not know of meshes.
+/// The mesh of a node, kept with the node's shared values, so that the node need not know of
+/// meshes.
 #[derive(Clone)]
 pub(crate) struct Home(pub(crate) WeakMesh);
 
@@ -160,17 +162,17 @@ impl Mesh {
 
     /// Connects to a peer at `[ID@]HOST:PORT`, once: unlike a seed, it is not dialled again.
     ///
-    /// Where the node at that address is connected already, that peer is returned. Of the addresses that
-    /// a host name stands for, those that are this node itself are passed over. On wires without node
-    /// numbers a new connection is made even where one leads to that address already; while it lasts,
-    /// no seed of that address is dialled.
+    /// Where the node at that address is connected already, that peer is returned. Of the addresses
+    /// that a host name stands for, those that are this node itself are passed over. On wires
+    /// without node numbers a new connection is made even where one leads to that address already;
+    /// while it lasts, no seed of that address is dialled.
     ///
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) where the address is none, [`is_dial`](Error::is_dial) or
-    /// [`is_timeout`](Error::is_timeout) where nobody is there, [`is_itself`](Error::is_itself) where only
-    /// this node is, [`is_handshake`](Error::is_handshake) or [`is_refused`](Error::is_refused) where somebody
-    /// else is, and
+    /// [`is_timeout`](Error::is_timeout) where nobody is there, [`is_itself`](Error::is_itself)
+    /// where only this node is, [`is_handshake`](Error::is_handshake) or
+    /// [`is_refused`](Error::is_refused) where somebody else is, and
     /// [`is_plaintext`](Error::is_plaintext) as for [`listen`](Mesh::listen).
     ///
     /// # Cancel safety
@@ -193,8 +195,8 @@ impl Mesh {
     ///
     /// It is counted neither by [`Config::max_inbound`](crate::Config::max_inbound) nor by
     /// [`Config::max_per_ip`](crate::Config::max_per_ip): how many come is for the server that
-    /// accepted it to limit. And it is used as it is: whether it is encrypted, and who is at its other end, is the caller's to
-    /// know, and to say in `socket`.
+    /// accepted it to limit. And it is used as it is: whether it is encrypted, and who is at its
+    /// other end, is the caller's to know, and to say in `socket`.
     ///
     /// # Errors
     ///
@@ -204,7 +206,8 @@ impl Mesh {
         self.runtime().adopt(Box::new(io), socket).await
     }
 
-    /// Adds a seed, to be dialled as those the app was made with ([`App::seeds`](crate::App::seeds)).
+    /// Adds a seed, to be dialled as those the app was made with
+    /// ([`App::seeds`](crate::App::seeds)).
     ///
     /// # Errors
     ///
@@ -292,8 +295,8 @@ impl Mesh {
     }
 
     /// Ends the mesh: accepts and dials no more, writes what is queued for the peers, handles what
-    /// they still send, says goodbye. After [`Config::drain`](crate::Config::drain) what is not done
-    /// is cut. Returns the final counters.
+    /// they still send, says goodbye. After [`Config::drain`](crate::Config::drain) what is not
+    /// done is cut. Returns the final counters.
     ///
     /// # Cancel safety
     ///

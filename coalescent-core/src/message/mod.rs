@@ -3,29 +3,27 @@
 pub mod codec;
 mod parts;
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use self::parts::{Entry, Header, Rest};
-use crate::message::codec::{
-    CodecError, Format, MAX_DEPTH,
-    error::ErrorKind,
-    json_headers, msgpack,
-    transcode::{self, Lossy},
-    value,
-};
-
 pub(crate) use self::parts::{Json, Parts, Span, Value};
+use crate::message::codec::error::ErrorKind;
+use crate::message::codec::transcode::{self, Lossy};
+use crate::message::codec::{CodecError, Format, MAX_DEPTH, json_headers, msgpack, value};
 
 /// What a body that was left out reads as.
 static EMPTY_BODY: &[u8] = b"{}";
 
 /// Carries a type and a body, and perhaps headers, between applications.
 ///
-/// Cheap to clone: its parts are shared. The body stays bytes until [`Message::body`] builds a value of it,
-/// which may borrow from them.
+/// Cheap to clone: its parts are shared. The body stays bytes until [`Message::body`] builds a
+/// value of it, which may borrow from them.
 ///
 /// ```
 /// use coalescent_core::Message;
@@ -53,7 +51,8 @@ pub struct Message {
     rest: Option<Arc<Rest>>,
 }
 
-/// Says which type of message a Rust type is the body of, so that neither side has to write its name.
+/// Says which type of message a Rust type is the body of, so that neither side has to write its
+/// name.
 ///
 /// ```
 /// use coalescent_core::{Message, MessageType};
@@ -89,7 +88,8 @@ impl Message {
     /// neither text nor numbers nor booleans, in JSON.
     ///
     /// This does not fail. If the body cannot be serialized, or nests deeper than
-    /// [`MAX_DEPTH`], [`Codec::encode`](crate::message::codec::Codec::encode) returns the error, and so does [`Message::body`].
+    /// [`MAX_DEPTH`], [`Codec::encode`](crate::message::codec::Codec::encode) returns the error,
+    /// and so does [`Message::body`].
     #[must_use]
     pub fn new<T>(kind: impl AsRef<str>, body: &T) -> Self
     where
@@ -103,8 +103,8 @@ impl Message {
 
     /// Makes a message of a body that is already in bytes: one value in `format`.
     ///
-    /// This does not fail, as [`Message::new`] does not. Bytes that are no such value make a message
-    /// that cannot be encoded.
+    /// This does not fail, as [`Message::new`] does not. Bytes that are no such value make a
+    /// message that cannot be encoded.
     #[must_use]
     pub fn encoded(kind: impl AsRef<str>, format: Format, body: Bytes) -> Self {
         let check = value::check(ErrorKind::Body, format, &body, MAX_DEPTH)
@@ -189,8 +189,8 @@ impl Message {
         }
     }
 
-    /// Returns the bytes of [`Message::kind`], for a look-up that text is not needed for: they are not checked to be UTF-8
-    /// again, as they are there each time.
+    /// Returns the bytes of [`Message::kind`], for a look-up that text is not needed for: they are
+    /// not checked to be UTF-8 again, as they are there each time.
     #[inline]
     #[must_use]
     pub fn kind_bytes(&self) -> &[u8] {
@@ -220,7 +220,8 @@ impl Message {
         }
     }
 
-    /// Returns the body as it is encoded, to keep: a slice that shares the message's bytes, and keeps them alive.
+    /// Returns the body as it is encoded, to keep: a slice that shares the message's bytes, and
+    /// keeps them alive.
     #[must_use]
     pub fn body_to_bytes(&self) -> Bytes {
         if self.body == Span::LEFT_OUT {
@@ -253,7 +254,8 @@ impl Message {
     /// # Ok::<(), coalescent_core::codec::CodecError>(())
     /// ```
     ///
-    /// In JSON a `&str` cannot be borrowed of a text with escapes: ask for a `Cow<str>` with `#[serde(borrow)]`.
+    /// In JSON a `&str` cannot be borrowed of a text with escapes: ask for a `Cow<str>` with
+    /// `#[serde(borrow)]`.
     ///
     /// # Errors
     ///
@@ -266,11 +268,13 @@ impl Message {
 
     /// Builds a JSON value of the body, as [`Message::body_to_json_string`] writes it.
     ///
-    /// This takes many times the memory of the body: some 40 bytes for each byte of a long list of nils.
+    /// This takes many times the memory of the body: some 40 bytes for each byte of a long list of
+    /// nils.
     ///
     /// # Errors
     ///
-    /// As [`Message::body_to_json_string`]; and [`is_body`](CodecError::is_body) for JSON that no value holds, such as half of a surrogate pair.
+    /// As [`Message::body_to_json_string`]; and [`is_body`](CodecError::is_body) for JSON that no
+    /// value holds, such as half of a surrogate pair.
     pub fn body_value(&self) -> Result<serde_json::Value, CodecError> {
         let json = self.body_to_json_string()?;
         value::read(ErrorKind::Body, Format::Json, json.as_bytes())
@@ -282,7 +286,8 @@ impl Message {
     /// value that JSON lacks is not sent as JSON. What JSON lacks becomes: NaN and infinities null,
     /// binary an
     /// array of numbers, an extension an array of its type and its bytes, keys that are no strings
-    /// the text of a number, boolean or null, else hex. The text takes at most 7 times the bytes of the body.
+    /// the text of a number, boolean or null, else hex. The text takes at most 7 times the bytes of
+    /// the body.
     ///
     /// # Errors
     ///
@@ -418,7 +423,8 @@ impl Message {
         self.sealed.then_some(&self.bytes)
     }
 
-    /// Takes the MessagePack envelope that is exactly this message; without one, gives the message back.
+    /// Takes the MessagePack envelope that is exactly this message; without one, gives the message
+    /// back.
     pub(crate) fn into_envelope(self) -> Result<Bytes, Self> {
         if self.sealed {
             Ok(self.bytes)

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::message::codec::{CodecError, Format, error::ErrorKind};
+use crate::message::codec::error::ErrorKind;
+use crate::message::codec::{CodecError, Format};
 
 /// Where a part is in a message's bytes. Half as large as a range, as messages are moved often.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,8 +75,8 @@ pub(super) struct Rest {
     pub(super) json: Option<Json>,
     /// The headers, where the application has set some.
     pub(super) headers: Option<Vec<Header>>,
-    /// Why the message cannot be encoded: making one does not fail, so that it can be written in one
-    /// expression, and sending does.
+    /// Why the message cannot be encoded: making one does not fail, so that it can be written in
+    /// one expression, and sending does.
     pub(super) error: Option<CodecError>,
 }
 

@@ -1,8 +1,16 @@
 //! What this node says to all its peers.
 //!
-//! One payload is put into a frame once for each wire, and into each peer's outbox. Many at a time are put together
-//! first: small ones into runs, which all peers of a wire share, so that neither a lock nor a wake-up is paid for
-//! each.
+//! One payload is put into a frame once for each wire, and into each peer's outbox. Many at a time
+//! are put together first: small ones into runs, which all peers of a wire share, so that neither a
+//! lock nor a wake-up is paid for each.
+
+use std::collections::VecDeque;
+use std::ops::{Add, AddAssign};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::time::timeout;
 
 use super::{Node, Peers, Sent};
 use crate::error::Error;
@@ -11,29 +19,25 @@ use crate::node::peer::Peer;
 use crate::outbox::{Chunk, Count, Refused};
 use crate::reason::DropReason;
 use crate::wire::{Kind, Wire, WireError, broadcast_prefix};
-use bytes::{BufMut, Bytes, BytesMut};
-use std::collections::VecDeque;
-use std::ops::{Add, AddAssign};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::time::timeout;
 
 /// About how many bytes of payloads are put together at once.
 pub const BATCH: usize = 64 * 1024;
 
-/// What each payload counts for in a [`BATCH`] in addition to its bytes: about what stands around it on the wire.
+/// What each payload counts for in a [`BATCH`] in addition to its bytes: about what stands around
+/// it on the wire.
 pub const PAYLOAD_COST: usize = 16;
 
-/// Payloads up to this many bytes are copied into one run with those around them; larger ones keep their own memory. To copy
-/// one costs less, up to here, than to write it as slices of its own.
+/// Payloads up to this many bytes are copied into one run with those around them; larger ones keep
+/// their own memory. To copy one costs less, up to here, than to write it as slices of its own.
 const SMALL_MAX: usize = 4096;
 
-/// How many bytes may wait for a peer before more are put together for it, if many payloads are given at once. To fill an
-/// outbox would gain nothing: what waits there has left the processor's cache by the time it is written.
+/// How many bytes may wait for a peer before more are put together for it, if many payloads are
+/// given at once. To fill an outbox would gain nothing: what waits there has left the processor's
+/// cache by the time it is written.
 const AHEAD: usize = 512 * 1024;
 
-/// How long that is waited for. A peer that takes nothing is to fill its outbox: only then is it known to be slow, and at
-/// last disconnected.
+/// How long that is waited for. A peer that takes nothing is to fill its outbox: only then is it
+/// known to be slow, and at last disconnected.
 const AHEAD_GRACE: Duration = Duration::from_millis(10);
 
 /// How many buffers that runs were written into are kept for being used again, in each node.
@@ -103,16 +107,17 @@ impl Peers {
         sent
     }
 
-    /// Queues each of `payloads` for every peer as a broadcast of its own, in order, waiting for room in each peer:
-    /// as [`broadcast_payload`](Peers::broadcast_payload) does with one, and for small payloads many times as
-    /// fast.
+    /// Queues each of `payloads` for every peer as a broadcast of its own, in order, waiting for
+    /// room in each peer: as [`broadcast_payload`](Peers::broadcast_payload) does with one, and for
+    /// small payloads many times as fast.
     ///
-    /// About [`BATCH`] bytes are taken from `payloads` at a time, and put together before any peer gets
-    /// the first of them. So an iterator that blocks holds back what it gave before. What is said is the sum over the
-    /// payloads: two of them queued for three peers are six.
+    /// About [`BATCH`] bytes are taken from `payloads` at a time, and put together before any peer
+    /// gets the first of them. So an iterator that blocks holds back what it gave before. What is
+    /// said is the sum over the payloads: two of them queued for three peers are six.
     ///
-    /// Payloads that are no more than [`BATCH`] in all, [`PAYLOAD_COST`] each counted in, are for the same peers: those
-    /// that are connected when the call is first polled. Of more than that, a peer that comes meanwhile gets the rest.
+    /// Payloads that are no more than [`BATCH`] in all, [`PAYLOAD_COST`] each counted in, are for
+    /// the same peers: those that are connected when the call is first polled. Of more than that, a
+    /// peer that comes meanwhile gets the rest.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -126,7 +131,8 @@ impl Peers {
     ///
     /// # Cancel safety
     ///
-    /// When dropped before it is done, some peers get some of the payloads, each peer the first of them.
+    /// When dropped before it is done, some peers get some of the payloads, each peer the first of
+    /// them.
     pub async fn broadcast_payloads<P>(&self, payloads: impl IntoIterator<Item = P>) -> Sent
     where
         P: Payload,
@@ -226,8 +232,9 @@ impl Peers {
         (sent, waiting)
     }
 
-    /// Queues the next [`BATCH`] of broadcasts where there is room, and returns the peers that have none for all of
-    /// them. Sets `size` to how much it took from `payloads`; less than a batch where there were no more.
+    /// Queues the next [`BATCH`] of broadcasts where there is room, and returns the peers that have
+    /// none for all of them. Sets `size` to how much it took from `payloads`; less than a batch
+    /// where there were no more.
     fn offer_some<P>(
         &self,
         payloads: &mut impl Iterator<Item = P>,
@@ -433,7 +440,8 @@ impl Run {
         }
     }
 
-    /// Makes a chunk of the tail, and lets its buffer be used again. A small tail does not keep all of a buffer.
+    /// Makes a chunk of the tail, and lets its buffer be used again. A small tail does not keep all
+    /// of a buffer.
     fn seal_last(&mut self, node: &Node) {
         if self.tail_frames == 0 {
             return;

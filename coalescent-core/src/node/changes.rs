@@ -1,13 +1,15 @@
 //! Who is connected, as it changes.
 
-use crate::node::Peers;
-use crate::node::event::{Event, Events};
-use crate::node::peer::Peer;
-use futures_core::Stream;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+
+use crate::node::Peers;
+use crate::node::event::{Event, Events};
+use crate::node::peer::Peer;
 
 /// A peer that came or went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +113,8 @@ impl fmt::Debug for PeerChanges {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::config::Config;
     use crate::node::event::{DisconnectReason, EVENT_CAPACITY};
@@ -118,7 +122,6 @@ mod tests {
     use crate::node::peer::{Introduction, Origin};
     use crate::transport::Direction;
     use crate::wire::NodeId;
-    use std::sync::Arc;
 
     fn join(peers: &Peers) -> (Peer, Arc<Stop>) {
         let stop = Arc::new(Stop::new(peers.node().next_link(), Direction::Inbound));

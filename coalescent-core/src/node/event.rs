@@ -1,16 +1,17 @@
 //! What happens on a mesh: peers that come and go, errors, and what was lost.
 
-use crate::error::Error;
-use crate::node::peer::Peer;
-use futures_core::Stream;
 use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+
+use futures_core::Stream;
 use tokio::sync::broadcast;
 use tokio_util::sync::ReusableBoxFuture;
 
+use crate::error::Error;
+use crate::node::peer::Peer;
 pub use crate::node::throttle::{LINES_PER_NODE, LINES_PER_SOURCE};
 pub use crate::reason::{DisconnectReason, DropReason};
 pub use crate::text::Escaped;
@@ -68,8 +69,8 @@ pub enum Event {
 
 /// The events of a mesh, one after another.
 ///
-/// A reader that falls [`EVENT_CAPACITY`] behind does not hold up the mesh: it misses the oldest, and
-/// gets [`Event::Missed`] with their number. The stream ends when the mesh has ended.
+/// A reader that falls [`EVENT_CAPACITY`] behind does not hold up the mesh: it misses the oldest,
+/// and gets [`Event::Missed`] with their number. The stream ends when the mesh has ended.
 pub struct Events {
     next: ReusableBoxFuture<'static, (Result<Event, broadcast::error::RecvError>, Receiver)>,
 }

@@ -1,11 +1,13 @@
 //! What plugins have run when peers come and go, and when this node speaks.
 
-use crate::node::peer::Peer;
-use crate::outbox::Flow;
-use bytes::Bytes;
 use std::any::TypeId;
 use std::future::Future;
 use std::pin::Pin;
+
+use bytes::Bytes;
+
+use crate::node::peer::Peer;
+use crate::outbox::Flow;
 
 pub(crate) type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 type PeerHook = Box<dyn Fn(Peer) -> BoxFuture + Send + Sync>;

@@ -14,37 +14,37 @@ mod roster;
 pub(crate) mod standing;
 pub(crate) mod throttle;
 
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
 use broadcast::Runs;
 pub use broadcast::{BATCH, PAYLOAD_COST};
 pub(crate) use broadcast::{KEPT_RUNS, RUN_BYTES};
+use event::Events;
+use hooks::Hooks;
+use http::Extensions;
 use patience::Remembered;
 pub(crate) use patience::{Culprit, Penance};
 use report::Reports;
 pub(crate) use roster::{Joined, Refusal};
 pub(crate) use standing::{StandBy, Standing, Token, as_token};
+use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::node::changes::PeerChanges;
 use crate::node::peer::{Peer, PeerId};
-use crate::stack::Inbox;
-use crate::stack::inbox;
+use crate::stack::{Inbox, inbox};
 use crate::stats::Stats;
 use crate::stats::meter::Meter;
 use crate::wire::NodeId;
-use event::Events;
-use hooks::Hooks;
-use http::Extensions;
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use tokio::time::Instant;
 
 /// The peers of one node, with what they share: the options, the events, the read side, and values
 /// that plugins keep. Cheap to clone.
 ///
-/// An [`App`](crate::App) makes one and runs it as a [`Mesh`](crate::Mesh). Without an app, make one here, and
-/// give it to [`connection::serve`](crate::connection::serve) with each connection.
+/// An [`App`](crate::App) makes one and runs it as a [`Mesh`](crate::Mesh). Without an app, make
+/// one here, and give it to [`connection::serve`](crate::connection::serve) with each connection.
 #[derive(Clone)]
 pub struct Peers(Arc<Node>);
 
@@ -53,8 +53,8 @@ pub struct Peers(Arc<Node>);
 pub struct Sent {
     /// How many peers it was queued for.
     pub queued: usize,
-    /// How many connected peers do not get it: they had no room, left while it waited, or their wire
-    /// has no place for it.
+    /// How many connected peers do not get it: they had no room, left while it waited, or their
+    /// wire has no place for it.
     pub dropped: usize,
 }
 
@@ -94,8 +94,8 @@ struct Roster {
     by_id: HashMap<PeerId, u64>,
     /// Newcomers that say they are one of the peers.
     standing: Vec<Arc<standing::Place>>,
-    /// The peers as a list, made when it is asked for: copying it at each join would cost memory that
-    /// grows with the square of the peers.
+    /// The peers as a list, made when it is asked for: copying it at each join would cost memory
+    /// that grows with the square of the peers.
     list: Option<Arc<[Peer]>>,
     /// Those who are leaving, and the counters of those who left.
     leaving: BTreeMap<u64, Peer>,
@@ -174,8 +174,8 @@ impl Peers {
         self.len() == 0
     }
 
-    /// Finds a connected peer by its id. On wires without a handshake several peers can share a key; this finds the
-    /// oldest.
+    /// Finds a connected peer by its id. On wires without a handshake several peers can share a
+    /// key; this finds the oldest.
     #[must_use]
     pub fn get(&self, id: &PeerId) -> Option<Peer> {
         self.0
@@ -200,8 +200,8 @@ impl Peers {
 
     /// The peers that are connected now, and then those that come and go, each once.
     ///
-    /// Unlike [`events`](Peers::events), a reader that is slow misses no peer: it learns later of those who
-    /// are connected still, and not of those who came and went meanwhile.
+    /// Unlike [`events`](Peers::events), a reader that is slow misses no peer: it learns later of
+    /// those who are connected still, and not of those who came and went meanwhile.
     #[must_use]
     pub fn changes(&self) -> PeerChanges {
         PeerChanges::new(self.clone())

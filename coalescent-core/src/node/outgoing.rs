@@ -1,14 +1,15 @@
 //! What a payload is on a peer's wire.
 
+use bytes::Bytes;
+
 use crate::node::Node;
 use crate::node::peer::Peer;
 use crate::outbox::{COPY_MAX, Chunk, Count, Refused};
 use crate::reason::DropReason;
 use crate::wire::{Kind, Wire, WireError};
-use bytes::Bytes;
 
-/// A run is handed on as a slice of the buffer it was read into when it is at least this part of it;
-/// a smaller one is copied, so that it does not keep the rest alive.
+/// A run is handed on as a slice of the buffer it was read into when it is at least this part of
+/// it; a smaller one is copied, so that it does not keep the rest alive.
 pub(crate) const SHARED_PART: usize = 2;
 
 /// Relays a frame whose call has ended: at once, and dropped where there is no room.
@@ -38,8 +39,8 @@ pub(crate) fn relay_late(from: &Peer, kind: Kind, ttl: u8, payload: &Bytes, buff
     }
 }
 
-/// Copies a payload that lies within `whole`, and is small against the `pins` bytes that it would keep
-/// alive there. What the outbox copies anyway is left as it is.
+/// Copies a payload that lies within `whole`, and is small against the `pins` bytes that it would
+/// keep alive there. What the outbox copies anyway is left as it is.
 pub(crate) fn unpinned(payload: Bytes, whole: &Bytes, pins: usize) -> Bytes {
     let small = payload.len() > COPY_MAX && payload.len() < pins / SHARED_PART;
     if small && whole.as_ptr_range().contains(&payload.as_ptr()) {
@@ -49,8 +50,8 @@ pub(crate) fn unpinned(payload: Bytes, whole: &Bytes, pins: usize) -> Bytes {
     }
 }
 
-/// What a relayed frame goes on as: a broadcast with its ttl lowered, or, if it was sent to this node
-/// alone, as a broadcast of this node's own.
+/// What a relayed frame goes on as: a broadcast with its ttl lowered, or, if it was sent to this
+/// node alone, as a broadcast of this node's own.
 pub(crate) fn outgoing(node: &Node, kind: Kind, ttl: u8, payload: &Bytes) -> (Kind, u8) {
     match kind {
         Kind::Broadcast { .. } => (kind, ttl.saturating_sub(1)),

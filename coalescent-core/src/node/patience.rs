@@ -1,16 +1,18 @@
 //! Who used up patience lately, and has less when it comes back: decisions only.
 
-use crate::transport::group::Group;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
+
 use tokio::time::Instant;
+
+use crate::transport::group::Group;
 
 /// How many are remembered. Then the one whose last time is longest ago is forgotten for a new one.
 pub(crate) const MAX_REMEMBERED: usize = 1024;
 
-/// How many times longer than the patience it lost a peer is treated with less, once it was disconnected as slow: 10 s
-/// come back in 640 s. Each further time doubles it.
+/// How many times longer than the patience it lost a peer is treated with less, once it was
+/// disconnected as slow: 10 s come back in 640 s. Each further time doubles it.
 const PENANCE: u32 = 64;
 
 /// How often it doubles: 10 s come back in 23 h at the most.
@@ -19,8 +21,8 @@ const MAX_DOUBLINGS: u32 = 7;
 /// What is less than this part of the patience is not remembered.
 const LEAST_PART: u32 = 10;
 
-/// What is held against a peer that comes back: how much of its patience it had used up when it left, and all of it if it
-/// was disconnected as slow. It comes back with the time that passes.
+/// What is held against a peer that comes back: how much of its patience it had used up when it
+/// left, and all of it if it was disconnected as slow. It comes back with the time that passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Penance {
     since: Instant,
@@ -39,8 +41,8 @@ impl Penance {
         }
     }
 
-    /// Begins it when the peer leaves by itself, with so much `spent` of its patience. `None` where that is
-    /// too little to be remembered.
+    /// Begins it when the peer leaves by itself, with so much `spent` of its patience. `None` where
+    /// that is too little to be remembered.
     pub(crate) fn of_spent(
         before: Option<Self>,
         spent: Duration,

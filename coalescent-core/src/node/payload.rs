@@ -5,9 +5,9 @@ use bytes::{Bytes, BytesMut};
 /// A payload that is looked at first, and kept only where it has to be: what
 /// [`broadcast_payloads`](crate::Peers::broadcast_payloads) takes many of.
 ///
-/// Small payloads are copied into what is written, so one that is borrowed is copied once, and one that counts its owners need not
-/// be counted for each. What is kept after all is taken over where it is owned, shared where it is a `&Bytes`, and
-/// copied where it is borrowed.
+/// Small payloads are copied into what is written, so one that is borrowed is copied once, and one
+/// that counts its owners need not be counted for each. What is kept after all is taken over where
+/// it is owned, shared where it is a `&Bytes`, and copied where it is borrowed.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

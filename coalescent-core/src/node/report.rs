@@ -5,19 +5,21 @@
 //! was left out is told as a number. Events of peers that come and go are always told, since
 //! applications count by them.
 
+use std::any::Any;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use tracing::{Level, enabled};
+
 use super::Node;
 use crate::error::Error;
 use crate::node::event::{Event, Events};
 use crate::node::peer::Peer;
 use crate::node::throttle::{Decision, Source, Throttle};
 use crate::reason::DisconnectReason;
-use std::any::Any;
-use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
-use tracing::{Level, enabled};
 
 /// What decides about lines and error events, of one node.
 #[derive(Debug, Default)]

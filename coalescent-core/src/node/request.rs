@@ -1,22 +1,24 @@
 //! A peer as a tower service: a message in, the message that it answers out.
 
-use crate::error::Error;
-use crate::message::Message;
-use crate::message::codec::Codec;
-use crate::node::peer::Peer;
-use bytes::Bytes;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+
+use bytes::Bytes;
 use tower_service::Service;
+
+use crate::error::Error;
+use crate::message::Message;
+use crate::message::codec::Codec;
+use crate::node::peer::Peer;
 
 /// Asks the peer: each call is a request, and its response the reply.
 ///
 /// So tower's middleware works on what this node asks of its peers: a timeout shorter than
-/// [`Config::request_timeout`](crate::Config::request_timeout), retries, a limit on how many requests
-/// are in flight.
+/// [`Config::request_timeout`](crate::Config::request_timeout), retries, a limit on how many
+/// requests are in flight.
 ///
 /// Messages are written and read by the [`Codec`] that is shared as an `Arc<Codec>`
 /// ([`Peers::set_shared`](crate::Peers::set_shared)); the courier shares its own.
@@ -37,16 +39,17 @@ use tower_service::Service;
 ///
 /// # Readiness
 ///
-/// A peer that is connected is ready. One that is gone fails with [`is_closed`](Error::is_closed), and one
-/// whose wire has no requests (`lines`, `raw`) with [`is_refused`](Error::is_refused): neither will ever
-/// be ready again, so a balancer drops it. Being ready holds nothing, and calls do not wait for one another;
-/// the call waits for room in the peer's outbox.
+/// A peer that is connected is ready. One that is gone fails with [`is_closed`](Error::is_closed),
+/// and one whose wire has no requests (`lines`, `raw`) with [`is_refused`](Error::is_refused):
+/// neither will ever be ready again, so a balancer drops it. Being ready holds nothing, and calls
+/// do not wait for one another; the call waits for room in the peer's outbox.
 ///
 /// # Errors
 ///
 /// A call fails with [`is_no_courier`](Error::is_no_courier) where no codec is shared,
-/// [`is_encode`](Error::is_encode) where the message cannot be written, [`is_decode`](Error::is_decode) where
-/// the reply is no message, and as [`Peer::request_payload`] does.
+/// [`is_encode`](Error::is_encode) where the message cannot be written,
+/// [`is_decode`](Error::is_decode) where the reply is no message, and as [`Peer::request_payload`]
+/// does.
 ///
 /// # Cancel safety
 ///

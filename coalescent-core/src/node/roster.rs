@@ -1,5 +1,13 @@
 //! What the connections of one node have in common: who joins the roster, and who leaves it.
 
+use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
 use super::broadcast::Runs;
 use super::hooks::Hooks;
 use super::patience::{Culprit, Penance, Remembered};
@@ -13,12 +21,6 @@ use crate::reason::{DisconnectReason, DropReason};
 use crate::stack::inbox;
 use crate::stats::meter::Meter;
 use crate::wire::NodeId;
-use bytes::Bytes;
-use std::fmt;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::time::Instant;
 
 /// How a connection stands to a peer that was connected by another one before.
 #[derive(Debug)]
@@ -75,8 +77,9 @@ impl Node {
         self.nonce.fetch_add(count, Relaxed)
     }
 
-    /// Gives back those that were not used, from `first` up to `end`, if nobody has taken others since: what
-    /// a node says one after another has numbers without gaps, which relays remember with less.
+    /// Gives back those that were not used, from `first` up to `end`, if nobody has taken others
+    /// since: what a node says one after another has numbers without gaps, which relays remember
+    /// with less.
     pub(crate) fn return_nonces(&self, first: u64, end: u64) {
         let _ = self.nonce.compare_exchange(end, first, Relaxed, Relaxed);
     }
@@ -86,8 +89,8 @@ impl Node {
         !self.hooks.broadcast.is_empty()
     }
 
-    /// Tells the hooks what this node is about to send: a broadcast with this nonce, or, without one,
-    /// a frame on wires that have none.
+    /// Tells the hooks what this node is about to send: a broadcast with this nonce, or, without
+    /// one, a frame on wires that have none.
     pub(crate) fn announce(&self, nonce: Option<u64>, payload: &Bytes) {
         for hook in &self.hooks.broadcast {
             hook(nonce, payload);
@@ -184,8 +187,8 @@ impl Node {
         }
     }
 
-    /// Has a connection whose peer has introduced itself stand by, if that peer is connected already, or says that it is
-    /// one who is.
+    /// Has a connection whose peer has introduced itself stand by, if that peer is connected
+    /// already, or says that it is one who is.
     ///
     /// # Errors
     ///
@@ -199,8 +202,8 @@ impl Node {
         self.stand_by(intro, link, Instant::now())
     }
 
-    /// Takes a connection whose peer has introduced itself into the roster. `None` where the peer is connected
-    /// already.
+    /// Takes a connection whose peer has introduced itself into the roster. `None` where the peer
+    /// is connected already.
     ///
     /// # Errors
     ///

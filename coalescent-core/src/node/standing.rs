@@ -1,15 +1,23 @@
 //! Newcomers that say that they are a peer who is connected already.
 //!
-//! Anybody can say so, and a peer whose network was lost without a word says so too. So a newcomer stands by: it is
-//! not the peer, and shares nothing with it. The old connection is asked whether it is there. If it does not answer, it
-//! ends, and the newcomer becomes a new peer; if it does, the newcomer is refused.
+//! Anybody can say so, and a peer whose network was lost without a word says so too. So a newcomer
+//! stands by: it is not the peer, and shares nothing with it. The old connection is asked whether
+//! it is there. If it does not answer, it ends, and the newcomer becomes a new peer; if it does,
+//! the newcomer is refused.
 //!
-//! Two nodes that dial each other at the same time also see a newcomer each, perhaps not the same. That both
-//! connections lead to one node shows in a token: a PING whose bytes are drawn at random, sent to the newcomer, which
-//! must come back, as a PING, by the old connection. So it is the old connection that agrees. A node repeats the tokens
-//! of the other side in this way, as far as these say of both connections who dialled them, and say it right: so
-//! a stranger can pass on a token only where one of the two nodes has dialled that stranger. And it does
-//! so only while the connection is [`YOUNG`]. To nodes that know nothing of tokens they are PINGs.
+//! Two nodes that dial each other at the same time also see a newcomer each, perhaps not the same.
+//! That both connections lead to one node shows in a token: a PING whose bytes are drawn at random,
+//! sent to the newcomer, which must come back, as a PING, by the old connection. So it is the old
+//! connection that agrees. A node repeats the tokens of the other side in this way, as far as these
+//! say of both connections who dialled them, and say it right: so a stranger can pass on a token
+//! only where one of the two nodes has dialled that stranger. And it does so only while the
+//! connection is [`YOUNG`]. To nodes that know nothing of tokens they are PINGs.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::roster::{Joined, Refusal};
 use super::{Node, Roster};
@@ -19,24 +27,21 @@ use crate::reason::DisconnectReason;
 use crate::signal::Signal;
 use crate::transport::Direction;
 use crate::wire::NodeId;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
-use std::time::Duration;
-use tokio::time::Instant;
 
 /// How many newcomers may stand by for one peer. More are refused at once.
 pub(crate) const MAX_STANDING: usize = 4;
 
 /// How long the old connection has to answer, if nothing shows that its answer needs longer; see
-/// [`Challenge`](crate::connection::Challenge). A newcomer that the other side may still prefer stands by for
-/// as long.
+/// [`Challenge`](crate::connection::Challenge). A newcomer that the other side may still prefer
+/// stands by for as long.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long a newcomer stands by at the most: where the old connection cannot be judged, or takes its time to end.
+/// How long a newcomer stands by at the most: where the old connection cannot be judged, or takes
+/// its time to end.
 pub(crate) const MAX_STANDING_TIME: Duration = Duration::from_secs(30);
 
-/// For how long after it was made a connection may be one of two that were made at the same time. The handshakes of
-/// both may take that long.
+/// For how long after it was made a connection may be one of two that were made at the same time.
+/// The handshakes of both may take that long.
 pub(crate) const YOUNG: Duration = Duration::from_secs(10);
 
 /// The bytes of a PING that asks whether two connections lead to one node.
@@ -45,8 +50,8 @@ pub(crate) type Token = [u8; 8];
 /// How tokens begin.
 const MAGIC: [u8; 2] = [0xc0, 0x2e];
 
-/// Makes a token, to be sent on a connection that was made in the direction `new`, and to come back on one that was
-/// made in the direction `old`.
+/// Makes a token, to be sent on a connection that was made in the direction `new`, and to come back
+/// on one that was made in the direction `old`.
 fn token(new: Direction, old: Direction) -> Token {
     let mut token: Token = rand::random();
     let dialled = |direction| u8::from(direction == Direction::Outbound);
@@ -157,7 +162,8 @@ impl StandBy {
         self.place.token
     }
 
-    /// Decides about the newcomer. It stands by since `since`, perhaps for more than one peer in turn.
+    /// Decides about the newcomer. It stands by since `since`, perhaps for more than one peer in
+    /// turn.
     pub(crate) fn look(&self, since: Instant, now: Instant) -> Standing {
         let place = &self.place;
         let mut state = place.state();
@@ -220,7 +226,8 @@ impl Roster {
 }
 
 impl Node {
-    /// Has a newcomer stand by, if it says that it is a peer who is connected. Asks that one whether it is there.
+    /// Has a newcomer stand by, if it says that it is a peer who is connected. Asks that one
+    /// whether it is there.
     ///
     /// # Errors
     ///
@@ -304,12 +311,13 @@ impl Node {
         }
     }
 
-    /// Makes a newcomer's connection one of its peer's, once that is proven, and the other side has what proves it there:
-    /// neither may end a connection whose frames the other has not come to yet.
+    /// Makes a newcomer's connection one of its peer's, once that is proven, and the other side has
+    /// what proves it there: neither may end a connection whose frames the other has not come to
+    /// yet.
     ///
-    /// Of two that each dialled, the one dialled by the greater node id stays; both nodes know that, so neither has to
-    /// ask. Of two that one node dialled, that node gives up the later one; the other keeps it beside the first until
-    /// it does.
+    /// Of two that each dialled, the one dialled by the greater node id stays; both nodes know
+    /// that, so neither has to ask. Of two that one node dialled, that node gives up the later one;
+    /// the other keeps it beside the first until it does.
     fn settle(&self, roster: &mut Roster, place: &Arc<Place>) {
         let ready = {
             let state = place.state();
@@ -355,8 +363,8 @@ impl Node {
         }
     }
 
-    /// Lets a newcomer that is proven to be the peer go on as it, now that the other side has ended the peer's last
-    /// connection: it was quicker to give that up. Returns whether there is one.
+    /// Lets a newcomer that is proven to be the peer go on as it, now that the other side has ended
+    /// the peer's last connection: it was quicker to give that up. Returns whether there is one.
     pub(super) fn inherit(&self, roster: &mut Roster, peer: &Peer) -> bool {
         let proven = roster.standing_for(peer).into_iter().find(|place| {
             let state = place.state();
@@ -389,8 +397,8 @@ impl Node {
 }
 
 impl Roster {
-    /// The connected peer that a newcomer says it is: by its key, and by its number only where it has none. On wires
-    /// without an introduction each connection is a peer.
+    /// The connected peer that a newcomer says it is: by its key, and by its number only where it
+    /// has none. On wires without an introduction each connection is a peer.
     pub(super) fn known(&self, intro: &Introduction) -> Option<Peer> {
         let serial = self.by_id.get(&roster_id(intro.key, intro.node_id)?)?;
         self.peers.get(serial).cloned()

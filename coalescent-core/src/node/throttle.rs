@@ -1,11 +1,13 @@
 //! How many lines are written about whom: decisions only.
 
-use crate::node::peer::{Peer, PeerId};
-use crate::transport::group::Group;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
+
 use tokio::time::Instant;
+
+use crate::node::peer::{Peer, PeerId};
+use crate::transport::group::Group;
 
 /// How many log lines, and how many error events, come in a minute about those at one address (of
 /// IPv6, in one /64).

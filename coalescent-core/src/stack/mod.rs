@@ -3,13 +3,13 @@
 pub(crate) mod inbox;
 pub(crate) mod reply;
 
-use crate::error::BoxError;
-use crate::frame::Frame;
-use crate::stack::reply::Reply;
+pub use inbox::{Inbox, InboxFuture};
 use tower_layer::Layer;
 use tower_service::Service;
 
-pub use inbox::{Inbox, InboxFuture};
+use crate::error::BoxError;
+use crate::frame::Frame;
+use crate::stack::reply::Reply;
 
 /// A service that can handle the frames of one peer: an alias for the bounds of a finished stack.
 ///

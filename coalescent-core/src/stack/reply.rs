@@ -1,7 +1,8 @@
 //! What a peer's stack answers to a frame.
 
-use crate::message::Message;
 use bytes::Bytes;
+
+use crate::message::Message;
 
 /// What a call through a peer's stack gives back to the connection, which writes it to the peer.
 ///

@@ -1,24 +1,25 @@
 //! What is counted through the `metrics` facade, with the feature `metrics`; nothing without it.
 //!
-//! The handles are registered once for each node, with the recorder that is installed when the node is
-//! made. A peer's own [`Counters`](crate::stats::Counters) are passed on once for each block that is
-//! read and each write, not for each frame. Labels are this crate's own words: what a peer sends is
-//! never one, since each new one would cost memory for ever.
+//! The handles are registered once for each node, with the recorder that is installed when the node
+//! is made. A peer's own [`Counters`](crate::stats::Counters) are passed on once for each block
+//! that is read and each write, not for each frame. Labels are this crate's own words: what a peer
+//! sends is never one, since each new one would cost memory for ever.
+
+use std::time::Duration;
+
+#[cfg(feature = "metrics")]
+pub(crate) use ::metrics::Gauge;
+#[cfg(feature = "metrics")]
+use ::metrics::{Counter, Histogram};
+#[cfg(not(feature = "metrics"))]
+pub(crate) use nothing::Gauge;
+#[cfg(not(feature = "metrics"))]
+use nothing::{Counter, Histogram};
 
 use crate::reason::{DisconnectReason, DropReason};
 #[cfg(feature = "metrics")]
 use crate::stats::Stats;
 use crate::transport::Direction;
-#[cfg(feature = "metrics")]
-use ::metrics::{Counter, Histogram};
-use std::time::Duration;
-
-#[cfg(feature = "metrics")]
-pub(crate) use ::metrics::Gauge;
-#[cfg(not(feature = "metrics"))]
-pub(crate) use nothing::Gauge;
-#[cfg(not(feature = "metrics"))]
-use nothing::{Counter, Histogram};
 
 /// What stands in for the facade where it is left out: nothing, at no cost.
 #[cfg(not(feature = "metrics"))]

@@ -2,11 +2,13 @@
 
 pub(crate) mod meter;
 
-use meter::Meter;
 use std::ops::{Add, AddAssign};
 #[cfg(feature = "metrics")]
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use meter::Meter;
 
 /// How many frames went which way, and how many bytes. Control frames (handshake, liveness) are not
 /// counted as frames. A frame that takes no bytes on a peer's wire, such as an empty payload on

@@ -1,26 +1,28 @@
 //! A stack that is called as a connection calls it, without one.
 
-use crate::frame::Frame;
-use crate::frame::call::Session;
-use crate::frame::link::{Arrival, Link};
-use crate::node::peer::Peer;
-use crate::stack::reply::Reply;
-use crate::wire::{Head, Kind};
-use bytes::Bytes;
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
 use tokio::time::Instant;
 use tower_service::Service;
 
-/// Calls a stack with the frames of one peer as its connection does: makes the stack ready, calls it, and looks
-/// once whether the call is done.
+use crate::frame::Frame;
+use crate::frame::call::Session;
+use crate::frame::link::{Arrival, Link};
+use crate::node::peer::Peer;
+use crate::stack::reply::Reply;
+use crate::wire::{Head, Kind};
+
+/// Calls a stack with the frames of one peer as its connection does: makes the stack ready, calls
+/// it, and looks once whether the call is done.
 ///
-/// For benchmarks, and for tests that count allocations: it makes frames and keeps calls as the connection does, so
-/// that neither costs an allocation. It needs no runtime.
+/// For benchmarks, and for tests that count allocations: it makes frames and keeps calls as the
+/// connection does, so that neither costs an allocation. It needs no runtime.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -69,7 +71,8 @@ impl<S: Service<Frame, Response = Reply>> Driver<S> {
         }
     }
 
-    /// Calls the stack with one frame, with the ttl in the [`Config`](crate::Config) of the peer's node.
+    /// Calls the stack with one frame, with the ttl in the [`Config`](crate::Config) of the peer's
+    /// node.
     ///
     /// # Errors
     ///

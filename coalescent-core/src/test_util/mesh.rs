@@ -1,5 +1,10 @@
 //! Meshes of many nodes in memory.
 
+use std::ops::Index;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use super::recorder::{DEADLINE, Recorder};
 use super::topology;
 use crate::app::App;
@@ -9,14 +14,11 @@ use crate::node::peer::Peer;
 use crate::stack::PeerLayer;
 use crate::stats::Stats;
 use crate::transport::Memory;
-use std::ops::Index;
-use std::time::Duration;
-use tokio::time::timeout;
 
 /// Makes a mesh of nodes in memory, connected as a topology says.
 ///
-/// For paused time (`#[tokio::test(start_paused = true)]`): there timeouts, windows and backoffs take no time, and
-/// [`settled`](Nodes::settled) is exact.
+/// For paused time (`#[tokio::test(start_paused = true)]`): there timeouts, windows and backoffs
+/// take no time, and [`settled`](Nodes::settled) is exact.
 ///
 /// ```
 /// use coalescent_core::test_util::MemoryMesh;
@@ -86,8 +88,8 @@ impl MemoryMesh {
         self
     }
 
-    /// Starts the nodes and connects them: `build` gets each node's number and an [`App`] on the network in
-    /// memory, and adds the layers.
+    /// Starts the nodes and connects them: `build` gets each node's number and an [`App`] on the
+    /// network in memory, and adds the layers.
     ///
     /// A layer that shares state (a relay) must be made in `build`, so that each node has its own.
     ///
@@ -220,8 +222,8 @@ impl Nodes {
 
     /// Waits until nothing is on its way any more, neither in a node nor between two.
     ///
-    /// Exact on paused time, which only passes when no task has anything to do. A handler that sleeps is not
-    /// waited for.
+    /// Exact on paused time, which only passes when no task has anything to do. A handler that
+    /// sleeps is not waited for.
     pub async fn settled(&self) {
         settle(self.iter().map(Mesh::peers)).await;
     }

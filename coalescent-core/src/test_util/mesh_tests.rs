@@ -1,13 +1,15 @@
 //! Meshes in memory, and those who record them.
 
-use super::{MemoryMesh, Recorder};
-use crate::app::App;
-use crate::message::Message;
-use futures_util::FutureExt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
+
+use futures_util::FutureExt;
 use tokio::time::Instant;
+
+use super::{MemoryMesh, Recorder};
+use crate::app::App;
+use crate::message::Message;
 
 /// What a future says when it panics.
 async fn panic_of<T>(future: impl Future<Output = T>) -> String {

@@ -28,8 +28,8 @@
 //!
 //! # A middleware in a mesh
 //!
-//! A test of one's own middleware takes few lines: a check that it is a good service, and a mesh on paused
-//! time in which it runs.
+//! A test of one's own middleware takes few lines: a check that it is a good service, and a mesh on
+//! paused time in which it runs.
 //!
 //! ```
 //! use coalescent_core::test_util::{MemoryMesh, Recorder, conformance};
@@ -69,9 +69,13 @@ mod mesh_tests;
 mod recorder;
 pub mod topology;
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 pub use driver::Driver;
 pub use mesh::{MemoryMesh, Nodes};
 pub use recorder::{DEADLINE, Recorder};
+use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::frame::link::{Arrival, Link};
@@ -81,9 +85,6 @@ use crate::node::peer::stop::Stop;
 use crate::node::peer::{Introduction, Origin, Peer};
 use crate::transport::Direction;
 use crate::wire::{Head, Kind};
-use bytes::Bytes;
-use std::sync::Arc;
-use tokio::time::Instant;
 
 /// What a layer asked the connection to pass on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,7 +143,8 @@ pub fn frame_from(peer: &Peer, kind: Kind, payload: impl Into<Bytes>) -> Frame {
 
 /// Tells what a layer asked for with [`Frame::relay`], for this frame or a clone of it.
 ///
-/// Meant to be asked once: of a payload that a layer rewrote, only the first answer has the new bytes.
+/// Meant to be asked once: of a payload that a layer rewrote, only the first answer has the new
+/// bytes.
 #[must_use]
 pub fn relayed(frame: &Frame) -> Option<Relayed> {
     let (flow, rewritten) = frame.mark()?;

@@ -1,5 +1,13 @@
 //! Peers that write down what they hear.
 
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::timeout;
+use tower_service::Service;
+
 use super::mesh::settle;
 use crate::app::App;
 use crate::config::Config;
@@ -10,12 +18,6 @@ use crate::mesh::{Mesh, MeshReader};
 use crate::message::Message;
 use crate::message::codec::Codec;
 use crate::node::peer::Peer;
-use serde::Serialize;
-use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::timeout;
-use tower_service::Service;
 
 /// How long a recorder waits for what it expects. Only tests that fail take so long.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -23,8 +25,8 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 /// How many bytes each direction of a recording peer's connection holds.
 const PIPE: usize = 64 * 1024;
 
-/// Records frames and messages: those that reach the read side of a node ([`of`](Recorder::of)), or those that a
-/// peer of a node gets ([`join`](Recorder::join)).
+/// Records frames and messages: those that reach the read side of a node ([`of`](Recorder::of)), or
+/// those that a peer of a node gets ([`join`](Recorder::join)).
 ///
 /// ```
 /// use coalescent_core::test_util::Recorder;
@@ -70,7 +72,8 @@ impl Recorder {
         }
     }
 
-    /// Connects a node of its own to `mesh`, without layers, on the same wire, and records what that gets.
+    /// Connects a node of its own to `mesh`, without layers, on the same wire, and records what
+    /// that gets.
     ///
     /// # Panics
     ///
@@ -163,7 +166,8 @@ impl Recorder {
         }
     }
 
-    /// Waits for the next message of type `kind`, and passes over what comes before; it is recorded too.
+    /// Waits for the next message of type `kind`, and passes over what comes before; it is recorded
+    /// too.
     ///
     /// # Panics
     ///

@@ -31,8 +31,8 @@ pub fn full(nodes: usize) -> Vec<(usize, usize)> {
         .collect()
 }
 
-/// Connects all nodes in a tree, and then each to another of its own choice: two connections a node on average from
-/// its own side, four with those of others. The same seed makes the same mesh.
+/// Connects all nodes in a tree, and then each to another of its own choice: two connections a node
+/// on average from its own side, four with those of others. The same seed makes the same mesh.
 #[must_use]
 pub fn random(nodes: usize, seed: u64) -> Vec<(usize, usize)> {
     let mut numbers = Numbers(seed);
@@ -63,9 +63,11 @@ impl Numbers {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use proptest::prelude::*;
     use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
 
     fn degrees(nodes: usize, edges: &[(usize, usize)]) -> Vec<usize> {
         let degree = |node| {

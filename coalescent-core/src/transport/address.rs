@@ -1,17 +1,20 @@
 //! The address of a peer, as people write it.
 
-use std::{fmt, net::IpAddr, net::Ipv4Addr, net::Ipv6Addr, net::SocketAddr, str::FromStr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
 
 /// The longest part of an unusable address that an error repeats, in characters.
 const SHOWN: usize = 64;
 
 /// Names where a peer can be reached, and optionally who must be there: `[ID@]HOST:PORT`.
 ///
-/// `HOST` is a host name, an IPv4 address, or an IPv6 address in brackets, with a zone if it needs one. `PORT` is not 0.
-/// `ID` is the peer's identity, its ed25519 public key as 64 hexadecimal digits.
+/// `HOST` is a host name, an IPv4 address, or an IPv6 address in brackets, with a zone if it needs
+/// one. `PORT` is not 0. `ID` is the peer's identity, its ed25519 public key as 64 hexadecimal
+/// digits.
 ///
-/// Host names and addresses are kept in one spelling (`Example.COM` as `example.com`, `[0::1]` as `[::1]`), so that
-/// equal addresses compare equal.
+/// Host names and addresses are kept in one spelling (`Example.COM` as `example.com`, `[0::1]` as
+/// `[::1]`), so that equal addresses compare equal.
 ///
 /// ```
 /// use coalescent_core::Address;
@@ -172,7 +175,8 @@ fn parse_host(text: &str) -> Result<String, Problem> {
     if name.len() > 253 || !name.split('.').all(label) {
         return Err(Problem::Host);
     }
-    // A name that ends in a number would be read as an IPv4 address by some resolvers (127.1 is one).
+    // A name that ends in a number would be read as an IPv4 address by some resolvers (127.1 is
+    // one).
     let numeric = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
     if name.rsplit('.').next().is_some_and(numeric) {
         return Err(Problem::Ipv4);
@@ -246,8 +250,9 @@ enum Problem {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn problem(text: &str) -> Problem {
         text.parse::<Address>().unwrap_err().problem

@@ -70,8 +70,9 @@ fn at_one_port<L>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::BTreeSet;
+
+    use super::*;
 
     /// A machine with these addresses, where some places are taken; free ports count up from 50000.
     struct Machine {

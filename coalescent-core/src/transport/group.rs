@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 /// What counts as one place that connections come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Group {
-    /// An IPv4 address, or the /64 of an IPv6 address: that is the least a customer is given, so that
-    /// whoever has one address there has 2^64.
+    /// An IPv4 address, or the /64 of an IPv6 address: that is the least a customer is given, so
+    /// that whoever has one address there has 2^64.
     Net(IpAddr),
     Loopback,
     /// A transport that has no addresses.

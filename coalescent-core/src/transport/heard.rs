@@ -3,8 +3,10 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
+
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A connection that notes whether anything has come over it.

@@ -1,5 +1,3 @@
-use super::{BoxFuture, BoxIo, Listener, Transport};
-use crate::transport::address::Address;
 use std::any::Any;
 use std::collections::HashMap;
 use std::io;
@@ -7,8 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
+
+use super::{BoxFuture, BoxIo, Listener, Transport};
+use crate::transport::address::Address;
 
 /// How many bytes each direction of a connection holds.
 const PIPE: usize = 64 * 1024;

@@ -1,7 +1,7 @@
 //! Where sockets come from.
 //!
-//! An app uses [`Tcp`] unless it is given another [`Transport`]: [`Memory`] for tests, or one of your
-//! own, such as a simulated network. Whatever it is, the connection on top is the same.
+//! An app uses [`Tcp`] unless it is given another [`Transport`]: [`Memory`] for tests, or one of
+//! your own, such as a simulated network. Whatever it is, the connection on top is the same.
 
 pub mod address;
 mod bind;
@@ -17,25 +17,23 @@ mod tcp;
 #[cfg(feature = "tls")]
 pub mod tls;
 
+use std::any::Any;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::{fmt, io};
+
 pub use direction::Direction;
 #[cfg(feature = "tls")]
 pub(crate) use heard::Heard;
 pub use memory::Memory;
 pub use race::{ATTEMPT_DELAY, MAX_ADDRESSES};
-pub(crate) use tcp::watch_silence;
 pub use tcp::{BACKLOG, KEEPALIVE, Tcp};
-
-pub(crate) use tcp::{met_itself, no_address, reset_at_close};
-
-use crate::transport::address::Address;
-use std::any::Any;
-use std::fmt;
-use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
+pub(crate) use tcp::{met_itself, no_address, reset_at_close, watch_silence};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+
+use crate::transport::address::Address;
 
 /// A future in a box, as the methods of [`Transport`] return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -80,8 +78,8 @@ pub trait Transport: Send + Sync + 'static {
     /// Makes a connection. The caller bounds the time it takes.
     ///
     /// `permit` is asked for each address that the host name stands for, before it is connected to;
-    /// an error it returns is the result if no address is permitted. It also refuses addresses that are to be
-    /// passed over for now, such as those that led back to this node: so ask it for all.
+    /// an error it returns is the result if no address is permitted. It also refuses addresses that
+    /// are to be passed over for now, such as those that led back to this node: so ask it for all.
     ///
     /// Returns the connection and the address at its other end.
     fn connect<'a>(
@@ -90,11 +88,11 @@ pub trait Transport: Send + Sync + 'static {
         permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
     ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>>;
 
-    /// Returns the address of this end of a connection that [`connect`](Transport::connect) made, as a
-    /// [`Listener`] at its other end would see it; `None` if that is not known.
+    /// Returns the address of this end of a connection that [`connect`](Transport::connect) made,
+    /// as a [`Listener`] at its other end would see it; `None` if that is not known.
     ///
-    /// A node recognises itself by it on wires without node numbers: a connection it has made is one that it
-    /// has accepted. The default knows it of tokio's TCP sockets.
+    /// A node recognises itself by it on wires without node numbers: a connection it has made is
+    /// one that it has accepted. The default knows it of tokio's TCP sockets.
     fn local_addr(&self, io: &BoxIo) -> Option<SocketAddr> {
         tcp_stream(&**io).and_then(|stream| stream.local_addr().ok())
     }

@@ -1,5 +1,5 @@
-//! Trying the addresses of one name: staggered, as RFC 8305 says ("Happy Eyeballs"), so that an address
-//! that swallows what is sent to it keeps nobody from the others.
+//! Trying the addresses of one name: staggered, as RFC 8305 says ("Happy Eyeballs"), so that an
+//! address that swallows what is sent to it keeps nobody from the others.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
+
 use tokio::time::{Instant, sleep};
 
 /// How long an attempt is alone under way before the next address of the name is tried beside it.
@@ -22,8 +23,8 @@ const SPREAD: Duration = Duration::from_secs(4);
 /// How many addresses of one name are tried at most.
 pub const MAX_ADDRESSES: usize = 40;
 
-/// Puts addresses into the order in which they are tried: each once, families in turn, beginning with the
-/// first one's, and no more than [`MAX_ADDRESSES`].
+/// Puts addresses into the order in which they are tried: each once, families in turn, beginning
+/// with the first one's, and no more than [`MAX_ADDRESSES`].
 pub(super) fn order(addrs: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut first: VecDeque<SocketAddr> = VecDeque::new();
     let mut second: VecDeque<SocketAddr> = VecDeque::new();
@@ -47,8 +48,8 @@ pub(super) fn order(addrs: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAd
     ordered
 }
 
-/// Calls `connect` with one address after another until one succeeds: the next when one has failed, or
-/// has taken its time. Those that are under way then are dropped.
+/// Calls `connect` with one address after another until one succeeds: the next when one has failed,
+/// or has taken its time. Those that are under way then are dropped.
 ///
 /// # Errors
 ///
@@ -99,9 +100,11 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::sync::Mutex;
+
     use tokio::time::timeout;
+
+    use super::*;
 
     fn v4(last: u8) -> SocketAddr {
         SocketAddr::from(([10, 0, 0, last], 1))
@@ -133,8 +136,8 @@ mod tests {
     }
     use Does::{Accepts, Refuses, Swallows};
 
-    /// Tries addresses that do this. Returns which one was connected to, after how many milliseconds,
-    /// and when each was tried.
+    /// Tries addresses that do this. Returns which one was connected to, after how many
+    /// milliseconds, and when each was tried.
     async fn tried(does: &[Does]) -> (Option<usize>, u64, Vec<u64>) {
         let since = Instant::now();
         let starts = Mutex::new(Vec::new());

@@ -1,18 +1,20 @@
-use super::race::{order, race};
-use super::{BoxFuture, BoxIo, Listener, Transport, tcp_stream};
-use crate::transport::address::Address;
-use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
+
+use super::race::{order, race};
+use super::{BoxFuture, BoxIo, Listener, Transport, tcp_stream};
+use crate::transport::address::Address;
 
 /// How many connections may wait to be accepted. A short queue makes a crowd of newcomers wait in
 /// steps of a second, since that is when they try again.
 pub const BACKLOG: u32 = 4096;
 
-/// After how much silence the kernel asks whether the other end is there, and how often then, where the
-/// peers themselves ask each other too.
+/// After how much silence the kernel asks whether the other end is there, and how often then, where
+/// the peers themselves ask each other too.
 pub const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// How many bytes that have not been sent the kernel takes. More would only wait in another place,
@@ -23,21 +25,23 @@ const NOT_SENT: u32 = 64 * 1024;
 /// How often the kernel asks within the time to answer, where it alone can ask.
 const PROBES: u32 = 4;
 
-/// The longest silence that kernels take as a keepalive time. Who waits longer does not want to know.
+/// The longest silence that kernels take as a keepalive time. Who waits longer does not want to
+/// know.
 const SILENCE_MAX: Duration = Duration::from_secs(32_767);
 
 /// Connections over TCP, with Nagle's algorithm off and keepalive on.
 ///
-/// Where a name stands for several addresses, they are tried staggered, as RFC 8305 says: the next one
-/// [`ATTEMPT_DELAY`](super::ATTEMPT_DELAY) after the one before, or at once when that has failed, the families
-/// in turn, at most [`MAX_ADDRESSES`](super::MAX_ADDRESSES); the first that is connected wins.
+/// Where a name stands for several addresses, they are tried staggered, as RFC 8305 says: the next
+/// one [`ATTEMPT_DELAY`](super::ATTEMPT_DELAY) after the one before, or at once when that has
+/// failed, the families in turn, at most [`MAX_ADDRESSES`](super::MAX_ADDRESSES); the first that is
+/// connected wins.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tcp;
 
 impl Tcp {
     /// Connects to one of `addrs`, which all stand for the same peer, as
-    /// [`connect`](Transport::connect) does with those that it finds: for a transport that finds the
-    /// addresses of a name in its own way.
+    /// [`connect`](Transport::connect) does with those that it finds: for a transport that finds
+    /// the addresses of a name in its own way.
     ///
     /// # Errors
     ///
@@ -163,7 +167,8 @@ pub(crate) fn met_itself() -> io::Error {
     )
 }
 
-/// Sets the socket's options. A connection without them works, so that none of them is worth an end.
+/// Sets the socket's options. A connection without them works, so that none of them is worth an
+/// end.
 fn tune(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new()
@@ -190,10 +195,10 @@ pub(crate) fn reset_at_close(io: &dyn std::any::Any) {
     }
 }
 
-/// Has the kernel find out whether the other end is still there, if `io` is a TCP socket: on wires whose
-/// peers can't ask each other. It is given up after as much silence as a peer of those who can: asked after
-/// `ping_every`, and given up `answer_within` later. So is one that acknowledges nothing of what was sent to
-/// it for as long as both together.
+/// Has the kernel find out whether the other end is still there, if `io` is a TCP socket: on wires
+/// whose peers can't ask each other. It is given up after as much silence as a peer of those who
+/// can: asked after `ping_every`, and given up `answer_within` later. So is one that acknowledges
+/// nothing of what was sent to it for as long as both together.
 pub(crate) fn watch_silence(io: &dyn std::any::Any, ping_every: Duration, answer_within: Duration) {
     let Some(stream) = tcp_stream(io) else { return };
     let silence = ping_every.saturating_add(answer_within);

@@ -5,7 +5,8 @@ use super::{Block, Framing, Kind, LinesCodec, NativeCodec, RawCodec, WireError};
 
 /// Reads and writes the frames of one connection, whatever its wire.
 ///
-/// Made by [`Wire::codec`](super::Wire::codec). It keeps the state of one connection, so each has its own.
+/// Made by [`Wire::codec`](super::Wire::codec). It keeps the state of one connection, so each has
+/// its own.
 #[derive(Debug)]
 pub struct WireCodec(Inner);
 
@@ -37,10 +38,10 @@ impl WireCodec {
     /// Takes all complete frames at the front of `buf` into `block`, at most
     /// [`MAX_BLOCK_FRAMES`](super::MAX_BLOCK_FRAMES), and returns whether there was one.
     ///
-    /// What was in `block` before is dropped. In the block's bytes the ttl of each BROADCAST is lowered
-    /// by one unless it is 0, so that the bytes can be forwarded as they stand;
-    /// [`Head::ttl`](super::Head::ttl) keeps the ttl as it was received. A block of an application's own wire is one
-    /// payload, without the framing.
+    /// What was in `block` before is dropped. In the block's bytes the ttl of each BROADCAST is
+    /// lowered by one unless it is 0, so that the bytes can be forwarded as they stand;
+    /// [`Head::ttl`](super::Head::ttl) keeps the ttl as it was received. A block of an
+    /// application's own wire is one payload, without the framing.
     ///
     /// Nothing is allocated for frames that have not arrived: the caller decides how much it reads
     /// into `buf`, with [`WireCodec::missing`] as a hint.
@@ -65,8 +66,9 @@ impl WireCodec {
     ///
     /// # Errors
     ///
-    /// As [`WireCodec::next_block`], and [`is_truncated`](WireError::is_truncated) on the `native` wire if the stream
-    /// ended within a frame. On `lines` what stands after the last `\n` is a frame.
+    /// As [`WireCodec::next_block`], and [`is_truncated`](WireError::is_truncated) on the `native`
+    /// wire if the stream ended within a frame. On `lines` what stands after the last `\n` is a
+    /// frame.
     pub fn finish(&mut self, buf: &mut BytesMut, block: &mut Block) -> Result<bool, WireError> {
         match &mut self.0 {
             Inner::Native(codec) => match codec.next_block(buf, block)? {
@@ -88,10 +90,11 @@ impl WireCodec {
     /// # Errors
     ///
     /// Leaves `dst` as it was, and returns an error that
-    /// - [`is_too_large`](WireError::is_too_large) if the payload is over the limit (`raw` has none for writing),
+    /// - [`is_too_large`](WireError::is_too_large) if the payload is over the limit (`raw` has none
+    ///   for writing),
     /// - [`is_newline`](WireError::is_newline) if it contains `\n` on `lines`,
-    /// - [`is_unsupported`](WireError::is_unsupported) for [`Kind::Request`] and [`Kind::Reply`] on wires other than
-    ///   `native`, and [`Kind::Plain`] on it.
+    /// - [`is_unsupported`](WireError::is_unsupported) for [`Kind::Request`] and [`Kind::Reply`] on
+    ///   wires other than `native`, and [`Kind::Plain`] on it.
     pub fn encode(
         &mut self,
         kind: Kind,
@@ -107,8 +110,8 @@ impl WireCodec {
         }
     }
 
-    /// Returns the bytes to write before and after `payload`, so that a large one is written without a
-    /// copy. `None`: this frame has no such form, [`WireCodec::encode`] it.
+    /// Returns the bytes to write before and after `payload`, so that a large one is written
+    /// without a copy. `None`: this frame has no such form, [`WireCodec::encode`] it.
     ///
     /// # Errors
     ///
@@ -127,14 +130,14 @@ impl WireCodec {
         }
     }
 
-    /// Tells whether there may be frames that were read and not taken out, where `buf` is what is left: a codec of the
-    /// application's may have taken in more than it has given out.
+    /// Tells whether there may be frames that were read and not taken out, where `buf` is what is
+    /// left: a codec of the application's may have taken in more than it has given out.
     pub(crate) fn may_hold_frames(&self, buf: &[u8]) -> bool {
         !buf.is_empty() || matches!(self.0, Inner::Custom(_))
     }
 
-    /// Returns how many more bytes would complete the frame at the front of `buf`, as far as its sender
-    /// claims; 0 where that is not known. Never more than the frame limit and a header.
+    /// Returns how many more bytes would complete the frame at the front of `buf`, as far as its
+    /// sender claims; 0 where that is not known. Never more than the frame limit and a header.
     #[must_use]
     pub fn missing(&self, buf: &[u8]) -> usize {
         match &self.0 {
@@ -151,8 +154,8 @@ impl WireCodec {
         }
     }
 
-    /// Lifts the limit of the handshake, [`HANDSHAKE_MAX_FRAME`](super::HANDSHAKE_MAX_FRAME), to the frame
-    /// limit. Wires without a handshake have the frame limit from the start.
+    /// Lifts the limit of the handshake, [`HANDSHAKE_MAX_FRAME`](super::HANDSHAKE_MAX_FRAME), to
+    /// the frame limit. Wires without a handshake have the frame limit from the start.
     pub fn established(&mut self) {
         if let Inner::Native(codec) = &mut self.0 {
             codec.established();

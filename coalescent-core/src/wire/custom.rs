@@ -1,12 +1,13 @@
-use std::{fmt, sync::Arc};
+use std::fmt;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::{Block, BoxError, Head, Kind, WireError, clamp_frame, plain_payload};
 
-/// The bytes that an application's own codec may hold unread beyond the frame limit, for its framing,
-/// before a frame that does not end counts as too large.
+/// The bytes that an application's own codec may hold unread beyond the frame limit, for its
+/// framing, before a frame that does not end counts as too large.
 pub const CUSTOM_FRAMING_ALLOWANCE: usize = 64 * 1024;
 
 /// A codec of payloads with its types erased.

@@ -1,4 +1,6 @@
-use std::{borrow::Cow, error::Error, fmt, io};
+use std::borrow::Cow;
+use std::error::Error;
+use std::{fmt, io};
 
 use super::BoxError;
 

@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 /// The number of frames that one [`Block`] holds at most.
 ///
-/// A block's list of heads takes 32 bytes a frame, so at most 64 KiB. Frames of 64 bytes fill the largest buffer that
-/// a connection reads into before that, so that they can be forwarded as one slice.
+/// A block's list of heads takes 32 bytes a frame, so at most 64 KiB. Frames of 64 bytes fill the
+/// largest buffer that a connection reads into before that, so that they can be forwarded as one
+/// slice.
 pub const MAX_BLOCK_FRAMES: usize = 2048;
 
 /// Names what kind of frame stands on the wire.
@@ -89,7 +90,8 @@ pub enum Status {
 
 impl Status {
     /// Reads a status byte. A byte that this version does not know reads as [`Status::Failed`]:
-    /// whatever it says, it is neither an answer nor its absence, and the requester must not wait on.
+    /// whatever it says, it is neither an answer nor its absence, and the requester must not wait
+    /// on.
     #[must_use]
     pub fn from_byte(byte: u8) -> Self {
         match byte {
@@ -114,7 +116,8 @@ pub struct Head {
     /// The ttl as it was received, before a relay lowers it. 0 on wires without a ttl.
     pub ttl: u8,
     /// Whether the frame's bytes can be forwarded on an equal wire as they stand. False for a line
-    /// that ended in `\r\n` or in the end of the stream, and for frames of an application's own wire.
+    /// that ended in `\r\n` or in the end of the stream, and for frames of an application's own
+    /// wire.
     pub verbatim: bool,
     pub(super) prefix: u8,
     pub(super) suffix: u8,
@@ -171,8 +174,8 @@ impl Head {
 /// [`Block::bytes`]. Reuse a block between calls: its list keeps its allocation.
 #[derive(Debug, Default)]
 pub struct Block {
-    /// The bytes of all frames. In each BROADCAST with a ttl above 0 the ttl byte is already lowered
-    /// by one, so that the bytes can be forwarded as they stand.
+    /// The bytes of all frames. In each BROADCAST with a ttl above 0 the ttl byte is already
+    /// lowered by one, so that the bytes can be forwarded as they stand.
     pub bytes: Bytes,
     /// Each frame's offset in `bytes`, and its head.
     pub heads: Vec<(usize, Head)>,

@@ -1,7 +1,9 @@
 #[cfg(test)]
 mod tests;
 
-use std::{error::Error, fmt, str::FromStr};
+use std::error::Error;
+use std::fmt;
+use std::str::FromStr;
 
 use bytes::Bytes;
 use rmp::{decode, encode};
@@ -112,8 +114,8 @@ impl Hello {
     ///
     /// # Errors
     ///
-    /// [`is_too_large`](HelloError::is_too_large) if the network's name is over [`NET_MAX`] bytes, or the
-    /// address over [`LISTEN_MAX`].
+    /// [`is_too_large`](HelloError::is_too_large) if the network's name is over [`NET_MAX`] bytes,
+    /// or the address over [`LISTEN_MAX`].
     pub fn encode(&self) -> Result<Bytes, HelloError> {
         if self.net.len() > NET_MAX {
             return Err(HelloError::too_large(
@@ -162,9 +164,10 @@ impl Hello {
     /// # Errors
     ///
     /// - [`is_too_large`](HelloError::is_too_large) over 1 KiB,
-    /// - [`is_version`](HelloError::is_version) for a version other than [`VERSION`], whatever else is in it,
-    /// - [`is_malformed`](HelloError::is_malformed) for anything else that is no HELLO: a missing key, a value of another type,
-    ///   a known key that comes twice, bytes after the map.
+    /// - [`is_version`](HelloError::is_version) for a version other than [`VERSION`], whatever else
+    ///   is in it,
+    /// - [`is_malformed`](HelloError::is_malformed) for anything else that is no HELLO: a missing
+    ///   key, a value of another type, a known key that comes twice, bytes after the map.
     pub fn decode(payload: &[u8]) -> Result<Self, HelloError> {
         if payload.len() > HELLO_MAX {
             return Err(HelloError::too_large("a HELLO is over 1 KiB"));

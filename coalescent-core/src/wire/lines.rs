@@ -1,8 +1,10 @@
 use bytes::BytesMut;
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::{Block, Framing, Head, Kind, MAX_BLOCK_FRAMES, MAX_PREFIX, Packet, WireError};
-use super::{clamp_frame, plain_payload};
+use super::{
+    Block, Framing, Head, Kind, MAX_BLOCK_FRAMES, MAX_PREFIX, Packet, WireError, clamp_frame,
+    plain_payload,
+};
 
 /// Reads and writes the `lines` wire: one frame a line.
 ///
@@ -21,8 +23,8 @@ use super::{clamp_frame, plain_payload};
 #[derive(Clone, Debug)]
 pub struct LinesCodec {
     max_frame: usize,
-    /// How many bytes at the front of the buffer are known to hold no `\n`, so that a long line that
-    /// comes in small pieces is looked through once.
+    /// How many bytes at the front of the buffer are known to hold no `\n`, so that a long line
+    /// that comes in small pieces is looked through once.
     scanned: usize,
 }
 
@@ -67,7 +69,8 @@ impl LinesCodec {
         )))
     }
 
-    /// Takes all complete lines at the front of `buf`; see [`WireCodec::next_block`](super::WireCodec::next_block).
+    /// Takes all complete lines at the front of `buf`; see
+    /// [`WireCodec::next_block`](super::WireCodec::next_block).
     ///
     /// # Errors
     ///

@@ -7,9 +7,9 @@
 //! | [`raw`](Wire::raw) | nowhere: it is what there was to read ([`RawCodec`]) | Node `coalescent` peers without courier, piping bytes |
 //! | [`custom`](Wire::custom) | as a codec of the application says | other protocols |
 //!
-//! A [`Wire`] describes one of these; [`Wire::codec`] makes the state of one connection. A connection
-//! reads into a buffer and takes frames out of it in [`Block`]s, so that neighbours can be forwarded as one
-//! slice. The codecs are also plain `tokio_util` codecs of [`Packet`]s:
+//! A [`Wire`] describes one of these; [`Wire::codec`] makes the state of one connection. A
+//! connection reads into a buffer and takes frames out of it in [`Block`]s, so that neighbours can
+//! be forwarded as one slice. The codecs are also plain `tokio_util` codecs of [`Packet`]s:
 //!
 //! ```
 //! use bytes::{Bytes, BytesMut};
@@ -37,23 +37,25 @@ mod reason;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio_util::codec::{Decoder, Encoder};
 
-pub(crate) use self::native::{broadcast_prefix, reply_prefix, split_frame};
-pub use self::{
-    codec::WireCodec,
-    custom::CUSTOM_FRAMING_ALLOWANCE,
-    error::WireError,
-    frame::{Block, Framing, Head, Kind, MAX_BLOCK_FRAMES, MAX_PREFIX, Packet, Status},
-    hello::{AGENT_MAX, Hello, HelloError, LISTEN_MAX, NET_MAX, NodeId, ParseNodeIdError, VERSION},
-    lines::LinesCodec,
-    native::{BYE_MAX, HANDSHAKE_MAX_FRAME, HELLO_MAX, NativeCodec, PING_LEN},
-    raw::RawCodec,
-    reason::{decode_reason, encode_reason},
+pub use self::codec::WireCodec;
+pub use self::custom::CUSTOM_FRAMING_ALLOWANCE;
+pub use self::error::WireError;
+pub use self::frame::{Block, Framing, Head, Kind, MAX_BLOCK_FRAMES, MAX_PREFIX, Packet, Status};
+pub use self::hello::{
+    AGENT_MAX, Hello, HelloError, LISTEN_MAX, NET_MAX, NodeId, ParseNodeIdError, VERSION,
 };
+pub use self::lines::LinesCodec;
+pub use self::native::{BYE_MAX, HANDSHAKE_MAX_FRAME, HELLO_MAX, NativeCodec, PING_LEN};
+pub(crate) use self::native::{broadcast_prefix, reply_prefix, split_frame};
+pub use self::raw::RawCodec;
+pub use self::reason::{decode_reason, encode_reason};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -79,8 +81,8 @@ fn plain_payload(kind: Kind, wire: &'static str) -> Result<bool, WireError> {
 
 /// Describes how frames stand on a socket; cheap to clone.
 ///
-/// Two wires are equal if they carry frames byte for byte alike, so that frames read from one can be
-/// forwarded on the other as they stand. An application's own wire is equal to its clones alone.
+/// Two wires are equal if they carry frames byte for byte alike, so that frames read from one can
+/// be forwarded on the other as they stand. An application's own wire is equal to its clones alone.
 ///
 /// ```
 /// use coalescent_core::wire::Wire;
@@ -120,12 +122,13 @@ impl Wire {
         Self(Inner::Raw)
     }
 
-    /// Describes a wire of the application's own: `make` is called once for each connection, and makes
-    /// a `tokio_util` codec of payloads.
+    /// Describes a wire of the application's own: `make` is called once for each connection, and
+    /// makes a `tokio_util` codec of payloads.
     ///
-    /// Such a wire is used like [`lines`](Wire::lines): no handshake, no liveness frames, no requests, every frame
-    /// [`Kind::Plain`]. The frame limit holds for the payloads that the codec makes, and it may keep at most
-    /// [`CUSTOM_FRAMING_ALLOWANCE`] more bytes unread; give it a tighter limit of its own if it can have one.
+    /// Such a wire is used like [`lines`](Wire::lines): no handshake, no liveness frames, no
+    /// requests, every frame [`Kind::Plain`]. The frame limit holds for the payloads that the codec
+    /// makes, and it may keep at most [`CUSTOM_FRAMING_ALLOWANCE`] more bytes unread; give it a
+    /// tighter limit of its own if it can have one.
     ///
     /// ```
     /// use coalescent_core::wire::Wire;
@@ -157,15 +160,15 @@ impl Wire {
         }
     }
 
-    /// Tells whether a connection begins with HELLO frames. Only such a wire has kinds of frames, and
-    /// so requests, liveness frames, nonces and ttls.
+    /// Tells whether a connection begins with HELLO frames. Only such a wire has kinds of frames,
+    /// and so requests, liveness frames, nonces and ttls.
     #[must_use]
     pub fn has_handshake(&self) -> bool {
         matches!(self.0, Inner::Native)
     }
 
-    /// Returns the bytes to write around `payload` once the peer has introduced itself, without a codec; `None` where
-    /// only the connection's own can tell.
+    /// Returns the bytes to write around `payload` once the peer has introduced itself, without a
+    /// codec; `None` where only the connection's own can tell.
     pub(crate) fn framing(
         &self,
         max_frame: usize,

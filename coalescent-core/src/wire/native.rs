@@ -1,8 +1,10 @@
 use bytes::BytesMut;
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::clamp_frame;
-use super::{Block, Framing, Head, Kind, MAX_BLOCK_FRAMES, MAX_PREFIX, Packet, Status, WireError};
+use super::{
+    Block, Framing, Head, Kind, MAX_BLOCK_FRAMES, MAX_PREFIX, Packet, Status, WireError,
+    clamp_frame,
+};
 
 /// The limit of a frame's payload until [`NativeCodec::established`], in bytes.
 pub const HANDSHAKE_MAX_FRAME: usize = 1024;
@@ -54,8 +56,8 @@ const BYE: u8 = 0x13;
 ///
 /// `length` counts every byte after itself. Integers are big-endian. The frame limit counts payload
 /// bytes: exactly the limit is taken, and one more is an error as soon as the length is known,
-/// whatever the peer goes on to send. HELLO, PING, PONG and BYE have limits of their own, so that a small
-/// frame limit does not forbid them.
+/// whatever the peer goes on to send. HELLO, PING, PONG and BYE have limits of their own, so that a
+/// small frame limit does not forbid them.
 ///
 /// Bytes after the `id` of a CANCEL are taken as its payload, and mean nothing.
 #[derive(Clone, Debug)]
@@ -72,8 +74,8 @@ enum Front {
 }
 
 impl NativeCodec {
-    /// Creates a codec for one connection, with `max_frame` as the limit of a payload in bytes. Until
-    /// [`NativeCodec::established`] the limit is [`HANDSHAKE_MAX_FRAME`], if that is less.
+    /// Creates a codec for one connection, with `max_frame` as the limit of a payload in bytes.
+    /// Until [`NativeCodec::established`] the limit is [`HANDSHAKE_MAX_FRAME`], if that is less.
     #[must_use]
     pub fn new(max_frame: usize) -> Self {
         Self {
@@ -221,7 +223,8 @@ impl NativeCodec {
         Ok(Front::Partial)
     }
 
-    /// Takes all complete frames at the front of `buf`; see [`WireCodec::next_block`](super::WireCodec::next_block).
+    /// Takes all complete frames at the front of `buf`; see
+    /// [`WireCodec::next_block`](super::WireCodec::next_block).
     ///
     /// # Errors
     ///
@@ -265,8 +268,8 @@ impl NativeCodec {
         Ok(true)
     }
 
-    /// Returns how many bytes are missing from the frame at the front of `buf`, as its length prefix
-    /// claims and within the frame limit; 0 where that is not known.
+    /// Returns how many bytes are missing from the frame at the front of `buf`, as its length
+    /// prefix claims and within the frame limit; 0 where that is not known.
     #[must_use]
     pub fn missing(&self, buf: &[u8]) -> usize {
         let Some(length) = buf.first_chunk::<LENGTH_FIELD>() else {
@@ -360,8 +363,8 @@ impl NativeCodec {
     }
 }
 
-/// What stands before the payload of a BROADCAST of a few bytes, within any frame limit that the caller has asked for: in
-/// fewer steps than for the kinds in general.
+/// What stands before the payload of a BROADCAST of a few bytes, within any frame limit that the
+/// caller has asked for: in fewer steps than for the kinds in general.
 #[inline]
 pub(crate) fn broadcast_prefix(ttl: u8, nonce: u64, payload_len: u16) -> [u8; MAX_PREFIX] {
     const FIELDS: u32 = (MAX_PREFIX - LENGTH_FIELD) as u32;
@@ -374,7 +377,8 @@ pub(crate) fn broadcast_prefix(ttl: u8, nonce: u64, payload_len: u16) -> [u8; MA
     prefix
 }
 
-/// What stands before the payload of a REPLY of a few bytes that has the status ok, as [`broadcast_prefix`].
+/// What stands before the payload of a REPLY of a few bytes that has the status ok, as
+/// [`broadcast_prefix`].
 #[inline]
 pub(crate) fn reply_prefix(ttl: u8, id: u32, payload_len: u16) -> [u8; FIXED + 5] {
     let length = (COUNTED + 5) as u32 + u32::from(payload_len);

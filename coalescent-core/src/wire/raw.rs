@@ -1,8 +1,10 @@
 use bytes::BytesMut;
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::{Block, Framing, Head, Kind, MAX_BLOCK_FRAMES, MAX_PREFIX, Packet, WireError};
-use super::{clamp_frame, plain_payload};
+use super::{
+    Block, Framing, Head, Kind, MAX_BLOCK_FRAMES, MAX_PREFIX, Packet, WireError, clamp_frame,
+    plain_payload,
+};
 
 /// Reads and writes the `raw` wire: bytes without frames.
 ///
@@ -12,8 +14,8 @@ use super::{clamp_frame, plain_payload};
 ///  +------------------------+
 /// ```
 ///
-/// All that is in the buffer is one frame, but never more than the frame limit: what is longer comes as
-/// several frames. Writing writes the bytes, however many: of an empty payload nothing.
+/// All that is in the buffer is one frame, but never more than the frame limit: what is longer
+/// comes as several frames. Writing writes the bytes, however many: of an empty payload nothing.
 #[derive(Clone, Debug)]
 pub struct RawCodec {
     max_frame: usize,
@@ -47,7 +49,8 @@ impl RawCodec {
         true
     }
 
-    /// Returns the bytes to write around a payload (none), or `None` for a kind that is not written here.
+    /// Returns the bytes to write around a payload (none), or `None` for a kind that is not written
+    /// here.
     ///
     /// # Errors
     ///

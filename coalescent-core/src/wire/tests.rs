@@ -1,7 +1,8 @@
 //! Tests of the wires, over all of them where the rule is of all.
 
 use bytes::{Bytes, BytesMut};
-use proptest::{collection::vec, prelude::*};
+use proptest::collection::vec;
+use proptest::prelude::*;
 use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
 
 use super::*;

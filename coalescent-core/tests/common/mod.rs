@@ -2,16 +2,17 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use bytes::{Bytes, BytesMut};
-use coalescent_core::connection::Socket;
-use coalescent_core::wire::{Hello, Kind, NativeCodec, NodeId, Packet, Status};
-use coalescent_core::{Flow, Frame, Mesh, Relay, Reply, Wire};
-use futures_util::{SinkExt, StreamExt};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use coalescent_core::connection::Socket;
+use coalescent_core::wire::{Hello, Kind, NativeCodec, NodeId, Packet, Status};
+use coalescent_core::{Flow, Frame, Mesh, Relay, Reply, Wire};
+use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio_util::codec::Framed;
 use tower_layer::Layer;

@@ -1,13 +1,16 @@
 //! The layer: its codec, which the verbs use too.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
+use std::sync::Arc;
 
-use coalescent_core::{Plugin, Registrar, codec::Codec};
+use coalescent_core::codec::Codec;
+use coalescent_core::{Plugin, Registrar};
 use tower_layer::Layer;
 
 use super::service::CourierService;
 
-/// Parses what peers send into [`Message`](coalescent_core::Message)s, and writes messages that the stack answers.
+/// Parses what peers send into [`Message`](coalescent_core::Message)s, and writes messages that the
+/// stack answers.
 ///
 /// See the [module](super). Clones, and all the services it makes, share one codec.
 #[derive(Clone, Debug)]

@@ -1,24 +1,27 @@
 //! Messages: a type and a body, in place of bytes.
 //!
-//! [`Courier`] parses each payload into a [`Message`](coalescent_core::Message), for the layers and handlers inside of it
-//! ([`Frame::message`](coalescent_core::Frame::message)), and writes the messages that they answer with as payloads. As a
-//! plugin it gives the verbs their codec: [`MeshExt`] for all peers, [`PeerExt`] for one.
+//! [`Courier`] parses each payload into a [`Message`](coalescent_core::Message), for the layers and
+//! handlers inside of it ([`Frame::message`](coalescent_core::Frame::message)), and writes the
+//! messages that they answer with as payloads. As a plugin it gives the verbs their codec:
+//! [`MeshExt`] for all peers, [`PeerExt`] for one.
 //!
-//! What its envelope looks like in bytes is in [`codec`](coalescent_core::codec). The codec is one for the whole mesh: a
-//! node that speaks to Node's courier or to browsers speaks [JSON](Courier::json) with all its peers.
+//! What its envelope looks like in bytes is in [`codec`](coalescent_core::codec). The codec is one
+//! for the whole mesh: a node that speaks to Node's courier or to browsers speaks
+//! [JSON](Courier::json) with all its peers.
 //!
 //! # What does not parse
 //!
-//! Such a frame goes no further, and is an error: an [`Event::Error`](coalescent_core::Event::Error) that names
-//! the peer. The peer stays, and its next frame is parsed as if nothing had been. The error is an
+//! Such a frame goes no further, and is an error: an
+//! [`Event::Error`](coalescent_core::Event::Error) that names the peer. The peer stays, and its
+//! next frame is parsed as if nothing had been. The error is an
 //! [offence](coalescent_core::Error::offence): of those that the peer sent to this node, more than
 //! [`Config::error_budget`](coalescent_core::Config::error_budget) in a minute disconnect it. What
 //! it may have passed on, which it can do without a courier of its own, is not counted.
 //!
 //! # Where it belongs
 //!
-//! Outside of all that looks at messages, such as a router. A relay outside of it passes on all payloads, a relay inside only
-//! those that parse; see [the crate](crate#order).
+//! Outside of all that looks at messages, such as a router. A relay outside of it passes on all
+//! payloads, a relay inside only those that parse; see [the crate](crate#order).
 //!
 //! ```text
 //! App::new().with(Courier::new()).with(router)     the router sees messages, its answers are written
@@ -29,8 +32,8 @@
 //!
 //! # Per peer or shared
 //!
-//! It has no state but its codec, which never changes. There is nothing in it that could be full: a message is parsed in
-//! place, its body stays a slice of the payload.
+//! It has no state but its codec, which never changes. There is nothing in it that could be full: a
+//! message is parsed in place, its body stays a slice of the payload.
 //!
 //! # Example
 //!
@@ -73,8 +76,6 @@ mod layer;
 mod service;
 mod verbs;
 
-pub use self::{
-    layer::Courier,
-    service::{CourierService, ResponseFuture},
-    verbs::{MeshExt, PeerExt},
-};
+pub use self::layer::Courier;
+pub use self::service::{CourierService, ResponseFuture};
+pub use self::verbs::{MeshExt, PeerExt};

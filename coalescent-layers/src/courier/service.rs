@@ -1,14 +1,10 @@
 //! The service: payloads into messages on the way in, messages into payloads on the way out.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use coalescent_core::{
-    BoxError, Error, Frame, Reply,
-    codec::{Codec, CodecError},
-};
+use coalescent_core::codec::{Codec, CodecError};
+use coalescent_core::{BoxError, Error, Frame, Reply};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -125,8 +121,10 @@ where
 
 #[cfg(test)]
 mod tests {
-    use coalescent_core::{Message, test_util, wire::Kind};
-    use tower::{ServiceExt, limit::GlobalConcurrencyLimitLayer, service_fn};
+    use coalescent_core::wire::Kind;
+    use coalescent_core::{Message, test_util};
+    use tower::limit::GlobalConcurrencyLimitLayer;
+    use tower::{ServiceExt, service_fn};
     use tower_layer::Layer;
     use tower_test::mock;
 

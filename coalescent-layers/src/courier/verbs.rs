@@ -1,16 +1,19 @@
 //! What the courier adds to meshes and peers: the original's `broadcast` and `send`.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use coalescent_core::{Error, Mesh, Message, Peer, Peers, Sent, codec::Codec};
+use coalescent_core::codec::Codec;
+use coalescent_core::{Error, Mesh, Message, Peer, Peers, Sent};
 use serde::Serialize;
 
 /// Sends messages to one peer.
 ///
-/// Each verb fails with [`is_no_courier`](Error::is_no_courier) where the app has no [`Courier`](super::Courier), and with
-/// [`is_encode`](Error::is_encode) where the body cannot be serialized, or the message does not fit the peer's
-/// wire. The body is serialized when the verb is called, not when its future is first polled.
+/// Each verb fails with [`is_no_courier`](Error::is_no_courier) where the app has no
+/// [`Courier`](super::Courier), and with [`is_encode`](Error::is_encode) where the body cannot be
+/// serialized, or the message does not fit the peer's wire. The body is serialized when the verb is
+/// called, not when its future is first polled.
 pub trait PeerExt: sealed::Sealed {
     /// Sends a message of type `kind` to this peer alone, waiting for room. Relays leave it alone.
     ///
@@ -52,8 +55,8 @@ pub trait PeerExt: sealed::Sealed {
     ///
     /// # Errors
     ///
-    /// As said at [`PeerExt`], those of [`Peer::request_payload`], and [`is_decode`](Error::is_decode)
-    /// where the reply is no message.
+    /// As said at [`PeerExt`], those of [`Peer::request_payload`], and
+    /// [`is_decode`](Error::is_decode) where the reply is no message.
     ///
     /// # Cancel safety
     ///
@@ -83,9 +86,10 @@ pub trait PeerExt: sealed::Sealed {
 
 /// Sends messages to all peers of a [`Mesh`], or of [`Peers`] without an app.
 ///
-/// Each verb fails with [`is_no_courier`](Error::is_no_courier) where the app has no [`Courier`](super::Courier), and with
-/// [`is_encode`](Error::is_encode) where the body cannot be serialized. The body is serialized once, however
-/// many peers get it, when the verb is called; a [`Message`] once, however often it is sent.
+/// Each verb fails with [`is_no_courier`](Error::is_no_courier) where the app has no
+/// [`Courier`](super::Courier), and with [`is_encode`](Error::is_encode) where the body cannot be
+/// serialized. The body is serialized once, however many peers get it, when the verb is called; a
+/// [`Message`] once, however often it is sent.
 ///
 /// What becomes of the message at each peer is in the [`Sent`].
 pub trait MeshExt: sealed::Sealed {
@@ -106,7 +110,8 @@ pub trait MeshExt: sealed::Sealed {
     where
         T: Serialize + ?Sized;
 
-    /// Queues a message that is made already, perhaps with headers: as [`broadcast`](MeshExt::broadcast).
+    /// Queues a message that is made already, perhaps with headers: as
+    /// [`broadcast`](MeshExt::broadcast).
     ///
     /// # Errors
     ///
@@ -120,12 +125,14 @@ pub trait MeshExt: sealed::Sealed {
         message: Message,
     ) -> impl Future<Output = Result<Sent, Error>> + Send;
 
-    /// Queues a message of type `kind` for every peer with each of `bodies`, in order, waiting for room in each peer: as
-    /// [`broadcast`](MeshExt::broadcast) does with one, and for small ones many times as fast.
+    /// Queues a message of type `kind` for every peer with each of `bodies`, in order, waiting for
+    /// room in each peer: as [`broadcast`](MeshExt::broadcast) does with one, and for small ones
+    /// many times as fast.
     ///
-    /// About [`BATCH`](coalescent_core::BATCH) bytes of messages are put together at a time, before any peer gets the
-    /// first of them; the bodies are serialized as they are put together, not when the verb is called. What is said is the sum over the
-    /// messages: two of them queued for three peers are six.
+    /// About [`BATCH`](coalescent_core::BATCH) bytes of messages are put together at a time, before
+    /// any peer gets the first of them; the bodies are serialized as they are put together, not
+    /// when the verb is called. What is said is the sum over the messages: two of them queued for
+    /// three peers are six.
     ///
     /// ```
     /// # use coalescent_core::{App, AppExt, Error};
@@ -141,12 +148,13 @@ pub trait MeshExt: sealed::Sealed {
     ///
     /// # Errors
     ///
-    /// As said at [`MeshExt`]: for the first body that cannot be serialized. The messages before it were queued, those
-    /// behind it are not made.
+    /// As said at [`MeshExt`]: for the first body that cannot be serialized. The messages before it
+    /// were queued, those behind it are not made.
     ///
     /// # Cancel safety
     ///
-    /// When dropped before it is done, some peers get some of the messages, each peer the first of them.
+    /// When dropped before it is done, some peers get some of the messages, each peer the first of
+    /// them.
     fn broadcast_all<T>(
         &self,
         kind: &str,
@@ -155,7 +163,8 @@ pub trait MeshExt: sealed::Sealed {
     where
         T: Serialize;
 
-    /// Queues a message of type `kind` for every peer but `except`. Where peers relay, these get it from others.
+    /// Queues a message of type `kind` for every peer but `except`. Where peers relay, these get it
+    /// from others.
     ///
     /// # Errors
     ///
@@ -173,8 +182,9 @@ pub trait MeshExt: sealed::Sealed {
     where
         T: Serialize + ?Sized;
 
-    /// Queues a message of type `kind` as a broadcast for those of the connected peers that are in `to`. Where
-    /// peers relay, others get it from these; [`send`](PeerExt::send) is for one peer alone.
+    /// Queues a message of type `kind` as a broadcast for those of the connected peers that are in
+    /// `to`. Where peers relay, others get it from these; [`send`](PeerExt::send) is for one peer
+    /// alone.
     ///
     /// # Errors
     ///
@@ -192,8 +202,8 @@ pub trait MeshExt: sealed::Sealed {
     where
         T: Serialize + ?Sized;
 
-    /// Queues a message of type `kind` for those peers that have room for it now; for the others it is
-    /// dropped, and counted.
+    /// Queues a message of type `kind` for those peers that have room for it now; for the others it
+    /// is dropped, and counted.
     ///
     /// # Errors
     ///

@@ -1,26 +1,26 @@
 //! The service: what becomes of one frame.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use coalescent_core::{Flow, Frame, Relay, Reply};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
-use super::{layer::SmartRelay, seen::Verdict, shared::Neighbour};
+use super::layer::SmartRelay;
+use super::seen::Verdict;
+use super::shared::Neighbour;
 use crate::after::{self, RelayFuture};
 
 /// How often it is looked whether there is room again for the frames of a connection that waits.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// How long a connection waits at most, until there is room for it once more: meanwhile what it brings
-/// is refused. Less than the patience that its other end has with one who does not read, and less than
-/// all is remembered (`YOUNG`), since copies may be behind what waits.
+/// How long a connection waits at most, until there is room for it once more: meanwhile what it
+/// brings is refused. Less than the patience that its other end has with one who does not read, and
+/// less than all is remembered (`YOUNG`), since copies may be behind what waits.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The service that [`SmartRelay`] puts around one peer's stack.

@@ -1,9 +1,13 @@
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use coalescent_core::{Config, Error, Peers, Plugin, test_util, wire::Kind};
-use tokio::{sync::Mutex, time::advance};
-use tower::{ServiceExt, limit::GlobalConcurrencyLimitLayer, service_fn};
+use coalescent_core::wire::Kind;
+use coalescent_core::{Config, Error, Peers, Plugin, test_util};
+use tokio::sync::Mutex;
+use tokio::time::advance;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::{ServiceExt, service_fn};
 use tower_layer::Layer;
 use tower_test::mock;
 
@@ -251,7 +255,8 @@ async fn who_brings_no_copies_is_held_back_where_they_come_back() {
     let (mut one, mut other) = (heard.layered(&relay), heard.layered(&relay));
     let full = 46;
     let mut said = 0;
-    // As much as there is room for, in 28 s, and then as much again: the first are old enough in 30 s.
+    // As much as there is room for, in 28 s, and then as much again: the first are old enough in 30
+    // s.
     for number in 1..=full {
         call(&mut one, far(number), "beep").await;
         let (copy, _) = call(&mut other, far(number), "beep").await;

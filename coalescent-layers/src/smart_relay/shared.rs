@@ -1,9 +1,11 @@
 //! What all the services of one relay share: the set of what this node has seen.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use coalescent_core::{Frame, wire::Kind};
+use coalescent_core::Frame;
+use coalescent_core::wire::Kind;
 use tokio::time::Instant;
 
 use super::seen::{Hasher, Limits, Seen, Source, Verdict};
@@ -95,8 +97,8 @@ impl Neighbour {
 
     /// Whether the frames of this connection should wait, since the next would be refused.
     ///
-    /// Only those of a connection that brings no copies, as who only publishes: copies that wait come
-    /// later, and the later they come, the longer all must be remembered.
+    /// Only those of a connection that brings no copies, as who only publishes: copies that wait
+    /// come later, and the later they come, the longer all must be remembered.
     #[inline]
     pub(super) fn must_wait(&self) -> bool {
         self.full.load(Relaxed) && self.is_full()

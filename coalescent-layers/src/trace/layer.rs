@@ -1,11 +1,10 @@
 //! The layer, its service and future.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use coalescent_core::{Frame, Plugin, Reply, event::Escaped};
+use coalescent_core::event::Escaped;
+use coalescent_core::{Frame, Plugin, Reply};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -15,8 +14,8 @@ use super::{MessageTraceExt, TRACEPARENT, TraceParent};
 
 /// Reads the trace that a message belongs to, and makes what is done with it part of that trace.
 ///
-/// See the [module](super). A message without a trace is passed on as it is, at the cost of a look at its headers, unless
-/// [`begin`](TraceContext::begin) says otherwise.
+/// See the [module](super). A message without a trace is passed on as it is, at the cost of a look
+/// at its headers, unless [`begin`](TraceContext::begin) says otherwise.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use = "it traces nothing until it is added to an app, with `with`"]
 pub struct TraceContext {

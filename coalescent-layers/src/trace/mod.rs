@@ -1,10 +1,11 @@
 //! Following a message from node to node: W3C trace context in the headers of messages.
 //!
-//! [`TraceContext`] reads the header `traceparent` of each message. It puts a [`TraceParent`] for what is done
-//! here into the frame's extensions, opens a span with its ids around the layers and handlers further in, and makes it the
-//! [current](TraceParent::current) one for as long as they run. What they send with
-//! [`with_trace`](MessageTraceExt::with_trace) names it in its own header, and what they answer does without being asked.
-//! So the spans of all nodes that a message came through have one trace id, each with the one before as its parent.
+//! [`TraceContext`] reads the header `traceparent` of each message. It puts a [`TraceParent`] for
+//! what is done here into the frame's extensions, opens a span with its ids around the layers and
+//! handlers further in, and makes it the [current](TraceParent::current) one for as long as they
+//! run. What they send with [`with_trace`](MessageTraceExt::with_trace) names it in its own header,
+//! and what they answer does without being asked. So the spans of all nodes that a message came
+//! through have one trace id, each with the one before as its parent.
 //!
 //! Relays pass the header on as it is. A node that only relays leaves no trace.
 //!
@@ -19,12 +20,14 @@
 //!
 //! # Per peer or shared
 //!
-//! It has no state, so there is nothing to share, and nothing that could be full. It is as ready as the inner service.
+//! It has no state, so there is nothing to share, and nothing that could be full. It is as ready as
+//! the inner service.
 //!
 //! # What a peer says
 //!
-//! The header is the peer's word: it can join any trace it knows the id of, and ask for all its messages to be sampled. Strip it, or
-//! do not add this layer, where that matters. A header that is no `traceparent` is ignored.
+//! The header is the peer's word: it can join any trace it knows the id of, and ask for all its
+//! messages to be sampled. Strip it, or do not add this layer, where that matters. A header that is
+//! no `traceparent` is ignored.
 //!
 //! # Example
 //!
@@ -56,7 +59,5 @@
 mod layer;
 mod parent;
 
-pub use self::{
-    layer::{ResponseFuture, TraceContext, TraceContextService},
-    parent::{MessageTraceExt, ParseTraceParentError, TRACEPARENT, TraceParent},
-};
+pub use self::layer::{ResponseFuture, TraceContext, TraceContextService};
+pub use self::parent::{MessageTraceExt, ParseTraceParentError, TRACEPARENT, TraceParent};

@@ -1,12 +1,12 @@
 //! The context: which trace, and which span in it.
 
-use std::{cell::Cell, fmt, str::FromStr};
+use std::cell::Cell;
+use std::fmt;
+use std::str::FromStr;
 
 use coalescent_core::Message;
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{Error as _, Visitor},
-};
+use serde::de::{Error as _, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The key of the header that names the trace a message belongs to.
 pub const TRACEPARENT: &str = "traceparent";
@@ -19,7 +19,8 @@ thread_local! {
     static CURRENT: Cell<Option<TraceParent>> = const { Cell::new(None) };
 }
 
-/// Names a trace and a span in it, as [W3C Trace Context] writes it: `00-<trace id>-<span id>-<flags>`.
+/// Names a trace and a span in it, as [W3C Trace Context] writes it: `00-<trace id>-<span
+/// id>-<flags>`.
 ///
 /// [W3C Trace Context]: https://www.w3.org/TR/trace-context/
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,14 +50,16 @@ impl TraceParent {
         }
     }
 
-    /// Reads the context in the headers of a message; `None` where there is none, or none that is valid.
+    /// Reads the context in the headers of a message; `None` where there is none, or none that is
+    /// valid.
     #[must_use]
     pub fn of(message: &Message) -> Option<Self> {
         message.header(TRACEPARENT).and_then(Result::ok)
     }
 
-    /// Returns the context of the message that is being handled: inside a [`TraceContext`](super::TraceContext), in the
-    /// task that runs the handler. A task that the handler spawns takes it along by itself.
+    /// Returns the context of the message that is being handled: inside a
+    /// [`TraceContext`](super::TraceContext), in the task that runs the handler. A task that the
+    /// handler spawns takes it along by itself.
     #[must_use]
     pub fn current() -> Option<Self> {
         CURRENT.get()
@@ -115,8 +118,8 @@ impl fmt::Display for TraceParent {
 impl FromStr for TraceParent {
     type Err = ParseTraceParentError;
 
-    /// Reads what [`Display`](fmt::Display) writes. Of a later version of the format, the parts that this one knows
-    /// are taken, as it asks for.
+    /// Reads what [`Display`](fmt::Display) writes. Of a later version of the format, the parts
+    /// that this one knows are taken, as it asks for.
     fn from_str(text: &str) -> Result<Self, ParseTraceParentError> {
         let mut parts = text.split('-');
         let mut next = |digits| hex(parts.next(), digits);
@@ -192,7 +195,8 @@ impl<'de> Deserialize<'de> for TraceParent {
 /// assert!(TraceParent::of(&message).is_some());
 /// ```
 pub trait MessageTraceExt: sealed::Sealed + Sized {
-    /// Makes the message part of the trace of what is being handled, see [`TraceParent::current`]; or of a new, sampled one.
+    /// Makes the message part of the trace of what is being handled, see [`TraceParent::current`];
+    /// or of a new, sampled one.
     #[must_use]
     fn with_trace(self) -> Self {
         let trace = TraceParent::current().unwrap_or_else(|| TraceParent::root(true));

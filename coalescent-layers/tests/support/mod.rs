@@ -1,13 +1,14 @@
-//! What the tests of whole meshes share. They run on paused time, which goes on only when every task waits.
+//! What the tests of whole meshes share. They run on paused time, which goes on only when every
+//! task waits.
 
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::time::Duration;
 
-use coalescent_core::{
-    App, BoxError, Frame, Mesh, MeshReader, Peer, PeerLayer, Reply, connection::Socket,
-    transport::Memory, wire::Wire,
-};
+use coalescent_core::connection::Socket;
+use coalescent_core::transport::Memory;
+use coalescent_core::wire::Wire;
+use coalescent_core::{App, BoxError, Frame, Mesh, MeshReader, Peer, PeerLayer, Reply};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::time::timeout;
 use tower::util::BoxCloneService;

@@ -1,10 +1,12 @@
-use super::rejection::{BodyRejection, MessageRejection};
-use super::{FromFrameParts, OptionalFromFrameParts};
+use std::ops::{Deref, DerefMut};
+
 use bytes::Bytes;
 use coalescent_core::codec::Format;
 use coalescent_core::{Frame, Message};
 use serde::de::DeserializeOwned;
-use std::ops::{Deref, DerefMut};
+
+use super::rejection::{BodyRejection, MessageRejection};
+use super::{FromFrameParts, OptionalFromFrameParts};
 
 /// Extracts the message's body as a `T`.
 ///
@@ -96,7 +98,8 @@ impl<T> DerefMut for Body<T> {
     }
 }
 
-/// Extracts the message's body as it is encoded: a slice of the payload, of which nothing was built.
+/// Extracts the message's body as it is encoded: a slice of the payload, of which nothing was
+/// built.
 #[derive(Clone, Debug)]
 pub struct RawBody {
     /// The format of the bytes.

@@ -1,12 +1,14 @@
-use super::rejection::MessageRejection;
-use super::{FromFrame, FromFrameParts, OptionalFromFrameParts};
-use coalescent_core::codec::CodecError;
-use coalescent_core::{Frame, Message};
-use serde::de::DeserializeOwned;
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
 use std::ops::Deref;
+
+use coalescent_core::codec::CodecError;
+use coalescent_core::{Frame, Message};
+use serde::de::DeserializeOwned;
+
+use super::rejection::MessageRejection;
+use super::{FromFrame, FromFrameParts, OptionalFromFrameParts};
 
 impl<S: Sync> FromFrameParts<S> for Message {
     type Rejection = MessageRejection;

@@ -73,20 +73,19 @@ mod rejection;
 mod state;
 mod value;
 
+use std::future::Future;
+
 pub use body::{Body, RawBody};
+#[doc(no_inline)]
+pub use bytes::Bytes;
+use coalescent_core::BoxError;
+#[doc(no_inline)]
+pub use coalescent_core::{Frame, Mesh, Message, Peer, Peers};
 pub use message::{Headers, Type};
 pub use option::OptionalFromFrameParts;
 pub use rejection::{BodyRejection, MeshRejection, MessageRejection, ValueRejection};
 pub use state::{FromRef, State};
 pub use value::{Extension, Shared};
-
-#[doc(no_inline)]
-pub use bytes::Bytes;
-#[doc(no_inline)]
-pub use coalescent_core::{Frame, Mesh, Message, Peer, Peers};
-
-use coalescent_core::BoxError;
-use std::future::Future;
 
 mod private {
     #[derive(Debug)]
@@ -107,8 +106,8 @@ pub trait FromFrameParts<S>: Sized {
     /// The error that the frame fails with where it cannot be made.
     type Rejection: Into<BoxError>;
 
-    /// Whether it is made without waiting, and leaves the frame as it was: then a frame that goes on after
-    /// its handler need not be cloned.
+    /// Whether it is made without waiting, and leaves the frame as it was: then a frame that goes
+    /// on after its handler need not be cloned.
     #[doc(hidden)]
     const AT_ONCE: bool = false;
 

@@ -1,7 +1,9 @@
-use super::{FromFrame, FromFrameParts};
-use coalescent_core::{BoxError, Frame};
 use std::convert::Infallible;
 use std::future::Future;
+
+use coalescent_core::{BoxError, Frame};
+
+use super::{FromFrame, FromFrameParts};
 
 /// Makes an extractor where there is something to make it of: what a handler asks for with
 /// `Option<T>`.

@@ -1,7 +1,9 @@
+use std::convert::Infallible;
+
+use coalescent_core::{Frame, Mesh, Peer, Peers};
+
 use super::rejection::MeshRejection;
 use super::{FromFrameParts, OptionalFromFrameParts};
-use coalescent_core::{Frame, Mesh, Peer, Peers};
-use std::convert::Infallible;
 
 /// The peer that sent the frame to this node. With relays in between, not its author.
 impl<S: Sync> FromFrameParts<S> for Peer {

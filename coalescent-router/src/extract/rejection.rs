@@ -1,10 +1,11 @@
 //! Why an extractor could not be made.
 
-use coalescent_core::codec::CodecError;
-use coalescent_core::event::Escaped;
 use std::any::type_name;
 use std::error::Error;
 use std::fmt;
+
+use coalescent_core::codec::CodecError;
+use coalescent_core::event::Escaped;
 
 const NO_MESSAGE: &str = "the frame has no message: put a courier outside of the router, which parses \
                           messages";

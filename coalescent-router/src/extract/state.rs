@@ -1,7 +1,9 @@
-use super::FromFrameParts;
-use coalescent_core::Frame;
 use std::convert::Infallible;
 use std::ops::{Deref, DerefMut};
+
+use coalescent_core::Frame;
+
+use super::FromFrameParts;
 
 /// Makes a value of a reference to another: a part of a state.
 ///

@@ -1,13 +1,15 @@
-use super::rejection::ValueRejection;
-use super::{FromFrameParts, OptionalFromFrameParts};
-use coalescent_core::Frame;
 use std::convert::Infallible;
 use std::ops::{Deref, DerefMut};
 
+use coalescent_core::Frame;
+
+use super::rejection::ValueRejection;
+use super::{FromFrameParts, OptionalFromFrameParts};
+
 /// Extracts a value that was attached to the frame, else to its peer, else to the mesh.
 ///
-/// A layer further out attaches it to a frame ([`Frame::extensions_mut`]), a hook or a layer to a peer
-/// ([`Peer::set`](coalescent_core::Peer::set)), a plugin or the application to the mesh
+/// A layer further out attaches it to a frame ([`Frame::extensions_mut`]), a hook or a layer to a
+/// peer ([`Peer::set`](coalescent_core::Peer::set)), a plugin or the application to the mesh
 /// ([`Mesh::set`](coalescent_core::Mesh::set)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extension<T>(pub T);
@@ -48,7 +50,8 @@ where
     }
 }
 
-/// Extracts a value of the mesh: what [`Mesh::set`](coalescent_core::Mesh::set) or a plugin put there.
+/// Extracts a value of the mesh: what [`Mesh::set`](coalescent_core::Mesh::set) or a plugin put
+/// there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shared<T>(pub T);
 

@@ -1,15 +1,17 @@
-use crate::extract::{FromFrame, FromFrameParts};
-use crate::handler::HandlerFuture;
-use crate::into_reply::IntoReply;
-use crate::macros::all_the_tuples;
-use coalescent_core::{BoxError, Frame, Plugin, Reply};
 use std::any::type_name;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::task::{Context, Poll};
+
+use coalescent_core::{BoxError, Frame, Plugin, Reply};
 use tower_layer::Layer;
 use tower_service::Service;
+
+use crate::extract::{FromFrame, FromFrameParts};
+use crate::handler::HandlerFuture;
+use crate::into_reply::IntoReply;
+use crate::macros::all_the_tuples;
 
 /// Makes a middleware of an async function.
 ///
@@ -131,7 +133,8 @@ impl<F, S: fmt::Debug, T> fmt::Debug for FromFnLayer<F, S, T> {
 
 /// The service of an async function; see [`from_fn`].
 ///
-/// It is ready when the inner service is. That readiness goes with [`Next`], and is given up with it.
+/// It is ready when the inner service is. That readiness goes with [`Next`], and is given up with
+/// it.
 pub struct FromFn<F, S, I, T> {
     f: F,
     state: S,

@@ -2,16 +2,18 @@
 
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use coalescent_core::codec::Codec;
-use coalescent_core::test_util;
 use coalescent_core::transport::Memory;
 use coalescent_core::wire::Kind;
-use coalescent_core::{App, BoxError, Error, Event, Events, Frame, Mesh, Message, Peer, Reply};
-use coalescent_core::{PeerLayer, Plugin};
+use coalescent_core::{
+    App, BoxError, Error, Event, Events, Frame, Mesh, Message, Peer, PeerLayer, Plugin, Reply,
+    test_util,
+};
 use coalescent_router::HandlerFuture;
 use coalescent_router::middleware::{Next, from_fn};
-use std::sync::Arc;
 
 /// Parses messages on the way in, and writes them on the way out.
 pub async fn courier(mut frame: Frame, next: Next) -> Result<Reply, BoxError> {

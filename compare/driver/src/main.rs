@@ -1,4 +1,5 @@
-//! Runs the systems of the comparison as processes, measures them from outside, and tells how they compare.
+//! Runs the systems of the comparison as processes, measures them from outside, and tells how they
+//! compare.
 //!
 //! - [`workload`]: what is run; [`workload::table`] lists it.
 //! - [`system`]: who takes part, and where the programs are.

@@ -18,7 +18,8 @@ use crate::workload::{Client, Figure, Processes, Shape, Workload, fill};
 /// How long a server may take until it says where it is, and to end.
 const START_OR_END: Duration = Duration::from_secs(10);
 
-/// How long a server is left alone before and after connections are made, so that its memory has settled.
+/// How long a server is left alone before and after connections are made, so that its memory has
+/// settled.
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// The same in a quick run.
@@ -35,7 +36,8 @@ pub(crate) struct Conditions {
     pub(crate) seconds: f64,
     /// Whether it is only to be seen that all works.
     pub(crate) quick: bool,
-    /// The most that is waited for a process beyond what it measures, in seconds, if that is less than usual.
+    /// The most that is waited for a process beyond what it measures, in seconds, if that is less
+    /// than usual.
     pub(crate) patience: Option<f64>,
     /// Set once all must end.
     pub(crate) interrupted: Arc<AtomicBool>,
@@ -94,7 +96,8 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// Whether the system does not know what it was asked for, which it will not know at another value either.
+    /// Whether the system does not know what it was asked for, which it will not know at another
+    /// value either.
     pub(crate) fn is_unknown_role(&self) -> bool {
         const UNUSABLE_ARGUMENTS: i32 = 2;
         match &self.cause {
@@ -406,8 +409,9 @@ fn positive(result: &Value, field: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
+
+    use super::*;
 
     #[test]
     fn a_result_must_have_counted_something() {

@@ -1,7 +1,7 @@
 //! One child process: started, listened to, watched from outside, and ended for certain.
 //!
-//! Each child leads a process group of its own, and whatever way a [`Process`] is left, its whole group is killed and
-//! the child reaped.
+//! Each child leads a process group of its own, and whatever way a [`Process`] is left, its whole
+//! group is killed and the child reaped.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -36,7 +36,8 @@ const LINES: usize = 16;
 pub(crate) enum Cause {
     /// It could not be started.
     Start(io::Error),
-    /// It ended where it should not have, or with a status other than 0; with the last line of its stderr.
+    /// It ended where it should not have, or with a status other than 0; with the last line of its
+    /// stderr.
     Ended(ExitStatus, String),
     /// It took longer than it may.
     Late {
@@ -158,8 +159,8 @@ impl Process {
         self.child.id()
     }
 
-    /// Waits for the next line that the process prints, an object, while `other` is watched as well. Returns when the
-    /// line was there.
+    /// Waits for the next line that the process prints, an object, while `other` is watched as
+    /// well. Returns when the line was there.
     pub(crate) fn object(
         &mut self,
         waited_for: &'static str,
@@ -306,7 +307,8 @@ impl Process {
         }
     }
 
-    /// Kills what is left of its group, and reaps it. Until then its id, which is the group's, is not given to another.
+    /// Kills what is left of its group, and reaps it. Until then its id, which is the group's, is
+    /// not given to another.
     fn reap(&mut self) -> io::Result<ExitStatus> {
         if !self.reaped {
             // A group of which nobody is left to be killed is what is wanted.

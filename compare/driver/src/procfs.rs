@@ -1,5 +1,5 @@
-//! What `/proc` says of a process. Reading it needs no `unsafe`, and a process that has ended but was not reaped yet
-//! still has its times there.
+//! What `/proc` says of a process. Reading it needs no `unsafe`, and a process that has ended but
+//! was not reaped yet still has its times there.
 
 use std::fs;
 
@@ -31,7 +31,8 @@ pub(crate) fn peak_memory(pid: u32) -> Option<u64> {
     parse_kib(&status, "VmHWM:")
 }
 
-/// The memory that a running process has resident, in bytes: by the exact count if the kernel has one.
+/// The memory that a running process has resident, in bytes: by the exact count if the kernel has
+/// one.
 pub(crate) fn resident_memory(pid: u32) -> Option<u64> {
     let exact = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
         .ok()

@@ -1,4 +1,5 @@
-//! All runs, in the order that makes them comparable: one repetition of every system, then the next of every system.
+//! All runs, in the order that makes them comparable: one repetition of every system, then the next
+//! of every system.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -96,7 +97,8 @@ fn say(log: &mut dyn Write, line: fmt::Arguments<'_>) {
 #[derive(Debug)]
 pub(crate) struct Interrupted;
 
-/// Runs what is planned. Each system that is missing or fails is a line in `log`, and the others go on.
+/// Runs what is planned. Each system that is missing or fails is a line in `log`, and the others go
+/// on.
 pub(crate) fn run(
     plan: &[Planned],
     repetitions: u32,
@@ -155,7 +157,8 @@ pub(crate) fn run(
     Ok(results)
 }
 
-/// Runs all systems at one value, interleaved. One that fails is not tried again there; what it gave before counts.
+/// Runs all systems at one value, interleaved. One that fails is not tried again there; what it
+/// gave before counts.
 fn repeat(
     workload: &'static Workload,
     point: &mut Point,

@@ -57,7 +57,8 @@ impl System {
         }
     }
 
-    /// The program that plays the server, and the client where a workload asks for the system's own.
+    /// The program that plays the server, and the client where a workload asks for the system's
+    /// own.
     pub(crate) fn own(self, places: &Places) -> Program {
         match self {
             System::Npm => Program {
@@ -69,8 +70,9 @@ impl System {
         }
     }
 
-    /// The program that puts load on the system: one for all that speak the native wire, so that only the server
-    /// differs; the Node original takes it as raw bytes; the others have protocols of their own.
+    /// The program that puts load on the system: one for all that speak the native wire, so that
+    /// only the server differs; the Node original takes it as raw bytes; the others have protocols
+    /// of their own.
     pub(crate) fn load(self, places: &Places) -> Program {
         match self {
             System::Hand | System::Coalescent => Program::built(places, "load", &[]),

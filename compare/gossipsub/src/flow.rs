@@ -1,11 +1,10 @@
 //! Payloads, and how many of them may be under way.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use tokio::{sync::Notify, time::timeout};
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 /// A payload that no other is equal to: which one of which publisher it is, and filler.
 pub(crate) fn payload(publisher: usize, number: u64, size: usize) -> Vec<u8> {
@@ -22,8 +21,9 @@ pub(crate) fn numbered(payload: &[u8]) -> Option<(usize, u64)> {
 
 /// What the subscribers have heard of one publisher, so that it does not get too far ahead of them.
 ///
-/// A node that has to forward more than its queues hold drops what is too much, so a publisher that wants all of it
-/// delivered has to know how far its subscribers are. Here they are in the same process, and it costs them little.
+/// A node that has to forward more than its queues hold drops what is too much, so a publisher that
+/// wants all of it delivered has to know how far its subscribers are. Here they are in the same
+/// process, and it costs them little.
 #[derive(Debug)]
 pub(crate) struct Flow {
     /// For each subscriber, one more than the last number that it has heard.
@@ -68,7 +68,8 @@ impl Flow {
         (self.all_heard().max(given_up) + self.window).saturating_sub(sent)
     }
 
-    /// Waits until subscribers have heard more, or for so long that what is missing must be taken for lost.
+    /// Waits until subscribers have heard more, or for so long that what is missing must be taken
+    /// for lost.
     ///
     /// Returns whether they have.
     pub(crate) async fn moved(&self) -> bool {

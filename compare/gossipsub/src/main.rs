@@ -8,8 +8,9 @@
 //! | `idle` | holds many connected and subscribed peers that publish nothing |
 //! | `mesh` | floods messages through a random graph of nodes, each with its own socket |
 //!
-//! How libp2p is configured, and why, is said in [`node`]. Gossipsub leaves out what a node has seen before, so
-//! `--relay` makes no difference to it; the option is taken so that all hubs can be started alike.
+//! How libp2p is configured, and why, is said in [`node`]. Gossipsub leaves out what a node has
+//! seen before, so `--relay` makes no difference to it; the option is taken so that all hubs can be
+//! started alike.
 
 mod flow;
 mod mesh;

@@ -1,32 +1,25 @@
 //! Many nodes in one process, each with a socket of its own, connected as a random graph.
 //!
-//! The graph is a random tree with random links added, as in the mesh of the other systems; all of its links are in
-//! the gossipsub mesh. Random nodes publish, and every other node has to hear each message once.
+//! The graph is a random tree with random links added, as in the mesh of the other systems; all of
+//! its links are in the gossipsub mesh. Random nodes publish, and every other node has to hear each
+//! message once.
 
-use std::{
-    collections::BTreeSet,
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::{
-    sync::mpsc,
-    task::JoinSet,
-    time::{sleep, timeout},
-};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
-use crate::{
-    flow::{numbered, payload},
-    node::{Node, QUEUE, Shape},
-    options::Options,
-    report::{Failed, PATIENCE, cpu_seconds, print},
-    star::unless_one_fails,
-};
+use crate::flow::{numbered, payload};
+use crate::node::{Node, QUEUE, Shape};
+use crate::options::Options;
+use crate::report::{Failed, PATIENCE, cpu_seconds, print};
+use crate::star::unless_one_fails;
 
 /// What the nodes share.
 #[derive(Default)]

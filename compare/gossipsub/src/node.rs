@@ -2,33 +2,35 @@
 //!
 //! The configuration is the fastest one that was found, of those that lose nothing:
 //!
-//! - TCP with `TCP_NODELAY`, yamux, and the plaintext handshake, as the other systems are measured without encryption
-//!   too; with `--tls`, TLS 1.3 as libp2p does it. Nothing else is on: no identify, ping, discovery or name service.
-//! - Messages carry no author, sequence number or signature, and none are asked for. A message is identified by the
-//!   counter in its first 8 bytes, so nothing is hashed.
-//! - The gossipsub mesh takes every link there is, so that a hub forwards to all its subscribers at once, and nobody
-//!   is left to hear of a message later by gossip. New subscribers are taken at once, not at the next heartbeat.
-//! - In a star there is one way for each message, so nothing is kept for gossip, no peer is told what it need not
-//!   send, and what has been seen is remembered for 10 s instead of 60. In a mesh all of that is as usual.
-//! - Nothing waits in a queue for so long that it is dropped for it. The queues have their usual capacity, 5000
-//!   messages for each peer, and publishers leave no more than that under way.
-//! - The channel from a connection to its node holds more events than usual, 64, which saves switches between tasks.
+//! - TCP with `TCP_NODELAY`, yamux, and the plaintext handshake, as the other systems are measured
+//!   without encryption too; with `--tls`, TLS 1.3 as libp2p does it. Nothing else is on: no
+//!   identify, ping, discovery or name service.
+//! - Messages carry no author, sequence number or signature, and none are asked for. A message is
+//!   identified by the counter in its first 8 bytes, so nothing is hashed.
+//! - The gossipsub mesh takes every link there is, so that a hub forwards to all its subscribers at
+//!   once, and nobody is left to hear of a message later by gossip. New subscribers are taken at
+//!   once, not at the next heartbeat.
+//! - In a star there is one way for each message, so nothing is kept for gossip, no peer is told
+//!   what it need not send, and what has been seen is remembered for 10 s instead of 60. In a mesh
+//!   all of that is as usual.
+//! - Nothing waits in a queue for so long that it is dropped for it. The queues have their usual
+//!   capacity, 5000 messages for each peer, and publishers leave no more than that under way.
+//! - The channel from a connection to its node holds more events than usual, 64, which saves
+//!   switches between tasks.
 
-use std::{convert::Infallible, sync::OnceLock, time::Duration};
+use std::convert::Infallible;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder,
-    gossipsub::{
-        Behaviour, ConfigBuilder, Event, IdentTopic, MessageAuthenticity, MessageId, PublishError,
-        ValidationMode,
-    },
-    identity::Keypair,
-    multiaddr::Protocol,
-    plaintext,
-    swarm::SwarmEvent,
-    tcp, tls, yamux,
+use libp2p::gossipsub::{
+    Behaviour, ConfigBuilder, Event, IdentTopic, MessageAuthenticity, MessageId, PublishError,
+    ValidationMode,
 };
+use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::SwarmEvent;
+use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, plaintext, tcp, tls, yamux};
 use tokio::time::timeout;
 
 use crate::report::{Failed, PATIENCE};
@@ -129,7 +131,8 @@ impl Node {
         Ok(())
     }
 
-    /// Hands a message to the connections, if one of them has room for it and leads to a subscriber.
+    /// Hands a message to the connections, if one of them has room for it and leads to a
+    /// subscriber.
     pub(crate) fn publish(&mut self, payload: Vec<u8>) -> Result<bool, Failed> {
         match self.swarm.behaviour_mut().publish(topic().hash(), payload) {
             Ok(_) => Ok(true),

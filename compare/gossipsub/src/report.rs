@@ -1,10 +1,8 @@
 //! What roles print, and when servers end.
 
-use std::{
-    io::{Read, Write},
-    process::ExitCode,
-    time::Duration,
-};
+use std::io::{Read, Write};
+use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::oneshot;

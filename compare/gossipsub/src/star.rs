@@ -1,29 +1,22 @@
-//! The roles around a hub: one node that all others are connected to, and that is connected to nobody else.
+//! The roles around a hub: one node that all others are connected to, and that is connected to
+//! nobody else.
 //!
 //! Publishers do not subscribe: gossipsub lets a node publish on a topic that it does not follow.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
-use tokio::{
-    task::JoinSet,
-    time::{sleep, sleep_until, timeout},
-};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, sleep_until, timeout};
 
-use crate::{
-    flow::{Flow, numbered, payload},
-    node::{Node, QUEUE, Shape},
-    options::Options,
-    report::{Failed, PATIENCE, percentile, print, stdin_ends},
-};
+use crate::flow::{Flow, numbered, payload};
+use crate::node::{Node, QUEUE, Shape};
+use crate::options::Options;
+use crate::report::{Failed, PATIENCE, percentile, print, stdin_ends};
 
 /// How many bytes may be under way, unless that is very few messages.
 const BYTES_UNDER_WAY: u64 = 8 * 1024 * 1024;
@@ -107,7 +100,8 @@ pub(crate) async fn load(options: &Options) -> Result<(), Failed> {
     Ok(())
 }
 
-/// How many messages each publisher may have under way: so many that nobody waits, and no more than queues hold.
+/// How many messages each publisher may have under way: so many that nobody waits, and no more than
+/// queues hold.
 fn window(options: &Options) -> u64 {
     let fitting = (BYTES_UNDER_WAY / options.size as u64).clamp(16, 4096);
     let all = options.window.unwrap_or(fitting).min(QUEUE as u64);
@@ -157,7 +151,8 @@ async fn publish(
         let room = flow.room(sent, given_up);
         for _ in 0..room.min(BURST) {
             let room_in_queue = node.publish(payload(publisher, sent, size))?;
-            // Gossipsub remembers also what it could not send, so the same message can't be tried again.
+            // Gossipsub remembers also what it could not send, so the same message can't be tried
+            // again.
             sent += 1;
             if !room_in_queue {
                 node.work_until(sleep(Duration::from_millis(1))).await;

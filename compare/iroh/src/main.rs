@@ -8,9 +8,9 @@
 //! | `idle` | holds many connections to a hub, on which nothing is sent |
 //! | `mesh` | sends messages through nodes that connect each other as iroh-gossip does |
 //!
-//! How iroh is configured, and why, is said in [`node`]. iroh-gossip leaves out what a node has seen before, and QUIC
-//! is always encrypted, so `--relay` and `--tls` make no difference to it; the options are taken so that all systems
-//! can be started alike.
+//! How iroh is configured, and why, is said in [`node`]. iroh-gossip leaves out what a node has
+//! seen before, and QUIC is always encrypted, so `--relay` and `--tls` make no difference to it;
+//! the options are taken so that all systems can be started alike.
 
 mod flow;
 mod mesh;

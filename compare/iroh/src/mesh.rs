@@ -1,32 +1,25 @@
 //! Many nodes in one process, each with a socket of its own, that connect each other.
 //!
-//! The topology is HyParView's and not a graph that is given to it: each node joins by way of one that was chosen at
-//! random from those before it, and keeps up to `--degree` links. Plumtree sends each message along a tree, and
-//! only its name along the other links. Random nodes publish, and every other node has to hear each message once.
+//! The topology is HyParView's and not a graph that is given to it: each node joins by way of one
+//! that was chosen at random from those before it, and keeps up to `--degree` links. Plumtree sends
+//! each message along a tree, and only its name along the other links. Random nodes publish, and
+//! every other node has to hear each message once.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use iroh_gossip::api::GossipSender;
 use serde_json::json;
-use tokio::{
-    task::JoinSet,
-    time::{sleep, timeout},
-};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
-use crate::{
-    flow::{numbered, payload},
-    node::{BACKLOG, Heard, Node, Place},
-    options::Options,
-    report::{Failed, PATIENCE, cpu_seconds, print},
-    star::unless_one_fails,
-};
+use crate::flow::{numbered, payload};
+use crate::node::{BACKLOG, Heard, Node, Place};
+use crate::options::Options;
+use crate::report::{Failed, PATIENCE, cpu_seconds, print};
+use crate::star::unless_one_fails;
 
 /// What the nodes share.
 struct Progress {

@@ -1,32 +1,31 @@
 //! One iroh-gossip node, and how it is configured.
 //!
-//! - The endpoint is bound to loopback and nothing else, with no relay, no discovery and no port mapping. Nodes are
-//!   told each other's addresses.
-//! - QUIC is left as it is: larger windows were not faster. It always is encrypted, and iroh lets its packets become no
-//!   larger than 1452 bytes, also on loopback.
-//! - HyParView, which makes the topology, is left as it is in a mesh, but for the number of links. For a star it is
-//!   kept from making links of its own ([`Place`]): the hub takes any number of neighbours, and the others take one,
-//!   and refuse to connect to anybody else. This is not what it is made for, but it is the only way to compare what
-//!   one node can forward.
-//! - Plumtree, which forwards, keeps messages for half a second in a star, and what it has seen for 10 s. With the
-//!   usual times, 30 s and 90 s, a node would hold gigabytes at these rates, for neighbours that ask for a message they
-//!   have heard of elsewhere, which here cannot be. In a mesh the times are as usual.
+//! - The endpoint is bound to loopback and nothing else, with no relay, no discovery and no port
+//!   mapping. Nodes are told each other's addresses.
+//! - QUIC is left as it is: larger windows were not faster. It always is encrypted, and iroh lets
+//!   its packets become no larger than 1452 bytes, also on loopback.
+//! - HyParView, which makes the topology, is left as it is in a mesh, but for the number of links.
+//!   For a star it is kept from making links of its own ([`Place`]): the hub takes any number of
+//!   neighbours, and the others take one, and refuse to connect to anybody else. This is not what
+//!   it is made for, but it is the only way to compare what one node can forward.
+//! - Plumtree, which forwards, keeps messages for half a second in a star, and what it has seen for
+//!   10 s. With the usual times, 30 s and 90 s, a node would hold gigabytes at these rates, for
+//!   neighbours that ask for a message they have heard of elsewhere, which here cannot be. In a
+//!   mesh the times are as usual.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use iroh::{
-    Endpoint, EndpointAddr, EndpointId, RelayMode, TransportAddr,
-    address_lookup::memory::MemoryLookup,
-    endpoint::{BeforeConnectOutcome, EndpointHooks, presets},
-    protocol::Router,
-};
-use iroh_gossip::{
-    Gossip, TopicId,
-    api::{Event, GossipReceiver, GossipSender, JoinOptions},
-    proto::{HyparviewConfig, PlumtreeConfig},
-};
+use iroh::address_lookup::memory::MemoryLookup;
+use iroh::endpoint::{BeforeConnectOutcome, EndpointHooks, presets};
+use iroh::protocol::Router;
+use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode, TransportAddr};
+use iroh_gossip::api::{Event, GossipReceiver, GossipSender, JoinOptions};
+use iroh_gossip::proto::{HyparviewConfig, PlumtreeConfig};
+use iroh_gossip::{Gossip, TopicId};
 use tokio::time::timeout;
 
 use crate::report::{Failed, PATIENCE};

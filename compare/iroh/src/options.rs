@@ -1,6 +1,8 @@
 //! The command line of the roles.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
 
 const ROLES: [&str; 5] = ["hub", "load", "latency", "idle", "mesh"];
 

@@ -1,31 +1,24 @@
-//! The roles around a hub: one node that all others are connected to, and that is connected to nobody else.
+//! The roles around a hub: one node that all others are connected to, and that is connected to
+//! nobody else.
 //!
 //! Publishers take part in the topic as all nodes do, but do not look at what others publish.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use iroh::EndpointAddr;
 use iroh_gossip::api::GossipSender;
 use serde_json::json;
-use tokio::{
-    task::JoinSet,
-    time::{sleep, sleep_until, timeout},
-};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, sleep_until, timeout};
 
-use crate::{
-    flow::{Flow, numbered, payload},
-    node::{BACKLOG, Heard, Node, Place, from_text, to_text},
-    options::Options,
-    report::{Failed, PATIENCE, percentile, print, stdin_ends},
-};
+use crate::flow::{Flow, numbered, payload};
+use crate::node::{BACKLOG, Heard, Node, Place, from_text, to_text};
+use crate::options::Options;
+use crate::report::{Failed, PATIENCE, percentile, print, stdin_ends};
 
 /// How many bytes may be under way, unless that is very few messages.
 const BYTES_UNDER_WAY: u64 = 2 * 1024 * 1024;
@@ -99,7 +92,8 @@ pub(crate) async fn load(options: &Options) -> Result<(), Failed> {
     Ok(())
 }
 
-/// How many messages each publisher may have under way: so many that nobody waits, and nobody falls behind by too many.
+/// How many messages each publisher may have under way: so many that nobody waits, and nobody falls
+/// behind by too many.
 fn window(options: &Options) -> u64 {
     let fitting = (BYTES_UNDER_WAY / options.size as u64).clamp(16, BACKLOG);
     let all = options.window.unwrap_or(fitting).min(BACKLOG);
@@ -108,7 +102,8 @@ fn window(options: &Options) -> u64 {
 
 /// Counts what a subscriber hears, or stops reading once it has heard each publisher.
 ///
-/// This stops the application only. The node goes on reading, and drops what the application does not take.
+/// This stops the application only. The node goes on reading, and drops what the application does
+/// not take.
 async fn listen_to(
     (_node, _taking_part, mut heard): (Node, GossipSender, Heard),
     subscriber: usize,
@@ -241,8 +236,9 @@ pub(crate) async fn latency(options: &Options) -> Result<(), Failed> {
 
 /// Holds connections until stdin ends.
 ///
-/// They are connections of the gossip protocol, each from a node of its own, that take part in no topic: each node
-/// that joins one is made known to all others, which is more than a hub with many of them can be asked to do.
+/// They are connections of the gossip protocol, each from a node of its own, that take part in no
+/// topic: each node that joins one is made known to all others, which is more than a hub with many
+/// of them can be asked to do.
 pub(crate) async fn idle(options: &Options) -> Result<(), Failed> {
     // A node takes some descriptors; the limit that matters is the hard one.
     let _ = rlimit::increase_nofile_limit(u64::MAX);

@@ -1,10 +1,8 @@
 //! Lines as they come on the stdin of a program that is fed by another one.
 
-use std::{
-    io::{self, Write},
-    os::fd::OwnedFd,
-    thread,
-};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::thread;
 
 use tokio::net::unix::pipe::Receiver;
 

@@ -1,6 +1,8 @@
 //! The command line of the roles.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
 
 /// What a role was asked to do; each role looks at what it needs.
 #[derive(Clone, Debug)]
@@ -33,7 +35,8 @@ pub struct Options {
     pub rate: u32,
     /// Requests that wait for their reply at a time.
     pub in_flight: usize,
-    /// How many messages are given to one call of `broadcast`, where the system has a verb for many.
+    /// How many messages are given to one call of `broadcast`, where the system has a verb for
+    /// many.
     pub batch: usize,
     /// How many routes the router has.
     pub routes: usize,

@@ -1,11 +1,9 @@
 //! What roles print.
 
-use std::{
-    fmt::Display,
-    io::Write,
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -30,8 +28,9 @@ pub async fn serve(addr: impl Display) {
     while matches!(stdin.read(&mut nothing).await, Ok(read) if read > 0) {}
 }
 
-/// Runs a role in a task of its own, among those of its connections, as a server's handlers run: the thread that waits for
-/// the runtime's end is no part of it, and to wake it would be measured too.
+/// Runs a role in a task of its own, among those of its connections, as a server's handlers run:
+/// the thread that waits for the runtime's end is no part of it, and to wake it would be measured
+/// too.
 ///
 /// # Errors
 ///

@@ -1,16 +1,15 @@
 //! Sockets with the options that coalescent sets.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio_rustls::{
-    TlsAcceptor, TlsConnector,
-    rustls::{
-        self, ClientConfig, RootCertStore, ServerConfig,
-        pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName},
-    },
-};
+use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::report::Failed;
 
@@ -60,7 +59,8 @@ pub fn tune(stream: &TcpStream) -> io::Result<()> {
 
 /// A key and a certificate for `localhost`, made for this run.
 ///
-/// The client takes any certificate of this key, which it is told beside the address: TLS is measured here, not trust.
+/// The client takes any certificate of this key, which it is told beside the address: TLS is
+/// measured here, not trust.
 pub struct Tls {
     /// For servers.
     pub acceptor: TlsAcceptor,

@@ -72,7 +72,8 @@ pub fn put(out: &mut impl BufMut, kind: u8, key: &[u8], payload: &[u8]) {
     out.put_slice(payload);
 }
 
-/// The PONG that a frame asks for, if it is a PING. A client that lives longer than half a minute must answer.
+/// The PONG that a frame asks for, if it is a PING. A client that lives longer than half a minute
+/// must answer.
 #[must_use]
 pub fn pong(kind: u8, frame: &[u8]) -> Option<Vec<u8>> {
     (kind == PING).then(|| {

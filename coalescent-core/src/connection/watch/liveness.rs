@@ -6,13 +6,15 @@ use tokio::time::Instant;
 
 use super::slow::SLOW_FLOOR;
 
-/// How much later than promised a poll may come before this process counts as having been stopped meanwhile.
+/// How much later than promised a poll may come before this process counts as having been stopped
+/// meanwhile.
 const STALL: Duration = Duration::from_secs(1);
 
 /// How long silence is borne.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LivenessConfig {
-    /// How long a peer is silent before it is sent a PING. `None` on wires that have no PING. Default: 30 s.
+    /// How long a peer is silent before it is sent a PING. `None` on wires that have no PING.
+    /// Default: 30 s.
     pub(crate) ping_every: Option<Duration>,
     /// How long a peer may take to send anything after a PING. Default: 20 s.
     pub(crate) answer_within: Duration,
@@ -76,22 +78,24 @@ pub(crate) enum Reason {
 
 /// Watches one connection.
 ///
-/// The connection reads what has arrived, reports it, and then calls [`poll`](Self::poll): after each input, and at
-/// each instant that a poll named. In that order an answer that waits in the socket is found before the deadline is.
+/// The connection reads what has arrived, reports it, and then calls [`poll`](Self::poll): after
+/// each input, and at each instant that a poll named. In that order an answer that waits in the
+/// socket is found before the deadline is.
 ///
 /// - Any byte received counts as life, not only a PONG.
-/// - While the connection holds back reading, the peer can't be judged: all its time limits rest. The peer's own
-///   PINGs lie unread, too, and its deadline for our answer runs: so we send a PING every half `answer_within` as a sign of
-///   life. This goes on until one sign after reading was taken up again, since a connection that reads now and then
-///   may have a PING of the peer behind much else in the socket.
+/// - While the connection holds back reading, the peer can't be judged: all its time limits rest.
+///   The peer's own PINGs lie unread, too, and its deadline for our answer runs: so we send a PING
+///   every half `answer_within` as a sign of life. This goes on until one sign after reading was
+///   taken up again, since a connection that reads now and then may have a PING of the peer behind
+///   much else in the socket.
 /// - A frame that takes long is such a time, too: the peer's PING stands behind it in the stream.
 ///   So the peer gets the same signs while one is not complete, and a thin line is not given up for
 ///   a large frame on it.
 /// - A PING of our own may wait behind a frame that is being written, and that a thin line takes
 ///   its time for. Until the PING is written, a peer that takes as much of the frame as it must
 ///   need not answer.
-/// - When this process or machine was stopped for a while, which shows in a poll that comes long after the
-///   instant it was promised for, the peer gets its time to answer anew.
+/// - When this process or machine was stopped for a while, which shows in a poll that comes long
+///   after the instant it was promised for, the peer gets its time to answer anew.
 #[derive(Debug)]
 pub(crate) struct Liveness {
     config: LivenessConfig,
@@ -186,7 +190,8 @@ impl Liveness {
         self.frame.and(instants.into_iter().flatten().min())
     }
 
-    /// Notes that bytes were written to the peer, which are a sign of life. Optional: it spares PINGs.
+    /// Notes that bytes were written to the peer, which are a sign of life. Optional: it spares
+    /// PINGs.
     pub(crate) fn sent(&mut self, now: Instant) {
         self.held = self.held && !self.reading;
         self.signed = now;

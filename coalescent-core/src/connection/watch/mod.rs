@@ -4,6 +4,18 @@
 mod liveness;
 mod slow;
 
+use std::pin::pin;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use liveness::{Action, Liveness, LivenessConfig, Reason};
+use slow::{Pressure, SlowGauge};
+use tokio::time::{Instant, sleep_until};
+
 use super::challenge::{Ahead, Challenge, Verdict};
 use super::control::Control;
 use crate::node::peer::Peer;
@@ -11,15 +23,6 @@ use crate::node::peer::stop::Stop;
 use crate::reason::DisconnectReason;
 use crate::signal::Signal;
 use crate::wire::{Kind, Wire};
-use bytes::{Bytes, BytesMut};
-use liveness::{Action, Liveness, LivenessConfig, Reason};
-use slow::{Pressure, SlowGauge};
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
-use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
 
 /// Watches one connection.
 #[derive(Debug)]
@@ -75,7 +78,8 @@ impl Watch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that bytes came, at `now`; and of what was decoded then, as [`decoded`](Watch::decoded).
+    /// Notes that bytes came, at `now`; and of what was decoded then, as
+    /// [`decoded`](Watch::decoded).
     pub(super) fn read(&self, completed: bool, partial: Option<usize>, now: Instant) {
         let mut state = self.state();
         state.liveness.received(now);

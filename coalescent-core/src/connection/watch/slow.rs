@@ -1,9 +1,10 @@
 //! Which peers are too slow to be waited for: decisions only.
 
-use crate::node::Penance;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::node::Penance;
 
 /// How long a peer's queue may stay full before the peer is judged, unless said otherwise.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -14,19 +15,20 @@ pub(crate) const SLOW_FLOOR: u64 = 16 * 1024;
 /// The parts of a window after each of which the gauge is checked.
 const SLICES: u32 = 10;
 
-/// A peer that takes this many times the floor within a slice is brisk: it can take what it is given when it wants to. At the
-/// defaults that is 1 MiB. A socket of a thin line shows its progress in smaller steps.
+/// A peer that takes this many times the floor within a slice is brisk: it can take what it is
+/// given when it wants to. At the defaults that is 1 MiB. A socket of a thin line shows its
+/// progress in smaller steps.
 const BRISK: u64 = 64;
 
 /// For how many windows of `patience` a peer counts as brisk after it was.
 const BRISK_FOR: u32 = 10;
 
-/// A second in which a peer makes nobody wait, or takes what it is given, earns it this part of a second in which it does
-/// neither.
+/// A second in which a peer makes nobody wait, or takes what it is given, earns it this part of a
+/// second in which it does neither.
 const REFILL: u32 = 10;
 
-/// Patience shorter than this is none: the peer is slow as soon as its queue is full. A shorter time says more of this
-/// process than of the peer.
+/// Patience shorter than this is none: the peer is slow as soon as its queue is full. A shorter
+/// time says more of this process than of the peer.
 const LEAST: Duration = Duration::from_millis(10);
 
 /// What a check found.
@@ -40,23 +42,26 @@ pub(crate) enum Pressure {
     Slow,
 }
 
-/// Finds the peer whose queue stays full while it drains less than `floor` bytes a second, and the one that stops again and
-/// again though it need not.
+/// Finds the peer whose queue stays full while it drains less than `floor` bytes a second, and the
+/// one that stops again and again though it need not.
 ///
-/// While its queue is full, a peer owes `floor` bytes for each second, and pays with each byte that it takes. What it
-/// pays beyond its debt is not kept for later. It is slow when it owes what it should have taken in `patience`: so a
-/// peer that takes nothing is slow after `patience`, one that takes half of the floor after twice as long, and one that
-/// takes as much as the floor never, in however large steps its socket lets it be seen.
+/// While its queue is full, a peer owes `floor` bytes for each second, and pays with each byte that
+/// it takes. What it pays beyond its debt is not kept for later. It is slow when it owes what it
+/// should have taken in `patience`: so a peer that takes nothing is slow after `patience`, one that
+/// takes half of the floor after twice as long, and one that takes as much as the floor never, in
+/// however large steps its socket lets it be seen.
 ///
-/// A reader that stops, and takes all at once just before its debt is due, owes nothing then, and would make the others
-/// wait for nearly all of the time. So a peer that has shown that it can take much at once ([`BRISK`]) has `patience` also as
-/// a budget, for all the time in which its queue is full and it takes less than the floor. That outlasts
-/// the relief, and comes back slowly ([`REFILL`]). A line that is thin all the while spends nothing: it is served at its
-/// pace. Nor does one that stops for less than a slice each time, since that cannot be told from a line that is less
-/// thin.
+/// A reader that stops, and takes all at once just before its debt is due, owes nothing then, and
+/// would make the others wait for nearly all of the time. So a peer that has shown that it can take
+/// much at once ([`BRISK`]) has `patience` also as a budget, for all the time in which its queue is
+/// full and it takes less than the floor. That outlasts the relief, and comes back slowly
+/// ([`REFILL`]). A line that is thin all the while spends nothing: it is served at its
+/// pace. Nor does one that stops for less than a slice each time, since that cannot be told from a
+/// line that is less thin.
 ///
-/// Time is counted in slices of a tenth of `patience`, and a check that comes later than that counts as one slice: time
-/// in which this process was stopped, and could write nothing, is not held against the peer.
+/// Time is counted in slices of a tenth of `patience`, and a check that comes later than that
+/// counts as one slice: time in which this process was stopped, and could write nothing, is not
+/// held against the peer.
 #[derive(Debug)]
 pub(crate) struct SlowGauge {
     patience: Duration,
@@ -72,7 +77,8 @@ struct Account {
     /// What is spent of the budget, as of `counted`.
     stopped: Duration,
     counted: Instant,
-    /// How long the peer has taken less than the floor just now, while it is not known to be brisk.
+    /// How long the peer has taken less than the floor just now, while it is not known to be
+    /// brisk.
     idle: Duration,
     /// What was drained within about a slice since then.
     burst: u64,
@@ -102,7 +108,8 @@ impl SlowGauge {
         }
     }
 
-    /// Notes that the queue is full. `drained_total` counts the bytes ever written to the peer's socket.
+    /// Notes that the queue is full. `drained_total` counts the bytes ever written to the peer's
+    /// socket.
     pub(crate) fn pressed(&mut self, now: Instant, drained_total: u64) {
         let account = self.account.get_or_insert_with(|| {
             Box::new(Account {
@@ -130,8 +137,9 @@ impl SlowGauge {
 
     /// Notes that the queue is full no more.
     ///
-    /// To be called when the queue has fallen to half its bound, not as soon as one frame fits: a peer that reads a few
-    /// bytes now and then would make room for a frame each time, and never be slow.
+    /// To be called when the queue has fallen to half its bound, not as soon as one frame fits: a
+    /// peer that reads a few bytes now and then would make room for a frame each time, and never be
+    /// slow.
     pub(crate) fn relieved(&mut self, now: Instant, drained_total: u64) {
         let Some(account) = &mut self.account else {
             return;
@@ -248,13 +256,15 @@ impl Default for SlowGauge {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     const FLOOR: f64 = SLOW_FLOOR as f64;
 
-    /// Follows the gauge's own waits with a peer that drains `rate` bytes a second, except during a pause of `pause`
-    /// seconds in which this process is stopped, at `stopped`. Returns when it was found slow, within 100 s of running.
+    /// Follows the gauge's own waits with a peer that drains `rate` bytes a second, except during a
+    /// pause of `pause` seconds in which this process is stopped, at `stopped`. Returns when it was
+    /// found slow, within 100 s of running.
     fn run(rate: f64, stopped: f64, pause: f64) -> Option<f64> {
         let start = Instant::now();
         let mut gauge = SlowGauge::default();
@@ -338,8 +348,8 @@ mod tests {
         assert_eq!(found, Some(11));
     }
 
-    /// Follows a peer that stops for `stop` and then takes all that its queue holds, 4 MiB, within `go`. Returns when it was
-    /// found slow, within 600 s.
+    /// Follows a peer that stops for `stop` and then takes all that its queue holds, 4 MiB, within
+    /// `go`. Returns when it was found slow, within 600 s.
     fn stop_and_go(stop: Duration, go: Duration) -> Option<Duration> {
         let start = Instant::now();
         let mut gauge = SlowGauge::default();
@@ -372,7 +382,8 @@ mod tests {
         ] {
             let (stop, go) = (Duration::from_millis(stop), Duration::from_millis(go));
             let found = stop_and_go(stop, go).expect("slow at last");
-            // The first stop shows nothing, what ends within a slice is not counted, and the going earns a little.
+            // The first stop shows nothing, what ends within a slice is not counted, and the going
+            // earns a little.
             assert!(
                 found < Duration::from_secs(70),
                 "{stop:?}, {go:?}: {found:?}"

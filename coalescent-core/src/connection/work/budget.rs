@@ -1,6 +1,7 @@
 //! How much a peer may do of what it must not.
 
 use std::time::Duration;
+
 use tokio::time::Instant;
 
 /// The weight of the offences that a peer may commit in a minute.

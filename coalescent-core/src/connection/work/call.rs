@@ -1,5 +1,11 @@
 //! One frame's way through the stack.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
 use super::results::unpin;
 use super::{OWED_MAX, Work};
 use crate::error::{BoxError, Error, panic_text};
@@ -11,21 +17,19 @@ use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
 use crate::stack::reply::Reply;
 use crate::wire::{Head, Kind};
-use bytes::Bytes;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 /// A place for one frame that is being handled. Its memory is used again for the next frame.
 pub(super) struct Call<F> {
     future: Pin<Box<Option<F>>>,
     seq: u64,
-    /// The frame, where it is still being handled; what it is relayed from if that is decided late.
+    /// The frame, where it is still being handled; what it is relayed from if that is decided
+    /// late.
     frame: Option<Current>,
     relayed: bool,
 }
 
-/// A frame, by its place among the calls and in the first block, with what became of it, and the result of its call.
+/// A frame, by its place among the calls and in the first block, with what became of it, and the
+/// result of its call.
 type Unusual<E> = (usize, usize, Outcome, Poll<Result<Reply, E>>);
 
 /// How far calling got.
@@ -99,10 +103,12 @@ where
 }
 
 impl<S: PeerService> Work<S> {
-    /// Calls the stack with the frames of the first batch, one after another from the next on, and looks once whether
-    /// each is done, as long as there are places for them and nothing else is to be done.
+    /// Calls the stack with the frames of the first batch, one after another from the next on, and
+    /// looks once whether each is done, as long as there are places for them and nothing else is to
+    /// be done.
     pub(super) fn call_all(&mut self, session: &Session<'_>, cx: &mut Context<'_>) -> Called {
-        // What a panic came from. One net for all frames: to spread one for each costs as much as a frame does.
+        // What a panic came from. One net for all frames: to spread one for each costs as much as a
+        // frame does.
         let mut within = Within::Ourselves;
         let called = catch_unwind(AssertUnwindSafe(|| {
             self.call_each(session, cx, &mut within)
@@ -153,8 +159,8 @@ impl<S: PeerService> Work<S> {
         }
     }
 
-    /// Calls the stack with frames that come to nothing but a delivery, a small reply to a request, or to being relayed with
-    /// the frame before. Returns the first that does not.
+    /// Calls the stack with frames that come to nothing but a delivery, a small reply to a request,
+    /// or to being relayed with the frame before. Returns the first that does not.
     fn call_usual(
         &mut self,
         session: &Session<'_>,
@@ -341,8 +347,8 @@ impl<S: PeerService> Work<S> {
         }
     }
 
-    /// Drops the calls that have not ended. Returns how many frames there were that would still have been relayed: nobody
-    /// has decided about them, and relays wait for the end of a call.
+    /// Drops the calls that have not ended. Returns how many frames there were that would still
+    /// have been relayed: nobody has decided about them, and relays wait for the end of a call.
     pub(super) fn lose_calls(&mut self) -> u64 {
         let mut undecided = 0;
         for slot in 0..self.calls.len() {
@@ -378,7 +384,8 @@ impl<S: PeerService> Work<S> {
         mark(outcome).or(elsewhere)
     }
 
-    /// Notes what the inbox did with a frame: the one with the head `index` in the first block, if it stands there.
+    /// Notes what the inbox did with a frame: the one with the head `index` in the first block, if
+    /// it stands there.
     #[inline]
     fn note(&mut self, outcome: Outcome, index: usize) {
         self.discarded += u64::from(outcome.discarded());

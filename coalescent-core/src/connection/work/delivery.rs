@@ -1,12 +1,13 @@
 //! What is on its way from one connection to the read side of the mesh.
 
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
 use super::Batch;
 use crate::frame::Frame;
 use crate::frame::call::Outcome;
 use crate::stack::inbox::{Heads, Kept};
-use std::collections::VecDeque;
-use std::ops::Range;
-use std::sync::Arc;
 
 /// The frames that the inbox has taken and the read side has not got.
 #[derive(Debug, Default)]
@@ -31,8 +32,8 @@ impl Delivery {
         self.order.is_empty() && self.kept.is_empty()
     }
 
-    /// Notes what became of a frame, which, if it stands in the first block, has the head `index` there. Returns whether
-    /// it is the first that is on its way.
+    /// Notes what became of a frame, which, if it stands in the first block, has the head `index`
+    /// there. Returns whether it is the first that is on its way.
     #[inline]
     pub(super) fn note(&mut self, outcome: Outcome, index: usize) -> bool {
         let first = self.is_empty();
@@ -54,8 +55,8 @@ impl Delivery {
         first
     }
 
-    /// Notes that the inbox takes the frames of the first block with these heads, as they stand there. Returns whether they are
-    /// the first that are on their way.
+    /// Notes that the inbox takes the frames of the first block with these heads, as they stand
+    /// there. Returns whether they are the first that are on their way.
     pub(super) fn take_plain(&mut self, heads: Range<usize>) -> bool {
         let first = self.is_empty();
         self.order.push(Part::Plain(heads));
@@ -71,7 +72,8 @@ impl Delivery {
         self.whole = whole;
     }
 
-    /// Gathers what is on its way. The list of heads goes along where the `first` batch is done with.
+    /// Gathers what is on its way. The list of heads goes along where the `first` batch is done
+    /// with.
     pub(super) fn gather(&mut self, first: Option<&mut Batch>, done: bool) -> &mut VecDeque<Kept> {
         let plain = self
             .order

@@ -6,10 +6,19 @@ mod delivery;
 mod replies;
 mod results;
 
+use std::any::TypeId;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
 use budget::Budget;
 use call::{Call, Called};
 use delivery::Delivery;
 use replies::Replies;
+use tokio::time::{Instant, Sleep};
 
 use super::relay::Relays;
 use crate::error::Error;
@@ -22,20 +31,13 @@ use crate::node::peer::stop::LinkId;
 use crate::reason::DisconnectReason;
 use crate::stack::{Inbox, PeerService};
 use crate::wire::{Block, Head, Kind};
-use std::any::TypeId;
-use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
-use tokio::time::{Instant, Sleep};
 
 /// How long a stack may take to become ready for a frame. A timeout layer does not bound this.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// After this many bytes of replies, of frames that are relayed one by one, and of what layers made of frames, they are
-/// handed on before the next frame is handled: a peer may ask for much with little.
+/// After this many bytes of replies, of frames that are relayed one by one, and of what layers made
+/// of frames, they are handed on before the next frame is handled: a peer may ask for much with
+/// little.
 const OWED_MAX: usize = 64 * 1024;
 
 /// How many withdrawn requests are remembered while they wait for their turn.
@@ -58,7 +60,8 @@ pub(super) enum Step {
     End(DisconnectReason),
 }
 
-/// What lasts of the work while nothing comes: little, since most connections are quiet most of the time.
+/// What lasts of the work while nothing comes: little, since most connections are quiet most of the
+/// time.
 #[derive(Debug)]
 pub(super) struct Rest<S> {
     id: LinkId,
@@ -67,7 +70,8 @@ pub(super) struct Rest<S> {
     budget: Budget,
     /// Whether frames of this connection were relayed.
     relayed: bool,
-    /// What frames have a hold of that came before, where there are such: those to come will have the same.
+    /// What frames have a hold of that came before, where there are such: those to come will have
+    /// the same.
     link: Option<Weak<Link>>,
 }
 
@@ -107,7 +111,8 @@ pub(super) struct Work<S: PeerService> {
     relays: Relays,
     /// What is for the read side.
     delivery: Delivery,
-    /// How many frames came through the stack to a read side that nobody reads, and are not counted yet.
+    /// How many frames came through the stack to a read side that nobody reads, and are not
+    /// counted yet.
     discarded: u64,
     replies: Replies,
     /// How many bytes of payloads that layers have put in there are, for the read side.
@@ -150,8 +155,8 @@ struct Batch {
 }
 
 impl<S: PeerService> Work<S> {
-    /// Goes on with the work of the connection to `peer`. Whoever polls it polls the connection's writer afterwards, each
-    /// time.
+    /// Goes on with the work of the connection to `peer`. Whoever polls it polls the connection's
+    /// writer afterwards, each time.
     pub(super) fn new(rest: Rest<S>, peer: &Peer) -> Self {
         let Rest {
             id,
@@ -235,8 +240,8 @@ impl<S: PeerService> Work<S> {
 
     /// Adds frames that were read at `at` into the buffer `number`, of `buffer` bytes.
     ///
-    /// However few bytes of that buffer are frames that wait, they keep all of it alive. So all of it
-    /// is counted, once for consecutive batches: what stands between them may be control frames.
+    /// However few bytes of that buffer are frames that wait, they keep all of it alive. So all of
+    /// it is counted, once for consecutive batches: what stands between them may be control frames.
     pub(super) fn add(&mut self, block: Block, buffer: usize, number: u64, at: Instant) {
         let pinned = self
             .backlog
@@ -342,7 +347,8 @@ impl<S: PeerService> Work<S> {
             && !self.budget.exhausted()
     }
 
-    /// Calls the stack with one frame after another, up to the end of a block that came to something.
+    /// Calls the stack with one frame after another, up to the end of a block that came to
+    /// something.
     fn poll_frames(&mut self, session: &Session<'_>, cx: &mut Context<'_>) -> Step {
         loop {
             if let Some(reason) = &self.failed {
@@ -380,8 +386,8 @@ impl<S: PeerService> Work<S> {
         }
     }
 
-    /// What the stack does with each frame of the first block, where that is known and the inbox takes all of them without an
-    /// answer: then there is nobody to call for each frame.
+    /// What the stack does with each frame of the first block, where that is known and the inbox
+    /// takes all of them without an answer: then there is nobody to call for each frame.
     fn bare(&self) -> Option<Bare> {
         let broadcasts = |batch: &Batch| batch.block.broadcasts;
         self.bare
@@ -455,8 +461,8 @@ impl<S: PeerService> Work<S> {
         self.link.peer().tell_meter();
     }
 
-    /// Waits for the stack to become ready for the next frame, or for that to take too long: then the frame has
-    /// failed.
+    /// Waits for the stack to become ready for the next frame, or for that to take too long: then
+    /// the frame has failed.
     fn poll_unready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let timeout = self
             .unready

@@ -1,12 +1,13 @@
 //! What the peer is answered, gathered while its frames are handled.
 
+use bytes::{Bytes, BytesMut};
+
 use crate::node::peer::Peer;
 use crate::outbox::{Chunk, Count, Refused};
 use crate::wire::{Kind, WireError, reply_prefix};
-use bytes::{Bytes, BytesMut};
 
-/// Replies up to this many bytes are put together; larger ones keep their own memory. To copy one costs less, up to here,
-/// than to write it as slices of its own.
+/// Replies up to this many bytes are put together; larger ones keep their own memory. To copy one
+/// costs less, up to here, than to write it as slices of its own.
 const SMALL_MAX: usize = 4096;
 
 /// What there is room for at least in the buffer that small replies are written to.
@@ -14,8 +15,9 @@ const LEAST: usize = 1024;
 
 /// Replies on their way to the outbox of the peer that asked.
 ///
-/// Small ones are written one after another, as they stand on the wire, so that all that come of one read are one entry of
-/// the outbox. The buffer is used again once they were written to the socket.
+/// Small ones are written one after another, as they stand on the wire, so that all that come of
+/// one read are one entry of the outbox. The buffer is used again once they were written to the
+/// socket.
 #[derive(Debug, Default)]
 pub(super) struct Replies {
     chunks: Vec<Chunk>,
@@ -54,7 +56,8 @@ impl Replies {
         Ok(())
     }
 
-    /// Adds the answer to the request `id` if it is a small one that fits the peer's wire, which most are.
+    /// Adds the answer to the request `id` if it is a small one that fits the peer's wire, which
+    /// most are.
     #[inline]
     pub(super) fn add_small(&mut self, peer: &Peer, id: u32, payload: &[u8]) -> bool {
         match u16::try_from(payload.len()) {
@@ -103,8 +106,8 @@ impl Replies {
         }
     }
 
-    /// Gives them to the outbox, as far as there is room, from the connection `link`. Returns how many were lost, since the
-    /// peer is gone.
+    /// Gives them to the outbox, as far as there is room, from the connection `link`. Returns how
+    /// many were lost, since the peer is gone.
     pub(super) fn offer(&mut self, peer: &Peer, link: u64) -> u64 {
         self.seal();
         let rest = self.chunks.get(self.taken..).unwrap_or_default();
@@ -119,7 +122,8 @@ impl Replies {
         0
     }
 
-    /// Gives them to the outbox, waiting for room. Returns how many were lost, since the peer is gone.
+    /// Gives them to the outbox, waiting for room. Returns how many were lost, since the peer is
+    /// gone.
     ///
     /// # Cancel safety
     ///

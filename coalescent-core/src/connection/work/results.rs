@@ -1,5 +1,10 @@
 //! What the frames came to: replies to their peer, and what relays hand on.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
 use super::{Batch, OWED_MAX, Work};
 use crate::error::Error;
 use crate::node::outgoing::unpinned;
@@ -9,9 +14,6 @@ use crate::stack::inbox::Kept;
 use crate::stack::reply::Reply;
 use crate::text::truncate;
 use crate::wire::{Block, Head, Kind, Status, encode_reason};
-use bytes::Bytes;
-use std::sync::Arc;
-use tokio::time::Instant;
 
 /// What a frame that its sender must not have sent costs of the budget.
 const OFFENCE: u32 = 1;
@@ -90,8 +92,8 @@ impl<S: PeerService> Work<S> {
         self.link.peer().node().error(Some(self.link.peer()), error);
     }
 
-    /// Hands on what the frames so far came to, as far as there is room: relayed frames to the other
-    /// peers, replies to this one. Returns whether that was all.
+    /// Hands on what the frames so far came to, as far as there is room: relayed frames to the
+    /// other peers, replies to this one. Returns whether that was all.
     pub(in crate::connection) fn hand_on(&mut self) -> bool {
         self.push_relays();
         self.deliver();
@@ -141,7 +143,8 @@ impl<S: PeerService> Work<S> {
         self.delivered(before);
     }
 
-    /// Counts what was delivered of `before` frames, and lets others bring frames to the read side again if that was all.
+    /// Counts what was delivered of `before` frames, and lets others bring frames to the read side
+    /// again if that was all.
     fn delivered(&mut self, before: usize) {
         let left: usize = self.delivery.rest().iter().map(Kept::len).sum();
         let counters = self.link.peer().counters();
@@ -162,14 +165,15 @@ impl<S: PeerService> Work<S> {
         let before = self.delivery.rest().iter().map(Kept::len).sum();
         node.inbox().push(self.delivery.rest()).await;
         self.delivered(before);
-        // A peer that asks and does not read what it is answered is held back here, and disconnected
-        // when its patience is used up.
+        // A peer that asks and does not read what it is answered is held back here, and
+        // disconnected when its patience is used up.
         let peer = self.link.peer();
         let lost = self.replies.push(peer).await;
         peer.dropped(DropReason::Disconnected, lost);
     }
 
-    /// Hands on what relays have decided, as far as there is room, and counts what has not been handled.
+    /// Hands on what relays have decided, as far as there is room, and counts what has not been
+    /// handled.
     pub(super) fn lose_backlog(&mut self) {
         let undecided = self.lose_calls();
         self.push_relays();

@@ -1,22 +1,22 @@
 //! Who may come in, and when to accept again after an error: decisions only.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use std::{fmt, io};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
 use crate::transport::group::Group;
-use std::{
-    collections::HashMap,
-    fmt, io,
-    net::IpAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
 
-use tokio::{sync::Notify, time::Instant};
-
-/// How long a connection may be in its handshake before a newcomer may take its place when all are taken.
+/// How long a connection may be in its handshake before a newcomer may take its place when all are
+/// taken.
 ///
-/// An honest handshake needs a few round trips; one that only wants to hold the place takes all the time it is given.
+/// An honest handshake needs a few round trips; one that only wants to hold the place takes all the
+/// time it is given.
 pub(crate) const PENDING_GRACE: Duration = Duration::from_secs(1);
 
 /// How many may come in.
@@ -24,11 +24,11 @@ pub(crate) const PENDING_GRACE: Duration = Duration::from_secs(1);
 pub(crate) struct AdmissionLimits {
     /// Peers that have ended their handshake. Default: 64.
     pub(crate) max_inbound: usize,
-    /// Connections from one address, in their handshake or after it; of IPv6, from one /64. Loopback is exempt.
-    /// Default: 8.
+    /// Connections from one address, in their handshake or after it; of IPv6, from one /64.
+    /// Loopback is exempt. Default: 8.
     pub(crate) max_per_ip: usize,
-    /// Connections in their handshake. They don't count towards `max_inbound`, so that whoever connects and is
-    /// silent can't keep peers out. Default: 32.
+    /// Connections in their handshake. They don't count towards `max_inbound`, so that whoever
+    /// connects and is silent can't keep peers out. Default: 32.
     pub(crate) pending_handshakes: usize,
 }
 
@@ -47,9 +47,10 @@ impl Default for AdmissionLimits {
 /// When all places for handshakes are taken, the oldest handshake of the address that holds most of
 /// them (the oldest such, if several do) gives way to a newcomer, provided that either
 ///
-/// - the newcomer's address will still hold fewer than that one, so that no address takes all the places, or
-/// - that handshake has lasted for [`PENDING_GRACE`], so that silent connections from many addresses can't lock others out
-///   for the whole handshake timeout.
+/// - the newcomer's address will still hold fewer than that one, so that no address takes all the
+///   places, or
+/// - that handshake has lasted for [`PENDING_GRACE`], so that silent connections from many
+///   addresses can't lock others out for the whole handshake timeout.
 ///
 /// Otherwise the newcomer is refused: in a rush of honest peers, those that came first get done.
 #[derive(Clone, Debug)]
@@ -93,7 +94,8 @@ impl Admission {
         }
     }
 
-    /// Decides on a connection that was just accepted. `ip` is absent on transports without addresses.
+    /// Decides on a connection that was just accepted. `ip` is absent on transports without
+    /// addresses.
     ///
     /// The connection keeps the ticket for as long as it is open: dropping it gives the place back.
     ///
@@ -160,7 +162,8 @@ impl Admission {
 }
 
 impl Counts {
-    /// Evicts a handshake in favor of one from `newcomer`, see [`Admission`]. Returns false if none has to give way.
+    /// Evicts a handshake in favor of one from `newcomer`, see [`Admission`]. Returns false if none
+    /// has to give way.
     fn make_room(&mut self, newcomer: Group, now: Instant) -> bool {
         let mut held: HashMap<Group, usize> = HashMap::new();
         for pending in &self.pending {
@@ -210,12 +213,13 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// Notes that the handshake has ended well; the connection no longer takes a place for handshakes. On an
-    /// established connection this does nothing.
+    /// Notes that the handshake has ended well; the connection no longer takes a place for
+    /// handshakes. On an established connection this does nothing.
     ///
     /// # Errors
     ///
-    /// As many peers as allowed got there before, or the place went to another connection. Close this one.
+    /// As many peers as allowed got there before, or the place went to another connection. Close
+    /// this one.
     pub(crate) fn establish(&self) -> Result<(), Refused> {
         if self.is_established() {
             return Ok(());
@@ -341,7 +345,8 @@ pub(crate) const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Decides how long to wait after a failure to accept: 50 ms, doubling to 1 s.
 ///
-/// When file descriptors run out, the connection stays in the queue, and accepting again at once would fail at once.
+/// When file descriptors run out, the connection stays in the queue, and accepting again at once
+/// would fail at once.
 #[derive(Debug, Default)]
 pub(crate) struct AcceptBackoff {
     /// The last pause, if the last thing was one.
@@ -349,8 +354,8 @@ pub(crate) struct AcceptBackoff {
 }
 
 impl AcceptBackoff {
-    /// Returns the pause after a failure; `None` if it was the matter of one connection, which is gone from the queue
-    /// with it, so that the next can be accepted at once.
+    /// Returns the pause after a failure; `None` if it was the matter of one connection, which is
+    /// gone from the queue with it, so that the next can be accepted at once.
     pub(crate) fn failed(&mut self, error: &io::Error) -> Option<Duration> {
         if is_of_one_connection(error.kind()) {
             return None;
@@ -368,7 +373,8 @@ impl AcceptBackoff {
     }
 }
 
-/// Errors that a connection had before it was accepted. Linux hands those of the network to `accept`, too.
+/// Errors that a connection had before it was accepted. Linux hands those of the network to
+/// `accept`, too.
 fn is_of_one_connection(kind: io::ErrorKind) -> bool {
     matches!(
         kind,

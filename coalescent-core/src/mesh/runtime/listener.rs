@@ -1,5 +1,11 @@
 //! Accepting peers.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use crate::connection::{Established, Socket, establish};
 use crate::error::Error;
 use crate::mesh::runtime::Runtime;
@@ -8,17 +14,13 @@ use crate::mesh::runtime::dialer::{Met, is_within};
 use crate::node::Refusal;
 use crate::transport::{BoxIo, Listener, tcp_stream};
 use crate::wire::Wire;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::Instant;
 
-/// How long a newcomer from this machine itself is kept waiting for a place in the handshake, before
-/// it is refused. The queue of the kernel holds the others meanwhile.
+/// How long a newcomer from this machine itself is kept waiting for a place in the handshake,
+/// before it is refused. The queue of the kernel holds the others meanwhile.
 const LOCAL_WAIT: Duration = Duration::from_millis(1500);
 
-/// How long a newcomer from this machine, on a wire without node numbers, waits for this node's own dials to
-/// say whether it is one of them.
+/// How long a newcomer from this machine, on a wire without node numbers, waits for this node's own
+/// dials to say whether it is one of them.
 const OWN_WAIT: Duration = Duration::from_millis(250);
 
 /// How often that place is looked for.

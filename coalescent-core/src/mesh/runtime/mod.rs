@@ -4,6 +4,18 @@ pub(crate) mod admission;
 pub(crate) mod dialer;
 mod listener;
 
+use std::any::Any;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use dialer::{Dialer, Dialled, Seed};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
 use super::{Home, Mesh, WeakMesh};
 use crate::connection::{Connection, Established, Socket, establish};
 use crate::error::Error;
@@ -17,18 +29,9 @@ use crate::stack::PeerLayer;
 use crate::transport::address::Address;
 use crate::transport::{BoxIo, Transport, no_address, watch_silence};
 use crate::wire::Wire;
-use dialer::{Dialer, Dialled, Seed};
-use std::any::Any;
-use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
-use std::time::Duration;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 
-/// How long connections may take to notice that they are to end, beyond the time they have to drain.
+/// How long connections may take to notice that they are to end, beyond the time they have to
+/// drain.
 const MARGIN: Duration = Duration::from_secs(2);
 
 /// All that the tasks of a mesh share.
@@ -363,7 +366,8 @@ impl Runtime {
             direction = %peer.direction(),
         );
         let peer = peer.clone();
-        // Whatever panics, a layer that is made or a hook, costs this connection alone, and `then` runs.
+        // Whatever panics, a layer that is made or a hook, costs this connection alone, and `then`
+        // runs.
         let made = catch_unwind(AssertUnwindSafe(|| {
             let _entered = span.enter();
             self.stacks.run(connection, &self.peers)
@@ -400,8 +404,8 @@ async fn caught(mut running: Ended) -> Result<DisconnectReason, Box<dyn Any + Se
     .await
 }
 
-/// Lets all connections read no more, and waits until they have handed on what they have read, for at
-/// most half of the time that there is.
+/// Lets all connections read no more, and waits until they have handed on what they have read, for
+/// at most half of the time that there is.
 async fn quiesce(runtime: &Runtime) {
     let limit = runtime.peers.config().drain / 2;
     let (quiesced, mut all) = tokio::sync::mpsc::channel(1);

@@ -1,13 +1,13 @@
 //! Measures a value before anything is built from it: where it ends, and whether it nests too deep.
 //!
-//! Both scans are loops. They allocate nothing, whatever the counts in the bytes claim, and their time
-//! is bounded by the number of bytes.
+//! Both scans are loops. They allocate nothing, whatever the counts in the bytes claim, and their
+//! time is bounded by the number of bytes.
 
 /// The deepest nesting of arrays and maps that a body may have.
 ///
 /// Decoders recurse, so this bounds the stack they use: at this depth they fit a thread of 2 MiB,
-/// also without optimisation. The array or object of the envelope does not count: a body that is a number
-/// has depth 0, `[]` has 1. The map of headers does count, for the values in it.
+/// also without optimisation. The array or object of the envelope does not count: a body that is a
+/// number has depth 0, `[]` has 1. The map of headers does count, for the values in it.
 pub const MAX_DEPTH: usize = 128;
 
 /// The envelope's own nesting, which [`MAX_DEPTH`] does not count.
@@ -23,8 +23,8 @@ pub(crate) enum ScanError {
     Malformed,
 }
 
-/// Returns how many bytes the MessagePack value at the front of `bytes` takes, if its containers nest at
-/// most `max_depth` deep.
+/// Returns how many bytes the MessagePack value at the front of `bytes` takes, if its containers
+/// nest at most `max_depth` deep.
 pub(crate) fn msgpack(bytes: &[u8], max_depth: usize) -> Result<usize, ScanError> {
     let mut at = 0;
     let mut left = 1;
@@ -42,8 +42,8 @@ pub(crate) fn msgpack(bytes: &[u8], max_depth: usize) -> Result<usize, ScanError
     Ok(at)
 }
 
-/// Measures on, from behind the head of the first container in a container: it holds `inner` values, and
-/// `outer` are left in the one around it.
+/// Measures on, from behind the head of the first container in a container: it holds `inner`
+/// values, and `outer` are left in the one around it.
 fn nested(
     bytes: &[u8],
     mut at: usize,
@@ -96,8 +96,8 @@ fn enter(
     Ok(())
 }
 
-/// Goes on from `at` over `left` scalars, or up to behind the head of the first container, and returns how
-/// many values that holds. The last scalar may end behind the end of `bytes`.
+/// Goes on from `at` over `left` scalars, or up to behind the head of the first container, and
+/// returns how many values that holds. The last scalar may end behind the end of `bytes`.
 #[inline]
 fn scalars(bytes: &[u8], at: &mut usize, left: &mut u64) -> Result<Option<u64>, ScanError> {
     while *left > 0 {
@@ -159,8 +159,8 @@ static SIZES: [u8; 256] = {
     sizes
 };
 
-/// Returns how many bytes the head of an item takes together with what is no container in it, and how
-/// many values follow in a container.
+/// Returns how many bytes the head of an item takes together with what is no container in it, and
+/// how many values follow in a container.
 #[inline]
 pub(super) fn item(rest: &[u8]) -> Result<(u64, Option<u64>), ScanError> {
     let Some(&marker) = rest.first() else {
@@ -199,7 +199,8 @@ pub(crate) fn msgpack_str(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(msgpack_text(value)?).ok()
 }
 
-/// Returns the bytes of a scanned MessagePack string that takes all of `value`, which may be no UTF-8.
+/// Returns the bytes of a scanned MessagePack string that takes all of `value`, which may be no
+/// UTF-8.
 pub(super) fn msgpack_text(value: &[u8]) -> Option<&[u8]> {
     match *value.first()? {
         0xa0..=0xbf => value.get(1..),
@@ -210,8 +211,8 @@ pub(super) fn msgpack_text(value: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Refuses JSON whose arrays and objects nest more than `max_depth` deep. Whether it is JSON at all is
-/// for the parser to say.
+/// Refuses JSON whose arrays and objects nest more than `max_depth` deep. Whether it is JSON at all
+/// is for the parser to say.
 pub(crate) fn json(bytes: &[u8], max_depth: usize) -> Result<(), ScanError> {
     let mut depth = 0_usize;
     let mut rest = bytes;

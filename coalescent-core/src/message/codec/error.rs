@@ -1,7 +1,5 @@
-use std::{
-    error::Error,
-    fmt::{self, Write as _},
-};
+use std::error::Error;
+use std::fmt::{self, Write as _};
 
 use super::depth::{MAX_DEPTH, ScanError};
 use crate::text::{OneLine, truncate};
@@ -9,8 +7,9 @@ use crate::text::{OneLine, truncate};
 /// The longest text of an error, in bytes. What a decoder says may quote the peer at length.
 const TEXT_MAX: usize = 256;
 
-/// How many characters of what a decoder says are shown from its front, and from its end. It is so many that what
-/// it quotes of a peer stays within [`Escaped::MAX`](crate::node::event::Escaped::MAX).
+/// How many characters of what a decoder says are shown from its front, and from its end. It is so
+/// many that what it quotes of a peer stays within
+/// [`Escaped::MAX`](crate::node::event::Escaped::MAX).
 const QUOTE_PART: usize = 44;
 
 /// Reports why a payload is no message, or a message has no payload.
@@ -39,8 +38,8 @@ impl CodecError {
         }
     }
 
-    /// Reports what a decoder says of a peer's bytes, which it may quote: its middle is left out where it is
-    /// long, since a decoder says at the end what it expected.
+    /// Reports what a decoder says of a peer's bytes, which it may quote: its middle is left out
+    /// where it is long, since a decoder says at the end what it expected.
     pub(crate) fn quoting(
         kind: ErrorKind,
         before: &dyn fmt::Display,

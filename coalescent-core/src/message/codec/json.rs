@@ -4,23 +4,19 @@
 //! {"type":"ping","body":{"time":1},"headers":{"key":"value"}}
 //! ```
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
+use std::fmt;
 
 use bytes::Bytes;
-use serde::{
-    Deserializer, Serialize,
-    de::{IgnoredAny, MapAccess, Visitor},
-};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::{
-    Codec, Format, HEADERS,
-    depth::{self, ENVELOPE_DEPTH},
-    error::{CodecError, ErrorKind},
-    scratch::Scratch,
-    transcode::{self, Lossy},
-    value,
-};
+use super::depth::{self, ENVELOPE_DEPTH};
+use super::error::{CodecError, ErrorKind};
+use super::scratch::Scratch;
+use super::transcode::{self, Lossy};
+use super::{Codec, Format, HEADERS, value};
 use crate::message::{Message, Parts, Span, Value};
 
 fn envelope_error(text: &dyn fmt::Display) -> CodecError {

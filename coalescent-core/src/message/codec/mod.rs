@@ -5,8 +5,8 @@
 //! JSON          {"type": str, "body": any, "headers": object}
 //! ```
 //!
-//! A [`Codec`] opens and closes envelopes of one of these [`Format`]s. It looks at the structure of the
-//! whole payload, but builds nothing from the body: that stays a slice of the payload until a
+//! A [`Codec`] opens and closes envelopes of one of these [`Format`]s. It looks at the structure of
+//! the whole payload, but builds nothing from the body: that stays a slice of the payload until a
 //! handler asks for it with [`Message::body`]. Nesting is limited, and measured before
 //! anything is built.
 //!
@@ -15,11 +15,11 @@
 //!   empty; a missing body reads as `{}`; other keys are ignored. It is what Node's courier writes
 //!   and reads with `JSON.stringify` and `JSON.parse`.
 //!
-//! Both formats hold values in their human-readable form (an `IpAddr` is a string), and structs as maps,
-//! so that a message says the same in either. What one format has and the other lacks is an error
-//! for whoever sends it, and arrives as nothing else: in JSON, NaN, infinities, and keys of maps
-//! that are neither text nor numbers nor booleans; in MessagePack, numbers of JSON text that are
-//! integers of more than 64 bits, or have digits that a float does not keep. A Rust value's
+//! Both formats hold values in their human-readable form (an `IpAddr` is a string), and structs as
+//! maps, so that a message says the same in either. What one format has and the other lacks is an
+//! error for whoever sends it, and arrives as nothing else: in JSON, NaN, infinities, and keys of
+//! maps that are neither text nor numbers nor booleans; in MessagePack, numbers of JSON text that
+//! are integers of more than 64 bits, or have digits that a float does not keep. A Rust value's
 //! integers of 128 bits are numbers in JSON, and 16 bytes in MessagePack.
 //!
 //! ```
@@ -50,15 +50,16 @@ mod tests;
 #[cfg(test)]
 mod values_tests;
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::Message;
-
+pub use self::depth::MAX_DEPTH;
+pub use self::error::CodecError;
 pub(crate) use self::scratch::SHARED_MAX;
-pub use self::{depth::MAX_DEPTH, error::CodecError};
+use super::Message;
 
 /// Names how a value stands in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -193,7 +194,8 @@ impl Codec {
         self.decode_owned(payload.clone())
     }
 
-    /// Opens the envelope of a payload, as [`Codec::decode`], and keeps the payload itself in place of a clone.
+    /// Opens the envelope of a payload, as [`Codec::decode`], and keeps the payload itself in place
+    /// of a clone.
     ///
     /// # Errors
     ///
@@ -209,10 +211,13 @@ impl Codec {
     ///
     /// # Errors
     ///
-    /// - [`is_encode`](CodecError::is_encode) if the message was made of a value that cannot be serialized,
-    /// - [`is_too_deep`](CodecError::is_too_deep) if it nests deeper than allowed: no peer would take it,
-    /// - [`is_body`](CodecError::is_body) or [`is_header`](CodecError::is_header) if the bytes that the message was made of are
-    ///   not in the format they are said to be, or have no equal in the other one.
+    /// - [`is_encode`](CodecError::is_encode) if the message was made of a value that cannot be
+    ///   serialized,
+    /// - [`is_too_deep`](CodecError::is_too_deep) if it nests deeper than allowed: no peer would
+    ///   take it,
+    /// - [`is_body`](CodecError::is_body) or [`is_header`](CodecError::is_header) if the bytes that
+    ///   the message was made of are not in the format they are said to be, or have no equal in the
+    ///   other one.
     pub fn encode(&self, message: &Message) -> Result<Bytes, CodecError> {
         self.check(message)?;
         match self.format {
@@ -224,8 +229,9 @@ impl Codec {
         }
     }
 
-    /// Closes a message into a payload, as [`Codec::encode`], and takes the bytes that [`Message::new`] wrote
-    /// or that it was decoded from in place of a clone, where they are that payload.
+    /// Closes a message into a payload, as [`Codec::encode`], and takes the bytes that
+    /// [`Message::new`] wrote or that it was decoded from in place of a clone, where they are that
+    /// payload.
     ///
     /// # Errors
     ///
@@ -251,7 +257,8 @@ impl Codec {
     /// # Errors
     ///
     /// - [`is_encode`](CodecError::is_encode) if the value cannot be serialized,
-    /// - [`is_too_deep`](CodecError::is_too_deep) if it nests deeper than allowed: no peer would take it.
+    /// - [`is_too_deep`](CodecError::is_too_deep) if it nests deeper than allowed: no peer would
+    ///   take it.
     pub fn encode_body<T>(&self, kind: &str, body: &T) -> Result<Bytes, CodecError>
     where
         T: Serialize + ?Sized,

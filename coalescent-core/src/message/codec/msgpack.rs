@@ -13,12 +13,9 @@ use bytes::Bytes;
 use rmp::{decode as rd, encode as wr};
 use serde::Serialize;
 
-use super::{
-    Format, depth,
-    error::{CodecError, ErrorKind},
-    scratch::Scratch,
-    transcode, value,
-};
+use super::error::{CodecError, ErrorKind};
+use super::scratch::Scratch;
+use super::{Format, depth, transcode, value};
 use crate::message::{Message, Parts, Span};
 
 fn envelope_error(text: &str) -> CodecError {

@@ -1,22 +1,21 @@
 //! Where messages are written before it is known how long they are.
 
-use std::{
-    cell::{Cell, RefCell},
-    mem,
-    ops::{Deref, DerefMut},
-};
+use std::cell::{Cell, RefCell};
+use std::mem;
+use std::ops::{Deref, DerefMut};
 
 use bytes::{Bytes, BytesMut};
 
-/// The longest message that shares memory with others, in bytes. Outboxes copy what is not longer, but for what nothing else
-/// waits before, and so hardly ever keep the others' memory.
+/// The longest message that shares memory with others, in bytes. Outboxes copy what is not longer,
+/// but for what nothing else waits before, and so hardly ever keep the others' memory.
 pub(crate) const SHARED_MAX: usize = 1280;
 
 /// How much memory such messages share.
 const SHARED: usize = 4096;
 
-/// The longest message that is copied out of the buffer it was written to, in bytes; of a longer one, the
-/// buffer itself is given away, if it is not much larger, and comes back when nobody holds the message any more.
+/// The longest message that is copied out of the buffer it was written to, in bytes; of a longer
+/// one, the buffer itself is given away, if it is not much larger, and comes back when nobody holds
+/// the message any more.
 const COPY_MAX: usize = 4096;
 
 /// The largest buffer that is kept for short messages.
@@ -25,8 +24,8 @@ const SMALL_MAX: usize = 2 * COPY_MAX;
 /// What a buffer has room for at least, in bytes.
 const LEAST: usize = 256;
 
-/// How many bytes a thread keeps in buffers of long messages, for the next ones. To have them anew costs a page fault for
-/// each 4 KiB, where the allocator gives freed memory back to the system.
+/// How many bytes a thread keeps in buffers of long messages, for the next ones. To have them anew
+/// costs a page fault for each 4 KiB, where the allocator gives freed memory back to the system.
 const KEPT_MAX: usize = 256 * 1024;
 
 thread_local! {
@@ -88,7 +87,8 @@ impl Drop for Lent {
 pub(super) struct Scratch(Vec<u8>);
 
 impl Scratch {
-    /// Takes the buffer, so that a value of the application may write another message while it is serialized.
+    /// Takes the buffer, so that a value of the application may write another message while it is
+    /// serialized.
     pub(super) fn take() -> Self {
         let large = LARGE.try_with(|large| large.borrow_mut().take());
         if let Ok(Some(buffer)) = large {
@@ -102,8 +102,8 @@ impl Scratch {
 
     /// Returns what was written.
     ///
-    /// A message of medium length takes one allocation, of just its length: `Bytes` of a vector with room to spare
-    /// would take one more.
+    /// A message of medium length takes one allocation, of just its length: `Bytes` of a vector
+    /// with room to spare would take one more.
     pub(super) fn into_bytes(mut self) -> Bytes {
         let long = self.0.len() > COPY_MAX;
         let _ = LARGE.try_with(|large| large.borrow_mut().expected = long);
@@ -116,7 +116,8 @@ impl Scratch {
     }
 }
 
-/// Copies a short message into the memory that it shares with others; `None` for one that is not short.
+/// Copies a short message into the memory that it shares with others; `None` for one that is not
+/// short.
 fn put_together(message: &[u8]) -> Option<Bytes> {
     if message.len() > SHARED_MAX {
         return None;
@@ -165,8 +166,9 @@ impl Drop for Scratch {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::BTreeSet;
+
+    use super::*;
 
     #[test]
     fn a_message_can_be_written_while_another_is() {

@@ -1,13 +1,16 @@
 //! Tests of the envelope, in both formats.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use bytes::Bytes;
-use proptest::{collection::vec, prelude::*};
+use proptest::collection::vec;
+use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{depth::ScanError, *};
+use super::depth::ScanError;
+use super::*;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Ping {

@@ -2,10 +2,8 @@
 
 use std::io::Write;
 
-use super::{
-    depth::{self, MAX_DEPTH},
-    error::{CodecError, ErrorKind},
-};
+use super::depth::{self, MAX_DEPTH};
+use super::error::{CodecError, ErrorKind};
 
 /// Returns JSON, which was scanned, as MessagePack.
 ///
@@ -123,9 +121,9 @@ const MALFORMED: &str = "it is no MessagePack";
 /// Binary is an array of numbers, an extension an array of its type and its bytes, and the keys
 /// that are numbers or booleans are strings. What else JSON lacks is an error, or, where it is
 /// [shown](Lossy::Shown), has a form too: nil as a key is a string, and all other keys (binary,
-/// containers, extensions) are the lower hex of their MessagePack bytes, because quoting JSON inside
-/// JSON grows without bound as it nests. The output is at most 7 times as long as the input, and a
-/// few bytes.
+/// containers, extensions) are the lower hex of their MessagePack bytes, because quoting JSON
+/// inside JSON grows without bound as it nests. The output is at most 7 times as long as the input,
+/// and a few bytes.
 pub(crate) fn msgpack_to_json(
     value: &[u8],
     out: &mut Vec<u8>,

@@ -5,13 +5,10 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Format,
-    depth::{self, ScanError},
-    error::{CodecError, ErrorKind},
-    transcode,
-    watch::{Seen, Watched},
-};
+use super::depth::{self, ScanError};
+use super::error::{CodecError, ErrorKind};
+use super::watch::{Seen, Watched};
+use super::{Format, transcode};
 use crate::message::Json;
 
 /// Appends a value of the application to `out`, and says what was met in it.
@@ -117,7 +114,8 @@ fn no_value<T>(kind: ErrorKind, error: &dyn fmt::Display) -> CodecError {
     CodecError::quoting(kind, &format_args!("it is no {name}: "), error)
 }
 
-// A unit has one value, but each format and the peers that leave a body out write it in ways of their own.
+// A unit has one value, but each format and the peers that leave a body out write it in ways of
+// their own.
 
 fn from_msgpack<'de, T: Deserialize<'de>>(value: &'de [u8]) -> Result<T, rmp_serde::decode::Error> {
     let read = |value: &'de [u8]| {

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use proptest::{collection::vec, prelude::*};
-use serde::{
-    Serialize, Serializer,
-    ser::{
-        SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
-        SerializeTupleStruct, SerializeTupleVariant,
-    },
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde::ser::{
+    SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+    SerializeTupleStruct, SerializeTupleVariant,
 };
-use serde_json::{json, value::RawValue};
+use serde::{Serialize, Serializer};
+use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::*;
 

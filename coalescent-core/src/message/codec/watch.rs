@@ -6,13 +6,11 @@
 
 use std::cell::Cell;
 
-use serde::{
-    Serialize, Serializer,
-    ser::{
-        SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
-        SerializeTupleStruct, SerializeTupleVariant,
-    },
+use serde::ser::{
+    SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+    SerializeTupleStruct, SerializeTupleVariant,
 };
+use serde::{Serialize, Serializer};
 
 /// How the names of `serde_json`'s own types begin that mean JSON text by a struct.
 const JSON_TEXT: &str = "$serde_json::private::";

@@ -3,10 +3,12 @@
 //! What is for many peers is put into frames once, for all of a wire. So what one of them does not
 //! take is left out for it alone, and costs the others nothing.
 
+use std::borrow::Cow;
+
+use bytes::{Bytes, BytesMut};
+
 use crate::outbox::{Chunk, Count};
 use crate::wire::split_frame;
-use bytes::{Bytes, BytesMut};
-use std::borrow::Cow;
 
 /// Leaves out of `chunks`, on the native wire, the frames whose payload is over `limit` bytes, and
 /// says how many those are.

@@ -1,16 +1,18 @@
 //! What tells peers apart, and where they come from.
 
-use crate::transport::Direction;
-use crate::wire::NodeId;
 use std::fmt;
 use std::net::SocketAddr;
 
+use crate::transport::Direction;
+use crate::wire::NodeId;
+
 /// What tells one peer from another, in logs, events and maps.
 ///
-/// With an identity it is the peer's public key, proven at each connection: two processes with the same key are one
-/// peer, of which the second is refused while the first is there. Without, on the native wire, it is the number
-/// the peer's running application chose for itself, which nothing proves: somebody else who claims it waits until the
-/// peer has gone. On wires without a handshake it is a number this node gave the connection.
+/// With an identity it is the peer's public key, proven at each connection: two processes with the
+/// same key are one peer, of which the second is refused while the first is there. Without, on the
+/// native wire, it is the number the peer's running application chose for itself, which nothing
+/// proves: somebody else who claims it waits until the peer has gone. On wires without a handshake
+/// it is a number this node gave the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum PeerId {

@@ -5,8 +5,22 @@ mod id;
 pub(crate) mod requests;
 pub(crate) mod stop;
 
+use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::Extensions;
 pub(crate) use id::Origin;
 pub use id::PeerId;
+use requests::Requests;
+use stop::{Quiesced, Stop};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::node::event::Event;
@@ -17,18 +31,6 @@ use crate::reason::{DisconnectReason, DropReason};
 use crate::stats::{Counters, Stats};
 use crate::transport::Direction;
 use crate::wire::{Framing, Kind, NodeId, Wire, WireCodec, WireError};
-use bytes::{Bytes, BytesMut};
-use http::Extensions;
-use requests::Requests;
-use std::borrow::Cow;
-use std::fmt;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
-use stop::{Quiesced, Stop};
-use tokio::sync::Notify;
-use tokio::time::Instant;
 
 /// Drops are reported at most this often for a peer.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -52,7 +54,8 @@ struct Inner {
     origin: Mutex<Origin>,
     links: Mutex<Links>,
     outbox: Outbox,
-    /// For frames that are not made of a payload and what stands around it. Made when it is needed.
+    /// For frames that are not made of a payload and what stands around it. Made when it is
+    /// needed.
     encoder: Mutex<Option<Box<WireCodec>>>,
     requests: Requests,
     counters: Arc<Counters>,
@@ -201,8 +204,8 @@ impl Peer {
         self.0.counters.snapshot()
     }
 
-    /// How long the peer took to answer the last ping. `None` where it has answered none: only a peer
-    /// that has been silent is asked, and only on wires with a handshake.
+    /// How long the peer took to answer the last ping. `None` where it has answered none: only a
+    /// peer that has been silent is asked, and only on wires with a handshake.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
         match self.0.round_trip.load(Relaxed) {
@@ -217,9 +220,9 @@ impl Peer {
         self.0.outbox.used()
     }
 
-    /// Keeps a value with this peer for as long as it is connected: the state of a hook or a layer. It is
-    /// dropped after the hooks for a peer that was disconnected have run, so that it may know the peer.
-    /// Returns the value of the same type that it replaces.
+    /// Keeps a value with this peer for as long as it is connected: the state of a hook or a layer.
+    /// It is dropped after the hooks for a peer that was disconnected have run, so that it may know
+    /// the peer. Returns the value of the same type that it replaces.
     pub fn set<T: Clone + Send + Sync + 'static>(&self, value: T) -> Option<T> {
         lock(&self.0.extensions).insert(value)
     }
@@ -232,13 +235,14 @@ impl Peer {
 
     /// Queues `payload` for this peer alone, waiting for room. Relays leave it alone.
     ///
-    /// That it is queued does not say that it arrives; see [`flushed`](Peer::flushed) for when it has
-    /// been written.
+    /// That it is queued does not say that it arrives; see [`flushed`](Peer::flushed) for when it
+    /// has been written.
     ///
     /// # Errors
     ///
-    /// [`is_closed`](Error::is_closed) where the peer is gone, [`is_encode`](Error::is_encode) where
-    /// the payload does not fit its wire, or is larger than [`max_payload`](Peer::max_payload).
+    /// [`is_closed`](Error::is_closed) where the peer is gone, [`is_encode`](Error::is_encode)
+    /// where the payload does not fit its wire, or is larger than
+    /// [`max_payload`](Peer::max_payload).
     ///
     /// # Cancel safety
     ///
@@ -564,7 +568,8 @@ impl Peer {
         penance.is_none_or(|penance| penance.is_over(patience, Instant::now()))
     }
 
-    /// Whether it has become connected so lately that another connection to it may have been made at the same time.
+    /// Whether it has become connected so lately that another connection to it may have been made
+    /// at the same time.
     pub(crate) fn is_young(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.0.since) < YOUNG
     }

@@ -1,14 +1,16 @@
 //! Requests of this node's to one peer, and who waits for their replies.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
+
 use crate::error::Error;
 use crate::node::peer::Peer;
 use crate::outbox::Count;
 use crate::text::Escaped;
 use crate::wire::{Kind, Status};
-use bytes::Bytes;
-use rustc_hash::FxHashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::oneshot;
 
 type Answer = Result<Bytes, Error>;
 
@@ -21,7 +23,8 @@ struct Waiting {
     next: u32,
     /// Nobody can wait any more: the peer is gone.
     closed: bool,
-    /// By a hash without a key, which is fast: the numbers are this node's own, and what peers send is only looked up.
+    /// By a hash without a key, which is fast: the numbers are this node's own, and what peers
+    /// send is only looked up.
     by_id: FxHashMap<u32, oneshot::Sender<Answer>>,
 }
 

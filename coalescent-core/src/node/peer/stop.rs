@@ -1,18 +1,20 @@
 //! How others tell a connection what to do.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
 use crate::node::Token;
 use crate::reason::DisconnectReason;
 use crate::signal::Signal;
 use crate::transport::Direction;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
 
 /// The number of a connection, unique in its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LinkId(pub(crate) u64);
 
-/// How many tokens of the other side one connection repeats; see [`standing`](crate::node::standing). Two suffice
-/// between two nodes; what is more comes from somebody who plays.
+/// How many tokens of the other side one connection repeats; see
+/// [`standing`](crate::node::standing). Two suffice between two nodes; what is more comes from
+/// somebody who plays.
 const MAX_REPEATED: u8 = 4;
 
 /// How others end a connection, and what they have it ask.

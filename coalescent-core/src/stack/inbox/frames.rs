@@ -1,15 +1,17 @@
 //! Frames of the read side, many at once.
 
+use std::fmt;
+use std::sync::Arc;
+
 use super::{Heads, Kept, Lent};
 use crate::frame::Frame;
 use crate::frame::link::Arrival;
 use crate::message::Message;
 use crate::node::peer::Peer;
 use crate::wire::{Head, Kind};
-use std::fmt;
-use std::sync::Arc;
 
-/// Some frames that came together, lent by [`MeshReader::next_frames`](crate::MeshReader::next_frames).
+/// Some frames that came together, lent by
+/// [`MeshReader::next_frames`](crate::MeshReader::next_frames).
 ///
 /// Those that were not taken out of it when it is dropped are the next that the reader finds.
 pub struct Frames<'a>(Lent<'a>);

@@ -2,13 +2,6 @@
 
 pub(crate) mod frames;
 
-use crate::error::Error;
-use crate::frame::Frame;
-use crate::frame::call as current;
-use crate::frame::link::Arrival;
-use crate::node::Node;
-use crate::stack::reply::Reply;
-use crate::wire::Head;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
@@ -17,8 +10,16 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+
 use tokio::sync::Notify;
 use tower_service::Service;
+
+use crate::error::Error;
+use crate::frame::link::Arrival;
+use crate::frame::{Frame, call as current};
+use crate::node::Node;
+use crate::stack::reply::Reply;
+use crate::wire::Head;
 
 /// What each frame on the read side counts for in addition to the buffer it keeps alive.
 pub const FRAME_COST: usize = 256;
@@ -34,7 +35,8 @@ const SHARED_BATCH: usize = 32;
 /// A frame is a slice of the buffer it was read into, and keeps all of it alive. So that buffer is
 /// what is counted, once for consecutive frames of the same one.
 ///
-/// Frames come in many at a time, and go out likewise: neither a reader nor a connection takes the lock for each.
+/// Frames come in many at a time, and go out likewise: neither a reader nor a connection takes the
+/// lock for each.
 pub(crate) struct Queue {
     limit: usize,
     /// How many readers there are: without any, nothing is kept, and the lock is not asked.
@@ -80,8 +82,8 @@ impl Queue {
         self.readers.load(Ordering::Acquire) > 0
     }
 
-    /// Takes frames in, as many as there is room for; what is left in `frames` then has found none. Returns an empty
-    /// list of heads, if there is one to be filled again.
+    /// Takes frames in, as many as there is room for; what is left in `frames` then has found none.
+    /// Returns an empty list of heads, if there is one to be filled again.
     pub(crate) fn offer(&self, frames: &mut VecDeque<Kept>) -> Option<Heads> {
         if frames.is_empty() {
             return None;
@@ -96,8 +98,8 @@ impl Queue {
             let shares = state.last == Some(kept.buffer) && !state.frames.is_empty();
             let pins = if shares { 0 } else { kept.pins };
             kept.cost = kept.len() * FRAME_COST + kept.rewritten + pins;
-            // Some frames always find room, however small the limit, and however much readers have taken and
-            // not given back.
+            // Some frames always find room, however small the limit, and however much readers have
+            // taken and not given back.
             if state.used + kept.cost > self.limit && !state.frames.is_empty() {
                 frames.push_front(kept);
                 break;
@@ -139,8 +141,8 @@ impl Queue {
         }
     }
 
-    /// Gives back what `batch` has used up, and fills it anew. Ready with `false` when the mesh has ended and all
-    /// was read.
+    /// Gives back what `batch` has used up, and fills it anew. Ready with `false` when the mesh has
+    /// ended and all was read.
     pub(crate) fn poll_fill(&self, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<bool> {
         let mut state = self.state();
         let freed = std::mem::take(&mut batch.freed);
@@ -188,8 +190,8 @@ impl Queue {
     }
 
     fn made_room(&self, state: MutexGuard<'_, State>, freed: usize) {
-        // Also where nothing is left to read: what other readers have not given back must not keep this one
-        // waiting for ever.
+        // Also where nothing is left to read: what other readers have not given back must not keep
+        // this one waiting for ever.
         let room = freed > 0 && state.used <= self.limit / 2 || state.frames.is_empty();
         let wake = state.waiting > 0 && room;
         drop(state);
@@ -213,7 +215,8 @@ impl Queue {
         }
     }
 
-    /// Counts one reader less, and puts back what it did not read; without any, frames are discarded.
+    /// Counts one reader less, and puts back what it did not read; without any, frames are
+    /// discarded.
     pub(crate) fn close(&self, batch: &mut Batch) {
         let mut state = self.state();
         state.readers -= 1;
@@ -396,8 +399,8 @@ impl Kept {
         }
     }
 
-    /// Splits the first `some` off, unless that is all. The buffer is counted for with the rest, which is read last; so is what was
-    /// rewritten.
+    /// Splits the first `some` off, unless that is all. The buffer is counted for with the rest,
+    /// which is read last; so is what was rewritten.
     fn split(&mut self, some: usize) -> Option<Self> {
         if self.len() <= some {
             return None;
@@ -516,9 +519,9 @@ impl fmt::Debug for Queue {
 /// As long as nobody has taken the read side, frames end here. Once somebody has
 /// ([`Mesh::reader`](crate::Mesh::reader)), it holds up to
 /// [`Config::inbox`](crate::Config::inbox) bytes; a reader that stops holds back the peers, not
-/// memory. It is always ready. A call is done at once where the connection that read the frame makes it, and it
-/// is that connection which waits for room, before it goes on reading; elsewhere (in a task behind a
-/// buffer, say) it is the call that waits.
+/// memory. It is always ready. A call is done at once where the connection that read the frame
+/// makes it, and it is that connection which waits for room, before it goes on reading; elsewhere
+/// (in a task behind a buffer, say) it is the call that waits.
 #[derive(Clone)]
 pub struct Inbox {
     node: Arc<Node>,
@@ -544,7 +547,8 @@ impl Service<Frame> for Inbox {
     fn call(&mut self, frame: Frame) -> InboxFuture {
         let inbox = self.node.inbox();
         if inbox.is_read() {
-            // In the connection's own call it is the connection that waits for room, once for many frames.
+            // In the connection's own call it is the connection that waits for room, once for many
+            // frames.
             return InboxFuture(
                 current::stage(frame)
                     .map(|frame| Box::pin(wait(Arc::clone(&self.node), frame)) as Wait),
@@ -558,7 +562,8 @@ impl Service<Frame> for Inbox {
     }
 }
 
-/// Brings a frame to the read side that is not in a call of its connection's, behind those that are.
+/// Brings a frame to the read side that is not in a call of its connection's, behind those that
+/// are.
 async fn wait(node: Arc<Node>, frame: Frame) {
     frame.peer().counters().add_delivered(1);
     frame.unstaged().await;

@@ -1,16 +1,18 @@
 //! One layer's service around a probe, and what a check asks of it.
 
-use super::probe::Shared;
-use super::{Check, Frames, TURNS};
-use crate::error::BoxError;
-use crate::frame::Frame;
-use crate::stack::reply::Reply;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Wake};
+
 use tower_service::Service;
+
+use super::probe::Shared;
+use super::{Check, Frames, TURNS};
+use crate::error::BoxError;
+use crate::frame::Frame;
+use crate::stack::reply::Reply;
 
 /// A layer's service around a probe.
 pub(super) struct Bench<'a, S> {

@@ -1,8 +1,8 @@
 //! Checks that a layer keeps what tower asks of every service, and coalescent of its layers.
 //!
-//! The layer is put around a [`Probe`], which has one permit: it can be ready for one call at a time, as the
-//! innermost of a stack with a limit that all peers share. A layer that loses the permit, or calls without
-//! it, works in a simple test and starves other peers in a mesh.
+//! The layer is put around a [`Probe`], which has one permit: it can be ready for one call at a
+//! time, as the innermost of a stack with a limit that all peers share. A layer that loses the
+//! permit, or calls without it, works in a simple test and starves other peers in a mesh.
 //!
 //! ```
 //! use coalescent_core::test_util::conformance;
@@ -61,16 +61,25 @@
 //! # }
 //! ```
 //!
-//! Checks look at what happens when all other tasks have had their turn: run them on a current-thread runtime,
-//! as `#[tokio::test]` does. They do not wait for time to pass: a layer that lets frames through only after a while
-//! is checked with its delay at zero.
+//! Checks look at what happens when all other tasks have had their turn: run them on a
+//! current-thread runtime, as `#[tokio::test]` does. They do not wait for time to pass: a layer
+//! that lets frames through only after a while is checked with its delay at zero.
 
 mod bench;
 mod probe;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use bench::{Bench, Woken, fail, finish, turns};
+use probe::{ANSWER, Answer, Readiness, Shared};
 pub use probe::{Probe, ProbeError, ProbeFuture};
+use tower_layer::Layer;
+use tower_service::Service;
 
 use super::{frame_from, peer};
 use crate::config::Config;
@@ -81,14 +90,6 @@ use crate::message::codec::Codec;
 use crate::node::Peers;
 use crate::stack::reply::Reply;
 use crate::wire::Kind;
-use bench::{Bench, Woken, fail, finish, turns};
-use probe::{ANSWER, Answer, Readiness, Shared};
-use std::fmt;
-use std::future::Future;
-use std::sync::Arc;
-use std::task::{Context, Waker};
-use tower_layer::Layer;
-use tower_service::Service;
 
 /// How many turns all other tasks get before something counts as not happening.
 const TURNS: usize = 64;
@@ -156,7 +157,8 @@ pub struct Conformance<L> {
 }
 
 impl<L> Conformance<L> {
-    /// Prepares the checks of `layer`, with frames that are broadcasts of different MessagePack messages.
+    /// Prepares the checks of `layer`, with frames that are broadcasts of different MessagePack
+    /// messages.
     pub fn new(layer: L) -> Self {
         let from = peer(&Peers::new(Config::default()));
         Self {
@@ -171,14 +173,15 @@ impl<L> Conformance<L> {
         }
     }
 
-    /// Uses these frames, which the layer must let through: `frame` is called with a new number for each.
+    /// Uses these frames, which the layer must let through: `frame` is called with a new number for
+    /// each.
     pub fn frames(mut self, frame: impl Fn(u64) -> Frame + 'static) -> Self {
         self.frames = Box::new(frame);
         self
     }
 
-    /// Uses these frames too, which the layer must keep from what is inside, by an answer or an error of its
-    /// own. Without them [`Check::Kept`] is left out.
+    /// Uses these frames too, which the layer must keep from what is inside, by an answer or an
+    /// error of its own. Without them [`Check::Kept`] is left out.
     pub fn keeps(mut self, frame: impl Fn(u64) -> Frame + 'static) -> Self {
         self.keeps = Some(Box::new(frame));
         self

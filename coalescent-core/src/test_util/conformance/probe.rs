@@ -1,23 +1,25 @@
 //! The service that stands in for the rest of a stack, and watches how it is treated.
 
-use crate::frame::Frame;
-use crate::stack::reply::Reply;
-use bytes::Bytes;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
 use tower_service::Service;
+
+use crate::frame::Frame;
+use crate::stack::reply::Reply;
 
 /// What a probe answers with.
 pub(super) const ANSWER: &[u8] = b"the probe's answer";
 
 /// The service that a layer under test is put around.
 ///
-/// It has one permit for all its clones: being ready takes it, and it is free again when the call is done, its
-/// future is dropped, or the ready service is. A clone is not ready. It writes down when it is called without
-/// being ready.
+/// It has one permit for all its clones: being ready takes it, and it is free again when the call
+/// is done, its future is dropped, or the ready service is. A clone is not ready. It writes down
+/// when it is called without being ready.
 pub struct Probe {
     shared: Shared,
     permit: Option<Permit>,

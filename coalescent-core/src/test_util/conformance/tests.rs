@@ -1,15 +1,10 @@
 //! Good layers pass each check, and each check fails for a layer that is broken in that one point.
 
-use super::{Check, Conformance, check};
-use crate::error::BoxError;
-use crate::frame::Frame;
-use crate::stack::reply::Reply;
-use crate::test_util;
-use crate::wire::Kind;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+
 use tower::ServiceBuilder;
 use tower::buffer::BufferLayer;
 use tower::filter::{AsyncFilterLayer, FilterLayer};
@@ -20,6 +15,13 @@ use tower::spawn_ready::SpawnReadyLayer;
 use tower::timeout::TimeoutLayer;
 use tower_layer::{Layer, layer_fn};
 use tower_service::Service;
+
+use super::{Check, Conformance, check};
+use crate::error::BoxError;
+use crate::frame::Frame;
+use crate::stack::reply::Reply;
+use crate::test_util;
+use crate::wire::Kind;
 
 /// How a layer is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 use std::error::Error;
-use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 /// Tells why a key could not be loaded or made.
 ///

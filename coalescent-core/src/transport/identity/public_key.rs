@@ -151,8 +151,9 @@ impl Error for ParsePublicKeyError {}
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     proptest! {
         #[test]

@@ -1,6 +1,5 @@
 use std::error::Error as StdError;
-use std::fmt;
-use std::io;
+use std::{fmt, io};
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 

@@ -6,8 +6,8 @@
 //! [expected](Tls::connect) key and the [`Allow`] list. A connection that is accepted with
 //! neither is encrypted, and with a stranger.
 //!
-//! - Both sides say `coalescent/1` ([`ALPN`]), or there is no connection: a node cannot be made
-//!   to take another protocol's TLS for its own.
+//! - Both sides say `coalescent/1` ([`ALPN`]), or there is no connection: a node cannot be made to
+//!   take another protocol's TLS for its own.
 //! - Every connection proves the keys anew: no resumption, no tickets, no early data.
 //! - The allow list counts on both sides, whoever dialled.
 //!
@@ -60,9 +60,8 @@
 //! # }
 //! ```
 
-use std::fmt;
-use std::io;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
 use rustls::compress::CompressionCache;

@@ -13,15 +13,13 @@
 //!  index  | C2 A0 - - … | - … | E4 - B1 … | D3 …     lines of 16 entries, see `index`
 //! ```
 //!
-//! Five seconds after a line was said last it may be said anew by anybody, and counts from one: people
-//! repeat each other. A mesh that is flooded is another matter. There, copies come after many seconds
-//! through queues that are full, so that while [`BUSY`] lines are remembered, all of them are known for
-//! two minutes, as frames with a nonce are.
+//! Five seconds after a line was said last it may be said anew by anybody, and counts from one:
+//! people repeat each other. A mesh that is flooded is another matter. There, copies come after
+//! many seconds through queues that are full, so that while [`BUSY`] lines are remembered, all of
+//! them are known for two minutes, as frames with a nonce are.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fmt,
-};
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 use super::Verdict;
 use super::index::Index;
@@ -81,12 +79,13 @@ pub(super) struct Contents {
     head: usize,
     /// How many slots from `head` on are taken.
     len: usize,
-    /// What does not fit an entry: how often a source has said a line, where that is not 0 or 1. By
-    /// half of the line's hash, which no peer knows.
+    /// What does not fit an entry: how often a source has said a line, where that is not 0 or 1.
+    /// By half of the line's hash, which no peer knows.
     counts: HashMap<(u64, u32), u16>,
     /// The sources of those, to find them when their entry is forgotten.
     counted: HashMap<u64, Vec<u32>>,
-    /// How many counts each source has: one that repeats all it says is not to take those of others.
+    /// How many counts each source has: one that repeats all it says is not to take those of
+    /// others.
     counting: HashMap<u32, usize>,
     /// How many entries each source has, by its serial number.
     held: HashMap<u32, usize>,
@@ -101,8 +100,8 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// Remembers contents in at most so many bytes, for `ttl`; in milliseconds. A line that was not said
-    /// for `again_after` may be said anew.
+    /// Remembers contents in at most so many bytes, for `ttl`; in milliseconds. A line that was not
+    /// said for `again_after` may be said anew.
     pub(super) fn new(bytes: usize, again_after: u64, ttl: u64, repeats: u8) -> Self {
         Self {
             max: (bytes / ENTRY_COST).clamp(1, MAX_ENTRIES),
@@ -265,7 +264,8 @@ impl Contents {
         self.counts.get(&key).copied().unwrap_or(u16::from(once))
     }
 
-    /// Notes how often a source has said the line in a slot. Returns false where there is no room for that.
+    /// Notes how often a source has said the line in a slot. Returns false where there is no room
+    /// for that.
     #[inline]
     fn note(&mut self, source: Source, slot: usize, times: u16) -> bool {
         if let (1, Some(bit)) = (times, source.bit) {
@@ -325,8 +325,9 @@ impl Contents {
 
     /// Drops what was not said for so long that no copy comes any more.
     ///
-    /// The ages do not suffer when the lower 32 bits of the clock wrap around, every 49.7 days: what is
-    /// older than the newest by more than `ttl` leaves with the next insertion after that time.
+    /// The ages do not suffer when the lower 32 bits of the clock wrap around, every 49.7 days:
+    /// what is older than the newest by more than `ttl` leaves with the next insertion after that
+    /// time.
     #[inline]
     fn expire(&mut self, clock: u64) {
         if self.len == 0 {
@@ -426,7 +427,8 @@ impl Contents {
         self.head = 0;
     }
 
-    /// The slot of the ring that is `offset` after the oldest; `offset` is at most the ring's length.
+    /// The slot of the ring that is `offset` after the oldest; `offset` is at most the ring's
+    /// length.
     #[inline]
     fn slot(&self, offset: usize) -> usize {
         let slot = self.head + offset;

@@ -1,14 +1,15 @@
 //! What a frame is known by.
 
-use std::{fmt, hash::Hasher as _};
+use std::fmt;
+use std::hash::Hasher as _;
 
 use rand::CryptoRng;
 use siphasher::sip128::SipHasher13;
 
 /// Computes the identities of frames, with a key that is this process's own.
 ///
-/// SipHash-1-3 with 128 bits: whoever doesn't know the key can neither make two frames with one identity, nor
-/// identities that crowd one place of the table.
+/// SipHash-1-3 with 128 bits: whoever doesn't know the key can neither make two frames with one
+/// identity, nor identities that crowd one place of the table.
 #[derive(Clone)]
 pub(crate) struct Hasher {
     nonced: SipHasher13,
@@ -36,8 +37,8 @@ impl Hasher {
 
     /// Hashes a frame. `nonce` is absent on wires that have none.
     ///
-    /// The two kinds are hashed with keys of their own, so that content which begins with eight bytes equal to
-    /// a nonce is not the frame with that nonce.
+    /// The two kinds are hashed with keys of their own, so that content which begins with eight
+    /// bytes equal to a nonce is not the frame with that nonce.
     #[inline]
     pub(crate) fn identity(&self, nonce: Option<u64>, payload: &[u8]) -> u128 {
         match nonce {

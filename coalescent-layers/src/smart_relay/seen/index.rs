@@ -8,22 +8,26 @@
 //!  ...
 //! ```
 //!
-//! A line is 16 entries in the 64 bytes of a cache line. The upper bits of an identity say in which line it is, its
-//! home; of its lower bits as many as there is room for are its tag. The rest of the entry is the number of its
-//! insertion, and what is not in the latest insertions is dead: to forget the oldest identity, `oldest` is
-//! raised, and no line is touched. A line is a queue, youngest first: a newcomer pushes the last out.
+//! A line is 16 entries in the 64 bytes of a cache line. The upper bits of an identity say in which
+//! line it is, its home; of its lower bits as many as there is room for are its tag. The rest of
+//! the entry is the number of its insertion, and what is not in the latest insertions is dead: to
+//! forget the oldest identity, `oldest` is raised, and no line is touched. A line is a queue,
+//! youngest first: a newcomer pushes the last out.
 //!
-//! There are two entries to a slot of the ring, so that a home has 8 live entries on average when the ring is full. In
-//! one of 120 cases all 16 live. Then the one that is pushed out takes its place, by age, in the next line, and so on. So:
+//! There are two entries to a slot of the ring, so that a home has 8 live entries on average when
+//! the ring is full. In one of 120 cases all 16 live. Then the one that is pushed out takes its
+//! place, by age, in the next line, and so on. So:
 //!
-//! > Between the home of a live entry and the line that it is in, all entries are alive and younger.
+//! > Between the home of a live entry and the line that it is in, all entries are alive and
+//! > younger.
 //!
-//! A search may thus end at the first line whose last entry is dead. It stays true as time goes by: those between
-//! die later, and only a younger one pushes them out.
+//! A search may thus end at the first line whose last entry is dead. It stays true as time goes by:
+//! those between die later, and only a younger one pushes them out.
 //!
-//! Numbers begin at 1. Before they outgrow their bits, after at least 7 times as many insertions as the ring has slots (3
-//! times from 2^29 slots on, once at 2^30), a pass over all lines makes the oldest number 1 again, and those of
-//! the dead 0. So there is never a dead entry with a live number.
+//! Numbers begin at 1. Before they outgrow their bits, after at least 7 times as many insertions as
+//! the ring has slots (3 times from 2^29 slots on, once at 2^30), a pass over all lines makes the
+//! oldest number 1 again, and those of the dead 0. So there is never a dead entry with a live
+//! number.
 
 /// The entries of a line.
 const WAYS: usize = 16;
@@ -31,7 +35,8 @@ const WAYS: usize = 16;
 /// The entries that live in a line on average, when the ring is full.
 const LIVE: usize = 8;
 
-/// The entries of one cache line, youngest first: the number of an insertion in the upper bits, below it the tag.
+/// The entries of one cache line, youngest first: the number of an insertion in the upper bits,
+/// below it the tag.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Line([u32; WAYS]);
@@ -40,7 +45,8 @@ impl Line {
     /// All dead: no insertion has number 0.
     const EMPTY: Self = Self([0; WAYS]);
 
-    /// Puts an entry where `ways` younger ones are before it, and returns the last, which is pushed out.
+    /// Puts an entry where `ways` younger ones are before it, and returns the last, which is pushed
+    /// out.
     #[inline]
     fn push(&mut self, ways: usize, entry: u32) -> u32 {
         let last = self.0[WAYS - 1];
@@ -55,7 +61,8 @@ pub(super) struct Index {
     lines: Vec<Line>,
     /// How many bits of an entry are the tag, from 1 to 29.
     tag_bits: u32,
-    /// The number of the oldest live insertion, or of the next if there is none; less than 2^(32 - `tag_bits`).
+    /// The number of the oldest live insertion, or of the next if there is none; less than 2^(32 -
+    /// `tag_bits`).
     oldest: u32,
 }
 
@@ -71,8 +78,8 @@ impl Index {
 
     /// Looks for an identity, and says how many insertions after the oldest it is.
     ///
-    /// Equal tags do not make equal identities: `is_at` tells if it is the one that was inserted so many
-    /// after the oldest.
+    /// Equal tags do not make equal identities: `is_at` tells if it is the one that was inserted so
+    /// many after the oldest.
     #[inline]
     pub(super) fn find(&self, identity: u128, is_at: impl Fn(usize) -> bool) -> Option<usize> {
         let (tag, tags, least) = (self.tag(identity), self.tags(), self.least_alive());
@@ -96,7 +103,8 @@ impl Index {
         None
     }
 
-    /// Puts an absent identity in, which was inserted so many after the oldest. All that are alive are older.
+    /// Puts an absent identity in, which was inserted so many after the oldest. All that are alive
+    /// are older.
     #[inline]
     pub(super) fn put(&mut self, identity: u128, offset: usize) {
         // The last number is not given, so that `oldest` may be one more than what was.
@@ -151,7 +159,8 @@ impl Index {
         self.oldest = 1;
     }
 
-    /// The line where the search for an identity begins. Any bits will do: they are those of a keyed hash.
+    /// The line where the search for an identity begins. Any bits will do: they are those of a
+    /// keyed hash.
     #[inline]
     fn home(&self, identity: u128) -> usize {
         let upper = u64::from((identity >> 96) as u32);
@@ -188,7 +197,8 @@ impl Index {
     }
 }
 
-/// How many bits the tags have for so many slots: what is left by numbers up to 8 times that, and at least 1.
+/// How many bits the tags have for so many slots: what is left by numbers up to 8 times that, and
+/// at least 1.
 fn tag_bits(slots: usize) -> u32 {
     let numbers = slots.next_power_of_two().ilog2() + 3;
     u32::BITS - numbers.min(31)

@@ -1,9 +1,11 @@
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use super::*;
 
 impl Index {
-    /// Checks that these identities are in it, oldest first, and no others, and that each is where a search finds it.
+    /// Checks that these identities are in it, oldest first, and no others, and that each is where
+    /// a search finds it.
     pub(in super::super) fn check(&self, identities: &[u128]) {
         let least = self.least_alive();
         let entries = || self.lines.iter().flat_map(|line| line.0);

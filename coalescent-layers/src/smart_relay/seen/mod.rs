@@ -1,14 +1,14 @@
 //! What this node has seen, so that each frame is relayed once.
 //!
-//! Frames with a nonce ([`Nonces`]) and frames without ([`Contents`]) are kept apart, in as many bytes
-//! each: a flood of lines cannot push out the nonces.
+//! Frames with a nonce ([`Nonces`]) and frames without ([`Contents`]) are kept apart, in as many
+//! bytes each: a flood of lines cannot push out the nonces.
 //!
 //! Both forget a frame when its time is over, and no frame before that from which copies may still
 //! come. So where a set is full, what is new is refused: it is neither handled nor relayed, and is
 //! counted as dropped. Three rules keep this from those who do no harm:
 //!
-//! - **A share for each.** A source may hold twice as much as is free, and no more ([`share`]): a source that
-//!   floods is refused, the others are not.
+//! - **A share for each.** A source may hold twice as much as is free, and no more ([`share`]): a
+//!   source that floods is refused, the others are not.
 //! - **Where no copy comes back, nothing is refused.** Then, as in a star, the oldest frame of the
 //!   same source is forgotten in place of refusing the new one.
 //! - **What is old enough may go early.** How old the latest copies are says how old a frame can be
@@ -125,13 +125,14 @@ impl Seen {
         self.sources.close(source, clock);
     }
 
-    /// Remembers a frame that a source brought, unless it is known, or there is no room for it. `nonce` is
-    /// absent on wires that have none.
+    /// Remembers a frame that a source brought, unless it is known, or there is no room for it.
+    /// `nonce` is absent on wires that have none.
     ///
-    /// Takes constant time on average; an insertion that doubles what is kept pays for that at once.
+    /// Takes constant time on average; an insertion that doubles what is kept pays for that at
+    /// once.
     ///
-    /// A `now` that is before an earlier one counts as that one: tasks that share the set may have read
-    /// the clock before they waited for the lock.
+    /// A `now` that is before an earlier one counts as that one: tasks that share the set may have
+    /// read the clock before they waited for the lock.
     #[inline]
     pub(crate) fn insert(
         &mut self,
@@ -181,7 +182,8 @@ impl Seen {
 /// Counts milliseconds, and never back.
 #[derive(Debug, Default)]
 struct Clock {
-    /// The first instant, from which time is counted, and the last: frames that one read brought have one.
+    /// The first instant, from which time is counted, and the last: frames that one read brought
+    /// have one.
     instants: Option<(Instant, Instant)>,
     /// The most milliseconds that an instant was after the first.
     millis: u64,

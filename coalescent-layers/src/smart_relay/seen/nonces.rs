@@ -12,12 +12,12 @@
 //!  source   oldest page ─▶ ... ─▶ newest page      what this source brought first, in order of age
 //! ```
 //!
-//! A frame is known by its nonce, exactly, and by a tag: 64 bits of the keyed hash of nonce and payload. So
-//! frames of one publisher cost 10 bytes each and frames whose nonces are far apart 320, and a
-//! frame of a running publisher touches no cold memory but the next bytes of its page.
+//! A frame is known by its nonce, exactly, and by a tag: 64 bits of the keyed hash of nonce and
+//! payload. So frames of one publisher cost 10 bytes each and frames whose nonces are far apart
+//! 320, and a frame of a running publisher touches no cold memory but the next bytes of its page.
 //!
-//! Frames with one nonce and different payloads are different frames. Only an attacker makes them; each
-//! has a page of its own, found by the other half of its hash.
+//! Frames with one nonce and different payloads are different frames. Only an attacker makes them;
+//! each has a page of its own, found by the other half of its hash.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -283,7 +283,8 @@ impl Nonces {
         self.drop_expired(source.place, clock);
         self.sweep = (self.sweep + 1) % self.sources.len();
         self.drop_expired(self.sweep, clock);
-        // Whoever comes and goes is not to take the places of those who stay: more are given back than taken.
+        // Whoever comes and goes is not to take the places of those who stay: more are given back
+        // than taken.
         for _ in 0..2 {
             let gone = self.sources[ORPHANS].queue.len();
             if gone > self.max_pages / 4 && self.may_evict(ORPHANS, clock) {
@@ -329,8 +330,8 @@ impl Nonces {
         self.may_evict(victim, clock).then_some(victim)
     }
 
-    /// Whether the oldest page of a source may be forgotten before its time: there is one, and no copy of
-    /// its frames comes.
+    /// Whether the oldest page of a source may be forgotten before its time: there is one, and no
+    /// copy of its frames comes.
     fn may_evict(&mut self, place: usize, clock: u64) -> bool {
         let oldest = self
             .sources
@@ -359,8 +360,8 @@ impl Nonces {
         }
     }
 
-    /// Moves the first page of a source to the end if it was added to after the one behind it: it would
-    /// keep those behind it here, and whoever likes could add to it.
+    /// Moves the first page of a source to the end if it was added to after the one behind it: it
+    /// would keep those behind it here, and whoever likes could add to it.
     fn pass_over(&mut self, place: usize) {
         let touched = |slot: &u32| self.pages.get(*slot as usize).map(|page| page.touched);
         let queue = &mut self.sources[place].queue;

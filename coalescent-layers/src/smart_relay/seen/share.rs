@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// A source may hold at most this many times what is free, of the part of the set that is shared.
 ///
-/// One source alone can thus take three quarters of the set, and those that come after it take less. This
-/// is the dynamic threshold of shared-memory switches (Choudhury and Hahne, 1998).
+/// One source alone can thus take three quarters of the set, and those that come after it take
+/// less. This is the dynamic threshold of shared-memory switches (Choudhury and Hahne, 1998).
 const SHARE: usize = 8;
 
 /// The part of the set that is not shared like that, but kept for those who hold little.
@@ -24,7 +24,8 @@ const LATE: u32 = 16;
 /// A copy that comes after more than this part of the horizon is late.
 const LATE_PART: u64 = 4;
 
-/// Tells whether a source that holds `mine` of `total` taken places, out of `max`, may take one more.
+/// Tells whether a source that holds `mine` of `total` taken places, out of `max`, may take one
+/// more.
 ///
 /// `gone` is what those hold that have gone, where it may be one of them that has come back, and 0
 /// elsewhere: who ends its connection and makes another one gets no more than who stays.
@@ -39,8 +40,8 @@ pub(super) fn may_take(mine: usize, gone: usize, total: usize, max: usize) -> bo
 
 /// Estimates how old a frame can be when a copy of it still comes back.
 ///
-/// The horizon is a multiple of the age of the latest copies: it doubles when many of them are older
-/// than a quarter of it, up to `max`, and is halved when that has not happened for a while.
+/// The horizon is a multiple of the age of the latest copies: it doubles when many of them are
+/// older than a quarter of it, up to `max`, and is halved when that has not happened for a while.
 #[derive(Debug)]
 pub(super) struct Lateness {
     base: u64,

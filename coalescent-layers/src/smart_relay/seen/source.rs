@@ -21,8 +21,8 @@ pub(crate) struct Source {
     /// The bit that says of a line that this source has brought it; none where there are too many
     /// sources.
     pub(super) bit: Option<u32>,
-    /// Until when it may be one that has gone and come back, in milliseconds: what those hold counts
-    /// as its own too.
+    /// Until when it may be one that has gone and come back, in milliseconds: what those hold
+    /// counts as its own too.
     pub(super) returned_until: u64,
 }
 

@@ -1,4 +1,5 @@
-use rand::{SeedableRng, rngs::StdRng};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use super::*;
 
@@ -85,8 +86,8 @@ fn flood_and_go(seen: &mut Seen, nonced: bool, round: u64, now: Instant) -> usiz
     taken
 }
 
-/// Whoever says something, floods, and says it again, with a connection for each, is not heard twice, and
-/// takes no room from those who stay.
+/// Whoever says something, floods, and says it again, with a connection for each, is not heard
+/// twice, and takes no room from those who stay.
 #[test]
 fn one_who_comes_back_again_and_again_gets_nothing_by_it() {
     for nonced in [true, false] {

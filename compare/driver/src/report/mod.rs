@@ -1,4 +1,5 @@
-//! What is told of the results: a table for the terminal, a document with tables, and the raw figures.
+//! What is told of the results: a table for the terminal, a document with tables, and the raw
+//! figures.
 
 mod judged;
 mod markdown;
@@ -8,10 +9,9 @@ mod units;
 
 pub(crate) use markdown::document;
 pub(crate) use raw::raw;
+use serde::Serialize;
 pub(crate) use terminal::table;
 pub(crate) use units::amount;
-
-use serde::Serialize;
 
 use crate::machine::Machine;
 
@@ -36,14 +36,13 @@ pub(crate) struct Preface {
 pub(crate) mod samples {
     //! Results to tell of.
 
+    use super::Preface;
+    use crate::machine::Machine;
     use crate::measure::Run;
     use crate::process::Usage;
     use crate::suite::{LeftOut, Outcome, Point, Results};
     use crate::system::System;
     use crate::workload::table::WORKLOADS;
-
-    use super::Preface;
-    use crate::machine::Machine;
 
     fn run(figures: Vec<f64>) -> Run {
         let client = Usage {
@@ -60,7 +59,8 @@ pub(crate) mod samples {
         }
     }
 
-    /// An outcome of the named workload, with three runs at each value: of `systems`, the figures in the middle.
+    /// An outcome of the named workload, with three runs at each value: of `systems`, the figures
+    /// in the middle.
     pub(crate) fn outcome(name: &str, systems: &[(System, &[f64])]) -> Outcome {
         let workload = WORKLOADS
             .iter()

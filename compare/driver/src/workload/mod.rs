@@ -25,8 +25,8 @@ pub(crate) struct Workload {
     pub(crate) plot: Option<Plot>,
 }
 
-/// The processes of a run. In arguments `{value}` stands for the value of the sweep and `{seconds}` for the time to
-/// measure; a client of a server is told `--addr` as well.
+/// The processes of a run. In arguments `{value}` stands for the value of the sweep and `{seconds}`
+/// for the time to measure; a client of a server is told `--addr` as well.
 #[derive(Debug)]
 pub(crate) enum Shape {
     /// A server, and a client that works for a while and ends.
@@ -73,7 +73,8 @@ impl Client {
 pub(crate) struct Sweep {
     /// What the values are.
     pub(crate) of: &'static str,
-    /// The values, in order; a target against the workload's own first value means the first of these.
+    /// The values, in order; a target against the workload's own first value means the first of
+    /// these.
     pub(crate) values: &'static [u64],
     /// The values of a quick run.
     pub(crate) quick: &'static [u64],
@@ -98,16 +99,17 @@ pub(crate) enum Figure {
     PerSecond(&'static str),
     /// A latency of the client's result.
     Micros(&'static str),
-    /// CPU time for each of a count of the client's result, in ns, taken from outside: that of the busiest stretch as
-    /// long as the client counted, so that neither the start nor the end is in it.
+    /// CPU time for each of a count of the client's result, in ns, taken from outside: that of the
+    /// busiest stretch as long as the client counted, so that neither the start nor the end is in
+    /// it.
     CpuNs {
         /// Whose CPU time.
         of: Processes,
         /// The count in the result.
         per: &'static str,
     },
-    /// The same where one process has everything in it, and so takes its own CPU time between its start-up and its
-    /// end.
+    /// The same where one process has everything in it, and so takes its own CPU time between its
+    /// start-up and its end.
     OwnCpuNs(&'static str),
     /// Resident memory that a server gained for each connection, in bytes.
     BytesPerConnection,

@@ -403,8 +403,9 @@ pub(crate) const WORKLOADS: &[Workload] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::BTreeSet;
+
+    use super::*;
 
     #[test]
     fn every_entry_is_sound() {

@@ -2,11 +2,9 @@
 
 use std::process::ExitCode;
 
-use native::{
-    hand, load,
-    options::Options,
-    report::{self, Failed},
-};
+use native::options::Options;
+use native::report::{self, Failed};
+use native::{hand, load};
 
 #[tokio::main]
 async fn main() -> ExitCode {

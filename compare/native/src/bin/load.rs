@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use native::{hand, load, options::Options, report};
+use native::options::Options;
+use native::{hand, load, report};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -1,20 +1,17 @@
 //! A flood with dedup through many nodes in one process.
 
-use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use serde_json::json;
 
 use super::Relay;
-use crate::{
-    load::graph,
-    options::Options,
-    report::{self, Failed},
-    socket, wire,
-};
+use crate::load::graph;
+use crate::options::Options;
+use crate::report::{self, Failed};
+use crate::{socket, wire};
 
 /// How long the last message may take to all nodes.
 const PATIENCE: Duration = Duration::from_secs(30);

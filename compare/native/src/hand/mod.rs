@@ -1,7 +1,8 @@
 //! The limits: what a person writes by hand for one purpose, without a framework.
 //!
-//! Each is on tokio, with the wire, the framing, the header and the socket options of coalescent. None has a slow-peer
-//! policy, counters, events, a handshake timeout or liveness: these are what a framework adds.
+//! Each is on tokio, with the wire, the framing, the header and the socket options of coalescent.
+//! None has a slow-peer policy, counters, events, a handshake timeout or liveness: these are what a
+//! framework adds.
 
 mod mesh;
 mod one_hop;
@@ -10,9 +11,7 @@ mod relay;
 mod requests;
 mod seen;
 
-pub use self::{
-    mesh::mesh,
-    one_hop::{Beep, pump, receive, send},
-    relay::{Relay, hold, hub},
-    requests::{Ping, Pong, answer, ask, envelope},
-};
+pub use self::mesh::mesh;
+pub use self::one_hop::{Beep, pump, receive, send};
+pub use self::relay::{Relay, hold, hub};
+pub use self::requests::{Ping, Pong, answer, ask, envelope};

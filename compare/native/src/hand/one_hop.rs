@@ -8,12 +8,9 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::requests::envelope;
-use crate::{
-    lines,
-    options::Options,
-    report::{self, Failed},
-    socket, wire,
-};
+use crate::options::Options;
+use crate::report::{self, Failed};
+use crate::{lines, socket, wire};
 
 /// How much is gathered before it is written.
 const BATCH: usize = 64 * 1024;
@@ -139,7 +136,8 @@ where
         loop {
             nonce += 1;
             if options.payload == "typed" {
-                // In place, as the framework could not: the frame's length is known only afterwards.
+                // In place, as the framework could not: the frame's length is known only
+                // afterwards.
                 let start = out.len();
                 out.put_bytes(0, wire::BROADCAST_PREFIX);
                 let beep = Beep {

@@ -1,16 +1,12 @@
 //! What waits to be written to one peer: slices of what was read from others, bounded in bytes.
 
-use std::{
-    collections::VecDeque,
-    io::{self, IoSlice},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes};
-use tokio::{
-    io::{AsyncWrite, AsyncWriteExt},
-    sync::Notify,
-};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
 
 /// How many bytes may wait.
 const BOUND: usize = 4 * 1024 * 1024;

@@ -1,29 +1,23 @@
 //! A relay that parses every frame, and forwards runs of what it read as they stand.
 //!
-//! One task reads from each peer and one writes to it. What was read is taken apart frame by frame, each ttl lowered in
-//! place; consecutive frames that are to go on are one slice of the buffer, queued for each other peer at once.
+//! One task reads from each peer and one writes to it. What was read is taken apart frame by frame,
+//! each ttl lowered in place; consecutive frames that are to go on are one slice of the buffer,
+//! queued for each other peer at once.
 
-use std::{
-    io,
-    ops::Range,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-};
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::{
-    outbox::Outbox,
-    seen::{Seen, hash},
-};
-use crate::{
-    options::Options,
-    report::{self, Failed},
-    socket, wire,
-};
+use super::outbox::Outbox;
+use super::seen::{Seen, hash};
+use crate::options::Options;
+use crate::report::{self, Failed};
+use crate::{socket, wire};
 
 /// How much is read at once, from a peer that sends much.
 const READ: usize = 256 * 1024;

@@ -4,16 +4,12 @@ use std::time::Instant;
 
 use bytes::{BufMut, BytesMut};
 use serde::{Deserialize, Serialize};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::{
-    options::Options,
-    report::{self, Failed, Latencies},
-    socket, wire,
-};
+use crate::options::Options;
+use crate::report::{self, Failed, Latencies};
+use crate::{socket, wire};
 
 /// How much is read at once.
 const READ: usize = 256 * 1024;

@@ -1,10 +1,8 @@
 //! Which frames were seen: keyed 128-bit hashes, in two generations.
 
-use std::{
-    collections::HashSet,
-    hash::{BuildHasherDefault, Hasher},
-    mem,
-};
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::mem;
 
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 

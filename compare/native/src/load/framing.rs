@@ -2,7 +2,9 @@
 
 use tokio::net::TcpStream;
 
-use crate::{options::Options, report::Failed, socket, wire};
+use crate::options::Options;
+use crate::report::Failed;
+use crate::{socket, wire};
 
 /// How the load's frames stand on the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,16 +1,18 @@
 //! The shape of a mesh, and the pace of those who publish in it: the same for every system.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
+use std::time::Duration;
 
-use rand::{Rng, SeedableRng, rngs::SmallRng};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
 use crate::options::Options;
 
 /// How many messages are on their way at a time, at most.
 const UNDER_WAY: u64 = 256;
 
-/// Links of a random graph in which each node can be reached: a random tree, and random links until nodes have `degree` of
-/// them on average.
+/// Links of a random graph in which each node can be reached: a random tree, and random links until
+/// nodes have `degree` of them on average.
 #[must_use]
 pub fn links(nodes: usize, degree: usize, seed: u64) -> Vec<(usize, usize)> {
     let mut random = SmallRng::seed_from_u64(seed);

@@ -1,28 +1,22 @@
 //! Publishers that send as fast as the hub takes it, and subscribers that count.
 
-use std::{
-    cell::{Cell, RefCell},
-    future::pending,
-    io::ErrorKind,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::cell::{Cell, RefCell};
+use std::future::pending;
+use std::io::ErrorKind;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 use serde_json::json;
-use tokio::{
-    io::AsyncWriteExt,
-    net::TcpStream,
-    task::{LocalSet, spawn_local},
-    time::{sleep, timeout},
-};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{sleep, timeout};
 
 use super::framing::Wire;
-use crate::{
-    options::Options,
-    report::{self, Failed},
-    wire,
-};
+use crate::options::Options;
+use crate::report::{self, Failed};
+use crate::wire;
 
 /// About how much a publisher writes at once.
 const WRITE: usize = 256 * 1024;

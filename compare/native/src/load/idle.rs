@@ -4,12 +4,10 @@ use serde_json::json;
 use tokio::io::AsyncReadExt;
 
 use super::framing::Wire;
-use crate::{
-    options::Options,
-    report::{self, Failed},
-    socket,
-    wire::hello,
-};
+use crate::options::Options;
+use crate::report::{self, Failed};
+use crate::socket;
+use crate::wire::hello;
 
 /// The role that holds connections until its stdin ends.
 ///

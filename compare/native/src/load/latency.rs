@@ -2,16 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    time::{MissedTickBehavior, interval, sleep, timeout},
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::framing::Wire;
-use crate::{
-    options::Options,
-    report::{self, Failed, Latencies},
-};
+use crate::options::Options;
+use crate::report::{self, Failed, Latencies};
 
 /// The role of one publisher and one subscriber, at a steady rate.
 ///

@@ -1,17 +1,17 @@
 //! Requests of which many wait for their reply at a time.
 
-use std::{io::ErrorKind, time::Instant};
+use std::io::ErrorKind;
+use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use serde_json::json;
-use tokio::{io::Interest, net::TcpStream};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 
-use crate::{
-    hand::{Ping, envelope},
-    options::Options,
-    report::{self, Failed},
-    socket, wire,
-};
+use crate::hand::{Ping, envelope};
+use crate::options::Options;
+use crate::report::{self, Failed};
+use crate::{socket, wire};
 
 /// The role that asks `--in-flight` at a time: for each reply, one more.
 ///
@@ -71,8 +71,8 @@ pub async fn ask(options: &Options) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Writes all of `rest`, and reads at least once. Both ways at once: a server that answers while it is asked must not
-/// wait for this.
+/// Writes all of `rest`, and reads at least once. Both ways at once: a server that answers while it
+/// is asked must not wait for this.
 async fn exchange(io: &mut TcpStream, mut rest: &[u8], buf: &mut BytesMut) -> Result<(), Failed> {
     loop {
         let readable = Interest::READABLE;

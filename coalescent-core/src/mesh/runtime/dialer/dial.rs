@@ -1,5 +1,13 @@
 //! Making one connection: to one of the addresses of a name at which a peer is.
 
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use std::{fmt, io};
+
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
 use super::Seed;
 use super::ends::{Met, Taken, is_one_socket, is_within, may_lead_here};
 use crate::connection::{Connection, Established, Socket, establish};
@@ -8,16 +16,9 @@ use crate::mesh::runtime::Runtime;
 use crate::node::peer::Peer;
 use crate::transport::address::Address;
 use crate::transport::{BoxIo, met_itself};
-use std::fmt;
-use std::io;
-use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
 
-/// How many addresses of one name may take the connection and turn out to be this node, or an echo of it,
-/// before a dial is given up.
+/// How many addresses of one name may take the connection and turn out to be this node, or an echo
+/// of it, before a dial is given up.
 const TURNS: usize = 16;
 
 /// How long a connection to where this node listens waits for this node to accept it: longer than
@@ -28,8 +29,8 @@ const OWN_WAIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Dial {
     pub(crate) result: Result<Dialled, Error>,
-    /// An address that is this node itself, where there was one among those of the name. `result` is
-    /// another error like it, if there was nobody else.
+    /// An address that is this node itself, where there was one among those of the name. `result`
+    /// is another error like it, if there was nobody else.
     pub(crate) itself: Option<Error>,
 }
 
@@ -77,11 +78,11 @@ fn passed_over() -> io::Error {
     io::Error::other(PassedOver)
 }
 
-/// Connects to a peer at one of the addresses of `seed`. With `share`, a connection that leads to that address
-/// already is enough, where nodes have no numbers.
+/// Connects to a peer at one of the addresses of `seed`. With `share`, a connection that leads to
+/// that address already is enough, where nodes have no numbers.
 ///
-/// An address that turns out to be this node, or that echoes what this node says, is passed over, and the
-/// others are tried.
+/// An address that turns out to be this node, or that echoes what this node says, is passed over,
+/// and the others are tried.
 pub(crate) async fn dial(runtime: &Runtime, seed: &Seed, share: bool) -> Dial {
     let mut itself = None;
     let result = search(runtime, seed, share, &mut itself).await;
@@ -143,8 +144,8 @@ enum Unreached {
     Failed(Error),
 }
 
-/// Makes a connection to an address that is not one of `tried`. Those at which no peer was found a while
-/// ago come last.
+/// Makes a connection to an address that is not one of `tried`. Those at which no peer was found a
+/// while ago come last.
 async fn reach(
     runtime: &Runtime,
     address: &Address,

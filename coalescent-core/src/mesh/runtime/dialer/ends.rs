@@ -1,8 +1,10 @@
-//! Which connections of this node lead back to it, known by the addresses of their ends: decisions only.
+//! Which connections of this node lead back to it, known by the addresses of their ends: decisions
+//! only.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -13,8 +15,9 @@ fn end(addr: SocketAddr) -> End {
     (addr.ip().to_canonical(), addr.port())
 }
 
-/// Where a connection to `there` leads. To the unspecified address it leads to this machine, and both
-/// addresses that stand for `localhost` are taken for one place: a node that listens there does so at both.
+/// Where a connection to `there` leads. To the unspecified address it leads to this machine, and
+/// both addresses that stand for `localhost` are taken for one place: a node that listens there
+/// does so at both.
 fn place(there: SocketAddr) -> End {
     let (ip, port) = end(there);
     let localhost = ip.is_unspecified() || ip == IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -28,9 +31,10 @@ fn place(there: SocketAddr) -> End {
 
 /// What this node knows of the ends of its connections. Clones share it.
 ///
-/// A connection that this node has made is one that it has accepted exactly if the end that was made has the
-/// address that was accepted from. Which of the two is known first is chance: whichever comes second finds
-/// the other. An accepted one is remembered only while a dial is under way, whose end is not known yet.
+/// A connection that this node has made is one that it has accepted exactly if the end that was
+/// made has the address that was accepted from. Which of the two is known first is chance:
+/// whichever comes second finds the other. An accepted one is remembered only while a dial is under
+/// way, whose end is not known yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ends(Arc<Shared>);
 
@@ -180,8 +184,8 @@ impl Met {
         self.itself.cancelled().await;
     }
 
-    /// Waits until [`itself`](Met::itself) can no longer change, as far as dials to where this node listens
-    /// go that are under way.
+    /// Waits until [`itself`](Met::itself) can no longer change, as far as dials to where this node
+    /// listens go that are under way.
     pub(crate) async fn settled(&self) {
         loop {
             let settled = self.ends.0.settled.notified();

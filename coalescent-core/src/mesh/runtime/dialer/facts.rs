@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
+
 use tokio::time::Instant;
 
 /// How long an address at which no peer was found is tried after the others of its name.
@@ -11,9 +12,9 @@ pub(crate) const FACT_FOR: Duration = Duration::from_secs(60);
 /// How many such addresses are remembered; the oldest goes first.
 const FACTS: usize = 256;
 
-/// Addresses that took a connection and were no peer: this node itself, an echo, somebody who does not speak
-/// the wire. The next dial of a name tries them last. A name is never judged by them: it may stand for other
-/// addresses the next time, and somebody else may be at these.
+/// Addresses that took a connection and were no peer: this node itself, an echo, somebody who does
+/// not speak the wire. The next dial of a name tries them last. A name is never judged by them: it
+/// may stand for other addresses the next time, and somebody else may be at these.
 #[derive(Debug, Default)]
 pub(crate) struct Facts(VecDeque<(SocketAddr, Instant)>);
 

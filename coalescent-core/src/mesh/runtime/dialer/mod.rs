@@ -5,20 +5,21 @@ mod ends;
 mod facts;
 mod plan;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 pub(crate) use dial::{Dial, Dialled, dial};
 pub(crate) use ends::{Ends, Met, is_within};
+use facts::Facts;
+use plan::{Backoff, DialConfig, Plan};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 
 use crate::error::Error;
 use crate::mesh::runtime::Runtime;
 use crate::transport::Direction;
 use crate::transport::address::Address;
 use crate::wire::Wire;
-use facts::Facts;
-use plan::{Backoff, DialConfig, Plan};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
 
 /// Where to dial, and what is spoken there.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,16 +1,19 @@
 //! Which seed to dial when: decisions only, without a socket or a clock.
 
-use std::{collections::HashMap, hash::Hash, time::Duration};
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::Duration;
 
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use tokio::time::Instant;
 
-/// The shortest pause before a seed is dialed again, whatever the jitter says: it keeps a seed that refuses
-/// at once from being dialed in a busy loop.
+/// The shortest pause before a seed is dialed again, whatever the jitter says: it keeps a seed that
+/// refuses at once from being dialed in a busy loop.
 pub(crate) const MIN_DELAY: Duration = Duration::from_millis(50);
 
-/// The longest pause before a seed is dialed again that was connected a short while ago, unless the longest pause
-/// of all is shorter.
+/// The longest pause before a seed is dialed again that was connected a short while ago, unless the
+/// longest pause of all is shorter.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
 
 /// How long that while is.
@@ -19,10 +22,11 @@ pub(crate) const SOON_FOR: Duration = Duration::from_secs(3 * 60);
 /// How many seeds to stay connected to, and how patiently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DialConfig {
-    /// Seeds are dialed while fewer outbound connections than this are up or in progress. Default: 3.
+    /// Seeds are dialed while fewer outbound connections than this are up or in progress. Default:
+    /// 3.
     pub(crate) min_peers: usize,
-    /// Never more outbound connections than this are up or in progress through dialing seeds. It wins over a greater
-    /// `min_peers`. Default: 12.
+    /// Never more outbound connections than this are up or in progress through dialing seeds. It
+    /// wins over a greater `min_peers`. Default: 12.
     pub(crate) max_peers: usize,
     /// How long to wait before a seed that failed is dialed again.
     pub(crate) backoff: Backoff,
@@ -38,8 +42,9 @@ impl Default for DialConfig {
     }
 }
 
-/// Exponential backoff with full jitter: a random time of at most `initial` after the first failure, of at
-/// most twice that after the second, and so on; of at most `soon` for a while after a connection was lost.
+/// Exponential backoff with full jitter: a random time of at most `initial` after the first
+/// failure, of at most twice that after the second, and so on; of at most `soon` for a while after
+/// a connection was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Backoff {
     /// The longest delay after one failure. Default: 0.5 s.
@@ -52,8 +57,8 @@ pub(crate) struct Backoff {
     pub(crate) soon: Duration,
     /// How long that is, from when it was lost. Default: 3 min.
     pub(crate) soon_for: Duration,
-    /// How long a connection must have been up to clear the count of failures. One that ends earlier counts as a
-    /// failure: a seed that accepts and closes isn't hammered. Default: 30 s.
+    /// How long a connection must have been up to clear the count of failures. One that ends
+    /// earlier counts as a failure: a seed that accepts and closes isn't hammered. Default: 30 s.
     pub(crate) reset_after: Duration,
 }
 
@@ -71,8 +76,8 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The longest delay after `failures` failures in a row; after none, that of one failure: when a seed
-    /// restarts, those it drops should not all come back in the same instant.
+    /// The longest delay after `failures` failures in a row; after none, that of one failure: when
+    /// a seed restarts, those it drops should not all come back in the same instant.
     fn cap(&self, failures: u32) -> Duration {
         let factor = self
             .factor
@@ -100,14 +105,14 @@ pub(crate) struct Retry {
 
 /// Decides which seeds to dial.
 ///
-/// Call [`due`](Self::due) at the start, after each other call that changes something, and at the instant that
-/// [`next`](Self::next) names. Each seed that it returns must be answered with [`connected`](Self::connected),
-/// [`failed`](Self::failed) or [`already`](Self::already).
+/// Call [`due`](Self::due) at the start, after each other call that changes something, and at the
+/// instant that [`next`](Self::next) names. Each seed that it returns must be answered with
+/// [`connected`](Self::connected), [`failed`](Self::failed) or [`already`](Self::already).
 ///
-/// Of the seeds whose pause is over, those with the fewest failures come first, then those that were
-/// tried longest ago, then chance decides: nodes that share a list of seeds spread over it. A seed that was
-/// lost pauses too, so that another one replaces it at once, if there is one. No seed is ever given up: whom its name
-/// stands for is a matter of the moment.
+/// Of the seeds whose pause is over, those with the fewest failures come first, then those that
+/// were tried longest ago, then chance decides: nodes that share a list of seeds spread over it. A
+/// seed that was lost pauses too, so that another one replaces it at once, if there is one. No seed
+/// is ever given up: whom its name stands for is a matter of the moment.
 #[derive(Debug)]
 pub(crate) struct Plan<S> {
     config: DialConfig,
@@ -149,8 +154,8 @@ enum State {
 }
 
 impl<S: Clone + Eq + Hash> Plan<S> {
-    /// Makes a plan for `seeds`, in which duplicates count once. The same `rng_seed` and calls make the same
-    /// decisions.
+    /// Makes a plan for `seeds`, in which duplicates count once. The same `rng_seed` and calls make
+    /// the same decisions.
     pub(crate) fn new(seeds: Vec<S>, config: DialConfig, rng_seed: u64) -> Self {
         let mut plan = Self {
             config,
@@ -211,8 +216,8 @@ impl<S: Clone + Eq + Hash> Plan<S> {
         dials
     }
 
-    /// Returns when [`due`](Self::due) will have something to say if nothing else happens; `now` if it
-    /// has already.
+    /// Returns when [`due`](Self::due) will have something to say if nothing else happens; `now` if
+    /// it has already.
     pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
         if self.missing() == 0 {
             return None;
@@ -224,8 +229,8 @@ impl<S: Clone + Eq + Hash> Plan<S> {
         idle.min()
     }
 
-    /// Notes that the dial of `seed` failed. Returns when it may be tried again, to be reported with the failure; `None`
-    /// if no such dial was in progress (nothing is to be reported then).
+    /// Notes that the dial of `seed` failed. Returns when it may be tried again, to be reported
+    /// with the failure; `None` if no such dial was in progress (nothing is to be reported then).
     pub(crate) fn failed(&mut self, seed: &S, now: Instant) -> Option<Retry> {
         let entry = self.entries.get_mut(*self.index.get(seed)?)?;
         if entry.state != State::Dialing {
@@ -245,12 +250,12 @@ impl<S: Clone + Eq + Hash> Plan<S> {
         }
     }
 
-    /// Notes that the seed's node is connected through another link: one it dialed itself, or one to another of its
-    /// addresses.
+    /// Notes that the seed's node is connected through another link: one it dialed itself, or one
+    /// to another of its addresses.
     ///
-    /// The seed is not dialed until this link is [`lost`](Self::lost). It does not count as outbound: nodes that were
-    /// chosen by this one are harder to replace with an attacker's than nodes that chose this one, and two addresses of
-    /// one node would else count as two peers.
+    /// The seed is not dialed until this link is [`lost`](Self::lost). It does not count as
+    /// outbound: nodes that were chosen by this one are harder to replace with an attacker's than
+    /// nodes that chose this one, and two addresses of one node would else count as two peers.
     pub(crate) fn already(&mut self, seed: &S, now: Instant) {
         if let Some(entry) = self.entry(seed) {
             entry.state = match entry.state {
@@ -260,8 +265,8 @@ impl<S: Clone + Eq + Hash> Plan<S> {
         }
     }
 
-    /// Notes that the connection to `seed`, through whichever link, has ended. Returns when the seed may be tried again;
-    /// `None` if it was not connected.
+    /// Notes that the connection to `seed`, through whichever link, has ended. Returns when the
+    /// seed may be tried again; `None` if it was not connected.
     pub(crate) fn lost(&mut self, seed: &S, now: Instant) -> Option<Retry> {
         let entry = self.entries.get_mut(*self.index.get(seed)?)?;
         let (State::Up(since) | State::Already(since)) = entry.state else {
@@ -273,23 +278,24 @@ impl<S: Clone + Eq + Hash> Plan<S> {
             entry.steps = 0;
             entry.lost = Some(now);
         } else {
-            // The first short one may be a seed that restarts. One that goes on accepting and closing is left alone.
+            // The first short one may be a seed that restarts. One that goes on accepting and
+            // closing is left alone.
             entry.lost.get_or_insert(now);
             entry.fail(backoff, now);
         }
         Some(entry.pause(backoff, &mut self.rng, now))
     }
 
-    /// Notes what was found out of `seed` when it was dialed: that an address of it is this node itself, or not.
-    /// Returns what there is to report, once until it is no longer so.
+    /// Notes what was found out of `seed` when it was dialed: that an address of it is this node
+    /// itself, or not. Returns what there is to report, once until it is no longer so.
     pub(crate) fn itself<E>(&mut self, seed: &S, itself: Option<E>) -> Option<E> {
         let entry = self.entry(seed)?;
         let before = std::mem::replace(&mut entry.itself, itself.is_some());
         itself.filter(|_| !before)
     }
 
-    /// Sets how many outbound connections are up or in progress that belong to no seed, because the application asked for
-    /// them. They count towards both limits.
+    /// Sets how many outbound connections are up or in progress that belong to no seed, because the
+    /// application asked for them. They count towards both limits.
     pub(crate) fn outbound_elsewhere(&mut self, connections: usize) {
         self.elsewhere = connections;
     }

@@ -1,10 +1,10 @@
 //! A node that relays, and nodes that only hold their connection to it.
 
-use coalescent::{App, identity::Identity, prelude::*};
-use native::{
-    options::Options,
-    report::{self, Failed},
-};
+use coalescent::App;
+use coalescent::identity::Identity;
+use coalescent::prelude::*;
+use native::options::Options;
+use native::report::{self, Failed};
 use serde_json::json;
 
 /// More peers than are allowed without being told so.

@@ -7,11 +7,9 @@ mod requests;
 
 use std::process::ExitCode;
 
-use native::{
-    load,
-    options::Options,
-    report::{self, Failed},
-};
+use native::load;
+use native::options::Options;
+use native::report::{self, Failed};
 
 #[tokio::main]
 async fn main() -> ExitCode {

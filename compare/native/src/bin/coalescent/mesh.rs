@@ -3,12 +3,11 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use coalescent::{Mesh, prelude::*};
-use native::{
-    load::graph,
-    options::Options,
-    report::{self, Failed},
-};
+use coalescent::Mesh;
+use coalescent::prelude::*;
+use native::load::graph;
+use native::options::Options;
+use native::report::{self, Failed};
 use serde_json::json;
 
 use crate::hub::app;

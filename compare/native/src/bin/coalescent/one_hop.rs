@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use coalescent::{MeshReader, prelude::*, wire::Kind};
-use native::{
-    hand::Beep,
-    lines,
-    options::Options,
-    report::{self, Failed},
-};
+use coalescent::MeshReader;
+use coalescent::prelude::*;
+use coalescent::wire::Kind;
+use native::hand::Beep;
+use native::lines;
+use native::options::Options;
+use native::report::{self, Failed};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 

@@ -1,13 +1,12 @@
 //! A courier and a router that answer, and a peer that asks.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use coalescent::prelude::*;
-use native::{
-    hand::{Ping, Pong},
-    options::Options,
-    report::{self, Failed, Latencies},
-};
+use native::hand::{Ping, Pong};
+use native::options::Options;
+use native::report::{self, Failed, Latencies};
 use serde_json::json;
 
 use crate::hub::app;
