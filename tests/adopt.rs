@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use coalescent::connection::Socket;
+use coalescent::connection::ConnectionInfo;
 use coalescent::event::DisconnectReason;
 use coalescent::{App, Event, Mesh, Peer, Wire};
 use http_body_util::Empty;
@@ -35,7 +35,7 @@ fn serve(io: DuplexStream, mesh: Mesh, wire: Wire) {
             let upgrade = hyper::upgrade::on(&mut request);
             tokio::spawn(async move {
                 let upgraded = upgrade.await.expect("an upgrade");
-                let socket = Socket::inbound().wire(wire);
+                let socket = ConnectionInfo::inbound().wire(wire);
                 mesh.adopt(TokioIo::new(upgraded), socket)
                     .await
                     .expect("a peer");
@@ -75,7 +75,7 @@ async fn connect(server: &Mesh, client: &Mesh, wire: Wire) -> Peer {
     let (here, there) = tokio::io::duplex(PIPE);
     serve(there, server.clone(), wire.clone());
     let io = TokioIo::new(upgrade(here).await);
-    let socket = Socket::outbound().wire(wire);
+    let socket = ConnectionInfo::outbound().wire(wire);
     client.adopt(io, socket).await.expect("a peer")
 }
 
@@ -148,7 +148,7 @@ async fn a_connection_whose_end_says_nothing_is_no_peer() {
     let (here, there) = tokio::io::duplex(PIPE);
     let silent = tokio::spawn({
         let server = server.clone();
-        async move { server.adopt(there, Socket::inbound()).await }
+        async move { server.adopt(there, ConnectionInfo::inbound()).await }
     });
     drop(here);
     let error = soon("an answer", silent)
@@ -160,6 +160,9 @@ async fn a_connection_whose_end_says_nothing_is_no_peer() {
 
     server.shutdown().await;
     let (_here, there) = tokio::io::duplex(PIPE);
-    let late = server.adopt(there, Socket::inbound()).await.unwrap_err();
+    let late = server
+        .adopt(there, ConnectionInfo::inbound())
+        .await
+        .unwrap_err();
     assert!(late.is_closed(), "{late}");
 }

@@ -6,7 +6,7 @@ mod support;
 use std::process::Command;
 
 use coalescent::codec::Codec;
-use coalescent::connection::Socket;
+use coalescent::connection::ConnectionInfo;
 use coalescent::{App, AppExt, Courier, MeshExt};
 use serde_json::{Value, json};
 use support::{Browser, Process, WEBSOCKET, Web, example};
@@ -241,7 +241,7 @@ async fn a_program_joins_over_http() {
         .start()
         .await
         .unwrap();
-    let peer = mesh.adopt(io, Socket::outbound()).await.unwrap();
+    let peer = mesh.adopt(io, ConnectionInfo::outbound()).await.unwrap();
     assert!(peer.agent().is_some());
     let said = json!({ "handle": "program", "text": "hello" });
     let sent = mesh.broadcast("chat", &said).await.unwrap();

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use coalescent_core::connection::{self, Socket};
+use coalescent_core::connection::{self, ConnectionInfo};
 use coalescent_core::wire::{Hello, Kind, NodeId, Wire};
 use coalescent_core::{Config, Peers};
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -59,7 +59,7 @@ impl Node {
                 let io = tokio::io::join(here, tokio::io::sink());
                 let (stack, peers) = (peers.inbox(), peers.clone());
                 tokio::spawn(async move {
-                    connection::serve(io, stack, &peers, Socket::inbound()).await
+                    connection::serve(io, stack, &peers, ConnectionInfo::inbound()).await
                 });
                 changes.next().await.expect("the peer is let in");
             }

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coalescent_core::connection::Socket;
+use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::wire::Kind;
 use coalescent_core::{App, BATCH, DisconnectReason, Event, Mesh, PAYLOAD_COST, Peer, Sent, Wire};
 use common::{ByHand, soon, until};
@@ -17,13 +17,16 @@ const NARROW: usize = 1024;
 
 async fn native(mesh: &Mesh, pipe: usize) -> (ByHand<DuplexStream>, Peer) {
     let (near, far) = tokio::io::duplex(pipe);
-    let (peer, joined) = tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
+    let (peer, joined) = tokio::join!(
+        ByHand::connect(near),
+        mesh.adopt(far, ConnectionInfo::inbound())
+    );
     (peer, joined.expect("a peer"))
 }
 
 async fn lines(mesh: &Mesh, pipe: usize) -> BufReader<DuplexStream> {
     let (near, far) = tokio::io::duplex(pipe);
-    let socket = Socket::inbound().wire(Wire::lines());
+    let socket = ConnectionInfo::inbound().wire(Wire::lines());
     mesh.adopt(far, socket).await.expect("a peer");
     BufReader::new(near)
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use coalescent_core::connection::{Socket, serve};
+use coalescent_core::connection::{ConnectionInfo, serve};
 use coalescent_core::stack::InboxFuture;
 use coalescent_core::wire::{Kind, Packet, Status};
 use coalescent_core::{
@@ -244,7 +244,7 @@ async fn a_call_can_run_another_connection_before_it_delivers() {
                 peer.send(Kind::Bye, "").await;
                 assert!(peer.recv_frame().await.is_none());
             };
-            let serve = serve(far, peers.inbox(), &peers, Socket::inbound());
+            let serve = serve(far, peers.inbox(), &peers, ConnectionInfo::inbound());
             tokio::join!(talk, serve).1?;
             deliver(&mut inbox, frame).await
         }
@@ -268,7 +268,7 @@ async fn one_poll_can_run_another_connection_and_deliver() {
         let peers = peers.clone();
         async move {
             let (near, far) = tokio::io::duplex(PIPE);
-            let mut serve = pin!(serve(far, peers.inbox(), &peers, Socket::inbound()));
+            let mut serve = pin!(serve(far, peers.inbox(), &peers, ConnectionInfo::inbound()));
             let mut peer = tokio::select! {
                 biased;
                 peer = ByHand::connect(near) => peer,

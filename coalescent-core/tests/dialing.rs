@@ -438,7 +438,7 @@ async fn an_address_that_swallows_does_not_keep_a_name_from_its_others() {
 
 #[cfg(target_os = "linux")]
 mod silence {
-    use coalescent_core::connection::Socket;
+    use coalescent_core::connection::ConnectionInfo;
     use socket2::SockRef;
 
     use super::*;
@@ -509,7 +509,9 @@ mod silence {
         until("they are connected", || there.peers().len() == 1).await;
         let stream = TcpStream::connect(addr(&there)).await.unwrap();
         let adopted = SockRef::from(&stream).try_clone().unwrap();
-        here.adopt(stream, Socket::outbound()).await.unwrap();
+        here.adopt(stream, ConnectionInfo::outbound())
+            .await
+            .unwrap();
         until("all are connected", || there.peers().len() == 2).await;
         let mut sockets = std::mem::take(&mut *kept.0.lock().unwrap());
         assert_eq!(sockets.len(), 3, "one made, two accepted");

@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use coalescent_core::connection::Socket;
+use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::wire::{Hello, Kind, Status};
 use coalescent_core::{
     App, AppExt, DisconnectReason, DropReason, Event, Events, Flow, Frame, Mesh, Peer, Relay,
@@ -405,8 +405,8 @@ async fn thin(from: &Mesh, to: &Mesh, wire: &Wire, rate: usize, buffer: usize) -
     tokio::spawn(trickle(read, write_far, rate));
     tokio::spawn(trickle(read_far, write, rate));
     let (one, two) = tokio::join!(
-        from.adopt(near, Socket::outbound().wire(wire.clone())),
-        to.adopt(far, Socket::inbound().wire(wire.clone()))
+        from.adopt(near, ConnectionInfo::outbound().wire(wire.clone())),
+        to.adopt(far, ConnectionInfo::inbound().wire(wire.clone()))
     );
     (one.expect("a peer"), two.expect("a peer"))
 }
@@ -447,8 +447,10 @@ async fn who_reads_a_large_frame_over_a_thin_line_need_not_answer_what_stands_be
     for idle in [0, 29] {
         let mesh = App::new().start().await.unwrap();
         let (near, far) = tokio::io::duplex(1024);
-        let (by_hand, adopted) =
-            tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
+        let (by_hand, adopted) = tokio::join!(
+            ByHand::connect(near),
+            mesh.adopt(far, ConnectionInfo::inbound())
+        );
         let peer = adopted.unwrap();
         // Says nothing of its own accord, and reads no faster than that.
         let (to_read, read) = tokio::io::duplex(4096);
@@ -547,7 +549,7 @@ async fn join_small(mesh: &Mesh, max: u32) -> (ByHand<DuplexStream>, Peer, Hello
         peer.send(Kind::Hello, hello).await;
         peer.recv().await.expect("a hello")
     };
-    let (theirs, joined) = tokio::join!(introduce, mesh.adopt(far, Socket::inbound()));
+    let (theirs, joined) = tokio::join!(introduce, mesh.adopt(far, ConnectionInfo::inbound()));
     let theirs = Hello::decode(&theirs.payload).expect("a hello");
     (peer, joined.expect("a peer"), theirs)
 }

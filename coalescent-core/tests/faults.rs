@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use coalescent_core::connection::Socket;
+use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::wire::{Kind, Status};
 use coalescent_core::{
     App, AppExt, DisconnectReason, Event, Events, Flow, Frame, Mesh, Plugin, Registrar, Reply,
@@ -215,12 +215,16 @@ async fn what_waits_for_room_when_its_source_is_cut_off_is_counted() {
     let mesh = app.start().await.unwrap();
     let mut events = mesh.events();
     let (near, far) = tokio::io::duplex(64 * 1024);
-    let (mut source, joined) =
-        tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
+    let (mut source, joined) = tokio::join!(
+        ByHand::connect(near),
+        mesh.adopt(far, ConnectionInfo::inbound())
+    );
     let from = joined.unwrap();
     let (near, far) = tokio::io::duplex(1024);
-    let (_never_reads, joined) =
-        tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
+    let (_never_reads, joined) = tokio::join!(
+        ByHand::connect(near),
+        mesh.adopt(far, ConnectionInfo::inbound())
+    );
     let to = joined.unwrap();
     let mut sent = 0;
     let send = |nonce| packet(Kind::Broadcast { nonce }, vec![0; 1000]);
@@ -341,7 +345,10 @@ async fn code_that_panics_costs_a_frame_or_a_connection_and_no_more() {
 async fn a_frozen_peer_is_noticed_in_the_time_it_has_to_answer() {
     let mesh = App::new().start().await.unwrap();
     let (near, far) = tokio::io::duplex(64 * 1024);
-    let (_frozen, joined) = tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
+    let (_frozen, joined) = tokio::join!(
+        ByHand::connect(near),
+        mesh.adopt(far, ConnectionInfo::inbound())
+    );
     let peer = joined.unwrap();
     let since = tokio::time::Instant::now();
     let reason = peer.closed().await;
@@ -359,8 +366,10 @@ async fn a_frozen_peer_is_noticed_in_the_time_it_has_to_answer() {
 async fn a_jump_of_the_clock_costs_no_peer_that_answers() {
     let mesh = App::new().start().await.unwrap();
     let (near, far) = tokio::io::duplex(64 * 1024);
-    let (mut there, joined) =
-        tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
+    let (mut there, joined) = tokio::join!(
+        ByHand::connect(near),
+        mesh.adopt(far, ConnectionInfo::inbound())
+    );
     let peer = joined.unwrap();
     let answering = tokio::spawn(async move {
         while let Some(Ok(packet)) = there.framed.next().await {
@@ -410,8 +419,10 @@ async fn times_that_never_end_are_taken_as_such() {
 async fn a_reader_that_never_reads_holds_up_an_end_no_longer_than_the_drain() {
     let mesh = App::new().start().await.unwrap();
     let (near, far) = tokio::io::duplex(1024);
-    let (mut never_reads, joined) =
-        tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
+    let (mut never_reads, joined) = tokio::join!(
+        ByHand::connect(near),
+        mesh.adopt(far, ConnectionInfo::inbound())
+    );
     joined.unwrap();
     for _ in 0..10 {
         let sent = mesh.broadcast_payload(vec![0; 10_000]).await;

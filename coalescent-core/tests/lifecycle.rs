@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use coalescent_core::connection::Socket;
+use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::transport::Memory;
 use coalescent_core::wire::Kind;
 use coalescent_core::{App, AppExt, Event, Flow, Frame, Mesh, Peer, Reply};
@@ -19,7 +19,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
 async fn join(mesh: &Mesh, pipe: usize) -> (ByHand<DuplexStream>, Peer) {
     let (near, far) = tokio::io::duplex(pipe);
-    let (peer, joined) = tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
+    let (peer, joined) = tokio::join!(
+        ByHand::connect(near),
+        mesh.adopt(far, ConnectionInfo::inbound())
+    );
     (peer, joined.expect("a peer"))
 }
 
@@ -219,7 +222,7 @@ async fn what_waits_does_not_spin() {
         let counted = Counted(far, Arc::clone(&polled));
         let (mut peer, joined) = tokio::join!(
             ByHand::connect(near),
-            mesh.adopt(counted, Socket::inbound())
+            mesh.adopt(counted, ConnectionInfo::inbound())
         );
         joined.unwrap();
         match case {
@@ -331,8 +334,8 @@ fn a_node_ends_with_its_runtime() {
         let (near, far) = tokio::io::duplex(1024);
         let (one, other) = (app().start().await.unwrap(), app().start().await.unwrap());
         let joined = tokio::join!(
-            one.adopt(near, Socket::inbound()),
-            other.adopt(far, Socket::inbound())
+            one.adopt(near, ConnectionInfo::inbound()),
+            other.adopt(far, ConnectionInfo::inbound())
         );
         assert!(joined.0.is_ok() && joined.1.is_ok());
         one.peers().set_shared(alive);

@@ -4,7 +4,7 @@ mod common;
 
 use bytes::BytesMut;
 use coalescent_core::config::PENDING_BYTES;
-use coalescent_core::connection::Socket;
+use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::wire::Kind;
 use coalescent_core::{App, AppExt, Flow, Frame, Reply, Wire};
 use common::{RelayLayer, handle, join, join_wire, on_the_wire, packet, pour};
@@ -196,7 +196,7 @@ async fn who_has_not_introduced_itself_costs_little() {
     for _ in 0..PENDING {
         let (mut near, far) = tokio::io::duplex(PIPE);
         let mesh = mesh.clone();
-        tokio::spawn(async move { mesh.adopt(far, Socket::inbound()).await.map(drop) });
+        tokio::spawn(async move { mesh.adopt(far, ConnectionInfo::inbound()).await.map(drop) });
         // A HELLO of the largest size, but for its last byte.
         let mut bytes = vec![0, 0, 4, 2, 0x10, 0];
         bytes.resize(6 + 1023, 0);

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use coalescent_core::connection::Socket;
+use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::{App, AppExt, DisconnectReason, Event, Flow, Frame, Mesh, Reply};
 use common::{ByHand, RelayLayer, handle, soon, until};
 use tokio::io::{AsyncReadExt, DuplexStream};
@@ -141,8 +141,10 @@ async fn a_thin_line_is_served_and_a_trickle_is_not() {
         });
         let mesh = app.start().await.unwrap();
         let (near, far) = tokio::io::duplex(4096);
-        let (mut reading, joined) =
-            tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
+        let (mut reading, joined) = tokio::join!(
+            ByHand::connect(near),
+            mesh.adopt(far, ConnectionInfo::inbound())
+        );
         let peer = joined.unwrap();
         let writer = mesh.clone();
         let writing = tokio::spawn(async move {
@@ -177,17 +179,18 @@ async fn say_until_alone(mesh: &Mesh) -> Duration {
 
 #[tokio::test(start_paused = true)]
 async fn who_was_too_slow_is_not_waited_for_when_it_comes_back() {
-    let key = |number| Socket::inbound().key([number; 32]);
-    let addr = |ip: &str, port| Socket::inbound().addr(format!("{ip}:{port}").parse().unwrap());
+    let key = |number| ConnectionInfo::inbound().key([number; 32]);
+    let addr =
+        |ip: &str, port| ConnectionInfo::inbound().addr(format!("{ip}:{port}").parse().unwrap());
     // The same key from anywhere; the same place, where no key is proven.
-    let same: [fn(u16) -> Socket; 3] = [
+    let same: [fn(u16) -> ConnectionInfo; 3] = [
         |port| {
-            Socket::inbound()
+            ConnectionInfo::inbound()
                 .key([1; 32])
                 .addr(([192, 0, 2, 1], port).into())
         },
-        |port| Socket::inbound().addr(([192, 0, 2, 1], port).into()),
-        |port| Socket::inbound().addr(([127, 0, 0, 1], port).into()),
+        |port| ConnectionInfo::inbound().addr(([192, 0, 2, 1], port).into()),
+        |port| ConnectionInfo::inbound().addr(([127, 0, 0, 1], port).into()),
     ];
     let others = [key(2), addr("192.0.2.2", 1), addr("192.0.2.2", 1)];
     for (same, other) in same.into_iter().zip(others) {
@@ -223,7 +226,7 @@ async fn who_leaves_before_its_patience_is_used_up_comes_back_with_the_rest_of_i
     let mesh = app.start().await.unwrap();
     let mut waited = Duration::ZERO;
     for port in 1..10 {
-        let socket = Socket::inbound().addr(([192, 0, 2, 1], port).into());
+        let socket = ConnectionInfo::inbound().addr(([192, 0, 2, 1], port).into());
         let (near, far) = tokio::io::duplex(4096);
         let (reading, joined) = tokio::join!(ByHand::connect(near), mesh.adopt(far, socket));
         joined.unwrap();
@@ -249,8 +252,10 @@ async fn who_stops_and_goes_is_disconnected_though_it_takes_much_in_all() {
         });
         let mesh = app.start().await.unwrap();
         let (near, far) = tokio::io::duplex(64 * 1024);
-        let (mut reading, joined) =
-            tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
+        let (mut reading, joined) = tokio::join!(
+            ByHand::connect(near),
+            mesh.adopt(far, ConnectionInfo::inbound())
+        );
         let peer = joined.unwrap();
         let writer = mesh.clone();
         let writing = tokio::spawn(async move { say_until_alone(&writer).await });

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coalescent_core::connection::Socket;
+use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::wire::{Kind, Status, Wire};
 use coalescent_core::{App, AppExt, BoxError, Config, Flow, Frame, Mesh, Reply};
 use common::{ByHand, RelayLayer, handle, until};
@@ -70,7 +70,10 @@ fn metered<Fut: Future<Output = ()>>(test: impl FnOnce(Seen) -> Fut) {
 
 async fn join(mesh: &Mesh) -> ByHand<tokio::io::DuplexStream> {
     let (here, there) = tokio::io::duplex(1024 * 1024);
-    let (adopted, peer) = tokio::join!(mesh.adopt(there, Socket::inbound()), ByHand::connect(here));
+    let (adopted, peer) = tokio::join!(
+        mesh.adopt(there, ConnectionInfo::inbound()),
+        ByHand::connect(here)
+    );
     adopted.expect("a peer");
     peer
 }
@@ -148,7 +151,7 @@ fn what_waits_and_what_is_lost_is_counted() {
         config.wire = Wire::lines();
         let mesh = App::from_config(config).start().await.unwrap();
         let (mut slow, there) = tokio::io::duplex(1024);
-        let peer = mesh.adopt(there, Socket::inbound()).await.unwrap();
+        let peer = mesh.adopt(there, ConnectionInfo::inbound()).await.unwrap();
 
         // What the peer does not read waits, and then there is no room.
         while mesh.peers().try_broadcast_payload(vec![b'x'; 1000]).dropped == 0 {}

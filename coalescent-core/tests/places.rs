@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use coalescent_core::connection::Socket;
+use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::wire::{Kind, NativeCodec, NodeId, Packet, Status};
 use coalescent_core::{App, AppExt, DisconnectReason, Event, Frame, Mesh, Reply};
 use common::{ByHand, handle, hello, soon, until};
@@ -63,8 +63,8 @@ where
 
 /// Every way in which the connections of a peer, and of a stranger who claims its number, may have
 /// been made.
-fn ways() -> impl Iterator<Item = (Socket, Socket, bool)> {
-    let sockets = [Socket::inbound(), Socket::outbound()];
+fn ways() -> impl Iterator<Item = (ConnectionInfo, ConnectionInfo, bool)> {
+    let sockets = [ConnectionInfo::inbound(), ConnectionInfo::outbound()];
     let pairs = sockets.clone().into_iter().flat_map(move |old| {
         sockets
             .clone()
@@ -138,7 +138,7 @@ async fn a_stranger_who_claims_a_peers_number_gets_nothing_of_it() {
 async fn a_peer_that_comes_back_after_its_network_was_lost_is_let_in_within_seconds() {
     let by_number = ways().map(|way| (way, false));
     // Or a new process with the same key, and so with another number.
-    let keyed = |socket: Socket| socket.key([7; 32]);
+    let keyed = |socket: ConnectionInfo| socket.key([7; 32]);
     let by_key = ways().map(|(old, new, greater)| ((keyed(old), keyed(new), greater), true));
     for ((old, new, greater), restarted) in by_number.chain(by_key) {
         let mesh = App::new().start().await.unwrap();
@@ -222,7 +222,7 @@ async fn a_busy_peer_is_not_cut_off_by_who_claims_its_number() {
     let (near, far) = tokio::io::duplex(1024);
     let mut busy = ByHand::new(near);
     busy.send(Kind::Hello, hello(node, "")).await;
-    let peer = mesh.adopt(far, Socket::inbound()).await.unwrap();
+    let peer = mesh.adopt(far, ConnectionInfo::inbound()).await.unwrap();
     assert_eq!(busy.recv().await.unwrap().kind, Kind::Hello);
     // It holds back its reading, and shows that it is there at the pace of its liveness.
     peer.send_payload(vec![0; 10_000]).await.unwrap();
@@ -234,7 +234,7 @@ async fn a_busy_peer_is_not_cut_off_by_who_claims_its_number() {
     });
     for _ in 0..10 {
         let (_stranger, far) = claim(node).await;
-        assert!(mesh.adopt(far, Socket::inbound()).await.is_err());
+        assert!(mesh.adopt(far, ConnectionInfo::inbound()).await.is_err());
         assert!(peer.is_connected());
     }
     holding.abort();
@@ -250,14 +250,14 @@ async fn newcomers_for_one_peer_are_few() {
     let mesh = App::new().start().await.unwrap();
     let node = NodeId::random();
     let (_silent, far) = claim(node).await;
-    mesh.adopt(far, Socket::inbound()).await.unwrap();
+    mesh.adopt(far, ConnectionInfo::inbound()).await.unwrap();
     let mut claims = Vec::new();
     for _ in 0..10 {
         let mesh = mesh.clone();
         claims.push(tokio::spawn(async move {
             let (stranger, far) = claim(node).await;
             let since = tokio::time::Instant::now();
-            let adopted = mesh.adopt(far, Socket::inbound()).await.is_ok();
+            let adopted = mesh.adopt(far, ConnectionInfo::inbound()).await.is_ok();
             // Or it would end at once.
             std::mem::forget(stranger);
             (adopted, since.elapsed())
@@ -294,8 +294,8 @@ async fn a_stranger_between_two_nodes_that_neither_has_dialled_proves_nothing() 
         let mut heard = b.reader();
         let (near, far) = tokio::io::duplex(4096);
         let (one, two) = match round % 2 {
-            0 => (Socket::outbound(), Socket::inbound()),
-            _ => (Socket::inbound(), Socket::outbound()),
+            0 => (ConnectionInfo::outbound(), ConnectionInfo::inbound()),
+            _ => (ConnectionInfo::inbound(), ConnectionInfo::outbound()),
         };
         let (to_b, _) = tokio::join!(a.adopt(near, one), b.adopt(far, two));
         let (at_a, far_a) = claim(b.peers().node_id()).await;
@@ -305,8 +305,8 @@ async fn a_stranger_between_two_nodes_that_neither_has_dialled_proves_nothing() 
         tokio::spawn(pass_on_pings(from_a, to_b_end));
         tokio::spawn(pass_on_pings(from_b, to_a));
         let (is_b, is_a) = tokio::join!(
-            a.adopt(far_a, Socket::inbound()),
-            b.adopt(far_b, Socket::inbound())
+            a.adopt(far_a, ConnectionInfo::inbound()),
+            b.adopt(far_b, ConnectionInfo::inbound())
         );
         assert!(is_b.is_err() && is_a.is_err());
         to_b.unwrap().send_payload("between us").await.unwrap();
@@ -466,10 +466,10 @@ async fn two_connections_made_at_once_are_one_in_whatever_order_they_come() {
         );
         // Two that one of them made, or one by each; known by keys, or by numbers.
         let (one, two) = match round % 3 {
-            0 => (Socket::outbound(), Socket::inbound()),
-            _ => (Socket::inbound(), Socket::outbound()),
+            0 => (ConnectionInfo::outbound(), ConnectionInfo::inbound()),
+            _ => (ConnectionInfo::inbound(), ConnectionInfo::outbound()),
         };
-        let of = |socket: &Socket, key| match round % 2 {
+        let of = |socket: &ConnectionInfo, key| match round % 2 {
             0 => socket.clone(),
             _ => socket.clone().key([key; 32]),
         };
@@ -479,8 +479,8 @@ async fn two_connections_made_at_once_are_one_in_whatever_order_they_come() {
         let later = millis() * u32::from(rand::random_bool(0.3));
         let first = async {
             tokio::join!(
-                a.adopt(first_a, of(&Socket::outbound(), 2)),
-                b.adopt(first_b, of(&Socket::inbound(), 1)),
+                a.adopt(first_a, of(&ConnectionInfo::outbound(), 2)),
+                b.adopt(first_b, of(&ConnectionInfo::inbound(), 1)),
             )
         };
         let second = async {

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use coalescent_core::connection::Socket;
+use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::wire::{Kind, Status};
 use coalescent_core::{App, AppExt, BoxError, Flow, Frame, Inbox, Relay, Reply, Wire};
 use common::{handle, join, join_wire, on_the_wire, packet, soon};
@@ -285,7 +285,7 @@ async fn others_have_their_turn_within_a_long_frame() {
             tokio::task::yield_now().await;
         }
     });
-    let lines = Socket::inbound().wire(Wire::lines());
+    let lines = ConnectionInfo::inbound().wire(Wire::lines());
     mesh.adopt(io, lines).await.unwrap();
     let frame = soon("the line", reader.next_frame()).await;
     assert_eq!(frame.expect("a frame").payload().len(), (60 << 20) - 1);

@@ -3,7 +3,7 @@
 mod common;
 
 use bytes::Bytes;
-use coalescent_core::connection::Socket;
+use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::{App, BATCH, Mesh, MeshWriter, WRITE_CHUNK, Wire};
 use common::{ByHand, soon};
 use futures_util::{FutureExt, SinkExt, StreamExt};
@@ -11,7 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 async fn native(mesh: &Mesh, pipe: usize) -> ByHand<DuplexStream> {
     let (near, far) = tokio::io::duplex(pipe);
-    let (peer, joined) = tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
+    let (peer, joined) = tokio::join!(
+        ByHand::connect(near),
+        mesh.adopt(far, ConnectionInfo::inbound())
+    );
     joined.expect("a peer");
     peer
 }
@@ -25,7 +28,7 @@ async fn started(app: App) -> (Mesh, MeshWriter) {
 /// Joins a peer on the `lines` wire.
 async fn lines(mesh: &Mesh, pipe: usize) -> DuplexStream {
     let (near, far) = tokio::io::duplex(pipe);
-    let socket = Socket::inbound().wire(Wire::lines());
+    let socket = ConnectionInfo::inbound().wire(Wire::lines());
     mesh.adopt(far, socket).await.expect("a peer");
     near
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
 use coalescent_core::codec::{Codec, Format};
-use coalescent_core::connection::Socket;
+use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::transport::Memory;
 use coalescent_core::{
     App, AppExt, BoxError, Config, Error, Event, Frame, Mesh, MeshReader, Message, PeerLayer,
@@ -415,7 +415,9 @@ async fn a_stack_needs_no_app() {
         .layer(courier)
         .service(here.inbox());
     let serving = here.clone();
-    tokio::spawn(async move { connection::serve(left, stack, &serving, Socket::outbound()).await });
+    tokio::spawn(async move {
+        connection::serve(left, stack, &serving, ConnectionInfo::outbound()).await
+    });
     let stack = ServiceBuilder::new()
         .smart_relay()
         .catch_panic()
@@ -429,7 +431,9 @@ async fn a_stack_needs_no_app() {
         });
     let serving = there.clone();
     let mut events = there.events();
-    tokio::spawn(async move { connection::serve(right, stack, &serving, Socket::inbound()).await });
+    tokio::spawn(async move {
+        connection::serve(right, stack, &serving, ConnectionInfo::inbound()).await
+    });
     loop {
         if let Some(Event::PeerConnected { .. }) = events.next().await {
             break;

@@ -7,7 +7,7 @@ use axum::Extension;
 use axum::extract::{ConnectInfo, FromRequest, Request, State, WebSocketUpgrade};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
-use coalescent::connection::Socket;
+use coalescent::connection::ConnectionInfo;
 use coalescent::{Mesh, Wire};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -56,7 +56,7 @@ impl Joining {
     async fn adopt(
         self,
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        socket: Socket,
+        socket: ConnectionInfo,
         browser: bool,
         kept: Kept,
     ) {
@@ -108,7 +108,7 @@ pub(crate) async fn join(
         _peer: place,
         _connection: connection,
     };
-    let socket = Socket::inbound().addr(addr);
+    let socket = ConnectionInfo::inbound().addr(addr);
     if native {
         let upgrade = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use coalescent::codec::{Codec, Format, MAX_DEPTH};
-use coalescent::connection::{self, Socket};
+use coalescent::connection::{self, ConnectionInfo};
 use coalescent::wire::{
     HELLO_MAX, Hello, Kind, LinesCodec, NativeCodec, NodeId, Packet, Status, Wire, decode_reason,
 };
@@ -293,7 +293,7 @@ fn connection(input: &[u8]) {
             })
         });
         let stack = SmartRelay::new().capacity(64).layer(courier.layer(echo));
-        let socket = Socket::inbound().wire(wire);
+        let socket = ConnectionInfo::inbound().wire(wire);
         let node = peers.clone();
         let serving =
             tokio::spawn(async move { connection::serve(ours, stack, &node, socket).await });

@@ -169,7 +169,7 @@ async fn only_peers_that_can_be_asked_are_discovered_and_each_stay_is_another() 
     let nodes = workers(1).await;
     let mesh = &nodes[0];
     let (left, _right) = tokio::io::duplex(1024);
-    let socket = coalescent::connection::Socket::inbound().wire(Wire::lines());
+    let socket = coalescent::connection::ConnectionInfo::inbound().wire(Wire::lines());
     let on_lines = mesh.adopt(left, socket).await.unwrap();
     assert_eq!(mesh.peers().len(), 2);
 

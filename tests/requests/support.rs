@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::Bytes;
-use coalescent::connection::Socket;
+use coalescent::connection::ConnectionInfo;
 use coalescent::test_util::{MemoryMesh, Nodes};
 use coalescent::wire::{Hello, Kind, NativeCodec, NodeId, Packet};
 use coalescent::{AppExt, Courier, Mesh, Peer, Router};
@@ -82,7 +82,7 @@ impl ByHand {
             max: None,
         };
         by_hand.send(Kind::Hello, hello.encode().unwrap()).await;
-        let peer = mesh.adopt(theirs, Socket::inbound()).await.unwrap();
+        let peer = mesh.adopt(theirs, ConnectionInfo::inbound()).await.unwrap();
         assert_eq!(by_hand.next().await.kind, Kind::Hello);
         (by_hand, peer)
     }

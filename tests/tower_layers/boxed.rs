@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coalescent::connection::{self, Socket};
+use coalescent::connection::{self, ConnectionInfo};
 use coalescent::{App, BoxError, Config, Frame, Inbox, Peers, Reply};
 use tower::timeout::TimeoutLayer;
 use tower::util::{BoxCloneService, BoxLayer, BoxService, option_layer};
@@ -61,11 +61,11 @@ async fn boxed_services_serve_a_connection_without_an_app() {
         let mut joined = here.changes();
         let theirs = tokio::spawn({
             let (there, stack) = (there.clone(), stack(&there));
-            async move { connection::serve(right, stack, &there, Socket::inbound()).await }
+            async move { connection::serve(right, stack, &there, ConnectionInfo::inbound()).await }
         });
         let ours = tokio::spawn({
             let here = here.clone();
-            async move { connection::serve(left, here.inbox(), &here, Socket::outbound()).await }
+            async move { connection::serve(left, here.inbox(), &here, ConnectionInfo::outbound()).await }
         });
         let Some(coalescent::PeerChange::Joined(peer)) = joined.next().await else {
             panic!("nobody joined");

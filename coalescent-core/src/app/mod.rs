@@ -309,7 +309,7 @@ impl<L: PeerLayer> App<L> {
         let peers = Peers::with_hooks(self.config, hooks, extensions, true);
         security.tell(&peers);
         for callback in self.callbacks {
-            peers.node().call_back(peers.events_from_start(), callback);
+            peers.node().call_back(peers.events_from_now(), callback);
         }
         Ok(Runtime::start(Parts {
             peers,

@@ -7,17 +7,17 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::Socket;
+use super::ConnectionInfo;
 use super::control::Control;
-use super::handshake::{Introduced, LINGER, REST, discard, introduce, part};
+use super::handshake::{DISCARD_MAX, Introduced, LINGER, discard, introduce, part};
 use super::reader::{Reader, Stopped};
 use super::standby::{Outcome, Waiting};
-use super::watch::Watch;
+use super::watch::Watchdog;
 use super::work::Rest;
 use super::writer::Writer;
 use crate::error::Error;
 use crate::node::hooks::BoxFuture;
-use crate::node::peer::stop::{Command, Quiesced, Stop};
+use crate::node::peer::handle::{Command, ConnectionHandle, Quiesced};
 use crate::node::peer::{Introduction, Peer};
 use crate::node::standing::MAX_STANDING_TIME;
 use crate::node::{Joined, Node, Refusal, Standing};
@@ -45,7 +45,7 @@ pub(crate) struct Connection<IO> {
     codec: WireCodec,
     buf: BytesMut,
     first: Option<Block>,
-    stop: Arc<Stop>,
+    stop: Arc<ConnectionHandle>,
     member: Member,
     /// Whether the peer was not connected before.
     new: bool,
@@ -57,7 +57,7 @@ pub(crate) struct Connection<IO> {
 #[derive(Debug)]
 struct Member {
     peer: Peer,
-    stop: Arc<Stop>,
+    stop: Arc<ConnectionHandle>,
     left: bool,
 }
 
@@ -92,7 +92,7 @@ impl Drop for Member {
 pub(crate) async fn establish<IO>(
     io: IO,
     node: &Arc<Node>,
-    socket: Socket,
+    socket: ConnectionInfo,
     admit: impl FnMut() -> Result<(), Refusal>,
 ) -> Result<Established<IO>, Error>
 where
@@ -111,7 +111,7 @@ where
         mut block,
         intro,
     } = introduced;
-    let stop = Arc::new(Stop::new(node.next_link(), origin.direction));
+    let stop = Arc::new(ConnectionHandle::new(node.next_link(), origin.direction));
     let entry = {
         let mut waiting = Waiting {
             io: &mut io,
@@ -184,7 +184,7 @@ async fn enter<IO>(
     waiting: &mut Waiting<'_, IO>,
     node: &Arc<Node>,
     intro: &Introduction,
-    stop: &Arc<Stop>,
+    stop: &Arc<ConnectionHandle>,
     mut admit: impl FnMut() -> Result<(), Refusal>,
 ) -> Result<Entry, NoEntry>
 where
@@ -276,8 +276,8 @@ impl<IO> Connection<IO> {
 struct Running<IO, S: PeerService> {
     reader: Reader<ReadHalf<IO>, S>,
     writer: Writer<WriteHalf<IO>>,
-    watch: Watch,
-    stop: Arc<Stop>,
+    watch: Watchdog,
+    stop: Arc<ConnectionHandle>,
 }
 
 impl<IO> Connection<IO>
@@ -355,7 +355,7 @@ where
         reader.begin(hooks, first, buf);
         let running = Running {
             reader,
-            watch: Watch::new(peer, Arc::clone(&control), Arc::clone(&stop)),
+            watch: Watchdog::new(peer, Arc::clone(&control), Arc::clone(&stop)),
             writer: Writer::new(write, peer.clone(), stop.id(), control),
             stop,
         };
@@ -423,7 +423,7 @@ where
                 self.writer.forget();
                 if let Ok(Ok(())) = timeout_at(linger, self.writer.finish(&words)).await {
                     // Whether it reads that or not, it is disconnected.
-                    let _ = timeout_at(linger, discard(self.reader.io_mut(), REST)).await;
+                    let _ = timeout_at(linger, discard(self.reader.io_mut(), DISCARD_MAX)).await;
                 }
             }
             End::Theirs(_) => {
@@ -483,7 +483,7 @@ where
             }
         }
         if !writing {
-            let _ = timeout(LINGER, discard(reader.io_mut(), REST)).await;
+            let _ = timeout(LINGER, discard(reader.io_mut(), DISCARD_MAX)).await;
         }
     }
 

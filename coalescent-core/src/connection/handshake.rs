@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::error::{BoxError, Error};
 use crate::node::Node;
-use crate::node::peer::{Introduction, Origin};
+use crate::node::peer::{Endpoint, Introduction};
 use crate::text::Escaped;
 use crate::transport::Direction;
 use crate::wire::{
@@ -26,7 +26,7 @@ const LINGER_BYTES: usize = 256 * 1024;
 
 /// How many bytes of a peer that was connected are read, and thrown away, so that its connection
 /// ends well for it: more than it can have had under way, buffers of its own included.
-pub(super) const REST: usize = 64 * 1024 * 1024;
+pub(super) const DISCARD_MAX: usize = 64 * 1024 * 1024;
 
 /// A connection whose peer has introduced itself.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub(super) async fn introduce<IO>(
     mut io: IO,
     node: &Node,
     wire: Wire,
-    origin: Origin,
+    origin: Endpoint,
     key: Option<[u8; 32]>,
     listen: Option<String>,
 ) -> Result<Introduced<IO>, Error>

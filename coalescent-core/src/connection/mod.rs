@@ -55,7 +55,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use work::{BATCH_COST, READY_TIMEOUT};
 
 use crate::error::Error;
-use crate::node::peer::Origin;
+use crate::node::peer::Endpoint;
 use crate::node::{Peers, Refusal};
 use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
@@ -64,7 +64,7 @@ use crate::wire::Wire;
 
 /// What is known of a connection before its peer has said anything.
 #[derive(Clone, Debug)]
-pub struct Socket {
+pub struct ConnectionInfo {
     pub(crate) direction: Direction,
     pub(crate) addr: Option<SocketAddr>,
     pub(crate) wire: Option<Wire>,
@@ -72,7 +72,7 @@ pub struct Socket {
     pub(crate) listen: Option<String>,
 }
 
-impl Socket {
+impl ConnectionInfo {
     /// Describes a connection that the other side made.
     #[must_use]
     pub fn inbound() -> Self {
@@ -116,8 +116,8 @@ impl Socket {
         self
     }
 
-    fn origin(&self) -> Origin {
-        Origin {
+    fn origin(&self) -> Endpoint {
+        Endpoint {
             addr: self.addr,
             direction: self.direction,
         }
@@ -131,7 +131,7 @@ impl Socket {
 /// your own without one.
 ///
 /// ```
-/// use coalescent_core::connection::{self, Socket};
+/// use coalescent_core::connection::{self, ConnectionInfo};
 /// use coalescent_core::{Config, Peers};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), coalescent_core::Error> {
@@ -141,10 +141,10 @@ impl Socket {
 ///
 /// tokio::spawn({
 ///     let there = there.clone();
-///     async move { connection::serve(right, there.inbox(), &there, Socket::inbound()).await }
+///     async move { connection::serve(right, there.inbox(), &there, ConnectionInfo::inbound()).await }
 /// });
 /// let stack = here.inbox();
-/// let running = connection::serve(left, stack, &here, Socket::outbound());
+/// let running = connection::serve(left, stack, &here, ConnectionInfo::outbound());
 /// # let mut events = here.events();
 /// tokio::select! {
 ///     ended = running => { ended?; }
@@ -170,7 +170,7 @@ pub fn serve<IO, S>(
     io: IO,
     stack: S,
     peers: &Peers,
-    socket: Socket,
+    socket: ConnectionInfo,
 ) -> impl Future<Output = Result<DisconnectReason, Error>> + Send
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,

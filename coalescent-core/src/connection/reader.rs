@@ -14,12 +14,12 @@ use tokio_util::io::poll_read_buf;
 
 use super::buffer::{Buffer, READ_MAX, READ_MIN};
 use super::control::Control;
-use super::watch::Watch;
+use super::watch::Watchdog;
 use super::work::{Rest, Step, Work};
 use crate::node::as_token;
 use crate::node::hooks::BoxFuture;
 use crate::node::peer::Peer;
-use crate::node::peer::stop::{Quiesced, Stop};
+use crate::node::peer::handle::{ConnectionHandle, Quiesced};
 use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
 use crate::wire::{Block, Kind, WireCodec, decode_reason};
@@ -49,7 +49,7 @@ pub(super) struct Reader<R, S: PeerService> {
     peer: Peer,
     activity: Activity<S>,
     control: Arc<Control>,
-    stop: Arc<Stop>,
+    stop: Arc<ConnectionHandle>,
     /// Nothing more will be read, for this reason.
     ended: Option<Ended>,
     read_ahead: usize,
@@ -150,7 +150,7 @@ where
         peer: Peer,
         rest: Rest<S>,
         control: Arc<Control>,
-        stop: Arc<Stop>,
+        stop: Arc<ConnectionHandle>,
     ) -> Self {
         Self {
             read_ahead: peer.node().config().read_ahead,
@@ -202,7 +202,7 @@ where
     /// # Cancel safety
     ///
     /// Safe: the next call goes on where this one was.
-    pub(super) async fn run(&mut self, watch: &Watch) -> Stopped {
+    pub(super) async fn run(&mut self, watch: &Watchdog) -> Stopped {
         loop {
             let event = std::future::poll_fn(|cx| self.poll_event(cx, watch)).await;
             match event {
@@ -238,7 +238,7 @@ where
         }
     }
 
-    fn poll_event(&mut self, cx: &mut Context<'_>, watch: &Watch) -> Poll<Event> {
+    fn poll_event(&mut self, cx: &mut Context<'_>, watch: &Watchdog) -> Poll<Event> {
         let (idle, large, backlog) = match &mut self.activity {
             Activity::Rest(_) => (true, false, 0),
             Activity::Busy(busy) => {

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::frame::Flow;
-use crate::frame::link::{Link, Mark};
+use crate::frame::in_flight::{InFlight, RelayDecision};
 use crate::node::Node;
-use crate::node::outgoing::{SHARED_PART, for_wire, outgoing, unpinned};
+use crate::node::outgoing::{SHARED_PART, copy_if_small, for_wire, outgoing};
 use crate::node::peer::Peer;
 use crate::outbox::{Chunk, Count, Refused};
 use crate::reason::DropReason;
@@ -94,10 +94,10 @@ impl Relays {
     /// Adds the frame at `index` of the block, which is a part of a buffer of `buffer` bytes.
     pub(super) fn add(
         &mut self,
-        link: &Link,
+        link: &InFlight,
         block: &Block,
         index: usize,
-        mark: Mark,
+        mark: RelayDecision,
         buffer: usize,
     ) {
         let (flow, rewritten) = mark;
@@ -107,7 +107,7 @@ impl Relays {
         let relayable = matches!(head.kind, Kind::Broadcast { .. } | Kind::Plain);
         if rewritten.is_some() || !head.verbatim || !relayable {
             let payload = rewritten.unwrap_or_else(|| block.payload(*offset, head));
-            let payload = unpinned(payload, &block.bytes, buffer);
+            let payload = copy_if_small(payload, &block.bytes, buffer);
             self.add_single(link, head, payload, flow);
             return;
         }
@@ -122,7 +122,7 @@ impl Relays {
     }
 
     /// Adds a frame that is no longer in a block, or has another payload now.
-    pub(super) fn add_single(&mut self, link: &Link, head: &Head, payload: Bytes, flow: Flow) {
+    pub(super) fn add_single(&mut self, link: &InFlight, head: &Head, payload: Bytes, flow: Flow) {
         let (kind, ttl) = outgoing(link.peer().node(), head.kind, head.ttl, &payload);
         self.singles += payload.len();
         self.segments.push(Segment {
@@ -141,7 +141,7 @@ impl Relays {
     /// [`wait`](Relays::wait).
     ///
     /// `buffer` is the size of the buffer that the block is a part of.
-    pub(super) fn push(&mut self, link: &Link, block: &Block, buffer: usize) {
+    pub(super) fn push(&mut self, link: &InFlight, block: &Block, buffer: usize) {
         if self.segments.is_empty() {
             return;
         }
@@ -176,7 +176,7 @@ impl Relays {
     }
 
     /// Makes chunks of the segments, for the wire of `peer`.
-    fn encode(&self, link: &Link, block: &Block, buffer: usize, peer: &Peer) -> Encoded {
+    fn encode(&self, link: &InFlight, block: &Block, buffer: usize, peer: &Peer) -> Encoded {
         let node = link.peer().node();
         let mut encoded = Encoded::default();
         for segment in &self.segments {
@@ -193,7 +193,7 @@ impl Relays {
                 What::Run { heads, .. } => {
                     for (offset, head) in block.heads.get(heads.clone()).unwrap_or_default() {
                         let payload = block.payload(*offset, head);
-                        let payload = unpinned(payload, &block.bytes, buffer);
+                        let payload = copy_if_small(payload, &block.bytes, buffer);
                         let (kind, ttl) = outgoing(node, head.kind, head.ttl, &payload);
                         encoded.frame(node, peer, segment.flow, kind, ttl, payload);
                     }

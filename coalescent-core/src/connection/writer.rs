@@ -11,7 +11,7 @@ use tokio::io::AsyncWrite;
 
 use super::control::Control;
 use crate::node::peer::Peer;
-use crate::node::peer::stop::LinkId;
+use crate::node::peer::handle::LinkId;
 use crate::outbox::{Count, Entry};
 use crate::reason::DropReason;
 

@@ -3,18 +3,18 @@
 //! A frame nearly always ends in the thread, and within the call, that it began in: a relay has
 //! marked it, the inbox has taken it, and it was dropped. What these say is left here, in plain
 //! cells of the thread, and not in what the connection shares with frames that went elsewhere (its
-//! [`Link`](super::link::Link)): a locked instruction costs as much as all the rest of a frame's
-//! way through a short stack, and there would be a handful for each.
+//! [`InFlight`](super::in_flight::InFlight)): a locked instruction costs as much as all the rest of
+//! a frame's way through a short stack, and there would be a handful for each.
 //!
-//! So the connection opens a [`Session`] while it works, and asks it after each call what became of
-//! the frame.
+//! So the connection opens a [`CallScope`] while it works, and asks it after each call what became
+//! of the frame.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use super::link::Arrival;
+use super::in_flight::ReadBatch;
 use crate::frame::{Flow, Frame};
 
 thread_local! {
@@ -23,7 +23,7 @@ thread_local! {
         Current {
             link: Cell::new(0),
             seq: Cell::new(0),
-            outcome: Cell::new(Outcome::NOTHING),
+            outcome: Cell::new(CallOutcome::NOTHING),
             in_block: Cell::new(false),
             spare: Cell::new(NO_SPARE),
             rewritten: Cell::new(0),
@@ -39,7 +39,7 @@ struct Current {
     link: Cell<usize>,
     /// The number of the frame it calls its stack with; 0 where it does not.
     seq: Cell<u64>,
-    outcome: Cell<Outcome>,
+    outcome: Cell<CallOutcome>,
     /// Whether the frame still stands in the block it was read in, so that its place there is
     /// enough to keep of it.
     in_block: Cell<bool>,
@@ -51,20 +51,20 @@ struct Current {
     rewritten: Cell<usize>,
 }
 
-type Spare = ManuallyDrop<Option<Arc<Arrival>>>;
+type Spare = ManuallyDrop<Option<Arc<ReadBatch>>>;
 
 const NO_SPARE: Spare = ManuallyDrop::new(None);
 
 /// What became of a frame in a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Outcome {
+pub(crate) struct CallOutcome {
     what: u8,
     /// How many frames the inbox has taken, and how many of them are staged whole.
     delivered: u32,
     whole: u32,
 }
 
-impl Outcome {
+impl CallOutcome {
     const NOTHING: Self = Self {
         what: 0,
         delivered: 0,
@@ -154,8 +154,8 @@ pub(crate) fn mark(link: usize, seq: u64, flow: Flow) -> bool {
     let marked = current(link, seq, |current| {
         if current.outcome.get().flow().is_none() {
             current.note(match flow {
-                Flow::Wait => Outcome::WAIT,
-                Flow::Drop => Outcome::DROP,
+                Flow::Wait => CallOutcome::WAIT,
+                Flow::Drop => CallOutcome::DROP,
             });
         }
     });
@@ -165,7 +165,7 @@ pub(crate) fn mark(link: usize, seq: u64, flow: Flow) -> bool {
 /// Notes that there is another hold of a frame, or that its link knows of it.
 /// `false` where it is not being called here.
 pub(crate) fn shared(link: usize, seq: u64) -> bool {
-    current(link, seq, |current| current.note(Outcome::SHARED)).is_some()
+    current(link, seq, |current| current.note(CallOutcome::SHARED)).is_some()
 }
 
 /// Notes that a frame was taken by the inbox and discarded. `false` where it is not being called
@@ -183,7 +183,7 @@ pub(crate) fn stage(frame: Frame) -> Option<Frame> {
     let _ = current(link, seq, |current| {
         let first = current.outcome.get().delivered == 0;
         if first && current.in_block.get() && frame.as_ref().is_some_and(Frame::is_pristine) {
-            current.deliver(Outcome::PLAIN, 0);
+            current.deliver(CallOutcome::PLAIN, 0);
             frame = None;
         } else {
             let rewritten = frame.as_ref().map_or(0, Frame::rewritten_len);
@@ -191,7 +191,7 @@ pub(crate) fn stage(frame: Frame) -> Option<Frame> {
             if let Some(frame) = frame.take() {
                 STAGED.with_borrow_mut(|staged| staged.push_back(frame));
             }
-            current.deliver(Outcome::ENDED, 1);
+            current.deliver(CallOutcome::ENDED, 1);
         }
     });
     frame
@@ -200,9 +200,9 @@ pub(crate) fn stage(frame: Frame) -> Option<Frame> {
 /// Takes back a dropped frame's hold of what it arrived with, if it is the one that is being called
 /// here.
 #[inline]
-pub(crate) fn dropped(link: usize, seq: u64, arrival: &mut Option<Arc<Arrival>>) {
+pub(crate) fn dropped(link: usize, seq: u64, arrival: &mut Option<Arc<ReadBatch>>) {
     let _ = current(link, seq, |current| {
-        current.note(Outcome::ENDED);
+        current.note(CallOutcome::ENDED);
         // There is one already where a clone of the frame was dropped before.
         let before = current.spare.replace(ManuallyDrop::new(arrival.take()));
         drop(ManuallyDrop::into_inner(before));
@@ -212,13 +212,13 @@ pub(crate) fn dropped(link: usize, seq: u64, arrival: &mut Option<Arc<Arrival>>)
 /// The time in which one connection calls its stack, in this thread.
 ///
 /// Ending it brings back what was there before: a call may contain the work of another connection.
-pub(crate) struct Session<'a> {
+pub(crate) struct CallScope<'a> {
     /// The connection's own list of staged frames, or, meanwhile, the thread's.
     staged: &'a mut VecDeque<Frame>,
-    before: (usize, u64, Outcome, bool),
+    before: (usize, u64, CallOutcome, bool),
 }
 
-impl<'a> Session<'a> {
+impl<'a> CallScope<'a> {
     /// Opens the session of the connection whose link is at `link`.
     pub(crate) fn open(link: usize, staged: &'a mut VecDeque<Frame>) -> Self {
         STAGED.with_borrow_mut(|here| std::mem::swap(staged, here));
@@ -226,7 +226,7 @@ impl<'a> Session<'a> {
             (
                 current.link.replace(link),
                 current.seq.replace(0),
-                current.outcome.replace(Outcome::NOTHING),
+                current.outcome.replace(CallOutcome::NOTHING),
                 current.in_block.get(),
             )
         });
@@ -236,11 +236,16 @@ impl<'a> Session<'a> {
     /// The stack is about to be called with the frame `seq` of what arrived. Returns the hold that
     /// the frame gets of that: the one of the frame before, where it came back.
     #[inline]
-    pub(crate) fn begin(&self, seq: u64, in_block: bool, arrival: &Arc<Arrival>) -> Arc<Arrival> {
+    pub(crate) fn begin(
+        &self,
+        seq: u64,
+        in_block: bool,
+        arrival: &Arc<ReadBatch>,
+    ) -> Arc<ReadBatch> {
         let spare = CURRENT.with(|current| {
             current.seq.set(seq);
             current.in_block.set(in_block);
-            current.outcome.set(Outcome::NOTHING);
+            current.outcome.set(CallOutcome::NOTHING);
             current.spare.replace(NO_SPARE)
         });
         match ManuallyDrop::into_inner(spare) {
@@ -255,9 +260,9 @@ impl<'a> Session<'a> {
             current.seq.set(seq);
             current.in_block.set(false);
             // Since the last poll, others may have got hold of it.
-            current.outcome.set(Outcome {
-                what: Outcome::SHARED,
-                ..Outcome::NOTHING
+            current.outcome.set(CallOutcome {
+                what: CallOutcome::SHARED,
+                ..CallOutcome::NOTHING
             });
         });
     }
@@ -267,9 +272,9 @@ impl<'a> Session<'a> {
         CURRENT.with(|current| current.rewritten.take())
     }
 
-    /// What became of the frame since [`begin`](Session::begin) or [`go_on`](Session::go_on).
+    /// What became of the frame since [`begin`](CallScope::begin) or [`go_on`](CallScope::go_on).
     #[inline]
-    pub(crate) fn end(&self) -> Outcome {
+    pub(crate) fn end(&self) -> CallOutcome {
         CURRENT.with(|current| {
             current.seq.set(0);
             current.outcome.get()
@@ -277,7 +282,7 @@ impl<'a> Session<'a> {
     }
 }
 
-impl Drop for Session<'_> {
+impl Drop for CallScope<'_> {
     fn drop(&mut self) {
         STAGED.with_borrow_mut(|here| std::mem::swap(self.staged, here));
         CURRENT.with(|current| {

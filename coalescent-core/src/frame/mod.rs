@@ -7,7 +7,7 @@ pub(crate) use pool::fall_idle;
 pub use crate::outbox::Flow;
 
 pub(crate) mod call;
-pub(crate) mod link;
+pub(crate) mod in_flight;
 
 use std::fmt;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use call as current;
 use http::Extensions;
-use link::Arrival;
+use in_flight::ReadBatch;
 use tokio::time::Instant;
 
 use crate::message::Message;
@@ -50,7 +50,7 @@ pub struct Frame(
 struct Inner {
     /// What it has in common with the frames that came with it. Taken out only as the frame is
     /// dropped.
-    arrival: Option<Arc<Arrival>>,
+    arrival: Option<Arc<ReadBatch>>,
     kind: Kind,
     /// The frame's number in its connection.
     seq: u64,
@@ -86,7 +86,7 @@ impl Frame {
     /// of what arrived.
     #[inline]
     pub(crate) fn new(
-        arrival: Arc<Arrival>,
+        arrival: Arc<ReadBatch>,
         head: &Head,
         payload: Range<usize>,
         slot: usize,
@@ -108,7 +108,7 @@ impl Frame {
 
     /// Makes the frame of a block that stands there at `offset`, after its call.
     #[inline]
-    pub(crate) fn of_block(arrival: Arc<Arrival>, offset: usize, head: &Head) -> Self {
+    pub(crate) fn of_block(arrival: Arc<ReadBatch>, offset: usize, head: &Head) -> Self {
         let payload = head.payload();
         let payload = offset + payload.start..offset + payload.end;
         // No place that its connection looks at, and no number: whatever is asked for now is late.
@@ -140,7 +140,7 @@ impl Frame {
     }
 
     #[inline]
-    fn arrival(&self) -> &Arc<Arrival> {
+    fn arrival(&self) -> &Arc<ReadBatch> {
         match &self.inner().arrival {
             Some(arrival) => arrival,
             None => unreachable!("it is taken out only in `drop`"),
@@ -326,7 +326,7 @@ impl Frame {
 
     /// What was decided about passing this frame on.
     #[cfg(feature = "test-util")]
-    pub(crate) fn mark(&self) -> Option<link::Mark> {
+    pub(crate) fn mark(&self) -> Option<in_flight::RelayDecision> {
         self.arrival()
             .link
             .marked(self.inner().slot.into(), self.inner().seq)
@@ -358,7 +358,7 @@ impl Frame {
     pub(crate) fn pinned(&self) -> ((usize, u64), usize) {
         let arrival = self.arrival();
         let buffer = (arrival.link.place(), arrival.buffer);
-        (buffer, arrival.pins.max(arrival.bytes.len()))
+        (buffer, arrival.buffer_len.max(arrival.bytes.len()))
     }
 
     /// Counts this frame as one that had arrived before.

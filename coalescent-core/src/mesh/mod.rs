@@ -11,7 +11,7 @@ use bytes::Bytes;
 pub use duplex::{MeshReader, MeshWriter, WRITE_CHUNK};
 use runtime::Runtime;
 
-use crate::connection::Socket;
+use crate::connection::ConnectionInfo;
 use crate::error::Error;
 use crate::node::event::{Event, Events};
 use crate::node::payload::Payload;
@@ -202,7 +202,7 @@ impl Mesh {
     ///
     /// [`is_handshake`](Error::is_handshake), [`is_timeout`](Error::is_timeout) or
     /// [`is_refused`](Error::is_refused) where it does not become a peer.
-    pub async fn adopt(&self, io: impl Io, socket: Socket) -> Result<Peer, Error> {
+    pub async fn adopt(&self, io: impl Io, socket: ConnectionInfo) -> Result<Peer, Error> {
         self.runtime().adopt(Box::new(io), socket).await
     }
 

@@ -32,7 +32,7 @@ pub struct PeerChanges {
 impl PeerChanges {
     pub(crate) fn new(peers: Peers) -> Self {
         // Listening comes first: who joins in between is found twice, and told once.
-        let events = peers.events_from_start();
+        let events = peers.events_from_now();
         let mut changes = Self {
             peers,
             events,
@@ -118,13 +118,16 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::node::event::{DisconnectReason, EVENT_CAPACITY};
-    use crate::node::peer::stop::Stop;
-    use crate::node::peer::{Introduction, Origin};
+    use crate::node::peer::handle::ConnectionHandle;
+    use crate::node::peer::{Endpoint, Introduction};
     use crate::transport::Direction;
     use crate::wire::NodeId;
 
-    fn join(peers: &Peers) -> (Peer, Arc<Stop>) {
-        let stop = Arc::new(Stop::new(peers.node().next_link(), Direction::Inbound));
+    fn join(peers: &Peers) -> (Peer, Arc<ConnectionHandle>) {
+        let stop = Arc::new(ConnectionHandle::new(
+            peers.node().next_link(),
+            Direction::Inbound,
+        ));
         let intro = Introduction {
             key: None,
             node_id: Some(NodeId::random()),
@@ -132,7 +135,7 @@ mod tests {
             listen: None,
             max_payload: None,
             wire: peers.config().wire.clone(),
-            origin: Origin {
+            origin: Endpoint {
                 addr: None,
                 direction: Direction::Inbound,
             },
@@ -143,7 +146,7 @@ mod tests {
         }
     }
 
-    fn leave(peers: &Peers, (peer, stop): &(Peer, Arc<Stop>)) {
+    fn leave(peers: &Peers, (peer, stop): &(Peer, Arc<ConnectionHandle>)) {
         let reason = DisconnectReason::Closed;
         assert!(peers.node().part(peer, stop.id(), &reason));
         peers.node().departed(peer, reason);

@@ -208,7 +208,7 @@ impl Peers {
     }
 
     /// The events from now on, without being the first reader.
-    pub(crate) fn events_from_start(&self) -> Events {
+    pub(crate) fn events_from_now(&self) -> Events {
         self.0.events.listen()
     }
 

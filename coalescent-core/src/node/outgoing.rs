@@ -15,7 +15,7 @@ pub(crate) const SHARED_PART: usize = 2;
 /// Relays a frame whose call has ended: at once, and dropped where there is no room.
 pub(crate) fn relay_late(from: &Peer, kind: Kind, ttl: u8, payload: &Bytes, buffer: usize) {
     let node = from.node();
-    let payload = unpinned(payload.clone(), payload, buffer);
+    let payload = copy_if_small(payload.clone(), payload, buffer);
     let (kind, ttl) = outgoing(node, kind, ttl, &payload);
     // One nonce for all peers of a wire, or they would take one frame for several.
     let mut encoded: Vec<(&Wire, Result<Chunk, WireError>)> = Vec::new();
@@ -39,10 +39,10 @@ pub(crate) fn relay_late(from: &Peer, kind: Kind, ttl: u8, payload: &Bytes, buff
     }
 }
 
-/// Copies a payload that lies within `whole`, and is small against the `pins` bytes that it would
-/// keep alive there. What the outbox copies anyway is left as it is.
-pub(crate) fn unpinned(payload: Bytes, whole: &Bytes, pins: usize) -> Bytes {
-    let small = payload.len() > COPY_MAX && payload.len() < pins / SHARED_PART;
+/// Copies a payload that lies within `whole`, and is small against the `buffer_len` bytes that it
+/// would keep alive there. What the outbox copies anyway is left as it is.
+pub(crate) fn copy_if_small(payload: Bytes, whole: &Bytes, buffer_len: usize) -> Bytes {
+    let small = payload.len() > COPY_MAX && payload.len() < buffer_len / SHARED_PART;
     if small && whole.as_ptr_range().contains(&payload.as_ptr()) {
         Bytes::copy_from_slice(&payload)
     } else {

@@ -15,7 +15,7 @@ use super::standing::{StandBy, roster_id};
 use super::{Closed, Node, Roster};
 use crate::config::Config;
 use crate::node::event::Event;
-use crate::node::peer::stop::{LinkId, Stop};
+use crate::node::peer::handle::{ConnectionHandle, LinkId};
 use crate::node::peer::{Introduction, Peer};
 use crate::reason::{DisconnectReason, DropReason};
 use crate::stack::inbox;
@@ -196,7 +196,7 @@ impl Node {
     pub(crate) fn look_up(
         self: &Arc<Self>,
         intro: &Introduction,
-        link: &Arc<Stop>,
+        link: &Arc<ConnectionHandle>,
     ) -> Result<Option<StandBy>, Refusal> {
         self.is_myself(intro)?;
         self.stand_by(intro, link, Instant::now())
@@ -211,7 +211,7 @@ impl Node {
     pub(crate) fn join(
         self: &Arc<Self>,
         intro: &Introduction,
-        link: &Arc<Stop>,
+        link: &Arc<ConnectionHandle>,
     ) -> Result<Option<Peer>, Refusal> {
         self.is_myself(intro)?;
         let mut roster = self.roster();

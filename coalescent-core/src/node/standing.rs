@@ -21,8 +21,8 @@ use tokio::time::Instant;
 
 use super::roster::{Joined, Refusal};
 use super::{Node, Roster};
-use crate::node::peer::stop::Stop;
-use crate::node::peer::{Introduction, Origin, Peer, PeerId};
+use crate::node::peer::handle::ConnectionHandle;
+use crate::node::peer::{Endpoint, Introduction, Peer, PeerId};
 use crate::reason::DisconnectReason;
 use crate::signal::Signal;
 use crate::transport::Direction;
@@ -92,9 +92,9 @@ pub(crate) enum Standing {
 #[derive(Debug)]
 pub(super) struct Place {
     peer: Peer,
-    link: Arc<Stop>,
+    link: Arc<ConnectionHandle>,
     node_id: Option<NodeId>,
-    origin: Origin,
+    origin: Endpoint,
     token: Token,
     since: Instant,
     /// Whether the other side may still prefer it to the old connection.
@@ -153,7 +153,7 @@ impl StandBy {
         &self.place.peer
     }
 
-    pub(crate) fn link(&self) -> &Arc<Stop> {
+    pub(crate) fn link(&self) -> &Arc<ConnectionHandle> {
         &self.place.link
     }
 
@@ -235,7 +235,7 @@ impl Node {
     pub(crate) fn stand_by(
         self: &Arc<Self>,
         intro: &Introduction,
-        link: &Arc<Stop>,
+        link: &Arc<ConnectionHandle>,
         now: Instant,
     ) -> Result<Option<StandBy>, Refusal> {
         let mut roster = self.roster();
@@ -279,7 +279,7 @@ impl Node {
     }
 
     /// Takes a token that came by the connection `by`, which is the peer's or that of a newcomer.
-    pub(crate) fn heard(&self, peer: &Peer, by: &Stop, token: Token) {
+    pub(crate) fn heard(&self, peer: &Peer, by: &ConnectionHandle, token: Token) {
         let mut roster = self.roster();
         let standing = roster.standing_for(peer);
         if let Some(place) = standing.iter().find(|place| place.token == token) {
@@ -355,7 +355,7 @@ impl Node {
         place.change(|state| state.joined = Some(joined));
     }
 
-    fn turn(&self, peer: &Peer, origin: Origin) {
+    fn turn(&self, peer: &Peer, origin: Endpoint) {
         let old = peer.origin().direction;
         peer.set_origin(origin);
         if old != origin.direction {

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::frame::Frame;
-use crate::frame::call::Session;
-use crate::frame::link::{Arrival, Link};
+use crate::frame::call::CallScope;
+use crate::frame::in_flight::{InFlight, ReadBatch};
 use crate::node::peer::Peer;
 use crate::stack::reply::Reply;
 use crate::wire::{Head, Kind};
@@ -38,9 +38,9 @@ use crate::wire::{Head, Kind};
 /// assert_eq!(driver.relayed(), 0);
 /// ```
 pub struct Driver<S: Service<Frame>> {
-    link: Arc<Link>,
+    link: Arc<InFlight>,
     /// What a frame arrives with; used again where nobody has kept the frame.
-    arrival: Arc<Arrival>,
+    arrival: Arc<ReadBatch>,
     staged: VecDeque<Frame>,
     stack: S,
     /// The memory that each call takes its turn in.
@@ -53,13 +53,13 @@ impl<S: Service<Frame, Response = Reply>> Driver<S> {
     /// Calls `stack` with frames of `peer`, one after another.
     #[must_use]
     pub fn new(peer: &Peer, stack: S) -> Self {
-        let link = Arc::new(Link::new(peer.clone(), 1));
+        let link = Arc::new(InFlight::new(peer.clone(), 1));
         Self {
-            arrival: Arc::new(Arrival {
+            arrival: Arc::new(ReadBatch {
                 link: Arc::clone(&link),
                 bytes: Bytes::new(),
                 buffer: 0,
-                pins: 0,
+                buffer_len: 0,
                 at: Instant::now(),
             }),
             link,
@@ -91,7 +91,7 @@ impl<S: Service<Frame, Response = Reply>> Driver<S> {
         self.link.open(0, self.seq);
         let payload = self.arrive(payload);
         let head = Head::new(kind, self.link.peer().node().config().ttl);
-        let session = Session::open(self.link.place(), &mut self.staged);
+        let session = CallScope::open(self.link.place(), &mut self.staged);
         let arrival = session.begin(self.seq, false, &self.arrival);
         let frame = Frame::new(arrival, &head, payload, 0, self.seq);
         self.call.set(Some(self.stack.call(frame)));
@@ -126,11 +126,11 @@ impl<S: Service<Frame, Response = Reply>> Driver<S> {
         match Arc::get_mut(&mut self.arrival) {
             Some(arrival) => arrival.bytes = payload,
             None => {
-                self.arrival = Arc::new(Arrival {
+                self.arrival = Arc::new(ReadBatch {
                     link: Arc::clone(&self.link),
                     bytes: payload,
                     buffer: self.seq,
-                    pins: 0,
+                    buffer_len: 0,
                     at: self.arrival.at,
                 });
             }

@@ -78,11 +78,11 @@ pub use recorder::{DEADLINE, Recorder};
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::frame::link::{Arrival, Link};
+use crate::frame::in_flight::{InFlight, ReadBatch};
 use crate::frame::{Flow, Frame};
 use crate::node::Peers;
-use crate::node::peer::stop::Stop;
-use crate::node::peer::{Introduction, Origin, Peer};
+use crate::node::peer::handle::ConnectionHandle;
+use crate::node::peer::{Endpoint, Introduction, Peer};
 use crate::transport::Direction;
 use crate::wire::{Head, Kind};
 
@@ -109,12 +109,12 @@ pub fn peer(peers: &Peers) -> Peer {
         listen: None,
         max_payload: None,
         wire: node.config().wire.clone(),
-        origin: Origin {
+        origin: Endpoint {
             addr: None,
             direction: Direction::Inbound,
         },
     };
-    let link = Arc::new(Stop::new(node.next_link(), Direction::Inbound));
+    let link = Arc::new(ConnectionHandle::new(node.next_link(), Direction::Inbound));
     Peer::new(Arc::clone(node), intro, &link)
 }
 
@@ -129,9 +129,9 @@ pub fn frame(kind: Kind, payload: impl Into<Bytes>) -> Frame {
 pub fn frame_from(peer: &Peer, kind: Kind, payload: impl Into<Bytes>) -> Frame {
     let bytes = payload.into();
     let payload = 0..bytes.len();
-    let arrival = Arc::new(Arrival {
-        link: Arc::new(Link::new(peer.clone(), 1)),
-        pins: bytes.len(),
+    let arrival = Arc::new(ReadBatch {
+        link: Arc::new(InFlight::new(peer.clone(), 1)),
+        buffer_len: bytes.len(),
         bytes,
         buffer: 0,
         at: Instant::now(),

@@ -11,7 +11,7 @@ use tower_service::Service;
 use super::mesh::settle;
 use crate::app::App;
 use crate::config::Config;
-use crate::connection::Socket;
+use crate::connection::ConnectionInfo;
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::mesh::{Mesh, MeshReader};
@@ -96,8 +96,8 @@ impl Recorder {
         let reader = own.reader();
         let (left, right) = tokio::io::duplex(PIPE);
         let joined = tokio::try_join!(
-            own.adopt(left, Socket::outbound()),
-            mesh.adopt(right, Socket::inbound()),
+            own.adopt(left, ConnectionInfo::outbound()),
+            mesh.adopt(right, ConnectionInfo::inbound()),
         );
         let peer = match joined {
             Ok((peer, _)) => peer,

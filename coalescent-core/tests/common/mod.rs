@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use coalescent_core::connection::Socket;
+use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::wire::{Hello, Kind, NativeCodec, NodeId, Packet, Status};
 use coalescent_core::{Flow, Frame, Mesh, Relay, Reply, Wire};
 use futures_util::{SinkExt, StreamExt};
@@ -127,7 +127,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ByHand<IO> {
 /// Joins a mesh over a connection in memory that holds `pipe` bytes in each direction.
 pub(crate) async fn join(mesh: &Mesh, pipe: usize) -> ByHand<DuplexStream> {
     let (near, far) = tokio::io::duplex(pipe);
-    let (peer, adopted) = tokio::join!(ByHand::connect(near), mesh.adopt(far, Socket::inbound()));
+    let (peer, adopted) = tokio::join!(
+        ByHand::connect(near),
+        mesh.adopt(far, ConnectionInfo::inbound())
+    );
     adopted.expect("a peer");
     peer
 }
@@ -135,7 +138,7 @@ pub(crate) async fn join(mesh: &Mesh, pipe: usize) -> ByHand<DuplexStream> {
 /// As [`join`], on a wire that has no introduction.
 pub(crate) async fn join_wire(mesh: &Mesh, wire: Wire, pipe: usize) -> DuplexStream {
     let (near, far) = tokio::io::duplex(pipe);
-    mesh.adopt(far, Socket::inbound().wire(wire))
+    mesh.adopt(far, ConnectionInfo::inbound().wire(wire))
         .await
         .expect("a peer");
     near

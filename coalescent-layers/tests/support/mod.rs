@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use coalescent_core::connection::Socket;
+use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::transport::Memory;
 use coalescent_core::wire::Wire;
 use coalescent_core::{App, BoxError, Frame, Mesh, MeshReader, Peer, PeerLayer, Reply};
@@ -38,7 +38,7 @@ pub(crate) struct Lines(BufReader<DuplexStream>);
 impl Lines {
     pub(crate) async fn connect(mesh: &Mesh) -> (Self, Peer) {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
-        let socket = Socket::inbound().wire(Wire::lines());
+        let socket = ConnectionInfo::inbound().wire(Wire::lines());
         let peer = mesh.adopt(theirs, socket).await.expect("the mesh runs");
         (Self(BufReader::new(ours)), peer)
     }

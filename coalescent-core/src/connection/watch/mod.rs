@@ -19,17 +19,17 @@ use tokio::time::{Instant, sleep_until};
 use super::challenge::{Ahead, Challenge, Verdict};
 use super::control::Control;
 use crate::node::peer::Peer;
-use crate::node::peer::stop::Stop;
+use crate::node::peer::handle::ConnectionHandle;
 use crate::reason::DisconnectReason;
 use crate::signal::Signal;
 use crate::wire::{Kind, Wire};
 
 /// Watches one connection.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct Watchdog {
     peer: Peer,
     control: Arc<Control>,
-    stop: Arc<Stop>,
+    stop: Arc<ConnectionHandle>,
     state: Mutex<State>,
     /// What `state` knows of whether the connection reads; asked for at each read.
     reading: AtomicBool,
@@ -47,8 +47,8 @@ struct State {
     waits_until: Option<Instant>,
 }
 
-impl Watch {
-    pub(super) fn new(peer: &Peer, control: Arc<Control>, stop: Arc<Stop>) -> Self {
+impl Watchdog {
+    pub(super) fn new(peer: &Peer, control: Arc<Control>, stop: Arc<ConnectionHandle>) -> Self {
         let config = peer.node().config();
         let wire = peer.wire();
         let liveness = LivenessConfig {
@@ -79,7 +79,7 @@ impl Watch {
     }
 
     /// Notes that bytes came, at `now`; and of what was decoded then, as
-    /// [`decoded`](Watch::decoded).
+    /// [`decoded`](Watchdog::decoded).
     pub(super) fn read(&self, completed: bool, partial: Option<usize>, now: Instant) {
         let mut state = self.state();
         state.liveness.received(now);

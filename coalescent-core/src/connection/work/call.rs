@@ -10,9 +10,9 @@ use super::results::unpin;
 use super::{OWED_MAX, Work};
 use crate::error::{BoxError, Error, panic_text};
 use crate::frame::Frame;
-use crate::frame::call::{Outcome, Session};
-use crate::frame::link::Mark;
-use crate::node::outgoing::unpinned;
+use crate::frame::call::{CallOutcome, CallScope};
+use crate::frame::in_flight::RelayDecision;
+use crate::node::outgoing::copy_if_small;
 use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
 use crate::stack::reply::Reply;
@@ -30,7 +30,7 @@ pub(super) struct Call<F> {
 
 /// A frame, by its place among the calls and in the first block, with what became of it, and the
 /// result of its call.
-type Unusual<E> = (usize, usize, Outcome, Poll<Result<Reply, E>>);
+type Unusual<E> = (usize, usize, CallOutcome, Poll<Result<Reply, E>>);
 
 /// How far calling got.
 pub(super) enum Called {
@@ -60,7 +60,7 @@ struct Current {
     head: Head,
     payload: Bytes,
     /// The size of the buffer that the payload is a slice of.
-    pins: usize,
+    buffer_len: usize,
 }
 
 impl<F> Default for Call<F> {
@@ -106,7 +106,7 @@ impl<S: PeerService> Work<S> {
     /// Calls the stack with the frames of the first batch, one after another from the next on, and
     /// looks once whether each is done, as long as there are places for them and nothing else is to
     /// be done.
-    pub(super) fn call_all(&mut self, session: &Session<'_>, cx: &mut Context<'_>) -> Called {
+    pub(super) fn call_all(&mut self, session: &CallScope<'_>, cx: &mut Context<'_>) -> Called {
         // What a panic came from. One net for all frames: to spread one for each costs as much as a
         // frame does.
         let mut within = Within::Ourselves;
@@ -135,7 +135,7 @@ impl<S: PeerService> Work<S> {
 
     fn call_each(
         &mut self,
-        session: &Session<'_>,
+        session: &CallScope<'_>,
         cx: &mut Context<'_>,
         within: &mut Within,
     ) -> Called {
@@ -163,7 +163,7 @@ impl<S: PeerService> Work<S> {
     /// or to being relayed with the frame before. Returns the first that does not.
     fn call_usual(
         &mut self,
-        session: &Session<'_>,
+        session: &CallScope<'_>,
         cx: &mut Context<'_>,
         within: &mut Within,
     ) -> Result<Called, Unusual<S::Error>> {
@@ -247,7 +247,7 @@ impl<S: PeerService> Work<S> {
     }
 
     /// Takes note of a frame that is still being handled.
-    fn pending(&mut self, slot: usize, index: usize, outcome: Outcome) {
+    fn pending(&mut self, slot: usize, index: usize, outcome: CallOutcome) {
         self.note(outcome, index);
         let (Some(batch), Some(call)) = (self.backlog.front(), self.calls.get_mut(slot)) else {
             return;
@@ -258,20 +258,27 @@ impl<S: PeerService> Work<S> {
         call.frame = Some(Current {
             head,
             payload: batch.block.payload(offset, &head),
-            pins: batch.arrival.pins,
+            buffer_len: batch.arrival.buffer_len,
         });
         // A relay outside the handler has decided already, and its frame does not wait.
         let mark = mark(outcome).or_else(|| self.link.marked(slot, call.seq));
         call.relayed = mark.is_some();
         if let Some(mark) = mark {
-            let pins = batch.arrival.pins;
-            self.relays.add(&self.link, &batch.block, index, mark, pins);
+            let buffer_len = batch.arrival.buffer_len;
+            self.relays
+                .add(&self.link, &batch.block, index, mark, buffer_len);
         }
         self.in_flight += 1;
     }
 
     /// Takes note of what a frame came to.
-    fn done(&mut self, slot: usize, index: usize, outcome: Outcome, result: Result<Reply, Error>) {
+    fn done(
+        &mut self,
+        slot: usize,
+        index: usize,
+        outcome: CallOutcome,
+        result: Result<Reply, Error>,
+    ) {
         self.note(outcome, index);
         let seq = self.calls.get(slot).map_or(0, |call| call.seq);
         let mark = self.close(slot, seq, outcome);
@@ -281,16 +288,17 @@ impl<S: PeerService> Work<S> {
         let Some(&(_, head)) = batch.block.heads.get(index) else {
             return;
         };
-        let pins = batch.arrival.pins;
+        let buffer_len = batch.arrival.buffer_len;
         if let Some(mark) = mark {
-            self.relays.add(&self.link, &batch.block, index, mark, pins);
+            self.relays
+                .add(&self.link, &batch.block, index, mark, buffer_len);
         }
-        let result = result.map(|reply| unpin(reply, &batch.block.bytes, pins));
+        let result = result.map(|reply| unpin(reply, &batch.block.bytes, buffer_len));
         self.finish(&head, result);
     }
 
     /// Looks after the calls that were not done at once.
-    pub(super) fn poll_calls(&mut self, session: &Session<'_>, cx: &mut Context<'_>) {
+    pub(super) fn poll_calls(&mut self, session: &CallScope<'_>, cx: &mut Context<'_>) {
         if self.in_flight == 0 {
             return;
         }
@@ -336,7 +344,9 @@ impl<S: PeerService> Work<S> {
             self.note(outcome, usize::MAX);
             let done = match polled {
                 Ok(Poll::Pending) => continue,
-                Ok(Poll::Ready(Ok(reply))) => Ok(unpin(reply, &current.payload, current.pins)),
+                Ok(Poll::Ready(Ok(reply))) => {
+                    Ok(unpin(reply, &current.payload, current.buffer_len))
+                }
                 Ok(Poll::Ready(Err(error))) => Err(Error::call(error)),
                 Err(panic) => Err(Error::panicked(&*panic)),
             };
@@ -375,7 +385,7 @@ impl<S: PeerService> Work<S> {
 
     /// What was decided about a frame whose call has ended; from now on, deciding is too late.
     #[inline]
-    fn close(&self, slot: usize, seq: u64, outcome: Outcome) -> Option<Mark> {
+    fn close(&self, slot: usize, seq: u64, outcome: CallOutcome) -> Option<RelayDecision> {
         if outcome.is_over() && self.link.is_untouched(slot, seq) {
             self.link.shut(slot, seq);
             return mark(outcome);
@@ -387,7 +397,7 @@ impl<S: PeerService> Work<S> {
     /// Notes what the inbox did with a frame: the one with the head `index` in the first block, if
     /// it stands there.
     #[inline]
-    fn note(&mut self, outcome: Outcome, index: usize) {
+    fn note(&mut self, outcome: CallOutcome, index: usize) {
         self.discarded += u64::from(outcome.discarded());
         if self.delivery.note(outcome, index) {
             self.link.set_staging(true);
@@ -397,17 +407,17 @@ impl<S: PeerService> Work<S> {
 
 /// What a relay decided in the call itself.
 #[inline]
-fn mark(outcome: Outcome) -> Option<Mark> {
+fn mark(outcome: CallOutcome) -> Option<RelayDecision> {
     outcome.flow().map(|flow| (flow, None))
 }
 
 fn relay_single(
     relays: &mut super::Relays,
-    link: &crate::frame::link::Link,
+    link: &crate::frame::in_flight::InFlight,
     frame: &Current,
-    (flow, rewritten): Mark,
+    (flow, rewritten): RelayDecision,
 ) {
     let payload = rewritten.unwrap_or_else(|| frame.payload.clone());
-    let payload = unpinned(payload, &frame.payload, frame.pins);
+    let payload = copy_if_small(payload, &frame.payload, frame.buffer_len);
     relays.add_single(link, &frame.head, payload, flow);
 }

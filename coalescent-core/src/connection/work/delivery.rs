@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Batch;
 use crate::frame::Frame;
-use crate::frame::call::Outcome;
+use crate::frame::call::CallOutcome;
 use crate::stack::inbox::{Heads, Kept};
 
 /// The frames that the inbox has taken and the read side has not got.
@@ -35,7 +35,7 @@ impl Delivery {
     /// Notes what became of a frame, which, if it stands in the first block, has the head `index`
     /// there. Returns whether it is the first that is on its way.
     #[inline]
-    pub(super) fn note(&mut self, outcome: Outcome, index: usize) -> bool {
+    pub(super) fn note(&mut self, outcome: CallOutcome, index: usize) -> bool {
         let first = self.is_empty();
         if !outcome.is_plain() && outcome.whole() == 0 {
             return false;

@@ -22,12 +22,12 @@ use tokio::time::{Instant, Sleep};
 
 use super::relay::Relays;
 use crate::error::Error;
-use crate::frame::call::Session;
-use crate::frame::link::{Arrival, Link};
+use crate::frame::call::CallScope;
+use crate::frame::in_flight::{InFlight, ReadBatch};
 use crate::frame::{self, Flow};
 use crate::node::hooks::BoxFuture;
 use crate::node::peer::Peer;
-use crate::node::peer::stop::LinkId;
+use crate::node::peer::handle::LinkId;
 use crate::reason::DisconnectReason;
 use crate::stack::{Inbox, PeerService};
 use crate::wire::{Block, Head, Kind};
@@ -72,7 +72,7 @@ pub(super) struct Rest<S> {
     relayed: bool,
     /// What frames have a hold of that came before, where there are such: those to come will have
     /// the same.
-    link: Option<Weak<Link>>,
+    link: Option<Weak<InFlight>>,
 }
 
 impl<S> Rest<S> {
@@ -92,7 +92,7 @@ impl<S> Rest<S> {
 /// What has been read and not been handled, and what is being handled.
 pub(super) struct Work<S: PeerService> {
     id: LinkId,
-    link: Arc<Link>,
+    link: Arc<InFlight>,
     /// Taken out only where the work comes to rest.
     stack: Option<S>,
     /// Since when a frame waits for the stack to become ready.
@@ -149,7 +149,7 @@ impl Bare {
 struct Batch {
     block: Block,
     /// What the frames of the block hold.
-    arrival: Arc<Arrival>,
+    arrival: Arc<ReadBatch>,
     /// What it counts for.
     cost: usize,
 }
@@ -168,7 +168,7 @@ impl<S: PeerService> Work<S> {
         } = rest;
         let link = link.and_then(|link| link.upgrade()).unwrap_or_else(|| {
             let concurrency = peer.node().config().concurrency;
-            Arc::new(Link::new(peer.clone(), concurrency))
+            Arc::new(InFlight::new(peer.clone(), concurrency))
         });
         let calls = (0..link.slots()).map(|_| Call::default()).collect();
         Self {
@@ -247,19 +247,19 @@ impl<S: PeerService> Work<S> {
             .backlog
             .back()
             .is_some_and(|last| last.arrival.buffer == number);
-        let pins = if pinned {
+        let buffer_len = if pinned {
             0
         } else {
             buffer.max(block.bytes.len())
         };
         let heads = block.heads.capacity() * size_of::<(usize, Head)>();
-        let cost = BATCH_COST + heads + pins;
+        let cost = BATCH_COST + heads + buffer_len;
         self.backlog_cost += cost;
-        let arrival = Arc::new(Arrival {
+        let arrival = Arc::new(ReadBatch {
             link: Arc::clone(&self.link),
             bytes: block.bytes.clone(),
             buffer: number,
-            pins: buffer,
+            buffer_len: buffer,
             at,
         });
         self.backlog.push_back(Batch {
@@ -321,7 +321,7 @@ impl<S: PeerService> Work<S> {
             return Step::Idle;
         }
         let mut staged = self.delivery.take_whole();
-        let session = Session::open(self.link.place(), &mut staged);
+        let session = CallScope::open(self.link.place(), &mut staged);
         self.poll_calls(&session, cx);
         let step = self.poll_frames(&session, cx);
         drop(session);
@@ -349,7 +349,7 @@ impl<S: PeerService> Work<S> {
 
     /// Calls the stack with one frame after another, up to the end of a block that came to
     /// something.
-    fn poll_frames(&mut self, session: &Session<'_>, cx: &mut Context<'_>) -> Step {
+    fn poll_frames(&mut self, session: &CallScope<'_>, cx: &mut Context<'_>) -> Step {
         loop {
             if let Some(reason) = &self.failed {
                 return Step::End(reason.clone());
@@ -406,7 +406,7 @@ impl<S: PeerService> Work<S> {
                 if passes && !self.relays.extend(index, *offset, head, flow) {
                     let mark = (flow, None);
                     self.relays
-                        .add(&self.link, block, index, mark, arrival.pins);
+                        .add(&self.link, block, index, mark, arrival.buffer_len);
                 }
             }
         }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Batch, OWED_MAX, Work};
 use crate::error::Error;
-use crate::node::outgoing::unpinned;
+use crate::node::outgoing::copy_if_small;
 use crate::reason::DropReason;
 use crate::stack::PeerService;
 use crate::stack::inbox::Kept;
@@ -109,7 +109,7 @@ impl<S: PeerService> Work<S> {
     fn push_relays(&mut self) {
         match self.backlog.front() {
             Some(Batch { block, arrival, .. }) => {
-                self.relays.push(&self.link, block, arrival.pins);
+                self.relays.push(&self.link, block, arrival.buffer_len);
             }
             None => self.relays.push(&self.link, &Block::default(), 0),
         }
@@ -204,9 +204,9 @@ impl<S: PeerService> Work<S> {
 }
 
 /// A reply that does not keep the frame's buffer alive for a small part of it.
-pub(super) fn unpin(reply: Reply, whole: &Bytes, pins: usize) -> Reply {
+pub(super) fn unpin(reply: Reply, whole: &Bytes, buffer_len: usize) -> Reply {
     match reply {
-        Reply::Payload(payload) => Reply::Payload(unpinned(payload, whole, pins)),
+        Reply::Payload(payload) => Reply::Payload(copy_if_small(payload, whole, buffer_len)),
         reply => reply,
     }
 }

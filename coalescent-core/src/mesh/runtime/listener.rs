@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::connection::{Established, Socket, establish};
+use crate::connection::{ConnectionInfo, Established, establish};
 use crate::error::Error;
 use crate::mesh::runtime::Runtime;
 use crate::mesh::runtime::admission::{AcceptBackoff, Reason, Refused, Ticket};
@@ -156,7 +156,7 @@ async fn introduce(
     let limit = runtime.peers().config().handshake_timeout;
     let secured = tokio::time::timeout(limit, runtime.security().accept(io)).await;
     let (io, key) = secured.map_err(|_| Error::handshake_timeout(limit))??;
-    let mut socket = Socket::inbound().addr(addr);
+    let mut socket = ConnectionInfo::inbound().addr(addr);
     socket.wire = wire;
     socket.key = key;
     socket.listen = runtime.advertised();

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use super::{Home, Mesh, WeakMesh};
-use crate::connection::{Connection, Established, Socket, establish};
+use crate::connection::{Connection, ConnectionInfo, Established, establish};
 use crate::error::Error;
 use crate::mesh::runtime::admission::{Admission, AdmissionLimits};
 use crate::node::event::Event;
@@ -325,7 +325,7 @@ impl Runtime {
     pub(crate) async fn adopt(
         self: &Arc<Self>,
         io: BoxIo,
-        mut socket: Socket,
+        mut socket: ConnectionInfo,
     ) -> Result<Peer, Error> {
         socket.listen = self.advertised();
         self.tune(&io, socket.wire.as_ref());

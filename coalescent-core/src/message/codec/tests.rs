@@ -283,7 +283,7 @@ fn json_is_read_as_json_parse_does() {
 #[allow(dead_code)]
 enum Command {
     Go { fast: bool },
-    Stop,
+    ConnectionHandle,
 }
 
 #[test]
@@ -321,7 +321,7 @@ fn what_an_error_quotes_of_a_peer_is_short_and_cannot_move_a_cursor() {
     assert!(
         error
             .to_string()
-            .ends_with("unknown variant `fly`, expected `Go` or `Stop`"),
+            .ends_with("unknown variant `fly`, expected `Go` or `ConnectionHandle`"),
         "{error}"
     );
 }

@@ -36,7 +36,7 @@ impl fmt::Display for PeerId {
 
 /// Where the connection to a peer comes from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Origin {
+pub(crate) struct Endpoint {
     pub(crate) addr: Option<SocketAddr>,
     pub(crate) direction: Direction,
 }

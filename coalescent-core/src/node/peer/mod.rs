@@ -1,9 +1,9 @@
 //! One peer's handle.
 
 mod fitting;
+pub(crate) mod handle;
 mod id;
 pub(crate) mod requests;
-pub(crate) mod stop;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,11 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use handle::{ConnectionHandle, Quiesced};
 use http::Extensions;
-pub(crate) use id::Origin;
+pub(crate) use id::Endpoint;
 pub use id::PeerId;
 use requests::Requests;
-use stop::{Quiesced, Stop};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -51,7 +51,7 @@ struct Inner {
     listen: Option<String>,
     max_payload: Option<usize>,
     wire: Wire,
-    origin: Mutex<Origin>,
+    origin: Mutex<Endpoint>,
     links: Mutex<Links>,
     outbox: Outbox,
     /// For frames that are not made of a payload and what stands around it. Made when it is
@@ -83,7 +83,7 @@ struct Reported {
 #[derive(Default)]
 pub(crate) struct Links {
     /// Those that may carry what is written to the peer; the first does.
-    pub(crate) usable: Vec<Arc<Stop>>,
+    pub(crate) usable: Vec<Arc<ConnectionHandle>>,
 }
 
 /// What a connection has learned of its peer before it joins the roster.
@@ -95,11 +95,11 @@ pub(crate) struct Introduction {
     pub(crate) listen: Option<String>,
     pub(crate) max_payload: Option<usize>,
     pub(crate) wire: Wire,
-    pub(crate) origin: Origin,
+    pub(crate) origin: Endpoint,
 }
 
 impl Peer {
-    pub(crate) fn new(node: Arc<Node>, intro: Introduction, link: &Arc<Stop>) -> Self {
+    pub(crate) fn new(node: Arc<Node>, intro: Introduction, link: &Arc<ConnectionHandle>) -> Self {
         let config = node.config();
         let id = match (intro.key, intro.node_id) {
             (Some(key), _) => PeerId::Key(key),
@@ -539,11 +539,11 @@ impl Peer {
         &self.0.requests
     }
 
-    pub(crate) fn origin(&self) -> Origin {
+    pub(crate) fn origin(&self) -> Endpoint {
         *lock(&self.0.origin)
     }
 
-    pub(crate) fn set_origin(&self, origin: Origin) {
+    pub(crate) fn set_origin(&self, origin: Endpoint) {
         *lock(&self.0.origin) = origin;
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Heads, Kept, Lent};
 use crate::frame::Frame;
-use crate::frame::link::Arrival;
+use crate::frame::in_flight::ReadBatch;
 use crate::message::Message;
 use crate::node::peer::Peer;
 use crate::wire::{Head, Kind};
@@ -22,7 +22,7 @@ pub struct FrameRef<'a>(Source<'a>);
 enum Source<'a> {
     /// As it stands in what was read.
     Block {
-        arrival: &'a Arc<Arrival>,
+        arrival: &'a Arc<ReadBatch>,
         offset: usize,
         head: &'a Head,
     },

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tower_service::Service;
 
 use crate::error::Error;
-use crate::frame::link::Arrival;
+use crate::frame::in_flight::ReadBatch;
 use crate::frame::{Frame, call as current};
 use crate::node::Node;
 use crate::stack::reply::Reply;
@@ -96,8 +96,8 @@ impl Queue {
         }
         while let Some(mut kept) = frames.pop_front() {
             let shares = state.last == Some(kept.buffer) && !state.frames.is_empty();
-            let pins = if shares { 0 } else { kept.pins };
-            kept.cost = kept.len() * FRAME_COST + kept.rewritten + pins;
+            let buffer_len = if shares { 0 } else { kept.buffer_len };
+            kept.cost = kept.len() * FRAME_COST + kept.rewritten + buffer_len;
             // Some frames always find room, however small the limit, and however much readers have
             // taken and not given back.
             if state.used + kept.cost > self.limit && !state.frames.is_empty() {
@@ -272,7 +272,7 @@ pub(crate) type Heads = Vec<(usize, Head)>;
 pub(crate) struct Kept {
     frames: Held,
     buffer: (usize, u64),
-    pins: usize,
+    buffer_len: usize,
     /// The payloads that layers put in the place of those in the buffer.
     rewritten: usize,
     /// What they count for, once they are in the queue.
@@ -283,7 +283,7 @@ pub(crate) struct Kept {
 enum Held {
     /// As they stand in their block.
     Block {
-        arrival: Arc<Arrival>,
+        arrival: Arc<ReadBatch>,
         heads: Heads,
         range: Range<usize>,
     },
@@ -294,7 +294,7 @@ enum Held {
 /// [`Kept`] frames in the hands of who reads them: what is taken out is gone from there.
 pub(crate) enum Lent<'a> {
     Block {
-        arrival: &'a Arc<Arrival>,
+        arrival: &'a Arc<ReadBatch>,
         heads: &'a Heads,
         range: &'a mut Range<usize>,
     },
@@ -303,10 +303,10 @@ pub(crate) enum Lent<'a> {
 
 impl Kept {
     /// Keeps the frames of a block that `range` of its `heads` are.
-    pub(crate) fn block(arrival: Arc<Arrival>, heads: Heads, range: Range<usize>) -> Self {
+    pub(crate) fn block(arrival: Arc<ReadBatch>, heads: Heads, range: Range<usize>) -> Self {
         Self {
             buffer: (arrival.link.place(), arrival.buffer),
-            pins: arrival.pins.max(arrival.bytes.len()),
+            buffer_len: arrival.buffer_len.max(arrival.bytes.len()),
             frames: Held::Block {
                 arrival,
                 heads,
@@ -319,19 +319,19 @@ impl Kept {
 
     /// Keeps one frame as it is.
     pub(crate) fn whole(frame: Frame) -> Self {
-        let (buffer, pins) = frame.pinned();
+        let (buffer, buffer_len) = frame.pinned();
         Self {
             rewritten: frame.rewritten_len(),
             frames: Held::Whole(VecDeque::from([frame])),
             buffer,
-            pins,
+            buffer_len,
             cost: 0,
         }
     }
 
     /// Keeps all of `frames` as they are, if there are any and they are of the same buffer.
     pub(crate) fn all(frames: &mut VecDeque<Frame>) -> Option<Self> {
-        let (buffer, pins) = frames.front()?.pinned();
+        let (buffer, buffer_len) = frames.front()?.pinned();
         let mut rewritten = 0;
         for frame in frames.iter() {
             if frame.pinned().0 != buffer {
@@ -343,7 +343,7 @@ impl Kept {
         Some(Self {
             frames: Held::Whole(std::mem::replace(frames, room)),
             buffer,
-            pins,
+            buffer_len,
             rewritten,
             cost: 0,
         })
@@ -430,7 +430,7 @@ impl Kept {
         Some(Self {
             frames,
             buffer: self.buffer,
-            pins: self.pins,
+            buffer_len: self.buffer_len,
             rewritten: 0,
             cost,
         })

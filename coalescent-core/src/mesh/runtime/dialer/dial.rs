@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Seed;
 use super::ends::{Met, Taken, is_one_socket, is_within, may_lead_here};
-use crate::connection::{Connection, Established, Socket, establish};
+use crate::connection::{Connection, ConnectionInfo, Established, establish};
 use crate::error::{BoxError, Error};
 use crate::mesh::runtime::Runtime;
 use crate::node::peer::Peer;
@@ -306,7 +306,7 @@ async fn introduce(
     let limit = node.config().handshake_timeout;
     let secured = timeout(limit, runtime.security().connect(io, address)).await;
     let (io, key) = secured.map_err(|_| Error::handshake_timeout(limit).at(address))??;
-    let mut socket = Socket::outbound().addr(there);
+    let mut socket = ConnectionInfo::outbound().addr(there);
     socket.wire = seed.wire.clone();
     socket.key = key;
     socket.listen = runtime.advertised();

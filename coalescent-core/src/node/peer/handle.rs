@@ -19,7 +19,7 @@ const MAX_REPEATED: u8 = 4;
 
 /// How others end a connection, and what they have it ask.
 #[derive(Debug)]
-pub(crate) struct Stop {
+pub(crate) struct ConnectionHandle {
     id: LinkId,
     direction: Direction,
     command: Mutex<Option<Command>>,
@@ -56,7 +56,7 @@ pub(crate) enum Command {
     Retire,
 }
 
-impl Stop {
+impl ConnectionHandle {
     pub(crate) fn new(id: LinkId, direction: Direction) -> Self {
         Self {
             id,

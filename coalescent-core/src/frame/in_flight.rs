@@ -15,20 +15,20 @@ use crate::wire::Wire;
 
 /// What the frames of one read have in common.
 #[derive(Debug)]
-pub(crate) struct Arrival {
+pub(crate) struct ReadBatch {
     /// The connection that read them.
-    pub(crate) link: Arc<Link>,
+    pub(crate) link: Arc<InFlight>,
     /// The frames, one after another.
     pub(crate) bytes: Bytes,
     /// The number of the buffer that `bytes` is a slice of, and the size of that buffer.
     pub(crate) buffer: u64,
-    pub(crate) pins: usize,
+    pub(crate) buffer_len: usize,
     /// When they were read.
     pub(crate) at: Instant,
 }
 
 /// A connection, as its frames know it.
-pub(crate) struct Link {
+pub(crate) struct InFlight {
     peer: Peer,
     slots: Box<[Slot]>,
     /// Whether frames are staged for the read side, which those that others bring there must not
@@ -59,9 +59,9 @@ const DROP: u64 = 3;
 
 /// What a layer decided about a frame: to relay it like this, with this payload where a layer put
 /// another in place of its own.
-pub(crate) type Mark = (Flow, Option<Bytes>);
+pub(crate) type RelayDecision = (Flow, Option<Bytes>);
 
-impl Link {
+impl InFlight {
     pub(crate) fn new(peer: Peer, slots: usize) -> Self {
         Self {
             peer,
@@ -180,12 +180,12 @@ impl Link {
     }
 
     /// What was decided about the frame `seq` so far.
-    pub(crate) fn marked(&self, slot: usize, seq: u64) -> Option<Mark> {
+    pub(crate) fn marked(&self, slot: usize, seq: u64) -> Option<RelayDecision> {
         self.slots.get(slot)?.take(seq)
     }
 
     /// What was decided about the frame `seq`; from now on, deciding is too late.
-    pub(crate) fn close(&self, slot: usize, seq: u64) -> Option<Mark> {
+    pub(crate) fn close(&self, slot: usize, seq: u64) -> Option<RelayDecision> {
         let slot = self.slots.get(slot)?;
         // The common case of a relay needs no locked instruction here.
         if !slot.is_marked(seq) {
@@ -204,14 +204,14 @@ impl Link {
 
     /// Relays a frame whose call has ended: at once, and dropped where there is no room.
     pub(crate) fn relay_late(&self, frame: &Frame, payload: &Bytes) {
-        let (_, pins) = frame.pinned();
-        relay_late(&self.peer, frame.kind(), frame.ttl(), payload, pins);
+        let (_, buffer_len) = frame.pinned();
+        relay_late(&self.peer, frame.kind(), frame.ttl(), payload, buffer_len);
     }
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for InFlight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link")
+        f.debug_struct("InFlight")
             .field("peer", self.peer.id())
             .finish_non_exhaustive()
     }
@@ -223,7 +223,7 @@ impl Slot {
         mark >> 2 == seq && matches!(mark & 3, WAIT | DROP)
     }
 
-    fn take(&self, seq: u64) -> Option<Mark> {
+    fn take(&self, seq: u64) -> Option<RelayDecision> {
         let mark = self.mark.load(Ordering::Acquire);
         if mark >> 2 != seq {
             return None;
