@@ -1,6 +1,7 @@
 //! The mesh as a duplex stream: what is written goes to every peer, what is read came from them.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::{fmt, io};
 
@@ -14,8 +15,8 @@ use super::Mesh;
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::node::{BATCH, PAYLOAD_COST, Peers, Sent};
-use crate::stack::inbox::Batch;
 use crate::stack::inbox::frames::Frames;
+use crate::stack::inbox::{Batch, Queue};
 use crate::wire::Wire;
 
 /// How many bytes of one write become one frame at most, or the frame limit where that is less.
@@ -42,7 +43,7 @@ type Wait<T> = ReusableBoxFuture<'static, T>;
 /// ahead of what came after it. They come one by one ([`next_frame`](MeshReader::next_frame)), or
 /// those of one read together ([`next_frames`](MeshReader::next_frames)).
 pub struct MeshReader {
-    peers: Peers,
+    queue: Arc<Queue>,
     batch: Batch,
     /// The rest of the frame that is being read as bytes.
     rest: Bytes,
@@ -50,10 +51,11 @@ pub struct MeshReader {
 }
 
 impl MeshReader {
-    pub(super) fn new(peers: Peers) -> Self {
-        let batch = peers.node().inbox().open();
+    pub(super) fn new(peers: &Peers) -> Self {
+        let queue = Queue::of(peers.node());
+        let batch = queue.open();
         Self {
-            peers,
+            queue,
             batch,
             rest: Bytes::new(),
             newline: false,
@@ -102,14 +104,13 @@ impl MeshReader {
 
     /// Waits for frames; ready with `false` when the mesh has ended.
     fn poll_together(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let Self { peers, batch, .. } = self;
-        let inbox = peers.node().inbox();
+        let Self { queue, batch, .. } = self;
         loop {
             if batch.together().is_some() {
-                inbox.settle(batch);
+                queue.settle(batch);
                 return Poll::Ready(true);
             }
-            if !ready!(inbox.poll_fill(batch, cx)) {
+            if !ready!(queue.poll_fill(batch, cx)) {
                 return Poll::Ready(false);
             }
         }
@@ -117,14 +118,13 @@ impl MeshReader {
 
     /// Waits for frames that did not come with the one before, and takes the first.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
-        let Self { peers, batch, .. } = self;
-        let inbox = peers.node().inbox();
+        let Self { queue, batch, .. } = self;
         loop {
             if let Some(frame) = batch.pop() {
-                inbox.settle(batch);
+                queue.settle(batch);
                 return Poll::Ready(Some(frame));
             }
-            if !ready!(inbox.poll_fill(batch, cx)) {
+            if !ready!(queue.poll_fill(batch, cx)) {
                 return Poll::Ready(None);
             }
         }
@@ -206,15 +206,14 @@ impl AsyncRead for MeshReader {
 
 impl Drop for MeshReader {
     fn drop(&mut self) {
-        let Self { peers, batch, .. } = self;
-        peers.node().inbox().close(batch);
+        self.queue.close(&mut self.batch);
     }
 }
 
 impl fmt::Debug for MeshReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MeshReader")
-            .field("peers", &self.peers)
+            .field("queue", &self.queue)
             .finish_non_exhaustive()
     }
 }

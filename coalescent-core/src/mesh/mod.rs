@@ -234,7 +234,7 @@ impl Mesh {
     /// Takes the read side: what peers send, after the middleware.
     #[must_use]
     pub fn reader(&self) -> MeshReader {
-        MeshReader::new(self.peers().clone())
+        MeshReader::new(self.peers())
     }
 
     /// Takes a write side: what is written goes to every peer.
@@ -245,8 +245,7 @@ impl Mesh {
 
     fn own_reader(&mut self) -> &mut MeshReader {
         let peers = self.handle.0.peers();
-        self.reader
-            .get_or_insert_with(|| MeshReader::new(peers.clone()))
+        self.reader.get_or_insert_with(|| MeshReader::new(peers))
     }
 
     fn own_writer(&mut self) -> &mut MeshWriter {

@@ -35,7 +35,6 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::node::changes::PeerChanges;
 use crate::node::peer::{Peer, PeerId};
-use crate::stack::{Inbox, inbox};
 use crate::stats::Stats;
 use crate::stats::meter::Meter;
 use crate::wire::NodeId;
@@ -71,7 +70,6 @@ pub(crate) struct Node {
     meter: Meter,
     roster: Mutex<Roster>,
     slow: Mutex<Remembered>,
-    inbox: inbox::Queue,
     /// What many broadcasts at once are put together in.
     runs: Runs,
     links: AtomicU64,
@@ -118,7 +116,6 @@ impl Peers {
         keep_events: bool,
     ) -> Self {
         Self(Arc::new(Node {
-            inbox: inbox::Queue::new(config.inbox),
             config: config.bounded(),
             id: NodeId::random(),
             key: OnceLock::new(),
@@ -186,12 +183,6 @@ impl Peers {
             .cloned()
     }
 
-    /// The innermost service of a stack for this node's peers; see [`Inbox`].
-    #[must_use]
-    pub fn inbox(&self) -> Inbox {
-        Inbox::new(Arc::clone(&self.0))
-    }
-
     /// What happens from now on; of a mesh, for the first reader, from the beginning.
     #[must_use]
     pub fn events(&self) -> Events {
@@ -239,6 +230,20 @@ impl Peers {
             .unwrap_or_else(PoisonError::into_inner)
             .get()
             .cloned()
+    }
+}
+
+impl Node {
+    /// Returns a clone of the shared value of type `T`, which `make` makes if there is none.
+    pub(crate) fn get_or_share<T: Clone + Send + Sync + 'static>(
+        &self,
+        make: impl FnOnce() -> T,
+    ) -> T {
+        let mut extensions = self
+            .extensions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        extensions.get_or_insert_with(make).clone()
     }
 }
 

@@ -18,7 +18,6 @@ use crate::node::event::Event;
 use crate::node::peer::handle::{ConnectionHandle, LinkId};
 use crate::node::peer::{Introduction, Peer};
 use crate::reason::{DisconnectReason, DropReason};
-use crate::stack::inbox;
 use crate::stats::meter::Meter;
 use crate::wire::NodeId;
 
@@ -58,10 +57,6 @@ impl Node {
 
     pub(super) fn runs(&self) -> &Runs {
         &self.runs
-    }
-
-    pub(crate) fn inbox(&self) -> &inbox::Queue {
-        &self.inbox
     }
 
     pub(crate) fn next_link(&self) -> LinkId {
@@ -163,13 +158,12 @@ impl Node {
         }
     }
 
-    /// Ends the read side and the event streams.
+    /// Ends the event streams.
     pub(crate) fn end(&self) {
         // Peers know the node, which would keep itself alive.
         if let Some(closed) = &mut self.roster().closed {
             closed.targets = Arc::default();
         }
-        self.inbox.end();
         self.finish_reports();
         self.events.end();
     }

@@ -29,6 +29,7 @@ use crate::node::hooks::BoxFuture;
 use crate::node::peer::Peer;
 use crate::node::peer::handle::LinkId;
 use crate::reason::DisconnectReason;
+use crate::stack::inbox::Queue;
 use crate::stack::{Inbox, PeerService};
 use crate::wire::{Block, Head, Kind};
 
@@ -66,6 +67,7 @@ pub(super) enum Step {
 pub(super) struct Rest<S> {
     id: LinkId,
     stack: S,
+    read_side: Arc<Queue>,
     seq: u64,
     budget: Budget,
     /// Whether frames of this connection were relayed.
@@ -81,6 +83,7 @@ impl<S> Rest<S> {
         Self {
             id,
             stack,
+            read_side: Queue::of(peer.node()),
             seq: 0,
             budget: Budget::new(peer.node().config().error_budget),
             relayed: false,
@@ -95,6 +98,7 @@ pub(super) struct Work<S: PeerService> {
     link: Arc<InFlight>,
     /// Taken out only where the work comes to rest.
     stack: Option<S>,
+    read_side: Arc<Queue>,
     /// Since when a frame waits for the stack to become ready.
     unready: Option<Pin<Box<Sleep>>>,
     backlog: VecDeque<Batch>,
@@ -161,6 +165,7 @@ impl<S: PeerService> Work<S> {
         let Rest {
             id,
             stack,
+            read_side,
             seq,
             budget,
             relayed,
@@ -175,6 +180,7 @@ impl<S: PeerService> Work<S> {
             id,
             link,
             stack: Some(stack),
+            read_side,
             unready: None,
             backlog: VecDeque::new(),
             backlog_cost: 0,
@@ -209,6 +215,7 @@ impl<S: PeerService> Work<S> {
         Some(Rest {
             id: self.id,
             stack: self.stack.take()?,
+            read_side: Arc::clone(&self.read_side),
             seq: self.seq,
             budget: self.budget,
             relayed: self.relays.is_used(),
@@ -413,7 +420,7 @@ impl<S: PeerService> Work<S> {
         let frames = block.heads.len();
         self.next = frames;
         self.seq += frames as u64;
-        if self.link.peer().node().inbox().is_read() {
+        if self.read_side.is_read() {
             if self.delivery.take_plain(0..frames) {
                 self.link.set_staging(true);
             }

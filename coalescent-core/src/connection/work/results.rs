@@ -1,7 +1,5 @@
 //! What the frames came to: replies to their peer, and what relays hand on.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -133,7 +131,7 @@ impl<S: PeerService> Work<S> {
             .is_some_and(|first| next >= first.block.heads.len());
         let frames = self.delivery.gather(first, done);
         let before = frames.iter().map(Kept::len).sum();
-        let empty = self.link.peer().node().inbox().offer(frames);
+        let empty = self.read_side.offer(frames);
         if let (Some(heads), None) = (empty, &self.spare) {
             self.spare = Some(Block {
                 heads,
@@ -161,9 +159,8 @@ impl<S: PeerService> Work<S> {
     /// Safe: the next call goes on where this one was.
     pub(in crate::connection) async fn wait_for_room(&mut self) {
         self.relays.wait().await;
-        let node = Arc::clone(self.link.peer().node());
         let before = self.delivery.rest().iter().map(Kept::len).sum();
-        node.inbox().push(self.delivery.rest()).await;
+        self.read_side.push(self.delivery.rest()).await;
         self.delivered(before);
         // A peer that asks and does not read what it is answered is held back here, and
         // disconnected when its patience is used up.

@@ -26,6 +26,7 @@ use crate::node::peer::Peer;
 use crate::node::{Peers, Refusal};
 use crate::reason::DisconnectReason;
 use crate::stack::PeerLayer;
+use crate::stack::inbox::Queue;
 use crate::transport::address::Address;
 use crate::transport::{BoxIo, Transport, no_address, watch_silence};
 use crate::wire::Wire;
@@ -422,7 +423,9 @@ struct Ending(Arc<Runtime>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.0.peers.node().end();
+        let node = self.0.peers.node();
+        Queue::of(node).end();
+        node.end();
         self.0.ended.cancel();
     }
 }

@@ -17,7 +17,7 @@ use tower_service::Service;
 use crate::error::Error;
 use crate::frame::in_flight::ReadBatch;
 use crate::frame::{Frame, call as current};
-use crate::node::Node;
+use crate::node::{Node, Peers};
 use crate::stack::reply::Reply;
 use crate::wire::Head;
 
@@ -62,7 +62,17 @@ struct State {
     empty: Vec<Heads>,
 }
 
+/// The read side of a node, as one of the values that the node's peers share.
+#[derive(Clone)]
+struct ReadSide(Arc<Queue>);
+
 impl Queue {
+    /// Returns the read side of a node, which is made when it is first asked for.
+    pub(crate) fn of(node: &Node) -> Arc<Self> {
+        let limit = node.config().inbox;
+        node.get_or_share(|| ReadSide(Arc::new(Self::new(limit)))).0
+    }
+
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -524,12 +534,16 @@ impl fmt::Debug for Queue {
 /// (in a task behind a buffer, say) it is the call that waits.
 #[derive(Clone)]
 pub struct Inbox {
-    node: Arc<Node>,
+    queue: Arc<Queue>,
 }
 
-impl Inbox {
-    pub(crate) fn new(node: Arc<Node>) -> Self {
-        Self { node }
+impl Peers {
+    /// Returns the innermost service of a stack for this node's peers; see [`Inbox`].
+    #[must_use]
+    pub fn inbox(&self) -> Inbox {
+        Inbox {
+            queue: Queue::of(self.node()),
+        }
     }
 }
 
@@ -545,13 +559,12 @@ impl Service<Frame> for Inbox {
 
     #[inline]
     fn call(&mut self, frame: Frame) -> InboxFuture {
-        let inbox = self.node.inbox();
-        if inbox.is_read() {
+        if self.queue.is_read() {
             // In the connection's own call it is the connection that waits for room, once for many
             // frames.
             return InboxFuture(
                 current::stage(frame)
-                    .map(|frame| Box::pin(wait(Arc::clone(&self.node), frame)) as Wait),
+                    .map(|frame| Box::pin(wait(Arc::clone(&self.queue), frame)) as Wait),
             );
         }
         let (link, seq) = frame.place();
@@ -564,12 +577,10 @@ impl Service<Frame> for Inbox {
 
 /// Brings a frame to the read side that is not in a call of its connection's, behind those that
 /// are.
-async fn wait(node: Arc<Node>, frame: Frame) {
+async fn wait(queue: Arc<Queue>, frame: Frame) {
     frame.peer().counters().add_delivered(1);
     frame.unstaged().await;
-    node.inbox()
-        .push(&mut VecDeque::from([Kept::whole(frame)]))
-        .await;
+    queue.push(&mut VecDeque::from([Kept::whole(frame)])).await;
 }
 
 struct Waiting<'a>(&'a Queue);
@@ -599,7 +610,7 @@ impl Future for InboxFuture {
 
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Inbox").field(self.node.inbox()).finish()
+        f.debug_tuple("Inbox").field(&self.queue).finish()
     }
 }
 
