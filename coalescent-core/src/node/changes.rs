@@ -148,8 +148,8 @@ mod tests {
 
     fn leave(peers: &Peers, (peer, stop): &(Peer, Arc<ConnectionHandle>)) {
         let reason = DisconnectReason::Closed;
-        assert!(peers.node().part(peer, stop.id(), &reason));
-        peers.node().departed(peer, reason);
+        assert!(peers.node().begin_departure(peer, stop.id(), &reason));
+        peers.node().finish_departure(peer, reason);
     }
 
     #[tokio::test]

@@ -1,10 +1,26 @@
-//! The roster: the peers that are connected, and what they share.
+//! The node: the state that all of its connections share.
+//!
+//! | file | role |
+//! |---|---|
+//! | `mod` | [`Peers`], the public handle, and `Node`, what it points to |
+//! | `roster`, `join`, `departure` | who is connected; how a peer comes, and how it leaves |
+//! | `standing` | newcomers that claim to be a connected peer |
+//! | `peer` | [`Peer`], the handle to one peer |
+//! | `broadcast`, `payload` | what this node sends to all peers |
+//! | `outgoing`, `by_wire` | what a payload is on a wire, and grouping peers by wire |
+//! | `request` | a peer as a tower service |
+//! | `event`, `changes` | what is told to the application |
+//! | `report`, `throttle` | which events and log lines are told, and how many |
+//! | `patience` | who was too slow before |
+//! | `hooks` | what plugins run when peers come and go |
 
 mod broadcast;
 pub(crate) mod by_wire;
 pub(crate) mod changes;
+mod departure;
 pub mod event;
 pub(crate) mod hooks;
+mod join;
 pub(crate) mod outgoing;
 mod patience;
 pub(crate) mod payload;
@@ -15,91 +31,78 @@ mod roster;
 pub(crate) mod standing;
 pub(crate) mod throttle;
 
-use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use broadcast::RunBuffers;
 pub use broadcast::{BATCH, PAYLOAD_COST, Sent};
 pub(crate) use broadcast::{KEPT_RUNS, RUN_BYTES};
+use bytes::Bytes;
 use event::Events;
 use hooks::Hooks;
 use http::Extensions;
 use patience::Remembered;
 pub(crate) use patience::{Culprit, Penance};
 use report::Reports;
-pub(crate) use roster::{Joined, Refusal};
-pub(crate) use standing::{StandBy, Standing, Token, as_token};
+pub(crate) use roster::Refusal;
+use roster::Roster;
+pub(crate) use standing::{Joined, StandBy, Standing, Token, as_token};
 use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::node::changes::PeerChanges;
+use crate::node::peer::handle::LinkId;
 use crate::node::peer::{Peer, PeerId};
 use crate::stats::Stats;
 use crate::stats::meter::Meter;
 use crate::wire::NodeId;
 
-/// The peers of one node, with what they share: the options, the events, the read side, and values
-/// that plugins keep. Cheap to clone.
+/// A handle to the peers of one node, and to the state they share: the options, the events, and the
+/// values that plugins keep. Cheap to clone.
 ///
 /// An [`App`](crate::App) makes one and runs it as a [`Mesh`](crate::Mesh). Without an app, make
-/// one here, and give it to [`connection::serve`](crate::connection::serve) with each connection.
+/// one here, and pass it to [`connection::serve`](crate::connection::serve) with each connection.
 #[derive(Clone)]
 pub struct Peers(Arc<Node>);
 
-/// All that the connections of one node have in common.
+/// The state that all connections of one node share.
 pub(crate) struct Node {
     config: Config,
+    /// The number that this process chose for itself.
     id: NodeId,
-    /// The key that this node proves to have, where it has one.
+    /// The public key that this node proves to have, if it has one.
     key: OnceLock<[u8; 32]>,
     hooks: Hooks,
+    /// The values that plugins and the application share, one of each type.
     extensions: RwLock<Extensions>,
     events: event::Sender,
+    /// Which log lines and error events are told.
     reports: Reports,
     meter: Meter,
+    /// Who is connected. Locked before the links of a peer.
     roster: Mutex<Roster>,
+    /// Who was too slow lately.
     slow: Mutex<Remembered>,
-    /// What many broadcasts at once are put together in.
+    /// The buffers that batches of broadcasts are coalesced in.
     run_buffers: RunBuffers,
+    /// The number of the next connection.
     links: AtomicU64,
+    /// The nonce of the next broadcast.
     nonce: AtomicU64,
 }
 
-/// What is fixed once a node begins to leave.
-struct Closed {
-    /// The peers it had then. What is relayed to one of them that has been let go is counted as
-    /// dropped.
-    targets: Arc<[Peer]>,
-    /// When all of it must be over.
-    deadline: Instant,
-}
-
-#[derive(Default)]
-struct Roster {
-    peers: BTreeMap<u64, Peer>,
-    /// Those who have introduced themselves.
-    by_id: HashMap<PeerId, u64>,
-    /// Newcomers that say they are one of the peers.
-    standing: Vec<Arc<standing::Place>>,
-    /// The peers as a list, made when it is asked for: copying it at each join would cost memory
-    /// that grows with the square of the peers.
-    list: Option<Arc<[Peer]>>,
-    /// Those who are leaving, and the counters of those who left.
-    leaving: BTreeMap<u64, Peer>,
-    departed: Stats,
-    /// Set when the node begins to leave: from then on connections are refused.
-    closed: Option<Closed>,
-}
-
 impl Peers {
-    /// Makes a node without an app, with these options.
+    /// Creates a node without an app, with these options.
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self::with_hooks(config, Hooks::default(), Extensions::new(), false)
     }
 
+    /// Creates the node of an app. With `keep_events` the first reader of the events gets those
+    /// before it too; see [`Sender::new`](event::Sender::new).
     pub(crate) fn with_hooks(
         config: Config,
         hooks: Hooks,
@@ -131,32 +134,32 @@ impl Peers {
         &self.0
     }
 
-    /// The number this running application chose for itself; peers on the native wire know it by
-    /// this.
+    /// Returns the number that this process chose for itself; peers on the native wire know it by
+    /// this number.
     #[must_use]
     pub fn node_id(&self) -> NodeId {
         self.0.id
     }
 
-    /// The options.
+    /// Returns the options.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.0.config
     }
 
-    /// The connected peers, each once, in the order in which they came.
+    /// Returns the connected peers, each once, in the order in which they connected.
     #[must_use]
     pub fn list(&self) -> Arc<[Peer]> {
         self.0.list()
     }
 
-    /// How many peers are connected.
+    /// Returns the number of connected peers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.roster().peers.len()
     }
 
-    /// Whether no peer is connected.
+    /// Returns whether no peer is connected.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -174,27 +177,28 @@ impl Peers {
             .cloned()
     }
 
-    /// What happens from now on; of a mesh, for the first reader, from the beginning.
+    /// Returns the events from now on. The first reader of a mesh gets them from the beginning.
     #[must_use]
     pub fn events(&self) -> Events {
         self.0.events.subscribe()
     }
 
-    /// The peers that are connected now, and then those that come and go, each once.
+    /// Returns the peers that are connected now, followed by those that connect and disconnect,
+    /// each once.
     ///
-    /// Unlike [`events`](Peers::events), a reader that is slow misses no peer: it learns later of
-    /// those who are connected still, and not of those who came and went meanwhile.
+    /// Unlike [`events`](Peers::events), a slow reader misses no peer that is still connected: it
+    /// learns of it later. It does not learn of peers that came and went in the meantime.
     #[must_use]
     pub fn changes(&self) -> PeerChanges {
         PeerChanges::new(self.clone())
     }
 
-    /// The events from now on, without being the first reader.
+    /// Returns the events from now on, without being the first reader.
     pub(crate) fn events_from_now(&self) -> Events {
         self.0.events.listen()
     }
 
-    /// The counters of all peers, of those who left too.
+    /// Returns the sum of the counters of all peers, including those that have left.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let roster = self.0.roster();
@@ -202,8 +206,8 @@ impl Peers {
         all.fold(roster.departed, |sum, peer| sum + peer.stats())
     }
 
-    /// Shares a value with everyone who has the peers, one of each type. Returns the value that it
-    /// replaces.
+    /// Shares a value with everyone who has a handle to the peers, one of each type. Returns the
+    /// value that it replaces.
     pub fn set_shared<T: Clone + Send + Sync + 'static>(&self, value: T) -> Option<T> {
         self.0
             .extensions
@@ -212,7 +216,7 @@ impl Peers {
             .insert(value)
     }
 
-    /// Gets a clone of a shared value.
+    /// Returns a clone of a shared value.
     #[must_use]
     pub fn get_shared<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
         self.0
@@ -225,6 +229,32 @@ impl Peers {
 }
 
 impl Node {
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Sets the public key that this node proves to have.
+    #[cfg(feature = "tls")]
+    pub(crate) fn set_key(&self, key: [u8; 32]) {
+        let _ = self.key.set(key);
+    }
+
+    pub(crate) fn hooks(&self) -> &Hooks {
+        &self.hooks
+    }
+
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    fn run_buffers(&self) -> &RunBuffers {
+        &self.run_buffers
+    }
+
     /// Returns a clone of the shared value of type `T`, which `make` makes if there is none.
     pub(crate) fn get_or_share<T: Clone + Send + Sync + 'static>(
         &self,
@@ -236,6 +266,58 @@ impl Node {
             .unwrap_or_else(PoisonError::into_inner);
         extensions.get_or_insert_with(make).clone()
     }
+
+    /// Returns the number for a new connection.
+    pub(crate) fn next_link(&self) -> LinkId {
+        LinkId(self.links.fetch_add(1, Relaxed))
+    }
+
+    /// Returns the nonce for a broadcast.
+    fn next_nonce(&self) -> u64 {
+        self.next_nonces(1)
+    }
+
+    /// Draws `count` consecutive nonces, and returns the first.
+    fn next_nonces(&self, count: u64) -> u64 {
+        self.nonce.fetch_add(count, Relaxed)
+    }
+
+    /// Gives back the unused nonces from `first` up to `end`, unless others have been drawn since.
+    /// So consecutive broadcasts have nonces without gaps, which relays remember in less memory.
+    fn return_nonces(&self, first: u64, end: u64) {
+        let _ = self.nonce.compare_exchange(end, first, Relaxed, Relaxed);
+    }
+
+    /// Returns whether a hook wants to know what this node sends.
+    fn is_announced(&self) -> bool {
+        !self.hooks.broadcast.is_empty()
+    }
+
+    /// Tells the hooks what this node is about to send: a broadcast with this nonce, or, without a
+    /// nonce, a frame on wires that have none.
+    fn announce(&self, nonce: Option<u64>, payload: &Bytes) {
+        for hook in &self.hooks.broadcast {
+            hook(nonce, payload);
+        }
+    }
+
+    fn slow(&self) -> MutexGuard<'_, Remembered> {
+        self.slow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what is held against a peer that connects now because it was too slow before.
+    fn penance(&self, culprit: Option<Culprit>) -> Option<Penance> {
+        self.slow()
+            .penance(culprit?, self.config.patience, Instant::now())
+    }
+
+    /// Notes how much of its patience a peer has used up that leaves by itself.
+    pub(crate) fn spent(&self, peer: &Peer, spent: Duration) {
+        if let (false, Some(culprit)) = (spent.is_zero(), peer.culprit()) {
+            self.slow()
+                .spent(culprit, spent, self.config.patience, Instant::now());
+        }
+    }
 }
 
 impl fmt::Debug for Peers {
@@ -243,6 +325,14 @@ impl fmt::Debug for Peers {
         f.debug_struct("Peers")
             .field("node", &self.0.id)
             .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("id", &self.id)
             .finish_non_exhaustive()
     }
 }

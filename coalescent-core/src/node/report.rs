@@ -170,7 +170,7 @@ impl Node {
     }
 
     /// Writes a line for who looks closely: a peer is about to leave.
-    pub(super) fn is_leaving(&self, peer: &Peer, reason: &DisconnectReason) {
+    pub(super) fn log_leaving(&self, peer: &Peer, reason: &DisconnectReason) {
         if enabled!(Level::DEBUG) && self.may_log(Source::of(peer)) {
             tracing::debug!(peer = %peer.id(), %reason, "leaving");
         }

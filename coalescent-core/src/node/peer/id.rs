@@ -1,24 +1,24 @@
-//! What tells peers apart, and where they come from.
+//! The identity of a peer: what distinguishes it from others, and what is known before it joins.
 
 use std::fmt;
 use std::net::SocketAddr;
 
 use crate::transport::Direction;
-use crate::wire::NodeId;
+use crate::wire::{NodeId, Wire};
 
-/// What tells one peer from another, in logs, events and maps.
+/// The identity of a peer, in logs, events and maps.
 ///
 /// With an identity it is the peer's public key, proven at each connection: two processes with the
-/// same key are one peer, of which the second is refused while the first is there. Without, on the
-/// native wire, it is the number the peer's running application chose for itself, which nothing
+/// same key are one peer, of which the second is refused while the first is connected. Without one,
+/// on the native wire, it is the number that the peer's process chose for itself, which nothing
 /// proves: somebody else who claims it waits until the peer has gone. On wires without a handshake
-/// it is a number this node gave the connection.
+/// it is a number that this node gave the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum PeerId {
     /// A proven ed25519 public key.
     Key([u8; 32]),
-    /// The number a running application chose for itself.
+    /// The number that a running application chose for itself.
     Node(NodeId),
     /// The number of a connection to a peer that does not introduce itself.
     Connection(u64),
@@ -34,9 +34,28 @@ impl fmt::Display for PeerId {
     }
 }
 
-/// Where the connection to a peer comes from.
+/// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Endpoint {
+    /// Its address, if the transport has addresses.
     pub(crate) addr: Option<SocketAddr>,
+    /// Which side made the connection.
     pub(crate) direction: Direction,
+}
+
+/// What a connection has learned of its peer before it joins the roster.
+#[derive(Clone, Debug)]
+pub(crate) struct Introduction {
+    /// The public key that it has proven.
+    pub(crate) key: Option<[u8; 32]>,
+    /// The number that it chose for itself.
+    pub(crate) node_id: Option<NodeId>,
+    /// The name and version of its program.
+    pub(crate) agent: Option<String>,
+    /// Where it says that others can dial it.
+    pub(crate) listen: Option<String>,
+    /// The largest payload that it takes, in bytes.
+    pub(crate) max_payload: Option<usize>,
+    pub(crate) wire: Wire,
+    pub(crate) origin: Endpoint,
 }

@@ -1,11 +1,13 @@
-//! One peer's handle.
+//! The handle to one peer.
 
+mod drops;
+mod encode;
 mod fitting;
 pub(crate) mod handle;
 mod id;
 pub(crate) mod requests;
+mod send;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
@@ -13,37 +15,32 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use drops::Reported;
 use handle::{ConnectionHandle, Quiesced};
 use http::Extensions;
-pub(crate) use id::Endpoint;
 pub use id::PeerId;
+pub(crate) use id::{Endpoint, Introduction};
 use requests::Requests;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::error::Error;
-use crate::node::event::Event;
-use crate::node::standing::YOUNG;
 use crate::node::{Culprit, Node, Peers, Penance};
-use crate::outbox::{Chunk, Count, Outbox, Refused};
-use crate::reason::{DisconnectReason, DropReason};
+use crate::outbox::Outbox;
+use crate::reason::DisconnectReason;
 use crate::stats::{Counters, Stats};
 use crate::transport::Direction;
-use crate::wire::{Framing, Kind, NodeId, Wire, WireCodec, WireError};
-
-/// Drops are reported at most this often for a peer.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
+use crate::wire::{NodeId, Wire, WireCodec};
 
 /// A handle to one connected peer. Cheap to clone.
 ///
-/// It stays valid, but useless, after the peer has gone. Two handles are equal when they are of the
-/// same stay of the same peer: a peer that comes back is another.
+/// After the peer disconnects, operations on the handle fail. Two handles are equal if they belong
+/// to the same stay of the same peer: a peer that comes back is another one.
 #[derive(Clone)]
 pub struct Peer(Arc<Inner>);
 
 struct Inner {
     node: Arc<Node>,
+    /// The number of the connection that the peer came with.
     serial: u64,
     id: PeerId,
     node_id: Option<NodeId>,
@@ -51,51 +48,36 @@ struct Inner {
     listen: Option<String>,
     max_payload: Option<usize>,
     wire: Wire,
+    /// The other end of the connection that carries what is written to the peer.
     origin: Mutex<Endpoint>,
     links: Mutex<Links>,
     outbox: Outbox,
-    /// For frames that are not made of a payload and what stands around it. Made when it is
-    /// needed.
+    /// Encodes frames for wires that have no framing. Made when it is first needed.
     encoder: Mutex<Option<Box<WireCodec>>>,
     requests: Requests,
     counters: Arc<Counters>,
-    /// In nanoseconds; 0 where none was measured.
+    /// The last round trip in nanoseconds; 0 if none was measured.
     round_trip: AtomicU64,
+    /// Dropped frames that no event has told of yet.
     unreported: AtomicU64,
     reported: Mutex<Reported>,
+    /// Values that hooks and layers keep with the peer, one of each type.
     extensions: Mutex<Extensions>,
+    /// Why the peer is gone. Set by step 2 of its [departure](crate::node::departure).
     gone: OnceLock<DisconnectReason>,
+    /// Wakes tasks that wait until the peer is gone.
     left: Notify,
     since: Instant,
+    /// What is held against the peer because it was too slow before.
     penance: Option<Penance>,
 }
 
-/// What was told of dropped frames.
-#[derive(Debug, Default)]
-struct Reported {
-    last: Option<Instant>,
-    /// Whether the node has taken this peer's counters into its own.
-    departed: bool,
-}
-
-/// The connections to one peer: nearly always one. There can be two for a moment, when both nodes
+/// The connections to one peer: nearly always one. There can be two for a moment, if both nodes
 /// dialled each other at the same time.
 #[derive(Default)]
 pub(crate) struct Links {
-    /// Those that may carry what is written to the peer; the first does.
+    /// The connections that may carry what is written to the peer; the first one does.
     pub(crate) usable: Vec<Arc<ConnectionHandle>>,
-}
-
-/// What a connection has learned of its peer before it joins the roster.
-#[derive(Clone, Debug)]
-pub(crate) struct Introduction {
-    pub(crate) key: Option<[u8; 32]>,
-    pub(crate) node_id: Option<NodeId>,
-    pub(crate) agent: Option<String>,
-    pub(crate) listen: Option<String>,
-    pub(crate) max_payload: Option<usize>,
-    pub(crate) wire: Wire,
-    pub(crate) origin: Endpoint,
 }
 
 impl Peer {
@@ -140,72 +122,75 @@ impl Peer {
         }))
     }
 
-    /// What tells this peer from others.
+    /// Returns the identity of the peer.
     #[must_use]
     pub fn id(&self) -> &PeerId {
         &self.0.id
     }
 
-    /// The address of the peer's end of the connection, where there is one.
+    /// Returns the address of the peer's end of the connection, if the transport has addresses.
     #[must_use]
     pub fn addr(&self) -> Option<SocketAddr> {
         self.origin().addr
     }
 
-    /// Which side made the connection.
+    /// Returns which side made the connection.
     #[must_use]
     pub fn direction(&self) -> Direction {
         self.origin().direction
     }
 
-    /// What the peer says it is, on wires with a handshake. The text is the peer's own.
+    /// Returns the program that the peer says it is, on wires with a handshake. The text comes from
+    /// the peer.
     #[must_use]
     pub fn agent(&self) -> Option<&str> {
         self.0.agent.as_deref()
     }
 
-    /// Where the peer says that others can dial it, as `host:port`. The text is the peer's own.
+    /// Returns where the peer says that others can dial it, as `host:port`. The text comes from the
+    /// peer.
     #[must_use]
     pub fn listen_addr(&self) -> Option<&str> {
         self.0.listen.as_deref()
     }
 
-    /// The largest payload that the peer says it takes, in bytes, on wires with a handshake; `None`
-    /// where it says nothing.
+    /// Returns the largest payload that the peer says it takes, in bytes, on wires with a
+    /// handshake; `None` if it says nothing.
     ///
-    /// It is sent nothing larger: sending such a payload to it alone is an error, and what is for
-    /// all is dropped for it, and counted as [`DropReason::TooLarge`].
+    /// It is sent nothing larger: to send such a payload to it alone is an error, and a broadcast
+    /// is dropped for it, and counted as
+    /// [`DropReason::TooLarge`](crate::DropReason::TooLarge).
     #[must_use]
     pub fn max_payload(&self) -> Option<usize> {
         self.0.max_payload
     }
 
-    /// How frames stand on the connection to this peer.
+    /// Returns the wire of the connection to this peer.
     #[must_use]
     pub fn wire(&self) -> &Wire {
         &self.0.wire
     }
 
-    /// The node's peers, this one among them while it is connected.
+    /// Returns the node's peers, this one among them while it is connected.
     #[must_use]
     pub fn peers(&self) -> Peers {
         Peers::from_node(Arc::clone(&self.0.node))
     }
 
-    /// Whether the peer can still be written to.
+    /// Returns whether the peer can still be written to.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.0.gone.get().is_none()
     }
 
-    /// The counters of this peer.
+    /// Returns the counters of this peer.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.0.counters.snapshot()
     }
 
-    /// How long the peer took to answer the last ping. `None` where it has answered none: only a
-    /// peer that has been silent is asked, and only on wires with a handshake.
+    /// Returns how long the peer took to answer the last ping. `None` if it has answered none: only
+    /// a peer that has been silent is pinged, and only on wires with a handshake.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
         match self.0.round_trip.load(Relaxed) {
@@ -214,118 +199,38 @@ impl Peer {
         }
     }
 
-    /// How many bytes wait to be written to this peer, with what keeping them costs.
+    /// Returns how many bytes are queued for this peer, including the cost of keeping them.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.0.outbox.used()
     }
 
     /// Keeps a value with this peer for as long as it is connected: the state of a hook or a layer.
-    /// It is dropped after the hooks for a peer that was disconnected have run, so that it may know
-    /// the peer. Returns the value of the same type that it replaces.
+    /// Returns the value of the same type that it replaces.
+    ///
+    /// The value is dropped after the hooks for a disconnected peer have run, so it may own the
+    /// peer.
     pub fn set<T: Clone + Send + Sync + 'static>(&self, value: T) -> Option<T> {
         lock(&self.0.extensions).insert(value)
     }
 
-    /// Gets a clone of a value that was kept with [`set`](Peer::set).
+    /// Returns a clone of a value that was kept with [`set`](Peer::set).
     #[must_use]
     pub fn get<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
         lock(&self.0.extensions).get().cloned()
     }
 
-    /// Queues `payload` for this peer alone, waiting for room. Relays leave it alone.
-    ///
-    /// That it is queued does not say that it arrives; see [`flushed`](Peer::flushed) for when it
-    /// has been written.
-    ///
-    /// # Errors
-    ///
-    /// [`is_closed`](Error::is_closed) where the peer is gone, [`is_encode`](Error::is_encode)
-    /// where the payload does not fit its wire, or is larger than
-    /// [`max_payload`](Peer::max_payload).
-    ///
-    /// # Cancel safety
-    ///
-    /// When dropped before it is done, nothing was queued.
-    pub async fn send_payload(&self, payload: impl Into<Bytes>) -> Result<(), Error> {
-        self.send_kind(Kind::Data, payload.into()).await
-    }
-
-    /// Queues `payload` for this peer alone, if there is room for it now.
-    ///
-    /// # Errors
-    ///
-    /// [`is_full`](Error::is_full) where there is no room, and as for
-    /// [`send_payload`](Peer::send_payload).
-    pub fn try_send_payload(&self, payload: impl Into<Bytes>) -> Result<(), Error> {
-        let chunk = self
-            .encode_own(Kind::Data, payload.into())
-            .map_err(Error::encode)?;
-        match self.0.outbox.try_push(&[chunk]) {
-            Ok(_) => Ok(()),
-            Err(Refused::Full) => Err(Error::full()),
-            Err(Refused::Closed) => Err(Error::closed()),
-        }
-    }
-
-    /// Sends `payload` as a request, and waits for its reply, at most
-    /// [`Config::request_timeout`](crate::Config::request_timeout).
-    ///
-    /// Many requests may be in flight; replies come in any order. A handler may ask the peer whose
-    /// frame it is handling.
-    ///
-    /// # Errors
-    ///
-    /// [`is_refused`](Error::is_refused) where the peer's wire has no requests,
-    /// [`is_encode`](Error::is_encode) where the payload is larger than the frame limit or
-    /// [`max_payload`](Peer::max_payload), [`is_timeout`](Error::is_timeout),
-    /// [`is_no_answer`](Error::is_no_answer) where nothing on the other side answered,
-    /// [`is_failed`](Error::is_failed) where answering failed there,
-    /// [`is_closed`](Error::is_closed) where the peer is gone, or goes.
-    ///
-    /// # Cancel safety
-    ///
-    /// When dropped before it is done, the peer is told that nobody waits any more.
-    pub async fn request_payload(&self, payload: impl Into<Bytes>) -> Result<Bytes, Error> {
-        self.check_requests()?;
-        let limit = self.0.node.config().request_timeout;
-        let begun = Instant::now();
-        let mut reply = self.0.requests.open(self);
-        let wait = async {
-            self.send_kind(Kind::Request { id: reply.id() }, payload.into())
-                .await?;
-            reply.set_asked();
-            reply.wait().await
-        };
-        let result = match tokio::time::timeout(limit, wait).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::request_timeout(limit)),
-        };
-        let meter = self.0.node.meter();
-        meter.request(result.is_ok(), begun.elapsed());
-        result
-    }
-
-    /// Waits until all that is queued for this peer now has been written to its socket, or dropped.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe: nothing changes by waiting.
-    pub async fn flushed(&self) {
-        self.0.outbox.flushed().await;
-    }
-
-    /// Disconnects the peer: writes what is queued (at most [`Config::drain`](crate::Config::drain)
-    /// long), tells it `reason`, and closes.
+    /// Disconnects the peer: writes what is queued, for at most
+    /// [`Config::drain`](crate::Config::drain), tells the peer `reason`, and closes the connection.
     pub fn disconnect(&self, reason: impl Into<String>) {
         self.stop(&DisconnectReason::Disconnected(reason.into()));
     }
 
-    /// Waits until the peer is no longer connected, and says why.
+    /// Waits until the peer is no longer connected, and returns why.
     ///
     /// # Cancel safety
     ///
-    /// Safe: nothing changes by waiting.
+    /// Cancel safe: waiting changes nothing.
     pub async fn closed(&self) -> DisconnectReason {
         loop {
             let left = self.0.left.notified();
@@ -335,174 +240,10 @@ impl Peer {
             left.await;
         }
     }
+}
 
-    /// Whether the peer can be asked, now and later, and if not, why.
-    pub(crate) fn check_ready(&self) -> Result<(), Error> {
-        self.check_requests()?;
-        if self.0.outbox.is_closed() {
-            return Err(Error::closed());
-        }
-        Ok(())
-    }
-
-    fn check_requests(&self) -> Result<(), Error> {
-        if !self.0.wire.has_handshake() {
-            return Err(Error::unsupported(
-                "requests need the native wire: this peer's wire has no place for a reply",
-            ));
-        }
-        Ok(())
-    }
-
-    async fn send_kind(&self, kind: Kind, payload: Bytes) -> Result<(), Error> {
-        let chunk = self.encode_own(kind, payload).map_err(Error::encode)?;
-        self.0
-            .outbox
-            .push(&[chunk], &mut 0)
-            .await
-            .map_err(|_| Error::closed())
-    }
-
-    /// Puts `payload` into a frame of this node's own, for this peer alone.
-    pub(crate) fn encode_own(&self, kind: Kind, payload: Bytes) -> Result<Chunk, WireError> {
-        self.check_size(kind, payload.len())?;
-        self.encode(kind, self.own_ttl(kind), payload, Count::OWN)
-    }
-
-    /// What stands around `payload` in a frame of this node's own, for this peer alone, where that
-    /// can be said.
-    pub(crate) fn framing_own(
-        &self,
-        kind: Kind,
-        payload: &[u8],
-    ) -> Result<Option<Framing>, WireError> {
-        self.check_size(kind, payload.len())?;
-        self.framing(kind, self.own_ttl(kind), payload)
-    }
-
-    /// The largest payload that may be sent to this peer, in bytes.
-    #[inline]
-    pub(crate) fn limit(&self) -> usize {
-        let own = self.0.node.config().max_frame;
-        self.0.max_payload.map_or(own, |max| own.min(max))
-    }
-
-    fn check_size(&self, kind: Kind, len: usize) -> Result<(), WireError> {
-        match self.0.max_payload {
-            Some(max) if len > max && !kind.is_control() => Err(WireError::too_large_for_peer(max)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether there are payloads that this node sends, and this peer does not take.
-    #[inline]
-    fn takes_less(&self) -> bool {
-        self.limit() < self.0.node.config().max_frame
-    }
-
-    /// What this peer takes of frames that were made for all peers of its wire, and how many it
-    /// does not take.
-    pub(crate) fn fitting<'a>(&self, chunks: &'a [Chunk]) -> (Cow<'a, [Chunk]>, u64) {
-        if self.takes_less() {
-            fitting::fitting(chunks, self.limit())
-        } else {
-            (Cow::Borrowed(chunks), 0)
-        }
-    }
-
-    /// Puts what this peer takes of `chunks` into its outbox, as [`Outbox::try_push`]; the rest is
-    /// dropped, and counted.
-    #[inline]
-    pub(crate) fn try_push_fitting(&self, chunks: &[Chunk]) -> Result<usize, Refused> {
-        if !self.takes_less() {
-            return self.0.outbox.try_push(chunks);
-        }
-        let mut taken = 0;
-        // One by one, so that no more than one is there a second time.
-        for chunk in chunks {
-            let (some, others) = self.fitting(std::slice::from_ref(chunk));
-            match self.0.outbox.try_push(&some) {
-                Ok(_) => {}
-                Err(Refused::Full) if taken > 0 => break,
-                Err(refused) => return Err(refused),
-            }
-            self.dropped(DropReason::TooLarge, others);
-            taken += 1;
-        }
-        Ok(taken)
-    }
-
-    /// Puts what this peer takes of `chunks` into its outbox, waiting for room, as
-    /// [`Outbox::push`]; the rest is dropped, and counted.
-    ///
-    /// # Cancel safety
-    ///
-    /// What was dealt with before stays so; `progress` says how many chunks that is.
-    pub(crate) async fn push_fitting(
-        &self,
-        chunks: &[Chunk],
-        progress: &mut usize,
-    ) -> Result<(), Refused> {
-        if !self.takes_less() {
-            return self.0.outbox.push(chunks, progress).await;
-        }
-        while let Some(chunk) = chunks.get(*progress) {
-            let (some, others) = self.fitting(std::slice::from_ref(chunk));
-            self.0.outbox.push(&some, &mut 0).await?;
-            self.dropped(DropReason::TooLarge, others);
-            *progress += 1;
-        }
-        Ok(())
-    }
-
-    fn own_ttl(&self, kind: Kind) -> u8 {
-        if kind.is_control() {
-            0
-        } else {
-            self.0.node.config().ttl
-        }
-    }
-
-    /// Puts `payload` into a frame of this peer's wire, whichever peer it is for.
-    pub(crate) fn encode(
-        &self,
-        kind: Kind,
-        ttl: u8,
-        payload: Bytes,
-        count: Count,
-    ) -> Result<Chunk, WireError> {
-        if let Some(mut framing) = self.framing(kind, ttl, &payload)? {
-            if count.relayed > 0 {
-                framing.keep_carriage_return(&payload);
-            }
-            return Ok(Chunk {
-                framing,
-                body: payload,
-                count,
-            });
-        }
-        let mut encoder = lock(&self.0.encoder);
-        let encoder = encoder.get_or_insert_with(|| {
-            let mut encoder = self.0.wire.codec(self.0.node.config().max_frame);
-            encoder.established();
-            Box::new(encoder)
-        });
-        let mut whole = BytesMut::new();
-        encoder.encode(kind, ttl, &payload, &mut whole)?;
-        Ok(Chunk::verbatim(whole.freeze(), count))
-    }
-
-    /// What stands around `payload` in a frame of this peer's wire, where that can be said.
-    pub(crate) fn framing(
-        &self,
-        kind: Kind,
-        ttl: u8,
-        payload: &[u8],
-    ) -> Result<Option<Framing>, WireError> {
-        let max_frame = self.0.node.config().max_frame;
-        self.0.wire.framing(max_frame, kind, ttl, payload)
-    }
-
+/// What the rest of the crate asks of a peer.
+impl Peer {
     pub(crate) fn serial(&self) -> u64 {
         self.0.serial
     }
@@ -523,7 +264,28 @@ impl Peer {
         &self.0.counters
     }
 
-    /// Tells the node's meter what this peer has counted since the last time.
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.0.requests
+    }
+
+    /// Returns when the peer joined.
+    pub(crate) fn since(&self) -> Instant {
+        self.0.since
+    }
+
+    pub(crate) fn origin(&self) -> Endpoint {
+        *lock(&self.0.origin)
+    }
+
+    pub(crate) fn set_origin(&self, origin: Endpoint) {
+        *lock(&self.0.origin) = origin;
+    }
+
+    pub(crate) fn links(&self) -> MutexGuard<'_, Links> {
+        lock(&self.0.links)
+    }
+
+    /// Adds what this peer has counted since the last call to the node's meter.
     pub(crate) fn tell_meter(&self) {
         self.0.counters.tell(self.0.node.meter());
     }
@@ -535,19 +297,7 @@ impl Peer {
         self.0.node.meter().round_trip(after);
     }
 
-    pub(crate) fn requests(&self) -> &Requests {
-        &self.0.requests
-    }
-
-    pub(crate) fn origin(&self) -> Endpoint {
-        *lock(&self.0.origin)
-    }
-
-    pub(crate) fn set_origin(&self, origin: Endpoint) {
-        *lock(&self.0.origin) = origin;
-    }
-
-    /// Whom it is held against if it is slow.
+    /// Returns against whom it is held if the peer is slow.
     pub(crate) fn culprit(&self) -> Option<Culprit> {
         let key = match self.0.id {
             PeerId::Key(key) => Some(key),
@@ -556,26 +306,17 @@ impl Peer {
         Culprit::of(key, self.origin().addr)
     }
 
-    /// What was held against it when it came.
+    /// Returns what was held against the peer when it joined.
     pub(crate) fn penance(&self) -> Option<Penance> {
         self.0.penance
     }
 
-    /// Whether it is waited for as any other: it was not too slow a while ago.
+    /// Returns whether broadcasts wait for the peer like for any other: it was not too slow a while
+    /// ago.
     pub(crate) fn is_trusted(&self) -> bool {
         let patience = self.0.node.config().patience;
         let penance = self.0.penance;
         penance.is_none_or(|penance| penance.is_over(patience, Instant::now()))
-    }
-
-    /// Whether it has become connected so lately that another connection to it may have been made
-    /// at the same time.
-    pub(crate) fn is_young(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.0.since) < YOUNG
-    }
-
-    pub(crate) fn links(&self) -> MutexGuard<'_, Links> {
-        lock(&self.0.links)
     }
 
     /// Tells all connections to this peer to end, for `reason`.
@@ -591,67 +332,6 @@ impl Peer {
         for link in &self.links().usable {
             link.quiesce(quiesced.clone());
         }
-    }
-
-    /// Counts `frames` as dropped, and reports it unless that was done a moment ago.
-    pub(crate) fn dropped(&self, reason: DropReason, frames: u64) {
-        if frames == 0 {
-            return;
-        }
-        let now = Instant::now();
-        let mut reported = lock(&self.0.reported);
-        self.0.counters.add_dropped(frames);
-        self.0.node.meter().dropped(reason, frames);
-        self.0.unreported.fetch_add(frames, Relaxed);
-        let departed = reported.departed;
-        let lately = reported.last.is_some_and(|last| now - last < REPORT_EVERY);
-        if self.is_connected() && lately {
-            return;
-        }
-        reported.last = Some(now);
-        drop(reported);
-        if departed {
-            // Others may find only now that they waited in vain for room here.
-            self.0.node.dropped_late(frames);
-        }
-        self.report_dropped(reason);
-    }
-
-    /// Reports the dropped frames that no event has told of yet.
-    pub(crate) fn report_dropped(&self, reason: DropReason) {
-        let frames = self.0.unreported.swap(0, Relaxed);
-        if frames > 0 {
-            self.0.node.emit(Event::Dropped {
-                peer: self.clone(),
-                reason,
-                frames,
-            });
-        }
-    }
-
-    /// Drops the values that were kept with this peer.
-    pub(crate) fn forget(&self) {
-        // Not under the lock: they may know this peer.
-        let kept = std::mem::take(&mut *lock(&self.0.extensions));
-        drop(kept);
-    }
-
-    /// The counters, for the node to keep. What is dropped from now on is told to it.
-    pub(crate) fn depart(&self) -> Stats {
-        let mut reported = lock(&self.0.reported);
-        reported.departed = true;
-        self.stats()
-    }
-
-    /// The peer is gone: drops what it did not get, fails what waits for it.
-    pub(crate) fn leave(&self, reason: &DisconnectReason) {
-        let _ = self.0.gone.set(reason.clone());
-        self.0.outbox.close();
-        let lost = self.0.outbox.clear();
-        self.0.requests.fail_all();
-        self.0.left.notify_waiters();
-        self.dropped(DropReason::Disconnected, lost.total());
-        self.report_dropped(DropReason::Disconnected);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Requests of this node's to one peer, and who waits for their replies.
+//! The requests that this node has sent to one peer, and the tasks that wait for their replies.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,46 +16,49 @@ type Answer = Result<Bytes, Error>;
 
 /// The requests that wait for a reply of one peer.
 #[derive(Debug, Default)]
-pub(crate) struct Requests(Mutex<Waiting>);
+pub(crate) struct Requests(Mutex<Table>);
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Table {
+    /// The id of the next request, if no waiting request has it.
     next: u32,
-    /// Nobody can wait any more: the peer is gone.
-    closed: bool,
-    /// By a hash without a key, which is fast: the numbers are this node's own, and what peers
-    /// send is only looked up.
+    /// The tasks that wait, by the id of their request. The hash has no key, and so is fast: the
+    /// ids are chosen by this node, and those that peers send are only looked up.
     by_id: FxHashMap<u32, oneshot::Sender<Answer>>,
 }
 
-/// A request that waits for its reply. Dropped before that, it tells the peer so, if the peer was
-/// asked.
+/// A request that waits for its reply. If it is dropped before, it tells the peer so, unless the
+/// request was never sent.
 #[derive(Debug)]
 pub(crate) struct Pending<'a> {
     id: u32,
     peer: &'a Peer,
+    /// Whether the request is on its way.
     asked: bool,
+    /// `None` once the answer was taken.
     answer: Option<oneshot::Receiver<Answer>>,
 }
 
 impl Requests {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn table(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a number that no waiting request has.
+    /// Opens a request, with an id that no waiting request has. It fails at once if the peer is
+    /// gone.
     pub(crate) fn open<'a>(&self, peer: &'a Peer) -> Pending<'a> {
         let (sender, receiver) = oneshot::channel();
-        let mut waiting = self.waiting();
-        let mut id = waiting.next;
-        while waiting.by_id.contains_key(&id) {
+        let mut table = self.table();
+        let mut id = table.next;
+        while table.by_id.contains_key(&id) {
             id = id.wrapping_add(1);
         }
-        waiting.next = id.wrapping_add(1);
-        if waiting.closed {
+        table.next = id.wrapping_add(1);
+        // Looked at under the lock, which `fail_all` takes after the peer is gone.
+        if !peer.is_connected() {
             let _ = sender.send(Err(Error::closed()));
         } else {
-            waiting.by_id.insert(id, sender);
+            table.by_id.insert(id, sender);
         }
         Pending {
             id,
@@ -65,10 +68,10 @@ impl Requests {
         }
     }
 
-    /// Gives a reply to the one who waits for it. A reply that nobody awaits is no error: the wait
-    /// may have just ended.
+    /// Passes a reply to the task that waits for it. A reply that nobody waits for is no error: the
+    /// wait may have just ended.
     pub(crate) fn complete(&self, id: u32, status: Status, payload: Bytes) {
-        let Some(sender) = self.waiting().by_id.remove(&id) else {
+        let Some(sender) = self.table().by_id.remove(&id) else {
             return;
         };
         let answer = match status {
@@ -82,16 +85,14 @@ impl Requests {
         let _ = sender.send(answer);
     }
 
-    /// Whether somebody waits for an answer of the peer.
+    /// Returns whether a task waits for a reply of the peer.
     pub(crate) fn is_open(&self) -> bool {
-        !self.waiting().by_id.is_empty()
+        !self.table().by_id.is_empty()
     }
 
-    /// Fails all that wait: the peer is gone.
-    pub(crate) fn fail_all(&self) {
-        let mut waiting = self.waiting();
-        waiting.closed = true;
-        for (_, sender) in std::mem::take(&mut waiting.by_id) {
+    /// Fails all requests that wait: the peer is gone.
+    pub(super) fn fail_all(&self) {
+        for (_, sender) in std::mem::take(&mut self.table().by_id) {
             let _ = sender.send(Err(Error::closed()));
         }
     }
@@ -107,6 +108,7 @@ impl Pending<'_> {
         self.asked = true;
     }
 
+    /// Waits for the reply.
     pub(crate) async fn wait(mut self) -> Answer {
         let Some(answer) = self.answer.as_mut() else {
             return Err(Error::closed());
@@ -125,12 +127,12 @@ impl Drop for Pending<'_> {
         let waited = self
             .peer
             .requests()
-            .waiting()
+            .table()
             .by_id
             .remove(&self.id)
             .is_some();
         if waited && self.asked {
-            // Only a hint: where there is no room for it, the reply comes in vain.
+            // Only a hint: if there is no room for it, the reply comes in vain.
             if let Ok(cancel) = self.peer.encode(
                 Kind::Cancel { id: self.id },
                 0,

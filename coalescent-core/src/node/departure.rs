@@ -1,0 +1,117 @@
+//! The departure of a peer, in three steps.
+//!
+//! 1. [`Node::begin_departure`], when a connection stops reading. If another connection of the peer
+//!    can carry what is written to it, that one takes over, and the peer stays. Otherwise the peer
+//!    moves from the roster's connected peers to the leaving ones: nothing more is relayed or
+//!    broadcast to it, and its outbox refuses pushes (`Outbox::close`). The connection still writes
+//!    what is queued.
+//! 2. [`Node::finish_departure`], when nothing more is written. [`Peer::is_connected`] is false from
+//!    now on; what is left in the outbox is dropped and counted; requests that wait for a reply
+//!    fail. Then the node takes over the peer's counters, so that frames dropped later are counted
+//!    by the node itself; tells the event; and lets newcomers in that stood by.
+//! 3. [`Peer::end_departure`], when the hooks for a disconnected peer have run: drops the values
+//!    that were kept with the peer.
+
+use tokio::time::Instant;
+
+use crate::node::Node;
+use crate::node::event::Event;
+use crate::node::peer::Peer;
+use crate::node::peer::handle::LinkId;
+use crate::node::roster::Roster;
+use crate::reason::DisconnectReason;
+
+impl Node {
+    /// Step 1: takes the connection `link` away from its peer. Returns whether the peer leaves with
+    /// it: only then the other steps follow.
+    pub(crate) fn begin_departure(
+        &self,
+        peer: &Peer,
+        link: LinkId,
+        reason: &DisconnectReason,
+    ) -> bool {
+        if let (DisconnectReason::Slow, Some(culprit)) = (reason, peer.culprit()) {
+            self.slow()
+                .slow(culprit, self.config.patience, Instant::now());
+        }
+        let mut roster = self.roster();
+        let mut links = peer.links();
+        let Some(at) = links.usable.iter().position(|usable| usable.id() == link) else {
+            return false;
+        };
+        links.usable.remove(at);
+        if let Some(next) = links.usable.first() {
+            if at == 0 {
+                peer.outbox().activate(next.id().0);
+            }
+            return false;
+        }
+        drop(links);
+        let theirs = matches!(
+            reason,
+            DisconnectReason::Closed | DisconnectReason::Bye(_) | DisconnectReason::Io(_)
+        );
+        if theirs && self.inherit(&mut roster, peer) {
+            return false;
+        }
+        roster.move_to_leaving(peer);
+        self.meter.disconnected(peer.direction(), reason);
+        drop(roster);
+        peer.outbox().close();
+        self.log_leaving(peer, reason);
+        true
+    }
+
+    /// Step 2: ends the peer, once nothing more is written to it, and tells so.
+    pub(crate) fn finish_departure(&self, peer: &Peer, reason: DisconnectReason) {
+        peer.close(&reason);
+        peer.tell_meter();
+        let mut roster = self.roster();
+        roster.leaving.remove(&peer.serial());
+        roster.departed += peer.hand_over_counters();
+        drop(roster);
+        self.emit(Event::PeerDisconnected {
+            peer: peer.clone(),
+            reason,
+        });
+        self.free(peer);
+    }
+
+    /// Takes all steps for a connection that nobody runs.
+    pub(super) fn depart_unrun(&self, peer: &Peer, link: LinkId) {
+        let reason = DisconnectReason::Disconnected("the connection was dropped".to_owned());
+        if self.begin_departure(peer, link, &reason) {
+            self.finish_departure(peer, reason);
+            peer.end_departure();
+        }
+    }
+
+    /// Counts dropped frames of a peer whose counters the node has taken over.
+    pub(super) fn dropped_late(&self, frames: u64) {
+        self.roster().departed.dropped += frames;
+    }
+}
+
+impl Roster {
+    fn move_to_leaving(&mut self, peer: &Peer) {
+        // Removed by its connection, not by its address or id: a peer that has come back in the
+        // meantime is another one.
+        self.peers.remove(&peer.serial());
+        self.leaving.insert(peer.serial(), peer.clone());
+        if peer.node_id().is_some() && self.by_id.get(peer.id()) == Some(&peer.serial()) {
+            self.by_id.remove(peer.id());
+        }
+        self.list = None;
+    }
+}
+
+// The names that connections still call the steps by.
+impl Node {
+    pub(crate) fn part(&self, peer: &Peer, link: LinkId, reason: &DisconnectReason) -> bool {
+        self.begin_departure(peer, link, reason)
+    }
+
+    pub(crate) fn departed(&self, peer: &Peer, reason: DisconnectReason) {
+        self.finish_departure(peer, reason);
+    }
+}

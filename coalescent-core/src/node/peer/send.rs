@@ -1,0 +1,120 @@
+//! Sending to one peer, and asking it.
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::Peer;
+use crate::error::Error;
+use crate::outbox::Refused;
+use crate::wire::Kind;
+
+impl Peer {
+    /// Queues `payload` for this peer alone, waiting for room in its outbox. Relays do not pass it
+    /// on.
+    ///
+    /// A queued payload need not arrive; [`flushed`](Peer::flushed) waits until it has been written
+    /// to the socket.
+    ///
+    /// # Errors
+    ///
+    /// [`is_closed`](Error::is_closed) if the peer is gone, [`is_encode`](Error::is_encode) if the
+    /// payload does not fit its wire, or is larger than [`max_payload`](Peer::max_payload).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is done, nothing was queued.
+    pub async fn send_payload(&self, payload: impl Into<Bytes>) -> Result<(), Error> {
+        self.send_kind(Kind::Data, payload.into()).await
+    }
+
+    /// Queues `payload` for this peer alone, if there is room for it now.
+    ///
+    /// # Errors
+    ///
+    /// [`is_full`](Error::is_full) if there is no room, and as for
+    /// [`send_payload`](Peer::send_payload).
+    pub fn try_send_payload(&self, payload: impl Into<Bytes>) -> Result<(), Error> {
+        let chunk = self
+            .encode_own(Kind::Data, payload.into())
+            .map_err(Error::encode)?;
+        match self.0.outbox.try_push(&[chunk]) {
+            Ok(_) => Ok(()),
+            Err(Refused::Full) => Err(Error::full()),
+            Err(Refused::Closed) => Err(Error::closed()),
+        }
+    }
+
+    /// Sends `payload` as a request, and waits for its reply, at most
+    /// [`Config::request_timeout`](crate::Config::request_timeout).
+    ///
+    /// Many requests may be in flight; replies come in any order. A handler may ask the peer whose
+    /// frame it is handling.
+    ///
+    /// # Errors
+    ///
+    /// [`is_refused`](Error::is_refused) if the peer's wire has no requests,
+    /// [`is_encode`](Error::is_encode) if the payload is larger than the frame limit or
+    /// [`max_payload`](Peer::max_payload), [`is_timeout`](Error::is_timeout),
+    /// [`is_no_answer`](Error::is_no_answer) if nothing on the other side answered,
+    /// [`is_failed`](Error::is_failed) if answering failed there,
+    /// [`is_closed`](Error::is_closed) if the peer is gone or leaves.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is done, the peer is told that nobody waits any more.
+    pub async fn request_payload(&self, payload: impl Into<Bytes>) -> Result<Bytes, Error> {
+        self.check_requests()?;
+        let limit = self.0.node.config().request_timeout;
+        let begun = Instant::now();
+        let mut reply = self.0.requests.open(self);
+        let wait = async {
+            self.send_kind(Kind::Request { id: reply.id() }, payload.into())
+                .await?;
+            reply.set_asked();
+            reply.wait().await
+        };
+        let result = match tokio::time::timeout(limit, wait).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::request_timeout(limit)),
+        };
+        let meter = self.0.node.meter();
+        meter.request(result.is_ok(), begun.elapsed());
+        result
+    }
+
+    /// Waits until all that is queued for this peer now has been written to its socket, or dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: waiting changes nothing.
+    pub async fn flushed(&self) {
+        self.0.outbox.flushed().await;
+    }
+
+    async fn send_kind(&self, kind: Kind, payload: Bytes) -> Result<(), Error> {
+        let chunk = self.encode_own(kind, payload).map_err(Error::encode)?;
+        self.0
+            .outbox
+            .push(&[chunk], &mut 0)
+            .await
+            .map_err(|_| Error::closed())
+    }
+
+    /// Checks whether requests can be sent to the peer, now and later.
+    pub(crate) fn check_ready(&self) -> Result<(), Error> {
+        self.check_requests()?;
+        if self.0.outbox.is_closed() {
+            return Err(Error::closed());
+        }
+        Ok(())
+    }
+
+    fn check_requests(&self) -> Result<(), Error> {
+        if !self.0.wire.has_handshake() {
+            return Err(Error::unsupported(
+                "requests need the native wire: this peer's wire has no place for a reply",
+            ));
+        }
+        Ok(())
+    }
+}
