@@ -1,4 +1,4 @@
-//! Who is connected, as it changes.
+//! Changes of the set of connected peers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::node::Peers;
 use crate::node::event::{Event, Events};
 use crate::node::peer::Peer;
 
-/// A peer that came or went.
+/// A peer that connected or disconnected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerChange {
     /// The peer is connected.
@@ -20,18 +20,20 @@ pub enum PeerChange {
     Left(Peer),
 }
 
-/// The peers that are connected, and then those that come and go; see [`Peers::changes`].
+/// A stream of the connected peers, followed by those that connect and disconnect; see
+/// [`Peers::changes`].
 pub struct PeerChanges {
     peers: Peers,
     events: Events,
+    /// The peers whose joining has been told, or is in `pending`.
     known: BTreeMap<u64, Peer>,
-    /// What was found out and not told yet.
+    /// The changes that were found and not told yet.
     pending: VecDeque<PeerChange>,
 }
 
 impl PeerChanges {
     pub(crate) fn new(peers: Peers) -> Self {
-        // Listening comes first: who joins in between is found twice, and told once.
+        // Listens first: a peer that joins in between is found twice, and told once.
         let events = peers.events_from_now();
         let mut changes = Self {
             peers,
@@ -47,7 +49,7 @@ impl PeerChanges {
     ///
     /// # Cancel safety
     ///
-    /// A change is not lost when the wait is dropped.
+    /// Cancel safe: no change is lost.
     pub async fn next(&mut self) -> Option<PeerChange> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
@@ -64,7 +66,7 @@ impl PeerChanges {
         }
     }
 
-    /// Finds what has changed without having been told.
+    /// Finds the changes whose events were missed.
     fn compare(&mut self) {
         let list = self.peers.list();
         let now: BTreeMap<u64, &Peer> = list.iter().map(|peer| (peer.serial(), peer)).collect();
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_who_are_there_come_first_and_each_change_once() {
+    async fn connected_peers_come_first_and_each_change_once() {
         let peers = Peers::new(Config::default());
         let alice = join(&peers);
         let mut changes = peers.changes();
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn changes_that_were_missed_are_found_out() {
+    async fn changes_whose_events_were_missed_are_found() {
         let peers = Peers::new(Config::default());
         let alice = join(&peers);
         let mut changes = peers.changes();

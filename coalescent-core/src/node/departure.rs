@@ -5,10 +5,10 @@
 //!    moves from the roster's connected peers to the leaving ones: nothing more is relayed or
 //!    broadcast to it, and its outbox refuses pushes (`Outbox::close`). The connection still writes
 //!    what is queued.
-//! 2. [`Node::finish_departure`], when nothing more is written. [`Peer::is_connected`] is false from
-//!    now on; what is left in the outbox is dropped and counted; requests that wait for a reply
-//!    fail. Then the node takes over the peer's counters, so that frames dropped later are counted
-//!    by the node itself; tells the event; and lets newcomers in that stood by.
+//! 2. [`Node::finish_departure`], when nothing more is written. [`Peer::is_connected`] is false
+//!    from now on; what is left in the outbox is dropped and counted; requests that wait for a
+//!    reply fail. Then the node takes over the peer's counters, so that frames dropped later are
+//!    counted by the node itself; tells the event; and lets newcomers in that stood by.
 //! 3. [`Peer::end_departure`], when the hooks for a disconnected peer have run: drops the values
 //!    that were kept with the peer.
 

@@ -1,4 +1,4 @@
-//! What happens on a mesh: peers that come and go, errors, and what was lost.
+//! Events: peers that connect and disconnect, errors, and frames that were lost.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ pub use crate::node::throttle::{LINES_PER_NODE, LINES_PER_SOURCE};
 pub use crate::reason::{DisconnectReason, DropReason};
 pub use crate::text::Escaped;
 
-/// How many events a slow reader may be behind before it misses the oldest.
+/// How many events a slow reader may fall behind before it misses the oldest.
 pub const EVENT_CAPACITY: usize = 1024;
 
 /// Something that happened on a mesh. Cheap to clone.
@@ -28,7 +28,7 @@ pub enum Event {
         /// The address, with the port that was really taken.
         addr: SocketAddr,
     },
-    /// A peer is connected: it has introduced itself and can be written to.
+    /// A peer has connected: it has introduced itself and can be written to.
     PeerConnected {
         /// The peer.
         peer: Peer,
@@ -42,35 +42,35 @@ pub enum Event {
     },
     /// Something failed: a frame that could not be handled, a dial, a handshake.
     ///
-    /// At most [`LINES_PER_SOURCE`] such events come in a minute about those at one address, and
-    /// [`LINES_PER_NODE`] about all; the same goes for the lines of the log that are about peers.
-    /// An error for which [`is_left_out`](Error::is_left_out) is true says how many more there
-    /// were.
+    /// At most [`LINES_PER_SOURCE`] such events are told in a minute about one address, and
+    /// [`LINES_PER_NODE`] about all; the log lines about peers have the same limits. An error for
+    /// which [`is_left_out`](Error::is_left_out) is true says how many more there were.
     Error {
-        /// The peer it is about, where there is one.
+        /// The peer it is about, if any.
         peer: Option<Peer>,
         /// What failed.
         error: Arc<Error>,
     },
     /// Frames that were accepted for a peer and will not be written to it.
     ///
-    /// At most one such event comes each second for a peer; the frames of all are in their sum.
+    /// At most one such event is told each second for a peer. The sum of `frames` over all events
+    /// is the number of dropped frames.
     Dropped {
-        /// The peer that does not get them.
+        /// The peer that does not get the frames.
         peer: Peer,
         /// Why.
         reason: DropReason,
-        /// How many since the last such event.
+        /// The number of frames since the last such event.
         frames: u64,
     },
-    /// The reader of the events was too slow, and missed this many.
+    /// The reader of the events was too slow, and missed this many of them.
     Missed(u64),
 }
 
-/// The events of a mesh, one after another.
+/// A stream of the events of a mesh.
 ///
-/// A reader that falls [`EVENT_CAPACITY`] behind does not hold up the mesh: it misses the oldest,
-/// and gets [`Event::Missed`] with their number. The stream ends when the mesh has ended.
+/// A reader that falls [`EVENT_CAPACITY`] events behind does not hold back the mesh: it misses the
+/// oldest, and gets [`Event::Missed`] with their number. The stream ends when the mesh has ended.
 pub struct Events {
     next: ReusableBoxFuture<'static, (Result<Event, broadcast::error::RecvError>, Receiver)>,
 }
@@ -92,7 +92,7 @@ impl Events {
     ///
     /// # Cancel safety
     ///
-    /// An event is not lost when the wait is dropped.
+    /// Cancel safe: no event is lost.
     pub async fn next(&mut self) -> Option<Event> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
@@ -118,19 +118,19 @@ impl fmt::Debug for Events {
     }
 }
 
-/// Where events come from: the sending end.
+/// The sending end of the events.
 #[derive(Debug)]
 pub(crate) struct Sender {
     sender: Mutex<Option<broadcast::Sender<Event>>>,
-    /// The first reader's end, kept from the beginning so that it misses nothing.
+    /// The receiver of the first reader, kept from the beginning so that it misses nothing.
     first: Mutex<Option<Receiver>>,
 }
 
 impl Sender {
-    /// Makes the sending end; with `keep`, the first reader gets what came before it.
+    /// Creates the sending end. With `keep` the first reader also gets the events before it.
     ///
-    /// What is kept knows peers, and they know where events come from: only for those who
-    /// [`end`](Sender::end) this.
+    /// Kept events own peers, and peers own this: whoever passes `keep` must call
+    /// [`end`](Sender::end).
     pub(crate) fn new(keep: bool) -> Self {
         let (sender, first) = broadcast::channel(EVENT_CAPACITY);
         Self {
@@ -139,15 +139,15 @@ impl Sender {
         }
     }
 
-    /// Tells all readers.
+    /// Sends an event to all readers.
     pub(crate) fn emit(&self, event: Event) {
         if let Some(sender) = &*self.sender.lock().unwrap_or_else(PoisonError::into_inner) {
-            // Nobody listening is no failure.
+            // It is no error that nobody listens.
             let _ = sender.send(event);
         }
     }
 
-    /// The events from now on; for the first reader, from the beginning.
+    /// Returns the events from now on. The first reader gets them from the beginning.
     pub(crate) fn subscribe(&self) -> Events {
         let first = self
             .first
@@ -157,7 +157,7 @@ impl Sender {
         first.map_or_else(|| self.listen(), Events::new)
     }
 
-    /// The events from now on.
+    /// Returns the events from now on.
     pub(crate) fn listen(&self) -> Events {
         Events::new(
             match &*self.sender.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -167,7 +167,7 @@ impl Sender {
         )
     }
 
-    /// Ends all readers' streams, once they have read what is there.
+    /// Ends the streams of all readers, once they have read the events that are there.
     pub(crate) fn end(&self) {
         self.sender
             .lock()

@@ -1,4 +1,4 @@
-//! What plugins have run when peers come and go, and when this node speaks.
+//! Hooks: what plugins run when peers connect and disconnect, and when this node broadcasts.
 
 use std::any::TypeId;
 use std::future::Future;
@@ -13,14 +13,17 @@ pub(crate) type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 type PeerHook = Box<dyn Fn(Peer) -> BoxFuture + Send + Sync>;
 type BroadcastHook = Box<dyn Fn(Option<u64>, &Bytes) + Send + Sync>;
 
-/// What runs when peers come and go, and when this node speaks.
+/// The hooks of a node's plugins, and what its stack is known to do.
 #[derive(Default)]
 pub(crate) struct Hooks {
+    /// Run when a peer has connected.
     pub(crate) connect: Vec<PeerHook>,
+    /// Run when a peer has disconnected.
     pub(crate) disconnect: Vec<PeerHook>,
+    /// Called with the nonce, if any, and the payload of each frame that this node sends to all.
     pub(crate) broadcast: Vec<BroadcastHook>,
-    /// Whether what peers say is relayed.
+    /// Whether frames from peers are relayed.
     pub(crate) relays: bool,
-    /// The type of a stack that only relays, and how.
+    /// The type of a stack that only relays, and the flow it relays with.
     pub(crate) relays_all: Option<(TypeId, Flow)>,
 }

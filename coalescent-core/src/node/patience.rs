@@ -1,4 +1,5 @@
-//! Who used up patience lately, and has less when it comes back: decisions only.
+//! Peers that were too slow lately, and are given less patience when they come back. Decisions
+//! only: no clock, no locks.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -8,31 +9,32 @@ use tokio::time::Instant;
 
 use crate::transport::group::Group;
 
-/// How many are remembered. Then the one whose last time is longest ago is forgotten for a new one.
+/// How many culprits are remembered. A new one replaces the one that was slow the longest ago.
 pub(crate) const MAX_REMEMBERED: usize = 1024;
 
-/// How many times longer than the patience it lost a peer is treated with less, once it was
+/// How many times longer than the lost patience it takes to come back, after a peer was
 /// disconnected as slow: 10 s come back in 640 s. Each further time doubles it.
 const PENANCE: u32 = 64;
 
-/// How often it doubles: 10 s come back in 23 h at the most.
+/// How often that time doubles: 10 s come back in 23 h at most.
 const MAX_DOUBLINGS: u32 = 7;
 
-/// What is less than this part of the patience is not remembered.
+/// Less than `1 / LEAST_PART` of the patience is not remembered.
 const LEAST_PART: u32 = 10;
 
-/// What is held against a peer that comes back: how much of its patience it had used up when it
-/// left, and all of it if it was disconnected as slow. It comes back with the time that passes.
+/// The patience that a peer has lost: what it had used up when it left, or all of it if it was
+/// disconnected as slow. It comes back with time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Penance {
     since: Instant,
-    /// What was left of its patience then.
+    /// The patience that was left at `since`.
     left: Duration,
+    /// How often the time to come back is doubled.
     times: u32,
 }
 
 impl Penance {
-    /// Begins it when the peer is disconnected as slow, or anew when it is disconnected again.
+    /// Creates the penance of a peer that is disconnected as slow, again if there is one `before`.
     pub(crate) fn begin(before: Option<Self>, now: Instant) -> Self {
         Self {
             since: now,
@@ -41,8 +43,8 @@ impl Penance {
         }
     }
 
-    /// Begins it when the peer leaves by itself, with so much `spent` of its patience. `None` where
-    /// that is too little to be remembered.
+    /// Creates the penance of a peer that leaves by itself with this much of its patience `spent`.
+    /// Returns `None` if that is too little to be remembered.
     pub(crate) fn of_spent(
         before: Option<Self>,
         spent: Duration,
@@ -60,14 +62,14 @@ impl Penance {
         })
     }
 
-    /// What there is of `patience` now.
+    /// Returns how much of `patience` the peer has now.
     pub(crate) fn patience(self, patience: Duration, now: Instant) -> Duration {
         let passed = now.saturating_duration_since(self.since);
         let earned = passed / PENANCE / (1 << self.times);
         self.left.saturating_add(earned).min(patience)
     }
 
-    /// Whether all of it has come back.
+    /// Returns whether all of the patience has come back.
     pub(crate) fn is_over(self, patience: Duration, now: Instant) -> bool {
         self.patience(patience, now) == patience
     }
@@ -77,7 +79,7 @@ impl Penance {
     }
 }
 
-/// Whom a connection is held against: a key, and where none is proven, where it comes from.
+/// The party that slowness is held against: a key, or, if none is proven, the group of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Culprit {
     Key([u8; 32]),
@@ -85,7 +87,7 @@ pub(crate) enum Culprit {
 }
 
 impl Culprit {
-    /// `None` where nothing is known that would tell it from others.
+    /// Returns `None` if nothing is known that distinguishes the peer from others.
     pub(crate) fn of(key: Option<[u8; 32]>, addr: Option<SocketAddr>) -> Option<Self> {
         match (key, addr) {
             (Some(key), _) => Some(Self::Key(key)),
@@ -95,7 +97,7 @@ impl Culprit {
     }
 }
 
-/// Those who have used up patience.
+/// The culprits that have lost patience.
 #[derive(Debug, Default)]
 pub(super) struct Remembered(HashMap<Culprit, Penance>);
 
@@ -106,7 +108,7 @@ impl Remembered {
         self.remember(culprit, Penance::begin(before, now), patience, now);
     }
 
-    /// Notes that a peer has left by itself, with so much of its patience spent.
+    /// Notes that a peer has left by itself, with this much of its patience spent.
     pub(super) fn spent(
         &mut self,
         culprit: Culprit,
@@ -133,7 +135,7 @@ impl Remembered {
         self.0.insert(culprit, penance);
     }
 
-    /// What is held against one, if anything is.
+    /// Returns what is held against a culprit, if anything.
     pub(super) fn penance(
         &self,
         culprit: Culprit,
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_itself_and_an_address_a_place() {
+    fn a_culprit_is_a_key_or_the_group_of_an_address() {
         let addr = Some("192.0.2.1:1".parse().expect("an address"));
         assert_eq!(
             Culprit::of(Some([7; 32]), addr),
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_held_against_one_for_a_while_and_longer_each_time() {
+    fn penance_ends_after_a_while_and_lasts_longer_each_time() {
         let now = Instant::now();
         let mut remembered = Remembered::default();
         let one = at("192.0.2.1:1");
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_the_bound_are_remembered_and_the_last_are() {
+    fn at_most_the_bound_are_remembered_and_the_oldest_are_forgotten() {
         let now = Instant::now();
         let mut remembered = Remembered::default();
         let key = |number: usize| {

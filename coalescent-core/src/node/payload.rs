@@ -1,13 +1,13 @@
-//! What many broadcasts at once may be made of.
+//! The payloads that can be broadcast many at a time.
 
 use bytes::{Bytes, BytesMut};
 
-/// A payload that is looked at first, and kept only where it has to be: what
-/// [`broadcast_payloads`](crate::Peers::broadcast_payloads) takes many of.
+/// A payload for [`broadcast_payloads`](crate::Peers::broadcast_payloads): read first, and kept
+/// only if necessary.
 ///
-/// Small payloads are copied into what is written, so one that is borrowed is copied once, and one
-/// that counts its owners need not be counted for each. What is kept after all is taken over where
-/// it is owned, shared where it is a `&Bytes`, and copied where it is borrowed.
+/// Small payloads are copied into the buffer that is written, so a borrowed one is copied once, and
+/// no reference count is touched. A payload that must be kept is moved if it is owned, shared if it
+/// is a `&Bytes`, and copied if it is borrowed.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -19,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 /// # }
 /// ```
 pub trait Payload: AsRef<[u8]> {
-    /// Makes bytes of it that can be kept.
+    /// Converts the payload into bytes that can be kept.
     fn into_bytes(self) -> Bytes;
 }
 
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_owned_is_taken_over_and_what_is_borrowed_is_copied() {
+    fn owned_payloads_are_moved_and_borrowed_ones_copied() {
         fn kept<P: Payload>(payload: P) -> (bool, Bytes) {
             let at = payload.as_ref().as_ptr();
             let bytes = payload.into_bytes();

@@ -1,8 +1,8 @@
-//! What is told of what happens: events to the application, lines to the log.
+//! Reporting: events to the application, lines to the log.
 //!
-//! A stranger can make errors, and peers that come and go, as fast as it can connect. So the lines
-//! about those at one address are limited, and those about all, and the events of errors too; what
-//! was left out is told as a number. Events of peers that come and go are always told, since
+//! A stranger can cause errors, and peers that connect and disconnect, as fast as it can connect.
+//! So log lines and error events are limited, per address and in total; those left out are reported
+//! as a number. Events of peers that connect and disconnect are never left out, because
 //! applications count by them.
 
 use std::any::Any;
@@ -21,18 +21,18 @@ use crate::node::peer::Peer;
 use crate::node::throttle::{Decision, Source, Throttle};
 use crate::reason::DisconnectReason;
 
-/// What decides about lines and error events, of one node.
+/// The throttles of one node.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
     lines: Mutex<Throttle>,
     errors: Mutex<Throttle>,
-    /// Something was left out.
+    /// Wakes the task that reports how many were left out.
     left_out: Notify,
 }
 
 impl Reports {
-    /// Decides about one line or event. Returns how many were left out before it, if it is to be
-    /// told.
+    /// Decides about one line or event. Returns how many were left out before it, or `None` if it
+    /// is left out itself.
     fn decide(&self, throttle: &Mutex<Throttle>, source: Source) -> Option<u64> {
         let mut throttle = throttle.lock().unwrap_or_else(PoisonError::into_inner);
         let decision = throttle.decide(source, Instant::now());
@@ -46,7 +46,7 @@ impl Reports {
         }
     }
 
-    /// When there is something to be told of what was left out.
+    /// Returns when the next number of left out lines or events is to be reported.
     fn ends(&self) -> Option<Instant> {
         let ends = [&self.lines, &self.errors].map(|throttle| {
             let throttle = throttle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,8 +64,8 @@ impl Reports {
 }
 
 impl Node {
-    /// Whether a line about `source` is to be written. What was left out before it is written
-    /// first.
+    /// Returns whether a line about `source` is to be logged. If others were left out before it,
+    /// logs their number first.
     fn may_log(&self, source: Source) -> bool {
         match self.reports.decide(&self.reports.lines, source) {
             Some(left_out) => {
@@ -76,7 +76,7 @@ impl Node {
         }
     }
 
-    /// Tells an event that is no error, and writes a line about it.
+    /// Emits an event that is no error, and logs it.
     pub(crate) fn emit(&self, event: Event) {
         match &event {
             Event::Listening { addr } => tracing::info!(%addr, "listening"),
@@ -102,12 +102,12 @@ impl Node {
         self.events.emit(event);
     }
 
-    /// Tells an error that is about `peer`, or about this node itself.
+    /// Reports an error about `peer`, or about this node itself.
     pub(crate) fn error(&self, peer: Option<&Peer>, error: Error) {
         self.tell_error(peer.map_or(Source::Own, Source::of), peer, error);
     }
 
-    /// Tells an error about a stranger at `addr`, who is no peer.
+    /// Reports an error about a stranger at `addr` that is no peer.
     pub(crate) fn error_at(&self, addr: SocketAddr, error: Error) {
         self.tell_error(Source::at(Some(addr.ip())), None, error);
     }
@@ -131,7 +131,7 @@ impl Node {
         });
     }
 
-    /// Calls `callback` with each of these events, in a task of its own, whatever it panics of.
+    /// Calls `callback` with each of these events, in a task of its own that survives its panics.
     pub(crate) fn call_back(
         self: &Arc<Self>,
         mut events: Events,
@@ -140,7 +140,7 @@ impl Node {
         let node = Arc::downgrade(self);
         tokio::spawn(async move {
             while let Some(event) = events.next().await {
-                // Two that panic of each other's panics would never come to an end.
+                // Two callbacks that panic about each other's panics would never stop.
                 if matches!(&event, Event::Error { error, .. } if error.is_callback()) {
                     continue;
                 }
@@ -152,7 +152,7 @@ impl Node {
         });
     }
 
-    /// Tells that a callback for events has panicked.
+    /// Reports that a callback for events has panicked.
     fn callback_panicked(&self, panic: &(dyn Any + Send)) {
         self.meter().error();
         let error = Error::callback(panic);
@@ -162,14 +162,14 @@ impl Node {
         self.tell_error_event(Source::Own, None, error);
     }
 
-    /// Writes a line for who looks closely: a stranger has gone before it said anything.
+    /// Logs, at debug level, that a stranger closed its connection before it sent anything.
     pub(crate) fn went_silently(&self, addr: SocketAddr) {
         if enabled!(Level::DEBUG) && self.may_log(Source::at(Some(addr.ip()))) {
             tracing::debug!(%addr, "a connection was closed before anything came over it");
         }
     }
 
-    /// Writes a line for who looks closely: a peer is about to leave.
+    /// Logs, at debug level, that a peer begins to depart.
     pub(super) fn log_leaving(&self, peer: &Peer, reason: &DisconnectReason) {
         if enabled!(Level::DEBUG) && self.may_log(Source::of(peer)) {
             tracing::debug!(peer = %peer.id(), %reason, "leaving");
@@ -190,7 +190,8 @@ impl Node {
         self.emit_left_out(errors);
     }
 
-    /// Tells what was left out, once each minute in which something was, until it is dropped.
+    /// Reports how many lines and events were left out, once for each minute in which some were.
+    /// Never returns.
     pub(crate) async fn keep_telling_left_out(self: Arc<Self>) {
         loop {
             let Some(at) = self.reports.ends() else {
@@ -203,7 +204,7 @@ impl Node {
         }
     }
 
-    /// Tells what was left out until now: there is no more to come.
+    /// Reports how many were left out until now: the node ends.
     pub(super) fn finish_reports(&self) {
         self.tell_left_out(self.reports.take(Throttle::take_left_out));
     }
@@ -211,7 +212,7 @@ impl Node {
 
 fn log_left_out(lines: u64) {
     if lines > 0 {
-        // Of no peer's span, whoever it is that has the next line.
+        // Outside of the current span, which may be that of an unrelated peer.
         tracing::warn!(parent: None, "{lines} more lines about peers were left out");
     }
 }

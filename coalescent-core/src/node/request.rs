@@ -1,4 +1,4 @@
-//! A peer as a tower service: a message in, the message that it answers out.
+//! A peer as a tower service: takes a message, and returns the message that the peer answers.
 
 use std::fmt;
 use std::future::Future;
@@ -14,13 +14,13 @@ use crate::message::Message;
 use crate::message::codec::Codec;
 use crate::node::peer::Peer;
 
-/// Asks the peer: each call is a request, and its response the reply.
+/// Sends requests to the peer: each call is a request, and its response the reply.
 ///
-/// So tower's middleware works on what this node asks of its peers: a timeout shorter than
-/// [`Config::request_timeout`](crate::Config::request_timeout), retries, a limit on how many
-/// requests are in flight.
+/// So tower's middleware works on the requests to peers: a timeout shorter than
+/// [`Config::request_timeout`](crate::Config::request_timeout), retries, a limit on the requests in
+/// flight.
 ///
-/// Messages are written and read by the [`Codec`] that is shared as an `Arc<Codec>`
+/// Messages are encoded and decoded by the [`Codec`] that is shared as an `Arc<Codec>`
 /// ([`Peers::set_shared`](crate::Peers::set_shared)); the courier shares its own.
 ///
 /// ```
@@ -41,19 +41,19 @@ use crate::node::peer::Peer;
 ///
 /// A peer that is connected is ready. One that is gone fails with [`is_closed`](Error::is_closed),
 /// and one whose wire has no requests (`lines`, `raw`) with [`is_refused`](Error::is_refused):
-/// neither will ever be ready again, so a balancer drops it. Being ready holds nothing, and calls
-/// do not wait for one another; the call waits for room in the peer's outbox.
+/// neither will ever be ready again, so a balancer drops it. Readiness reserves nothing, and calls
+/// do not wait for one another; a call waits for room in the peer's outbox.
 ///
 /// # Errors
 ///
-/// A call fails with [`is_no_courier`](Error::is_no_courier) where no codec is shared,
-/// [`is_encode`](Error::is_encode) where the message cannot be written,
-/// [`is_decode`](Error::is_decode) where the reply is no message, and as [`Peer::request_payload`]
+/// A call fails with [`is_no_courier`](Error::is_no_courier) if no codec is shared,
+/// [`is_encode`](Error::is_encode) if the message cannot be encoded,
+/// [`is_decode`](Error::is_decode) if the reply is no message, and as [`Peer::request_payload`]
 /// does.
 ///
 /// # Cancel safety
 ///
-/// When its future is dropped before it is done, the peer is told that nobody waits any more.
+/// If the future is dropped before it is done, the peer is told that nobody waits any more.
 impl Service<Message> for Peer {
     type Response = Message;
     type Error = Error;
@@ -65,7 +65,7 @@ impl Service<Message> for Peer {
 
     fn call(&mut self, message: Message) -> RequestFuture {
         let peer = self.clone();
-        // Encoded at once, as the caller expects of a body that borrows nothing.
+        // Encoded now, so that the future need not own the message.
         let request = codec(&peer).and_then(|codec| {
             let payload = codec.encode(&message).map_err(Error::unencodable)?;
             Ok((codec, payload))
@@ -86,7 +86,7 @@ async fn ask(peer: &Peer, codec: &Codec, payload: Bytes) -> Result<Message, Erro
     codec.decode(&reply).map_err(Error::undecodable)
 }
 
-/// The response future of a [`Peer`] that was asked with a [`Message`].
+/// The response future of a [`Peer`] that is called with a [`Message`].
 #[must_use = "the request is sent once its future is polled"]
 pub struct RequestFuture(Pin<Box<dyn Future<Output = Result<Message, Error>> + Send>>);
 

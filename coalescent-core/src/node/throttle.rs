@@ -1,4 +1,4 @@
-//! How many lines are written about whom: decisions only.
+//! Limits on how many lines are told about each source. Decisions only: no clock, no locks.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,31 +9,31 @@ use tokio::time::Instant;
 use crate::node::peer::{Peer, PeerId};
 use crate::transport::group::Group;
 
-/// How many log lines, and how many error events, come in a minute about those at one address (of
-/// IPv6, in one /64).
+/// How many log lines, and how many error events, are told in a minute about one address (for IPv6,
+/// about one /64).
 pub const LINES_PER_SOURCE: u32 = 100;
 
-/// How many log lines, and how many error events, come in a minute about all peers and strangers
-/// together. As many more may come about this node itself.
+/// How many log lines, and how many error events, are told in a minute about all peers and
+/// strangers together. As many more may be told about this node itself.
 pub const LINES_PER_NODE: u32 = 1000;
 
-/// What remembering who was told of costs at most, in bytes: for lines and for errors, a table of
-/// twice as many places as there are lines.
+/// The most memory that the throttles of a node use, in bytes: for lines and for errors, a table of
+/// twice as many slots as there are lines.
 pub(crate) const THROTTLE_BYTES: usize =
     2 * 2 * (LINES_PER_NODE as usize + 1).next_power_of_two() * (size_of::<(Source, u32)>() + 1);
 
-/// The time that these are counted for.
+/// The period of these limits.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Whom a line is about.
+/// The party that a line is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
     /// This node itself.
     Own,
-    /// Those at one address, or at none. A number that a peer has chosen for itself tells nobody
-    /// apart.
+    /// Everybody at one address, or without one. The number that a peer chose for itself does not
+    /// count: it could choose a new one each time.
     Group(Group),
-    /// Who has proven this key, over a transport that has no addresses.
+    /// The holder of this proven key, over a transport without addresses.
     Key([u8; 32]),
 }
 
@@ -57,24 +57,27 @@ impl Source {
     }
 }
 
-/// What becomes of a line.
+/// The decision about a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// It is told, after how many were left out in a minute that has ended.
+    /// Tell it, after the number of lines that were left out in a minute that has ended.
     Tell { left_out: u64 },
-    /// It is left out, and counted.
+    /// Leave it out; it has been counted.
     LeaveOut,
 }
 
-/// Decides which lines are told: so many in a minute about one source, and so many in all. The
-/// minute begins with the first line.
+/// A limiter of lines per minute, for each source and in total. The minute begins with the first
+/// line.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
+    /// When the current minute began, if there was a line in it.
     since: Option<Instant>,
-    /// Only who was told of has an entry, so that there are never more than lines.
+    /// The number of lines told about each source. Sources without a told line have no entry, so
+    /// there are no more entries than lines.
     told: HashMap<Source, u32>,
-    /// How many lines were told that are not about this node itself.
+    /// The number of lines told that are not about this node itself.
     strangers: u32,
+    /// The number of lines left out.
     left_out: u64,
 }
 
@@ -105,14 +108,14 @@ impl Throttle {
         0
     }
 
-    /// When the minute ends, if there is then something to be told.
+    /// Returns when the minute ends, if lines were left out in it.
     pub(crate) fn ends(&self) -> Option<Instant> {
         self.since
             .filter(|_| self.left_out > 0)
             .map(|since| since + WINDOW)
     }
 
-    /// Takes how many lines were left out so far.
+    /// Takes the number of lines that were left out so far.
     pub(crate) fn take_left_out(&mut self) -> u64 {
         std::mem::take(&mut self.left_out)
     }
@@ -157,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn all_sources_together_have_a_bound_and_this_node_has_its_own() {
+    fn all_sources_share_a_limit_and_this_node_has_its_own() {
         let (mut throttle, now) = (Throttle::default(), Instant::now());
         let nets = (0..100_000u32).map(|net| {
             let ip = std::net::Ipv6Addr::from(u128::from(net) << 64);
@@ -175,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_share_a_net_share_its_lines() {
+    fn sources_in_one_network_share_its_limit() {
         let (mut throttle, now) = (Throttle::default(), Instant::now());
         let of = |last: u128| Source::at(Some(std::net::Ipv6Addr::from((1 << 64) + last).into()));
         assert_eq!(told(&mut throttle, of(1), 100, now), LINES_PER_SOURCE);
@@ -185,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_that_left_something_out_says_when_it_ends() {
+    fn a_minute_with_left_out_lines_says_when_it_ends() {
         let (mut throttle, start) = (Throttle::default(), Instant::now());
         assert_eq!(throttle.ends(), None);
         told(&mut throttle, at(1), LINES_PER_SOURCE, start);
@@ -199,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_out_until_the_end_can_be_taken() {
+    fn the_number_left_out_can_be_taken_early() {
         let (mut throttle, now) = (Throttle::default(), Instant::now());
         told(&mut throttle, at(1), LINES_PER_SOURCE + 3, now);
         assert_eq!(throttle.take_left_out(), 3);

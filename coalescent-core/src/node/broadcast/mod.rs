@@ -1,7 +1,7 @@
 //! Broadcasts: payloads that this node sends to all its peers.
 //!
-//! A payload is encoded once for each wire, and pushed to the outbox of each peer ([`single`]). Many
-//! payloads are coalesced first ([`batch`]): small ones become runs that all peers of a wire share
+//! A payload is encoded once for each wire, and pushed to the outbox of each peer ([`single`]).
+//! Many are coalesced first ([`batch`]): small ones become runs that all peers of a wire share
 //! ([`run`]), so that the lock and the wake-up of an outbox are paid once for a run.
 
 mod batch;
@@ -44,8 +44,8 @@ const AHEAD_GRACE: Duration = Duration::from_millis(10);
 pub struct Sent {
     /// The number of peers it was queued for.
     pub queued: usize,
-    /// The number of connected peers that do not get it: they had no room, left while it waited for
-    /// room, or their wire has no place for it.
+    /// The number of connected peers that do not get it: they had no room, left while it waited
+    /// for room, or their wire has no place for it.
     pub dropped: usize,
 }
 

@@ -1,7 +1,7 @@
-//! What a peer gets that takes no payloads as large as this node sends.
+//! Frames for a peer that does not take payloads as large as this node sends.
 //!
-//! What is for many peers is put into frames once, for all of a wire. So what one of them does not
-//! take is left out for it alone, and costs the others nothing.
+//! Frames for many peers are encoded once for all peers of a wire. The ones that are too large for
+//! one of these peers are left out for it alone, at no cost for the others.
 
 use std::borrow::Cow;
 
@@ -10,8 +10,8 @@ use bytes::{Bytes, BytesMut};
 use crate::outbox::{Chunk, Count};
 use crate::wire::split_frame;
 
-/// Leaves out of `chunks`, on the native wire, the frames whose payload is over `limit` bytes, and
-/// says how many those are.
+/// Returns `chunks`, which are on the native wire, without the frames whose payload is larger than
+/// `limit` bytes, and the number of these frames.
 pub(super) fn fitting(chunks: &[Chunk], limit: usize) -> (Cow<'_, [Chunk]>, u64) {
     if chunks.iter().all(|chunk| fits(chunk, limit)) {
         return (Cow::Borrowed(chunks), 0);
@@ -25,14 +25,15 @@ pub(super) fn fitting(chunks: &[Chunk], limit: usize) -> (Cow<'_, [Chunk]>, u64)
     (Cow::Owned(some.collect()), left_out)
 }
 
-/// Whether all payloads of a chunk are within the limit. Most runs of frames are as a whole.
+/// Returns whether all payloads of a chunk are within the limit. Most runs are shorter than the
+/// limit as a whole.
 fn fits(chunk: &Chunk, limit: usize) -> bool {
     chunk.body.len() <= limit
         || frames(chunk).is_some_and(|mut frames| frames.all(|(_, payload)| payload <= limit))
 }
 
-/// The frames of a run, each with the size of its payload; `None` where the body is the payload of
-/// one frame.
+/// Returns the frames of a run, each with the size of its payload; `None` if the body is the
+/// payload of one frame.
 fn frames(chunk: &Chunk) -> Option<impl Iterator<Item = (&[u8], usize)>> {
     let mut rest: &[u8] = &chunk.body;
     let frames = std::iter::from_fn(move || {
@@ -43,7 +44,8 @@ fn frames(chunk: &Chunk) -> Option<impl Iterator<Item = (&[u8], usize)>> {
     chunk.framing.prefix().is_empty().then_some(frames)
 }
 
-/// What is left of a chunk without the frames that are too large, and how many these are.
+/// Returns a chunk without the frames that are too large, if others are left, and the number of the
+/// frames that were left out.
 fn cut(chunk: &Chunk, limit: usize) -> (Option<Chunk>, u64) {
     let Some(frames) = frames(chunk) else {
         return match chunk.body.len() <= limit {
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_shared_and_what_does_not_is_left_out_alone() {
+    fn fitting_chunks_are_shared_and_only_large_frames_left_out() {
         let all = [framed(10), run(&[0, 10, 9]), framed(0)];
         let (same, left_out) = fitting(&all, 10);
         assert!(matches!(same, Cow::Borrowed(_)));
@@ -117,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_nothing_gets_empty_frames_alone() {
+    fn a_limit_of_zero_leaves_only_empty_frames() {
         let all = [framed(1), run(&[1, 0, 1]), framed(0)];
         let (some, left_out) = fitting(&all, 0);
         assert_eq!(left_out, 3);

@@ -1,4 +1,4 @@
-//! How others tell a connection what to do.
+//! The handle by which a connection is controlled.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -12,47 +12,49 @@ use crate::transport::Direction;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LinkId(pub(crate) u64);
 
-/// How many tokens of the other side one connection repeats; see
-/// [`standing`](crate::node::standing). Two suffice between two nodes; what is more comes from
-/// somebody who plays.
+/// How many tokens of the other node one connection repeats; see
+/// [`standing`](crate::node::standing). Two suffice between two nodes; more are abuse.
 const MAX_REPEATED: u8 = 4;
 
-/// How others end a connection, and what they have it ask.
+/// A handle to a connection: ends it, or has it ask the other end something.
 #[derive(Debug)]
 pub(crate) struct ConnectionHandle {
     id: LinkId,
     direction: Direction,
+    /// The command that has not been taken, or that ends the connection.
     command: Mutex<Option<Command>>,
+    /// Wakes the connection when there is a command.
     given: Signal,
     asks: Mutex<Asks>,
+    /// Wakes the connection when there is something to ask.
     asked: Signal,
 }
 
-/// What others have a connection ask of its other end, with a PING for each.
+/// What a connection is to ask the other end, with a PING for each.
 #[derive(Debug, Default)]
 struct Asks {
-    /// Whether it is there.
+    /// Whether the peer is still there.
     alive: bool,
-    /// Whether it knows these.
+    /// The tokens to repeat.
     tokens: Vec<Token>,
+    /// How many tokens have been repeated, at most [`MAX_REPEATED`].
     repeated: u8,
-    /// The last token that came by this connection.
+    /// The last token that came on this connection.
     heard: Option<Token>,
 }
 
-/// Held by a connection until it has handed on all that it has read. Whoever gave it waits until
-/// all of its kind are dropped.
+/// A guard that a connection holds until it has handed on all that it has read. The task that gave
+/// it out waits until all clones are dropped.
 pub(crate) type Quiesced = tokio::sync::mpsc::Sender<std::convert::Infallible>;
 
-/// What others tell a connection.
+/// A command to a connection.
 #[derive(Clone, Debug)]
 pub(crate) enum Command {
-    /// Read no more, but handle and hand on what has been read, then drop this.
+    /// Read no more, but handle and hand on what has been read, then drop the guard.
     Quiesce(Quiesced),
-    /// End, for this reason.
+    /// End for this reason.
     End(DisconnectReason),
-    /// Another connection has taken over what is written to the peer: read what is still to come,
-    /// and end.
+    /// Another connection has taken over writing to the peer: read the rest, and end.
     Retire,
 }
 
@@ -72,7 +74,7 @@ impl ConnectionHandle {
         self.id
     }
 
-    /// Which side made the connection.
+    /// Returns which side made the connection.
     pub(crate) fn direction(&self) -> Direction {
         self.direction
     }
@@ -81,13 +83,13 @@ impl ConnectionHandle {
         self.asks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the other end asked whether it is there, with little time to answer.
+    /// Asks the other end whether it is still there, with little time to answer.
     pub(crate) fn ask_alive(&self) {
         self.asks().alive = true;
         self.asked.raise();
     }
 
-    /// Has the other end sent a token of its own, which came by another connection.
+    /// Sends the other end a token of its own, which came on another connection.
     pub(crate) fn repeat(&self, token: Token) {
         let mut asks = self.asks();
         if asks.repeated == MAX_REPEATED {
@@ -99,17 +101,17 @@ impl ConnectionHandle {
         self.asked.raise();
     }
 
-    /// Keeps a token of the other side's for a connection that may be on its way.
+    /// Keeps a token of the other node for a connection that may still be on its way.
     pub(crate) fn keep(&self, token: Token) {
         self.asks().heard = Some(token);
     }
 
-    /// The token that was kept last.
+    /// Returns the token that was kept last.
     pub(crate) fn kept(&self) -> Option<Token> {
         self.asks().heard
     }
 
-    /// Takes what is to be asked: whether the peer is there, and tokens.
+    /// Takes what is to be asked: whether the peer is still there, and the tokens to repeat.
     pub(crate) fn take_asks(&self) -> (bool, Vec<Token>) {
         let mut asks = self.asks();
         (
@@ -118,7 +120,7 @@ impl ConnectionHandle {
         )
     }
 
-    /// Ready once there is something to ask.
+    /// Waits until there is something to ask.
     pub(crate) fn poll_asked(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.asked.poll_raised(cx)
     }
@@ -135,7 +137,7 @@ impl ConnectionHandle {
         self.give(Command::Quiesce(quiesced));
     }
 
-    /// Gives a command. The first that ends the connection stands.
+    /// Gives a command. Of those that end the connection the first one stands.
     fn give(&self, command: Command) {
         let mut given = self.command();
         if matches!(*given, None | Some(Command::Quiesce(_))) {
@@ -149,7 +151,8 @@ impl ConnectionHandle {
         self.command.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ready once with a command, when there is one.
+    /// Waits for a command. One that ends the connection stays, and is returned again when another
+    /// command is given.
     pub(crate) fn poll_given(&self, cx: &mut Context<'_>) -> Poll<Command> {
         loop {
             ready!(self.given.poll_raised(cx));
