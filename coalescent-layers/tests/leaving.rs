@@ -254,3 +254,107 @@ async fn what_no_relay_has_decided_about_is_counted_as_dropped_for_each_target()
         adds_up(leave(hook, 100, 10, way).await, "a hook");
     }
 }
+
+/// Panics with every third frame, in the call or after it has waited.
+fn panicking<S>(waits: bool) -> impl tower::Layer<S, Service = Panicking<S>> + Clone {
+    tower::layer::layer_fn(move |inner| Panicking {
+        inner,
+        calls: 0,
+        waits,
+    })
+}
+
+#[derive(Clone)]
+struct Panicking<S> {
+    inner: S,
+    calls: u32,
+    waits: bool,
+}
+
+impl<S> tower::Service<Frame> for Panicking<S>
+where
+    S: tower::Service<Frame, Response = Reply>,
+    S::Future: Send + 'static,
+    S::Error: 'static,
+{
+    type Response = Reply;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Reply, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, frame: Frame) -> Self::Future {
+        self.calls += 1;
+        if !self.calls.is_multiple_of(3) {
+            return Box::pin(self.inner.call(frame));
+        }
+        assert!(self.waits, "in the call");
+        Box::pin(async {
+            tokio::task::yield_now().await;
+            panic!("after the call");
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_panic_keeps_from_a_relay_is_counted_as_dropped() {
+    for waits in [false, true] {
+        let around = App::new().layer(panicking(waits)).with(Tattletale::new());
+        let stats = leave(around, 1_000, 10, Leave::Shutdown).await;
+        assert!(stats.dropped >= 300 * SUBSCRIBERS, "{stats:?}");
+        adds_up(stats, ("around", waits));
+        let smart = App::new().layer(panicking(waits)).with(SmartRelay::new());
+        adds_up(leave(smart, 1_000, 10, Leave::Shutdown).await, "around");
+        // What has been relayed before the panic is not lost.
+        let within = App::new().with(Tattletale::new()).layer(panicking(waits));
+        adds_up(leave(within, 1_000, 10, Leave::Shutdown).await, "within");
+        let after = App::new()
+            .with(Tattletale::new().relay_after())
+            .layer(panicking(waits));
+        adds_up(leave(after, 1_000, 10, Leave::Shutdown).await, "after");
+    }
+}
+
+/// A clone of a frame that outlives its call, and its connection, is relayed or lost, and not both.
+#[tokio::test(start_paused = true)]
+async fn a_clone_that_outlives_its_connection_is_not_relayed_once_it_is_lost() {
+    let (clones, mut kept) = tokio::sync::mpsc::unbounded_channel();
+    let keeps = tower::layer::layer_fn(move |inner| {
+        let clones = clones.clone();
+        let keep = move |frame: Frame| {
+            clones.send(frame.clone()).expect("the test keeps it");
+            frame
+        };
+        tower::util::MapRequest::new(inner, keep)
+    });
+    let network = Memory::new();
+    let app = App::new()
+        .layer(keeps)
+        .layer(hanging(0))
+        .with(Tattletale::new());
+    let relay = node(&network, "relay:1", app).await;
+    let subscriber = node(&network, "subscriber:2", App::new()).await;
+    let publisher = node(&network, "publisher:3", App::new()).await;
+    subscriber.connect("relay:1").await.unwrap();
+    while relay.peers().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    publisher.connect("relay:1").await.unwrap();
+    publisher.broadcast_payload("beep").await;
+    let frame: Frame = kept.recv().await.unwrap();
+    frame.peer().disconnect("enough");
+    // Leaving waits for its time, which does not pass while this task is busy.
+    while relay.stats().dropped == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let flow = coalescent_core::Flow::Drop;
+    frame.relay(coalescent_core::Relay {
+        flow,
+        direct: false,
+    });
+    drop(frame);
+    let stats = relay.shutdown().await;
+    assert_eq!((stats.received, stats.relayed, stats.dropped), (1, 0, 1));
+}

@@ -50,6 +50,8 @@ struct Slot {
     has_rewritten: AtomicU64,
     /// The number of the frame that was cloned elsewhere.
     shared: AtomicU64,
+    /// The number of the frame that is counted as lost, since its connection has ended.
+    lost: AtomicU64,
 }
 
 const OPEN: u64 = 0;
@@ -200,6 +202,20 @@ impl InFlight {
             }
         }
         slot.take(seq)
+    }
+
+    /// Closes the frame `seq` as [`close`](InFlight::close) does. Where nothing was decided about
+    /// it, it is counted as lost, and so a clone of it is not relayed later.
+    pub(crate) fn close_for_ever(&self, slot: usize, seq: u64) -> Option<RelayDecision> {
+        // Before it is closed: whoever finds it closed looks here.
+        self.slots.get(slot)?.lost.store(seq, Ordering::Release);
+        self.close(slot, seq)
+    }
+
+    /// Whether the frame `seq` is counted as lost.
+    pub(crate) fn is_lost(&self, slot: usize, seq: u64) -> bool {
+        let slot = self.slots.get(slot);
+        slot.is_some_and(|slot| slot.lost.load(Ordering::Acquire) == seq)
     }
 
     /// Relays a frame whose call has ended: at once, and dropped where there is no room.

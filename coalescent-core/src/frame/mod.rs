@@ -319,7 +319,8 @@ impl Frame {
             return;
         }
         let link = &self.arrival().link;
-        if !link.mark(self.inner().slot.into(), seq, flow, rewritten) {
+        let slot = usize::from(self.inner().slot);
+        if !link.mark(slot, seq, flow, rewritten) && !link.is_lost(slot, seq) {
             link.relay_late(self, &self.payload_bytes());
         }
     }

@@ -71,8 +71,10 @@ impl SmartRelay {
     /// Counts how often each peer says the same, on wires without nonces, until it was not said for
     /// so long; at most 24 days. Default: [`CONTENT_TTL`](super::CONTENT_TTL), 5 s.
     ///
-    /// While more than 4,096 frames without a nonce are remembered, it is as long as
-    /// [`window`](SmartRelay::window): in a mesh that is flooded, copies come after many seconds.
+    /// It is as long as [`window`](SmartRelay::window) while more than 4,096 frames without a nonce
+    /// are remembered, and after so much was said that a link of 16 KiB a second, the slowest that
+    /// nodes keep unless told otherwise, could not have carried it within this time, until it could
+    /// have: copies come as late as that.
     ///
     /// Starts an empty set, apart from that of clones made before.
     pub fn content_window(mut self, window: Duration) -> Self {

@@ -19,7 +19,9 @@
 //! neighbours whose authors say the same line within 5 s cannot be told from one whose line came
 //! both ways: that line is heard once. At most 64 equal lines are new within that time
 //! ([`repeats`](SmartRelay::repeats)), so that a circle among nodes that know no copies makes no
-//! storm.
+//! storm. While so much is said that copies may come later than after 5 s, lines are known for
+//! longer, see [`content_window`](SmartRelay::content_window); one that was held up for longer by
+//! something else, such as a node that was stopped, is new when it comes.
 //!
 //! What this node itself says is in the set, so that it does not hear its own words when they come
 //! back, if the relay is registered as a plugin ([`AppExt::with`](coalescent_core::AppExt::with)
@@ -28,10 +30,14 @@
 //! A frame is put in the set before it is relayed, so that copies that two peers send at one moment
 //! are one frame. A copy does not make the set remember it for longer.
 //!
-//! Two things it cannot know. Where two nodes stand between the same lines peer and the same native
-//! mesh, both give the line a nonce, and it is two frames there. And a frame whose first copy came
-//! the long way round, with its ttl used up, is not relayed when a copy with more ttl comes: keep
-//! the ttl well above the mesh's diameter.
+//! Three things it cannot know. Where two nodes stand between the same lines peer and the same
+//! native mesh, both give the line a nonce, and it is two frames there; where that makes a circle
+//! through which the lines peer relays, it may go round as often as equal lines are new
+//! ([`repeats`](SmartRelay::repeats)). On `raw`, a frame is what one read brought: bytes
+//! that come back are cut elsewhere, and are others. So have no circle of raw connections, in which
+//! bytes would go round for ever. And a frame whose first copy came the long way round, with its
+//! ttl used up, is not relayed when a copy with more ttl comes: keep the ttl well above the mesh's
+//! diameter.
 //!
 //! # Rewritten payloads
 //!

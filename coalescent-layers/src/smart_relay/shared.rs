@@ -35,9 +35,12 @@ impl Shared {
     /// Remembers what this node itself says.
     pub(super) fn said(&self, nonce: Option<u64>, payload: &[u8]) {
         let identity = self.hasher.identity(nonce, payload);
-        let _ = self
-            .seen()
-            .insert(Source::NODE, nonce, identity, Instant::now());
+        let now = Instant::now();
+        let mut seen = self.seen();
+        let _ = seen.insert(Source::NODE, nonce, identity, now);
+        if nonce.is_none() {
+            seen.carry(payload.len(), now);
+        }
     }
 }
 
@@ -82,7 +85,12 @@ impl Neighbour {
         let identity = self.shared.hasher.identity(nonce, frame.payload());
         // The clock was read once for all that arrived with it.
         let now = frame.arrived();
-        let verdict = self.shared.seen().insert(self.source, nonce, identity, now);
+        let mut seen = self.shared.seen();
+        let verdict = seen.insert(self.source, nonce, identity, now);
+        if nonce.is_none() && matches!(verdict, Verdict::New | Verdict::Last) {
+            seen.carry(frame.payload().len(), now);
+        }
+        drop(seen);
         match verdict {
             Verdict::New => {
                 if self.vain.load(Relaxed) {

@@ -289,9 +289,12 @@ impl<S: PeerService> Work<S> {
             return;
         };
         let buffer_len = batch.arrival.buffer_len;
-        if let Some(mark) = mark {
-            self.relays
-                .add(&self.link, &batch.block, index, mark, buffer_len);
+        match mark {
+            Some(mark) => self
+                .relays
+                .add(&self.link, &batch.block, index, mark, buffer_len),
+            None if result.as_ref().is_err_and(Error::is_panic) => self.lose_undecided(&head),
+            None => {}
         }
         let result = result.map(|reply| unpin(reply, &batch.block.bytes, buffer_len));
         self.finish(&head, result);
@@ -338,8 +341,11 @@ impl<S: PeerService> Work<S> {
                 continue;
             };
             self.in_flight -= 1;
-            if let Some(mark) = self.close(slot, seq, outcome).filter(|_| !relayed) {
-                relay_single(&mut self.relays, &self.link, &current, mark);
+            match self.close(slot, seq, outcome) {
+                _ if relayed => {}
+                Some(mark) => relay_single(&mut self.relays, &self.link, &current, mark),
+                None if polled.is_err() => self.lose_undecided(&current.head),
+                None => {}
             }
             self.note(outcome, usize::MAX);
             let done = match polled {
@@ -369,18 +375,26 @@ impl<S: PeerService> Work<S> {
             let Some(current) = call.frame.take() else {
                 continue;
             };
-            let passes = match current.head.kind {
-                Kind::Broadcast { .. } => current.head.ttl > 1,
-                kind => matches!(kind, Kind::Plain),
-            };
-            match self.link.close(slot, call.seq) {
-                _ if call.relayed => {}
+            if call.relayed {
+                self.link.close(slot, call.seq);
+                continue;
+            }
+            match self.link.close_for_ever(slot, call.seq) {
                 Some(mark) => relay_single(&mut self.relays, &self.link, &current, mark),
-                None => undecided += u64::from(passes),
+                None => undecided += u64::from(passes(&current.head)),
             }
         }
         self.in_flight = 0;
         undecided
+    }
+
+    /// Counts a frame whose call came to nothing before any relay has decided about it.
+    #[cold]
+    pub(super) fn lose_undecided(&self, head: &Head) {
+        let peer = self.link.peer();
+        if passes(head) && self.relays_frames() {
+            peer.node().lost(peer, 1);
+        }
     }
 
     /// What was decided about a frame whose call has ended; from now on, deciding is too late.
@@ -402,6 +416,14 @@ impl<S: PeerService> Work<S> {
         if self.delivery.note(outcome, index) {
             self.link.set_staging(true);
         }
+    }
+}
+
+/// Whether a relay would pass on such a frame.
+fn passes(head: &Head) -> bool {
+    match head.kind {
+        Kind::Broadcast { .. } => head.ttl > 1,
+        kind => matches!(kind, Kind::Plain),
     }
 }
 

@@ -478,6 +478,7 @@ impl<S: PeerService> Work<S> {
         self.unready = None;
         if let Some(head) = self.skip() {
             let error = Error::call(format!("the stack was not ready within {READY_TIMEOUT:?}"));
+            self.lose_undecided(&head);
             self.finish(&head, Err(error));
         }
         Poll::Ready(())

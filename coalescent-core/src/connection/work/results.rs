@@ -186,12 +186,17 @@ impl<S: PeerService> Work<S> {
             next = 0;
         }
         let peer = self.link.peer();
-        if peer.node().hooks().relays || self.relays.is_used() {
+        if self.relays_frames() {
             peer.node().lost(peer, broadcasts + undecided);
         } else {
             others += broadcasts;
         }
         peer.dropped(DropReason::Disconnected, others);
+    }
+
+    /// Whether frames of this connection are relayed, as far as is known.
+    pub(super) fn relays_frames(&self) -> bool {
+        self.link.peer().node().hooks().relays || self.relays.is_used()
     }
 
     pub(super) fn lose_replies(&mut self) {

@@ -15,8 +15,9 @@
 //!
 //! Five seconds after a line was said last it may be said anew by anybody, and counts from one:
 //! people repeat each other. A mesh that is flooded is another matter. There, copies come after
-//! many seconds through queues that are full, so that while [`BUSY`] lines are remembered, all of
-//! them are known for two minutes, as frames with a nonce are.
+//! many seconds through queues that are full, so that while [`BUSY`] lines are remembered, or more
+//! bytes were said than a thin link could have carried meanwhile ([`ThinLink`]), all of them are
+//! known for two minutes, as frames with a nonce are.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -24,7 +25,8 @@ use std::fmt;
 use super::Verdict;
 use super::index::Index;
 use super::share::{Lateness, YOUNG, may_take};
-use super::source::Source;
+use super::source::{FIRST, Source};
+use super::thin_link::ThinLink;
 
 /// What an entry counts for in bytes: 40 in the ring, 8 in the index, and 8 for its part of the
 /// [`counts`](Contents::counts).
@@ -40,7 +42,7 @@ const INITIAL_SLOTS: usize = 64;
 const MAX_ENTRIES: usize = 1 << 30;
 
 /// Of so many entries one may have a count that does not fit it: a line that one connection has
-/// said more than once, or that was said by a connection without a bit.
+/// said more than once, or that a connection without a bit has said after others.
 const COUNTED_PART: usize = 16;
 
 /// A line as the ring keeps it.
@@ -69,10 +71,12 @@ pub(super) struct Contents {
     /// The most equal lines that are new within the former.
     repeats: u8,
     lateness: Lateness,
+    thin_link: ThinLink,
     /// The ring, as arrays of one length so that no byte is lost to alignment.
     identities: Vec<u128>,
     entries: Vec<Entry>,
-    /// Which sources have said it, by their bits.
+    /// Which sources have said it, by their bits; who said it first has [`FIRST`], where it has
+    /// none.
     by: Vec<u64>,
     index: Index,
     /// The oldest slot of the ring.
@@ -109,6 +113,7 @@ impl Contents {
             ttl: ttl.max(again_after),
             repeats: repeats.max(1),
             lateness: Lateness::new(YOUNG.min(ttl), ttl),
+            thin_link: ThinLink::new(again_after, ttl.max(again_after)),
             identities: Vec::new(),
             entries: Vec::new(),
             by: Vec::new(),
@@ -138,7 +143,8 @@ impl Contents {
         let slot = self.slot(offset);
         let entry = self.entries[slot];
         let silent = age(clock, entry.said);
-        let over = silent >= self.again_after && self.len < BUSY;
+        let over =
+            silent >= self.again_after && self.len < BUSY && !self.thin_link.is_behind(clock);
         if over || silent >= self.ttl || entry.times == u16::MAX {
             self.forget_counts(slot);
             self.entries[slot].times = 0;
@@ -161,6 +167,11 @@ impl Contents {
         }
         self.lateness.copy(silent, clock);
         Verdict::Copy
+    }
+
+    /// Notes that a line of so many bytes is passed on.
+    pub(super) fn carry(&mut self, bytes: usize, clock: u64) {
+        self.thin_link.carry(bytes, clock);
     }
 
     /// Whether a line may be said once more, after so many times within a while. Counts that it is.
@@ -251,11 +262,18 @@ impl Contents {
         }
     }
 
+    /// The bit that says of the line in a slot that a source has said it.
+    #[inline]
+    fn bit(&self, source: Source, slot: usize) -> Option<u32> {
+        let is_first = self.entries[slot].source == source.serial;
+        source.bit.or(is_first.then_some(FIRST))
+    }
+
     /// How often a source has said the line in a slot.
     #[inline]
     fn count(&self, source: Source, slot: usize) -> u16 {
-        let once = source
-            .bit
+        let once = self
+            .bit(source, slot)
             .is_some_and(|bit| self.by[slot] & (1 << bit) != 0);
         if !self.entries[slot].counted {
             return u16::from(once);
@@ -268,7 +286,7 @@ impl Contents {
     /// for that.
     #[inline]
     fn note(&mut self, source: Source, slot: usize, times: u16) -> bool {
-        if let (1, Some(bit)) = (times, source.bit) {
+        if let (1, Some(bit)) = (times, self.bit(source, slot)) {
             self.by[slot] |= 1 << bit;
             return true;
         }

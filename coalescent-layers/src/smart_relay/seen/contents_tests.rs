@@ -75,6 +75,40 @@ fn a_line_is_another_five_seconds_after_it_was_said_last() {
 }
 
 #[test]
+fn while_more_is_said_than_a_thin_link_carries_a_late_line_is_a_copy() {
+    let (mut contents, sources) = contents(1000);
+    let size = 50_000;
+    for number in 0..20 {
+        assert_eq!(contents.insert(sources[0], line(number), 0), Verdict::New);
+        contents.carry(size, 0);
+    }
+    for number in 0..20 {
+        // 16 KiB a second, which takes a minute.
+        let clock = (number + 1) * 50_000_000 / (16 * 1024);
+        let verdict = contents.insert(sources[1], line(number), clock);
+        assert_eq!(verdict, Verdict::Copy, "{number}");
+    }
+    let later = contents.insert(sources[1], line(0), 70_000);
+    assert_eq!(later, Verdict::New);
+    contents.check();
+}
+
+#[test]
+fn who_is_first_with_its_lines_needs_no_bit_of_its_own() {
+    let (mut contents, sources) = contents(1000);
+    let without = *sources.last().expect("some");
+    assert_eq!(without.bit, None);
+    for number in 0..1000 {
+        let verdict = contents.insert(without, line(number), 0);
+        assert!(goes_on(verdict), "{number}");
+    }
+    assert_eq!(contents.insert(sources[0], line(999), 0), Verdict::Copy);
+    assert!(goes_on(contents.insert(without, line(999), 0)), "again");
+    assert_eq!(contents.insert(sources[0], line(999), 0), Verdict::Copy);
+    contents.check();
+}
+
+#[test]
 fn a_circle_that_knows_no_copies_makes_no_storm() {
     for source in [0, 69] {
         let (mut contents, sources) = contents(1000);

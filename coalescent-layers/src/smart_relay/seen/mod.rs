@@ -20,6 +20,7 @@ mod index;
 mod nonces;
 mod share;
 mod source;
+mod thin_link;
 
 use std::time::Duration;
 
@@ -150,6 +151,12 @@ impl Seen {
             self.refused += 1;
         }
         verdict
+    }
+
+    /// Notes that a frame without a nonce, of so many bytes, is passed on.
+    pub(crate) fn carry(&mut self, bytes: usize, now: Instant) {
+        let clock = self.clock.at(now);
+        self.contents.carry(bytes, clock);
     }
 
     /// Whether there is room for another frame of a source, of either kind.

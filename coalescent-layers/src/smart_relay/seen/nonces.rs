@@ -31,6 +31,11 @@ pub(super) const PAGE: usize = 32;
 /// What a page counts for in bytes: itself, its place in the index, and in its source's list.
 pub(super) const PAGE_COST: usize = 320;
 
+/// A queue of pages gives back memory where it needs less than this part of it, and more than for
+/// so many pages.
+const QUEUE_PART: usize = 4;
+const QUEUE_MIN: usize = 64;
+
 #[derive(Debug)]
 struct Page {
     key: u64,
@@ -65,6 +70,19 @@ struct Pages {
     queue: VecDeque<u32>,
     /// The page that it used last.
     last: u32,
+}
+
+impl Pages {
+    /// Takes the oldest out, and gives back memory that a burst has taken and its end has left
+    /// empty.
+    fn take_first(&mut self) -> Option<u32> {
+        let slot = self.queue.pop_front();
+        let len = self.queue.len().max(QUEUE_MIN);
+        if self.queue.capacity() / QUEUE_PART > len {
+            self.queue.shrink_to(2 * len);
+        }
+        slot
+    }
 }
 
 #[derive(Debug)]
@@ -375,7 +393,7 @@ impl Nonces {
 
     /// Forgets the oldest page of a source.
     fn evict(&mut self, place: usize) {
-        let Some(slot) = self.sources[place].queue.pop_front() else {
+        let Some(slot) = self.sources[place].take_first() else {
             return;
         };
         let Some(page) = self.pages.get_mut(slot as usize) else {

@@ -245,3 +245,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_queues_give_back_what_a_burst_has_taken_while_others_go_on() {
+    let (mut nonces, sources) = nonces(100_000);
+    let source = sources[0];
+    for number in 0..20_000 {
+        nonces.say(source, number * PAGE as u64, 0);
+    }
+    let taken = nonces.sources[source.place].queue.capacity();
+    assert!(taken >= 20_000, "{taken}");
+    // Always something young, so that the set is never empty.
+    for second in 0..400 {
+        let nonce = (1 << 40) + second * PAGE as u64;
+        nonces.say(source, nonce, 1000 * second);
+    }
+    let left = nonces.sources[source.place].queue.capacity();
+    assert!(left <= 4 * 200, "{left}");
+}

@@ -9,7 +9,10 @@ pub(super) const OWN: usize = 0;
 pub(super) const ORPHANS: usize = 1;
 
 /// How many connections have a bit of their own in the entry of a line.
-const BITS: u32 = 64;
+const BITS: u32 = 63;
+
+/// The bit of the connection that was first with a line, where it has none of its own.
+pub(super) const FIRST: u32 = BITS;
 
 /// One who brings frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
