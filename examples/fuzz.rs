@@ -9,9 +9,9 @@
 //!
 //! An input that breaks a promise is printed, and ends the run.
 
-#[path = "../tests/generated/mutate.rs"]
+#[path = "../tests/it/generated/mutate.rs"]
 mod mutate;
-#[path = "../tests/generated/targets.rs"]
+#[path = "../tests/it/generated/targets.rs"]
 mod targets;
 
 use std::error::Error;
