@@ -1,4 +1,4 @@
-//! Decoders and whole connections on generated inputs: what the example `fuzz` does at length.
+//! Decoders and whole connections on generated inputs: what the tool `fuzz` does at length.
 //!
 //! `COALESCENT_SIM_SEED` makes other inputs, `COALESCENT_INPUTS` more of them.
 

@@ -5,7 +5,7 @@
 //! end where they began and the neighbour missed nothing; else with 1. Needs a `/proc`.
 //!
 //! ```text
-//! cargo run --release --example soak -- --minutes 20 --seed 1
+//! cargo run --release -p coalescent-tools --bin soak -- --minutes 20 --seed 1
 //! ```
 
 use std::collections::BTreeMap;

@@ -1,17 +1,19 @@
 //! Runs the decoders, or whole connections, on millions of generated inputs; the same ones for the
 //! same seed.
 //!
+//! All decoders, whole connections, and one input again:
+//!
 //! ```text
-//! cargo run --release --example fuzz -- --count 10000000 --seed 1              all decoders
-//! cargo run --release --example fuzz -- --count 100000 connection              whole connections
-//! cargo run --release --example fuzz -- --seed 1 --input 4711 json             one input again
+//! cargo run --release -p coalescent-tools --bin fuzz -- --count 10000000 --seed 1
+//! cargo run --release -p coalescent-tools --bin fuzz -- --count 100000 connection
+//! cargo run --release -p coalescent-tools --bin fuzz -- --seed 1 --input 4711 json
 //! ```
 //!
 //! An input that breaks a promise is printed, and ends the run.
 
-#[path = "../tests/it/generated/mutate.rs"]
+#[path = "../../../tests/it/generated/mutate.rs"]
 mod mutate;
-#[path = "../tests/it/generated/targets.rs"]
+#[path = "../../../tests/it/generated/targets.rs"]
 mod targets;
 
 use std::error::Error;
