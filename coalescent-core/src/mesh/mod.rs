@@ -1,15 +1,18 @@
 //! The running application: its streams, peers, events, and end.
 
 mod duplex;
+mod reader;
 pub(crate) mod runtime;
+mod writer;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-pub use duplex::{MeshReader, MeshWriter, WRITE_CHUNK};
+pub use reader::MeshReader;
 use runtime::Runtime;
+pub use writer::{MeshWriter, WRITE_CHUNK};
 
 use crate::connection::ConnectionInfo;
 use crate::error::Error;
