@@ -307,7 +307,7 @@ impl<L: PeerLayer> App<L> {
             allow_plaintext: self.config.allow_plaintext,
         };
         let peers = Peers::with_hooks(self.config, hooks, extensions, true);
-        security.tell(&peers);
+        security.set_node_key(&peers);
         for callback in self.callbacks {
             peers.node().call_back(peers.events_from_now(), callback);
         }
