@@ -335,3 +335,7 @@ impl Drop for CallScope<'_> {
         });
     }
 }
+
+#[cfg(all(test, feature = "test-util"))]
+#[path = "call_tests.rs"]
+mod tests;

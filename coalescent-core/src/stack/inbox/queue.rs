@@ -297,3 +297,7 @@ impl fmt::Debug for Queue {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, feature = "test-util"))]
+#[path = "queue_tests.rs"]
+mod tests;
