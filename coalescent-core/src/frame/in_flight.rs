@@ -2,20 +2,23 @@
 //!
 //! # Who stores whether a frame is relayed
 //!
-//! A frame is passed on at most once, whoever asks for it and however often. The decision is stored
-//! in three places, each with one owner:
+//! A frame is passed on at most once, however often layers ask for it. Three places take part in
+//! this, each with one owner:
 //!
-//! | where | written by | meaning |
-//! |---|---|---|
-//! | `CallOutcome` ([`call`](super::call)) | [`Frame::relay`] on the thread that is calling the stack with the frame | decided within the call: the usual case, a plain store |
-//! | `Slot::decision` (here) | [`Frame::relay`] anywhere else, or for a frame whose payload was replaced | decided on another thread, between two polls, or with another payload: atomics |
-//! | `relayed` of the call in `connection/` | the connection alone | the connection has acted on a decision while the call is still pending, so a decision found later is ignored |
+//! 1. **`CallOutcome`**, in the [call scope](super::call): written by [`Frame::relay`] on the
+//!    thread that is calling the stack with the frame. This is the usual case, and costs a plain
+//!    store.
+//! 2. **`Slot::decision`**, here: written by [`Frame::relay`] in all other cases, which are another
+//!    thread, a call that is pending between two polls, and a frame whose payload was replaced (the
+//!    outcome has no room for a payload). This costs atomics.
+//! 3. **`relayed`** of a pending call, in the connection: written by the connection alone when it
+//!    acts on a decision before the call has ended, so that it ignores a decision that it finds
+//!    later. It is not a decision but the record that one was carried out, and is not shared.
 //!
-//! The connection merges the first two: after each poll it takes the outcome, and looks into the
-//! slot unless the outcome says that nobody else can have decided. They are not one place, because
-//! the slot alone would cost a locked instruction for every frame, and the outcome alone cannot be
-//! reached from other threads. The third is not a decision but the record that one was carried out;
-//! it needs no synchronization.
+//! The connection merges the first two. After each poll it takes the outcome, and looks into the
+//! slot unless the outcome says that nobody else can have decided. They cannot be one place: the
+//! slot alone would cost a locked instruction for each frame, and the outcome alone cannot be
+//! reached from other threads.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,5 +1,6 @@
-//! The mesh as a duplex stream: each handle has a reader and a writer of its own, made when they are
-//! first used.
+//! The mesh as a duplex stream.
+//!
+//! Each handle has a reader and a writer of its own, made when they are first used.
 
 use std::io;
 use std::pin::Pin;

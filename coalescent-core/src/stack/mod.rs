@@ -1,4 +1,4 @@
-//! The stack that each peer's frames pass through: its bounds, its reply, and its innermost service.
+//! The stack that each peer's frames pass through: its bounds, reply, and innermost service.
 //!
 //! A stack is a tower `Service<Frame>` made of the app's layers around the [`Inbox`]. It is built
 //! once for each connection.

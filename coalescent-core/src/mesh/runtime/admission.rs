@@ -165,8 +165,8 @@ impl Admission {
 }
 
 impl Counts {
-    /// Evicts a handshake for one from `newcomer`, by the rules in [`Admission`]. Returns `false` if
-    /// no handshake may be evicted.
+    /// Evicts a handshake for one from `newcomer`, by the rules in [`Admission`]. Returns `false`
+    /// if no handshake may be evicted.
     fn make_room(&mut self, newcomer: Group, now: Instant) -> bool {
         let mut held: HashMap<Group, usize> = HashMap::new();
         for pending in &self.pending {

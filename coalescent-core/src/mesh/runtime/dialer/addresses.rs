@@ -32,8 +32,8 @@ pub(super) fn may_lead_here(listening: &[SocketAddr], there: SocketAddr) -> bool
     })
 }
 
-/// Whether both ends of a connection are the same socket. TCP connects a socket to itself if its own
-/// port happens to be the one that is dialled.
+/// Whether both ends of a connection are the same socket. TCP connects a socket to itself if its
+/// own port happens to be the one that is dialled.
 pub(super) fn is_one_socket(here: SocketAddr, there: SocketAddr) -> bool {
     canonical(here) == canonical(there)
 }

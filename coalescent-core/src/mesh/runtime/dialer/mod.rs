@@ -2,9 +2,9 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | this file | a task that asks the plan whom to dial, and tells it how dials and connections end |
+//! | this file | the task that dials what the plan says, and tells it the results |
 //! | [`plan`] | decides which seed to dial when |
-//! | [`dial`] | makes one connection |
+//! | [`mod@dial`] | makes one connection |
 //! | [`self_check`] | finds connections that lead back to this node |
 //! | [`claims`] | finds seeds that resolve to the same address |
 //! | [`dead_ends`] | remembers addresses at which no peer was found |

@@ -61,8 +61,8 @@ pub(crate) struct Backoff {
     /// How long that is, from the loss. Default: 3 min.
     pub(crate) soon_for: Duration,
     /// How long a connection must have been up to reset the number of failures. One that ends
-    /// earlier counts as a failure, so that a seed that accepts and closes is not dialed too often.
-    /// Default: 30 s.
+    /// earlier counts as a failure, so that a seed that accepts and closes is not dialed too
+    /// often. Default: 30 s.
     pub(crate) reset_after: Duration,
 }
 
