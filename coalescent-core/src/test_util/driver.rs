@@ -56,7 +56,7 @@ impl<S: Service<Frame, Response = Reply>> Driver<S> {
         let link = Arc::new(InFlight::new(peer.clone(), 1));
         Self {
             arrival: Arc::new(ReadBatch {
-                link: Arc::clone(&link),
+                in_flight: Arc::clone(&link),
                 bytes: Bytes::new(),
                 buffer: 0,
                 buffer_len: 0,
@@ -127,7 +127,7 @@ impl<S: Service<Frame, Response = Reply>> Driver<S> {
             Some(arrival) => arrival.bytes = payload,
             None => {
                 self.arrival = Arc::new(ReadBatch {
-                    link: Arc::clone(&self.link),
+                    in_flight: Arc::clone(&self.link),
                     bytes: payload,
                     buffer: self.seq,
                     buffer_len: 0,

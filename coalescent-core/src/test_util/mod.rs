@@ -130,7 +130,7 @@ pub fn frame_from(peer: &Peer, kind: Kind, payload: impl Into<Bytes>) -> Frame {
     let bytes = payload.into();
     let payload = 0..bytes.len();
     let arrival = Arc::new(ReadBatch {
-        link: Arc::new(InFlight::new(peer.clone(), 1)),
+        in_flight: Arc::new(InFlight::new(peer.clone(), 1)),
         buffer_len: bytes.len(),
         bytes,
         buffer: 0,
@@ -147,7 +147,7 @@ pub fn frame_from(peer: &Peer, kind: Kind, payload: impl Into<Bytes>) -> Frame {
 /// bytes.
 #[must_use]
 pub fn relayed(frame: &Frame) -> Option<Relayed> {
-    let (flow, rewritten) = frame.mark()?;
+    let (flow, rewritten) = frame.decision()?;
     let payload = rewritten.unwrap_or_else(|| frame.payload_bytes());
     Some(Relayed { flow, payload })
 }

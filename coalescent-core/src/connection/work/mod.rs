@@ -263,7 +263,7 @@ impl<S: PeerService> Work<S> {
         let cost = BATCH_COST + heads + buffer_len;
         self.backlog_cost += cost;
         let arrival = Arc::new(ReadBatch {
-            link: Arc::clone(&self.link),
+            in_flight: Arc::clone(&self.link),
             bytes: block.bytes.clone(),
             buffer: number,
             buffer_len: buffer,
