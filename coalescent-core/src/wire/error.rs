@@ -4,11 +4,11 @@ use std::{fmt, io};
 
 use super::BoxError;
 
-/// Reports why bytes could not be read as frames, or a frame not written as bytes.
+/// The error of reading bytes as frames, or of writing a frame as bytes.
 ///
-/// Opaque: ask it with the predicates. After an error from reading, the position of the next frame
-/// in the stream is unknown, so the connection is to be closed. An error from writing concerns that
-/// one frame, and not one byte of it was written.
+/// The kind is private; query it with the `is_*` methods. After a read error the start of the next
+/// frame is unknown, so close the connection. A write error concerns a single frame, none of whose
+/// bytes were written.
 #[derive(Debug)]
 pub struct WireError(Box<Repr>);
 
@@ -62,7 +62,7 @@ impl WireError {
         Self(Box::new(Repr::Custom(error)))
     }
 
-    /// Tells whether a frame was larger than the limit for its kind, or than what the peer takes.
+    /// Returns whether a frame exceeded the limit of its kind, or the size that the peer accepts.
     #[must_use]
     pub fn is_too_large(&self) -> bool {
         matches!(
@@ -71,31 +71,32 @@ impl WireError {
         )
     }
 
-    /// Tells whether the stream ended in the middle of a frame.
+    /// Returns whether the stream ended in the middle of a frame.
     #[must_use]
     pub fn is_truncated(&self) -> bool {
         matches!(*self.0, Repr::Truncated { .. })
     }
 
-    /// Tells whether the bytes break the wire's rules, such as a frame shorter than its fields.
+    /// Returns whether the bytes violate the format, such as a frame that is shorter than its
+    /// fields.
     #[must_use]
     pub fn is_malformed(&self) -> bool {
         matches!(*self.0, Repr::Malformed(_))
     }
 
-    /// Tells whether a payload contains `\n`, which the `lines` wire cannot carry.
+    /// Returns whether a payload contains `\n`, which the `lines` wire cannot carry.
     #[must_use]
     pub fn is_newline(&self) -> bool {
         matches!(*self.0, Repr::Newline)
     }
 
-    /// Tells whether the wire has no place for a frame of this kind.
+    /// Returns whether the wire cannot carry frames of this kind.
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
         matches!(*self.0, Repr::Unsupported { .. })
     }
 
-    /// Tells whether the error came out of an [`io::Error`].
+    /// Returns whether an [`io::Error`] caused this error.
     #[must_use]
     pub fn is_io(&self) -> bool {
         matches!(*self.0, Repr::Io(_))

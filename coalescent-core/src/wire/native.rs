@@ -6,7 +6,7 @@ use super::{
     clamp_frame,
 };
 
-/// The limit of a frame's payload until [`NativeCodec::established`], in bytes.
+/// The largest payload of a frame before [`NativeCodec::established`] is called, in bytes.
 pub const HANDSHAKE_MAX_FRAME: usize = 1024;
 /// The largest HELLO payload, in bytes.
 pub const HELLO_MAX: usize = 1024;
@@ -15,13 +15,13 @@ pub const PING_LEN: usize = 8;
 /// The largest BYE payload, in bytes.
 pub const BYE_MAX: usize = 256;
 
-/// Length, kind and ttl: what every frame begins with.
+/// The length of the fields that every frame begins with: length, kind and ttl.
 const FIXED: usize = 6;
-/// The length field itself, which `length` does not count.
+/// The size of the length field, which `length` does not count.
 const LENGTH_FIELD: usize = 4;
-/// What `length` counts besides the fields of the kind: the kind and ttl bytes.
+/// The bytes that `length` counts besides the fields of the kind: the kind and ttl bytes.
 const COUNTED: usize = FIXED - LENGTH_FIELD;
-/// Where the ttl byte stands in a frame.
+/// The offset of the ttl byte in a frame.
 const TTL_AT: usize = 5;
 
 const DATA: u8 = 0x00;
@@ -34,7 +34,7 @@ const PING: u8 = 0x11;
 const PONG: u8 = 0x12;
 const BYE: u8 = 0x13;
 
-/// Reads and writes the `native` wire: frames behind a length prefix.
+/// A codec of the `native` wire: frames with a length prefix.
 ///
 /// ```text
 ///  0        4      5     6
@@ -55,11 +55,11 @@ const BYE: u8 = 0x13;
 /// ```
 ///
 /// `length` counts every byte after itself. Integers are big-endian. The frame limit counts payload
-/// bytes: exactly the limit is taken, and one more is an error as soon as the length is known,
-/// whatever the peer goes on to send. HELLO, PING, PONG and BYE have limits of their own, so that a
-/// small frame limit does not forbid them.
+/// bytes: a payload of exactly the limit is accepted. A longer one is an error as soon as its
+/// length field has arrived, before any of it is buffered. HELLO, PING, PONG and BYE have their own
+/// limits, so a small frame limit does not exclude them.
 ///
-/// Bytes after the `id` of a CANCEL are taken as its payload, and mean nothing.
+/// Bytes after the `id` of a CANCEL are its payload and are ignored.
 #[derive(Clone, Debug)]
 pub struct NativeCodec {
     max_frame: usize,
@@ -67,15 +67,16 @@ pub struct NativeCodec {
     established: bool,
 }
 
-/// What `parse` found at the front of the bytes.
+/// The result of parsing the front of the buffer.
 enum Front {
     Frame(Head),
     Partial,
 }
 
 impl NativeCodec {
-    /// Creates a codec for one connection, with `max_frame` as the limit of a payload in bytes.
-    /// Until [`NativeCodec::established`] the limit is [`HANDSHAKE_MAX_FRAME`], if that is less.
+    /// Creates the codec of one connection. `max_frame` is the largest payload, in bytes. Until
+    /// [`NativeCodec::established`] is called, the limit is the smaller of it and
+    /// [`HANDSHAKE_MAX_FRAME`].
     #[must_use]
     pub fn new(max_frame: usize) -> Self {
         Self {
@@ -85,12 +86,12 @@ impl NativeCodec {
         }
     }
 
-    /// Takes a higher ttl in a BROADCAST that arrives for this one.
+    /// Limits the ttl of received BROADCAST frames to `max_ttl`.
     pub fn clamp_ttl(&mut self, max_ttl: u8) {
         self.max_ttl = max_ttl;
     }
 
-    /// Lifts the limit of the handshake to the codec's own, because HELLO has arrived.
+    /// Raises the limit to the configured one. Call it once HELLO has been received.
     pub fn established(&mut self) {
         self.established = true;
     }
@@ -103,7 +104,7 @@ impl NativeCodec {
         }
     }
 
-    /// Parses what is no whole BROADCAST.
+    /// Parses anything but a complete BROADCAST.
     #[inline(always)]
     fn parse_other(&self, bytes: &[u8], limit: usize) -> Result<Front, WireError> {
         match parse_request(bytes, limit) {
@@ -173,8 +174,8 @@ impl NativeCodec {
         }))
     }
 
-    /// Checks the length of a frame's fields, which is all that is known before they arrive, and
-    /// returns how many of them stand before the payload.
+    /// Checks the length of a frame's fields, before they have arrived, and returns how many of
+    /// them precede the payload.
     #[inline]
     fn check_len(&self, kind: u8, fields_len: usize) -> Result<u8, WireError> {
         let key = key_len(kind);
@@ -199,7 +200,7 @@ impl NativeCodec {
         }
     }
 
-    /// Judges what is known of a frame whose first 6 bytes are not all there.
+    /// Checks as much as possible of a frame whose first 6 bytes have not all arrived.
     #[cold]
     fn parse_short(&self, bytes: &[u8]) -> Result<Front, WireError> {
         let Some(length) = bytes.first_chunk::<LENGTH_FIELD>() else {
@@ -223,12 +224,12 @@ impl NativeCodec {
         Ok(Front::Partial)
     }
 
-    /// Takes all complete frames at the front of `buf`; see
+    /// Takes all complete frames from the front of `buf`; see
     /// [`WireCodec::next_block`](super::WireCodec::next_block).
     ///
     /// # Errors
     ///
-    /// As [`WireCodec::next_block`](super::WireCodec::next_block).
+    /// Fails as [`WireCodec::next_block`](super::WireCodec::next_block) does.
     pub fn next_block(&mut self, buf: &mut BytesMut, block: &mut Block) -> Result<bool, WireError> {
         block.clear();
         let mut at = 0;
@@ -245,8 +246,8 @@ impl NativeCodec {
                         head
                     }
                     Ok(Front::Partial) => break,
-                    // What stands before the error is good, and is handed out first; the error is
-                    // still there at the next call.
+                    // Return the valid frames before the error first; the next call finds the error
+                    // again.
                     Err(_) if at > 0 => break,
                     Err(error) => return Err(error),
                 },
@@ -268,8 +269,8 @@ impl NativeCodec {
         Ok(true)
     }
 
-    /// Returns how many bytes are missing from the frame at the front of `buf`, as its length
-    /// prefix claims and within the frame limit; 0 where that is not known.
+    /// Returns how many bytes are missing from the frame at the front of `buf`, according to its
+    /// length prefix and limited by the frame limit. Returns 0 if that is unknown.
     #[must_use]
     pub fn missing(&self, buf: &[u8]) -> usize {
         let Some(length) = buf.first_chunk::<LENGTH_FIELD>() else {
@@ -287,10 +288,11 @@ impl NativeCodec {
     ///
     /// # Errors
     ///
-    /// [`is_too_large`](WireError::is_too_large) if the payload is over the limit of its kind,
-    /// [`is_malformed`](WireError::is_malformed) if a PING's or PONG's is not 8 bytes,
-    /// [`is_unsupported`](WireError::is_unsupported) for [`Kind::Plain`], [`Kind::Nothing`], and a
-    /// [`Kind::Unknown`] that is known.
+    /// Returns an error that
+    /// - [`is_too_large`](WireError::is_too_large) if the payload exceeds the limit of its kind,
+    /// - [`is_malformed`](WireError::is_malformed) if the payload of a PING or PONG is not 8 bytes,
+    /// - [`is_unsupported`](WireError::is_unsupported) for [`Kind::Plain`], [`Kind::Nothing`], and
+    ///   a [`Kind::Unknown`] whose byte is that of a known kind.
     pub fn framing(&self, kind: Kind, ttl: u8, payload_len: usize) -> Result<Framing, WireError> {
         let (byte, limit) = match kind {
             Kind::Data => (DATA, self.max_frame),
@@ -363,8 +365,8 @@ impl NativeCodec {
     }
 }
 
-/// What stands before the payload of a BROADCAST of a few bytes, within any frame limit that the
-/// caller has asked for: in fewer steps than for the kinds in general.
+/// Returns the prefix of a BROADCAST with a small payload. Faster than [`NativeCodec::framing`];
+/// the caller has checked the frame limit.
 #[inline]
 pub(crate) fn broadcast_prefix(ttl: u8, nonce: u64, payload_len: u16) -> [u8; MAX_PREFIX] {
     const FIELDS: u32 = (MAX_PREFIX - LENGTH_FIELD) as u32;
@@ -377,8 +379,7 @@ pub(crate) fn broadcast_prefix(ttl: u8, nonce: u64, payload_len: u16) -> [u8; MA
     prefix
 }
 
-/// What stands before the payload of a REPLY of a few bytes that has the status ok, as
-/// [`broadcast_prefix`].
+/// Returns the prefix of a REPLY with [`Status::Ok`] and a small payload; see [`broadcast_prefix`].
 #[inline]
 pub(crate) fn reply_prefix(ttl: u8, id: u32, payload_len: u16) -> [u8; FIXED + 5] {
     let length = (COUNTED + 5) as u32 + u32::from(payload_len);
@@ -391,8 +392,8 @@ pub(crate) fn reply_prefix(ttl: u8, id: u32, payload_len: u16) -> [u8; FIXED + 5
     prefix
 }
 
-/// Splits the first off whole frames, with the size of its payload in bytes, and what stands behind
-/// it. `None` where there is no whole one.
+/// Splits the first frame off a sequence of complete frames. Returns the frame, the length of its
+/// payload in bytes, and the rest; `None` if no complete frame is left.
 pub(crate) fn split_frame(frames: &[u8]) -> Option<(&[u8], usize, &[u8])> {
     let length = u32::from_be_bytes(*frames.first_chunk::<LENGTH_FIELD>()?) as usize;
     let (frame, behind) = frames.split_at_checked(length.checked_add(LENGTH_FIELD)?)?;
@@ -401,8 +402,8 @@ pub(crate) fn split_frame(frames: &[u8]) -> Option<(&[u8], usize, &[u8])> {
     Some((frame, payload, behind))
 }
 
-/// Reads a whole BROADCAST, the kind that comes in masses, in fewer steps than the others. `None`
-/// for all else, also for a BROADCAST that is cut short, too short or too long.
+/// Parses a complete BROADCAST. BROADCAST is by far the most frequent kind, so it has a fast path.
+/// Returns `None` for every other kind, and for an incomplete or invalid BROADCAST.
 #[inline(always)]
 fn parse_broadcast(bytes: &[u8], limit: usize) -> Option<Head> {
     let [a, b, c, d, BROADCAST, ttl, nonce @ ..] = *bytes.first_chunk::<MAX_PREFIX>()? else {
@@ -427,7 +428,7 @@ fn parse_broadcast(bytes: &[u8], limit: usize) -> Option<Head> {
     })
 }
 
-/// Reads a whole REQUEST, as [`parse_broadcast`].
+/// Parses a complete REQUEST; the fast path of requests, like [`parse_broadcast`].
 #[inline(always)]
 fn parse_request(bytes: &[u8], limit: usize) -> Option<Head> {
     const PREFIX: usize = FIXED + 4;
@@ -453,7 +454,7 @@ fn parse_request(bytes: &[u8], limit: usize) -> Option<Head> {
     })
 }
 
-/// Returns how many bytes a kind's fields take before the payload.
+/// Returns the length of a kind's fields before the payload.
 #[inline]
 fn key_len(kind: u8) -> u8 {
     match kind {

@@ -1,4 +1,4 @@
-//! Tests of the wires, over all of them where the rule is of all.
+//! Tests of the wires; rules that all wires share are tested on all of them.
 
 use bytes::{Bytes, BytesMut};
 use proptest::collection::vec;
@@ -58,7 +58,7 @@ fn read_blocks(
     (frames, whole.freeze(), error)
 }
 
-fn packets<D: Decoder<Item = Packet, Error = WireError>>(
+fn decode_packets<D: Decoder<Item = Packet, Error = WireError>>(
     mut codec: D,
     bytes: &[u8],
 ) -> (Vec<Packet>, Option<WireError>) {
@@ -132,7 +132,7 @@ proptest! {
                 .map(|(head, payload)| Packet { kind: head.kind, ttl: head.ttl, payload: payload.clone() })
                 .collect();
             prop_assert_eq!(&got, &expected);
-            // Forwarding changes the ttl bytes of broadcasts, and nothing else.
+            // Forwarding changes only the ttl bytes of broadcasts.
             let mut lowered = BytesMut::new();
             for mut packet in expected.clone() {
                 if matches!(packet.kind, Kind::Broadcast { .. }) {
@@ -142,19 +142,19 @@ proptest! {
             }
             prop_assert_eq!(&whole[..], &lowered[..]);
         }
-        let (got, error) = packets(native(), &wire);
+        let (got, error) = decode_packets(native(), &wire);
         prop_assert!(error.is_none());
         prop_assert_eq!(got, expected);
     }
 
     #[test]
-    fn garbage_reads_alike_however_it_comes(
+    fn garbage_decodes_the_same_in_any_chunking(
         mut bytes in vec(any::<u8>(), 0..600),
         short in any::<bool>(),
         pieces in vec(1..50_usize, 1..8),
     ) {
         if short {
-            // Small lengths and known kinds, so that garbage gets past the first check.
+            // Use small lengths and known kinds, so that garbage passes the first check.
             bytes.chunks_mut(16).for_each(|chunk| {
                 for (byte, value) in chunk.iter_mut().zip([0, 0, 0, 12]) { *byte = value; }
                 if let Some(kind) = chunk.get_mut(4) { *kind &= 0x13; }
@@ -174,10 +174,10 @@ proptest! {
                 "native" => {
                     let mut codec = NativeCodec::new(64);
                     codec.established();
-                    packets(codec, &bytes)
+                    decode_packets(codec, &bytes)
                 }
-                "lines" => packets(LinesCodec::new(64), &bytes),
-                _ => packets(RawCodec::new(64), &bytes),
+                "lines" => decode_packets(LinesCodec::new(64), &bytes),
+                _ => decode_packets(RawCodec::new(64), &bytes),
             };
             prop_assert_eq!(failed.is_some(), error.is_some());
             let frames: Vec<_> = at_once
@@ -213,7 +213,7 @@ proptest! {
     }
 
     #[test]
-    fn framing_is_what_encode_writes(frame in kinds()) {
+    fn framing_matches_encode(frame in kinds()) {
         let (kind, ttl, payload) = frame;
         for wire in [Wire::native(), Wire::lines(), Wire::raw()] {
             let mut codec = wire.codec(MAX);
@@ -237,7 +237,7 @@ proptest! {
 }
 
 #[test]
-fn the_bytes_of_each_kind() {
+fn each_kind_has_its_documented_bytes() {
     let cases: [(Kind, u8, &[u8], &[u8]); 9] = [
         (Kind::Data, 0, b"hi", b"\0\0\0\x04\x00\0hi"),
         (
@@ -284,7 +284,7 @@ fn the_bytes_of_each_kind() {
     }
 }
 
-/// The first 6 bytes of a frame with `fields_len` bytes of fields.
+/// Returns the first 6 bytes of a frame with `fields_len` bytes of fields.
 fn native_start(kind: u8, fields_len: usize) -> Vec<u8> {
     let mut bytes = u32::try_from(fields_len + 2)
         .unwrap()
@@ -295,7 +295,7 @@ fn native_start(kind: u8, fields_len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn exactly_the_limit_is_taken_and_one_more_refused_at_its_length() {
+fn the_limit_is_accepted_and_one_byte_more_rejected_by_its_length_field() {
     for (kind, key) in [(0, 0), (1, 8), (2, 4), (3, 5), (4, 4), (0x77, 0)] {
         let mut codec = NativeCodec::new(10);
         codec.established();
@@ -304,7 +304,7 @@ fn exactly_the_limit_is_taken_and_one_more_refused_at_its_length() {
         buf.extend_from_slice(&vec![0; key + 10]);
         assert_eq!(codec.decode(&mut buf).unwrap().unwrap().payload.len(), 10);
 
-        // Five bytes are enough to know.
+        // Five bytes suffice to detect the error.
         let mut buf = BytesMut::from(&native_start(kind, key + 11)[..5]);
         assert!(
             codec.decode(&mut buf).unwrap_err().is_too_large(),
@@ -316,7 +316,7 @@ fn exactly_the_limit_is_taken_and_one_more_refused_at_its_length() {
 }
 
 #[test]
-fn the_limit_of_the_handshake_is_lifted() {
+fn established_raises_the_handshake_limit() {
     let mut codec = Wire::native().codec(MAX);
     let mut block = Block::new();
     let mut buf = BytesMut::from(&native_start(0, HANDSHAKE_MAX_FRAME + 1)[..]);
@@ -331,11 +331,11 @@ fn the_limit_of_the_handshake_is_lifted() {
 }
 
 #[test]
-fn control_frames_have_sizes_of_their_own() {
+fn control_frames_have_their_own_size_limits() {
     let judge = |kind: u8, len: usize| {
         let mut bytes = BytesMut::from(&native_start(kind, len)[..]);
         bytes.extend_from_slice(&vec![b'x'; len]);
-        // A frame limit of 1 forbids none of them.
+        // A frame limit of 1 excludes none of them.
         NativeCodec::new(1).decode(&mut bytes)
     };
     assert!(judge(0x10, HELLO_MAX).is_ok());
@@ -358,7 +358,7 @@ fn control_frames_have_sizes_of_their_own() {
 }
 
 #[test]
-fn good_frames_come_before_the_error() {
+fn valid_frames_are_returned_before_the_error() {
     let bad_native = b"\0\0\0\x03\0\0a\0\0\0\0";
     let bad_line = b"ok\nthis line is too long\n";
     for (wire, bytes) in [(Wire::native(), &bad_native[..]), (Wire::lines(), bad_line)] {
@@ -373,7 +373,7 @@ fn good_frames_come_before_the_error() {
 }
 
 #[test]
-fn a_block_is_bounded_and_the_next_goes_on() {
+fn a_block_is_bounded_and_the_next_continues() {
     let frames = MAX_BLOCK_FRAMES + 3;
     for wire in [Wire::native(), Wire::lines()] {
         let (mut codec, mut buf) = (wire.codec(8), BytesMut::new());
@@ -390,7 +390,7 @@ fn a_block_is_bounded_and_the_next_goes_on() {
 }
 
 #[test]
-fn missing_trusts_no_claim_beyond_the_limit() {
+fn missing_never_exceeds_the_limit() {
     let mut codec = Wire::native().codec(MAX);
     codec.established();
     assert_eq!(codec.missing(b"\0\0\0"), 0);
@@ -412,7 +412,7 @@ fn a_stream_that_ends_within_a_frame_is_truncated() {
 }
 
 #[test]
-fn the_limit_of_a_line_counts_payload_alone() {
+fn the_line_limit_counts_only_the_payload() {
     let read = |bytes: &[u8]| read_blocks(Wire::lines().codec(4), bytes, &[1]);
     for good in [&b"1234\n"[..], b"1234\r\n", b"1234", b"123\r"] {
         let (frames, _, error) = read(good);
@@ -421,7 +421,7 @@ fn the_limit_of_a_line_counts_payload_alone() {
     for bad in [&b"12345"[..], b"12345\r\n", b"1234\r", b"1234\r\r\n"] {
         assert!(read(bad).2.unwrap().is_too_large(), "{bad:?}");
     }
-    // Refused as soon as it cannot fit, without its end.
+    // Rejected as soon as it cannot fit, before its end arrives.
     let (mut buf, mut block) = (BytesMut::from("12345"), Block::new());
     assert!(
         Wire::lines()
@@ -433,7 +433,7 @@ fn the_limit_of_a_line_counts_payload_alone() {
 }
 
 #[test]
-fn empty_lines_are_nothing_and_the_last_line_needs_no_end() {
+fn empty_lines_are_no_frames_and_the_last_line_needs_no_newline() {
     let (frames, whole, error) = read_blocks(Wire::lines().codec(9), b"\n\r\na\n\nb\r", &[1]);
     assert!(error.is_none());
     assert_eq!(whole, "\n\r\na\n\nb\r");
@@ -446,18 +446,19 @@ fn empty_lines_are_nothing_and_the_last_line_needs_no_end() {
         (Kind::Nothing, b"", false),
         (Kind::Plain, b"a", true),
         (Kind::Nothing, b"", true),
-        // Forwarded as it stands it would run into the next line.
+        // Forwarded unchanged it would merge with the next line.
         (Kind::Plain, b"b\r", false),
     ];
     assert_eq!(got, expected);
 }
 
 #[test]
-fn a_long_line_in_small_pieces_is_looked_through_once() {
+fn a_long_line_in_small_pieces_is_scanned_once() {
     let mut codec = LinesCodec::new(MAX_FRAME_CEILING);
     let (mut buf, mut block) = (BytesMut::from(&vec![b'x'; 1000][..]), Block::new());
     assert!(!codec.next_block(&mut buf, &mut block).unwrap());
-    // A newline put where the codec has looked already is not seen: the codec did not look again.
+    // A newline written into the part that was already scanned is not found, which shows that the
+    // codec did not scan it again.
     buf[0] = b'\n';
     assert!(!codec.next_block(&mut buf, &mut block).unwrap());
     buf.extend_from_slice(b"\n");
@@ -466,7 +467,7 @@ fn a_long_line_in_small_pieces_is_looked_through_once() {
 }
 
 #[test]
-fn wires_without_kinds_write_payloads_alone() {
+fn wires_without_kinds_write_only_payloads() {
     for (wire, data) in [(Wire::lines(), &b"hi\n"[..]), (Wire::raw(), b"hi")] {
         let mut codec = wire.codec(MAX);
         for kind in [Kind::Data, Kind::Broadcast { nonce: 1 }, Kind::Plain] {
@@ -536,14 +537,14 @@ fn wires_without_kinds_write_payloads_alone() {
 }
 
 #[test]
-fn raw_frames_are_cut_at_the_limit() {
+fn raw_frames_are_split_at_the_limit() {
     let (frames, whole, _) = read_blocks(Wire::raw().codec(4), b"123456789", &[usize::MAX]);
     let sizes: Vec<_> = frames.iter().map(|(_, payload)| payload.len()).collect();
     assert_eq!((sizes, &whole[..]), (vec![4, 4, 1], &b"123456789"[..]));
 }
 
 #[test]
-fn a_custom_codec_is_a_wire() {
+fn a_custom_codec_works_as_a_wire() {
     let wire = Wire::custom("ld", LengthDelimitedCodec::new);
     assert_eq!(wire, wire.clone());
     assert_ne!(wire, Wire::custom("ld", LengthDelimitedCodec::new));
