@@ -78,7 +78,7 @@ proptest! {
     }
 
     #[test]
-    fn encode_body_is_encode_of_new(kind in ".{0,20}", body in values()) {
+    fn encode_body_equals_encode_of_new(kind in ".{0,20}", body in values()) {
         for codec in [Codec::msgpack(), Codec::json()] {
             let direct = codec.encode_body(&kind, &body).unwrap();
             prop_assert_eq!(&direct, &codec.encode(&Message::new(&kind, &body)).unwrap());
@@ -87,7 +87,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_is_measured_as_its_decoder_reads_it(bytes in vec(any::<u8>(), 0..64)) {
+    fn scans_agree_with_the_decoder_on_garbage(bytes in vec(any::<u8>(), 0..64)) {
         if let Ok(len) = depth::msgpack(&bytes, MAX_DEPTH) {
             let mut rest = &bytes[..];
             let mut reader = rmp_serde::Deserializer::new(&mut rest);
@@ -101,7 +101,7 @@ proptest! {
 
     #[test]
     fn any_message_pack_is_valid_json_on_one_line(bytes in vec(any::<u8>(), 0..200)) {
-        // Chains values off the garbage, so that most cases have several.
+        // Splits the garbage into several values.
         let mut rest = &bytes[..];
         while let Ok(len) = depth::msgpack(rest, MAX_DEPTH) {
             let (value, tail) = rest.split_at(len);
@@ -117,7 +117,7 @@ proptest! {
 }
 
 #[test]
-fn the_bytes_of_an_envelope() {
+fn an_envelope_has_its_documented_bytes() {
     let message = Message::new("ping", &json!({ "time": 1 }));
     let msgpack = Codec::msgpack().encode(&message).unwrap();
     assert_eq!(msgpack, &b"\x93\xa4ping\xc0\x81\xa4time\x01"[..]);
@@ -182,7 +182,7 @@ fn a_value_can_borrow_from_its_message() {
 }
 
 #[test]
-fn an_envelope_that_is_there_is_not_written_again() {
+fn an_existing_envelope_is_reused() {
     let codec = Codec::msgpack();
     let message = codec
         .decode_owned(codec.encode_body("x", "a body").unwrap())
@@ -197,7 +197,7 @@ fn an_envelope_that_is_there_is_not_written_again() {
 }
 
 #[test]
-fn message_pack_that_is_no_envelope_is_refused() {
+fn invalid_message_pack_envelopes_are_rejected() {
     let bad: [&[u8]; 12] = [
         b"",
         b"\xc0",
@@ -236,7 +236,7 @@ fn message_pack_that_is_no_envelope_is_refused() {
 }
 
 #[test]
-fn json_is_read_as_json_parse_does() {
+fn json_is_decoded_like_json_parse() {
     let message = json(
         " {\"x\": [1], \"body\" : 1, \"t\\u0079pe\" : 5,\r\n\"type\":\"\\u0070\", \"body\": [ 2 ] } ",
     );
@@ -287,7 +287,7 @@ enum Command {
 }
 
 #[test]
-fn what_an_error_quotes_of_a_peer_is_short_and_cannot_move_a_cursor() {
+fn quotes_of_a_peer_in_errors_are_short_and_escaped() {
     let long = "A".repeat(100_000);
     let said = format!("\u{1b}[2J\n\u{9b}31m\u{202e}{long}");
     let quoted = serde_json::to_string(&said).unwrap();
@@ -327,7 +327,7 @@ fn what_an_error_quotes_of_a_peer_is_short_and_cannot_move_a_cursor() {
 }
 
 #[test]
-fn json_keys_can_be_named() {
+fn json_keys_can_be_renamed() {
     let codec = Codec::json().type_param("event").body_param("data");
     let payload = codec.encode_body("x", &1).unwrap();
     assert_eq!(payload, r#"{"event":"x","data":1}"#);
@@ -348,7 +348,7 @@ fn json_keys_must_not_be_headers() {
 }
 
 #[test]
-fn json_bodies_are_put_on_one_line() {
+fn json_bodies_are_written_on_one_line() {
     let codec = Codec::json();
     let message = json("{\"type\":\"x\",\"body\":{\r\n \"a b\" : \"c \\\" d\\n\" }\n}").unwrap();
     let expected = r#"{"type":"x","body":{"a b":"c \" d\n"}}"#;
@@ -365,7 +365,7 @@ fn json_bodies_are_put_on_one_line() {
 }
 
 #[test]
-fn what_cannot_be_serialized_fails_when_encoded() {
+fn an_unserializable_body_fails_to_encode() {
     struct Bad;
     impl Serialize for Bad {
         fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
@@ -399,7 +399,7 @@ fn what_cannot_be_serialized_fails_when_encoded() {
 }
 
 #[test]
-fn what_json_lacks_has_a_form() {
+fn values_that_json_lacks_can_be_displayed() {
     let text = |bytes: &'static [u8]| {
         Message::encoded("x", Format::MessagePack, Bytes::from_static(bytes))
             .body_to_json_string()
@@ -427,7 +427,7 @@ fn what_json_lacks_has_a_form() {
 }
 
 #[test]
-fn units_read_what_stands_for_nothing() {
+fn units_accept_every_form_of_nothing() {
     for codec in [Codec::msgpack(), Codec::json()] {
         for payload in [codec.encode_body("x", &Unit), codec.encode_body("x", &())] {
             let message = codec.decode(&payload.unwrap()).unwrap();
@@ -455,7 +455,7 @@ fn integer_keys_survive_both_formats() {
     }
 }
 
-/// A payload whose body nests `depth` deep: arrays, or maps, or the variants of [`Deep`].
+/// Returns a payload whose body nests `depth` deep: arrays, maps, or the variants of [`Deep`].
 fn nested(format: Format, depth: usize, maps: bool) -> Vec<u8> {
     let (start, middle, end): (&[u8], &[u8], &[u8]) = match format {
         Format::MessagePack if maps => (b"\x81\xa5Inner", b"\xa3End", b""),
@@ -471,7 +471,7 @@ fn nested(format: Format, depth: usize, maps: bool) -> Vec<u8> {
 }
 
 #[test]
-fn the_deepest_body_fits_a_small_stack_and_a_deeper_one_is_refused() {
+fn the_deepest_body_fits_a_small_stack_and_a_deeper_one_is_rejected() {
     let work = || {
         for codec in [Codec::msgpack(), Codec::json()] {
             for maps in [false, true] {
@@ -514,7 +514,7 @@ fn the_deepest_body_fits_a_small_stack_and_a_deeper_one_is_refused() {
 }
 
 #[test]
-fn headers_count_the_map_that_holds_them() {
+fn header_depth_includes_the_header_map() {
     for (depth, fits) in [(MAX_DEPTH - 1, true), (MAX_DEPTH, false)] {
         let value: Value = (0..depth).fold(json!(1), |inner, _| json!([inner]));
         let msgpack = [
@@ -536,8 +536,8 @@ fn headers_count_the_map_that_holds_them() {
 }
 
 #[test]
-fn what_nests_deeper_as_json_counts_as_it_is_written() {
-    // Binary is one level more there, an extension two.
+fn json_depth_counts_the_json_form() {
+    // In JSON, binary takes one more level, an extension two.
     let values: [(&[u8], usize); 3] = [(b"\x01", 0), (b"\xc4\x01a", 1), (b"\xd4\x01a", 2)];
     for (value, more) in values {
         for depth in MAX_DEPTH - 4..=MAX_DEPTH {
@@ -562,7 +562,7 @@ fn what_nests_deeper_as_json_counts_as_it_is_written() {
 }
 
 #[test]
-fn brackets_inside_strings_nest_nothing() {
+fn brackets_inside_strings_do_not_nest() {
     let text = r#"[\"{\\"#.repeat(500);
     let message = json(&format!(r#"{{"type":"x","body":"{text}"}}"#)).unwrap();
     assert_eq!(message.body::<String>().unwrap(), r#"["{\"#.repeat(500));

@@ -1,4 +1,4 @@
-//! Tests of what becomes of values that one format has and the other lacks.
+//! Tests of values that only one of the formats can represent.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ use serde_json::value::RawValue;
 
 use super::*;
 
-/// All that a value can say to serde.
+/// Every kind of value that serde can serialize.
 #[derive(Clone, Debug)]
-enum Said {
+enum SerdeValue {
     Bool(bool),
     I8(i8),
     I64(i64),
@@ -32,25 +32,25 @@ enum Said {
     Display(u32),
     Bytes(Vec<u8>),
     None,
-    Some(Box<Said>),
+    Some(Box<SerdeValue>),
     Unit,
     UnitStruct,
     UnitVariant,
-    Newtype(Box<Said>),
-    NewtypeVariant(Box<Said>),
-    Seq(Vec<Said>, bool),
-    Tuple(Vec<Said>),
-    TupleStruct(Vec<Said>),
-    TupleVariant(Vec<Said>),
-    Map(Vec<(Said, Said)>, bool),
-    Struct(Vec<Said>),
-    StructVariant(Vec<Said>),
+    Newtype(Box<SerdeValue>),
+    NewtypeVariant(Box<SerdeValue>),
+    Seq(Vec<SerdeValue>, bool),
+    Tuple(Vec<SerdeValue>),
+    TupleStruct(Vec<SerdeValue>),
+    TupleVariant(Vec<SerdeValue>),
+    Map(Vec<(SerdeValue, SerdeValue)>, bool),
+    Struct(Vec<SerdeValue>),
+    StructVariant(Vec<SerdeValue>),
     JsonText(Box<RawValue>),
 }
 
 const FIELDS: [&str; 4] = ["a", "b", "c", "d"];
 
-impl Serialize for Said {
+impl Serialize for SerdeValue {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Bool(value) => to.serialize_bool(*value),
@@ -129,7 +129,7 @@ impl Serialize for Said {
     }
 }
 
-fn said() -> impl Strategy<Value = Said> {
+fn serde_value() -> impl Strategy<Value = SerdeValue> {
     let texts = prop_oneof![
         Just("7".to_owned()),
         Just("[1,\n{\"a\": 0.5}]".to_owned()),
@@ -137,48 +137,54 @@ fn said() -> impl Strategy<Value = Said> {
         any::<u64>().prop_map(|number| number.to_string()),
     ];
     let leaf = prop_oneof![
-        any::<bool>().prop_map(Said::Bool),
-        any::<i8>().prop_map(Said::I8),
-        any::<i64>().prop_map(Said::I64),
-        any::<i128>().prop_map(Said::I128),
-        any::<u16>().prop_map(Said::U16),
-        any::<u64>().prop_map(Said::U64),
-        any::<u128>().prop_map(Said::U128),
-        any::<f32>().prop_map(Said::F32),
-        any::<f64>().prop_map(Said::F64),
-        Just(Said::F64(f64::NAN)),
-        Just(Said::F32(f32::NEG_INFINITY)),
-        any::<char>().prop_map(Said::Char),
-        ".{0,8}".prop_map(Said::Str),
-        any::<u32>().prop_map(Said::Display),
-        vec(any::<u8>(), 0..20).prop_map(Said::Bytes),
-        Just(Said::None),
-        Just(Said::Unit),
-        Just(Said::UnitStruct),
-        Just(Said::UnitVariant),
-        texts.prop_map(|text| Said::JsonText(RawValue::from_string(text).expect("it is JSON"))),
+        any::<bool>().prop_map(SerdeValue::Bool),
+        any::<i8>().prop_map(SerdeValue::I8),
+        any::<i64>().prop_map(SerdeValue::I64),
+        any::<i128>().prop_map(SerdeValue::I128),
+        any::<u16>().prop_map(SerdeValue::U16),
+        any::<u64>().prop_map(SerdeValue::U64),
+        any::<u128>().prop_map(SerdeValue::U128),
+        any::<f32>().prop_map(SerdeValue::F32),
+        any::<f64>().prop_map(SerdeValue::F64),
+        Just(SerdeValue::F64(f64::NAN)),
+        Just(SerdeValue::F32(f32::NEG_INFINITY)),
+        any::<char>().prop_map(SerdeValue::Char),
+        ".{0,8}".prop_map(SerdeValue::Str),
+        any::<u32>().prop_map(SerdeValue::Display),
+        vec(any::<u8>(), 0..20).prop_map(SerdeValue::Bytes),
+        Just(SerdeValue::None),
+        Just(SerdeValue::Unit),
+        Just(SerdeValue::UnitStruct),
+        Just(SerdeValue::UnitVariant),
+        texts.prop_map(|text| SerdeValue::JsonText(
+            RawValue::from_string(text).expect("it is JSON")
+        )),
     ];
     leaf.prop_recursive(3, 12, 3, |inner| {
         let some = || vec(inner.clone(), 0..4);
         prop_oneof![
-            inner.clone().prop_map(|value| Said::Some(value.into())),
-            inner.clone().prop_map(|value| Said::Newtype(value.into())),
             inner
                 .clone()
-                .prop_map(|value| Said::NewtypeVariant(value.into())),
-            (some(), any::<bool>()).prop_map(|(values, known)| Said::Seq(values, known)),
-            some().prop_map(Said::Tuple),
-            some().prop_map(Said::TupleStruct),
-            some().prop_map(Said::TupleVariant),
-            some().prop_map(Said::Struct),
-            some().prop_map(Said::StructVariant),
+                .prop_map(|value| SerdeValue::Some(value.into())),
+            inner
+                .clone()
+                .prop_map(|value| SerdeValue::Newtype(value.into())),
+            inner
+                .clone()
+                .prop_map(|value| SerdeValue::NewtypeVariant(value.into())),
+            (some(), any::<bool>()).prop_map(|(values, known)| SerdeValue::Seq(values, known)),
+            some().prop_map(SerdeValue::Tuple),
+            some().prop_map(SerdeValue::TupleStruct),
+            some().prop_map(SerdeValue::TupleVariant),
+            some().prop_map(SerdeValue::Struct),
+            some().prop_map(SerdeValue::StructVariant),
             (vec((inner.clone(), inner.clone()), 0..3), any::<bool>())
-                .prop_map(|(entries, known)| Said::Map(entries, known)),
+                .prop_map(|(entries, known)| SerdeValue::Map(entries, known)),
             (vec((".{0,4}", inner.clone()), 0..3), any::<bool>()).prop_map(|(entries, known)| {
                 let entries = entries.into_iter();
-                Said::Map(
+                SerdeValue::Map(
                     entries
-                        .map(|(key, value)| (Said::Str(key), value))
+                        .map(|(key, value)| (SerdeValue::Str(key), value))
                         .collect(),
                     known,
                 )
@@ -188,10 +194,10 @@ fn said() -> impl Strategy<Value = Said> {
 }
 
 proptest! {
-    /// What a message is made of arrives as if it had been sent by itself, or is an error for
-    /// whoever sends it.
+    /// A message either arrives as if its body had been sent on its own, or is an error for its
+    /// sender.
     #[test]
-    fn a_message_says_what_its_body_says_in_either_format(body in said()) {
+    fn a_message_preserves_its_body_in_either_format(body in serde_value()) {
         for codec in [Codec::msgpack(), Codec::json()] {
             let direct = codec.encode_body("kind", &body);
             let made = codec.encode(&Message::new("kind", &body));
@@ -200,7 +206,7 @@ proptest! {
     }
 
     #[test]
-    fn a_header_says_in_json_what_its_value_says(header in said()) {
+    fn a_header_preserves_its_value_in_json(header in serde_value()) {
         let alone = serde_json::to_string(&header);
         let message = Message::new("kind", &()).with_header("h", &header);
         let sent = Codec::json().encode(&message);
@@ -215,7 +221,7 @@ proptest! {
     }
 
     #[test]
-    fn an_integer_of_json_stays_what_it_is_or_is_refused(number in any::<i128>(), shift in 0..128_u32) {
+    fn a_json_integer_is_preserved_or_rejected(number in any::<i128>(), shift in 0..128_u32) {
         let number = number >> shift;
         let text = format!("[{number}]");
         let message = Message::encoded("x", Format::Json, text.clone().into());
@@ -235,9 +241,10 @@ proptest! {
     }
 
     #[test]
-    fn a_float_of_json_stays_what_it_is(number in any::<f64>()) {
+    fn a_json_float_is_preserved(number in any::<f64>()) {
         prop_assume!(number.is_finite());
-        // As the shortest digits that mean it, in all 17 that it may take, and in full.
+        // As the shortest digits that mean the float, in all 17 digits that it may need, and in
+        // full.
         let shortest = serde_json::to_string(&number).unwrap();
         for text in [shortest.clone(), format!("{number:.16e}"), format!("{number:.800e}")] {
             let message = Message::encoded("x", Format::Json, text.into());
@@ -248,8 +255,8 @@ proptest! {
     }
 
     #[test]
-    fn a_decimal_of_json_is_refused_where_it_would_be_another(digits in 0..1_000_000_000_000_000_000_000_u128) {
-        // Odd, so that no digit is left out.
+    fn a_json_decimal_that_would_change_is_rejected(digits in 0..1_000_000_000_000_000_000_000_u128) {
+        // Odd, so that no digit is dropped.
         let digits = digits | 1;
         let text = format!("0.{digits:021}");
         let message = Message::encoded("x", Format::Json, text.clone().into());
@@ -260,7 +267,7 @@ proptest! {
 }
 
 #[test]
-fn numbers_that_message_pack_would_change_are_refused() {
+fn numbers_that_message_pack_would_change_are_rejected() {
     let encode = |text: &'static str| {
         let body = Bytes::from_static(text.as_bytes());
         Codec::msgpack().encode(&Message::encoded("x", Format::Json, body))
@@ -300,7 +307,7 @@ fn numbers_that_message_pack_would_change_are_refused() {
     ] {
         assert!(encode(text).is_ok(), "{text}: {:?}", encode(text));
     }
-    // JSON keeps each as it is.
+    // JSON keeps each number unchanged.
     let body = Bytes::from_static(b"18446744073709551616");
     let payload = Codec::json().encode(&Message::encoded("x", Format::Json, body));
     assert_eq!(
@@ -315,7 +322,7 @@ fn numbers_that_message_pack_would_change_are_refused() {
 }
 
 #[test]
-fn what_json_lacks_is_an_error_for_its_sender() {
+fn values_that_json_lacks_are_an_error_for_the_sender() {
     let pairs = BTreeMap::from([((1, 2), 3)]);
     let floats = json!({ "fine": 0.5 });
     for codec in [Codec::json(), Codec::json().type_param("t")] {
@@ -339,7 +346,7 @@ fn what_json_lacks_is_an_error_for_its_sender() {
         }
         assert!(codec.encode_body("x", &floats).is_ok());
     }
-    // MessagePack has all of these.
+    // MessagePack can represent all of these.
     let codec = Codec::msgpack();
     let payload = codec.encode(&Message::new("x", &f64::NAN)).unwrap();
     assert!(
@@ -353,7 +360,7 @@ fn what_json_lacks_is_an_error_for_its_sender() {
     let payload = codec.encode(&Message::new("x", &pairs)).unwrap();
     let message = codec.decode(&payload).unwrap();
     assert_eq!(message.body::<BTreeMap<(u8, u8), u8>>().unwrap(), pairs);
-    // What was received is shown all the same, and is not passed on as something else.
+    // A received value is displayed, but not converted for sending.
     assert_eq!(message.body_to_json_string().unwrap(), r#"{"920102":3}"#);
     assert!(Codec::json().encode(&message).unwrap_err().is_body());
     for body in [
