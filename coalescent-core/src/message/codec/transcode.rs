@@ -155,11 +155,7 @@ pub(crate) fn msgpack_to_json(
         }
         open.comma = true;
         if open.map {
-            let len = depth::msgpack(rest, usize::MAX).map_err(|_| MALFORMED)?;
-            let (key, tail) = rest.split_at_checked(len).ok_or(MALFORMED)?;
-            write_key(key, out, lossy)?;
-            out.push(b':');
-            rest = tail;
+            rest = write_map_key(rest, out, lossy)?;
             open.left = open.left.checked_sub(1).ok_or(MALFORMED)?;
         }
         open.left = open.left.checked_sub(1).ok_or(MALFORMED)?;
@@ -181,6 +177,19 @@ pub(crate) fn msgpack_to_json(
             left,
         };
     }
+}
+
+/// Writes the key at the front of a map entry, and returns the bytes after it.
+fn write_map_key<'a>(
+    rest: &'a [u8],
+    out: &mut Vec<u8>,
+    lossy: Lossy,
+) -> Result<&'a [u8], &'static str> {
+    let len = depth::msgpack(rest, usize::MAX).map_err(|_| MALFORMED)?;
+    let (key, tail) = rest.split_at_checked(len).ok_or(MALFORMED)?;
+    write_key(key, out, lossy)?;
+    out.push(b':');
+    Ok(tail)
 }
 
 /// Writes a complete item that is not a container.
