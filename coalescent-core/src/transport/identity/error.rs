@@ -2,7 +2,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-/// Tells why a key could not be loaded or made.
+/// The error of loading or creating a key.
 ///
 /// Its text names the file, if there is one, and says what to do.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl IdentityError {
         }
     }
 
-    /// Is true if the file could not be read or made at all.
+    /// Returns whether the file could not be read or created at all.
     #[must_use]
     pub fn is_io(&self) -> bool {
         matches!(
@@ -50,7 +50,8 @@ impl IdentityError {
         )
     }
 
-    /// Is true if the file was refused because others than its owner can read or write it.
+    /// Returns whether the file was rejected because users other than its owner can read or write
+    /// it.
     #[must_use]
     pub fn is_permissions(&self) -> bool {
         #[cfg(unix)]
@@ -59,7 +60,8 @@ impl IdentityError {
         return false;
     }
 
-    /// Is true if what was read is no key, a damaged one, or one of another type than ed25519.
+    /// Returns whether the contents are not a key, a damaged key, or a key of another type than
+    /// ed25519.
     #[must_use]
     pub fn is_invalid(&self) -> bool {
         matches!(
@@ -72,7 +74,7 @@ impl IdentityError {
         )
     }
 
-    /// Returns the file this is about.
+    /// Returns the path of the affected file.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()

@@ -6,7 +6,7 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 use super::verify::Refusal;
 use crate::transport::identity::PublicKey;
 
-/// Tells why no connection came about, in a text that says what to do.
+/// The error of a failed TLS handshake. Its text says what to do.
 #[derive(Debug)]
 pub struct TlsError(Kind);
 
@@ -26,7 +26,7 @@ pub(super) enum Kind {
 }
 
 impl TlsError {
-    /// Reads an error of the handshake, on the side of the node that has the key `own`.
+    /// Converts a handshake error, on the side of the node that has the key `own`.
     pub(super) fn from_handshake(error: io::Error, own: PublicKey) -> Self {
         let Some(cause) = tls_cause(&error) else {
             return Self(Kind::Io(error));
@@ -53,7 +53,7 @@ impl TlsError {
         })
     }
 
-    /// Explains an error of reading, if it is the other side's refusal of the key `own`.
+    /// Replaces a read error by a [`TlsError`] if the peer refused the key `own`.
     pub(super) fn explain(error: io::Error, own: PublicKey) -> io::Error {
         match tls_cause(&error) {
             Some(cause) if is_refusal(cause) => Self(Kind::Refused(own)).into(),
@@ -73,50 +73,51 @@ impl TlsError {
         Self(Kind::NotAKey)
     }
 
-    /// Is true if the peer proved another key than the expected one.
+    /// Returns whether the peer proved another key than the expected one.
     #[must_use]
     pub fn is_wrong_key(&self) -> bool {
         matches!(self.0, Kind::WrongKey { .. })
     }
 
-    /// Is true if the peer's key is not on this node's allow list.
+    /// Returns whether the peer's key is not on this node's allow list.
     #[must_use]
     pub fn is_not_allowed(&self) -> bool {
         matches!(self.0, Kind::NotAllowed(_))
     }
 
-    /// Is true if the peer does not accept this node's key.
+    /// Returns whether the peer rejected this node's key.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         matches!(self.0, Kind::Refused(_))
     }
 
-    /// Is true if what the peer sent is not TLS.
+    /// Returns whether the peer sent something other than TLS.
     #[must_use]
     pub fn is_plaintext(&self) -> bool {
         matches!(self.0, Kind::Plaintext)
     }
 
-    /// Is true if the peer speaks TLS and something other than coalescent in it.
+    /// Returns whether the peer speaks another protocol than coalescent over TLS.
     #[must_use]
     pub fn is_protocol(&self) -> bool {
         matches!(self.0, Kind::Protocol)
     }
 
-    /// Is true if the peer speaks TLS and does not fit otherwise: an older version, no key, a
-    /// certificate in place of a key, a signature that is wrong, an alert.
+    /// Returns whether the TLS handshake failed for another reason: an older version, no key, a
+    /// certificate instead of a key, an invalid signature, an alert.
     #[must_use]
     pub fn is_handshake(&self) -> bool {
         matches!(self.0, Kind::Handshake(_) | Kind::NotAKey)
     }
 
-    /// Is true if the connection failed or ended before the handshake was done.
+    /// Returns whether the connection failed or ended during the handshake.
     #[must_use]
     pub fn is_io(&self) -> bool {
         matches!(self.0, Kind::Io(_))
     }
 
-    /// Returns the key of the peer that was turned away: of a wrong key the proven one.
+    /// Returns the key of the rejected peer; after [`is_wrong_key`](Self::is_wrong_key), the key
+    /// that it proved.
     #[must_use]
     pub fn peer(&self) -> Option<PublicKey> {
         match self.0 {
@@ -131,7 +132,7 @@ fn tls_cause(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// The alerts by which a peer says that a key, though proven, is not welcome.
+/// Returns whether the cause is an alert by which a peer rejects a key that was proven.
 fn is_refusal(cause: &Error) -> bool {
     matches!(
         cause,
