@@ -1,4 +1,4 @@
-//! What can go wrong, and how to tell which.
+//! The error type.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use crate::text::{CAUSE_MAX, OneLine};
 
-/// Any error, boxed: what layers and handlers may fail with.
+/// A boxed error of any type, as layers and handlers return it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An error of the mesh, of one of its peers, or of a call through a peer's stack.
 ///
-/// It is opaque, so that causes can be added without breaking anyone; the predicates say what is
-/// promised of it. Its text says what to do next, and ends in what caused it: on one line, control
-/// characters escaped, and cut where that is long. [`source`](std::error::Error::source) has the
-/// cause.
+/// The kind is private, so that kinds can be added without breaking callers; query it with the
+/// `is_*` methods. The text says what to do, followed by the causes: on one line, with control
+/// characters escaped, and truncated if it is long. [`source`](std::error::Error::source) returns
+/// the cause.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
@@ -86,7 +86,7 @@ impl Error {
         Self::new(Kind::Listen, "cannot accept connections for now").because(source)
     }
 
-    /// Says whom the error is about.
+    /// Adds the address to which the error relates.
     pub(crate) fn at(mut self, addr: impl fmt::Display) -> Self {
         self.text = format!("{addr}: {}", self.text).into();
         self
@@ -96,7 +96,7 @@ impl Error {
         Self::new(Kind::Handshake, "the handshake failed").because(source)
     }
 
-    /// A stranger's connection ended before anything came over it.
+    /// Creates the error of an inbound connection that ended before it sent any byte.
     pub(crate) fn unsaid(source: impl Into<BoxError>) -> Self {
         Self::new(Kind::Unsaid, "the handshake failed").because(source)
     }
@@ -109,7 +109,7 @@ impl Error {
         Self::new(Kind::Refused, text)
     }
 
-    /// The node was dialled at `address`, which stands for `there`, by itself.
+    /// Creates the error of a node that dialled `address`, resolved to `there`, and reached itself.
     pub(crate) fn itself(address: impl fmt::Display, there: impl fmt::Display) -> Self {
         Self::new(
             Kind::Itself,
@@ -117,7 +117,8 @@ impl Error {
         )
     }
 
-    /// Somebody at `there`, for which `address` stands, says what this node says.
+    /// Creates the error of a dialled `address`, resolved to `there`, that echoes what this node
+    /// sends.
     pub(crate) fn echo(address: impl fmt::Display, there: impl fmt::Display) -> Self {
         Self::new(
             Kind::Handshake,
@@ -138,10 +139,10 @@ impl Error {
         )
     }
 
-    /// A call through a peer's stack failed with `source`.
+    /// Creates the error of a call through a peer's stack that failed with `source`.
     pub(crate) fn call(source: impl Into<BoxError>) -> Self {
         let source = source.into();
-        // An error of ours that came back through a layer is already what it should be.
+        // One of our errors that a layer passed through keeps its kind.
         match source.downcast::<Self>() {
             Ok(own) => *own,
             Err(source) => Self::unhandled(source),
@@ -150,23 +151,23 @@ impl Error {
 
     fn unhandled(source: BoxError) -> Self {
         let mut error = Self::new(Kind::Call, "a frame could not be handled");
-        // Looked for first, since of a long error only its text is kept.
+        // Checked first, because only the text of a long error is kept.
         error.offence = has_offence(&*source);
         error.because(bounded(source))
     }
 
-    /// The error of a frame that its sender must not have sent, such as bytes that are no message:
-    /// what a layer fails with, so that it counts against the peer.
+    /// Creates the error of a frame that its sender should not have sent, such as bytes that are
+    /// not a message. A layer that fails with it counts the frame against the peer.
     ///
-    /// A failed call is nobody's offence unless it fails with this: directly, or with an error that
-    /// has it among its [sources](std::error::Error::source), so that it is found under what other
-    /// layers make of it. Where the peer sent the frame to this node, it counts towards
-    /// [`Config::error_budget`](crate::Config::error_budget). Where it may only have passed it on,
-    /// which is so for a broadcast and for all frames of a wire that has no kinds, it does not: who
-    /// passed it on need not have been able to know. So a layer need not look at that.
+    /// A failed call is an offence only if it fails with this error, directly or among its
+    /// [sources](std::error::Error::source), so that other layers may wrap it. If the peer itself
+    /// sent the frame to this node, the offence counts towards
+    /// [`Config::error_budget`](crate::Config::error_budget). If the peer may only have relayed it,
+    /// as with broadcasts and all frames of a wire without frame kinds, it does not count, because
+    /// a relay need not be able to detect it. Layers therefore need not distinguish the two.
     ///
-    /// It is for what no version of the program would have sent. That a handler does not know what
-    /// to do with a frame, or has no room for it, is no offence.
+    /// Use it for frames that no version of the program would send. A frame that a handler does not
+    /// know or has no room for is not an offence.
     ///
     /// ```
     /// use coalescent_core::Error;
@@ -181,14 +182,14 @@ impl Error {
         error
     }
 
-    /// A callback for events panicked.
+    /// Creates the error of an event callback that panicked.
     pub(crate) fn callback(panic: &(dyn Any + Send)) -> Self {
         let mut text = "a callback for events panicked, and gets the next one: ".to_owned();
         let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(panic_text(panic));
         Self::new(Kind::Callback, text)
     }
 
-    /// So many errors were not told one by one.
+    /// Creates the error that stands for this many errors that were not reported individually.
     pub(crate) fn left_out(errors: u64) -> Self {
         Self::new(
             Kind::LeftOut,
@@ -196,12 +197,12 @@ impl Error {
         )
     }
 
-    /// Whether nothing had come over a stranger's connection when it ended.
+    /// Returns whether an inbound connection ended before it sent any byte.
     pub(crate) fn is_unsaid(&self) -> bool {
         self.kind == Kind::Unsaid
     }
 
-    /// What the peer is told whose request failed with this.
+    /// Returns the reason that is sent to a peer whose request failed with this error.
     pub(crate) fn reason(&self) -> String {
         match &self.source {
             Some(source) if self.kind == Kind::Call => source.to_string(),
@@ -240,7 +241,7 @@ impl Error {
         Self::new(Kind::Refused, text)
     }
 
-    /// The error of a verb that needs the courier where none is registered.
+    /// Creates the error of a method that needs the courier when none is registered.
     #[must_use]
     pub fn no_courier() -> Self {
         Self::new(
@@ -249,16 +250,16 @@ impl Error {
         )
     }
 
-    /// The error of a call that panicked, from what was caught.
+    /// Creates the error of a call that panicked, from the panic's payload.
     #[must_use]
     pub fn panicked(panic: &(dyn Any + Send)) -> Self {
         let mut text = "the handling of a frame panicked: ".to_owned();
-        // Cut at once: events keep errors, and a panic may quote all of a frame.
+        // Truncated now, because events keep errors, and a panic may quote a whole frame.
         let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(panic_text(panic));
         Self::new(Kind::Panic, text)
     }
 
-    /// The error of a reply that is no message.
+    /// Creates the error of a reply that is not a message.
     #[must_use]
     pub fn undecodable(source: impl Into<BoxError>) -> Self {
         Self::new(
@@ -268,144 +269,145 @@ impl Error {
         .because(source)
     }
 
-    /// The error of a message that could not be written as bytes.
+    /// Creates the error of a message that cannot be encoded.
     #[must_use]
     pub fn unencodable(source: impl Into<BoxError>) -> Self {
         Self::new(Kind::Encode, "the message cannot be encoded").because(source)
     }
 
-    /// Whether the app's options can't be used as given.
+    /// Returns whether the app's options are invalid.
     #[must_use]
     pub fn is_config(&self) -> bool {
         self.kind == Kind::Config
     }
 
-    /// Whether an address could not be listened on.
+    /// Returns whether listening on an address failed.
     #[must_use]
     pub fn is_listen(&self) -> bool {
         self.kind == Kind::Listen
     }
 
-    /// Whether a connection could not be made.
+    /// Returns whether a connection could not be established.
     #[must_use]
     pub fn is_dial(&self) -> bool {
         self.kind == Kind::Dial
     }
 
-    /// Whether the peer did not introduce itself as its wire asks.
+    /// Returns whether the peer's handshake was missing or invalid.
     #[must_use]
     pub fn is_handshake(&self) -> bool {
         matches!(self.kind, Kind::Handshake | Kind::Unsaid)
     }
 
-    /// Whether one side refused the other: another network, no place left, a wire that cannot do
-    /// this; or this node itself.
+    /// Returns whether one side rejected the other: another network, no free slot, an operation
+    /// that the wire does not support, or a connection of this node to itself.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         matches!(self.kind, Kind::Refused | Kind::Itself)
     }
 
-    /// Whether an address that was dialled is this node itself. It is a fact of this moment: a seed
-    /// is dialled again, and other addresses of its name are tried.
+    /// Returns whether a dialled address leads to this node itself. This may change: seeds are
+    /// dialled again, and other addresses of the same name are tried.
     #[must_use]
     pub fn is_itself(&self) -> bool {
         self.kind == Kind::Itself
     }
 
-    /// Whether an address beyond loopback was used without an identity and without
+    /// Returns whether a non-loopback address was used without an identity and without
     /// `allow_plaintext()`.
     #[must_use]
     pub fn is_plaintext(&self) -> bool {
         self.kind == Kind::Plaintext
     }
 
-    /// Whether a call through a peer's stack failed, by an error or by a panic.
+    /// Returns whether a call through a peer's stack failed, by an error or a panic.
     #[must_use]
     pub fn is_call(&self) -> bool {
         matches!(self.kind, Kind::Call | Kind::Panic)
     }
 
-    /// Whether the handling of a frame panicked.
+    /// Returns whether handling a frame panicked.
     #[must_use]
     pub fn is_panic(&self) -> bool {
         self.kind == Kind::Panic
     }
 
-    /// Whether the frame that could not be handled is one that nobody should have made; see
+    /// Returns whether the frame that could not be handled should not have been sent; see
     /// [`offence`](Error::offence) for when that counts against the peer.
     #[must_use]
     pub fn is_offence(&self) -> bool {
         self.offence
     }
 
-    /// Whether a callback for events panicked. Callbacks are not told of this, lest they panic of
-    /// it for ever.
+    /// Returns whether an event callback panicked. Callbacks are not called with such errors, since
+    /// they could panic again endlessly.
     #[must_use]
     pub fn is_callback(&self) -> bool {
         self.kind == Kind::Callback
     }
 
-    /// Whether this stands for errors that were too many to be told one by one; its text has their
-    /// number.
+    /// Returns whether this error stands for several that were not reported individually; the text
+    /// contains their number.
     #[must_use]
     pub fn is_left_out(&self) -> bool {
         self.kind == Kind::LeftOut
     }
 
-    /// Whether the peer was gone, or went before it was done.
+    /// Returns whether the peer had disconnected, or disconnected during the operation.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.kind == Kind::Closed
     }
 
-    /// Whether there was no room in the peer's outbox.
+    /// Returns whether the peer's outbox was full.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.kind == Kind::Full
     }
 
-    /// Whether a time limit ran out: of dialling, of the handshake, or of a request.
+    /// Returns whether a time limit elapsed: of dialling, of the handshake, or of a request.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         self.kind == Kind::Timeout
     }
 
-    /// Whether something could not be written as bytes: a message in the courier's codec, or a
-    /// payload on the peer's wire.
+    /// Returns whether encoding failed: a message in the courier's codec, or a payload on the
+    /// peer's wire.
     #[must_use]
     pub fn is_encode(&self) -> bool {
         self.kind == Kind::Encode
     }
 
-    /// Whether a reply came that is no message in the courier's codec.
+    /// Returns whether a reply is not a valid message in the courier's codec.
     #[must_use]
     pub fn is_decode(&self) -> bool {
         self.kind == Kind::Decode
     }
 
-    /// Whether a verb of the courier was used without a courier.
+    /// Returns whether a method of the courier was called without a courier.
     #[must_use]
     pub fn is_no_courier(&self) -> bool {
         self.kind == Kind::NoCourier
     }
 
-    /// Whether the peer's stack made no answer to a request.
+    /// Returns whether the peer's stack returned no answer to a request.
     #[must_use]
     pub fn is_no_answer(&self) -> bool {
         self.kind == Kind::NoAnswer
     }
 
-    /// Whether the peer answered a request with a failure.
+    /// Returns whether the peer reported that a request failed.
     #[must_use]
     pub fn is_failed(&self) -> bool {
         self.kind == Kind::Failed
     }
 }
 
-/// How many bytes of a handler's error text are kept: errors wait in the events for their readers.
+/// The maximum length of a handler's error text that is kept, in bytes, because errors wait in the
+/// event queue.
 const MAX_KEPT: usize = 4 * 1024;
 
-/// An error as it is, or, where its text is long, as the beginning of that text.
+/// Returns the error unchanged, or the beginning of its text if that is long.
 fn bounded(source: BoxError) -> BoxError {
     let text = source.to_string();
     if text.len() <= MAX_KEPT {
@@ -414,14 +416,14 @@ fn bounded(source: BoxError) -> BoxError {
     crate::text::truncate(&text, MAX_KEPT).into()
 }
 
-/// Whether an error is an [offence](Error::offence), or comes of one.
+/// Returns whether an error is an [offence](Error::offence), or is caused by one.
 fn has_offence(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if error.downcast_ref::<Error>().is_some_and(|own| own.offence) {
             return true;
         }
-        // It names as its source not what was put into it, but the source of that.
+        // The `source` of an I/O error skips the error inside of it, so ask for that one.
         next = match error.downcast_ref::<std::io::Error>() {
             Some(io) => io.get_ref().map(|inner| inner as _),
             None => error.source(),
@@ -433,13 +435,13 @@ fn has_offence(error: &(dyn std::error::Error + 'static)) -> bool {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
-        // One line has it all, since most errors end in a log or an event.
+        // One line contains all causes, since most errors end up in a log or an event.
         let mut source = self.source.as_deref().map(|e| e as &dyn std::error::Error);
-        // A handler's error may well say what a peer said.
+        // A handler's error may quote a peer.
         let mut f = OneLine::new(f, CAUSE_MAX);
         while let Some(error) = source {
             write!(f, ": {error}")?;
-            // One of ours has told its own sources.
+            // Our own errors have displayed their sources already.
             source = error.source().filter(|_| !error.is::<Self>());
         }
         Ok(())
@@ -454,7 +456,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// What a panic said.
+/// Returns the message of a panic.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     if let Some(text) = panic.downcast_ref::<&str>() {
         return text;
@@ -469,7 +471,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_handler_quotes_of_a_peer_is_one_short_line() {
+    fn quotes_of_a_peer_are_one_short_line() {
         let said = format!("\x1b[2J\nINFO forged \u{202e}{}", "x".repeat(1 << 20));
         let failed = Error::call(format!("no command {said}"));
         let panicked = Error::panicked(&format!("no command {said}"));
@@ -485,7 +487,7 @@ mod tests {
         assert!(debug.len() < CAUSE_MAX + 128, "kept: {}", debug.len());
     }
 
-    /// An error that a layer makes of another.
+    /// An error with which a layer wraps another one.
     #[derive(Debug)]
     struct Around(BoxError);
 
@@ -502,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offence_is_found_under_what_layers_make_of_it() {
+    fn an_offence_is_found_inside_errors_of_layers() {
         let offence = || Error::offence("no message");
         assert!(Error::call(offence()).is_offence());
         assert!(Error::call(Around(offence().into())).is_offence());
@@ -529,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_are_told_in_their_order() {
+    fn causes_are_displayed_in_order() {
         let cause = std::io::Error::other(Error::full());
         let error = Error::dial("host:1", cause);
         assert!(
