@@ -1,8 +1,9 @@
-//! Checks that a layer keeps what tower asks of every service, and coalescent of its layers.
+//! Checks that a layer obeys the rules that tower makes for every service, and coalescent for its
+//! layers.
 //!
-//! The layer is put around a [`Probe`], which has one permit: it can be ready for one call at a
-//! time, as the innermost of a stack with a limit that all peers share. A layer that loses the
-//! permit, or calls without it, works in a simple test and starves other peers in a mesh.
+//! Each check wraps a [`Probe`] in the layer. The probe has one permit, so it is ready for one call
+//! at a time, like a stack inside of a limit that all peers share. A layer that loses the permit,
+//! or calls without it, passes a simple test but starves other peers in a mesh.
 //!
 //! ```
 //! use coalescent_core::test_util::conformance;
@@ -39,7 +40,7 @@
 //! # }
 //! ```
 //!
-//! Layers that keep some frames to themselves, or that are made to differ in one point, say so:
+//! Layers that keep some frames, or that deviate from one rule on purpose, say so:
 //!
 //! ```
 //! use coalescent_core::test_util::conformance::{Check, Conformance};
@@ -56,14 +57,14 @@
 //!     .check()
 //!     .await;
 //!
-//! // It is always ready, and fails calls while what is inside is not: that is its purpose.
+//! // It is always ready, and fails calls while the inner service is not: that is its purpose.
 //! Conformance::new(LoadShedLayer::new()).without(Check::Readiness).check().await;
 //! # }
 //! ```
 //!
-//! Checks look at what happens when all other tasks have had their turn: run them on a
-//! current-thread runtime, as `#[tokio::test]` does. They do not wait for time to pass: a layer
-//! that lets frames through only after a while is checked with its delay at zero.
+//! The checks let all other tasks run before they look at the result: run them on a current-thread
+//! runtime, as `#[tokio::test]` does. They do not wait for time to pass, so check a layer that
+//! delays frames with a delay of zero.
 
 mod bench;
 mod probe;
@@ -91,15 +92,14 @@ use crate::node::Peers;
 use crate::stack::reply::Reply;
 use crate::wire::Kind;
 
-/// How many turns all other tasks get before something counts as not happening.
+/// How often all other tasks may run before an expected event counts as missing.
 const TURNS: usize = 64;
 
-/// Puts `layer` through every check that needs nothing of its service but to be one; see
-/// [`Conformance::check`].
+/// Runs every check that needs only the layer; see [`Conformance::check`].
 ///
 /// # Panics
 ///
-/// Where the layer fails a check, with what it did, and what it should do.
+/// Panics if the layer fails a check, with what it did, and what it should do.
 pub async fn check<L>(layer: L)
 where
     L: Layer<Probe>,
@@ -108,25 +108,26 @@ where
     Conformance::new(layer).check().await;
 }
 
-/// What a layer is checked for.
+/// A rule that layers are checked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Check {
-    /// It is ready when what is inside is, wakes its task then, and fails when that fails.
+    /// The layer is ready when the inner service is, wakes its task then, and fails when that
+    /// fails.
     Readiness,
-    /// It calls only the instance that it has made ready, once for each time.
+    /// The layer calls only the instance that it polled to readiness, once per readiness.
     ReadyFirst,
-    /// Nothing holds a permit that no call needs any more.
+    /// No permit is held that no call needs any more.
     Permits,
-    /// A frame that it keeps gives the permit back, and the next frame is handled.
+    /// A frame that the layer keeps releases the permit, and the next frame is handled.
     Kept,
-    /// Dropping its response future ends the call inside, whenever it is dropped.
+    /// Dropping the layer's response future cancels the inner call, whenever it is dropped.
     Cancel,
-    /// An error of what is inside comes out as an error, and the next frame is handled.
+    /// An error of the inner service is returned, and the next frame is handled.
     Errors,
-    /// A reply of what is inside wakes the task that waits for it, and comes out unchanged.
+    /// A reply of the inner service wakes the waiting task, and is returned unchanged.
     Replies,
-    /// A clone of its service is not ready because the service was.
+    /// A clone of a ready service is not ready itself.
     Clones,
 }
 
@@ -147,7 +148,7 @@ impl fmt::Display for Check {
 
 type Frames = Box<dyn Fn(u64) -> Frame>;
 
-/// A layer to be checked, and what is known of it.
+/// A layer to check, with its properties.
 #[must_use = "nothing is checked until `check` is called"]
 pub struct Conformance<L> {
     layer: L,
@@ -157,8 +158,7 @@ pub struct Conformance<L> {
 }
 
 impl<L> Conformance<L> {
-    /// Prepares the checks of `layer`, with frames that are broadcasts of different MessagePack
-    /// messages.
+    /// Prepares the checks of `layer`. The frames are broadcasts of different MessagePack messages.
     pub fn new(layer: L) -> Self {
         let from = peer(&Peers::new(Config::default()));
         Self {
@@ -173,21 +173,21 @@ impl<L> Conformance<L> {
         }
     }
 
-    /// Uses these frames, which the layer must let through: `frame` is called with a new number for
-    /// each.
+    /// Uses these frames, which the layer must let through. `frame` is called with a new number
+    /// each time.
     pub fn frames(mut self, frame: impl Fn(u64) -> Frame + 'static) -> Self {
         self.frames = Box::new(frame);
         self
     }
 
-    /// Uses these frames too, which the layer must keep from what is inside, by an answer or an
-    /// error of its own. Without them [`Check::Kept`] is left out.
+    /// Also uses these frames, which the layer must keep from the inner service, by an answer or an
+    /// error of its own. Without them, [`Check::Kept`] is skipped.
     pub fn keeps(mut self, frame: impl Fn(u64) -> Frame + 'static) -> Self {
         self.keeps = Some(Box::new(frame));
         self
     }
 
-    /// Leaves a check out: for layers whose purpose is to differ in it.
+    /// Skips a check, for layers that deviate from it on purpose.
     pub fn without(mut self, check: Check) -> Self {
         self.without.push(check);
         self
@@ -199,13 +199,13 @@ where
     L: Layer<Probe>,
     L::Service: Service<Frame, Response = Reply, Error: Into<BoxError>>,
 {
-    /// Runs all checks but [`Check::Clones`].
+    /// Runs all checks except [`Check::Clones`].
     ///
     /// # Panics
     ///
-    /// Where the layer fails a check, with what it did, and what it should do.
+    /// Panics if the layer fails a check, with what it did, and what it should do.
     pub async fn check(&self) {
-        // The plainest first, so that what is told is the cause and not its effects.
+        // The simplest checks first, so that the failure reported is the cause.
         self.ready_first().await;
         self.readiness().await;
         self.replies().await;
@@ -219,7 +219,7 @@ where
     ///
     /// # Panics
     ///
-    /// Where the layer fails the check.
+    /// Panics if the layer fails the check.
     pub async fn check_clones(&self)
     where
         L::Service: Clone,
@@ -231,7 +231,7 @@ where
         bench.must_be_ready("before it was called").await;
         let mut second = bench.service.clone();
         std::mem::swap(&mut bench.service, &mut second);
-        // The ready one is in `second` now, and has the permit.
+        // The ready instance is in `second` now, and holds the permit.
         let ready = bench.ready().await;
         if matches!(ready, Some(Ok(()))) {
             let mut call = bench.call();
@@ -272,7 +272,7 @@ where
         };
         for _ in 0..3 {
             bench.must_be_ready("with what is inside ready").await;
-            // Asking again is allowed, and must not take a second permit.
+            // Polling again is allowed, and must not take a second permit.
             bench.must_be_ready("when asked twice").await;
             bench.must_handle().await;
         }
@@ -305,7 +305,7 @@ where
             .must_be_unready("what is inside, which is busy with a call,")
             .await;
         drop(call);
-        // With a limit that its services share, this one would hold up the next.
+        // If the layer's services share a limit, this one would block the next.
         drop(bench);
 
         let Some(mut bench) = self.bench(Check::Readiness) else {
@@ -448,7 +448,7 @@ where
         let Some(mut bench) = self.bench(Check::Kept) else {
             return;
         };
-        // What is kept may be a copy of what came before.
+        // The kept frame may be a copy of an earlier one.
         bench.must_be_ready("with what is inside ready").await;
         bench.must_handle().await;
         for polled in [true, false] {

@@ -1,4 +1,5 @@
-//! Good layers pass each check, and each check fails for a layer that is broken in that one point.
+//! Correct layers pass every check, and each check fails for a layer that is broken in that one
+//! way.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,7 +24,7 @@ use crate::stack::reply::Reply;
 use crate::test_util;
 use crate::wire::Kind;
 
-/// How a layer is broken.
+/// The way in which a layer is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum How {
     Not,
@@ -164,7 +165,7 @@ where
     }
 }
 
-/// Runs all checks, and tells what they say of a layer that is broken like this.
+/// Runs all checks on a layer that is broken in this way, and returns the failure.
 async fn complaint(how: How) -> String {
     let run = std::panic::AssertUnwindSafe(async {
         let conformance = Conformance::new(broken(how)).keeps(kept);
@@ -312,7 +313,7 @@ async fn towers_own_layers_pass() {
     filtered.check().await;
     filtered.check_clones().await;
 
-    // Ready when the layer has room, whatever is inside.
+    // Ready when the layer has room, whether the inner service is ready or not.
     let shed = Conformance::new(LoadShedLayer::new()).without(Check::Readiness);
     shed.check().await;
     let buffered = Conformance::new(BufferLayer::new(4)).without(Check::Readiness);
