@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use super::{BoxError, Error, Kind, panic_text};
+use super::{BoxError, Error, ErrorKind, panic_text};
 use crate::text::{CAUSE_MAX, OneLine, truncate};
 
 /// The maximum length of a handler's error text that is kept, in bytes, because errors wait in the
@@ -14,26 +14,26 @@ const MAX_KEPT: usize = 4 * 1024;
 
 impl Error {
     pub(crate) fn config(text: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(Kind::Config, text)
+        Self::new(ErrorKind::Config, text)
     }
 
     pub(crate) fn listen(addr: &str, source: impl Into<BoxError>) -> Self {
-        Self::new(Kind::Listen, format!("cannot listen on {addr}")).because(source)
+        Self::new(ErrorKind::Listen, format!("cannot listen on {addr}")).because(source)
     }
 
     pub(crate) fn dial(addr: impl fmt::Display, source: impl Into<BoxError>) -> Self {
-        Self::new(Kind::Dial, format!("cannot connect to {addr}")).because(source)
+        Self::new(ErrorKind::Dial, format!("cannot connect to {addr}")).because(source)
     }
 
     pub(crate) fn dial_timeout(addr: impl fmt::Display, after: Duration) -> Self {
         Self::new(
-            Kind::Timeout,
+            ErrorKind::Timeout,
             format!("no connection to {addr} within {after:?}"),
         )
     }
 
     pub(crate) fn accept(source: std::io::Error) -> Self {
-        Self::new(Kind::Listen, "cannot accept connections for now").because(source)
+        Self::new(ErrorKind::Listen, "cannot accept connections for now").because(source)
     }
 
     /// Adds the address to which the error relates.
@@ -43,26 +43,26 @@ impl Error {
     }
 
     pub(crate) fn handshake(source: impl Into<BoxError>) -> Self {
-        Self::new(Kind::Handshake, "the handshake failed").because(source)
+        Self::new(ErrorKind::Handshake, "the handshake failed").because(source)
     }
 
     /// Creates the error of an inbound connection that ended before it sent any byte.
     pub(crate) fn unsaid(source: impl Into<BoxError>) -> Self {
-        Self::new(Kind::Unsaid, "the handshake failed").because(source)
+        Self::new(ErrorKind::Unsaid, "the handshake failed").because(source)
     }
 
     pub(crate) fn handshake_timeout(after: Duration) -> Self {
-        Self::new(Kind::Timeout, format!("no handshake within {after:?}"))
+        Self::new(ErrorKind::Timeout, format!("no handshake within {after:?}"))
     }
 
     pub(crate) fn refused(text: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(Kind::Refused, text)
+        Self::new(ErrorKind::Refused, text)
     }
 
     /// Creates the error of a node that dialled `address`, resolved to `there`, and reached itself.
     pub(crate) fn itself(address: impl fmt::Display, there: impl fmt::Display) -> Self {
         Self::new(
-            Kind::Itself,
+            ErrorKind::Itself,
             format!("{address}: {there} is this node itself; it is passed over for now"),
         )
     }
@@ -71,7 +71,7 @@ impl Error {
     /// sends.
     pub(crate) fn echo(address: impl fmt::Display, there: impl fmt::Display) -> Self {
         Self::new(
-            Kind::Handshake,
+            ErrorKind::Handshake,
             format!(
                 "{address}: whoever is at {there} introduces itself as this node: an echo, another process \
                  with its key, or this node behind an address that it does not know for its own"
@@ -81,7 +81,7 @@ impl Error {
 
     pub(crate) fn plaintext(addr: impl fmt::Display) -> Self {
         Self::new(
-            Kind::Plaintext,
+            ErrorKind::Plaintext,
             format!(
                 "{addr} is not a loopback address: give the app an identity, so that it speaks TLS, \
                  or allow plaintext with `allow_plaintext()`"
@@ -100,7 +100,7 @@ impl Error {
     }
 
     fn unhandled(source: BoxError) -> Self {
-        let mut error = Self::new(Kind::Call, "a frame could not be handled");
+        let mut error = Self::new(ErrorKind::Call, "a frame could not be handled");
         // Checked first, because only the text of a long error is kept.
         error.offence = has_offence(&*source);
         error.because(bounded(source))
@@ -136,53 +136,63 @@ impl Error {
     pub(crate) fn callback(panic: &(dyn Any + Send)) -> Self {
         let mut text = "a callback for events panicked, and gets the next one: ".to_owned();
         let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(panic_text(panic));
-        Self::new(Kind::Callback, text)
+        Self::new(ErrorKind::Callback, text)
     }
 
     /// Creates the error that stands for this many errors that were not reported individually.
     pub(crate) fn left_out(errors: u64) -> Self {
         Self::new(
-            Kind::LeftOut,
+            ErrorKind::LeftOut,
             format!("{errors} more errors were left out in a minute"),
         )
     }
 
     pub(crate) fn closed() -> Self {
-        Self::new(Kind::Closed, "the peer is no longer connected")
+        Self::new(ErrorKind::Closed, "the peer is no longer connected")
     }
 
     pub(crate) fn full() -> Self {
         Self::new(
-            Kind::Full,
+            ErrorKind::Full,
             "the peer's outbox is full; wait for room or send less",
         )
     }
 
     pub(crate) fn encode(source: impl Into<BoxError>) -> Self {
-        Self::new(Kind::Encode, "the payload does not fit this peer's wire").because(source)
+        Self::new(
+            ErrorKind::Encode,
+            "the payload does not fit this peer's wire",
+        )
+        .because(source)
     }
 
     pub(crate) fn request_timeout(after: Duration) -> Self {
-        Self::new(Kind::Timeout, format!("no reply within {after:?}"))
+        Self::new(ErrorKind::Timeout, format!("no reply within {after:?}"))
     }
 
     pub(crate) fn no_answer() -> Self {
-        Self::new(Kind::NoAnswer, "the peer has no answer to this request")
+        Self::new(
+            ErrorKind::NoAnswer,
+            "the peer has no answer to this request",
+        )
     }
 
     pub(crate) fn failed(reason: &str) -> Self {
-        Self::new(Kind::Failed, format!("the peer failed to answer: {reason}"))
+        Self::new(
+            ErrorKind::Failed,
+            format!("the peer failed to answer: {reason}"),
+        )
     }
 
     pub(crate) fn unsupported(text: &'static str) -> Self {
-        Self::new(Kind::Refused, text)
+        Self::new(ErrorKind::Refused, text)
     }
 
     /// Creates the error of a method that needs the courier when none is registered.
     #[must_use]
     pub fn no_courier() -> Self {
         Self::new(
-            Kind::NoCourier,
+            ErrorKind::NoCourier,
             "no courier is registered: add `.with(Courier::new())` to the app before sending messages",
         )
     }
@@ -193,14 +203,14 @@ impl Error {
         let mut text = "the handling of a frame panicked: ".to_owned();
         // Truncated now, because events keep errors, and a panic may quote a whole frame.
         let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(panic_text(panic));
-        Self::new(Kind::Panic, text)
+        Self::new(ErrorKind::Panic, text)
     }
 
     /// Creates the error of a reply that is not a message.
     #[must_use]
     pub fn undecodable(source: impl Into<BoxError>) -> Self {
         Self::new(
-            Kind::Decode,
+            ErrorKind::Decode,
             "the reply cannot be decoded; check that both sides have the same codec",
         )
         .because(source)
@@ -209,7 +219,7 @@ impl Error {
     /// Creates the error of a message that cannot be encoded.
     #[must_use]
     pub fn unencodable(source: impl Into<BoxError>) -> Self {
-        Self::new(Kind::Encode, "the message cannot be encoded").because(source)
+        Self::new(ErrorKind::Encode, "the message cannot be encoded").because(source)
     }
 }
 

@@ -1,63 +1,63 @@
 //! Telling errors apart.
 
-use super::{Error, Kind};
+use super::{Error, ErrorKind};
 
 impl Error {
     /// Returns whether the app's options are invalid.
     #[must_use]
     pub fn is_config(&self) -> bool {
-        self.kind == Kind::Config
+        self.kind == ErrorKind::Config
     }
 
     /// Returns whether listening on an address failed.
     #[must_use]
     pub fn is_listen(&self) -> bool {
-        self.kind == Kind::Listen
+        self.kind == ErrorKind::Listen
     }
 
     /// Returns whether a connection could not be established.
     #[must_use]
     pub fn is_dial(&self) -> bool {
-        self.kind == Kind::Dial
+        self.kind == ErrorKind::Dial
     }
 
     /// Returns whether the peer's handshake was missing or invalid.
     #[must_use]
     pub fn is_handshake(&self) -> bool {
-        matches!(self.kind, Kind::Handshake | Kind::Unsaid)
+        matches!(self.kind, ErrorKind::Handshake | ErrorKind::Unsaid)
     }
 
     /// Returns whether one side rejected the other: another network, no free slot, an operation
     /// that the wire does not support, or a connection of this node to itself.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        matches!(self.kind, Kind::Refused | Kind::Itself)
+        matches!(self.kind, ErrorKind::Refused | ErrorKind::Itself)
     }
 
     /// Returns whether a dialled address leads to this node itself. This may change: seeds are
     /// dialled again, and other addresses of the same name are tried.
     #[must_use]
     pub fn is_itself(&self) -> bool {
-        self.kind == Kind::Itself
+        self.kind == ErrorKind::Itself
     }
 
     /// Returns whether a non-loopback address was used without an identity and without
     /// `allow_plaintext()`.
     #[must_use]
     pub fn is_plaintext(&self) -> bool {
-        self.kind == Kind::Plaintext
+        self.kind == ErrorKind::Plaintext
     }
 
     /// Returns whether a call through a peer's stack failed, by an error or a panic.
     #[must_use]
     pub fn is_call(&self) -> bool {
-        matches!(self.kind, Kind::Call | Kind::Panic)
+        matches!(self.kind, ErrorKind::Call | ErrorKind::Panic)
     }
 
     /// Returns whether handling a frame panicked.
     #[must_use]
     pub fn is_panic(&self) -> bool {
-        self.kind == Kind::Panic
+        self.kind == ErrorKind::Panic
     }
 
     /// Returns whether the frame that could not be handled should not have been sent; see
@@ -71,67 +71,67 @@ impl Error {
     /// they could panic again endlessly.
     #[must_use]
     pub fn is_callback(&self) -> bool {
-        self.kind == Kind::Callback
+        self.kind == ErrorKind::Callback
     }
 
     /// Returns whether this error stands for several that were not reported individually; the text
     /// contains their number.
     #[must_use]
     pub fn is_left_out(&self) -> bool {
-        self.kind == Kind::LeftOut
+        self.kind == ErrorKind::LeftOut
     }
 
     /// Returns whether the peer had disconnected, or disconnected during the operation.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.kind == Kind::Closed
+        self.kind == ErrorKind::Closed
     }
 
     /// Returns whether the peer's outbox was full.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.kind == Kind::Full
+        self.kind == ErrorKind::Full
     }
 
     /// Returns whether a time limit elapsed: of dialling, of the handshake, or of a request.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
-        self.kind == Kind::Timeout
+        self.kind == ErrorKind::Timeout
     }
 
     /// Returns whether encoding failed: a message in the courier's codec, or a payload on the
     /// peer's wire.
     #[must_use]
     pub fn is_encode(&self) -> bool {
-        self.kind == Kind::Encode
+        self.kind == ErrorKind::Encode
     }
 
     /// Returns whether a reply is not a valid message in the courier's codec.
     #[must_use]
     pub fn is_decode(&self) -> bool {
-        self.kind == Kind::Decode
+        self.kind == ErrorKind::Decode
     }
 
     /// Returns whether a method of the courier was called without a courier.
     #[must_use]
     pub fn is_no_courier(&self) -> bool {
-        self.kind == Kind::NoCourier
+        self.kind == ErrorKind::NoCourier
     }
 
     /// Returns whether the peer's stack returned no answer to a request.
     #[must_use]
     pub fn is_no_answer(&self) -> bool {
-        self.kind == Kind::NoAnswer
+        self.kind == ErrorKind::NoAnswer
     }
 
     /// Returns whether the peer reported that a request failed.
     #[must_use]
     pub fn is_failed(&self) -> bool {
-        self.kind == Kind::Failed
+        self.kind == ErrorKind::Failed
     }
 
     /// Returns whether an inbound connection ended before it sent any byte.
     pub(crate) fn is_unsaid(&self) -> bool {
-        self.kind == Kind::Unsaid
+        self.kind == ErrorKind::Unsaid
     }
 }

@@ -22,7 +22,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// the cause.
 #[derive(Debug)]
 pub struct Error {
-    kind: Kind,
+    kind: ErrorKind,
     /// The error's own text, without its causes.
     text: Cow<'static, str>,
     source: Option<BoxError>,
@@ -32,7 +32,7 @@ pub struct Error {
 
 /// The kind of an [`Error`]. The `is_*` methods describe the kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum ErrorKind {
     Config,
     Listen,
     Dial,
@@ -56,7 +56,7 @@ enum Kind {
 }
 
 impl Error {
-    fn new(kind: Kind, text: impl Into<Cow<'static, str>>) -> Self {
+    fn new(kind: ErrorKind, text: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
             text: text.into(),
@@ -73,7 +73,7 @@ impl Error {
     /// Returns the reason that is sent to a peer whose request failed with this error.
     pub(crate) fn reason(&self) -> String {
         match &self.source {
-            Some(source) if self.kind == Kind::Call => source.to_string(),
+            Some(source) if self.kind == ErrorKind::Call => source.to_string(),
             _ => self.to_string(),
         }
     }

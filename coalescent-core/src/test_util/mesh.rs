@@ -1,15 +1,14 @@
 //! In-memory meshes of many nodes.
 
 use std::ops::Index;
-use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::recorder::{DEADLINE, Recorder};
+use super::recorder::Recorder;
 use super::topology;
+use super::wait::{DEADLINE, settle};
 use crate::app::App;
 use crate::mesh::Mesh;
-use crate::node::Peers;
 use crate::node::peer::Peer;
 use crate::stack::PeerLayer;
 use crate::stats::Stats;
@@ -235,27 +234,6 @@ impl Nodes {
             mesh.shutdown().await;
         }
         self.stats()
-    }
-}
-
-/// Waits until the counters of these nodes stop changing.
-pub(super) async fn settle<'a>(nodes: impl Iterator<Item = &'a Peers>) {
-    let nodes: Vec<_> = nodes.collect();
-    let sum = || {
-        let stats = nodes.iter().map(|peers| peers.stats());
-        stats.fold(Stats::default(), |sum, stats| sum + stats)
-    };
-    let mut before = sum();
-    loop {
-        for peers in &nodes {
-            peers.flushed().await;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        let now = sum();
-        if now == before {
-            return;
-        }
-        before = now;
     }
 }
 

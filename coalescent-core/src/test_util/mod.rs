@@ -66,14 +66,16 @@ mod mesh;
 mod mesh_tests;
 mod recorder;
 pub mod topology;
+mod wait;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 pub use driver::Driver;
 pub use mesh::{MemoryMesh, Nodes};
-pub use recorder::{DEADLINE, Recorder};
+pub use recorder::Recorder;
 use tokio::time::Instant;
+pub use wait::DEADLINE;
 
 use crate::config::Config;
 use crate::frame::in_flight::{InFlight, ReadBatch};

@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::mesh::settle;
+use super::wait::{DEADLINE, settle};
 use crate::app::App;
 use crate::config::Config;
 use crate::connection::ConnectionInfo;
@@ -18,9 +17,6 @@ use crate::mesh::{Mesh, MeshReader};
 use crate::message::Message;
 use crate::message::codec::Codec;
 use crate::node::peer::Peer;
-
-/// How long a recorder waits for an expected frame. Only failing tests take this long.
-pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The buffer size of each direction of a recording peer's connection, in bytes.
 const PIPE: usize = 64 * 1024;

@@ -96,23 +96,23 @@ impl TryFrom<SocketAddr> for Address {
     }
 }
 
-fn parse(text: &str) -> Result<Address, Problem> {
+fn parse(text: &str) -> Result<Address, AddressProblem> {
     let (id, place) = match text.split_once('@') {
-        Some((id, place)) => (Some(parse_id(id).ok_or(Problem::Id)?), place),
+        Some((id, place)) => (Some(parse_id(id).ok_or(AddressProblem::Id)?), place),
         None => (None, text),
     };
     let (host, port) = if let Some(bracketed) = place.strip_prefix('[') {
-        let (host, rest) = bracketed.split_once(']').ok_or(Problem::Bracket)?;
+        let (host, rest) = bracketed.split_once(']').ok_or(AddressProblem::Bracket)?;
         let port = match rest.strip_prefix(':') {
             Some(port) => port,
-            None if rest.is_empty() => return Err(Problem::MissingPort),
-            None => return Err(Problem::AfterBracket),
+            None if rest.is_empty() => return Err(AddressProblem::MissingPort),
+            None => return Err(AddressProblem::AfterBracket),
         };
-        (parse_ipv6(host).ok_or(Problem::Ipv6)?, port)
+        (parse_ipv6(host).ok_or(AddressProblem::Ipv6)?, port)
     } else {
-        let (host, port) = place.rsplit_once(':').ok_or(Problem::MissingPort)?;
+        let (host, port) = place.rsplit_once(':').ok_or(AddressProblem::MissingPort)?;
         if host.contains(':') {
-            return Err(Problem::Unbracketed);
+            return Err(AddressProblem::Unbracketed);
         }
         (parse_host(host)?, port)
     };
@@ -133,18 +133,18 @@ fn parse_id(text: &str) -> Option<[u8; 32]> {
     digits.next().is_none().then_some(id)
 }
 
-fn parse_port(text: &str) -> Result<u16, Problem> {
+fn parse_port(text: &str) -> Result<u16, AddressProblem> {
     if text.is_empty() {
-        return Err(Problem::MissingPort);
+        return Err(AddressProblem::MissingPort);
     }
     // The standard parser would accept a sign.
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Problem::Port);
+        return Err(AddressProblem::Port);
     }
     match text.parse() {
-        Ok(0) => Err(Problem::PortZero),
+        Ok(0) => Err(AddressProblem::PortZero),
         Ok(port) => Ok(port),
-        Err(_) => Err(Problem::Port),
+        Err(_) => Err(AddressProblem::Port),
     }
 }
 
@@ -161,9 +161,9 @@ fn parse_ipv6(text: &str) -> Option<String> {
     (!zone.is_empty() && zone.bytes().all(plain)).then(|| format!("{addr}%{zone}"))
 }
 
-fn parse_host(text: &str) -> Result<String, Problem> {
+fn parse_host(text: &str) -> Result<String, AddressProblem> {
     if text.is_empty() {
-        return Err(Problem::MissingHost);
+        return Err(AddressProblem::MissingHost);
     }
     if let Ok(addr) = text.parse::<Ipv4Addr>() {
         return Ok(addr.to_string());
@@ -172,12 +172,12 @@ fn parse_host(text: &str) -> Result<String, Problem> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(plain);
     if name.len() > 253 || !name.split('.').all(label) {
-        return Err(Problem::Host);
+        return Err(AddressProblem::Host);
     }
     // Some resolvers read a name that ends in a number as an IPv4 address; 127.1 is one.
     let numeric = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
     if name.rsplit('.').next().is_some_and(numeric) {
-        return Err(Problem::Ipv4);
+        return Err(AddressProblem::Ipv4);
     }
     Ok(text.to_ascii_lowercase())
 }
@@ -193,37 +193,41 @@ fn shown(text: &str) -> String {
 #[non_exhaustive]
 pub struct AddressError {
     text: String,
-    problem: Problem,
+    problem: AddressProblem,
 }
 
 impl AddressError {
     /// Returns whether the port is missing.
     pub fn is_missing_port(&self) -> bool {
-        self.problem == Problem::MissingPort
+        self.problem == AddressProblem::MissingPort
     }
 
     /// Returns whether the part before `@` is not a valid identity.
     pub fn is_id(&self) -> bool {
-        self.problem == Problem::Id
+        self.problem == AddressProblem::Id
     }
 }
 
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let problem = match self.problem {
-            Problem::Id => "the identity before @ is not 64 hexadecimal digits",
-            Problem::MissingPort => "missing port; write HOST:PORT",
-            Problem::Port => "the port is not a number from 1 to 65535",
-            Problem::PortZero => {
+            AddressProblem::Id => "the identity before @ is not 64 hexadecimal digits",
+            AddressProblem::MissingPort => "missing port; write HOST:PORT",
+            AddressProblem::Port => "the port is not a number from 1 to 65535",
+            AddressProblem::PortZero => {
                 "nobody listens on port 0; write the port that the peer listens on"
             }
-            Problem::MissingHost => "missing host; write HOST:PORT",
-            Problem::Host => "not a host name; write letters, digits, - and . (xn--… for others)",
-            Problem::Ipv4 => "not an IPv4 address; write four numbers from 0 to 255",
-            Problem::Ipv6 => "not an IPv6 address between the brackets",
-            Problem::Unbracketed => "put an IPv6 address in brackets: [ADDRESS]:PORT",
-            Problem::Bracket => "missing ] after the IPv6 address; write [ADDRESS]:PORT",
-            Problem::AfterBracket => "only :PORT may follow the brackets; write [ADDRESS]:PORT",
+            AddressProblem::MissingHost => "missing host; write HOST:PORT",
+            AddressProblem::Host => {
+                "not a host name; write letters, digits, - and . (xn--… for others)"
+            }
+            AddressProblem::Ipv4 => "not an IPv4 address; write four numbers from 0 to 255",
+            AddressProblem::Ipv6 => "not an IPv6 address between the brackets",
+            AddressProblem::Unbracketed => "put an IPv6 address in brackets: [ADDRESS]:PORT",
+            AddressProblem::Bracket => "missing ] after the IPv6 address; write [ADDRESS]:PORT",
+            AddressProblem::AfterBracket => {
+                "only :PORT may follow the brackets; write [ADDRESS]:PORT"
+            }
         };
         write!(f, "{:?}: {problem}", self.text)
     }
@@ -232,7 +236,7 @@ impl fmt::Display for AddressError {
 impl std::error::Error for AddressError {}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Problem {
+enum AddressProblem {
     Id,
     MissingPort,
     Port,

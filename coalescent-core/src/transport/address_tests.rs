@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn problem(text: &str) -> Problem {
+fn problem(text: &str) -> AddressProblem {
     text.parse::<Address>().unwrap_err().problem
 }
 
@@ -27,30 +27,33 @@ fn addresses_are_normalised() {
 #[test]
 fn each_mistake_is_explained() {
     for (text, expected) in [
-        ("", Problem::MissingPort),
-        ("example", Problem::MissingPort),
-        ("example:", Problem::MissingPort),
-        ("[::1]", Problem::MissingPort),
-        (":80", Problem::MissingHost),
-        ("a:0", Problem::PortZero),
-        ("a:65536", Problem::Port),
-        ("a:+80", Problem::Port),
-        ("a:80 ", Problem::Port),
-        (" a:80", Problem::Host),
-        ("a..b:80", Problem::Host),
-        ("bücher:80", Problem::Host),
-        ("256.0.0.1:80", Problem::Ipv4),
-        ("127.1:80", Problem::Ipv4),
-        ("::1:80", Problem::Unbracketed),
-        ("[::1:80", Problem::Bracket),
-        ("[::1]80", Problem::AfterBracket),
-        ("[1.2.3.4]:80", Problem::Ipv6),
-        ("[fe80::1%]:80", Problem::Ipv6),
-        ("me@a:80", Problem::Id),
+        ("", AddressProblem::MissingPort),
+        ("example", AddressProblem::MissingPort),
+        ("example:", AddressProblem::MissingPort),
+        ("[::1]", AddressProblem::MissingPort),
+        (":80", AddressProblem::MissingHost),
+        ("a:0", AddressProblem::PortZero),
+        ("a:65536", AddressProblem::Port),
+        ("a:+80", AddressProblem::Port),
+        ("a:80 ", AddressProblem::Port),
+        (" a:80", AddressProblem::Host),
+        ("a..b:80", AddressProblem::Host),
+        ("bücher:80", AddressProblem::Host),
+        ("256.0.0.1:80", AddressProblem::Ipv4),
+        ("127.1:80", AddressProblem::Ipv4),
+        ("::1:80", AddressProblem::Unbracketed),
+        ("[::1:80", AddressProblem::Bracket),
+        ("[::1]80", AddressProblem::AfterBracket),
+        ("[1.2.3.4]:80", AddressProblem::Ipv6),
+        ("[fe80::1%]:80", AddressProblem::Ipv6),
+        ("me@a:80", AddressProblem::Id),
     ] {
         assert_eq!(problem(text), expected, "{text:?}");
     }
-    assert_eq!(problem(&format!("{}@a:80", "ab".repeat(33))), Problem::Id);
+    assert_eq!(
+        problem(&format!("{}@a:80", "ab".repeat(33))),
+        AddressProblem::Id
+    );
 }
 
 #[test]

@@ -8,10 +8,10 @@ use super::{Block, Framing, Kind, LinesCodec, NativeCodec, RawCodec, WireError};
 /// Created by [`Wire::codec`](super::Wire::codec). It holds the state of one connection, so do not
 /// share it between connections.
 #[derive(Debug)]
-pub struct WireCodec(Inner);
+pub struct WireCodec(AnyCodec);
 
 #[derive(Debug)]
-enum Inner {
+enum AnyCodec {
     Native(NativeCodec),
     Lines(LinesCodec),
     Raw(RawCodec),
@@ -20,19 +20,19 @@ enum Inner {
 
 impl WireCodec {
     pub(super) fn native(max_frame: usize) -> Self {
-        Self(Inner::Native(NativeCodec::new(max_frame)))
+        Self(AnyCodec::Native(NativeCodec::new(max_frame)))
     }
 
     pub(super) fn lines(max_frame: usize) -> Self {
-        Self(Inner::Lines(LinesCodec::new(max_frame)))
+        Self(AnyCodec::Lines(LinesCodec::new(max_frame)))
     }
 
     pub(super) fn raw(max_frame: usize) -> Self {
-        Self(Inner::Raw(RawCodec::new(max_frame)))
+        Self(AnyCodec::Raw(RawCodec::new(max_frame)))
     }
 
     pub(super) fn custom(codec: CustomCodec) -> Self {
-        Self(Inner::Custom(codec))
+        Self(AnyCodec::Custom(codec))
     }
 
     /// Takes all complete frames from the front of `buf` into `block`, at most
@@ -52,10 +52,10 @@ impl WireCodec {
     /// Valid frames before the faulty one are returned first; the next call returns the error.
     pub fn next_block(&mut self, buf: &mut BytesMut, block: &mut Block) -> Result<bool, WireError> {
         match &mut self.0 {
-            Inner::Native(codec) => codec.next_block(buf, block),
-            Inner::Lines(codec) => codec.next_block(buf, block),
-            Inner::Raw(codec) => Ok(codec.next_block(buf, block)),
-            Inner::Custom(codec) => codec.next_block(buf, block),
+            AnyCodec::Native(codec) => codec.next_block(buf, block),
+            AnyCodec::Lines(codec) => codec.next_block(buf, block),
+            AnyCodec::Raw(codec) => Ok(codec.next_block(buf, block)),
+            AnyCodec::Custom(codec) => codec.next_block(buf, block),
         }
     }
 
@@ -72,13 +72,13 @@ impl WireCodec {
     /// the bytes after the last `\n` are a frame.
     pub fn finish(&mut self, buf: &mut BytesMut, block: &mut Block) -> Result<bool, WireError> {
         match &mut self.0 {
-            Inner::Native(codec) => match codec.next_block(buf, block)? {
+            AnyCodec::Native(codec) => match codec.next_block(buf, block)? {
                 false if !buf.is_empty() => Err(WireError::truncated(buf.len())),
                 found => Ok(found),
             },
-            Inner::Lines(codec) => codec.finish(buf, block),
-            Inner::Raw(codec) => Ok(codec.next_block(buf, block)),
-            Inner::Custom(codec) => codec.finish(buf, block),
+            AnyCodec::Lines(codec) => codec.finish(buf, block),
+            AnyCodec::Raw(codec) => Ok(codec.next_block(buf, block)),
+            AnyCodec::Custom(codec) => codec.finish(buf, block),
         }
     }
 
@@ -104,10 +104,10 @@ impl WireCodec {
         dst: &mut BytesMut,
     ) -> Result<(), WireError> {
         match &mut self.0 {
-            Inner::Native(codec) => codec.encode_parts(kind, ttl, payload, dst),
-            Inner::Lines(codec) => codec.encode_parts(kind, payload, dst),
-            Inner::Raw(codec) => codec.encode_parts(kind, payload, dst),
-            Inner::Custom(codec) => codec.encode(kind, Bytes::copy_from_slice(payload), dst),
+            AnyCodec::Native(codec) => codec.encode_parts(kind, ttl, payload, dst),
+            AnyCodec::Lines(codec) => codec.encode_parts(kind, payload, dst),
+            AnyCodec::Raw(codec) => codec.encode_parts(kind, payload, dst),
+            AnyCodec::Custom(codec) => codec.encode(kind, Bytes::copy_from_slice(payload), dst),
         }
     }
 
@@ -125,17 +125,17 @@ impl WireCodec {
         payload: &[u8],
     ) -> Result<Option<Framing>, WireError> {
         match &self.0 {
-            Inner::Native(codec) => codec.framing(kind, ttl, payload.len()).map(Some),
-            Inner::Lines(codec) => codec.framing(kind, payload),
-            Inner::Raw(codec) => codec.framing(kind),
-            Inner::Custom(_) => Ok(None),
+            AnyCodec::Native(codec) => codec.framing(kind, ttl, payload.len()).map(Some),
+            AnyCodec::Lines(codec) => codec.framing(kind, payload),
+            AnyCodec::Raw(codec) => codec.framing(kind),
+            AnyCodec::Custom(_) => Ok(None),
         }
     }
 
     /// Returns whether frames may remain that were read but not returned yet; `buf` is the unparsed
     /// rest. A custom codec may have buffered bytes itself.
     pub(crate) fn may_hold_frames(&self, buf: &[u8]) -> bool {
-        !buf.is_empty() || matches!(self.0, Inner::Custom(_))
+        !buf.is_empty() || matches!(self.0, AnyCodec::Custom(_))
     }
 
     /// Returns how many more bytes complete the frame at the front of `buf`, according to its
@@ -144,15 +144,15 @@ impl WireCodec {
     #[must_use]
     pub fn missing(&self, buf: &[u8]) -> usize {
         match &self.0 {
-            Inner::Native(codec) => codec.missing(buf),
-            Inner::Lines(_) | Inner::Raw(_) | Inner::Custom(_) => 0,
+            AnyCodec::Native(codec) => codec.missing(buf),
+            AnyCodec::Lines(_) | AnyCodec::Raw(_) | AnyCodec::Custom(_) => 0,
         }
     }
 
     /// Limits the ttl of received BROADCAST frames to `max_ttl`, so that no peer can send a frame
     /// farther than this node's own frames travel. Has no effect on wires without a ttl.
     pub fn clamp_ttl(&mut self, max_ttl: u8) {
-        if let Inner::Native(codec) = &mut self.0 {
+        if let AnyCodec::Native(codec) = &mut self.0 {
             codec.clamp_ttl(max_ttl);
         }
     }
@@ -161,7 +161,7 @@ impl WireCodec {
     /// [`HANDSHAKE_MAX_FRAME`](super::HANDSHAKE_MAX_FRAME), to the configured one. Wires without a
     /// handshake use the configured limit from the start.
     pub fn established(&mut self) {
-        if let Inner::Native(codec) = &mut self.0 {
+        if let AnyCodec::Native(codec) = &mut self.0 {
             codec.established();
         }
     }

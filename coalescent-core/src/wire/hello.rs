@@ -193,7 +193,7 @@ impl Hello {
         }
         match fields.version {
             Some(version) if version != u64::from(VERSION) => {
-                return Err(HelloError(Repr::Version(version)));
+                return Err(HelloError(HelloProblem::Version(version)));
             }
             _ => {}
         }
@@ -286,10 +286,10 @@ fn entry<'a>(rest: &mut &'a [u8]) -> Result<(&'a [u8], &'a [u8]), HelloError> {
 
 /// The error of encoding or decoding a HELLO.
 #[derive(Clone, Debug)]
-pub struct HelloError(Repr);
+pub struct HelloError(HelloProblem);
 
 #[derive(Clone, Debug)]
-enum Repr {
+enum HelloProblem {
     TooLarge(&'static str),
     Version(u64),
     Malformed(&'static str),
@@ -297,43 +297,43 @@ enum Repr {
 
 impl HelloError {
     fn too_large(what: &'static str) -> Self {
-        Self(Repr::TooLarge(what))
+        Self(HelloProblem::TooLarge(what))
     }
 
     fn malformed(what: &'static str) -> Self {
-        Self(Repr::Malformed(what))
+        Self(HelloProblem::Malformed(what))
     }
 
     /// Returns whether the HELLO exceeds 1 KiB, or one of its fields its own limit.
     #[must_use]
     pub fn is_too_large(&self) -> bool {
-        matches!(self.0, Repr::TooLarge(_))
+        matches!(self.0, HelloProblem::TooLarge(_))
     }
 
     /// Returns whether the peer speaks another version of the wire.
     #[must_use]
     pub fn is_version(&self) -> bool {
-        matches!(self.0, Repr::Version(_))
+        matches!(self.0, HelloProblem::Version(_))
     }
 
     /// Returns whether the bytes are not a valid HELLO.
     #[must_use]
     pub fn is_malformed(&self) -> bool {
-        matches!(self.0, Repr::Malformed(_))
+        matches!(self.0, HelloProblem::Malformed(_))
     }
 }
 
 impl fmt::Display for HelloError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Repr::TooLarge(what) => f.write_str(what),
-            Repr::Version(theirs) => {
+            HelloProblem::TooLarge(what) => f.write_str(what),
+            HelloProblem::Version(theirs) => {
                 write!(
                     f,
                     "the peer speaks version {theirs} of the wire, this node version {VERSION}"
                 )
             }
-            Repr::Malformed(what) => write!(f, "malformed HELLO: {what}"),
+            HelloProblem::Malformed(what) => write!(f, "malformed HELLO: {what}"),
         }
     }
 }

@@ -95,10 +95,10 @@ fn plain_payload(kind: Kind, wire: &'static str) -> Result<bool, WireError> {
 /// assert!("telnet".parse::<Wire>().is_err());
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Wire(Inner);
+pub struct Wire(WireKind);
 
 #[derive(Clone, Debug, Default)]
-enum Inner {
+enum WireKind {
     #[default]
     Native,
     Lines,
@@ -110,19 +110,19 @@ impl Wire {
     /// Returns the `native` wire: length prefix, handshake, liveness, requests.
     #[must_use]
     pub fn native() -> Self {
-        Self(Inner::Native)
+        Self(WireKind::Native)
     }
 
     /// Returns the `lines` wire: one frame per line.
     #[must_use]
     pub fn lines() -> Self {
-        Self(Inner::Lines)
+        Self(WireKind::Lines)
     }
 
     /// Returns the `raw` wire: bytes without framing.
     #[must_use]
     pub fn raw() -> Self {
-        Self(Inner::Raw)
+        Self(WireKind::Raw)
     }
 
     /// Returns a custom wire. `make` is called once per connection, and creates a `tokio_util`
@@ -149,7 +149,7 @@ impl Wire {
             + Send
             + 'static,
     {
-        Self(Inner::Custom(custom::Custom::new(name.into(), make)))
+        Self(WireKind::Custom(custom::Custom::new(name.into(), make)))
     }
 
     /// Returns the name of the wire: `native`, `lines`, `raw`, or the name given to
@@ -157,10 +157,10 @@ impl Wire {
     #[must_use]
     pub fn name(&self) -> &str {
         match &self.0 {
-            Inner::Native => "native",
-            Inner::Lines => "lines",
-            Inner::Raw => "raw",
-            Inner::Custom(custom) => custom.name(),
+            WireKind::Native => "native",
+            WireKind::Lines => "lines",
+            WireKind::Raw => "raw",
+            WireKind::Custom(custom) => custom.name(),
         }
     }
 
@@ -168,7 +168,7 @@ impl Wire {
     /// therefore requests, liveness frames, nonces and ttls.
     #[must_use]
     pub fn has_handshake(&self) -> bool {
-        matches!(self.0, Inner::Native)
+        matches!(self.0, WireKind::Native)
     }
 
     /// Returns the framing of `payload` on an established connection, without needing the
@@ -181,12 +181,12 @@ impl Wire {
         payload: &[u8],
     ) -> Result<Option<Framing>, WireError> {
         match &self.0 {
-            Inner::Native => NativeCodec::new(max_frame)
+            WireKind::Native => NativeCodec::new(max_frame)
                 .framing(kind, ttl, payload.len())
                 .map(Some),
-            Inner::Lines => LinesCodec::new(max_frame).framing(kind, payload),
-            Inner::Raw => RawCodec::new(max_frame).framing(kind),
-            Inner::Custom(_) => Ok(None),
+            WireKind::Lines => LinesCodec::new(max_frame).framing(kind, payload),
+            WireKind::Raw => RawCodec::new(max_frame).framing(kind),
+            WireKind::Custom(_) => Ok(None),
         }
     }
 
@@ -195,10 +195,10 @@ impl Wire {
     #[must_use]
     pub fn codec(&self, max_frame: usize) -> WireCodec {
         match &self.0 {
-            Inner::Native => WireCodec::native(max_frame),
-            Inner::Lines => WireCodec::lines(max_frame),
-            Inner::Raw => WireCodec::raw(max_frame),
-            Inner::Custom(custom) => WireCodec::custom(custom.codec(max_frame)),
+            WireKind::Native => WireCodec::native(max_frame),
+            WireKind::Lines => WireCodec::lines(max_frame),
+            WireKind::Raw => WireCodec::raw(max_frame),
+            WireKind::Custom(custom) => WireCodec::custom(custom.codec(max_frame)),
         }
     }
 }
@@ -206,10 +206,10 @@ impl Wire {
 impl PartialEq for Wire {
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
-            (Inner::Native, Inner::Native)
-            | (Inner::Lines, Inner::Lines)
-            | (Inner::Raw, Inner::Raw) => true,
-            (Inner::Custom(a), Inner::Custom(b)) => a.is(b),
+            (WireKind::Native, WireKind::Native)
+            | (WireKind::Lines, WireKind::Lines)
+            | (WireKind::Raw, WireKind::Raw) => true,
+            (WireKind::Custom(a), WireKind::Custom(b)) => a.is(b),
             _ => false,
         }
     }

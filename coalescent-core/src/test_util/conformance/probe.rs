@@ -55,9 +55,9 @@ pub(super) enum Answer {
 
 /// The state that the clones of a probe share with the check.
 #[derive(Clone)]
-pub(super) struct Shared(Arc<Mutex<State>>);
+pub(super) struct Shared(Arc<Mutex<ProbeState>>);
 
-struct State {
+struct ProbeState {
     readiness: Readiness,
     answer: Answer,
     /// Whether a service or a call holds the permit.
@@ -70,7 +70,7 @@ struct State {
 
 impl Shared {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(ProbeState {
             readiness: Readiness::Ready,
             answer: Answer::Reply,
             taken: false,
@@ -88,11 +88,11 @@ impl Shared {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ProbeState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut ProbeState) -> T) -> T {
         let mut state = self.state();
         let result = change(&mut state);
         let wakers = std::mem::take(&mut state.wakers);

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::error::Problem;
+use super::error::IdentityProblem;
 use super::{IdentityError, push_hex, random};
 
 /// The largest key file that is read, in bytes. A file written by this library has 119.
@@ -13,21 +13,21 @@ const MAX_FILE: u64 = 16 * 1024;
 /// Reads a key file, after checking that only its owner can access it.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
     // Checked before opening, because opening a pipe could block forever.
-    let metadata = fs::metadata(path).map_err(Problem::Read)?;
+    let metadata = fs::metadata(path).map_err(IdentityProblem::Read)?;
     if metadata.is_dir() {
-        return Err(Problem::Directory.into());
+        return Err(IdentityProblem::Directory.into());
     }
     if !metadata.is_file() {
-        return Err(Problem::NotAFile.into());
+        return Err(IdentityProblem::NotAFile.into());
     }
-    let file = File::open(path).map_err(Problem::Read)?;
+    let file = File::open(path).map_err(IdentityProblem::Read)?;
     check_private(&file)?;
     let mut pem = Vec::new();
     file.take(MAX_FILE + 1)
         .read_to_end(&mut pem)
-        .map_err(Problem::Read)?;
+        .map_err(IdentityProblem::Read)?;
     if pem.len() as u64 > MAX_FILE {
-        return Err(Problem::TooLarge(MAX_FILE).into());
+        return Err(IdentityProblem::TooLarge(MAX_FILE).into());
     }
     Ok(pem)
 }
@@ -37,9 +37,14 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
 fn check_private(file: &File) -> Result<(), IdentityError> {
     use std::os::unix::fs::PermissionsExt;
 
-    let mode = file.metadata().map_err(Problem::Read)?.permissions().mode() & 0o7777;
+    let mode = file
+        .metadata()
+        .map_err(IdentityProblem::Read)?
+        .permissions()
+        .mode()
+        & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(Problem::Permissions(mode).into());
+        return Err(IdentityProblem::Permissions(mode).into());
     }
     Ok(())
 }
@@ -62,7 +67,7 @@ fn publish_with(
     link: impl FnOnce(&Path, &Path) -> io::Result<()>,
 ) -> Result<bool, IdentityError> {
     let draft = draft_path(path);
-    write_new(&draft, pem).map_err(Problem::Create)?;
+    write_new(&draft, pem).map_err(IdentityProblem::Create)?;
     // Unlike a rename, a link never replaces an existing file: of two concurrent calls, one wins.
     let linked = link(&draft, path);
     let made = match linked {
@@ -73,7 +78,7 @@ fn publish_with(
         Err(_) => match write_new(path, pem) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(Problem::Create(error).into()),
+            Err(error) => Err(IdentityProblem::Create(error).into()),
         },
     };
     // A leftover draft is private too, so failing to remove it is harmless.

@@ -35,7 +35,7 @@ mod file;
 mod public_key;
 
 pub use self::error::IdentityError;
-use self::error::Problem;
+use self::error::IdentityProblem;
 pub use self::public_key::{ParsePublicKeyError, PublicKey};
 
 /// The bytes that precede the secret in a PKCS#8 version 1 ed25519 key (RFC 8410).
@@ -119,11 +119,11 @@ impl Identity {
         match PrivatePkcs8KeyDer::from_pem_slice(pem) {
             Ok(der) => Self::from_pkcs8_der(der.secret_pkcs8_der()),
             Err(pem::Error::NoItemsFound) if contains(pem, b"BEGIN ENCRYPTED PRIVATE KEY") => {
-                Err(Problem::Encrypted.into())
+                Err(IdentityProblem::Encrypted.into())
             }
-            Err(pem::Error::NoItemsFound) => Err(Problem::NoKey.into()),
+            Err(pem::Error::NoItemsFound) => Err(IdentityProblem::NoKey.into()),
             // The decoder's message could quote the key, so it is dropped.
-            Err(_) => Err(Problem::Damaged.into()),
+            Err(_) => Err(IdentityProblem::Damaged.into()),
         }
     }
 
@@ -135,9 +135,9 @@ impl Identity {
     pub fn from_pkcs8_der(der: impl AsRef<[u8]>) -> Result<Self, IdentityError> {
         let der = der.as_ref();
         let problem = if contains(der, &ED25519_OID) {
-            Problem::Damaged
+            IdentityProblem::Damaged
         } else {
-            Problem::OtherKey
+            IdentityProblem::OtherKey
         };
         let Ok(key) = any_eddsa_type(&PrivatePkcs8KeyDer::from(der)) else {
             return Err(problem.into());

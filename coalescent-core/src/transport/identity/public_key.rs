@@ -60,7 +60,7 @@ impl PublicKey {
         let mut point = bytes;
         point[31] &= 0x7f;
         if SMALL_ORDER.contains(&point) {
-            return Err(ParsePublicKeyError(Problem::SmallOrder));
+            return Err(ParsePublicKeyError(KeyProblem::SmallOrder));
         }
         Ok(Self(bytes))
     }
@@ -103,10 +103,10 @@ impl FromStr for PublicKey {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
-            return Err(ParsePublicKeyError(Problem::Length));
+            return Err(ParsePublicKeyError(KeyProblem::Length));
         };
         if pairs.len() != 32 {
-            return Err(ParsePublicKeyError(Problem::Length));
+            return Err(ParsePublicKeyError(KeyProblem::Length));
         }
         let mut bytes = [0; 32];
         for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
@@ -120,16 +120,16 @@ fn digit(character: u8) -> Result<u8, ParsePublicKeyError> {
     match character {
         b'0'..=b'9' => Ok(character - b'0'),
         b'a'..=b'f' => Ok(character - b'a' + 10),
-        _ => Err(ParsePublicKeyError(Problem::Digit)),
+        _ => Err(ParsePublicKeyError(KeyProblem::Digit)),
     }
 }
 
 /// The error of parsing text or bytes that are not a valid public key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParsePublicKeyError(Problem);
+pub struct ParsePublicKeyError(KeyProblem);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Problem {
+enum KeyProblem {
     Length,
     Digit,
     SmallOrder,
@@ -138,9 +138,9 @@ enum Problem {
 impl fmt::Display for ParsePublicKeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Problem::Length => "a peer's id is 64 hexadecimal digits: copy it whole",
-            Problem::Digit => "a peer's id is lower-case hexadecimal digits, 0-9 and a-f, only",
-            Problem::SmallOrder => {
+            KeyProblem::Length => "a peer's id is 64 hexadecimal digits: copy it whole",
+            KeyProblem::Digit => "a peer's id is lower-case hexadecimal digits, 0-9 and a-f, only",
+            KeyProblem::SmallOrder => {
                 "this key is one that everybody can sign for: ask the peer for its real id"
             }
         })
