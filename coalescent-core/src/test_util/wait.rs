@@ -1,4 +1,4 @@
-//! How long tests wait, and until when.
+//! Waiting in tests: the deadline, and until all frames have arrived.
 
 use std::time::Duration;
 

@@ -81,12 +81,12 @@ fn address(port: u16) -> SocketAddr {
 
 /// The connecting end of a connection, which knows its local address.
 #[derive(Debug)]
-struct Made {
+struct ConnectingEnd {
     io: DuplexStream,
     here: SocketAddr,
 }
 
-impl AsyncRead for Made {
+impl AsyncRead for ConnectingEnd {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -96,7 +96,7 @@ impl AsyncRead for Made {
     }
 }
 
-impl AsyncWrite for Made {
+impl AsyncWrite for ConnectingEnd {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -172,13 +172,13 @@ impl Transport for Memory {
             let sender = sender.ok_or(io::ErrorKind::ConnectionRefused)?;
             let sent = sender.send((Box::new(theirs), here)).await;
             sent.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
-            Ok((Box::new(Made { io, here }) as BoxIo, there))
+            Ok((Box::new(ConnectingEnd { io, here }) as BoxIo, there))
         })
     }
 
     fn local_addr(&self, io: &BoxIo) -> Option<SocketAddr> {
         let io: &dyn Any = &**io;
-        io.downcast_ref::<Made>().map(|made| made.here)
+        io.downcast_ref::<ConnectingEnd>().map(|made| made.here)
     }
 }
 

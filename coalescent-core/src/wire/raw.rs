@@ -9,9 +9,9 @@ use super::{
 /// A codec of the `raw` wire: bytes without framing.
 ///
 /// ```text
-///  +------------------------+
-///  | what there was to read |
-///  +------------------------+
+///  +--------------------------+
+///  | all bytes that were read |
+///  +--------------------------+
 /// ```
 ///
 /// Each read yields the whole buffer as one frame, split into several frames if it is longer than
