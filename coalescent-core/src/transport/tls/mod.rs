@@ -12,7 +12,13 @@
 //!
 //! # When a connection counts as verified
 //!
-//! [`accept`](Tls::accept) returns after the peer has proven its key and passed the allow list; none of its data is read before. [`connect`](Tls::connect) also returns after the peer has proven its key, and sends only the handshake before. In TLS 1.3, however, the connecting side finishes first: when `connect` returns, the peer has not checked *this* node's key yet. If it rejects the key, the first read fails; see [`TlsStream`]. Data written until then can be read only by the owner of the verified key. A protocol that begins with an exchange of greetings, like coalescent's, notices a rejection before it treats the peer as connected.
+//! [`accept`](Tls::accept) returns after the peer has proven its key and passed the allow list;
+//! none of its data is read before. [`connect`](Tls::connect) also returns after the peer has
+//! proven its key, and sends only the handshake before. In TLS 1.3, however, the connecting side
+//! finishes first: when `connect` returns, the peer has not checked *this* node's key yet. If it
+//! rejects the key, the first read fails; see [`TlsStream`]. Data written until then can be read
+//! only by the owner of the verified key. A protocol that begins with an exchange of greetings,
+//! like coalescent's, notices a rejection before it treats the peer as connected.
 //!
 //! # Limits
 //!
