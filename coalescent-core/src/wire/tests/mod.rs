@@ -133,10 +133,17 @@ fn wires_without_kinds_write_only_payloads() {
             codec.encode(kind, 0, b"12345678", &mut dst).unwrap();
             assert!(dst.is_empty());
         }
-        let reply = Kind::Reply {
-            id: 1,
-            status: Status::Ok,
-        };
+    }
+}
+
+#[test]
+fn frames_that_a_wire_cannot_carry_are_rejected() {
+    let reply = Kind::Reply {
+        id: 1,
+        status: Status::Ok,
+    };
+    for wire in [Wire::lines(), Wire::raw()] {
+        let mut codec = wire.codec(MAX);
         for kind in [Kind::Request { id: 1 }, reply, Kind::Cancel { id: 1 }] {
             let mut dst = BytesMut::new();
             assert!(
