@@ -1,197 +1,22 @@
-//! Tests of what becomes of values that one format has and the other lacks.
+//! Tests of values that only one of the formats can represent.
+
+mod serde_value;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use proptest::collection::vec;
 use proptest::prelude::*;
-use serde::ser::{
-    SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
-    SerializeTupleStruct, SerializeTupleVariant,
-};
-use serde::{Serialize, Serializer};
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use self::serde_value::serde_value;
 use super::*;
 
-/// All that a value can say to serde.
-#[derive(Clone, Debug)]
-enum Said {
-    Bool(bool),
-    I8(i8),
-    I64(i64),
-    I128(i128),
-    U16(u16),
-    U64(u64),
-    U128(u128),
-    F32(f32),
-    F64(f64),
-    Char(char),
-    Str(String),
-    Display(u32),
-    Bytes(Vec<u8>),
-    None,
-    Some(Box<Said>),
-    Unit,
-    UnitStruct,
-    UnitVariant,
-    Newtype(Box<Said>),
-    NewtypeVariant(Box<Said>),
-    Seq(Vec<Said>, bool),
-    Tuple(Vec<Said>),
-    TupleStruct(Vec<Said>),
-    TupleVariant(Vec<Said>),
-    Map(Vec<(Said, Said)>, bool),
-    Struct(Vec<Said>),
-    StructVariant(Vec<Said>),
-    JsonText(Box<RawValue>),
-}
-
-const FIELDS: [&str; 4] = ["a", "b", "c", "d"];
-
-impl Serialize for Said {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Bool(value) => to.serialize_bool(*value),
-            Self::I8(value) => to.serialize_i8(*value),
-            Self::I64(value) => to.serialize_i64(*value),
-            Self::I128(value) => to.serialize_i128(*value),
-            Self::U16(value) => to.serialize_u16(*value),
-            Self::U64(value) => to.serialize_u64(*value),
-            Self::U128(value) => to.serialize_u128(*value),
-            Self::F32(value) => to.serialize_f32(*value),
-            Self::F64(value) => to.serialize_f64(*value),
-            Self::Char(value) => to.serialize_char(*value),
-            Self::Str(value) => to.serialize_str(value),
-            Self::Display(value) => to.collect_str(value),
-            Self::Bytes(value) => to.serialize_bytes(value),
-            Self::None => to.serialize_none(),
-            Self::Some(value) => to.serialize_some(value),
-            Self::Unit => to.serialize_unit(),
-            Self::UnitStruct => to.serialize_unit_struct("Unit"),
-            Self::UnitVariant => to.serialize_unit_variant("Enum", 0, "unit"),
-            Self::Newtype(value) => to.serialize_newtype_struct("New", value),
-            Self::NewtypeVariant(value) => {
-                to.serialize_newtype_variant("Enum", 1, "newtype", value)
-            }
-            Self::Seq(values, known) => {
-                let mut to = to.serialize_seq(known.then_some(values.len()))?;
-                for value in values {
-                    to.serialize_element(value)?;
-                }
-                to.end()
-            }
-            Self::Tuple(values) => {
-                let mut to = to.serialize_tuple(values.len())?;
-                for value in values {
-                    to.serialize_element(value)?;
-                }
-                to.end()
-            }
-            Self::TupleStruct(values) => {
-                let mut to = to.serialize_tuple_struct("Tuple", values.len())?;
-                for value in values {
-                    to.serialize_field(value)?;
-                }
-                to.end()
-            }
-            Self::TupleVariant(values) => {
-                let mut to = to.serialize_tuple_variant("Enum", 2, "tuple", values.len())?;
-                for value in values {
-                    to.serialize_field(value)?;
-                }
-                to.end()
-            }
-            Self::Map(entries, known) => {
-                let mut to = to.serialize_map(known.then_some(entries.len()))?;
-                for (key, value) in entries {
-                    to.serialize_entry(key, value)?;
-                }
-                to.end()
-            }
-            Self::Struct(values) => {
-                let mut to = to.serialize_struct("Struct", values.len())?;
-                for (name, value) in FIELDS.into_iter().zip(values) {
-                    to.serialize_field(name, value)?;
-                }
-                to.end()
-            }
-            Self::StructVariant(values) => {
-                let mut to = to.serialize_struct_variant("Enum", 3, "struct", values.len())?;
-                for (name, value) in FIELDS.into_iter().zip(values) {
-                    to.serialize_field(name, value)?;
-                }
-                to.end()
-            }
-            Self::JsonText(value) => value.serialize(to),
-        }
-    }
-}
-
-fn said() -> impl Strategy<Value = Said> {
-    let texts = prop_oneof![
-        Just("7".to_owned()),
-        Just("[1,\n{\"a\": 0.5}]".to_owned()),
-        Just("18446744073709551616".to_owned()),
-        any::<u64>().prop_map(|number| number.to_string()),
-    ];
-    let leaf = prop_oneof![
-        any::<bool>().prop_map(Said::Bool),
-        any::<i8>().prop_map(Said::I8),
-        any::<i64>().prop_map(Said::I64),
-        any::<i128>().prop_map(Said::I128),
-        any::<u16>().prop_map(Said::U16),
-        any::<u64>().prop_map(Said::U64),
-        any::<u128>().prop_map(Said::U128),
-        any::<f32>().prop_map(Said::F32),
-        any::<f64>().prop_map(Said::F64),
-        Just(Said::F64(f64::NAN)),
-        Just(Said::F32(f32::NEG_INFINITY)),
-        any::<char>().prop_map(Said::Char),
-        ".{0,8}".prop_map(Said::Str),
-        any::<u32>().prop_map(Said::Display),
-        vec(any::<u8>(), 0..20).prop_map(Said::Bytes),
-        Just(Said::None),
-        Just(Said::Unit),
-        Just(Said::UnitStruct),
-        Just(Said::UnitVariant),
-        texts.prop_map(|text| Said::JsonText(RawValue::from_string(text).expect("it is JSON"))),
-    ];
-    leaf.prop_recursive(3, 12, 3, |inner| {
-        let some = || vec(inner.clone(), 0..4);
-        prop_oneof![
-            inner.clone().prop_map(|value| Said::Some(value.into())),
-            inner.clone().prop_map(|value| Said::Newtype(value.into())),
-            inner
-                .clone()
-                .prop_map(|value| Said::NewtypeVariant(value.into())),
-            (some(), any::<bool>()).prop_map(|(values, known)| Said::Seq(values, known)),
-            some().prop_map(Said::Tuple),
-            some().prop_map(Said::TupleStruct),
-            some().prop_map(Said::TupleVariant),
-            some().prop_map(Said::Struct),
-            some().prop_map(Said::StructVariant),
-            (vec((inner.clone(), inner.clone()), 0..3), any::<bool>())
-                .prop_map(|(entries, known)| Said::Map(entries, known)),
-            (vec((".{0,4}", inner.clone()), 0..3), any::<bool>()).prop_map(|(entries, known)| {
-                let entries = entries.into_iter();
-                Said::Map(
-                    entries
-                        .map(|(key, value)| (Said::Str(key), value))
-                        .collect(),
-                    known,
-                )
-            }),
-        ]
-    })
-}
-
 proptest! {
-    /// What a message is made of arrives as if it had been sent by itself, or is an error for
-    /// whoever sends it.
+    /// A message either arrives as if its body had been sent on its own, or is an error for its
+    /// sender.
     #[test]
-    fn a_message_says_what_its_body_says_in_either_format(body in said()) {
+    fn a_message_preserves_its_body_in_either_format(body in serde_value()) {
         for codec in [Codec::msgpack(), Codec::json()] {
             let direct = codec.encode_body("kind", &body);
             let made = codec.encode(&Message::new("kind", &body));
@@ -200,7 +25,7 @@ proptest! {
     }
 
     #[test]
-    fn a_header_says_in_json_what_its_value_says(header in said()) {
+    fn a_header_preserves_its_value_in_json(header in serde_value()) {
         let alone = serde_json::to_string(&header);
         let message = Message::new("kind", &()).with_header("h", &header);
         let sent = Codec::json().encode(&message);
@@ -215,7 +40,7 @@ proptest! {
     }
 
     #[test]
-    fn an_integer_of_json_stays_what_it_is_or_is_refused(number in any::<i128>(), shift in 0..128_u32) {
+    fn a_json_integer_is_preserved_or_rejected(number in any::<i128>(), shift in 0..128_u32) {
         let number = number >> shift;
         let text = format!("[{number}]");
         let message = Message::encoded("x", Format::Json, text.clone().into());
@@ -235,9 +60,10 @@ proptest! {
     }
 
     #[test]
-    fn a_float_of_json_stays_what_it_is(number in any::<f64>()) {
+    fn a_json_float_is_preserved(number in any::<f64>()) {
         prop_assume!(number.is_finite());
-        // As the shortest digits that mean it, in all 17 that it may take, and in full.
+        // As the shortest digits that mean the float, in all 17 digits that it may need, and in
+        // full.
         let shortest = serde_json::to_string(&number).unwrap();
         for text in [shortest.clone(), format!("{number:.16e}"), format!("{number:.800e}")] {
             let message = Message::encoded("x", Format::Json, text.into());
@@ -248,8 +74,8 @@ proptest! {
     }
 
     #[test]
-    fn a_decimal_of_json_is_refused_where_it_would_be_another(digits in 0..1_000_000_000_000_000_000_000_u128) {
-        // Odd, so that no digit is left out.
+    fn a_json_decimal_that_would_change_is_rejected(digits in 0..1_000_000_000_000_000_000_000_u128) {
+        // Odd, so that no digit is dropped.
         let digits = digits | 1;
         let text = format!("0.{digits:021}");
         let message = Message::encoded("x", Format::Json, text.clone().into());
@@ -260,7 +86,7 @@ proptest! {
 }
 
 #[test]
-fn numbers_that_message_pack_would_change_are_refused() {
+fn numbers_that_message_pack_would_change_are_rejected() {
     let encode = |text: &'static str| {
         let body = Bytes::from_static(text.as_bytes());
         Codec::msgpack().encode(&Message::encoded("x", Format::Json, body))
@@ -300,7 +126,7 @@ fn numbers_that_message_pack_would_change_are_refused() {
     ] {
         assert!(encode(text).is_ok(), "{text}: {:?}", encode(text));
     }
-    // JSON keeps each as it is.
+    // JSON keeps each number unchanged.
     let body = Bytes::from_static(b"18446744073709551616");
     let payload = Codec::json().encode(&Message::encoded("x", Format::Json, body));
     assert_eq!(
@@ -315,7 +141,7 @@ fn numbers_that_message_pack_would_change_are_refused() {
 }
 
 #[test]
-fn what_json_lacks_is_an_error_for_its_sender() {
+fn values_that_json_lacks_are_an_error_for_the_sender() {
     let pairs = BTreeMap::from([((1, 2), 3)]);
     let floats = json!({ "fine": 0.5 });
     for codec in [Codec::json(), Codec::json().type_param("t")] {
@@ -339,7 +165,7 @@ fn what_json_lacks_is_an_error_for_its_sender() {
         }
         assert!(codec.encode_body("x", &floats).is_ok());
     }
-    // MessagePack has all of these.
+    // MessagePack can represent all of these.
     let codec = Codec::msgpack();
     let payload = codec.encode(&Message::new("x", &f64::NAN)).unwrap();
     assert!(
@@ -353,7 +179,7 @@ fn what_json_lacks_is_an_error_for_its_sender() {
     let payload = codec.encode(&Message::new("x", &pairs)).unwrap();
     let message = codec.decode(&payload).unwrap();
     assert_eq!(message.body::<BTreeMap<(u8, u8), u8>>().unwrap(), pairs);
-    // What was received is shown all the same, and is not passed on as something else.
+    // A received value is displayed, but not converted for sending.
     assert_eq!(message.body_to_json_string().unwrap(), r#"{"920102":3}"#);
     assert!(Codec::json().encode(&message).unwrap_err().is_body());
     for body in [

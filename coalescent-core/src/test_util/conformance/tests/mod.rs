@@ -1,8 +1,8 @@
-//! Good layers pass each check, and each check fails for a layer that is broken in that one point.
+//! Correct layers pass every check, and each check fails for a layer that is broken in that one
+//! way.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+mod broken;
+
 use std::time::Duration;
 
 use tower::ServiceBuilder;
@@ -13,9 +13,8 @@ use tower::load_shed::LoadShedLayer;
 use tower::retry::Policy;
 use tower::spawn_ready::SpawnReadyLayer;
 use tower::timeout::TimeoutLayer;
-use tower_layer::{Layer, layer_fn};
-use tower_service::Service;
 
+use self::broken::{How, broken};
 use super::{Check, Conformance, check};
 use crate::error::BoxError;
 use crate::frame::Frame;
@@ -23,148 +22,7 @@ use crate::stack::reply::Reply;
 use crate::test_util;
 use crate::wire::Kind;
 
-/// How a layer is broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
-    Not,
-    AlwaysReady,
-    ReadyOnce,
-    NeverReady,
-    HidesReadyError,
-    LosesReadyWaker,
-    LosesCallWaker,
-    CallsAClone,
-    LeavesReadyBehind,
-    KeepsThePermit,
-    NeverCalls,
-    CallsTwice,
-    HidesErrors,
-    HidesReplies,
-    Spawns,
-    Detaches,
-    ReadyClones,
-}
-
-struct Broken<S> {
-    inner: S,
-    how: How,
-    was_ready: bool,
-}
-
-impl<S: Clone> Clone for Broken<S> {
-    fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            how: self.how,
-            was_ready: self.was_ready,
-        }
-    }
-}
-
-fn broken<S>(how: How) -> impl Layer<S, Service = Broken<S>> {
-    layer_fn(move |inner| Broken {
-        inner,
-        how,
-        was_ready: false,
-    })
-}
-
-type Called = Pin<Box<dyn Future<Output = Result<Reply, BoxError>> + Send>>;
-
-impl<S> Service<Frame> for Broken<S>
-where
-    S: Service<Frame, Response = Reply, Error: Into<BoxError> + Send, Future: Send + 'static>
-        + Clone
-        + Send
-        + 'static,
-{
-    type Response = Reply;
-    type Error = BoxError;
-    type Future = Called;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        match self.how {
-            How::AlwaysReady => return Poll::Ready(Ok(())),
-            How::ReadyOnce | How::ReadyClones if self.was_ready => return Poll::Ready(Ok(())),
-            How::NeverReady => return Poll::Pending,
-            How::LosesReadyWaker => {
-                let mut cx = Context::from_waker(Waker::noop());
-                return self.inner.poll_ready(&mut cx).map_err(Into::into);
-            }
-            How::HidesReadyError => return self.inner.poll_ready(cx).map(|_| Ok(())),
-            _ => {}
-        }
-        let ready = self.inner.poll_ready(cx).map_err(Into::into);
-        self.was_ready = matches!(ready, Poll::Ready(Ok(())));
-        ready
-    }
-
-    fn call(&mut self, frame: Frame) -> Called {
-        if self.how == How::ReadyClones {
-            self.was_ready = false;
-        }
-        if frame.kind() == Kind::Data {
-            if self.how != How::KeepsThePermit {
-                let unready = self.inner.clone();
-                self.inner = unready;
-            }
-            return Box::pin(async { Ok(Reply::None) });
-        }
-        match self.how {
-            How::CallsAClone => {
-                let mut clone = self.inner.clone();
-                Box::pin(async move { clone.call(frame).await.map_err(Into::into) })
-            }
-            How::LeavesReadyBehind => {
-                let mut clone = self.inner.clone();
-                Box::pin(async move {
-                    std::future::poll_fn(|cx| clone.poll_ready(cx))
-                        .await
-                        .map_err(Into::into)?;
-                    clone.call(frame).await.map_err(Into::into)
-                })
-            }
-            How::NeverCalls => Box::pin(async { Ok(Reply::None) }),
-            How::CallsTwice => {
-                let first = self.inner.call(frame.clone());
-                let second = self.inner.call(frame);
-                Box::pin(async move {
-                    let _ = first.await;
-                    second.await.map_err(Into::into)
-                })
-            }
-            How::HidesErrors => {
-                let call = self.inner.call(frame);
-                Box::pin(async move { Ok(call.await.unwrap_or_default()) })
-            }
-            How::HidesReplies => {
-                let call = self.inner.call(frame);
-                Box::pin(async move { call.await.map(|_| Reply::None).map_err(Into::into) })
-            }
-            How::Spawns => {
-                let call = tokio::spawn(self.inner.call(frame));
-                Box::pin(async move { call.await?.map_err(Into::into) })
-            }
-            How::Detaches => {
-                tokio::spawn(self.inner.call(frame));
-                Box::pin(async { Ok(Reply::Payload("the probe's answer".into())) })
-            }
-            How::LosesCallWaker => {
-                let mut call = Box::pin(self.inner.call(frame));
-                Box::pin(std::future::poll_fn(move |_| {
-                    let mut cx = Context::from_waker(Waker::noop());
-                    call.as_mut().poll(&mut cx).map_err(Into::into)
-                }))
-            }
-            _ => {
-                let call = self.inner.call(frame);
-                Box::pin(async move { call.await.map_err(Into::into) })
-            }
-        }
-    }
-}
-
-/// Runs all checks, and tells what they say of a layer that is broken like this.
+/// Runs all checks on a layer that is broken in this way, and returns the failure.
 async fn complaint(how: How) -> String {
     let run = std::panic::AssertUnwindSafe(async {
         let conformance = Conformance::new(broken(how)).keeps(kept);
@@ -312,7 +170,7 @@ async fn towers_own_layers_pass() {
     filtered.check().await;
     filtered.check_clones().await;
 
-    // Ready when the layer has room, whatever is inside.
+    // Ready when the layer has room, whether the inner service is ready or not.
     let shed = Conformance::new(LoadShedLayer::new()).without(Check::Readiness);
     shed.check().await;
     let buffered = Conformance::new(BufferLayer::new(4)).without(Check::Readiness);
