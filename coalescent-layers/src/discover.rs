@@ -41,6 +41,8 @@ use coalescent_core::{Mesh, Peer, PeerChange, PeerChanges, Peers};
 use futures_core::Stream;
 use tower::discover::Change;
 
+use crate::sealed::AsPeers;
+
 /// Discovers the peers of a node, as services that take requests.
 ///
 /// It is a stream, and so a [`tower::discover::Discover`]. The key of a peer is the [`Peer`]
@@ -53,24 +55,18 @@ pub struct PeerDiscover {
 }
 
 /// Adds [`discover`](DiscoverExt::discover) to [`Peers`] and to a [`Mesh`].
-pub trait DiscoverExt: sealed::Sealed {
-    /// Discovers the peers that are connected now, then those that come, and forgets those that go.
-    fn discover(&self) -> PeerDiscover;
-}
-
-impl DiscoverExt for Peers {
+pub trait DiscoverExt: AsPeers {
+    /// Returns a stream of the peers connected now, followed by every peer that joins or leaves.
     fn discover(&self) -> PeerDiscover {
         PeerDiscover {
-            changes: self.changes(),
+            changes: self.as_peers().changes(),
         }
     }
 }
 
-impl DiscoverExt for Mesh {
-    fn discover(&self) -> PeerDiscover {
-        self.peers().discover()
-    }
-}
+impl DiscoverExt for Peers {}
+
+impl DiscoverExt for Mesh {}
 
 impl Stream for PeerDiscover {
     type Item = Result<Change<Peer, Peer>, Infallible>;
@@ -90,11 +86,4 @@ impl Stream for PeerDiscover {
             })));
         }
     }
-}
-
-mod sealed {
-    pub trait Sealed {}
-
-    impl Sealed for coalescent_core::Mesh {}
-    impl Sealed for coalescent_core::Peers {}
 }

@@ -69,28 +69,32 @@
 //! ready yet. Hence a layer whose service is not `Clone`, such as tower's `RateLimit`, stands
 //! outside of both, or in a `BufferLayer`.
 
-mod after;
 pub mod catch_panic;
 pub mod courier;
+mod deferred;
 #[cfg(feature = "discover")]
 pub mod discover;
 mod ext;
+mod macros;
+mod sealed;
 pub mod smart_relay;
 pub mod tattletale;
 pub mod trace;
 
+#[doc(inline)]
+pub use self::catch_panic::CatchPanic;
+#[doc(inline)]
+pub use self::courier::{Courier, MeshExt, PeerExt};
 #[cfg(feature = "discover")]
 #[doc(inline)]
 pub use self::discover::{DiscoverExt, PeerDiscover};
+pub use self::ext::ServiceBuilderExt;
 #[doc(inline)]
-pub use self::{
-    catch_panic::CatchPanic,
-    courier::{Courier, MeshExt, PeerExt},
-    ext::ServiceBuilderExt,
-    smart_relay::SmartRelay,
-    tattletale::Tattletale,
-    trace::TraceContext,
-};
+pub use self::smart_relay::SmartRelay;
+#[doc(inline)]
+pub use self::tattletale::Tattletale;
+#[doc(inline)]
+pub use self::trace::TraceContext;
 
 /// Puts an unready clone in the place of a service that was made ready and is not called, so that
 /// what readiness holds (a permit of a limit that others share) is free again.

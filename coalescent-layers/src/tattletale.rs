@@ -72,7 +72,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::after::{self, RelayFuture};
+use crate::deferred::{self, RelayFuture};
 
 /// Relays each frame to all other peers, before the rest of the stack sees it.
 ///
@@ -136,20 +136,7 @@ pub struct TattletaleService<S> {
 }
 
 impl<S> TattletaleService<S> {
-    /// Gets the inner service.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// Gets the inner service, to change it.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Takes the inner service out.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    crate::macros::inner_accessors!(S);
 }
 
 impl<S> Service<Frame> for TattletaleService<S>
@@ -171,9 +158,9 @@ where
             flow: Flow::Wait,
             direct: self.options.direct,
         };
-        let after = after::relay(&frame, relay, self.options.after);
+        let deferred = deferred::relay(&frame, relay, self.options.after);
         ResponseFuture {
-            call: RelayFuture::new(self.inner.call(frame), after),
+            call: RelayFuture::new(self.inner.call(frame), deferred),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coalescent_core::{Plugin, Registrar};
+use coalescent_core::{Flow, Plugin, Registrar, Relay};
 use tower_layer::Layer;
 
 use super::seen::Limits;
@@ -21,8 +21,8 @@ use super::shared::{Neighbour, Shared};
 pub struct SmartRelay {
     shared: Arc<Shared>,
     limits: Limits,
-    pub(super) direct: bool,
-    pub(super) after: bool,
+    direct: bool,
+    after: bool,
 }
 
 impl Default for SmartRelay {
@@ -143,7 +143,11 @@ impl<S> Layer<S> for SmartRelay {
     type Service = SmartRelayService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        SmartRelayService::new(inner, self, Neighbour::new(&self.shared))
+        let relay = Relay {
+            flow: Flow::Drop,
+            direct: self.direct,
+        };
+        SmartRelayService::new(inner, Neighbour::new(&self.shared), relay, self.after)
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coalescent_core::wire::Kind;
-use coalescent_core::{Config, Error, Peers, Plugin, test_util};
+use coalescent_core::{Config, Error, Flow, Peers, Plugin, test_util};
 use tokio::sync::Mutex;
 use tokio::time::advance;
 use tower::limit::GlobalConcurrencyLimitLayer;
@@ -12,6 +12,7 @@ use tower_layer::Layer;
 use tower_test::mock;
 
 use super::*;
+use crate::SmartRelay;
 
 fn nonced(nonce: u64) -> Kind {
     Kind::Broadcast { nonce }
