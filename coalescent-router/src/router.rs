@@ -3,11 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use coalescent_core::{BoxError, Frame, Plugin, Registrar};
+use coalescent_core::{BoxError, Frame};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::handle::RouterHandle;
 use crate::handler::Handler;
 use crate::into_reply::IntoReply;
 use crate::not_found::NotFound;
@@ -278,22 +277,15 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
 }
 
 impl Router {
-    /// A handle that adds routes while the router is in use, through whatever layers were made of
-    /// it.
-    ///
-    /// In an app, the mesh has it: [`RouterExt`](crate::RouterExt).
-    pub fn handle(&self) -> RouterHandle {
-        RouterHandle::new(Arc::clone(&self.live.0))
-    }
-
     /// Makes a service of the router with nothing further in: frames without a handler get no
     /// answer.
     pub fn into_service(self) -> RouterService<NotFound> {
-        self.layer_on(NotFound::new())
+        RouterService::new(self.live(), NotFound::new())
     }
 
-    fn layer_on<I>(&self, inner: I) -> RouterService<I> {
-        RouterService::new(Arc::clone(&self.live.0), inner)
+    /// Returns the routes in use, which the services made of this router share.
+    pub(crate) fn live(&self) -> Arc<Live<()>> {
+        Arc::clone(&self.live.0)
     }
 }
 
@@ -301,17 +293,7 @@ impl<I> Layer<I> for Router {
     type Service = RouterService<I>;
 
     fn layer(&self, inner: I) -> RouterService<I> {
-        self.layer_on(inner)
-    }
-}
-
-impl Plugin for Router {
-    /// Puts a [`RouterHandle`] where the mesh finds it. Where an app has several routers, that of
-    /// the first, which sees frames first, stays.
-    fn register(&self, app: &mut Registrar) {
-        if app.get::<RouterHandle>().is_none() {
-            app.insert(self.handle());
-        }
+        RouterService::new(self.live(), inner)
     }
 }
 

@@ -38,20 +38,7 @@ impl<I> RouterService<I> {
         }
     }
 
-    /// The service further in.
-    pub fn get_ref(&self) -> &I {
-        &self.inner
-    }
-
-    /// The service further in, to change it.
-    pub fn get_mut(&mut self) -> &mut I {
-        &mut self.inner
-    }
-
-    /// Takes the service further in out.
-    pub fn into_inner(self) -> I {
-        self.inner
-    }
+    crate::macros::inner_accessors!(I);
 
     fn refresh(&mut self) {
         let generation = self.live.generation();

@@ -143,20 +143,7 @@ pub struct FromFn<F, S, I, T> {
 }
 
 impl<F, S, I, T> FromFn<F, S, I, T> {
-    /// The service further in.
-    pub fn get_ref(&self) -> &I {
-        &self.inner
-    }
-
-    /// The service further in, to change it.
-    pub fn get_mut(&mut self) -> &mut I {
-        &mut self.inner
-    }
-
-    /// Takes the service further in out.
-    pub fn into_inner(self) -> I {
-        self.inner
-    }
+    crate::macros::inner_accessors!(I);
 }
 
 impl<F: Clone, S: Clone, I: Clone, T> Clone for FromFn<F, S, I, T> {
