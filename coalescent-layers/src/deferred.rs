@@ -26,7 +26,7 @@ pub(crate) struct DeferredRelay {
 }
 
 pin_project! {
-    /// Polls the inner call, then relays its frame if the call succeeded and the relay was deferred.
+    /// Polls the inner call, then relays its frame if the call succeeded and relaying was deferred.
     #[derive(Debug)]
     pub(crate) struct RelayFuture<F> {
         #[pin]
