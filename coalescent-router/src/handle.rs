@@ -9,7 +9,7 @@ use crate::error::RouteError;
 use crate::handler::Handler;
 use crate::route::Endpoint;
 use crate::router::Router;
-use crate::table::Live;
+use crate::table::LiveTable;
 
 /// A handle that adds routes to a [`Router`] in use, and removes them.
 ///
@@ -21,7 +21,7 @@ use crate::table::Live;
 /// Handlers are kept for as long as the mesh exists. A handler that captured the mesh would keep it
 /// running forever: take the mesh as an argument instead.
 #[derive(Clone)]
-pub struct RouterHandle(Arc<Live<()>>);
+pub struct RouterHandle(Arc<LiveTable<()>>);
 
 impl RouterHandle {
     /// Adds a handler for messages of type `kind`, or the fallback if `kind` is `"*"`.
