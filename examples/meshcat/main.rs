@@ -144,12 +144,12 @@ async fn run(mut args: Args, stderr: &Stderr) -> Result<ExitCode, Failure> {
         let _ = events.await;
     }
     let missing = said.missing(&stats).filter(|_| once);
-    Ok(report_end(stderr, missing, &stats))
+    Ok(report_end(stderr, missing.as_deref(), &stats))
 }
 
 /// Reports how the run ended, and returns the exit status for it.
-fn report_end(stderr: &Stderr, missing: Option<String>, stats: &Stats) -> ExitCode {
-    if let Some(missing) = &missing {
+fn report_end(stderr: &Stderr, missing: Option<&str>, stats: &Stats) -> ExitCode {
+    if let Some(missing) = missing {
         stderr.last_report(missing);
     }
     if stderr.shows_events() {

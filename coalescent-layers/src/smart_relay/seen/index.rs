@@ -19,7 +19,7 @@
 //! its place, by age, in the next line, and so on. This maintains an invariant:
 //!
 //! > Between the home of a live entry and the line that contains it, all entries are alive and
-//! younger.
+//! > younger.
 //!
 //! A search may therefore stop at the first line whose last entry is dead. The invariant survives
 //! the removal of old entries: the entries in between die later, and only younger ones push them
