@@ -1,7 +1,7 @@
 //! The macros of this crate.
 
 /// Calls the macro `$name` for each number of extractors from 1 to 16. The last extractor is passed
-/// apart, because it alone may consume the frame.
+/// separately, because only it may consume the frame.
 #[rustfmt::skip]
 macro_rules! all_the_tuples {
     ($name:ident) => {
