@@ -1,31 +1,32 @@
-//! How late a copy of a line can be that came over the thinnest link that a node keeps.
+//! A model of the slowest link in the mesh, which shows how late a copy of a line can arrive.
 
-/// How fast that link is, in bytes a second: the default of `Config::slow_floor`.
+/// Speed of the link, in bytes per second: the default of `Config::slow_floor`.
 const PACE: u64 = 16 * 1024;
 
-/// What a line takes besides its content, in bytes.
+/// Overhead of a line, in bytes.
 const LINE: u64 = 1;
 
-/// A link that carries all that is said here at [`PACE`], and lets what it cannot carry yet wait.
+/// A virtual link that carries all relayed lines at [`PACE`] and queues the rest.
 ///
-/// While it is behind by more than a line must be silent to be said anew, a line that comes may be
-/// a copy, and that goes on until it has carried all that waits.
+/// Once its queue takes longer than the time after which a line counts as new again, arriving lines
+/// may be late copies. This lasts until the queue is empty.
 #[derive(Debug)]
 pub(super) struct ThinLink {
-    /// How many bytes wait when it begins to be behind, and the most that are counted.
+    /// The queue lengths, in bytes, from which the link is behind, and above which no more is
+    /// counted.
     behind_from: u64,
     max: u64,
     waiting: u64,
-    /// What it has carried of a further byte, in thousandths.
+    /// Fraction of a byte carried, in thousandths.
     part: u64,
-    /// Until when it has carried what does not wait, in milliseconds.
+    /// Time up to which the queue has been drained, in milliseconds.
     at: u64,
     behind: bool,
 }
 
 impl ThinLink {
-    /// Begins with an empty one. It is behind when it is late by `again_after`, and never later
-    /// than `latest`; in milliseconds.
+    /// Creates an idle link, which is behind when its delay exceeds `again_after` and never counts
+    /// a delay above `latest`, both in milliseconds.
     pub(super) fn new(again_after: u64, latest: u64) -> Self {
         let bytes = |millis: u64| millis.saturating_mul(PACE) / 1000;
         Self {
@@ -38,7 +39,7 @@ impl ThinLink {
         }
     }
 
-    /// Takes a line of so many bytes.
+    /// Adds a line of `bytes` bytes to the queue.
     #[inline]
     pub(super) fn carry(&mut self, bytes: usize, clock: u64) {
         self.go_on(clock);
@@ -48,7 +49,7 @@ impl ThinLink {
         self.behind |= self.waiting > self.behind_from;
     }
 
-    /// Whether copies may come later than a line is silent before it is said anew.
+    /// Returns whether copies may arrive after their line counts as new again.
     pub(super) fn is_behind(&mut self, clock: u64) -> bool {
         self.go_on(clock);
         self.behind
@@ -85,7 +86,7 @@ mod tests {
         assert!(link.is_behind(0));
         assert!(link.is_behind(5_999));
         assert!(!link.is_behind(6_000));
-        // However much it is.
+        // No matter how much is queued.
         for _ in 0..1_000 {
             link.carry(second, 10_000);
         }

@@ -1,25 +1,24 @@
-//! What can be seen of a handler from outside: a span around it, and the time it takes.
+//! Observability of handlers: a span around each call, and its duration as a metric.
 
 #[cfg(feature = "metrics")]
-use std::{
-    sync::{Arc, OnceLock},
-    time::Instant,
-};
+use std::sync::{Arc, OnceLock};
+#[cfg(feature = "metrics")]
+use std::time::Instant;
 
 use coalescent_core::Frame;
 use coalescent_core::wire::Kind;
 use tracing::Span;
 
-/// Watches one route, by the name it was added under: what a peer sends is never a label, since
-/// each new one would cost memory for ever.
+/// Creates the spans and timers of one route. They are labelled with the name that the route was
+/// added under, never with text from a peer, because each new label would use memory forever.
 #[derive(Default)]
-pub(crate) struct Watch {
+pub(crate) struct Observer {
     name: Box<str>,
     #[cfg(feature = "metrics")]
     timers: OnceLock<Arc<Timers>>,
 }
 
-/// The handles of one route, registered when it is first used.
+/// The histograms of one route, registered on first use.
 #[cfg(feature = "metrics")]
 struct Timers {
     ok: metrics::Histogram,
@@ -40,7 +39,7 @@ impl Timers {
     }
 }
 
-impl Watch {
+impl Observer {
     pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.into(),
@@ -49,8 +48,8 @@ impl Watch {
         }
     }
 
-    /// A handler is about to be called.
-    pub(crate) fn begin(&self, frame: &Frame) -> Begun {
+    /// Starts observing a call of the handler.
+    pub(crate) fn begin(&self, frame: &Frame) -> ObservedCall {
         let span = tracing::debug_span!(
             "handle",
             route = &*self.name,
@@ -58,7 +57,7 @@ impl Watch {
             frame = kind(frame.kind()),
             bytes = frame.payload().len(),
         );
-        Begun {
+        ObservedCall {
             span,
             #[cfg(feature = "metrics")]
             timers: Arc::clone(self.timers.get_or_init(|| Timers::register(&self.name))),
@@ -68,7 +67,7 @@ impl Watch {
     }
 }
 
-/// The kind of a frame that reaches a handler, as the wire's documentation calls it.
+/// Returns the name of a frame's kind, as in the documentation of the wire.
 fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Data => "data",
@@ -79,8 +78,8 @@ fn kind(kind: Kind) -> &'static str {
     }
 }
 
-/// One call of a handler.
-pub(crate) struct Begun {
+/// One call of a handler that is being observed.
+pub(crate) struct ObservedCall {
     span: Span,
     #[cfg(feature = "metrics")]
     timers: Arc<Timers>,
@@ -88,15 +87,15 @@ pub(crate) struct Begun {
     at: Instant,
 }
 
-impl Begun {
-    /// Does a part of the work.
+impl ObservedCall {
+    /// Runs a part of the call inside its span.
     #[inline]
     pub(crate) fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
         let _entered = (!self.span.is_disabled()).then(|| self.span.enter());
         work()
     }
 
-    /// The handler is done.
+    /// Records the duration of the finished call.
     #[cfg(feature = "metrics")]
     pub(crate) fn end(&self, ok: bool) {
         let timers = &self.timers;
