@@ -34,10 +34,11 @@ pub struct Config {
     pub max_peers: usize,
     /// The maximum number of inbound peers; further ones are refused. Default: 64.
     pub max_inbound: usize,
-    /// The maximum number of inbound peers from one IP address (with IPv6, one /64). Loopback is
-    /// exempt. Further ones are refused. Default: 8.
+    /// The maximum number of inbound peers from one IP address (with IPv6, one /64). Further
+    /// ones are refused. Loopback is exempt. Default: 8.
     pub max_per_ip: usize,
-    /// The maximum number of inbound connections in their handshake. Default: 32.
+    /// The maximum number of inbound connections in their handshake. At the limit, a new one evicts
+    /// the oldest handshake of the address that has the most of them, or is refused. Default: 32.
     pub max_pending: usize,
     /// The network name. Peers with another name are refused in the handshake. Default: empty.
     pub network: String,

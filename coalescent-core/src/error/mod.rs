@@ -19,7 +19,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The kind is private, so that kinds can be added without breaking callers; query it with the
 /// `is_*` methods. The text says what to do, followed by the causes: on one line, with control
 /// characters escaped, and truncated if it is long. [`source`](std::error::Error::source) returns
-/// the cause.
+/// the cause, for programs that inspect it: since the text contains the causes, a report that also
+/// prints the sources would repeat them.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
