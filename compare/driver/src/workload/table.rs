@@ -326,7 +326,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         meaning: "8 subscribers, 64 bytes: a smart relay whose window of ever more messages is full.",
         systems: &[Coalescent],
         shape: Shape::Served {
-            server: "hub --relay smartrelay --window {value}",
+            server: "hub --relay smartrelay --capacity {value}",
             client: Load("load --publishers 1 --subscribers 8 --size 64 --seconds {seconds}"),
         },
         sweep: Sweep {
