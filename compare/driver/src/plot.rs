@@ -1,4 +1,4 @@
-//! Plots of outcomes, as SVG.
+//! Plots of the results, as SVG.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -12,15 +12,15 @@ use crate::workload::{Figure, Plot, Workload};
 const SIZE: (u32, u32) = (880, 500);
 const FONT: &str = "sans-serif";
 
-/// Why a plot could not be drawn.
+/// The reason that a plot could not be drawn.
 type Error = Box<dyn std::error::Error>;
 
-/// The name of a workload's plot among the results.
+/// Returns the file name of a workload's plot.
 pub(crate) fn plot_name(workload: &Workload) -> String {
     format!("{}.svg", workload.name)
 }
 
-/// The plot of an outcome, if its workload has one and something was measured.
+/// Draws the plot of an outcome, if its workload has one and something was measured.
 pub(crate) fn draw(outcome: &Outcome) -> Result<Option<String>, Error> {
     let Some(plot) = outcome.workload.plot else {
         return Ok(None);
@@ -34,16 +34,16 @@ pub(crate) fn draw(outcome: &Outcome) -> Result<Option<String>, Error> {
     Ok(Some(svg))
 }
 
-/// What is drawn.
+/// A plot.
 struct Chart {
     title: String,
-    /// What the groups are, where that is the same for all.
+    /// The label of the horizontal axis.
     below: String,
-    /// What the values are.
+    /// The label of the vertical axis.
     beside: String,
     figure: Figure,
     plot: Plot,
-    /// The groups along the horizontal axis: a name, and the systems in it.
+    /// The groups along the horizontal axis: a name, and the values of each system.
     groups: Vec<(String, Vec<(System, Summary)>)>,
 }
 
@@ -83,7 +83,7 @@ impl Chart {
         }
     }
 
-    /// The whole decades around all that was measured.
+    /// Returns the decades around all values.
     fn range(&self) -> Option<(f64, f64)> {
         let all = || {
             let summaries = self.groups.iter().flat_map(|(_, systems)| systems);
@@ -98,7 +98,7 @@ impl Chart {
     fn draw(&self, svg: &mut String, (low, high): (f64, f64)) -> Result<(), Error> {
         let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
-        // The legend has a band of its own, on the right.
+        // The legend stands in a band on the right.
         let groups = self.groups.len() as f64;
         let right = groups * 1.15 - 0.5;
         let mut chart = ChartBuilder::on(&area)
@@ -137,7 +137,7 @@ impl Chart {
             let places: Vec<(f64, Summary)> = places.collect();
             let drawn = match self.plot {
                 Plot::Lines => {
-                    // A whisker from the least to the greatest repetition.
+                    // A whisker from the minimum to the maximum.
                     chart.draw_series(places.iter().map(|(x, summary)| {
                         let ends = [(*x, summary.min.max(low)), (*x, summary.max)];
                         PathElement::new(ends.to_vec(), colour.mix(0.5))
@@ -198,7 +198,7 @@ impl Chart {
     }
 }
 
-/// The whole decades that both are in, with room above for labels.
+/// Returns the decades that contain both values, with room above for labels.
 fn decades(least: f64, most: f64) -> (f64, f64) {
     let low = 10_f64.powf(least.log10().floor());
     let mut high = 10_f64.powf(most.log10().ceil());
@@ -208,7 +208,7 @@ fn decades(least: f64, most: f64) -> (f64, f64) {
     (low, high)
 }
 
-/// The colour of a system, the same in all plots, and apart for all eyes.
+/// Returns the colour of a system: the same in all plots, and distinct for colour-blind readers.
 fn colour(system: System) -> RGBColor {
     match system {
         System::Hand => RGBColor(90, 90, 90),
@@ -225,7 +225,7 @@ mod tests {
     use crate::report::samples::outcome;
 
     #[test]
-    fn decades_hold_all_with_room() {
+    fn decades_contain_both_values_with_room() {
         assert_eq!(decades(120.0, 4_000.0), (100.0, 10_000.0));
         assert_eq!(decades(120.0, 9_000.0), (100.0, 100_000.0));
         assert_eq!(decades(1.0, 1.0), (1.0, 10.0));
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_drawn_of_nothing() -> Result<(), Error> {
+    fn an_outcome_without_values_or_plot_is_not_drawn() -> Result<(), Error> {
         assert!(draw(&outcome("hub-tattletale", &[]))?.is_none());
         let figures: &[f64] = &[1.0, 1.0];
         let unplotted = outcome("mesh", &[(System::Hand, figures)]);

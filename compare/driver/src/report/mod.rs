@@ -1,5 +1,4 @@
-//! What is told of the results: a table for the terminal, a document with tables, and the raw
-//! figures.
+//! The output: a table for the terminal, a document with tables, and the raw results.
 
 mod judged;
 mod markdown;
@@ -15,26 +14,26 @@ pub(crate) use units::amount;
 
 use crate::machine::Machine;
 
-/// What is said above the results.
+/// The conditions of the run, which stand above the results.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Preface {
-    /// What the raw results are called.
+    /// The name of the raw results.
     pub(crate) name: String,
-    /// When it was begun.
+    /// The start, as [`now`](crate::machine::now) formats it.
     pub(crate) began: String,
-    /// Where.
+    /// The machine.
     pub(crate) machine: Machine,
-    /// How often each system was run at each value.
+    /// Runs of each system at each value.
     pub(crate) repetitions: u32,
-    /// How long each run measured.
+    /// How long each run measured, in seconds.
     pub(crate) seconds: f64,
-    /// Whether it was only to be seen that all works.
+    /// Whether the run only shows that everything works.
     pub(crate) quick: bool,
 }
 
 #[cfg(test)]
 pub(crate) mod samples {
-    //! Results to tell of.
+    //! Sample results.
 
     use super::Preface;
     use crate::machine::Machine;
@@ -59,8 +58,8 @@ pub(crate) mod samples {
         }
     }
 
-    /// An outcome of the named workload, with three runs at each value: of `systems`, the figures
-    /// in the middle.
+    /// Returns an outcome of the named workload with three runs at each value, whose medians are
+    /// the figures of `systems`.
     pub(crate) fn outcome(name: &str, systems: &[(System, &[f64])]) -> Outcome {
         let workload = WORKLOADS
             .iter()
