@@ -4,53 +4,68 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// What a role was asked to do; each role looks at what it needs.
+use crate::Failed;
+use crate::program::Misuse;
+
+/// Which frames a hub relays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relay {
+    /// All frames.
+    Tattletale,
+    /// Each frame once.
+    SmartRelay,
+    /// No frame: connections are only held.
+    None,
+}
+
+/// What a role was asked to do. Each role reads the options that it needs and ignores the others,
+/// so that all systems can be started alike.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The first argument.
     pub role: String,
-    /// Where the server is, for clients.
-    pub addr: String,
-    /// `tattletale`, `smartrelay`, or `none`: connections are only held.
-    pub relay: String,
-    /// `native`, `lines` or `raw`.
+    addr: String,
+    /// `--relay tattletale|smartrelay|none`
+    pub relay: Relay,
+    /// The wire of the load: `native`, or `raw` for bytes without frames.
     pub wire: String,
     /// `bytes` or `typed`.
     pub payload: String,
-    /// How many messages a smart relay remembers; 0 for as many as it does by default.
-    pub window: usize,
+    /// The `SmartRelay::capacity` of a hub; 0 for its default.
+    pub capacity: usize,
     /// Whether connections are encrypted.
     pub tls: bool,
-    /// How many publish.
+    /// Number of publishers.
     pub publishers: usize,
-    /// How many are to hear it.
+    /// Number of subscribers that read.
     pub subscribers: usize,
-    /// How many of the subscribers never read.
+    /// Number of further subscribers that stop reading once they are connected.
     pub stalled: usize,
-    /// How many connections are held.
+    /// Number of idle connections.
     pub connections: usize,
-    /// How many bytes a payload has.
+    /// Bytes of a payload; at least 8.
     pub size: usize,
     /// Messages a second.
     pub rate: u32,
-    /// Requests that wait for their reply at a time.
+    /// Requests in flight.
     pub in_flight: usize,
-    /// How many messages are given to one call of `broadcast`, where the system has a verb for
-    /// many.
+    /// Messages that one call broadcasts, where the system has a verb for many.
     pub batch: usize,
-    /// How many routes the router has.
+    /// Routes of the router.
     pub routes: usize,
+    /// Messages in flight at most; without it, a role chooses by their size.
+    pub window: Option<u64>,
     /// Nodes of a mesh.
     pub nodes: usize,
-    /// Links of each node, on average.
+    /// Links of a node of a mesh, on average.
     pub degree: usize,
-    /// How many messages are sent in all.
-    pub messages: usize,
-    /// What fixes the shape of a mesh.
+    /// Messages that are flooded through a mesh.
+    pub messages: u64,
+    /// The seed of the mesh's random choices.
     pub seed: u64,
     /// How long is measured.
     pub seconds: Duration,
-    /// How long is not, before that.
+    /// How long the role warms up before that.
     pub warmup: Duration,
 }
 
@@ -59,15 +74,15 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// One line that says what is wrong with it.
-    pub fn from_env() -> Result<Self, String> {
+    /// A [`Misuse`] that says in one line what is wrong.
+    pub fn from_env() -> Result<Self, Failed> {
         let mut options = Self {
             role: String::new(),
             addr: String::new(),
-            relay: "tattletale".to_owned(),
+            relay: Relay::Tattletale,
             wire: "native".to_owned(),
             payload: "bytes".to_owned(),
-            window: 0,
+            capacity: 0,
             tls: false,
             publishers: 1,
             subscribers: 8,
@@ -78,6 +93,7 @@ impl Options {
             in_flight: 1,
             batch: 512,
             routes: 1,
+            window: None,
             nodes: 30,
             degree: 5,
             messages: 2000,
@@ -85,33 +101,50 @@ impl Options {
             seconds: Duration::from_secs(2),
             warmup: Duration::from_millis(300),
         };
-        let mut parser = lexopt::Parser::from_env();
+        options.read(lexopt::Parser::from_env()).map_err(Misuse)?;
+        Ok(options)
+    }
+
+    /// Returns where the server is.
+    ///
+    /// # Errors
+    ///
+    /// A [`Misuse`] without `--addr`.
+    pub fn addr(&self) -> Result<&str, Failed> {
+        if self.addr.is_empty() {
+            return Err(Misuse(format!("{} needs --addr", self.role)).into());
+        }
+        Ok(&self.addr)
+    }
+
+    fn read(&mut self, mut parser: lexopt::Parser) -> Result<(), String> {
         while let Some(argument) = parser.next().map_err(text)? {
             match argument {
-                lexopt::Arg::Value(role) if options.role.is_empty() => {
-                    options.role = role.to_string_lossy().into_owned();
+                lexopt::Arg::Value(role) if self.role.is_empty() => {
+                    self.role = role.to_string_lossy().into_owned();
                 }
-                lexopt::Arg::Long("tls") => options.tls = true,
+                lexopt::Arg::Long("tls") => self.tls = true,
                 lexopt::Arg::Long(name) => {
                     let name = name.to_owned();
                     let value = parser.value().map_err(text)?;
-                    options.set(&name, &value.to_string_lossy())?;
+                    self.set(&name, &value.to_string_lossy())?;
                 }
                 other => return Err(text(other.unexpected())),
             }
         }
-        Ok(options)
+        Ok(())
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         match name {
             "addr" => self.addr = value.to_owned(),
-            "relay" => self.relay = value.to_owned(),
+            "relay" => self.relay = relay(value)?,
             "wire" => self.wire = value.to_owned(),
             "payload" => self.payload = value.to_owned(),
-            "window" => self.window = number(name, value)?,
-            "publishers" => self.publishers = number(name, value)?,
-            "subscribers" => self.subscribers = number(name, value)?,
+            "capacity" => self.capacity = number(name, value)?,
+            // A payload tells its publisher in 16 bits.
+            "publishers" => self.publishers = number::<usize>(name, value)?.clamp(1, 1 << 15),
+            "subscribers" => self.subscribers = number::<usize>(name, value)?.max(1),
             "stalled" => self.stalled = number(name, value)?,
             "connections" => self.connections = number(name, value)?,
             "size" => self.size = number::<usize>(name, value)?.max(8),
@@ -119,15 +152,25 @@ impl Options {
             "in-flight" => self.in_flight = number::<usize>(name, value)?.max(1),
             "batch" => self.batch = number::<usize>(name, value)?.max(1),
             "routes" => self.routes = number::<usize>(name, value)?.max(1),
+            "window" => self.window = Some(number::<u64>(name, value)?.max(1)),
             "nodes" => self.nodes = number::<usize>(name, value)?.max(2),
             "degree" => self.degree = number(name, value)?,
-            "messages" => self.messages = number(name, value)?,
+            "messages" => self.messages = number::<u64>(name, value)?.max(1),
             "seed" => self.seed = number(name, value)?,
             "seconds" => self.seconds = seconds(name, value)?,
             "warmup" => self.warmup = seconds(name, value)?,
             _ => return Err(format!("there is no option --{name}")),
         }
         Ok(())
+    }
+}
+
+fn relay(value: &str) -> Result<Relay, String> {
+    match value {
+        "tattletale" => Ok(Relay::Tattletale),
+        "smartrelay" => Ok(Relay::SmartRelay),
+        "none" => Ok(Relay::None),
+        _ => Err(format!("no such relay: {value:?}")),
     }
 }
 
