@@ -11,9 +11,9 @@ use super::ConnectionInfo;
 use super::control::Control;
 use super::handshake::{DISCARD_MAX, Introduced, LINGER, discard, introduce, part};
 use super::reader::{Reader, Stopped};
+use super::stack_driver::IdleDriver;
 use super::standby::{Outcome, Waiting};
 use super::watch::Watchdog;
-use super::work::Rest;
 use super::writer::Writer;
 use crate::error::Error;
 use crate::node::hooks::BoxFuture;
@@ -343,7 +343,7 @@ where
         let hooks = new.then(|| connect_hooks(node, peer)).flatten();
         let (read, write) = tokio::io::split(io);
         let control = Arc::new(Control::default());
-        let rest = Rest::new(stop.id(), peer, stack);
+        let rest = IdleDriver::new(stop.id(), peer, stack);
         let mut reader = Reader::new(
             read,
             codec,

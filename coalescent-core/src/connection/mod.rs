@@ -41,9 +41,9 @@ mod driver;
 mod handshake;
 mod reader;
 mod relay;
+mod stack_driver;
 mod standby;
 mod watch;
-mod work;
 mod writer;
 
 use std::net::SocketAddr;
@@ -51,8 +51,8 @@ use std::net::SocketAddr;
 pub(crate) use buffer::{KEPT_MAX, READ_MAX};
 pub use control::MAX_CONTROL;
 pub(crate) use driver::{Connection, Established, establish};
+pub use stack_driver::{BATCH_COST, READY_TIMEOUT};
 use tokio::io::{AsyncRead, AsyncWrite};
-pub use work::{BATCH_COST, READY_TIMEOUT};
 
 use crate::error::Error;
 use crate::node::peer::Endpoint;

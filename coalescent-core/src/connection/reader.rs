@@ -14,8 +14,8 @@ use tokio_util::io::poll_read_buf;
 
 use super::buffer::{Buffer, READ_MAX, READ_MIN};
 use super::control::Control;
+use super::stack_driver::{IdleDriver, StackDriver, Step};
 use super::watch::Watchdog;
-use super::work::{Rest, Step, Work};
 use crate::node::as_token;
 use crate::node::hooks::BoxFuture;
 use crate::node::peer::Peer;
@@ -68,13 +68,13 @@ pub(super) struct Reader<R, S: PeerService> {
 /// What a connection holds for its frames: next to nothing while none come.
 enum Activity<S: PeerService> {
     /// Taken out only as it changes to the other.
-    Rest(Option<Rest<S>>),
+    Rest(Option<IdleDriver<S>>),
     Busy(Box<Busy<S>>),
 }
 
 struct Busy<S: PeerService> {
     buffer: Buffer,
-    work: Work<S>,
+    work: StackDriver<S>,
     idle: Option<Pin<Box<Sleep>>>,
     read_since_idle: bool,
     /// The end, which was found behind what was read last: it counts once that is taken apart and
@@ -91,7 +91,7 @@ impl<S: PeerService> Activity<S> {
         {
             *self = Self::Busy(Box::new(Busy {
                 buffer: Buffer::new(BytesMut::new()),
-                work: Work::new(rest, peer),
+                work: rest.wake(peer),
                 idle: None,
                 read_since_idle: false,
                 end: None,
@@ -106,9 +106,10 @@ impl<S: PeerService> Activity<S> {
     /// Gives back what is there for frames, if there is nothing to do with any.
     fn rest(&mut self) {
         if let Self::Busy(busy) = self
-            && let Some(rest) = busy.work.rest()
+            && busy.work.can_sleep()
+            && let Self::Busy(busy) = std::mem::replace(self, Self::Rest(None))
         {
-            *self = Self::Rest(Some(rest));
+            *self = Self::Rest(Some(busy.work.fall_asleep()));
         }
     }
 }
@@ -148,7 +149,7 @@ where
         io: R,
         codec: WireCodec,
         peer: Peer,
-        rest: Rest<S>,
+        rest: IdleDriver<S>,
         control: Arc<Control>,
         stop: Arc<ConnectionHandle>,
     ) -> Self {
@@ -189,7 +190,9 @@ where
         }
         let busy = self.activity.busy(&self.peer);
         busy.buffer = Buffer::new(buf);
-        busy.work.set_hooks(hooks);
+        if let Some(hooks) = hooks {
+            busy.work.run_hooks(hooks);
+        }
         if let Some(block) = first {
             self.take(block, Instant::now());
         }
@@ -242,7 +245,7 @@ where
         let (idle, large, backlog) = match &mut self.activity {
             Activity::Rest(_) => (true, false, 0),
             Activity::Busy(busy) => {
-                let idle = match busy.work.poll(cx) {
+                let idle = match busy.work.poll(cx, Instant::now()) {
                     Step::HandOn => return Poll::Ready(Event::HandOn),
                     Step::End(reason) => return Poll::Ready(Event::End(reason)),
                     Step::Idle => true,
@@ -518,8 +521,7 @@ where
             self.peer.counters().add_received(frames);
             let last = block.heads.last().map_or(0, |(_, head)| head.wire_len());
             buffer.took(&block.bytes, last);
-            let (size, number) = buffer.whole();
-            work.add(block, size, number, now);
+            work.add(block, buffer.whole(), now);
         } else {
             work.put_block(block);
         }

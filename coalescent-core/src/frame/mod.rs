@@ -294,12 +294,7 @@ impl Frame {
     #[inline]
     pub fn relay(&self, relay: Relay) -> bool {
         let inner = self.inner();
-        let passes = match inner.kind {
-            Kind::Broadcast { .. } => inner.ttl > 1,
-            Kind::Plain => true,
-            Kind::Data => relay.direct,
-            _ => false,
-        };
+        let passes = passes(inner.kind, inner.ttl, relay.direct);
         if passes {
             let (link, seq) = self.place();
             if inner.payload.is_some() || !current::mark(link, seq, relay.flow) {
@@ -372,6 +367,18 @@ impl Frame {
     #[cold]
     pub fn count_refused(&self) {
         self.peer().dropped(DropReason::Refused, 1);
+    }
+}
+
+/// Returns whether a relay may pass on a frame of this kind, received with this ttl. `direct` allows
+/// that also for frames that were sent to this node alone.
+#[inline]
+pub(crate) fn passes(kind: Kind, ttl: u8, direct: bool) -> bool {
+    match kind {
+        Kind::Broadcast { .. } => ttl > 1,
+        Kind::Plain => true,
+        Kind::Data => direct,
+        _ => false,
     }
 }
 

@@ -1,29 +1,30 @@
-//! What is on its way from one connection to the read side of the mesh.
+//! Frames on their way from one connection to the read side of the mesh.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Batch;
+use super::backlog::Batch;
 use crate::frame::Frame;
 use crate::frame::call::CallOutcome;
 use crate::stack::inbox::{Heads, Kept};
 
-/// The frames that the inbox has taken and the read side has not got.
+/// Frames that the inbox took and the read side has not received.
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
+    /// The order of the frames since the last hand-over.
     order: Vec<Part>,
-    /// The frames that are kept whole, in their order.
+    /// The frames that are kept whole, in order.
     whole: VecDeque<Frame>,
-    /// What found no room there.
+    /// Frames gathered for the read side that it had no room for.
     kept: VecDeque<Kept>,
 }
 
 #[derive(Debug)]
 enum Part {
-    /// Neighbours in the first block, by their heads.
+    /// Consecutive frames of the first block, by the indexes of their heads.
     Plain(Range<usize>),
-    /// So many of the whole frames.
+    /// This many of the whole frames.
     Whole(usize),
 }
 
@@ -32,8 +33,8 @@ impl Delivery {
         self.order.is_empty() && self.kept.is_empty()
     }
 
-    /// Notes what became of a frame, which, if it stands in the first block, has the head `index`
-    /// there. Returns whether it is the first that is on its way.
+    /// Notes what the inbox took in a call of a frame, whose head has the `index` in the first
+    /// block. Returns whether that made an empty delivery begin.
     #[inline]
     pub(super) fn note(&mut self, outcome: CallOutcome, index: usize) -> bool {
         let first = self.is_empty();
@@ -55,19 +56,20 @@ impl Delivery {
         first
     }
 
-    /// Notes that the inbox takes the frames of the first block with these heads, as they stand
-    /// there. Returns whether they are the first that are on their way.
+    /// Notes that the inbox took the frames of the first block with these heads, unchanged. Returns
+    /// whether that made an empty delivery begin.
     pub(super) fn take_plain(&mut self, heads: Range<usize>) -> bool {
         let first = self.is_empty();
         self.order.push(Part::Plain(heads));
         first
     }
 
-    /// The list that whole frames are staged in, for the time of a session.
+    /// Takes the list that whole frames are staged in, for the time of a call scope.
     pub(super) fn take_whole(&mut self) -> VecDeque<Frame> {
         std::mem::take(&mut self.whole)
     }
 
+    /// Puts the list of whole frames back.
     pub(super) fn put_whole(&mut self, whole: VecDeque<Frame>) {
         self.whole = whole;
     }
@@ -122,12 +124,12 @@ impl Delivery {
         &mut self.kept
     }
 
-    /// What found no room.
+    /// Returns the gathered frames that found no room.
     pub(super) fn rest(&mut self) -> &mut VecDeque<Kept> {
         &mut self.kept
     }
 
-    /// Gives back the memory that is kept for frames to come.
+    /// Releases memory that is kept for later frames.
     pub(super) fn fall_idle(&mut self) {
         self.order.shrink_to_fit();
         self.whole.shrink_to_fit();

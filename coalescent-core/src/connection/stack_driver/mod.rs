@@ -1,0 +1,446 @@
+//! Drives the stack of one connection: calls it with each frame that was read, and hands the
+//! results on.
+//!
+//! ```text
+//! reader ─▶ backlog ─▶ calls ─▶ results ─┬─▶ relays: the other peers' outboxes
+//!           (waits)    (run)             ├─▶ delivery: the read side
+//!                                        └─▶ replies: this peer's outbox
+//! ```
+//!
+//! [`StackDriver::poll`] moves frames from the backlog through the calls, up to the end of a batch
+//! that has results. [`StackDriver::hand_on`] then takes the results as far as there is room, and
+//! [`StackDriver::wait_for_room`] waits for the rest.
+
+mod backlog;
+mod budget;
+mod call;
+mod calls;
+mod delivery;
+mod replies;
+mod results;
+mod shortcut;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+pub use backlog::BATCH_COST;
+use backlog::{Backlog, Next};
+use budget::Budget;
+use calls::Calls;
+use results::Results;
+use shortcut::Shortcut;
+use tokio::time::{Instant, Sleep};
+
+use crate::error::Error;
+use crate::frame;
+use crate::frame::call::CallScope;
+use crate::frame::in_flight::InFlight;
+use crate::node::hooks::BoxFuture;
+use crate::node::peer::Peer;
+use crate::node::peer::handle::LinkId;
+use crate::reason::{DisconnectReason, DropReason};
+use crate::stack::PeerService;
+use crate::stack::inbox::Queue;
+use crate::stack::reply::Reply;
+use crate::wire::{Block, Head, Kind};
+
+/// How long a stack may take to become ready for a frame. A timeout layer does not bound this.
+pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What one offence costs of the error budget.
+const OFFENCE: u32 = 1;
+
+/// The state of a stack driver that lasts as long as the connection.
+#[derive(Debug)]
+struct Base<S> {
+    id: LinkId,
+    stack: S,
+    read_side: Arc<Queue>,
+    /// The number of the last frame that the stack was called with.
+    seq: u64,
+    budget: Budget,
+}
+
+/// State kept while a connection is idle.
+///
+/// Everything that can be rebuilt is dropped, because most connections are idle most of the time.
+#[derive(Debug)]
+pub(super) struct IdleDriver<S> {
+    base: Base<S>,
+    /// Whether frames of this connection were ever relayed.
+    relayed: bool,
+    /// The link that frames from before the idle period still reference, if any are alive; new
+    /// frames share it.
+    link: Option<Weak<InFlight>>,
+}
+
+/// What drives the stack of a connection that is not idle.
+pub(super) struct StackDriver<S: PeerService> {
+    base: Base<S>,
+    state: State,
+    shortcut: Option<Shortcut>,
+    frames: Frames<S::Future>,
+}
+
+/// The states of a stack driver.
+enum State {
+    /// The connect hooks run. No frame is handled before they are done.
+    Hooks(BoxFuture),
+    /// The stack is called with one frame after another.
+    Calling,
+    /// The stack has no capacity for the next frame. The frame fails if the timer fires first.
+    Unready(Pin<Box<Sleep>>),
+    /// The stack failed, or the peer used up its error budget. No frame is handled any more, and
+    /// the connection ends for this reason once the results so far are handed on.
+    Failed(DisconnectReason),
+}
+
+/// The frames of a connection, from being read to being handed on.
+///
+/// Dropping it counts what is lost.
+struct Frames<F> {
+    link: Arc<InFlight>,
+    /// What waits.
+    backlog: Backlog,
+    /// What runs.
+    calls: Calls<F>,
+    /// What came of it.
+    results: Results,
+}
+
+/// What the driver found when it was polled.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// There are results to hand on before anything else is done.
+    HandOn,
+    /// All frames that were read are handled.
+    Idle,
+    /// A handler, a hook or the stack's readiness is waited for.
+    Busy,
+    /// The connection must end.
+    End(DisconnectReason),
+}
+
+impl<S> IdleDriver<S> {
+    /// Returns a driver for the connection `id` to `peer`.
+    pub(super) fn new(id: LinkId, peer: &Peer, stack: S) -> Self {
+        Self {
+            base: Base {
+                id,
+                stack,
+                read_side: Queue::of(peer.node()),
+                seq: 0,
+                budget: Budget::new(peer.node().config().error_budget),
+            },
+            relayed: false,
+            link: None,
+        }
+    }
+}
+
+impl<S: PeerService> IdleDriver<S> {
+    /// Builds the state that frames need. The connection's writer must be polled each time after
+    /// the driver was.
+    pub(super) fn wake(self, peer: &Peer) -> StackDriver<S> {
+        let Self {
+            base,
+            relayed,
+            link,
+        } = self;
+        let link = link.and_then(|link| link.upgrade()).unwrap_or_else(|| {
+            let concurrency = peer.node().config().concurrency;
+            Arc::new(InFlight::new(peer.clone(), concurrency))
+        });
+        StackDriver {
+            state: State::Calling,
+            shortcut: Shortcut::of::<S>(peer),
+            frames: Frames {
+                backlog: Backlog::default(),
+                calls: Calls::new(link.slots()),
+                results: Results::new(Arc::clone(&base.read_side), relayed),
+                link,
+            },
+            base,
+        }
+    }
+}
+
+impl State {
+    /// Stops the timer of the frame that the stack was not ready for, if there is one.
+    #[inline]
+    fn stop_timer(&mut self) {
+        if matches!(self, Self::Unready(_)) {
+            *self = Self::Calling;
+        }
+    }
+}
+
+impl<S: PeerService> StackDriver<S> {
+    /// Runs `hooks` before the first frame.
+    pub(super) fn run_hooks(&mut self, hooks: BoxFuture) {
+        self.state = State::Hooks(hooks);
+    }
+
+    /// Returns whether nothing is in hand, so that [`fall_asleep`](Self::fall_asleep) loses nothing.
+    pub(super) fn can_sleep(&self) -> bool {
+        matches!(self.state, State::Calling) && self.is_idle()
+    }
+
+    /// Drops all that can be rebuilt.
+    pub(super) fn fall_asleep(self) -> IdleDriver<S> {
+        let link = &self.frames.link;
+        IdleDriver {
+            relayed: self.frames.results.relays.is_used(),
+            link: (Arc::strong_count(link) > 1).then(|| Arc::downgrade(link)),
+            base: self.base,
+        }
+    }
+
+    /// Releases memory that is kept for later frames.
+    pub(super) fn fall_idle(&mut self) {
+        frame::fall_idle();
+        self.frames.backlog.fall_idle();
+        self.frames.results.fall_idle();
+    }
+
+    /// Returns an empty block to decode into.
+    pub(super) fn take_block(&mut self) -> Block {
+        self.frames.backlog.take_block()
+    }
+
+    /// Takes an unused block back.
+    pub(super) fn put_block(&mut self, block: Block) {
+        self.frames.backlog.put_block(block);
+    }
+
+    /// Adds the frames of `block`, read at `at` into `buffer`, which is given by its size and its
+    /// number.
+    pub(super) fn add(&mut self, block: Block, buffer: (usize, u64), at: Instant) {
+        let frames = &mut self.frames;
+        frames.backlog.add(&frames.link, block, buffer, at);
+    }
+
+    /// Returns the memory that the waiting frames keep alive, in bytes.
+    pub(super) fn backlog(&self) -> usize {
+        self.frames.backlog.cost()
+    }
+
+    /// Withdraws a request: drops its call, or passes over its frame.
+    ///
+    /// `in_hand` says whether it may be among frames that are about to be added.
+    pub(super) fn cancel(&mut self, id: u32, in_hand: bool) {
+        let frames = &mut self.frames;
+        let cancelled = frames.calls.cancel(id, &frames.link);
+        if !cancelled && (in_hand || !frames.backlog.is_empty()) {
+            frames.backlog.withdraw(id);
+        }
+    }
+
+    /// Handles frames until there are results to hand on, or nothing can be done.
+    ///
+    /// Call it in a loop with [`hand_on`](Self::hand_on).
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Step {
+        if self.poll_hooks(cx).is_pending() {
+            return Step::Busy;
+        }
+        if self.is_idle() {
+            return Step::Idle;
+        }
+        let mut staged = self.frames.results.delivery.take_whole();
+        let scope = CallScope::open(self.frames.link.place(), &mut staged);
+        self.poll_calls(&scope, cx, now);
+        let step = self.poll_backlog(&scope, cx, now);
+        drop(scope);
+        self.frames.results.delivery.put_whole(staged);
+        self.frames.results.count_discarded(self.frames.link.peer());
+        // Also before the end: the results so far must not be lost with the connection.
+        if self.frames.results.has_any() {
+            Step::HandOn
+        } else {
+            step
+        }
+    }
+
+    fn poll_hooks(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let State::Hooks(hooks) = &mut self.state else {
+            return Poll::Ready(());
+        };
+        match catch_unwind(AssertUnwindSafe(|| hooks.as_mut().poll(cx))) {
+            Ok(done) => ready!(done),
+            Err(panic) => report(self.frames.link.peer(), Error::panicked(&*panic)),
+        }
+        self.state = State::Calling;
+        Poll::Ready(())
+    }
+
+    /// Returns whether there is nothing to do, which is so nearly each time before a read.
+    fn is_idle(&self) -> bool {
+        self.frames.calls.in_flight() == 0
+            && self.frames.backlog.is_empty()
+            && !self.frames.results.has_any()
+            && !self.has_failed()
+    }
+
+    #[inline]
+    fn has_failed(&self) -> bool {
+        matches!(self.state, State::Failed(_))
+    }
+
+    /// Ends the handling of frames. The first reason stands.
+    fn fail(&mut self, reason: DisconnectReason) {
+        if !self.has_failed() {
+            self.state = State::Failed(reason);
+        }
+    }
+
+    /// Handles one waiting frame after another, up to the end of a batch that has results.
+    fn poll_backlog(&mut self, scope: &CallScope<'_>, cx: &mut Context<'_>, now: Instant) -> Step {
+        loop {
+            if let State::Failed(reason) = &self.state {
+                return Step::End(reason.clone());
+            }
+            if self.frames.calls.is_full() {
+                return Step::Busy;
+            }
+            if self.frames.results.is_large() {
+                return Step::HandOn;
+            }
+            match self.next() {
+                Next::Nothing if self.frames.calls.in_flight() == 0 => return Step::Idle,
+                Next::Nothing => return Step::Busy,
+                // The results are slices of this batch.
+                Next::BlockEnd if self.frames.results.refer_to_block() => return Step::HandOn,
+                Next::BlockEnd => {
+                    self.end_block();
+                    if self.frames.results.has_any() {
+                        return Step::HandOn;
+                    }
+                }
+                Next::Frame => match self.shortcut() {
+                    Some(shortcut) => self.take_shortcut(shortcut),
+                    None if self.call_stack(scope, cx, now).is_ready() => self.state.stop_timer(),
+                    None if self.poll_unready(cx, now).is_pending() => return Step::Busy,
+                    None => {}
+                },
+            }
+        }
+    }
+
+    /// Returns what stands at the front of the backlog.
+    fn next(&mut self) -> Next {
+        let before = self.frames.backlog.position();
+        let next = self.frames.backlog.next();
+        if self.frames.backlog.position() != before {
+            // The frame that the stack was not ready for may have been passed over.
+            self.state.stop_timer();
+        }
+        next
+    }
+
+    fn end_block(&mut self) {
+        self.frames.backlog.end_block();
+        self.frames.link.peer().tell_meter();
+    }
+
+    /// Waits until the stack may be ready for the next frame. Fails the frame if that takes longer
+    /// than [`READY_TIMEOUT`].
+    fn poll_unready(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        if !matches!(self.state, State::Unready(_)) {
+            self.state = State::Unready(Box::pin(tokio::time::sleep(READY_TIMEOUT)));
+        }
+        if let State::Unready(timer) = &mut self.state {
+            ready!(timer.as_mut().poll(cx));
+        }
+        self.state = State::Calling;
+        if let Some(head) = self.frames.backlog.skip() {
+            let error = Error::call(format!("the stack was not ready within {READY_TIMEOUT:?}"));
+            self.finish(&head, Err(error), now);
+        }
+        Poll::Ready(())
+    }
+
+    /// Turns the result of a call into a reply or an error.
+    #[inline]
+    fn finish(&mut self, head: &Head, result: Result<Reply, Error>, now: Instant) {
+        // Inlined, since it is all that nearly every frame needs.
+        let is_request = matches!(head.kind, Kind::Request { .. });
+        if is_request || !matches!(result, Ok(Reply::None)) {
+            self.finish_slowly(head, result, now);
+        }
+    }
+
+    fn finish_slowly(&mut self, head: &Head, result: Result<Reply, Error>, now: Instant) {
+        let Frames { link, results, .. } = &mut self.frames;
+        if results.finish(link.peer(), head, result) {
+            self.base.budget.spend(OFFENCE, now);
+            if self.base.budget.exhausted() {
+                self.fail(DisconnectReason::TooManyErrors);
+            }
+        }
+    }
+
+    /// Hands the results on, as far as there is room. Returns whether that was all of them.
+    pub(super) fn hand_on(&mut self) -> bool {
+        let Frames {
+            link,
+            backlog,
+            results,
+            ..
+        } = &mut self.frames;
+        results.push_relays(link, backlog);
+        results.deliver(link, backlog);
+        results.offer_replies(link.peer(), self.base.id);
+        !results.has_any()
+    }
+
+    /// Waits for room for the results that [`hand_on`](Self::hand_on) had no room for. Relayed
+    /// frames are dropped meanwhile where their flow says so.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the next call continues where this one stopped.
+    pub(super) async fn wait_for_room(&mut self) {
+        self.frames.results.wait_for_room(&self.frames.link).await;
+    }
+}
+
+/// Reports an error that concerns the peer, and is not counted against it.
+fn report(peer: &Peer, error: Error) {
+    peer.node().error(Some(peer), error);
+}
+
+impl<F> Frames<F> {
+    /// Hands on what relays have decided, as far as there is room, and counts the frames that were
+    /// not handled.
+    fn lose_backlog(&mut self) {
+        let Self {
+            link,
+            backlog,
+            calls,
+            results,
+        } = self;
+        let undecided = calls.lose(link, &mut results.relays);
+        results.push_relays(link, backlog);
+        let mut unhandled = backlog.unhandled();
+        let peer = link.peer();
+        if peer.node().hooks().relays || results.relays.is_used() {
+            peer.node().lost(peer, unhandled.broadcasts + undecided);
+        } else {
+            unhandled.others += unhandled.broadcasts;
+        }
+        peer.dropped(DropReason::Disconnected, unhandled.others);
+    }
+}
+
+impl<F> Drop for Frames<F> {
+    fn drop(&mut self) {
+        self.lose_backlog();
+        self.results.lose_replies(self.link.peer());
+        // What the read side has room for can still be read.
+        self.results.deliver(&self.link, &mut self.backlog);
+        self.link.set_staging(false);
+    }
+}
