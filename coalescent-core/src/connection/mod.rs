@@ -35,9 +35,11 @@
 //! answer a PING as any other, and keep the first connection until one side ends it.
 
 mod buffer;
-mod challenge;
+mod clock;
+mod closing;
 mod control;
 mod driver;
+mod establish;
 mod handshake;
 mod reader;
 mod relay;
@@ -50,7 +52,8 @@ use std::net::SocketAddr;
 
 pub(crate) use buffer::{KEPT_MAX, READ_MAX};
 pub use control::MAX_CONTROL;
-pub(crate) use driver::{Connection, Established, establish};
+pub(crate) use driver::Connection;
+pub(crate) use establish::{Established, establish};
 pub use stack_driver::{BATCH_COST, READY_TIMEOUT};
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -65,28 +65,14 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         std::future::poll_fn(|cx| self.poll_run(cx, false)).await
     }
 
-    /// Writes until the socket fails, and stands by while another connection writes to the peer.
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`run`](Writer::run).
-    pub(super) async fn run_forever(&mut self) -> io::Error {
-        match std::future::poll_fn(|cx| self.poll_run(cx, true)).await {
-            Ok(()) => std::future::pending().await,
-            Err(error) => error,
-        }
-    }
-
-    /// Writes what the socket takes at once. Returns the error where the socket fails.
-    pub(super) async fn write_some(&mut self) -> Option<io::Error> {
-        std::future::poll_fn(|cx| match self.poll_run(cx, true) {
-            Poll::Ready(Err(error)) => Poll::Ready(Some(error)),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(None),
-        })
-        .await
-    }
-
-    fn poll_run(&mut self, cx: &mut Context<'_>, stand_by: bool) -> Poll<io::Result<()>> {
+    /// Writes what the socket takes. Ready when there is nothing to write and never will be, or,
+    /// with an error, when the socket fails. With `stand_by`, it is not ready while another
+    /// connection writes to the peer.
+    pub(super) fn poll_run(
+        &mut self,
+        cx: &mut Context<'_>,
+        stand_by: bool,
+    ) -> Poll<io::Result<()>> {
         loop {
             if self.urgent.is_empty()
                 && !self.mid_frame
