@@ -55,8 +55,8 @@ impl Control {
         Some(now.saturating_duration_since(at))
     }
 
-    /// Returns whether frames wait to be taken. They wait for the end of a frame that was written in
-    /// part.
+    /// Returns whether frames wait to be taken. They wait for the end of a frame that was written
+    /// in part.
     pub(super) fn is_waiting(&self) -> bool {
         !self.state().bytes.is_empty()
     }

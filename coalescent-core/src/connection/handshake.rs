@@ -80,24 +80,16 @@ where
     }
     let exchange = exchange(&mut io, node, &mut codec, &mut buf, listen);
     let limit = config.handshake_timeout;
-    let exchanged = match tokio::time::timeout(limit, exchange).await {
-        Ok(exchanged) => exchanged,
-        Err(_) => return Err(Error::handshake_timeout(limit)),
-    };
-    let (hello, block) = match exchanged {
+    let timeout = |_| Err(Failure::Fatal(Error::handshake_timeout(limit)));
+    let exchanged = tokio::time::timeout(limit, exchange).await;
+    let (hello, block) = match exchanged.unwrap_or_else(timeout) {
         Ok(introduction) => introduction,
-        Err(Failure::Refused { error, bye }) => {
-            refuse(&mut io, &mut codec, &bye).await;
-            return Err(error);
-        }
-        Err(Failure::Fatal(error)) => return Err(error),
-        Err(Failure::Unsaid(error)) => {
+        Err(failure) => {
+            if let Failure::Refused { bye, .. } = &failure {
+                refuse(&mut io, &mut codec, bye).await;
+            }
             let stranger = origin.direction == Direction::Inbound && intro.key.is_none();
-            return Err(if stranger {
-                Error::unsaid(error)
-            } else {
-                Error::handshake(error)
-            });
+            return Err(failure.into_error(stranger));
         }
     };
     codec.established();
@@ -134,6 +126,15 @@ impl Failure {
 
     fn fatal(error: impl Into<BoxError>) -> Self {
         Self::Fatal(Error::handshake(error))
+    }
+
+    /// Returns the error. `stranger` says that the other end dialled, and has proven nothing.
+    fn into_error(self, stranger: bool) -> Error {
+        match self {
+            Self::Refused { error, .. } | Self::Fatal(error) => error,
+            Self::Unsaid(error) if stranger => Error::unsaid(error),
+            Self::Unsaid(error) => Error::handshake(error),
+        }
     }
 
     /// Returns the failure of a connection that broke, `heard` if the peer had sent anything.

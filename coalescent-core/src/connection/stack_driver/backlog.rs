@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use crate::frame::Frame;
+use crate::frame::call::CallScope;
 use crate::frame::in_flight::{InFlight, ReadBatch};
 use crate::wire::{Block, Head, Kind};
 
@@ -54,6 +56,22 @@ pub(super) enum Next {
 pub(super) struct Unhandled {
     pub(super) broadcasts: u64,
     pub(super) others: u64,
+}
+
+impl Batch {
+    /// Returns the frame with this offset and head, and begins its call.
+    #[inline]
+    pub(super) fn begin_frame(
+        &self,
+        scope: &CallScope<'_>,
+        (offset, head): (usize, &Head),
+        slot: usize,
+        seq: u64,
+    ) -> Frame {
+        let payload = self.block.payload_range(offset, head);
+        let arrival = scope.begin(seq, true, &self.arrival);
+        Frame::new(arrival, head, payload, slot, seq)
+    }
 }
 
 impl Backlog {

@@ -8,8 +8,7 @@ use tokio::time::Instant;
 use super::calls::{PendingFrame, decided};
 use super::results::unpin;
 use super::{Frames, StackDriver, State};
-use crate::error::{BoxError, Error, panic_text};
-use crate::frame::Frame;
+use crate::error::{Error, panic_text};
 use crate::frame::call::{CallOutcome, CallScope};
 use crate::frame::in_flight::{InFlight, RelayDecision};
 use crate::reason::DisconnectReason;
@@ -113,8 +112,12 @@ impl<S: PeerService> StackDriver<S> {
         cx: &mut Context<'_>,
         within: &mut Within,
     ) -> Poll<Option<Called<S::Error>>> {
-        let Self { base, frames, .. } = self;
-        let state = &mut self.state;
+        let Self {
+            base,
+            state,
+            frames,
+            ..
+        } = self;
         let Frames {
             link,
             backlog,
@@ -130,39 +133,28 @@ impl<S: PeerService> StackDriver<S> {
             if !head.kind.is_payload() {
                 break;
             }
-            *within = Within::Readiness;
-            let ready = base.stack.poll_ready(cx);
-            *within = Within::Ourselves;
-            if let Err(error) = ready!(ready) {
-                let error: BoxError = error.into();
-                *state = State::Failed(DisconnectReason::Stack(error.to_string()));
+            if !ready!(poll_ready(&mut base.stack, state, cx, within)) {
                 break;
             }
-            state.stop_timer();
             let place = Place { slot, index: *next };
             *next += 1;
             base.seq += 1;
             let seq = base.seq;
             link.open(slot, seq);
-            let payload = batch.block.payload_range(offset, &head);
-            let arrival = scope.begin(seq, true, &batch.arrival);
-            let frame = Frame::new(arrival, &head, payload, slot, seq);
+            let frame = batch.begin_frame(scope, (offset, &head), slot, seq);
             call.seq = seq;
             *within = Within::Call(place);
             let result = call.start(base.stack.call(frame), cx);
             *within = Within::Ourselves;
             let outcome = scope.end();
-            let untouched = outcome.is_over() && link.is_untouched(slot, seq);
             let at = (place.index, offset, &head);
-            if !untouched || !results.take_usual(link.peer(), at, outcome, &result) {
+            if !results.take_usual(link, (slot, seq), at, outcome, &result) {
                 return Poll::Ready(Some(Called {
                     place,
                     outcome,
                     result,
                 }));
             }
-            link.shut(slot, seq);
-            results.note(link, outcome, place.index);
             if outcome.whole() > 0 {
                 results.add_rewritten(scope);
             }
@@ -297,6 +289,27 @@ impl<S: PeerService> StackDriver<S> {
         let result = result.map(|reply| unpin(reply, &frame.payload, frame.buffer_len));
         self.finish(&frame.head, result, now);
     }
+}
+
+/// Polls the stack for readiness. Returns false if it has failed.
+#[inline]
+fn poll_ready<S: PeerService>(
+    stack: &mut S,
+    state: &mut State,
+    cx: &mut Context<'_>,
+    within: &mut Within,
+) -> Poll<bool> {
+    *within = Within::Readiness;
+    let ready = stack.poll_ready(cx);
+    *within = Within::Ourselves;
+    match ready!(ready) {
+        Ok(()) => state.stop_timer(),
+        Err(error) => {
+            *state = State::stack_failed(error);
+            return Poll::Ready(false);
+        }
+    }
+    Poll::Ready(true)
 }
 
 /// Returns what was decided about a frame whose call has ended. Relays that decide later are too

@@ -74,51 +74,22 @@ impl Delivery {
         self.whole = whole;
     }
 
-    /// Gathers what is on its way. The list of heads goes along where the `first` batch is done
-    /// with.
-    pub(super) fn gather(&mut self, first: Option<&mut Batch>, done: bool) -> &mut VecDeque<Kept> {
-        let plain = self
-            .order
-            .iter()
-            .filter(|part| matches!(part, Part::Plain(_)));
-        let listed = first
-            .as_ref()
-            .map_or(0, |batch| batch.block.heads.capacity());
-        // Only where the list is not long against what its frames count for.
-        let few = |range: &Range<usize>| range.len().saturating_mul(8) < listed;
-        let take = done && plain.count() == 1;
-        let mut first = first;
+    /// Gathers the frames for the read side, in order. Moves the list of heads out of the `first`
+    /// batch instead of copying it, if all its frames are handled (`done`).
+    pub(super) fn gather(
+        &mut self,
+        mut first: Option<&mut Batch>,
+        done: bool,
+    ) -> &mut VecDeque<Kept> {
+        let is_plain = |part: &&Part| matches!(part, Part::Plain(_));
+        let last_use = done && self.order.iter().filter(is_plain).count() == 1;
         for part in self.order.drain(..) {
             match (part, &mut first) {
                 (Part::Plain(range), Some(batch)) => {
-                    let arrival = Arc::clone(&batch.arrival);
-                    let kept = if take && !few(&range) {
-                        Kept::block(arrival, std::mem::take(&mut batch.block.heads), range)
-                    } else {
-                        let heads: Heads =
-                            batch.block.heads.get(range).unwrap_or_default().to_vec();
-                        let range = 0..heads.len();
-                        Kept::block(arrival, heads, range)
-                    };
-                    self.kept.push_back(kept);
+                    self.kept.push_back(keep_plain(batch, range, last_use));
                 }
                 (Part::Plain(_), None) => {}
-                (Part::Whole(count), _) => {
-                    if count >= self.whole.len()
-                        && let Some(all) = Kept::all(&mut self.whole)
-                    {
-                        self.kept.push_back(all);
-                        continue;
-                    }
-                    let count = count.min(self.whole.len());
-                    for frame in self.whole.drain(..count) {
-                        let frame = match self.kept.back_mut() {
-                            Some(kept) => kept.add(frame),
-                            None => Some(frame),
-                        };
-                        self.kept.extend(frame.map(Kept::whole));
-                    }
-                }
+                (Part::Whole(count), _) => keep_whole(&mut self.whole, count, &mut self.kept),
             }
         }
         &mut self.kept
@@ -134,5 +105,37 @@ impl Delivery {
         self.order.shrink_to_fit();
         self.whole.shrink_to_fit();
         self.kept.shrink_to_fit();
+    }
+}
+
+/// Returns these frames of the batch as the read side keeps them. After their `last_use`, its heads
+/// need not stay.
+fn keep_plain(batch: &mut Batch, range: Range<usize>, last_use: bool) -> Kept {
+    let arrival = Arc::clone(&batch.arrival);
+    // A list that is long against the frames in it would cost more than they count for.
+    let few = range.len().saturating_mul(8) < batch.block.heads.capacity();
+    if last_use && !few {
+        return Kept::block(arrival, std::mem::take(&mut batch.block.heads), range);
+    }
+    let heads: Heads = batch.block.heads.get(range).unwrap_or_default().to_vec();
+    let range = 0..heads.len();
+    Kept::block(arrival, heads, range)
+}
+
+/// Moves the first `count` whole frames to those that the read side keeps.
+fn keep_whole(whole: &mut VecDeque<Frame>, count: usize, kept: &mut VecDeque<Kept>) {
+    if count >= whole.len()
+        && let Some(all) = Kept::all(whole)
+    {
+        kept.push_back(all);
+        return;
+    }
+    let count = count.min(whole.len());
+    for frame in whole.drain(..count) {
+        let frame = match kept.back_mut() {
+            Some(last) => last.add(frame),
+            None => Some(frame),
+        };
+        kept.extend(frame.map(Kept::whole));
     }
 }

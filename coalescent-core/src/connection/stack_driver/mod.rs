@@ -16,34 +16,34 @@ mod budget;
 mod call;
 mod calls;
 mod delivery;
+mod idle;
 mod replies;
 mod results;
 mod shortcut;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 pub use backlog::BATCH_COST;
 use backlog::{Backlog, Next};
-use budget::Budget;
 use calls::Calls;
+use idle::Base;
+pub(super) use idle::IdleDriver;
 use results::Results;
 use shortcut::Shortcut;
 use tokio::time::{Instant, Sleep};
 
-use crate::error::Error;
+use crate::error::{BoxError, Error};
 use crate::frame;
 use crate::frame::call::CallScope;
 use crate::frame::in_flight::InFlight;
 use crate::node::hooks::BoxFuture;
 use crate::node::peer::Peer;
-use crate::node::peer::handle::LinkId;
 use crate::reason::{DisconnectReason, DropReason};
 use crate::stack::PeerService;
-use crate::stack::inbox::Queue;
 use crate::stack::reply::Reply;
 use crate::wire::{Block, Head, Kind};
 
@@ -52,30 +52,6 @@ pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What one offence costs of the error budget.
 const OFFENCE: u32 = 1;
-
-/// The state of a stack driver that lasts as long as the connection.
-#[derive(Debug)]
-struct Base<S> {
-    id: LinkId,
-    stack: S,
-    read_side: Arc<Queue>,
-    /// The number of the last frame that the stack was called with.
-    seq: u64,
-    budget: Budget,
-}
-
-/// State kept while a connection is idle.
-///
-/// Everything that can be rebuilt is dropped, because most connections are idle most of the time.
-#[derive(Debug)]
-pub(super) struct IdleDriver<S> {
-    base: Base<S>,
-    /// Whether frames of this connection were ever relayed.
-    relayed: bool,
-    /// The link that frames from before the idle period still reference, if any are alive; new
-    /// frames share it.
-    link: Option<Weak<InFlight>>,
-}
 
 /// What drives the stack of a connection that is not idle.
 pub(super) struct StackDriver<S: PeerService> {
@@ -124,51 +100,13 @@ pub(super) enum Step {
     End(DisconnectReason),
 }
 
-impl<S> IdleDriver<S> {
-    /// Returns a driver for the connection `id` to `peer`.
-    pub(super) fn new(id: LinkId, peer: &Peer, stack: S) -> Self {
-        Self {
-            base: Base {
-                id,
-                stack,
-                read_side: Queue::of(peer.node()),
-                seq: 0,
-                budget: Budget::new(peer.node().config().error_budget),
-            },
-            relayed: false,
-            link: None,
-        }
-    }
-}
-
-impl<S: PeerService> IdleDriver<S> {
-    /// Builds the state that frames need. The connection's writer must be polled each time after
-    /// the driver was.
-    pub(super) fn wake(self, peer: &Peer) -> StackDriver<S> {
-        let Self {
-            base,
-            relayed,
-            link,
-        } = self;
-        let link = link.and_then(|link| link.upgrade()).unwrap_or_else(|| {
-            let concurrency = peer.node().config().concurrency;
-            Arc::new(InFlight::new(peer.clone(), concurrency))
-        });
-        StackDriver {
-            state: State::Calling,
-            shortcut: Shortcut::of::<S>(peer),
-            frames: Frames {
-                backlog: Backlog::default(),
-                calls: Calls::new(link.slots()),
-                results: Results::new(Arc::clone(&base.read_side), relayed),
-                link,
-            },
-            base,
-        }
-    }
-}
-
 impl State {
+    #[cold]
+    fn stack_failed(error: impl Into<BoxError>) -> Self {
+        let error: BoxError = error.into();
+        Self::Failed(DisconnectReason::Stack(error.to_string()))
+    }
+
     /// Stops the timer of the frame that the stack was not ready for, if there is one.
     #[inline]
     fn stop_timer(&mut self) {
@@ -182,21 +120,6 @@ impl<S: PeerService> StackDriver<S> {
     /// Runs `hooks` before the first frame.
     pub(super) fn run_hooks(&mut self, hooks: BoxFuture) {
         self.state = State::Hooks(hooks);
-    }
-
-    /// Returns whether nothing is in hand, so that [`fall_asleep`](Self::fall_asleep) loses nothing.
-    pub(super) fn can_sleep(&self) -> bool {
-        matches!(self.state, State::Calling) && self.is_idle()
-    }
-
-    /// Drops all that can be rebuilt.
-    pub(super) fn fall_asleep(self) -> IdleDriver<S> {
-        let link = &self.frames.link;
-        IdleDriver {
-            relayed: self.frames.results.relays.is_used(),
-            link: (Arc::strong_count(link) > 1).then(|| Arc::downgrade(link)),
-            base: self.base,
-        }
     }
 
     /// Releases memory that is kept for later frames.

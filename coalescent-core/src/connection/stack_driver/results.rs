@@ -69,22 +69,27 @@ impl Results {
         self.replies.bytes() + self.rewritten + self.relays.singles() > LARGE
     }
 
-    /// Takes the result of a call if nothing else must be done for it: no reply to a frame that
-    /// asked for none, a small reply to a request, or a relay that extends the run before. Returns
-    /// false, having taken nothing, for any other.
+    /// Takes the result of a call if it needs no more bookkeeping: no reply to a frame that asked for
+    /// none, a small reply to a request, or a relay that extends the run before. Returns false,
+    /// having done nothing, for any other result, and if somebody still holds the frame.
     ///
-    /// The frame is given by its index and offset in the first batch, and its head.
+    /// The frame is given by its slot and number, and by its index, offset and head in the first
+    /// batch.
     #[inline]
     pub(super) fn take_usual<E>(
         &mut self,
-        peer: &Peer,
+        link: &InFlight,
+        (slot, seq): (usize, u64),
         (index, offset, head): (usize, usize, &Head),
         outcome: CallOutcome,
         result: &Poll<Result<Reply, E>>,
     ) -> bool {
-        match (result, head.kind, outcome.flow()) {
+        if !outcome.is_over() || !link.is_untouched(slot, seq) {
+            return false;
+        }
+        let taken = match (result, head.kind, outcome.flow()) {
             (Poll::Ready(Ok(Reply::Payload(payload))), Kind::Request { id }, None) => {
-                self.replies.add_small(peer, id, payload)
+                self.replies.add_small(link.peer(), id, payload)
             }
             (_, Kind::Request { .. }, _) => false,
             (Poll::Ready(Ok(Reply::None)), _, None) => true,
@@ -92,7 +97,12 @@ impl Results {
                 self.relays.extend(index, offset, head, flow)
             }
             _ => false,
+        };
+        if taken {
+            link.shut(slot, seq);
+            self.note(link, outcome, index);
         }
+        taken
     }
 
     /// Notes what the inbox did with a frame in a call. `index` is the frame's in the first batch,
