@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::clock;
 use super::closing::{Closing, End};
 use super::control::Control;
+use super::membership::Membership;
 use super::reader::{Input, Reader};
 use super::stack_driver::IdleDriver;
 use super::watch::Watchdog;
@@ -37,55 +38,6 @@ pub(crate) struct Connection<IO> {
     pub(super) new: bool,
     /// Whether another connection carries what is written to the peer.
     pub(super) retired: bool,
-}
-
-/// A connection's place in the roster, given up when this is dropped.
-#[derive(Debug)]
-pub(super) struct Membership {
-    peer: Peer,
-    handle: Arc<ConnectionHandle>,
-    /// Whether the peer left with this connection.
-    peer_left: bool,
-}
-
-impl Membership {
-    pub(super) fn new(peer: Peer, handle: Arc<ConnectionHandle>) -> Self {
-        Self {
-            peer,
-            handle,
-            peer_left: false,
-        }
-    }
-
-    /// Gives the place up; what is queued for the peer can still be written. Returns whether the
-    /// peer has left with this connection.
-    fn part(&mut self, reason: &DisconnectReason) -> bool {
-        let node = self.peer.node();
-        self.peer_left |= node.part(&self.peer, self.handle.id(), reason);
-        self.peer_left
-    }
-
-    /// Tells everyone that the peer has left, and runs the disconnect hooks.
-    async fn announce(&self, reason: &DisconnectReason) {
-        let node = self.peer.node();
-        node.departed(&self.peer, reason.clone());
-        for hook in &node.hooks().disconnect {
-            hook(self.peer.clone()).await;
-        }
-    }
-}
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        // The peer is still connected only if the connection was dropped while it ran.
-        let reason = DisconnectReason::Disconnected("the connection was dropped".to_owned());
-        if self.peer.is_connected() && self.part(&reason) {
-            self.peer.node().departed(&self.peer, reason);
-        }
-        if self.peer_left {
-            self.peer.forget();
-        }
-    }
 }
 
 /// The states of a connection that has a peer.
@@ -129,7 +81,7 @@ struct Edge<W> {
 
 impl<IO> Connection<IO> {
     pub(crate) fn peer(&self) -> &Peer {
-        &self.membership.peer
+        self.membership.peer()
     }
 
     /// Returns whether another connection carries what is written to the peer.
@@ -153,7 +105,7 @@ where
 
     fn into_driver<S: PeerService>(self, stack: S) -> Driver<IO, S> {
         let now = clock::now();
-        let peer = self.membership.peer.clone();
+        let peer = self.membership.peer().clone();
         let hooks = self.new.then(|| connect_hooks(&peer)).flatten();
         let (read, write) = tokio::io::split(self.io);
         let control = Arc::new(Control::default());
@@ -205,10 +157,10 @@ where
             ..
         } = self;
         if !matches!(reason, DisconnectReason::Slow) {
-            let peer = &membership.peer;
+            let peer = membership.peer();
             peer.node().spent(peer, edge.watch.spent(clock::now()));
         }
-        let peer_left = membership.part(&reason);
+        let peer_left = membership.give_up(&reason);
         let closing = Closing {
             reader,
             writer: edge.writer,
@@ -280,7 +232,7 @@ where
             Event::Input(Input::Again | Input::Turn | Input::Full) => return,
             Event::WriteFailed(kind) => {
                 self.edge.writes = false;
-                self.membership.part(&DisconnectReason::Io(kind));
+                self.membership.give_up(&DisconnectReason::Io(kind));
                 self.reader.expect_end();
                 self.state = State::WriteFailed(kind);
                 return;

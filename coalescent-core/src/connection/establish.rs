@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout_at;
 
-use super::driver::{Connection, Membership};
+use super::driver::Connection;
 use super::handshake::{Introduced, introduce, refuse};
+use super::membership::Membership;
 use super::standby::{Outcome, Waiting};
 use super::{ConnectionInfo, clock};
 use crate::error::Error;

@@ -66,6 +66,7 @@ mod control;
 mod driver;
 mod establish;
 mod handshake;
+mod membership;
 mod reader;
 mod relay;
 mod stack_driver;

@@ -34,14 +34,14 @@ fn run(rate: f64, stopped: f64, pause: f64) -> Option<f64> {
 }
 
 #[test]
-fn a_reader_of_nothing_is_slow_after_patience() {
+fn a_peer_that_takes_nothing_is_slow_after_patience() {
     assert_eq!(run(0.0, 0.0, 0.0), Some(10.0));
     assert_eq!(run(300.0, 0.0, 0.0), Some(11.0));
     assert_eq!(run(FLOOR / 2.0, 0.0, 0.0), Some(20.0));
 }
 
 #[test]
-fn a_line_whose_progress_shows_in_large_steps_is_not_slow() {
+fn progress_in_large_steps_is_not_slow() {
     let start = Instant::now();
     let mut gauge = SlowGauge::default();
     gauge.pressed(start, 0);
@@ -54,12 +54,12 @@ fn a_line_whose_progress_shows_in_large_steps_is_not_slow() {
 }
 
 #[test]
-fn a_thin_line_is_served_at_its_pace() {
+fn a_line_at_the_floor_is_not_slow() {
     assert_eq!(run(FLOOR + 1.0, 0.0, 0.0), None);
 }
 
 #[test]
-fn the_debt_begins_with_the_pressure_and_ends_with_it() {
+fn debt_accrues_only_while_the_queue_is_full() {
     let now = Instant::now();
     let second = |n| now + Duration::from_secs(n);
     let mut gauge = SlowGauge::default();
@@ -78,11 +78,11 @@ fn the_debt_begins_with_the_pressure_and_ends_with_it() {
 }
 
 #[test]
-fn what_is_paid_beyond_the_debt_is_not_kept() {
+fn payments_beyond_the_debt_are_not_kept() {
     let now = Instant::now();
     let mut gauge = SlowGauge::default();
     gauge.pressed(now, 0);
-    // Much in the first second does not pay for nothing in those that follow.
+    // Much in the first second does not pay for the seconds that follow.
     let found = (0..=30).find(|second| {
         let drained = if *second == 0 { 0 } else { 1 << 30 };
         gauge.check(now + Duration::from_secs(*second), drained) == Pressure::Slow
@@ -90,8 +90,8 @@ fn what_is_paid_beyond_the_debt_is_not_kept() {
     assert_eq!(found, Some(11));
 }
 
-/// Follows a peer that stops for `stop` and then takes all that its queue holds, 4 MiB, within
-/// `go`. Returns when it was found slow, within 600 s.
+/// Checks a peer that stops for `stop` and then takes its whole queue, 4 MiB, within `go`, again and
+/// again. Returns when it was found slow, if that is within 600 s.
 fn stop_and_go(stop: Duration, go: Duration) -> Option<Duration> {
     let start = Instant::now();
     let mut gauge = SlowGauge::default();
@@ -114,7 +114,7 @@ fn stop_and_go(stop: Duration, go: Duration) -> Option<Duration> {
 }
 
 #[test]
-fn who_stops_and_goes_has_used_up_its_patience_after_a_few_times() {
+fn a_peer_that_stops_again_and_again_uses_up_its_patience() {
     for (stop, go) in [
         (9000, 1),
         (9000, 600),
@@ -124,8 +124,8 @@ fn who_stops_and_goes_has_used_up_its_patience_after_a_few_times() {
     ] {
         let (stop, go) = (Duration::from_millis(stop), Duration::from_millis(go));
         let found = stop_and_go(stop, go).expect("slow at last");
-        // The first stop shows nothing, what ends within a slice is not counted, and the going
-        // earns a little.
+        // The first stop is not counted yet, nor is the end of a stop within a slice, and
+        // draining refills a little.
         assert!(
             found < Duration::from_secs(70),
             "{stop:?}, {go:?}: {found:?}"
@@ -134,7 +134,7 @@ fn who_stops_and_goes_has_used_up_its_patience_after_a_few_times() {
 }
 
 #[test]
-fn who_stops_seldom_is_not_slow() {
+fn a_peer_that_stops_rarely_is_not_slow() {
     for (stop, go) in [(9, 100), (3, 40), (1, 20)] {
         let (stop, go) = (Duration::from_secs(stop), Duration::from_secs(go));
         assert_eq!(stop_and_go(stop, go), None);
@@ -142,7 +142,7 @@ fn who_stops_seldom_is_not_slow() {
 }
 
 #[test]
-fn one_who_was_slow_gets_no_patience_and_it_comes_back() {
+fn a_peer_that_was_slow_gets_its_patience_back_slowly() {
     let cut = Instant::now();
     let penance = Penance::begin(None, cut);
     let after = |penance: Penance, passed| {
@@ -165,12 +165,12 @@ fn one_who_was_slow_gets_no_patience_and_it_comes_back() {
 }
 
 #[test]
-fn who_leaves_in_time_comes_back_with_what_was_left() {
+fn a_peer_that_leaves_in_time_returns_with_the_rest_of_its_patience() {
     let start = Instant::now();
     let mut penance = None;
     let mut now = start;
     let mut waited = Duration::ZERO;
-    // It leaves after 9 s, or when it would be cut, and is back at once.
+    // It leaves after 9 s, or before it would be cut, and returns at once.
     for _ in 0..5 {
         let mut gauge = SlowGauge::new(PATIENCE, SLOW_FLOOR, penance);
         gauge.pressed(now, 0);
@@ -191,7 +191,7 @@ fn who_leaves_in_time_comes_back_with_what_was_left() {
 }
 
 #[test]
-fn a_line_that_takes_its_pace_is_served_after_it_was_slow() {
+fn a_fast_enough_line_is_served_after_it_was_slow() {
     let cut = Instant::now();
     let mut gauge = SlowGauge::new(PATIENCE, SLOW_FLOOR, Some(Penance::begin(None, cut)));
     let start = cut + Duration::from_secs(10);
@@ -208,11 +208,11 @@ fn a_line_that_takes_its_pace_is_served_after_it_was_slow() {
 
 proptest! {
     #[test]
-    fn a_thin_line_in_steps_is_served(step in 1_u64..256, pace in 1.05_f64..60.0) {
+    fn a_line_above_the_floor_is_served_in_any_steps(step in 1_u64..256, pace in 1.05_f64..60.0) {
         let start = Instant::now();
         let mut gauge = SlowGauge::default();
         gauge.pressed(start, 0);
-        // What is missing between two steps stays below what it may owe.
+        // The debt between two steps stays below the limit.
         let step = (step * 1024).min(150 * 1024);
         for tenth in 1..3000_u64 {
             let passed = pace * FLOOR * tenth as f64 / 10.0;
@@ -223,11 +223,11 @@ proptest! {
     }
 
     #[test]
-    fn a_stopped_process_is_not_the_peers_fault(
+    fn a_suspension_is_not_held_against_the_peer(
         rate in 0.0..3.0_f64, stopped in 0.0..60.0_f64, pause in 0.0..10_000.0_f64,
     ) {
         match run(rate * FLOOR, stopped, pause) {
-            // The slice in which the process was stopped is one of ten.
+            // The slice in which the process was suspended is one of ten.
             Some(_) => prop_assert!(rate < 1.2),
             None => prop_assert!(rate > 0.85),
         }
