@@ -78,6 +78,19 @@ pub struct Relay {
     pub direct: bool,
 }
 
+/// Whether a frame of this kind and ttl can be passed on to other peers: a request never, a frame
+/// that was sent to this node alone only if `direct`, a broadcast only if its ttl allows another
+/// hop.
+#[inline]
+pub(crate) fn passes(kind: Kind, ttl: u8, direct: bool) -> bool {
+    match kind {
+        Kind::Broadcast { .. } => ttl > 1,
+        Kind::Plain => true,
+        Kind::Data => direct,
+        _ => false,
+    }
+}
+
 impl Frame {
     /// The number of a frame whose call is over.
     const LATE: u64 = u64::MAX;
@@ -367,18 +380,6 @@ impl Frame {
     #[cold]
     pub fn count_refused(&self) {
         self.peer().dropped(DropReason::Refused, 1);
-    }
-}
-
-/// Returns whether a relay may pass on a frame of this kind, received with this ttl. `direct` allows
-/// that also for frames that were sent to this node alone.
-#[inline]
-pub(crate) fn passes(kind: Kind, ttl: u8, direct: bool) -> bool {
-    match kind {
-        Kind::Broadcast { .. } => ttl > 1,
-        Kind::Plain => true,
-        Kind::Data => direct,
-        _ => false,
     }
 }
 
