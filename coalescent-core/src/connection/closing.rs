@@ -1,4 +1,4 @@
-//! How a connection ends: what the peer is still told, and what of the peer is still handled.
+//! Ends a connection: says goodbye, handles the last frames of the peer, and closes the socket.
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
@@ -20,16 +20,16 @@ const REPLACED: &str = "already connected";
 /// The ways in which a connection ends.
 #[derive(Clone, Debug)]
 pub(super) enum End {
-    /// The peer sends no more. It gets what is queued for it.
+    /// The peer has ended its stream. The queue is written.
     Theirs(DisconnectReason),
-    /// This node ends the connection. The peer gets what is queued for it and a BYE, and what it
-    /// still sends is handled.
+    /// This node ends the connection. The queue and a BYE are written, and frames that the peer
+    /// still sends are handled.
     Ours(DisconnectReason),
     /// As [`Ours`](Self::Ours), since another connection has taken over.
     Retired,
-    /// The peer broke the rules. It is told so, and gets nothing else.
+    /// The peer broke the rules. Only a BYE with the reason is written.
     Fault(DisconnectReason),
-    /// The socket is of no use any more, or the peer takes nothing. Nothing is written.
+    /// The socket has failed, or the peer does not answer or read. Nothing is written.
     Broken(DisconnectReason),
 }
 
@@ -87,7 +87,7 @@ where
         self.close();
     }
 
-    /// Writes what is queued. An error only means that the peer does not read any more.
+    /// Writes the queue. An error only means that the peer no longer reads.
     async fn flush(&mut self, deadline: Instant) {
         let write = async {
             self.writer.run().await?;
@@ -96,7 +96,7 @@ where
         let _ = timeout_at(deadline, write).await;
     }
 
-    /// Tells the peer what it did wrong, whether it reads that or not.
+    /// Sends the peer a BYE that names its fault. It is disconnected whether it reads that or not.
     async fn reject(&mut self, reason: &DisconnectReason) {
         let bye = self.bye(&reason.to_string());
         self.writer.forget();
@@ -107,9 +107,10 @@ where
         let _ = timeout(LINGER, goodbye).await;
     }
 
-    /// Writes what is queued and a BYE, and handles what the peer sends until it closes too, or the
-    /// deadline. What it sends after that is discarded for a moment more: closing on unread bytes
-    /// would reset the connection, which a peer may take badly (the Node original ends).
+    /// Writes the queue and a BYE, and handles frames of the peer until it closes too, or until the
+    /// deadline. Later bytes are read and discarded for up to [`LINGER`], since closing a socket
+    /// with unread bytes resets the connection. Some peers do not survive that: the original for
+    /// Node.js exits.
     async fn leave(&mut self, words: &str, deadline: Instant) {
         let bye = self.bye(words);
         self.reader.go_on_reading();
@@ -129,7 +130,7 @@ where
             let mut until = deadline;
             while reading || writing {
                 tokio::select! {
-                    // What the reader hands on is written without a wake-up.
+                    // Replies of the reader are written in the same poll.
                     biased;
                     () = &mut read, if reading => reading = false,
                     written = &mut write, if writing => {
@@ -177,7 +178,7 @@ where
     }
 }
 
-/// Reads and handles what the peer sends, to the end of its stream.
+/// Reads and handles frames to the end of the peer's stream.
 async fn read_to_end<R, S>(reader: &mut Reader<R, S>, watch: &mut Watchdog)
 where
     R: AsyncRead + Unpin,

@@ -29,14 +29,14 @@ use crate::wire::{Block, WireCodec};
 pub(crate) struct Connection<IO> {
     pub(super) io: IO,
     pub(super) codec: WireCodec,
-    /// What was read behind the introduction: frames, and bytes.
+    /// Frames, and bytes behind them, that were read together with the introduction.
     pub(super) first: Option<Block>,
     pub(super) buf: BytesMut,
     pub(super) handle: Arc<ConnectionHandle>,
     pub(super) membership: Membership,
     /// Whether the peer was not connected before.
     pub(super) new: bool,
-    /// Whether another connection carries what is written to the peer.
+    /// Whether another connection has taken over all writes to the peer.
     pub(super) retired: bool,
 }
 
@@ -45,14 +45,14 @@ pub(crate) struct Connection<IO> {
 enum State {
     /// Frames go both ways.
     Open,
-    /// A write failed, with this error. What the peer has sent is still read and handled, until
-    /// its stream ends. Its place in the roster is free.
+    /// A write failed with this error. Frames that the peer sent before are still read and handled,
+    /// until its stream ends. Its place in the roster is free.
     WriteFailed(io::ErrorKind),
     /// The connection is being ended in this way.
     Ending(End),
 }
 
-/// What makes a connection change its state.
+/// An event that may change the state of a connection.
 enum Event {
     Input(Input),
     WriteFailed(io::ErrorKind),
@@ -84,7 +84,7 @@ impl<IO> Connection<IO> {
         self.membership.peer()
     }
 
-    /// Returns whether another connection carries what is written to the peer.
+    /// Returns whether another connection has taken over all writes to the peer.
     pub(crate) fn is_retired(&self) -> bool {
         self.retired
     }
@@ -121,7 +121,7 @@ where
             Arc::clone(&handle),
         );
         reader.begin(hooks, self.first, self.buf, now);
-        // What came right behind the introduction may be the beginning of a frame.
+        // The bytes behind the introduction may be a part of a frame.
         watch.decoded(false, reader.partial(), now);
         Driver {
             reader,
@@ -202,7 +202,7 @@ where
                 Poll::Ready(input) => return Poll::Ready(Some(Event::Input(input))),
                 Poll::Pending => {}
             }
-            // What the reader handed on is written without a wake-up.
+            // Replies of the reader are written in the same poll.
             edge.poll(cx, now).map(Some)
         })
         .await
@@ -260,7 +260,7 @@ impl<W: AsyncWrite + Unpin> Edge<W> {
         self.handle.poll_given(cx).map(Event::Told)
     }
 
-    /// Writes what the socket takes. Ready if that fails.
+    /// Writes as much as the socket takes. Ready if that fails.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         if self.writes
             && let Poll::Ready(Err(error)) = self.writer.poll_run(cx, true)

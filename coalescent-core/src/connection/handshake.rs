@@ -268,8 +268,8 @@ where
     let _ = tokio::time::timeout(LINGER, goodbye).await;
 }
 
-/// Reads and discards what the peer still sends, up to `left` bytes. Closing a socket with unread
-/// bytes would discard what was written to it.
+/// Reads and discards up to `left` bytes. A socket that is closed with unread bytes may lose bytes
+/// that were written to it.
 pub(super) async fn discard<R: AsyncRead + Unpin>(
     io: &mut R,
     mut left: usize,

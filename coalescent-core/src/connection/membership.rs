@@ -28,7 +28,7 @@ impl Membership {
         &self.peer
     }
 
-    /// Gives the place up; what is queued for the peer can still be written. Returns whether the
+    /// Gives the place up. The queue of the peer can still be written. Returns whether the
     /// peer has left with this connection.
     pub(super) fn give_up(&mut self, reason: &DisconnectReason) -> bool {
         let node = self.peer.node();

@@ -13,7 +13,8 @@
 //! - *Open*, *WriteFailed* and *Ending* (`driver.rs`, `enum State`): the connection has a peer, and
 //!   runs in one task, which polls the reader, the writer, the watchdog and the commands of other
 //!   tasks, in this order.
-//! - *Closing* (`closing.rs`, `enum End`): the peer is told what it is still told.
+//! - *Closing* (`closing.rs`, `enum End`): the queue and a BYE are written, as far as the way of
+//!   ending allows.
 //!
 //! The driver of the stack has states of its own (`stack_driver/mod.rs`, `enum State`), and is
 //! replaced by an `IdleDriver` while the connection is idle (`stack_driver/idle.rs`).

@@ -17,8 +17,8 @@ where
     R: AsyncRead + Unpin,
     S: PeerService,
 {
-    /// Decodes what was read by `now`, as far as enough is read ahead. Returns whether a frame was
-    /// completed.
+    /// Decodes the bytes that were read by `now`, up to the limit of reading ahead. Returns whether
+    /// a frame was completed.
     pub(super) fn decode(&mut self, now: Instant) -> bool {
         let mut completed = false;
         self.undecoded = Undecoded::Nothing;
@@ -70,7 +70,7 @@ where
         Ok(None)
     }
 
-    /// Ends the stream, since what was read breaks the rules of the wire.
+    /// Ends the stream, since the peer broke the rules of the wire.
     fn fail(&mut self, error: &WireError) {
         // An error of the socket stays the reason.
         if !matches!(self.stream, Stream::Ended(DisconnectReason::Io(_))) {
@@ -109,8 +109,8 @@ where
         driver.add(block, buffer.whole(), now);
     }
 
-    /// Handles what is not for the stack, up to a frame that ends the stream: those behind it are
-    /// removed. Returns how many frames there are that are no control frames.
+    /// Handles frames that are not for the stack, up to one that ends the stream: heads behind it
+    /// are removed. Returns how many frames there are that are no control frames.
     fn take_heads(&mut self, block: &mut Block, now: Instant) -> u64 {
         let mut frames = 0;
         for index in 0..block.heads.len() {

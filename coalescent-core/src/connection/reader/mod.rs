@@ -46,12 +46,12 @@ pub(super) struct Reader<R, S: PeerService> {
     read: usize,
     /// How many turns the writer had since the connection yielded.
     turns: usize,
-    /// Limits the time to handle what the peer has sent once the peer is gone, since nobody else
-    /// notices a handler that hangs.
+    /// Limits the time for the last frames once the peer is gone, since nothing else would end a
+    /// handler that hangs.
     drain: Option<Pin<Box<Sleep>>>,
 }
 
-/// What a connection holds for its frames: next to nothing while it is idle.
+/// The memory that a connection holds for frames: next to nothing while it is idle.
 enum Activity<S: PeerService> {
     /// `None` only while it changes to the other.
     Idle(Option<IdleDriver<S>>),
@@ -77,13 +77,13 @@ enum Stream {
     Ended(DisconnectReason),
 }
 
-/// What the buffer holds that was not decoded.
+/// The state of the bytes in the buffer.
 enum Undecoded {
-    /// At most a part of a frame.
+    /// They were decoded. A part of a frame may be left.
     Nothing,
-    /// What was just read.
+    /// They were just read.
     Read,
-    /// Whole frames, since decoding stopped where enough was read ahead.
+    /// They hold whole frames, since decoding stopped at the limit of reading ahead.
     Frames,
 }
 
@@ -97,7 +97,7 @@ enum Quiet {
     Now,
 }
 
-/// What the reader found when it was polled.
+/// The result of polling the reader.
 pub(super) enum Input {
     /// It has done something, and must be polled again.
     Again,
@@ -105,12 +105,12 @@ pub(super) enum Input {
     Turn,
     /// Results wait for room; see [`Reader::wait_for_room`].
     Full,
-    /// Nothing more will come, and all that came is handled; or something is wrong with it.
+    /// Nothing more will come and all frames are handled, or the stream must be ended.
     End(DisconnectReason),
 }
 
 impl<S: PeerService> Activity<S> {
-    /// Returns what is held for frames of `peer`, and makes it if the connection is idle.
+    /// Returns the memory for frames of `peer`. Allocates it if the connection is idle.
     #[inline]
     fn busy(&mut self, peer: &Peer) -> &mut Busy<S> {
         if let Self::Idle(driver) = self
@@ -129,7 +129,7 @@ impl<S: PeerService> Activity<S> {
         }
     }
 
-    /// Drops what is held for frames, unless some are in hand.
+    /// Drops the memory for frames, unless there are any.
     fn fall_asleep(&mut self) {
         if let Self::Busy(busy) = self
             && busy.driver.can_sleep()
@@ -180,8 +180,8 @@ where
         }
     }
 
-    /// Starts with `hooks`, which run before the first frame, and with what came behind the
-    /// introduction: the block `first`, and then `buf`.
+    /// Starts with `hooks`, which run before the first frame, and with frames that were read
+    /// together with the introduction: the block `first`, and then `buf`.
     pub(super) fn begin(
         &mut self,
         hooks: Option<BoxFuture>,
@@ -238,7 +238,7 @@ where
         self.io
     }
 
-    /// Handles what was read, and then reads once.
+    /// Handles frames that were read, and then reads once.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -301,7 +301,8 @@ where
         }
     }
 
-    /// Returns what the end of the stream, or of the time to handle it, makes of this poll.
+    /// Returns the result of this poll if the stream has ended, or the time for its last frames
+    /// has.
     fn poll_end(&mut self, cx: &mut Context<'_>, idle: bool) -> Option<Poll<DisconnectReason>> {
         if let Stream::Ended(reason) = &self.stream {
             let reason = reason.clone();

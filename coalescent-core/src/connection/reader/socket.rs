@@ -16,9 +16,9 @@ use super::{Activity, Reader, Stream, TURN};
 use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
 
-/// A read of at least this many bytes that does not fill its room may be only a part of what is
-/// there: streams that decrypt return a record of 16 KiB at a time. The next read is decoded
-/// together with it, so that the cost of a block is not paid for each.
+/// After a read of at least this many bytes, more may be available even if the read did not fill
+/// its room: streams that decrypt return a record of 16 KiB at a time. So another read follows at
+/// once, and both are decoded together, so that the cost of a block is not paid for each.
 const PART: usize = 4 * 1024;
 
 /// After this long with nothing read, a connection drops its buffer.
@@ -32,7 +32,7 @@ where
     R: AsyncRead + Unpin,
     S: PeerService,
 {
-    /// Reads what is there now, or finds the end of the stream.
+    /// Reads the bytes that are available, or finds the end of the stream.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         if let Stream::EndSeen(_) = self.stream {
             if let Stream::EndSeen(end) = std::mem::replace(&mut self.stream, Stream::Open) {
@@ -66,8 +66,8 @@ where
     fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<ReadResult> {
         match &mut self.activity {
             Activity::Busy(busy) if !busy.buffer.is_none() => {
-                // A frame's length is the peer's claim, so no more room is made for it than twice
-                // what has come of it.
+                // The peer may claim any length for a frame. So the room for it at most doubles
+                // with each read, beyond a buffer's size.
                 let read = busy.buffer.bytes();
                 let missing = self.codec.missing(read).min(read.len().max(READ_MAX));
                 let most = busy.buffer.make_room(missing);
@@ -90,7 +90,7 @@ where
         Poll::Ready((first.len(), end_of(read.map(|()| first.len()))))
     }
 
-    /// Drops the buffer and what else is held for frames once nothing was read for a while.
+    /// Drops the buffer and all other memory for frames once nothing was read for a while.
     fn poll_idle(&mut self, cx: &mut Context<'_>, now: Instant) {
         let Activity::Busy(busy) = &mut self.activity else {
             return;
@@ -126,7 +126,7 @@ fn end_of(read: io::Result<usize>) -> Option<DisconnectReason> {
     }
 }
 
-/// Reads what is there now, up to the end of `room`, and no more than one read beyond `most` bytes.
+/// Reads the bytes that are available, as far as `room` holds them. Stops after `most` bytes.
 fn poll_read_all<R: AsyncRead + Unpin>(
     io: &mut R,
     cx: &mut Context<'_>,

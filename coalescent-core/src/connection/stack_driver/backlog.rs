@@ -13,7 +13,7 @@ use crate::wire::{Block, Head, Kind};
 /// How many withdrawn requests are remembered until their frames would be handled.
 const MAX_WITHDRAWN: usize = 64;
 
-/// What a batch counts for in the backlog, in addition to its buffer and its list of heads: its
+/// The cost of a batch in the backlog, in bytes, in addition to its buffer and its list of heads:
 /// bookkeeping, and the overhead of the allocator.
 pub const BATCH_COST: usize = 192;
 
@@ -23,7 +23,7 @@ pub(super) struct Batch {
     pub(super) block: Block,
     /// The part of the batch that its frames reference.
     pub(super) arrival: Arc<ReadBatch>,
-    /// What the batch counts for, in bytes.
+    /// The cost of the batch, in bytes.
     cost: usize,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Batch {
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     batches: VecDeque<Batch>,
-    /// What the batches count for together, in bytes.
+    /// The cost of all batches, in bytes.
     cost: usize,
     /// The index of the next frame to handle in the first batch.
     next: usize,
@@ -41,7 +41,7 @@ pub(super) struct Backlog {
     spare: Option<Block>,
 }
 
-/// What stands at the front of the backlog.
+/// The front of the backlog.
 pub(super) enum Next {
     /// Nothing: every frame was handled.
     Nothing,
@@ -153,7 +153,7 @@ impl Backlog {
         self.next
     }
 
-    /// Passes over frames that are not for the stack, and returns what stands at the front.
+    /// Passes over frames that are not for the stack, and looks at the front.
     pub(super) fn next(&mut self) -> Next {
         let Some(Batch { block, .. }) = self.batches.front() else {
             return Next::Nothing;

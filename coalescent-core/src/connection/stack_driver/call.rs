@@ -312,8 +312,8 @@ fn poll_ready<S: PeerService>(
     Poll::Ready(true)
 }
 
-/// Returns what was decided about a frame whose call has ended. Relays that decide later are too
-/// late for the connection.
+/// Returns the decision of a relay about a frame whose call has ended. Relays that decide later are
+/// too late for the connection.
 #[inline]
 fn close(link: &InFlight, slot: usize, seq: u64, outcome: CallOutcome) -> Option<RelayDecision> {
     if outcome.is_over() && link.is_untouched(slot, seq) {

@@ -198,7 +198,7 @@ where
 }
 
 impl PendingFrame {
-    /// Adds the frame to what is relayed.
+    /// Adds the frame to those that are relayed.
     pub(super) fn relay(
         &self,
         link: &InFlight,
@@ -211,7 +211,7 @@ impl PendingFrame {
     }
 }
 
-/// Returns what a relay decided in the call itself.
+/// Returns the decision that a relay made in the call itself.
 #[inline]
 pub(super) fn decided(outcome: CallOutcome) -> Option<RelayDecision> {
     outcome.flow().map(|flow| (flow, None))

@@ -33,8 +33,8 @@ impl Delivery {
         self.order.is_empty() && self.kept.is_empty()
     }
 
-    /// Notes what the inbox took in a call of a frame, whose head has the `index` in the first
-    /// block. Returns whether that made an empty delivery begin.
+    /// Notes the frames that the inbox took in a call with a frame, whose head has the `index` in
+    /// the first block. Returns whether that made an empty delivery begin.
     #[inline]
     pub(super) fn note(&mut self, outcome: CallOutcome, index: usize) -> bool {
         let first = self.is_empty();
@@ -122,7 +122,7 @@ fn keep_plain(batch: &mut Batch, range: Range<usize>, last_use: bool) -> Kept {
     Kept::block(arrival, heads, range)
 }
 
-/// Moves the first `count` whole frames to those that the read side keeps.
+/// Moves the first `count` whole frames to `kept`.
 fn keep_whole(whole: &mut VecDeque<Frame>, count: usize, kept: &mut VecDeque<Kept>) {
     if count >= whole.len()
         && let Some(all) = Kept::all(whole)

@@ -50,10 +50,10 @@ use crate::wire::{Block, Head, Kind};
 /// How long a stack may take to become ready for a frame. A timeout layer does not bound this.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What one offence costs of the error budget.
+/// The weight of one offence in the error budget.
 const OFFENCE: u32 = 1;
 
-/// What drives the stack of a connection that is not idle.
+/// The driver of a connection that is not idle.
 pub(super) struct StackDriver<S: PeerService> {
     base: Base<S>,
     state: State,
@@ -76,18 +76,18 @@ enum State {
 
 /// The frames of a connection, from being read to being handed on.
 ///
-/// Dropping it counts what is lost.
+/// Dropping it counts the frames that are lost.
 struct Frames<F> {
     link: Arc<InFlight>,
-    /// What waits.
+    /// The frames that wait.
     backlog: Backlog,
-    /// What runs.
+    /// The frames that are being handled.
     calls: Calls<F>,
-    /// What came of it.
+    /// The results that are not handed on yet.
     results: Results,
 }
 
-/// What the driver found when it was polled.
+/// The result of polling the driver.
 #[derive(Debug)]
 pub(super) enum Step {
     /// There are results to hand on before anything else is done.
@@ -252,7 +252,7 @@ impl<S: PeerService> StackDriver<S> {
         }
     }
 
-    /// Returns what stands at the front of the backlog.
+    /// Looks at the front of the backlog.
     fn next(&mut self) -> Next {
         let before = self.frames.backlog.position();
         let next = self.frames.backlog.next();

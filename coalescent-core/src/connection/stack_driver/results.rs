@@ -1,4 +1,4 @@
-//! What came of the frames: replies to their peer, frames to relay, and frames for the read side.
+//! The results of calls: replies to the peer, frames to relay, and frames for the read side.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -69,8 +69,8 @@ impl Results {
         self.replies.bytes() + self.rewritten + self.relays.singles() > LARGE
     }
 
-    /// Takes the result of a call if it needs no more bookkeeping: no reply to a frame that asked for
-    /// none, a small reply to a request, or a relay that extends the run before. Returns false,
+    /// Takes the result of a call if it needs no more bookkeeping: no reply to a frame that asked
+    /// for none, a small reply to a request, or a relay that extends the run before. Returns false,
     /// having done nothing, for any other result, and if somebody still holds the frame.
     ///
     /// The frame is given by its slot and number, and by its index, offset and head in the first

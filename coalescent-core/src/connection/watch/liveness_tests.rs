@@ -350,8 +350,8 @@ fn a_wire_without_pings_is_idle() {
 
 proptest! {
     /// Two ends watch each other. `a` reads only now and then, and answers each PING when it reads
-    /// it. Neither may give the other up. If `alive` is false, `b` is gone, and `a` must notice once
-    /// it reads.
+    /// that. Neither may give the other up. If `alive` is false, `b` is gone, and `a` must notice
+    /// once it reads.
     #[test]
     fn live_peers_are_kept_and_dead_ones_found(
         pauses in prop::collection::vec((0..100_u64, 0..40_u64), 1..30),

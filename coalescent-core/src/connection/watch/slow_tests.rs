@@ -90,8 +90,8 @@ fn payments_beyond_the_debt_are_not_kept() {
     assert_eq!(found, Some(11));
 }
 
-/// Checks a peer that stops for `stop` and then takes its whole queue, 4 MiB, within `go`, again and
-/// again. Returns when it was found slow, if that is within 600 s.
+/// Checks a peer that stops for `stop` and then takes its whole queue, 4 MiB, within `go`, again
+/// and again. Returns when it was found slow, if that is within 600 s.
 fn stop_and_go(stop: Duration, go: Duration) -> Option<Duration> {
     let start = Instant::now();
     let mut gauge = SlowGauge::default();
