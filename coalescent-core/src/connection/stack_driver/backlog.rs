@@ -251,3 +251,7 @@ impl Backlog {
         }
     }
 }
+
+#[cfg(all(test, feature = "test-util"))]
+#[path = "backlog_tests.rs"]
+mod tests;

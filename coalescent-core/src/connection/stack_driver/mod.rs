@@ -55,10 +55,11 @@ const OFFENCE: u32 = 1;
 
 /// The driver of a connection that is not idle.
 pub(super) struct StackDriver<S: PeerService> {
+    // Dropped first: calls end before their stack does.
+    frames: Frames<S::Future>,
     base: Base<S>,
     state: State,
     shortcut: Option<Shortcut>,
-    frames: Frames<S::Future>,
 }
 
 /// The states of a stack driver.
