@@ -95,12 +95,24 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     /// Runs the connection until it has ended, and returns the reason.
-    // Not an async function, whose future would have room for both the connection and the driver.
+    // Not an async function: its future would have room for both the connection and its driver, and
+    // would be larger for as long as the connection runs.
     pub(crate) fn run<S: PeerService>(
         self,
         stack: S,
     ) -> impl Future<Output = DisconnectReason> + use<IO, S> {
-        self.into_driver(stack).run()
+        let mut driver = self.into_driver(stack);
+        async move {
+            let end = driver.run_to_ending().await;
+            let reason = end.reason();
+            let peer_left = driver.give_up(&reason);
+            // Boxed, so that no connection has room for its end while it runs.
+            let membership = Box::pin(driver.close(end)).await;
+            if peer_left {
+                membership.announce(&reason).await;
+            }
+            reason
+        }
     }
 
     fn into_driver<S: PeerService>(self, stack: S) -> Driver<IO, S> {
@@ -146,34 +158,6 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
     S: PeerService,
 {
-    /// Runs the connection through all its states. Returns the reason for its end.
-    async fn run(mut self) -> DisconnectReason {
-        let end = self.run_to_ending().await;
-        let reason = end.reason();
-        let Self {
-            reader,
-            mut edge,
-            mut membership,
-            ..
-        } = self;
-        if !matches!(reason, DisconnectReason::Slow) {
-            let peer = membership.peer();
-            peer.node().spent(peer, edge.watch.spent(clock::now()));
-        }
-        let peer_left = membership.give_up(&reason);
-        let closing = Closing {
-            reader,
-            writer: edge.writer,
-            watch: edge.watch,
-        };
-        // Boxed, so that no connection has room for its end while it runs.
-        Box::pin(closing.run(end)).await;
-        if peer_left {
-            membership.announce(&reason).await;
-        }
-        reason
-    }
-
     /// Runs the connection until its state is [`State::Ending`].
     async fn run_to_ending(&mut self) -> End {
         loop {
@@ -186,6 +170,26 @@ where
             }
             self.handle_event(event);
         }
+    }
+
+    /// Gives up the place in the roster. Returns whether the peer has left with this connection.
+    fn give_up(&mut self, reason: &DisconnectReason) -> bool {
+        if !matches!(reason, DisconnectReason::Slow) {
+            let peer = self.membership.peer();
+            peer.node().spent(peer, self.edge.watch.spent(clock::now()));
+        }
+        self.membership.give_up(reason)
+    }
+
+    /// Ends the connection in this way.
+    async fn close(self, end: End) -> Membership {
+        let closing = Closing {
+            reader: self.reader,
+            writer: self.edge.writer,
+            watch: self.edge.watch,
+        };
+        closing.run(end).await;
+        self.membership
     }
 
     async fn next_event(&mut self) -> Event {
