@@ -32,7 +32,7 @@ use backlog::{Backlog, Next};
 use calls::Calls;
 use idle::Base;
 pub(super) use idle::IdleDriver;
-use results::Results;
+use results::{Results, report};
 use shortcut::Shortcut;
 use tokio::time::{Instant, Sleep};
 
@@ -41,7 +41,6 @@ use crate::frame;
 use crate::frame::call::CallScope;
 use crate::frame::in_flight::InFlight;
 use crate::node::hooks::BoxFuture;
-use crate::node::peer::Peer;
 use crate::reason::{DisconnectReason, DropReason};
 use crate::stack::PeerService;
 use crate::stack::reply::Reply;
@@ -329,11 +328,6 @@ impl<S: PeerService> StackDriver<S> {
     pub(super) async fn wait_for_room(&mut self) {
         self.frames.results.wait_for_room(&self.frames.link).await;
     }
-}
-
-/// Reports an error that concerns the peer, and is not counted against it.
-fn report(peer: &Peer, error: Error) {
-    peer.node().error(Some(peer), error);
 }
 
 impl<F> Frames<F> {

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use super::backlog::{Backlog, Batch};
 use super::delivery::Delivery;
 use super::replies::Replies;
-use super::report;
 use crate::connection::relay::Relays;
 use crate::error::Error;
 use crate::frame::call::{CallOutcome, CallScope};
@@ -277,6 +276,11 @@ impl Results {
 
 fn count(frames: &VecDeque<Kept>) -> usize {
     frames.iter().map(Kept::len).sum()
+}
+
+/// Reports an error that concerns the peer, and is not counted against it.
+pub(super) fn report(peer: &Peer, error: Error) {
+    peer.node().error(Some(peer), error);
 }
 
 /// Copies a reply that is a small slice of the frame's buffer, so as not to keep the buffer alive.
