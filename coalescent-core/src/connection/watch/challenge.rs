@@ -1,4 +1,5 @@
-//! Whether a peer is still there, asked since a newcomer says that it is that peer: decisions only.
+//! Decides whether a connected peer is still there, when a new connection claims to be that peer.
+//! Reads no clock.
 
 use std::time::Duration;
 
@@ -6,22 +7,22 @@ use tokio::time::Instant;
 
 use crate::node::standing::ANSWER_WITHIN;
 
-/// How much later than promised a poll may come before this process counts as having been stopped
-/// meanwhile.
+/// If a poll comes later than promised by more than this, the process is taken to have been
+/// suspended.
 const STALL: Duration = Duration::from_secs(1);
 
-/// A question to one peer, and the time that it has to answer.
+/// A PING to one peer that must be answered soon.
 ///
-/// Any byte received is an answer. While the connection holds back reading, an answer may lie
-/// unread, and the time rests. The time is short, [`ANSWER_WITHIN`], but never so short that
-/// whoever claims a busy peer's number can have it cut off:
+/// Any byte received is an answer. While the connection does not read, an answer may lie unread, so
+/// the time is stopped. The time is short, [`ANSWER_WITHIN`], but not so short that somebody who
+/// claims a busy peer's number can have it disconnected:
 ///
-/// - what was written since the peer was heard may lie before the PING, and is allowed its time at
-///   the pace that each peer is allowed;
-/// - a peer that has no room for more may hold back its own reading, and then shows that it is
-///   there in its own time, the one it has to answer any PING.
+/// - bytes written since the peer was last heard may lie before the PING, and get their time at the
+///   lowest rate that is allowed;
+/// - a peer whose socket takes no more may have stopped reading, and gets the time that it has to
+///   answer any PING.
 ///
-/// Nor is it ever longer than that.
+/// It is never longer than the time for any PING.
 #[derive(Debug, Default)]
 pub(super) struct Challenge(Option<Asked>);
 
@@ -33,10 +34,10 @@ struct Asked {
     promised: Option<Instant>,
 }
 
-/// What to do about a question.
+/// The decision about a challenge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Nothing was asked, or it was answered.
+    /// The peer was not asked, or has answered, or is not read from.
     Idle,
     /// Poll again at this instant, or after the next input.
     Wait(Instant),
@@ -44,20 +45,20 @@ pub(super) enum Verdict {
     Dead,
 }
 
-/// What was on its way to the peer when it was asked.
+/// The bytes on their way to the peer when it was asked.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ahead {
-    /// Bytes written since anything was received.
+    /// The number of bytes written since anything was received.
     pub(super) unheard: u64,
-    /// Whether more waits, for which the socket has no room.
+    /// Whether more bytes wait that the socket has no room for.
     pub(super) blocked: bool,
 }
 
 impl Challenge {
-    /// Asks, if that is not so already. Returns whether a PING is to be sent.
+    /// Starts the challenge. Returns false if it runs already.
     ///
-    /// `floor` is the pace of the slowest line that is served, in bytes a second, and `ordinary`
-    /// the time to answer any PING.
+    /// `floor` is the lowest rate that is allowed, in bytes a second, and `ordinary` the time to
+    /// answer any PING.
     pub(super) fn ask(
         &mut self,
         now: Instant,
@@ -84,7 +85,7 @@ impl Challenge {
         true
     }
 
-    /// Notes that bytes came. Returns whether that answers a question.
+    /// Notes that bytes came. Returns whether that answers a challenge.
     pub(super) fn received(&mut self) -> bool {
         self.0.take().is_some()
     }
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_an_answer_after_a_short_time() {
+    fn a_silent_peer_is_dead_after_a_short_time() {
         let now = Instant::now();
         let mut challenge = asked(now, true, Ahead::default());
         let end = now + ANSWER_WITHIN;
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_its_way_is_given_its_time_and_no_more_than_any_ping_has() {
+    fn bytes_under_way_extend_the_time_up_to_that_of_any_ping() {
         let now = Instant::now();
         for (unheard, blocked, within) in [
             (4 * FLOOR, false, ANSWER_WITHIN + Duration::from_secs(4)),
@@ -174,14 +175,14 @@ mod tests {
     }
 
     #[test]
-    fn time_in_which_nobody_read_does_not_count() {
+    fn time_without_reading_does_not_count() {
         let now = Instant::now();
         let mut challenge = asked(now, false, Ahead::default());
         assert_eq!(challenge.poll(now + ORDINARY), Verdict::Idle);
         let later = now + 2 * ORDINARY;
         challenge.reading(true, later);
         assert_eq!(challenge.poll(later), Verdict::Wait(later + ANSWER_WITHIN));
-        // The process was stopped.
+        // The process was suspended.
         let woken = later + 3 * ORDINARY;
         assert_eq!(challenge.poll(woken), Verdict::Wait(woken + ANSWER_WITHIN));
     }

@@ -1,12 +1,12 @@
-//! How much a peer may do of what it must not.
+//! The error budget of a peer.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The weight of the offences that a peer may commit in a minute.
+/// A limit on the offences of a peer in each window of a minute.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Budget {
+pub(super) struct Budget {
     limit: u32,
     spent: u32,
     since: Option<Instant>,
@@ -15,7 +15,7 @@ pub(crate) struct Budget {
 impl Budget {
     const WINDOW: Duration = Duration::from_secs(60);
 
-    pub(crate) fn new(limit: u32) -> Self {
+    pub(super) fn new(limit: u32) -> Self {
         Self {
             limit,
             spent: 0,
@@ -23,8 +23,8 @@ impl Budget {
         }
     }
 
-    /// Spends the weight of one offence.
-    pub(crate) fn spend(&mut self, weight: u32, now: Instant) {
+    /// Spends the weight of one offence, in a new window if the last one is over.
+    pub(super) fn spend(&mut self, weight: u32, now: Instant) {
         if self.since.is_none_or(|since| now - since >= Self::WINDOW) {
             self.since = Some(now);
             self.spent = 0;
@@ -32,9 +32,9 @@ impl Budget {
         self.spent = self.spent.saturating_add(weight);
     }
 
-    /// Whether more were spent than there were.
+    /// Returns whether more than the limit was spent.
     #[inline]
-    pub(crate) fn exhausted(&self) -> bool {
+    pub(super) fn exhausted(&self) -> bool {
         self.spent > self.limit
     }
 }
