@@ -97,14 +97,23 @@ impl Runtime {
         }
     }
 
-    /// Runs a connection in a task of its own, and `then` when the connection has ended.
-    ///
-    /// A panic of a layer or hook ends only this connection, and `then` runs all the same.
+    /// Runs a connection in a task of its own; see [`serve`](Self::serve).
     pub(crate) fn run(
         &self,
         connection: Connection<BoxIo>,
         then: impl Future<Output = ()> + Send + 'static,
     ) {
+        self.tasks.spawn(self.serve(connection, then));
+    }
+
+    /// Runs a connection, and `then` when the connection has ended.
+    ///
+    /// A panic of a layer or hook ends only this connection, and `then` runs all the same.
+    pub(super) fn serve(
+        &self,
+        connection: Connection<BoxIo>,
+        then: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let peer = connection.peer().clone();
         let span = tracing::info_span!(
             "peer",
@@ -134,7 +143,7 @@ impl Runtime {
             }
             then.await;
         };
-        self.tasks.spawn(task.instrument(span));
+        task.instrument(span)
     }
 }
 

@@ -10,7 +10,7 @@ use super::Runtime;
 use super::accept_backoff::AcceptBackoff;
 use super::admission::{Reason, Refused, Ticket};
 use super::dialer::{SelfCheck, is_within};
-use crate::connection::{ConnectionInfo, Established, establish};
+use crate::connection::{Connection, ConnectionInfo, Established, establish};
 use crate::error::Error;
 use crate::node::Refusal;
 use crate::node::event::Event;
@@ -86,7 +86,7 @@ async fn run(runtime: Arc<Runtime>, mut listener: Box<dyn Listener>, wire: Optio
                     ticket,
                     wire: wire.clone(),
                 };
-                runtime.spawn(newcomer.enter(Arc::clone(&runtime)));
+                runtime.tasks.spawn(newcomer.serve(Arc::clone(&runtime)));
             }
             Err(refused) => {
                 let error = Error::refused(format!("{addr}: {refused}"));
@@ -125,7 +125,28 @@ struct Newcomer {
 
 impl Newcomer {
     /// Performs the handshake, and runs the connection.
-    async fn enter(self, runtime: Arc<Runtime>) {
+    fn serve(self, runtime: Arc<Runtime>) -> impl Future<Output = ()> + Send + 'static {
+        let entering = Box::pin({
+            let runtime = Arc::clone(&runtime);
+            async move {
+                tokio::select! {
+                    () = runtime.stop.cancelled() => None,
+                    entered = self.enter(&runtime) => entered,
+                }
+            }
+        });
+        async move {
+            // This frees the memory of the handshake before the connection takes its own. With
+            // both at once, each of thousands of connections leaves a hole that nothing fills.
+            let entered = entering.await;
+            if let Some(entered) = entered {
+                entered.run(&runtime).await;
+            }
+        }
+    }
+
+    /// Performs the handshake.
+    async fn enter(self, runtime: &Runtime) -> Option<Box<Entered>> {
         let Self {
             io,
             addr,
@@ -133,29 +154,52 @@ impl Newcomer {
             ticket,
             wire,
         } = self;
-        if is_without_node_numbers(&runtime, wire.as_ref()) && is_from_this_machine(&io, addr) {
+        if is_without_node_numbers(runtime, wire.as_ref()) && is_from_this_machine(&io, addr) {
             // On a timeout the dialling side finds out, and closes the connection.
             let _ = tokio::time::timeout(OWN_WAIT, self_check.settled()).await;
             if self_check.is_itself() {
-                return;
+                return None;
             }
         }
         let entered = tokio::select! {
-            entered = introduce(&runtime, io, addr, wire, &ticket) => entered,
+            entered = introduce(runtime, io, addr, wire, &ticket) => entered,
             refused = ticket.evicted() => Err(Error::refused(refused.to_string())),
         };
-        let connection = match entered {
-            Ok(Established::Connected(connection)) => connection,
-            // The dialling side knows, and reports it.
-            Ok(Established::Myself | Established::Already(_)) => return,
-            Err(_) if self_check.is_itself() => return,
-            // A health check, for example.
-            Err(error) if error.is_unsaid() => {
-                return runtime.peers().node().went_silently(addr);
+        match entered {
+            Ok(Established::Connected(connection)) => {
+                return Some(Box::new(Entered {
+                    connection,
+                    ticket,
+                    self_check,
+                }));
             }
-            Err(error) => return runtime.peers().node().error_at(addr, error.at(addr)),
-        };
-        runtime.run(connection, async move { drop((ticket, self_check)) });
+            // The dialling side knows, and reports it.
+            Ok(Established::Myself | Established::Already(_)) => {}
+            Err(_) if self_check.is_itself() => {}
+            // A health check, for example.
+            Err(error) if error.is_unsaid() => runtime.peers().node().went_silently(addr),
+            Err(error) => runtime.peers().node().error_at(addr, error.at(addr)),
+        }
+        None
+    }
+}
+
+/// A connection whose handshake is done.
+struct Entered {
+    connection: Connection<BoxIo>,
+    ticket: Ticket,
+    self_check: SelfCheck,
+}
+
+impl Entered {
+    /// Runs the connection. Its places are given back when it ends.
+    fn run(self, runtime: &Runtime) -> impl Future<Output = ()> + Send + 'static {
+        let Self {
+            connection,
+            ticket,
+            self_check,
+        } = self;
+        runtime.serve(connection, async move { drop((ticket, self_check)) })
     }
 }
 
