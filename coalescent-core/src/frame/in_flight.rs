@@ -28,9 +28,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::frame::{Flow, Frame};
-use crate::node::outgoing::relay_late;
 use crate::node::peer::Peer;
+use crate::outbox::Flow;
 use crate::wire::Wire;
 
 /// What the frames of one socket read have in common.
@@ -265,12 +264,6 @@ impl InFlight {
     pub(super) fn is_lost(&self, slot: usize, seq: u64) -> bool {
         let slot = self.slots.get(slot);
         slot.is_some_and(|slot| slot.lost.load(Ordering::Acquire) == seq)
-    }
-
-    /// Relays a frame whose call has ended: at once, and dropping it for peers without room.
-    pub(super) fn relay_late(&self, frame: &Frame, payload: &Bytes) {
-        let buffer_len = frame.read_batch().bytes_kept_alive();
-        relay_late(&self.peer, frame.kind(), frame.ttl(), payload, buffer_len);
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) use pool::fall_idle;
 use tokio::time::Instant;
 
 use crate::message::Message;
+use crate::node::outgoing::relay_late;
 use crate::node::peer::Peer;
 pub use crate::outbox::Flow;
 use crate::reason::DropReason;
@@ -317,7 +318,16 @@ impl Frame {
         let in_flight = &self.read_batch().in_flight;
         let slot = usize::from(self.inner().slot);
         if !in_flight.decide(slot, seq, flow, rewritten) && !in_flight.is_lost(slot, seq) {
-            in_flight.relay_late(self, &self.payload_bytes());
+            // The call has ended: the frame is relayed at once, and dropped for peers without room.
+            let buffer_len = self.read_batch().bytes_kept_alive();
+            let payload = self.payload_bytes();
+            relay_late(
+                in_flight.peer(),
+                self.kind(),
+                self.ttl(),
+                &payload,
+                buffer_len,
+            );
         }
     }
 

@@ -1,4 +1,4 @@
-//! Connections of a mesh: made on request or adopted, and run until they end.
+//! Connections of a mesh: adopted, and run until they end.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +9,6 @@ use std::task::Poll;
 use tracing::Instrument;
 
 use super::Runtime;
-use super::dialer::{self, Dialled, Seed};
 use crate::connection::{Connection, ConnectionInfo, Established, establish};
 use crate::error::Error;
 use crate::node::peer::Peer;
@@ -38,33 +37,6 @@ impl<L: PeerLayer> Stacks for Layers<L> {
 }
 
 impl Runtime {
-    /// Connects to a peer; see [`Mesh::connect`](crate::Mesh::connect).
-    pub(crate) async fn connect(
-        self: &Arc<Self>,
-        addr: &str,
-        wire: Option<Wire>,
-    ) -> Result<Peer, Error> {
-        let seed = Seed::parse(addr, wire)?;
-        // The application asks for a connection: one is made even if another leads there already.
-        let dialled = tokio::select! {
-            dial = dialer::dial(self, &seed, false) => dial.result?,
-            () = self.stop.cancelled() => return Err(Error::closed()),
-        };
-        let (connection, guard) = match dialled {
-            Dialled::Peer(peer) => *peer,
-            Dialled::Already(peer) => return Ok(peer),
-            Dialled::Claimed(_) => return Err(Error::refused(format!("{addr} is connected"))),
-        };
-        let peer = connection.peer().clone();
-        let counted = self.dialer.count_unseeded();
-        let runtime = Arc::clone(self);
-        self.run(connection, async move {
-            runtime.dialer.nudge();
-            drop((counted, guard));
-        });
-        Ok(peer)
-    }
-
     /// Makes a peer of a connection from elsewhere; see [`Mesh::adopt`](crate::Mesh::adopt).
     pub(crate) async fn adopt(
         self: &Arc<Self>,

@@ -12,6 +12,7 @@
 
 mod addresses;
 mod claims;
+mod connect;
 mod dead_ends;
 mod dial;
 mod plan;
