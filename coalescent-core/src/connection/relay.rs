@@ -1,7 +1,8 @@
-//! Handing on what a relay decided: runs of frames, each to all other peers.
+//! Relaying: hands the frames that a relay has decided to pass on to all other peers, in runs.
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,57 +10,59 @@ use tokio::time::Instant;
 
 use crate::frame::Flow;
 use crate::frame::in_flight::{InFlight, RelayDecision};
-use crate::node::Node;
-use crate::node::outgoing::{SHARED_PART, copy_if_small, for_wire, outgoing};
+use crate::node::by_wire::ByWire;
+use crate::node::outgoing::{SHARED_PART, copy_if_small, encode_relayed, relayed_kind};
 use crate::node::peer::Peer;
-use crate::outbox::{Chunk, Count, Refused};
+use crate::outbox::{Chunk, Count, Refused, frames};
 use crate::reason::DropReason;
-use crate::wire::{Block, Head, Kind, Wire};
+use crate::wire::{Block, Head, Kind};
 
-/// Consecutive frames of one block that go to the same peers in the same way.
+/// Consecutive frames of one block that go to the same peers with the same flow.
 #[derive(Debug)]
 struct Segment {
     flow: Flow,
-    what: What,
+    frames: SegmentFrames,
 }
 
 #[derive(Debug)]
-enum What {
-    /// Neighbours in the block that can go out as they stand: from one offset to another, and which
-    /// of the block's frames they are.
+enum SegmentFrames {
+    /// Neighbours in the block that can be forwarded as they stand: their bytes, and their indices
+    /// in the block's list of heads.
     Run {
-        bytes: std::ops::Range<usize>,
-        heads: std::ops::Range<usize>,
+        bytes: Range<usize>,
+        heads: Range<usize>,
     },
-    /// A frame that cannot.
+    /// A frame that has to be encoded again.
     Single { kind: Kind, ttl: u8, payload: Bytes },
 }
 
-/// What is to be handed on from one connection, and to whom it still is.
+/// The frames of one connection that are to be relayed, and the peers that had no room for them.
 #[derive(Debug, Default)]
 pub(super) struct Relays {
     segments: Vec<Segment>,
-    /// Whether anything was ever handed on.
+    /// Whether a frame was ever relayed.
     used: bool,
-    /// How many bytes of them are frames by themselves.
+    /// The payload bytes of all single frames in `segments`.
     singles: usize,
-    /// Peers that had no room, with what they are still to get.
+    /// The peers that had no room, with the chunks that they are still to get.
     stalled: VecDeque<Stalled>,
 }
 
+/// Chunks that a peer had no room for.
 #[derive(Debug)]
 struct Stalled {
     peer: Peer,
-    /// Shared by all peers that were behind.
+    /// Shared by all peers that had no room.
     chunks: Arc<[Chunk]>,
-    /// How many of the chunks it has got.
+    /// How many of the chunks the peer has got.
     progress: usize,
     flow: Flow,
+    /// With [`Flow::Drop`]: when the rest is dropped.
     until: Instant,
 }
 
 impl Relays {
-    /// Begins with nothing to hand on; `used` says whether there was something before.
+    /// Creates an empty list; `used` says whether the connection has relayed frames before.
     pub(super) fn new(used: bool) -> Self {
         let mut relays = Self::default();
         relays.used = used;
@@ -70,13 +73,24 @@ impl Relays {
         self.segments.is_empty() && self.stalled.is_empty()
     }
 
-    /// Adds a frame as it stands in its block to the run of those before it, if they go the same
-    /// way: the frame `index`, which begins at `offset`.
+    /// Returns whether frames of this connection are relayed, as far as is known.
+    pub(super) fn is_used(&self) -> bool {
+        self.used || !self.is_empty()
+    }
+
+    /// Returns the payload bytes of the frames that are in no run.
+    pub(super) fn singles(&self) -> usize {
+        self.singles
+    }
+
+    /// Adds the frame `index` of its block, which begins at `offset`, to the run before it. Returns
+    /// whether it can: it directly follows the run, is forwarded as it stands, and has the same
+    /// flow.
     #[inline]
     pub(super) fn extend(&mut self, index: usize, offset: usize, head: &Head, flow: Flow) -> bool {
         if let Some(Segment {
             flow: last,
-            what: What::Run { bytes, heads },
+            frames: SegmentFrames::Run { bytes, heads },
         }) = self.segments.last_mut()
             && head.verbatim
             && matches!(head.kind, Kind::Broadcast { .. } | Kind::Plain)
@@ -91,16 +105,16 @@ impl Relays {
         false
     }
 
-    /// Adds the frame at `index` of the block, which is a part of a buffer of `buffer` bytes.
+    /// Adds the frame `index` of the block, whose read buffer has `buffer` bytes.
     pub(super) fn add(
         &mut self,
         link: &InFlight,
         block: &Block,
         index: usize,
-        mark: RelayDecision,
+        decision: RelayDecision,
         buffer: usize,
     ) {
-        let (flow, rewritten) = mark;
+        let (flow, rewritten) = decision;
         let Some((offset, head)) = block.heads.get(index) else {
             return;
         };
@@ -114,146 +128,138 @@ impl Relays {
         if self.extend(index, *offset, head, flow) {
             return;
         }
-        let what = What::Run {
+        let frames = SegmentFrames::Run {
             bytes: *offset..offset + head.wire_len(),
             heads: index..index + 1,
         };
-        self.segments.push(Segment { flow, what });
+        self.segments.push(Segment { flow, frames });
     }
 
-    /// Adds a frame that is no longer in a block, or has another payload now.
+    /// Adds a frame that is no longer in a block, or whose payload was replaced.
     pub(super) fn add_single(&mut self, link: &InFlight, head: &Head, payload: Bytes, flow: Flow) {
-        let (kind, ttl) = outgoing(link.peer().node(), head.kind, head.ttl, &payload);
+        let (kind, ttl) = relayed_kind(link.peer().node(), head.kind, head.ttl, &payload);
         self.singles += payload.len();
         self.segments.push(Segment {
             flow,
-            what: What::Single { kind, ttl, payload },
+            frames: SegmentFrames::Single { kind, ttl, payload },
         });
     }
 
-    /// Gives back the memory that is kept for frames to come.
+    /// Frees the memory that is kept for further frames.
     pub(super) fn fall_idle(&mut self) {
         self.segments.shrink_to_fit();
         self.stalled.shrink_to_fit();
     }
 
-    /// Hands on all that was added, as far as there is room; the rest is left to
-    /// [`wait`](Relays::wait).
+    /// Pushes all frames that were added to the other peers, as far as there is room; the rest is
+    /// left to [`wait`](Relays::wait).
     ///
-    /// `buffer` is the size of the buffer that the block is a part of.
+    /// `buffer` is the size of the read buffer that the block is a part of.
     pub(super) fn push(&mut self, link: &InFlight, block: &Block, buffer: usize) {
         if self.segments.is_empty() {
             return;
         }
         self.used = true;
-        let node = Arc::clone(link.peer().node());
-        let list = node.targets();
-        let mut encoded: Vec<(&Wire, Encoded)> = Vec::new();
+        let node = link.peer().node();
+        let targets = node.targets();
+        let mut encoded = ByWire::new();
         let until = Instant::now() + node.config().relay_grace;
-        for peer in list.iter().filter(|peer| *peer != link.peer()) {
-            let at = encoded.iter().position(|(wire, _)| *wire == peer.wire());
-            let at = at.unwrap_or_else(|| {
-                encoded.push((peer.wire(), self.encode(link, block, buffer, peer)));
-                encoded.len() - 1
-            });
-            let Some((_, encoded)) = encoded.get(at) else {
-                continue;
-            };
-            encoded.offer(peer, until, &mut self.stalled);
+        for peer in targets.iter().filter(|peer| *peer != link.peer()) {
+            let encode = || self.encode(link, block, buffer, peer);
+            encoded
+                .get_or_make(peer.wire(), encode)
+                .offer(peer, until, &mut self.stalled);
         }
         self.segments.clear();
         self.singles = 0;
     }
 
-    /// Whether frames of this connection are relayed, as far as is known.
-    pub(super) fn is_used(&self) -> bool {
-        self.used || !self.is_empty()
-    }
-
-    /// How many bytes are to be handed on that are not a part of a run.
-    pub(super) fn singles(&self) -> usize {
-        self.singles
-    }
-
-    /// Makes chunks of the segments, for the wire of `peer`.
+    /// Encodes the segments for the wire of `peer`.
     fn encode(&self, link: &InFlight, block: &Block, buffer: usize, peer: &Peer) -> Encoded {
-        let node = link.peer().node();
         let mut encoded = Encoded::default();
-        for segment in &self.segments {
-            match &segment.what {
-                What::Run { bytes, heads } if peer.wire() == link.wire() => {
+        for Segment { flow, frames } in &self.segments {
+            match frames {
+                SegmentFrames::Run { bytes, heads } if peer.wire() == link.wire() => {
                     let run = if bytes.len() >= buffer / SHARED_PART {
                         block.bytes.slice(bytes.clone())
                     } else {
                         Bytes::copy_from_slice(&block.bytes[bytes.clone()])
                     };
                     let frames = u32::try_from(heads.len()).unwrap_or(u32::MAX);
-                    encoded.add(segment.flow, Chunk::verbatim(run, Count::relayed(frames)));
+                    encoded.add(*flow, Chunk::verbatim(run, Count::relayed(frames)));
                 }
-                What::Run { heads, .. } => {
+                SegmentFrames::Run { heads, .. } => {
                     for (offset, head) in block.heads.get(heads.clone()).unwrap_or_default() {
                         let payload = block.payload(*offset, head);
                         let payload = copy_if_small(payload, &block.bytes, buffer);
-                        let (kind, ttl) = outgoing(node, head.kind, head.ttl, &payload);
-                        encoded.frame(node, peer, segment.flow, kind, ttl, payload);
+                        let (kind, ttl) = relayed_kind(peer.node(), head.kind, head.ttl, &payload);
+                        encoded.add_frame(peer, *flow, kind, ttl, payload);
                     }
                 }
-                What::Single { kind, ttl, payload } => {
-                    encoded.frame(node, peer, segment.flow, *kind, *ttl, payload.clone());
+                SegmentFrames::Single { kind, ttl, payload } => {
+                    encoded.add_frame(peer, *flow, *kind, *ttl, payload.clone());
                 }
             }
         }
         encoded
     }
 
-    /// Waits for room in the peers that had none, as their frames' flow says.
+    /// Waits for room in the outboxes that had none, as the flow of the frames says.
     ///
     /// # Cancel safety
     ///
-    /// Safe: the next call goes on where this one was.
+    /// Cancel safe: the next call continues where this one stopped.
     pub(super) async fn wait(&mut self) {
-        while let Some(Stalled {
-            peer,
-            chunks,
-            progress,
-            flow,
-            until,
-        }) = self.stalled.front_mut()
-        {
-            let push = peer.push_fitting(chunks, progress);
-            let done = match flow {
-                // The peer is gone where this fails, and what it did not get is counted below.
-                Flow::Wait => Some(push.await),
-                Flow::Drop => tokio::time::timeout_at(*until, push).await.ok(),
-            };
-            let frames = frames(chunks, *progress);
-            match done {
-                Some(Ok(())) => {}
-                Some(Err(_)) => peer.dropped(DropReason::Disconnected, frames),
-                None => {
-                    peer.outbox().mark_slow();
-                    peer.dropped(DropReason::Full, frames);
-                }
-            }
+        while let Some(stalled) = self.stalled.front_mut() {
+            stalled.push().await;
             self.stalled.pop_front();
         }
     }
 }
 
-/// How many frames the chunks from `progress` on are.
-fn frames(chunks: &[Chunk], progress: usize) -> u64 {
-    let rest = chunks.get(progress..).unwrap_or_default();
-    rest.iter().map(|chunk| chunk.count.total()).sum()
-}
-
 impl Drop for Relays {
     fn drop(&mut self) {
-        // Where the connection breaks while others have no room for what its peer said.
+        // The connection has failed while other peers had no room for its frames.
         for stalled in self.stalled.drain(..) {
-            let lost = frames(&stalled.chunks, stalled.progress);
-            stalled.peer.dropped(DropReason::Disconnected, lost);
+            stalled.drop_rest(DropReason::Disconnected);
         }
     }
+}
+
+impl Stalled {
+    /// Pushes the chunks, waiting for room, and counts those that are dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the next call continues where this one stopped.
+    async fn push(&mut self) {
+        let push = self.peer.push_fitting(&self.chunks, &mut self.progress);
+        let pushed = match self.flow {
+            Flow::Wait => Some(push.await),
+            Flow::Drop => tokio::time::timeout_at(self.until, push).await.ok(),
+        };
+        match pushed {
+            Some(Ok(())) => {}
+            Some(Err(_)) => self.drop_rest(DropReason::Disconnected),
+            None => {
+                self.peer.outbox().mark_slow();
+                self.drop_rest(DropReason::Full);
+            }
+        }
+    }
+
+    fn drop_rest(&self, reason: DropReason) {
+        let rest = self.chunks.get(self.progress..).unwrap_or_default();
+        self.peer.dropped(reason, frames(rest));
+    }
+}
+
+/// Segments encoded for one wire.
+#[derive(Debug, Default)]
+struct Encoded {
+    groups: Vec<Group>,
+    /// How many frames the wire has no place for.
+    unencodable: u64,
 }
 
 /// Consecutive chunks of the same flow.
@@ -261,16 +267,8 @@ impl Drop for Relays {
 struct Group {
     flow: Flow,
     chunks: Vec<Chunk>,
-    /// The chunks again, where there are peers that have no room for all of them.
+    /// The chunks again, made when the first peer has no room for all of them.
     shared: OnceCell<Arc<[Chunk]>>,
-}
-
-/// Segments as chunks for one wire.
-#[derive(Debug, Default)]
-struct Encoded {
-    groups: Vec<Group>,
-    /// Frames that this wire has no place for.
-    unencodable: u64,
 }
 
 impl Encoded {
@@ -286,51 +284,46 @@ impl Encoded {
         }
     }
 
-    fn frame(&mut self, node: &Node, peer: &Peer, flow: Flow, kind: Kind, ttl: u8, payload: Bytes) {
-        let (kind, ttl) = for_wire(node, peer.wire(), kind, ttl, &payload);
-        match peer.encode(kind, ttl, payload, Count::relayed(1)) {
+    fn add_frame(&mut self, peer: &Peer, flow: Flow, kind: Kind, ttl: u8, payload: Bytes) {
+        match encode_relayed(peer, kind, ttl, payload) {
             Ok(chunk) => self.add(flow, chunk),
             Err(_) => self.unencodable += 1,
         }
     }
 
-    /// Gives the chunks to one peer; what it has no room for goes to `stalled`.
+    /// Pushes the chunks to one peer; those that it has no room for are added to `stalled`.
     fn offer(&self, peer: &Peer, until: Instant, stalled: &mut VecDeque<Stalled>) {
         peer.dropped(DropReason::Unencodable, self.unencodable);
-        // Behind what a peer still waits for, everything waits, so that its order stays.
+        // If the peer already waits for chunks, these wait behind them, to keep the order.
         let mut behind = stalled.iter().any(|stalled| stalled.peer == *peer);
-        for Group {
-            flow,
-            chunks,
-            shared,
-        } in &self.groups
-        {
+        for group in &self.groups {
             let progress = if behind {
                 0
             } else {
-                match peer.try_push_fitting(chunks) {
+                match peer.try_push_fitting(&group.chunks) {
                     Ok(taken) => taken,
                     Err(Refused::Full) => 0,
                     Err(Refused::Closed) => {
-                        // It leaves, and this node has let it go: the source is read to its end.
-                        peer.dropped(DropReason::Disconnected, frames(chunks, 0));
+                        // The peer is leaving, and the source is still read to its end.
+                        peer.dropped(DropReason::Disconnected, frames(&group.chunks));
                         continue;
                     }
                 }
             };
-            if progress == chunks.len() {
+            let rest = group.chunks.get(progress..).unwrap_or_default();
+            if rest.is_empty() {
                 continue;
             }
-            if *flow == Flow::Drop && peer.outbox().is_slow() {
-                peer.dropped(DropReason::Full, frames(chunks, progress));
+            if group.flow == Flow::Drop && peer.outbox().is_slow() {
+                peer.dropped(DropReason::Full, frames(rest));
                 continue;
             }
             behind = true;
             stalled.push_back(Stalled {
                 peer: peer.clone(),
-                chunks: Arc::clone(shared.get_or_init(|| chunks.as_slice().into())),
+                chunks: Arc::clone(group.shared.get_or_init(|| group.chunks.as_slice().into())),
                 progress,
-                flow: *flow,
+                flow: group.flow,
                 until,
             });
         }

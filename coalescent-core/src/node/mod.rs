@@ -1,6 +1,7 @@
 //! The roster: the peers that are connected, and what they share.
 
 mod broadcast;
+pub(crate) mod by_wire;
 pub(crate) mod changes;
 pub mod event;
 pub(crate) mod hooks;
@@ -19,8 +20,8 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use broadcast::Runs;
-pub use broadcast::{BATCH, PAYLOAD_COST};
+use broadcast::RunBuffers;
+pub use broadcast::{BATCH, PAYLOAD_COST, Sent};
 pub(crate) use broadcast::{KEPT_RUNS, RUN_BYTES};
 use event::Events;
 use hooks::Hooks;
@@ -47,16 +48,6 @@ use crate::wire::NodeId;
 #[derive(Clone)]
 pub struct Peers(Arc<Node>);
 
-/// What became of a payload that was written to several peers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sent {
-    /// How many peers it was queued for.
-    pub queued: usize,
-    /// How many connected peers do not get it: they had no room, left while it waited, or their
-    /// wire has no place for it.
-    pub dropped: usize,
-}
-
 /// All that the connections of one node have in common.
 pub(crate) struct Node {
     config: Config,
@@ -71,7 +62,7 @@ pub(crate) struct Node {
     roster: Mutex<Roster>,
     slow: Mutex<Remembered>,
     /// What many broadcasts at once are put together in.
-    runs: Runs,
+    run_buffers: RunBuffers,
     links: AtomicU64,
     nonce: AtomicU64,
 }
@@ -126,7 +117,7 @@ impl Peers {
             meter: Meter::new(),
             roster: Mutex::new(Roster::default()),
             slow: Mutex::default(),
-            runs: Runs::default(),
+            run_buffers: RunBuffers::default(),
             links: AtomicU64::new(1),
             nonce: AtomicU64::new(rand::random()),
         }))

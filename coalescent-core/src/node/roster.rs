@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::broadcast::Runs;
+use super::broadcast::RunBuffers;
 use super::hooks::Hooks;
 use super::patience::{Culprit, Penance, Remembered};
 use super::standing::{StandBy, roster_id};
@@ -55,8 +55,8 @@ impl Node {
         &self.meter
     }
 
-    pub(super) fn runs(&self) -> &Runs {
-        &self.runs
+    pub(super) fn run_buffers(&self) -> &RunBuffers {
+        &self.run_buffers
     }
 
     pub(crate) fn next_link(&self) -> LinkId {

@@ -1,0 +1,347 @@
+//! The outbox of a peer: the queue of encoded frames that wait to be written to it, bounded in
+//! bytes.
+//!
+//! Relays, handlers and the application push encoded frames at the same time; one connection takes
+//! entries out in batches and writes them vectored. Small frames are copied into one buffer, so
+//! that they cost neither an entry nor a wake-up each. Larger ones, and the runs that relays hand
+//! on, keep their memory and share it with the outboxes of other peers.
+//!
+//! A frame that takes no bytes on its peer's wire, such as an empty payload on `raw`, is never
+//! queued: it is counted as written when it is pushed.
+//!
+//! An outbox has one lock, taken once for each push and each write, and never held across an await.
+
+mod chunk;
+mod coalescer;
+mod queue;
+mod takers;
+mod wait;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+pub(crate) use chunk::{Chunk, Count, Entry, frames};
+pub(crate) use coalescer::{COALESCE_MAX, ChunkList, Coalescer};
+use queue::Queue;
+use takers::Takers;
+use tokio::sync::Notify;
+
+use crate::message::codec::SHARED_MAX;
+use crate::signal::Signal;
+use crate::stats::Counters;
+use crate::stats::meter::Gauge;
+
+/// What each entry of an outbox counts for in addition to its bytes: its bookkeeping, and the
+/// overhead of the allocator.
+pub const ENTRY_COST: usize = 128;
+
+/// Chunks of up to this many bytes are copied into a shared buffer; larger ones keep their own
+/// memory. Room for 1 KiB of the application's data, and for what a message adds to it.
+pub(crate) const COPY_MAX: usize = 1280;
+
+// Messages that share memory are copied here, so that they hardly ever keep the others' memory.
+const _: () = assert!(SHARED_MAX <= COPY_MAX);
+
+/// How a relay treats a peer that has no room for a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Waits for room, and so holds back the frame's source: nothing is lost. For trees and stars
+    /// only, because in a mesh with circles two nodes can wait for each other.
+    Wait,
+    /// Waits for a short grace ([`Config::relay_grace`](crate::Config::relay_grace)), then drops
+    /// the frame for that peer alone, and counts it. Cannot deadlock, whatever the topology.
+    Drop,
+}
+
+/// Why a chunk was not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// There is no room now.
+    Full,
+    /// The peer is gone, or is being drained.
+    Closed,
+}
+
+/// The queue of encoded frames that wait to be written to one peer.
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    /// Wakes tasks that wait for room, or for the content to be written.
+    moved: Notify,
+    /// Wakes the connection, which watches whether the peer is too slow.
+    pressed: Signal,
+    /// The gauge of the bytes queued for all peers of the node.
+    queued: Gauge,
+    /// The peer's counters, for frames that take no bytes.
+    counters: Arc<Counters>,
+}
+
+struct State {
+    /// The entries to be written, and their cost.
+    queue: Queue,
+    /// The connections that take entries.
+    takers: Takers,
+    /// How much of the queue's cost is in the gauge of all peers.
+    gauged: usize,
+    /// The bytes written to the socket since the beginning.
+    written: u64,
+    /// The number of tasks that wait for room, or for the content to be written.
+    waiters: usize,
+    /// The lowest count of finished bytes that a task waits for, if one does.
+    flush: Option<u64>,
+    /// Whether a push found no room, and half of the room has not become free since.
+    pressed: bool,
+    /// Whether a relay waited for room in vain, and half of the room has not become free since.
+    slow: bool,
+    /// Whether pushes are refused. Set by the first step of a departure.
+    closed: bool,
+}
+
+impl Outbox {
+    /// Creates an empty outbox of at most `limit` bytes, which the connection `active` takes from.
+    /// Its bytes are added to the gauge `queued`; frames that take no bytes are counted in
+    /// `counters`.
+    pub(crate) fn new(limit: usize, active: u64, queued: Gauge, counters: Arc<Counters>) -> Self {
+        Self {
+            state: Mutex::new(State {
+                queue: Queue::new(limit),
+                takers: Takers::new(active),
+                gauged: 0,
+                written: 0,
+                waiters: 0,
+                flush: None,
+                pressed: false,
+                slow: false,
+                closed: false,
+            }),
+            moved: Notify::new(),
+            pressed: Signal::default(),
+            queued,
+            counters,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock leaves the state consistent.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in as many of `chunks` as there is room for, in order, and returns their number.
+    ///
+    /// # Errors
+    ///
+    /// If not even the first was taken in.
+    pub(crate) fn try_push(&self, chunks: &[Chunk]) -> Result<usize, Refused> {
+        self.try_push_by(None, chunks)
+    }
+
+    /// Takes in as many of `chunks` as there is room for, on behalf of the connection `link`.
+    ///
+    /// If that is the active connection, it is not woken, because it goes on to write anyway:
+    /// waking a task that is running makes another thread look for it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_push`](Outbox::try_push).
+    pub(crate) fn try_push_by(
+        &self,
+        link: Option<u64>,
+        chunks: &[Chunk],
+    ) -> Result<usize, Refused> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(Refused::Closed);
+        }
+        let mut without_bytes = Count::default();
+        let taken = chunks
+            .iter()
+            .take_while(|chunk| match chunk.len() {
+                0 => {
+                    without_bytes.add(chunk.count);
+                    true
+                }
+                _ => state.queue.push(chunk),
+            })
+            .count();
+        let wake = taken > 0 && !link.is_some_and(|link| state.takers.is_active(link));
+        let waker = if wake {
+            state.takers.take_waker()
+        } else {
+            None
+        };
+        let first_press = taken < chunks.len() && !state.pressed;
+        state.pressed |= first_press;
+        self.gauge(&mut state);
+        drop(state);
+        let (own, relayed) = (without_bytes.own.into(), without_bytes.relayed.into());
+        self.counters.add_written(own, relayed);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        if first_press {
+            self.pressed.raise();
+        }
+        if taken == 0 && !chunks.is_empty() {
+            Err(Refused::Full)
+        } else {
+            Ok(taken)
+        }
+    }
+
+    /// Moves the next entries into `batch`, for the connection `link` to write.
+    ///
+    /// Ready with `false` if there is nothing for this connection and never will be: the outbox is
+    /// closed and empty, or another connection is active and this one does not `stand_by`.
+    pub(crate) fn poll_take(
+        &self,
+        link: u64,
+        stand_by: bool,
+        cx: &mut Context<'_>,
+        batch: &mut VecDeque<Entry>,
+    ) -> Poll<bool> {
+        let mut state = self.state();
+        if !state.takers.is_active(link) {
+            if !stand_by {
+                return Poll::Ready(false);
+            }
+            state.takers.stand_by(cx);
+            return Poll::Pending;
+        }
+        if state.queue.is_drained() {
+            if state.closed {
+                return Poll::Ready(false);
+            }
+            state.queue.shrink_idle(batch);
+            state.takers.wait(cx);
+            return Poll::Pending;
+        }
+        state.queue.take(batch);
+        Poll::Ready(true)
+    }
+
+    /// Reports that `bytes` more were written, and that the `finished` entries are done with.
+    pub(crate) fn wrote(&self, bytes: usize, finished: impl Iterator<Item = Entry>) {
+        let mut state = self.state();
+        state.written += bytes as u64;
+        for entry in finished {
+            state.queue.release(&entry);
+        }
+        let relieved = state.queue.is_half_free();
+        if relieved {
+            state.pressed = false;
+            state.slow = false;
+        }
+        // Tasks that wait for room are woken when half of it is free, so that they come in batches;
+        // tasks that wait for a flush when the bytes they wait for are done with.
+        let done = state.queue.done();
+        let flushed = state.flush.take_if(|flush| *flush <= done).is_some();
+        let wake = flushed || state.waiters > 0 && relieved;
+        self.gauge(&mut state);
+        drop(state);
+        if wake {
+            self.moved.notify_waiters();
+        }
+    }
+
+    /// Drops entries that a connection took and could not write. Returns the number of their
+    /// frames.
+    pub(crate) fn lose(&self, batch: &mut VecDeque<Entry>) -> Count {
+        let mut lost = Count::default();
+        let mut state = self.state();
+        for entry in batch.drain(..) {
+            lost.add(entry.count);
+            state.queue.release(&entry);
+        }
+        self.gauge(&mut state);
+        drop(state);
+        self.moved.notify_waiters();
+        lost
+    }
+
+    /// Lets the connection `link` take entries, in place of the active one.
+    pub(crate) fn activate(&self, link: u64) {
+        let mut state = self.state();
+        let wake = state.takers.activate(link);
+        drop(state);
+        wake.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Refuses pushes from now on; what is queued stays, to be written.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        let waker = state.takers.take_waker();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        self.moved.notify_waiters();
+    }
+
+    /// Drops all that is queued, and returns the number of its frames.
+    pub(crate) fn clear(&self) -> Count {
+        let mut state = self.state();
+        let lost = state.queue.clear();
+        self.gauge(&mut state);
+        drop(state);
+        self.moved.notify_waiters();
+        lost
+    }
+
+    /// Returns whether pushes are refused.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
+    /// Waits until a push found no room.
+    pub(crate) fn poll_pressed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.pressed.poll_raised(cx)
+    }
+
+    /// Returns whether a push found no room, and half of the room has not become free since.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.state().pressed
+    }
+
+    /// Marks the peer as slow: relays that may drop frames no longer wait for it, until half of the
+    /// room is free again.
+    pub(crate) fn mark_slow(&self) {
+        let mut state = self.state();
+        state.slow = !state.queue.is_half_free();
+    }
+
+    /// Returns whether the peer is marked as slow.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.state().slow
+    }
+
+    /// Returns the bytes written since the beginning.
+    pub(crate) fn written(&self) -> u64 {
+        self.state().written
+    }
+
+    /// Returns the bytes queued, including the cost of the entries.
+    pub(crate) fn used(&self) -> usize {
+        self.state().queue.used()
+    }
+
+    /// Updates the gauge of all peers.
+    fn gauge(&self, state: &mut State) {
+        self.gauge_as(state, state.queue.used());
+    }
+
+    fn gauge_as(&self, state: &mut State, now: usize) {
+        let before = std::mem::replace(&mut state.gauged, now);
+        if now > before {
+            self.queued.increment((now - before) as f64);
+        } else if now < before {
+            self.queued.decrement((before - now) as f64);
+        }
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.gauge_as(&mut self.state(), 0);
+    }
+}

@@ -1,0 +1,99 @@
+//! Waiting for an outbox: for room, or until its content has been written.
+
+use std::pin::Pin;
+
+use tokio::sync::futures::Notified;
+
+use super::{Chunk, Outbox, Refused};
+
+impl Outbox {
+    /// Takes in `chunks`, in order, waiting for room.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Closed`] if the peer is gone or leaving.
+    ///
+    /// # Cancel safety
+    ///
+    /// Chunks taken in before the future is dropped stay in; `progress` is their number.
+    pub(crate) async fn push(&self, chunks: &[Chunk], progress: &mut usize) -> Result<(), Refused> {
+        let mut moved = None;
+        loop {
+            match self.try_push(chunks.get(*progress..).unwrap_or_default()) {
+                Ok(taken) => *progress += taken,
+                Err(Refused::Full) => {}
+                Err(Refused::Closed) => return Err(Refused::Closed),
+            }
+            if *progress >= chunks.len() {
+                return Ok(());
+            }
+            // Tries once more after registering, so as not to miss room made in between.
+            match moved.take() {
+                None => moved = Some(self.waiter()),
+                Some(waiter) => Waiter::wait(waiter).await,
+            }
+        }
+    }
+
+    /// Waits until all that is queued now has been written or dropped.
+    pub(crate) async fn flushed(&self) {
+        let target = self.state().queue.taken();
+        self.done_with(target).await;
+    }
+
+    /// Waits, if more than `most` bytes are queued, until about half of `most` are.
+    pub(crate) async fn eased(&self, most: usize) {
+        let target = {
+            let state = self.state();
+            if state.queue.used() <= most {
+                return;
+            }
+            state.queue.taken().saturating_sub((most / 2) as u64)
+        };
+        self.done_with(target).await;
+    }
+
+    /// Waits until `target` bytes, counted from the beginning, have been written or dropped.
+    async fn done_with(&self, target: u64) {
+        loop {
+            let waiter = self.waiter();
+            {
+                let mut state = self.state();
+                if state.queue.done() >= target {
+                    return;
+                }
+                state.flush = Some(state.flush.map_or(target, |first| first.min(target)));
+            }
+            waiter.wait().await;
+        }
+    }
+
+    /// Registers a task that waits. Wake-ups from now on are not missed.
+    fn waiter(&self) -> Waiter<'_> {
+        self.state().waiters += 1;
+        let mut moved = Box::pin(self.moved.notified());
+        moved.as_mut().enable();
+        Waiter {
+            outbox: self,
+            moved,
+        }
+    }
+}
+
+/// A task that waits for an outbox, counted there until this is dropped.
+struct Waiter<'a> {
+    outbox: &'a Outbox,
+    moved: Pin<Box<Notified<'a>>>,
+}
+
+impl Waiter<'_> {
+    async fn wait(mut self) {
+        self.moved.as_mut().await;
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.outbox.state().waiters -= 1;
+    }
+}
