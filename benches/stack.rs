@@ -1,10 +1,10 @@
-//! What each layer costs a frame: around a service that does nothing, called as a connection calls
-//! it.
+//! Measures the time that each layer adds to a frame: the layer wraps a service that does nothing,
+//! and is called as a connection calls it.
 //!
-//! A layer's own cost is its line less that of `nothing` in the same group, at the same size. In
-//! `frame` are the layers that look at frames, in `message` those that look at messages, which were
-//! parsed beforehand there. `whole` is all of them together around the inbox of a node whose read
-//! side nobody has taken.
+//! The cost of a layer is its result minus that of `nothing` in the same group, at the same size.
+//! The group `frame` contains the layers that process frames, `message` those that process
+//! messages, which are parsed beforehand. `whole` combines all of them around the inbox of a node
+//! whose read side nobody has taken.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use criterion::{BenchmarkId, Criterion};
 use tower::util::MapRequest;
 use tower::{Layer, ServiceBuilder};
 
-/// How long the payloads are, in bytes.
+/// The lengths of the payloads, in bytes.
 const SIZES: [usize; 2] = [64, 1024];
 
 /// The type of the message in each payload.
@@ -94,7 +94,7 @@ impl Bench<'_> {
         }
     }
 
-    /// Calls `stack` with broadcasts of these nonces.
+    /// Calls `stack` with broadcasts that have these nonces.
     fn run(&mut self, name: &str, nonces: impl IntoIterator<Item = u64>, stack: impl PeerService) {
         let mut nonces = nonces.into_iter();
         let mut driver = Driver::new(&test_util::peer(&self.peers), stack);
@@ -109,7 +109,7 @@ impl Bench<'_> {
     }
 }
 
-/// A message of `size` bytes with a text.
+/// Returns a message of `size` bytes with a text body.
 fn payload(codec: &Codec, size: usize) -> Bytes {
     let encode = |text: usize| {
         let payload = codec.encode_body(KIND, &"x".repeat(text));
@@ -125,17 +125,17 @@ fn payload(codec: &Codec, size: usize) -> Bytes {
     payload
 }
 
-/// The layer around a service that does nothing.
+/// Wraps a service that does nothing in the layer.
 fn around<L: Layer<NotFound>>(layer: L) -> L::Service {
     layer.layer(NotFound::new())
 }
 
-/// A router whose only handler does nothing.
+/// Returns a router whose only handler does nothing.
 fn router(kind: &str) -> Router {
     Router::new().route(kind, async || {})
 }
 
-/// Puts a message that was parsed beforehand into the frames for `inner`.
+/// Adds a message that was parsed beforehand to the frames for `inner`.
 fn with(message: &Message, inner: impl PeerService) -> impl PeerService {
     let message = message.clone();
     MapRequest::new(inner, move |mut frame: Frame| {

@@ -1,12 +1,13 @@
-//! A chat for everyone on the mesh, with line editing.
+//! A chat between all nodes of a mesh, with line editing.
 //!
 //! ```text
 //! cargo run --example chat -- --name alice --listen 127.0.0.1:1337
 //! cargo run --example chat -- --name bob --seed 127.0.0.1:1337
 //! ```
 //!
-//! Messages are JSON, of the type `chat`; with `--wire lines` others than Rust programs can join.
-//! Where stdin is no terminal its lines are said one after another, and that was it.
+//! Messages are JSON and have the type `chat`. With `--wire lines`, programs that are not written
+//! in Rust can join too. If stdin is not a terminal, its lines are sent one after another and the
+//! program ends.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,14 +29,14 @@ struct Chat {
     text: String,
 }
 
-/// Writes lines above the one that is being typed.
+/// Prints lines above the input line.
 #[derive(Clone)]
 struct Screen(Arc<Mutex<Option<Box<dyn ExternalPrinter + Send>>>>);
 
 impl Screen {
     fn show(&self, line: &str) {
         let line = format!("{line}\n");
-        // A screen that is gone shows nothing.
+        // Ignore errors: there is nowhere left to report that the terminal is gone.
         let _ = match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(printer) => printer.print(line).map_err(|_| ()),
             None => std::io::stdout().write_all(line.as_bytes()).map_err(|_| ()),
@@ -43,13 +44,14 @@ impl Screen {
     }
 }
 
-/// Shows what others say: their text, and not what it might do to a terminal.
+/// Prints a message of another node. Control characters are escaped, so that the text cannot
+/// manipulate the terminal.
 async fn hear(State(screen): State<Screen>, Body(chat): Body<Chat>) {
     let text: String = chat.text.chars().take(1000).collect();
     screen.show(&format!("{}: {}", Escaped(&chat.handle), plain(&text)));
 }
 
-/// Escapes all of a text, however long.
+/// Escapes a text of any length; [`Escaped`] alone truncates long text.
 fn plain(text: &str) -> String {
     let words = text.split(' ').map(|word| {
         let chars: Vec<char> = word.chars().collect();
@@ -92,7 +94,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Shows who joins and leaves.
+/// Prints which peers join and leave.
 fn tell(mesh: &Mesh, screen: &Screen) -> tokio::task::JoinHandle<()> {
     let (mut events, screen) = (mesh.events(), screen.clone());
     let name = |peer: &Peer| match peer.addr() {
@@ -114,11 +116,11 @@ fn tell(mesh: &Mesh, screen: &Screen) -> tokio::task::JoinHandle<()> {
     })
 }
 
-/// Says all lines.
+/// Broadcasts all lines.
 async fn talk(mesh: &Mesh, handle: &str, mut lines: mpsc::Receiver<String>) -> Result<()> {
     let mut events = mesh.events();
     while let Some(text) = lines.recv().await {
-        // With nobody there, it is kept for the first who comes.
+        // Without a peer, hold the line until one connects.
         while mesh.peers().is_empty() {
             events.next().await.ok_or("the mesh has ended")?;
         }
@@ -129,7 +131,7 @@ async fn talk(mesh: &Mesh, handle: &str, mut lines: mpsc::Receiver<String>) -> R
     Ok(())
 }
 
-/// Reads lines in a thread of its own, as fast as they are taken.
+/// Reads lines in a separate thread, no faster than they are sent.
 fn keyboard() -> Result<(mpsc::Receiver<String>, Screen)> {
     let (sender, lines) = mpsc::channel(1);
     if !std::io::stdin().is_terminal() {

@@ -1,4 +1,5 @@
-//! A middleware of one's own, beside those of tower: beeps become boops, are counted, and limited.
+//! A custom middleware next to those of tower. It replaces "beep" with "boop" and counts the
+//! replacements, while tower's layers limit the rate.
 //!
 //! ```text
 //! cargo run --example custom_layer
@@ -16,7 +17,7 @@ use tower::load_shed::LoadShedLayer;
 use tower::timeout::TimeoutLayer;
 use tower::{Layer, Service};
 
-/// The layer. It is shared by all peers, and so is the counter in it.
+/// The layer. All peers share it, and therefore also its counter.
 #[derive(Clone, Default)]
 struct Boop {
     beeps: Arc<AtomicU64>,
@@ -25,7 +26,7 @@ struct Boop {
 impl<S> Layer<S> for Boop {
     type Service = BoopService<S>;
 
-    /// Called for each peer that connects.
+    /// Creates the service of a peer; called once per connection.
     fn layer(&self, inner: S) -> BoopService<S> {
         BoopService {
             inner,
@@ -34,7 +35,7 @@ impl<S> Layer<S> for Boop {
     }
 }
 
-/// The service: one for each peer.
+/// The service, one for each peer.
 struct BoopService<S> {
     inner: S,
     beeps: Arc<AtomicU64>,
@@ -65,14 +66,15 @@ impl<S: Service<Frame, Response = Reply>> Service<Frame> for BoopService<S> {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let boop = Boop::default();
     let alice = App::new()
-        // Per peer: five frames in a minute; what is over that fails at once, in place of waiting.
+        // Five frames per minute and peer. Without `LoadShedLayer`, further frames would wait
+        // instead of failing.
         .layer(LoadShedLayer::new())
         .layer(RateLimitLayer::new(5, Duration::from_secs(60)))
         .layer(TimeoutLayer::new(Duration::from_secs(5)))
         .layer(boop.clone())
         .listen("127.0.0.1:0")
         .await?;
-    let mut heard = alice.reader();
+    let mut reader = alice.reader();
     let mut events = alice.events();
 
     let bob = App::new().start().await?;
@@ -82,11 +84,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         assert_eq!(sent.queued, 1);
     }
     for number in 1..=5 {
-        let frame = heard.next_frame().await.ok_or("the mesh has ended")?;
+        let frame = reader.next_frame().await.ok_or("the mesh has ended")?;
         println!("{}", String::from_utf8_lossy(frame.payload()));
         assert_eq!(frame.payload(), format!("boop {number}").as_bytes());
     }
-    // The sixth is an error of the mesh, and the peer stays.
+    // The sixth frame becomes an error event, and the peer stays connected.
     while let Some(event) = events.next().await {
         if let Event::Error { error, .. } = event {
             println!("{error}");

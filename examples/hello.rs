@@ -1,4 +1,4 @@
-//! The first program: two nodes, of which one asks and the other answers.
+//! A first program: two nodes, one of which sends requests that the other answers.
 //!
 //! ```text
 //! cargo run --example hello
@@ -17,14 +17,15 @@ struct Pong {
     time: u64,
 }
 
-/// Handles messages of the type `ping`. What it returns goes back to the peer that asked.
+/// Handles messages of type `ping`. The returned message is sent back to the peer.
 async fn ping(Body(ping): Body<Ping>) -> impl IntoReply {
     Message::new("pong", &Pong { time: ping.time })
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Every middleware is a tower layer. The first one added sees a frame first.
+    // Every middleware is a tower layer. The layer added first is outermost and sees each frame
+    // first.
     let alice = App::new()
         .with(SmartRelay::new())
         .with(Courier::new())
@@ -39,22 +40,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with(Courier::new())
         .start()
         .await?;
-    let mut heard = bob.reader();
+    let mut reader = bob.reader();
     let peer = bob.connect(&addr.to_string()).await?;
 
-    // To one peer, waiting for its reply.
+    // Send a request to one peer and wait for its reply.
     let pong: Pong = peer.request("ping", &Ping { time: 1 }).await?.body()?;
     println!("bob asked, and got {pong:?}");
     assert_eq!(pong, Pong { time: 1 });
 
-    // To all peers. Who has an answer sends it as a message of its own.
+    // Broadcast to all peers. A reply to a broadcast arrives as a separate message.
     bob.broadcast("ping", &Ping { time: 2 }).await?;
-    let frame = heard.next_frame().await.ok_or("the mesh has ended")?;
+    let frame = reader.next_frame().await.ok_or("the mesh has ended")?;
     let pong: Pong = frame.message().ok_or("no message")?.body()?;
     println!("bob asked all, and {} said {pong:?}", frame.peer().id());
     assert_eq!(pong, Pong { time: 2 });
 
-    // A mesh is a stream of frames too, and of bytes: what is written goes to every peer.
+    // A mesh is also a stream of bytes, see the example `stream_file`.
     bob.shutdown().await;
     println!("{:?}", alice.shutdown().await);
     Ok(())

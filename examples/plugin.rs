@@ -1,5 +1,4 @@
-//! A plugin: it greets peers, remembers their names, and adds verbs to the mesh: `who`, and one
-//! that waits.
+//! A plugin that exchanges names with peers and adds methods to the mesh.
 //!
 //! ```text
 //! cargo run --example plugin
@@ -12,19 +11,19 @@ use coalescent::WeakMesh;
 use coalescent::prelude::*;
 use tokio::sync::watch;
 
-/// The name that a peer has said: kept with the peer, so that one that comes back does not lose its
-/// name when the connection that it had before is found to be gone.
+/// The name of a peer. It is attached to the connection's [`Peer`], so that when a peer reconnects,
+/// the late end of its old connection does not remove the new name.
 #[derive(Clone)]
 struct Name(String);
 
-/// How often a node says its name again, for peers that have changed theirs.
+/// How often a node repeats its name, for peers that have replaced their connection.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// The plugin. Cheap to clone.
+/// The plugin, which is cheap to clone.
 #[derive(Clone)]
 struct Presence {
     name: Arc<str>,
-    /// Tells that names have come or gone.
+    /// Notified when a name is added or removed.
     changed: Arc<watch::Sender<()>>,
 }
 
@@ -39,13 +38,13 @@ impl Presence {
 
 impl Plugin for Presence {
     fn register(&self, app: &mut Registrar) {
-        // A value that everyone who has the mesh or a peer can get.
+        // Share a value with all code that has the mesh or a peer.
         app.insert(self.clone());
-        // Hooks: before the first frame of a peer, and after the last.
+        // Add hooks, which run before the first frame of a peer and after the last.
         let name = Arc::clone(&self.name);
         app.on_connect(move |peer| {
             let name = Arc::clone(&name);
-            // A peer that has gone again needs no greeting.
+            // Ignore the error if the peer has already disconnected.
             async move { drop(peer.send("presence", &*name).await) }
         });
         let changed = Arc::clone(&self.changed);
@@ -53,7 +52,7 @@ impl Plugin for Presence {
             changed.send_replace(());
             std::future::ready(())
         });
-        // A task that ends with the mesh, and does not keep it alive.
+        // Spawn a task that ends with the mesh and does not keep it alive.
         app.spawn({
             let name = Arc::clone(&self.name);
             move |mesh| announce(mesh, name)
@@ -72,18 +71,18 @@ async fn announce(mesh: WeakMesh, name: Arc<str>) {
     }
 }
 
-/// The handler of what the plugin says to its like.
+/// Handles the message that the plugin sends to other nodes.
 async fn present(peer: Peer, Shared(presence): Shared<Presence>, Body(name): Body<String>) {
     peer.set(Name(name));
     presence.changed.send_replace(());
 }
 
-/// The verbs: `use` this trait, and a mesh has them.
+/// The methods that the plugin adds to a mesh, for code that imports this trait.
 trait PresenceExt {
-    /// The names of the connected peers, in the order of the alphabet.
+    /// Returns the names of the connected peers in alphabetical order.
     fn who(&self) -> Vec<String>;
 
-    /// Waits until as many peers have said their names; for ever without the plugin.
+    /// Waits until exactly `names` peers have a name. Never returns if the plugin is missing.
     async fn wait_for(&self, names: usize) -> Vec<String>;
 }
 
@@ -103,14 +102,14 @@ impl PresenceExt for Mesh {
         let Some(presence) = self.get::<Presence>() else {
             return std::future::pending().await;
         };
-        // Before the first look, so that no change is missed.
+        // Subscribe before the first look, so that no change is missed.
         let mut changes = presence.changed.subscribe();
         loop {
             let who = self.who();
             if who.len() == names {
                 return who;
             }
-            // The plugin, and so the sender, is there as long as the mesh is.
+            // This cannot fail: the mesh keeps the plugin, and thus the sender, alive.
             let _ = changes.changed().await;
         }
     }

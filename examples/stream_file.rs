@@ -1,12 +1,12 @@
-//! A file to every peer: the mesh is a stream of bytes, so `tokio::io::copy` is all it takes.
+//! Sends a file to every peer. A mesh is a stream of bytes, so `tokio::io::copy` is all it takes.
 //!
 //! ```text
 //! cargo run --example stream_file -- receive COPY --listen 127.0.0.1:1337
 //! cargo run --example stream_file -- send FILE --seed 127.0.0.1:1337
 //! ```
 //!
-//! One node sends, once the first peer is there (`--peers N`: the Nth). Either side may be the one
-//! that listens.
+//! The sender starts when the first peer has connected, or the Nth with `--peers N`. Either side
+//! may listen.
 
 use std::path::{Path, PathBuf};
 
@@ -43,7 +43,7 @@ async fn main() -> Result<()> {
             send(&mesh, &file, peers).await
         }
         Some("receive") => {
-            // Taken before a peer can come: from here on nothing is discarded.
+            // Create the reader before a peer can connect, so that no frame is discarded.
             let reader = mesh.reader();
             open(&mesh, listen, &seeds).await?;
             receive(&mesh, reader, &file).await
@@ -70,7 +70,7 @@ async fn send(mesh: &Mesh, path: &Path, peers: usize) -> Result<()> {
     mesh_writer.write_u64(size).await?;
     let bar = bar(size);
     tokio::io::copy(&mut bar.wrap_async_read(file), &mut mesh_writer).await?;
-    // Queued is not written yet.
+    // Wait until the queued bytes have been written to the peers.
     mesh_writer.shutdown().await?;
     bar.finish();
     let sent = mesh_writer.sent();
@@ -84,7 +84,7 @@ async fn send(mesh: &Mesh, path: &Path, peers: usize) -> Result<()> {
 
 async fn receive(mesh: &Mesh, mut reader: coalescent::MeshReader, path: &Path) -> Result<()> {
     wait_for(mesh, 1).await?;
-    // The sender leaves after the last byte. Then this mesh may end, and with it what is read.
+    // The sender disconnects after the last byte. Shut this mesh down then, which ends the reader.
     let ending = mesh.clone();
     let sender = mesh.peers().list().first().cloned();
     tokio::spawn(async move {
@@ -106,7 +106,7 @@ async fn receive(mesh: &Mesh, mut reader: coalescent::MeshReader, path: &Path) -
     Ok(())
 }
 
-/// Waits until so many peers are connected.
+/// Waits until `peers` peers are connected.
 async fn wait_for(mesh: &Mesh, peers: usize) -> Result<()> {
     let mut events = mesh.events();
     while mesh.peers().len() < peers {

@@ -10,7 +10,7 @@ pub use coalescent_router::*;
 #[doc = include_str!("../docs/tower.md")]
 pub mod tower_layers {}
 
-/// What most programs use: `use coalescent::prelude::*;`.
+/// The items that most programs need: `use coalescent::prelude::*;`.
 pub mod prelude {
     pub use crate::extract::{Body, Extension, Shared, State, Type};
     pub use crate::{

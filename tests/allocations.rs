@@ -1,5 +1,7 @@
 //! How many heap allocations a frame costs: on its way through a whole stack, and from socket to
 //! socket through a hub.
+//!
+//! A binary of its own: counting allocations takes a global allocator.
 
 use std::sync::Arc;
 use std::thread;

@@ -1,7 +1,8 @@
 //! What a node tells of its peers, in its log and as events: bounded whatever they do, and never a
 //! lie.
-
-mod support;
+//!
+//! A binary of its own: tracing decides once per process whether a call site is enabled, so a test
+//! without a subscriber on another thread could switch off what these tests wait for.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,8 @@ use coalescent::event::LINES_PER_SOURCE;
 use coalescent::prelude::*;
 use coalescent::transport::Memory;
 use coalescent::{BoxError, Events};
-use support::mesh::{addr, event, within};
+use support::mesh::{addr, event};
+use support::soon;
 use tokio::net::TcpStream;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
@@ -82,7 +84,7 @@ struct Told {
 
 async fn told(mut events: Events) -> Told {
     let mut told = Told::default();
-    while let Some(event) = within("an event", events.next()).await {
+    while let Some(event) = soon("an event", events.next()).await {
         match event {
             Event::PeerConnected { .. } => told.connected += 1,
             Event::PeerDisconnected { .. } => told.disconnected += 1,
@@ -106,7 +108,7 @@ async fn storm(at: &Mesh, stranger: &Mesh, rounds: u64) -> u64 {
             // Until it is cut off.
             let _ = peer.send_payload("no message").await;
         }
-        within("its end", peer.closed()).await;
+        soon("its end", peer.closed()).await;
         while !at.peers().is_empty() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -205,7 +207,7 @@ async fn are_no_warnings(app: App) {
     let mut events = node.events();
     health_checks(&node, 50).await;
     let checked = "closed before anything came";
-    within("all checks", async {
+    soon("all checks", async {
         while log.lines(checked).len() < 50 {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }

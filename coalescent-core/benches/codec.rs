@@ -1,7 +1,7 @@
-//! What the courier's envelope costs a message, in both formats: opened, and closed around a value.
+//! Measures encoding and decoding of the courier's envelope, in both formats.
 //!
-//! A `text` is one long string, which is passed over in one step; `records` are many small values,
-//! each of which is looked at.
+//! A `text` body is one long string, which the scan skips in one step. `records` are many small
+//! values, each of which is scanned.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use coalescent_core::codec::Codec;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use serde::Serialize;
 
-/// How long the payloads are, in bytes; those of records at most.
+/// The lengths of the payloads, in bytes; upper bounds for records.
 const SIZES: [usize; 3] = [64, 1024, 64 * 1024];
 
 const KIND: &str = "reading";
@@ -71,7 +71,7 @@ fn len<T: Serialize + ?Sized>(codec: &Codec, body: &T) -> usize {
 fn text(codec: &Codec, size: usize) -> String {
     let around = len(codec, &"x".repeat(size)) - size;
     let mut text = "x".repeat(size - around);
-    // The length of a shorter string may take fewer bytes.
+    // The length field of a shorter string may be shorter.
     let missing = size - len(codec, &text);
     text.push_str(&"x".repeat(missing));
     text
@@ -84,6 +84,6 @@ fn records(codec: &Codec, size: usize) -> Vec<Record> {
     };
     let len = |count| len(codec, &vec![record.clone(); count]);
     let (empty, each) = (len(0), len(2) - len(1));
-    // Two bytes more for the length of a long list.
+    // The length field of a long list takes two more bytes.
     vec![record; (size - empty - 2) / each]
 }

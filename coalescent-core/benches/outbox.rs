@@ -1,7 +1,7 @@
-//! What a broadcast costs, to 1 and 8 peers whose sockets take all that is written and forget it.
+//! Measures broadcasts to 1 and 8 peers whose sockets discard everything that is written.
 //!
-//! `push` is what whoever broadcasts waits for: the frame is encoded, and put into each peer's
-//! outbox. `written` goes on until the connections have taken everything out again and written it.
+//! `push` is the time for which the caller waits: encoding the frame, and queueing it in each
+//! peer's outbox. `written` also includes the time until the connections have written everything.
 
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,10 @@ use tokio::runtime::Runtime;
 
 const SIZES: [usize; 3] = [64, 1024, 64 * 1024];
 
-/// How many bytes are broadcast before the peers are let write: a quarter of what an outbox holds.
+/// The number of bytes that are broadcast before the peers may write: a quarter of an outbox.
 const BURST: usize = 1024 * 1024;
 
-/// The most frames in a burst, so that their entries fit an outbox too.
+/// The maximum number of frames in a burst, so that their entries fit into an outbox too.
 const BURST_FRAMES: usize = 1024;
 
 fn main() {
@@ -42,7 +42,7 @@ fn main() {
 struct Node {
     peers: Peers,
     count: usize,
-    /// The peers' ends of the connections: they said HELLO, and nothing since.
+    /// The peers' ends of the connections, which have sent HELLO and nothing else.
     _silent: Vec<DuplexStream>,
 }
 
@@ -101,7 +101,7 @@ impl Node {
     }
 }
 
-/// What a node of the same network says first.
+/// Returns the HELLO of another node of the same network.
 fn hello() -> BytesMut {
     let hello = Hello {
         node: NodeId::random(),

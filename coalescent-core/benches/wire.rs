@@ -1,8 +1,8 @@
-//! What a frame costs between a socket's buffer and a block, and back, on each wire.
+//! Measures decoding frames from a socket's buffer into a block, and encoding them, on each wire.
 //!
-//! `parse` takes what one read brought apart, and counts its frames; on `raw` all of it is one
-//! frame. `encode` copies one frame into a buffer, `framing` makes what stands around one that is
-//! not copied.
+//! `parse` splits the data of one read, and counts its frames; on `raw` all of it is one frame.
+//! `encode` copies one frame into a buffer; `framing` creates the prefix and suffix of a frame that
+//! is not copied.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 
 const SIZES: [usize; 3] = [64, 1024, 64 * 1024];
 
-/// How many bytes of frames one read brings, at least.
+/// The minimum number of bytes per read.
 const READ: usize = 64 * 1024;
 
-/// How many reads are prepared at once: few, so that they are still in the cache when they are
-/// parsed.
+/// The number of reads that are prepared at a time: few, so that they are still in the cache when
+/// they are parsed.
 const PREPARED: BatchSize = BatchSize::NumIterations(8);
 
 fn main() {
@@ -38,7 +38,7 @@ fn codec(wire: &Wire) -> WireCodec {
     codec
 }
 
-/// A frame for every node, as this wire has it.
+/// Returns the kind of a broadcast on this wire.
 fn kind(wire: &Wire) -> Kind {
     if wire.has_handshake() {
         Kind::Broadcast { nonce: 7 }
@@ -47,7 +47,7 @@ fn kind(wire: &Wire) -> Kind {
     }
 }
 
-/// What one read brings of frames of `size` bytes, and how many those are.
+/// Returns the data of one read, consisting of frames of `size` bytes, and the number of frames.
 fn read(wire: &Wire, size: usize) -> (BytesMut, u64) {
     let count = if *wire == Wire::raw() {
         1

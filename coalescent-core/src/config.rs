@@ -5,122 +5,126 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::wire::{AGENT_MAX, LISTEN_MAX, MAX_FRAME_CEILING, NET_MAX, Wire};
 
-/// How large a frame's payload may be, in bytes, unless [`Config::max_frame`] says otherwise.
+/// The default of [`Config::max_frame`], in bytes.
 pub const DEFAULT_MAX_FRAME: usize = 1024 * 1024;
 
-/// How many frames of one peer may be in its stack at a time, at the most.
+/// The upper bound of [`Config::concurrency`].
 pub const MAX_CONCURRENCY: usize = 1024;
 
-/// How many bytes may wait to be written to one peer, unless [`Config::outbox`] says otherwise.
+/// The default of [`Config::outbox`], in bytes.
 pub const DEFAULT_OUTBOX: usize = 4 * 1024 * 1024;
 
-/// What a connection costs at most before its peer has introduced itself, in bytes, without TLS.
+/// The maximum memory of a connection before its peer has introduced itself, in bytes, without TLS.
 pub const PENDING_BYTES: usize = 16 * 1024;
 
-/// The longest duration there is: a longer one is taken as this, so that no deadline is beyond what
-/// a clock can show. 30 years.
+/// The longest duration: 30 years. Longer ones are reduced to it, so that deadlines stay within
+/// what a clock can represent.
 pub const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
-/// The options of an app; [`App`](crate::App) has a method for each that people change often.
+/// The options of an app. [`App`](crate::App) has a method for each that is changed often.
 ///
-/// Durations of zero and counts of zero are taken literally, except where the docs say otherwise. A
-/// duration of [`FOREVER`] or more does not end.
+/// Durations and counts of zero are taken literally, unless documented otherwise. A duration of
+/// [`FOREVER`] or more never elapses.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Seeds are dialled while fewer than this many connections to seeds are up. Default: 3.
+    /// The number of connections to seeds below which seeds are dialled. Default: 3.
     pub min_peers: usize,
-    /// Seeds are never dialled above this many outbound connections. Default: 12.
+    /// The maximum number of outbound connections: at this number, no seed is dialled. Default: 12.
     pub max_peers: usize,
-    /// How many peers may connect to this node at a time. Default: 64.
+    /// The maximum number of inbound peers; further ones are refused. Default: 64.
     pub max_inbound: usize,
-    /// How many peers may connect from one IP address (of IPv6, one /64), loopback exempt.
-    /// Default: 8.
+    /// The maximum number of inbound peers from one IP address (with IPv6, one /64). Further
+    /// ones are refused. Loopback is exempt. Default: 8.
     pub max_per_ip: usize,
-    /// How many accepted connections may be in their handshake at a time. Default: 32.
+    /// The maximum number of inbound connections in their handshake. At the limit, a new one evicts
+    /// the oldest handshake of the address that has the most of them, or is refused. Default: 32.
     pub max_pending: usize,
-    /// Peers of another network name are refused at the handshake. Default: the empty name.
+    /// The network name. Peers with another name are refused in the handshake. Default: empty.
     pub network: String,
-    /// What other peers are told this node is. Default: `coalescent/` and the version.
+    /// The name of this program, which is sent to peers. Default: `coalescent/` and the version.
     pub agent: String,
-    /// What other peers are told of where this node can be dialled, as `host:port`. Default:
-    /// nothing.
+    /// The address that is announced to peers for dialling this node, as `host:port`. Default:
+    /// none.
     pub advertise: Option<String>,
-    /// How frames stand on a socket. Default: [`Wire::native`].
+    /// The wire: how frames are encoded on a socket. Default: [`Wire::native`].
     pub wire: Wire,
-    /// The largest payload of a frame, in bytes, that is taken and sent. Peers with a handshake
-    /// are told, and are sent no more than they tell in turn. Default: 1 MiB.
+    /// The largest frame payload that is accepted and sent, in bytes. A peer that sends a larger
+    /// one is disconnected. In the handshake, peers tell each other their limits, and send no
+    /// larger payloads. Default: 1 MiB.
     pub max_frame: usize,
-    /// How long making a connection may take, whichever of the addresses of its name it comes to
-    /// be made to; they are tried staggered, see [`Tcp`](crate::transport::Tcp). Default: 10 s.
+    /// The time limit for establishing a connection, over all addresses of a name together; their
+    /// attempts are staggered, see [`Tcp`](crate::transport::Tcp). Default: 10 s.
     pub connect_timeout: Duration,
-    /// How long a peer may take to introduce itself. Default: 5 s.
+    /// The time limit for a peer's handshake; after it, the connection is closed. Default: 5 s.
     pub handshake_timeout: Duration,
-    /// How long a frame may take to arrive, from its first byte, besides what its length takes at
-    /// [`slow_floor`] (`Config::slow_floor`): its whole length on the native wire, where that
-    /// stands before it, else what has come of it. So no frame takes longer than this and
-    /// `max_frame` / `slow_floor`, 94 s by default; with a floor of 0 none longer than this.
-    /// Default: 30 s.
+    /// The time limit for receiving a frame, from its first byte. The time that its length takes at
+    /// [`slow_floor`] is added: the whole length on the native wire, where the length precedes the
+    /// frame, and the part received so far on other wires. A frame therefore takes at most
+    /// `frame_timeout` + `max_frame` / `slow_floor`, 94 s by default; with a floor of 0, at most
+    /// `frame_timeout`. After it, the peer is disconnected. Default: 30 s.
     ///
     /// [`slow_floor`]: Config::slow_floor
     pub frame_timeout: Duration,
-    /// A peer that has said nothing for this long is asked whether it is there. On wires without
-    /// liveness frames the kernel asks, where the connection is a TCP socket: by keepalive, and on
-    /// Linux also by its user timeout, so that a peer is given up that acknowledges nothing, or
-    /// takes nothing of what waits for it, for as long as this and
-    /// [`answer_within`](Config::answer_within). Default: 30 s.
+    /// The time without data from a peer after which it is pinged. On wires without liveness
+    /// frames, the kernel probes TCP sockets instead: by keepalive, and on Linux also by the TCP
+    /// user timeout, so that a peer is disconnected if it acknowledges nothing, or reads nothing of
+    /// the data queued for it, for this time plus [`answer_within`](Config::answer_within).
+    /// Default: 30 s.
     pub ping_every: Duration,
-    /// How long it may take to answer. Default: 20 s.
+    /// The time limit for the answer to a ping; after it, the peer is disconnected. Default: 20 s.
     pub answer_within: Duration,
-    /// How many bytes may wait to be written to one peer. Each entry counts for
-    /// [`ENTRY_COST`](crate::outbox::ENTRY_COST) more than its bytes. Default: 4 MiB.
+    /// The maximum number of bytes queued for one peer. Each entry counts
+    /// [`ENTRY_COST`](crate::outbox::ENTRY_COST) in addition to its length. When the outbox is
+    /// full, senders wait or drop frames. Default: 4 MiB.
     pub outbox: usize,
-    /// How many bytes the read side of the mesh holds before it holds back the peers. Default: 1
-    /// MiB.
+    /// The number of bytes that the read side of the mesh buffers. When it is full, reading from
+    /// peers pauses. Default: 1 MiB.
     pub inbox: usize,
-    /// How many bytes are read ahead of a handler that has not finished, so that control frames
-    /// and replies get past it. Default: 256 KiB.
+    /// The number of bytes that are read ahead while a handler is running, so that control frames
+    /// and replies are not delayed by it. Default: 256 KiB.
     pub read_ahead: usize,
-    /// How many frames of one peer may be in its stack at a time. Above 1, they no longer end in
-    /// the order in which they came. Default: 1.
+    /// The maximum number of frames of one peer that its stack handles concurrently, from 1 to
+    /// [`MAX_CONCURRENCY`]. Above 1, calls may complete out of order. Default: 1.
     pub concurrency: usize,
-    /// How long a peer's outbox may stay full while it drains less than [`slow_floor`]
-    /// (`Config::slow_floor`), before the peer is disconnected. A peer that takes much at once and
-    /// then nothing, again and again, has as long in all. One that was disconnected so, and comes
-    /// back, has next to none for a while. Default: 10 s.
+    /// How long a peer's outbox may stay full while it drains more slowly than [`slow_floor`],
+    /// before the peer is disconnected as slow. A peer that alternates between bursts and stalls
+    /// gets this much time in total. After a peer was disconnected as slow and reconnects, it gets
+    /// almost none for a while. Default: 10 s.
     ///
     /// [`slow_floor`]: Config::slow_floor
     pub patience: Duration,
-    /// What a peer must take on average while its outbox is full, and how fast a frame of its own
-    /// must come, in bytes a second. Default: 16 KiB.
+    /// The minimum rate in bytes per second, averaged, at which a peer must read while its outbox
+    /// is full, and at which its frames must arrive. Default: 16 KiB per second.
     pub slow_floor: u64,
-    /// How long a relay of [`Flow::Drop`](crate::Flow::Drop) waits for room in a peer that was not
-    /// slow before. Default: 50 ms.
+    /// How long a relay with [`Flow::Drop`](crate::Flow::Drop) waits for room in the outbox of a
+    /// peer that was not slow before. Default: 50 ms.
     pub relay_grace: Duration,
-    /// How many [offences](Error::offence) a peer may commit in a minute before it is
-    /// disconnected: frames that it sent to this node, and did not pass on, and that the courier
-    /// takes for no messages, or that another layer finds as wrong. What fails otherwise, such as
-    /// a handler, does not count. Default: 100.
+    /// The number of [offences](Error::offence) per minute after which a peer is disconnected.
+    /// Offences are frames that the peer itself sent to this node (not relayed ones) and that the
+    /// courier cannot decode, or that another layer reports as offences. Other failures, such as
+    /// those of handlers, do not count. Default: 100.
     pub error_budget: u32,
-    /// How long a request waits for its reply. Default: 30 s.
+    /// How long a request waits for its reply, before it fails. Default: 30 s.
     pub request_timeout: Duration,
-    /// How long shutting down waits for what is queued to be written. Default: 10 s.
+    /// How long a shutdown waits for queued frames to be written, before they are dropped. Default:
+    /// 10 s.
     pub drain: Duration,
-    /// The ttl of the broadcasts made here: through how many nodes they may go. A higher one in a
-    /// broadcast that arrives is taken for this one. Default: 32.
+    /// The ttl of broadcasts from this node: the number of hops that they may travel. The ttl of
+    /// received broadcasts is limited to it. Default: 32.
     pub ttl: u8,
-    /// The wait after the first failed dial of a seed; it doubles up to [`backoff_max`]
-    /// (`Config::backoff_max`), with full jitter. Default: 0.5 s.
+    /// The delay after the first failed dial of a seed. It doubles with each failure up to
+    /// [`backoff_max`], with full jitter. Default: 0.5 s.
     ///
     /// [`backoff_max`]: Config::backoff_max
     pub backoff: Duration,
-    /// The longest wait between two dials of a seed. For 3 minutes after a connection to it was
-    /// lost it is 5 s, if this is not less. Default: 60 s.
+    /// The maximum delay between two dials of a seed. For 3 minutes after a connection to the seed
+    /// was lost, the maximum is 5 s if that is shorter. Default: 60 s.
     pub backoff_max: Duration,
-    /// How long a connection must have been up for the seed's backoff to start over. Default: 30
-    /// s.
+    /// How long a connection must last to reset the seed's backoff. Default: 30 s.
     pub backoff_reset: Duration,
-    /// Whether addresses other than loopback may be used without an identity. Default: false.
+    /// Whether non-loopback addresses may be used without an identity. If false, listening on and
+    /// connecting to them fails. Default: false.
     pub allow_plaintext: bool,
 }
 
@@ -162,7 +166,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Shortens the durations that no clock can show.
+    /// Limits durations to what a clock can represent.
     pub(crate) fn bounded(mut self) -> Self {
         for duration in [
             &mut self.connect_timeout,
@@ -183,11 +187,11 @@ impl Config {
         self
     }
 
-    /// Checks that the options can be used together.
+    /// Checks that the options are valid together.
     ///
     /// # Errors
     ///
-    /// Says which one can't, and what to do.
+    /// Returns an error that names the invalid option and says what to do.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let refuse = |text: String| Err(Error::config(text));
         if self.max_frame == 0 || self.max_frame > MAX_FRAME_CEILING {

@@ -1,9 +1,9 @@
-//! The peer, the mesh and the way of a frame: the core of coalescent.
+//! The core of coalescent: peers, the mesh, and the path of a frame between them.
 //!
-//! Most people use this through the crate `coalescent`, which adds the layers and the router.
-//! Depend on this one to write a middleware or a plugin of your own.
+//! Most applications use the crate `coalescent`, which adds the layers and the router. Depend on
+//! this crate to write a middleware or a plugin.
 //!
-//! # The way of a frame
+//! # The path of a frame
 //!
 //! ```text
 //! socket ─ wire ─ connection ─▶ stack: your layers ▶ Inbox ─▶ Mesh (read side)
@@ -11,14 +11,21 @@
 //!                     └── outbox ◀──────┴── Reply
 //! ```
 //!
-//! - A socket comes from a [`transport`], dialled or accepted.
-//! - Its [`wire`] says where a frame ends and what kind it is.
-//! - Its [`connection`] reads many frames at once, and calls the peer's stack with each [`Frame`].
-//! - The stack is a tower `Service<Frame>`: the [`App`]'s layers around the [`Inbox`], built once
-//!   for each connection; see [`stack`].
-//! - The connection writes the stack's [`Reply`] to the peer, and hands what [`Frame::relay`] asked
-//!   for to the others: into each one's [`outbox`].
-//! - The [`Mesh`] reads what reached the inbox, and writes to all [`Peers`].
+//! A frame that comes in passes these modules:
+//!
+//! 1. [`transport`]: makes or accepts the socket, and says who is at its other end.
+//! 2. [`wire`]: finds where each frame of the byte stream ends, and of which kind it is.
+//! 3. [`connection`]: reads many frames at a time, and calls the peer's stack with each as a
+//!    [`Frame`].
+//! 4. [`stack`]: a tower `Service<Frame>`, made of the [`App`]'s layers around the [`Inbox`]. It is
+//!    built once for each connection. A layer may answer with a [`Reply`], or have the frame passed
+//!    on with [`Frame::relay`].
+//! 5. The connection writes the reply to the peer, and puts relayed frames into the [`outbox`] of
+//!    each other peer.
+//! 6. [`Mesh`]: its read side yields the frames that have reached the inbox.
+//!
+//! A broadcast goes out through [`Mesh`] or [`Peers`], which encode it once for each wire and put
+//! it into each peer's [`outbox`]. From there the peer's connection writes it to the socket.
 
 mod app;
 pub mod config;

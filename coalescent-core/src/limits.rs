@@ -1,4 +1,7 @@
-//! The bounds of memory that are published, computed where all of their parts are known.
+//! The published bounds of memory.
+//!
+//! They are computed here because this module may import all of their parts, which the module of
+//! [`Config`] may not.
 
 use crate::config::{Config, PENDING_BYTES};
 use crate::connection::{KEPT_MAX, MAX_CONTROL, READ_MAX};
@@ -8,21 +11,21 @@ use crate::node::throttle::THROTTLE_BYTES;
 use crate::node::{KEPT_RUNS, RUN_BYTES};
 use crate::wire::{MAX_BLOCK_FRAMES, MAX_PREFIX};
 
-/// What an event costs at most that nobody reads, with the peer that it names.
+/// The most bytes that an unread event costs, including the peer that it refers to.
 const EVENT_BYTES: usize = 4 * 1024;
 
-/// What is kept of a connected peer besides what it sends and is sent.
+/// The most bytes that a connected peer costs apart from the frames that it sends and is sent.
 const PEER_BYTES: usize = 512 * 1024;
 
 impl Config {
-    /// The most bytes that one connected peer can make this node keep; see the [module's
-    /// docs](crate::config).
+    /// Returns the most memory, in bytes, that one connected peer can make this node use. The
+    /// [module's docs](crate::config) explain the parts.
     #[must_use]
     pub fn peer_bytes(&self) -> usize {
         let reading = self
             .buffer_bytes()
             .saturating_mul(self.concurrency.max(1) + 1);
-        // An outbox always has room for one frame.
+        // An empty outbox takes one frame, whatever its limit.
         let outbox = self.outbox.max(self.max_frame).saturating_mul(2);
         reading
             .saturating_add(self.read_ahead)
@@ -30,8 +33,8 @@ impl Config {
             .saturating_add(2 * MAX_CONTROL + PEER_BYTES + KEPT_MAX * READ_MAX)
     }
 
-    /// The most bytes that peers can make this node keep, all together; see the [module's
-    /// docs](crate::config).
+    /// Returns the most memory, in bytes, that all peers together can make this node use. The
+    /// [module's docs](crate::config) explain the parts.
     #[must_use]
     pub fn node_bytes(&self) -> usize {
         let peers = self.max_inbound.saturating_add(self.max_peers);
@@ -40,13 +43,13 @@ impl Config {
             .saturating_mul(self.peer_bytes())
             .saturating_add(pending)
             .saturating_add(self.inbox)
-            // The frames of one block find room, whatever the limit.
+            // An empty inbox takes the frames of one block, whatever its limit.
             .saturating_add(self.buffer_bytes() + MAX_BLOCK_FRAMES * FRAME_COST)
             .saturating_add(KEPT_RUNS * RUN_BYTES)
             .saturating_add(EVENT_CAPACITY * EVENT_BYTES + THROTTLE_BYTES)
     }
 
-    /// The largest buffer that a connection reads into.
+    /// Returns the size of the largest buffer that a connection reads into.
     fn buffer_bytes(&self) -> usize {
         self.max_frame
             .saturating_add(MAX_PREFIX)

@@ -1,41 +1,41 @@
-//! Why a peer is no longer connected, and why frames were dropped.
+//! The reasons why a peer disconnected, and why frames were dropped.
 
 use std::fmt::{self, Write as _};
 use std::io;
 
 use crate::text::{CAUSE_MAX, Escaped, OneLine};
 
-/// Why a peer is no longer connected.
+/// The reason why a peer is no longer connected.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum DisconnectReason {
     /// The peer closed the connection.
     Closed,
-    /// The peer said why it leaves. The text is the peer's own.
+    /// The peer left and gave this reason, in its own words.
     Bye(String),
-    /// The connection broke.
+    /// The connection failed.
     Io(io::ErrorKind),
-    /// The peer broke the rules of its wire.
+    /// The peer violated the protocol of its wire.
     Protocol(String),
-    /// A frame did not arrive in time.
+    /// A frame did not arrive completely in time.
     FrameTimeout,
-    /// The peer did not answer whether it is there.
+    /// The peer did not answer a ping in time.
     NoAnswer,
     /// The peer's outbox was full for too long; see [`Config::patience`](crate::Config::patience).
     Slow,
-    /// The peer did more of what it must not than
-    /// [`Config::error_budget`](crate::Config::error_budget) allows.
+    /// The peer committed more offences than [`Config::error_budget`](crate::Config::error_budget)
+    /// allows.
     TooManyErrors,
-    /// The peer's stack can't handle any more frames.
+    /// The peer's stack cannot handle any more frames.
     Stack(String),
-    /// This node disconnected the peer, with these words.
+    /// This node disconnected the peer, with this reason.
     Disconnected(String),
     /// This node is shutting down.
     Shutdown,
 }
 
 impl DisconnectReason {
-    /// One word for it, without the details.
+    /// Returns a one-word label, without the details.
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -74,26 +74,26 @@ impl fmt::Display for DisconnectReason {
     }
 }
 
-/// Why frames that were accepted for a peer were not written to it.
+/// The reason why frames that were accepted for a peer were not written to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DropReason {
-    /// The peer had no room, and the frame was not one to wait for.
+    /// The outbox was full, and the frame was sent without waiting for room.
     Full,
-    /// The peer was disconnected before they were written.
+    /// The peer disconnected before the frames were written.
     Disconnected,
-    /// They cannot stand on the peer's wire: too large, or with a newline in them.
+    /// The peer's wire cannot encode the frames: too large, or containing a newline.
     Unencodable,
-    /// A relay could not remember them, so that copies of them would go round for ever. They are
-    /// those that this peer sent.
+    /// A relay could not remember the frames, so copies of them would circulate forever. They are
+    /// frames that this peer sent.
     Refused,
-    /// They are larger than what the peer takes; see
+    /// The frames are larger than the peer accepts; see
     /// [`Peer::max_payload`](crate::Peer::max_payload).
     TooLarge,
 }
 
 impl DropReason {
-    /// One word for it.
+    /// Returns a one-word label.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Full => "full",

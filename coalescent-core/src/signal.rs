@@ -1,28 +1,27 @@
-//! Waking a task.
+//! A wake-up flag.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Something that one task waits for, again and again, among much else.
+/// A resettable wake-up flag for one waiting task; cheaper than `Notify`.
 ///
-/// Tokio's `Notify` does this for many tasks. Each time it is polled in vain it costs several times
-/// as much as this, and the wait for it takes memory for as long as it lasts, which is here as long
-/// as a connection.
+/// Polling tokio's `Notify`, which supports many tasks, costs several times as much, and its wait
+/// future takes memory as long as the wait lasts, which here is the lifetime of a connection.
 #[derive(Debug, Default)]
-pub(crate) struct Signal(Mutex<State>);
+pub(crate) struct Signal(Mutex<SignalState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct SignalState {
     raised: bool,
     waiter: Option<Waker>,
 }
 
 impl Signal {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SignalState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes the one who waits, or the next who will.
+    /// Wakes the waiting task, or the next one to wait.
     pub(crate) fn raise(&self) {
         let waiter = {
             let mut state = self.state();
@@ -34,8 +33,8 @@ impl Signal {
         }
     }
 
-    /// Ready once it was raised since it was last ready. Where several wait, the last to ask is
-    /// woken.
+    /// Returns ready, and resets the flag, if the flag was raised since the last time. If several
+    /// tasks poll, only the last one is woken.
     pub(crate) fn poll_raised(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if std::mem::take(&mut state.raised) {
@@ -55,13 +54,13 @@ mod tests {
 
     use super::*;
 
-    /// Waits for it, as a task does.
+    /// Polls the flag in a task.
     fn raised(signal: &Signal) -> task::Spawn<impl Future<Output = ()>> {
         task::spawn(std::future::poll_fn(|cx| signal.poll_raised(cx)))
     }
 
     #[test]
-    fn is_found_raised_once_whether_or_not_it_was_waited_for() {
+    fn a_raised_flag_is_reported_once() {
         let signal = Signal::default();
         let mut wait = raised(&signal);
         assert_pending!(wait.poll());
@@ -76,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn wakes_who_asked_last() {
+    fn the_last_task_to_poll_is_woken() {
         let signal = Signal::default();
         let mut first = raised(&signal);
         let mut last = raised(&signal);

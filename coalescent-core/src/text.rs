@@ -1,11 +1,12 @@
-//! Text that came from others, made fit to be shown: escaped, on one line, cut short.
+//! Displaying text that others sent: escaped, on one line, truncated.
 
 use std::fmt::{self, Write as _};
 
-/// How many characters of an error's causes are shown. They may quote a peer at any length.
+/// The maximum number of characters of an error's causes that are shown. They may quote a peer at
+/// any length.
 pub(crate) const CAUSE_MAX: usize = 512;
 
-/// Text that came from a peer, escaped and cut to [`Escaped::MAX`] characters when shown.
+/// Text from a peer, displayed escaped and truncated to [`Escaped::MAX`] characters.
 ///
 /// ```
 /// use coalescent_core::event::Escaped;
@@ -16,7 +17,7 @@ pub(crate) const CAUSE_MAX: usize = 512;
 pub struct Escaped<'a>(pub &'a str);
 
 impl Escaped<'_> {
-    /// How many characters are shown at most, with their escapes.
+    /// The maximum number of characters that are displayed, including escapes.
     pub const MAX: usize = 64;
 }
 
@@ -43,17 +44,18 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Whether a character is shown as it is. Letters of any script stay readable; what moves a cursor
-/// or hides text does not.
+/// Returns whether a character is displayed unescaped. Letters of any script stay readable;
+/// characters that move the cursor or hide text do not pass.
 fn is_plain(char: char) -> bool {
     char == ' ' || (!char.is_control() && !char.is_whitespace() && !hides(char))
 }
 
-/// Passes on at most so many characters of text that may quote a peer, such as an error of a
-/// handler: escaped as in [`Escaped`], but for backslashes, since most of it is no peer's.
+/// A writer that passes on a limited number of characters of text that may quote a peer, such as a
+/// handler's error. It escapes like [`Escaped`], except for backslashes, since most of the text is
+/// not from a peer.
 pub(crate) struct OneLine<'a, W> {
     out: &'a mut W,
-    /// How many characters may still come; none once something was left out.
+    /// The number of characters left; `None` once the text was truncated.
     left: Option<usize>,
 }
 
@@ -65,7 +67,7 @@ impl<'a, W: fmt::Write> OneLine<'a, W> {
         }
     }
 
-    /// Whether all that was written was passed on.
+    /// Returns whether the text was passed on completely.
     pub(crate) fn is_whole(&self) -> bool {
         self.left.is_some()
     }
@@ -94,7 +96,8 @@ impl<W: fmt::Write> fmt::Write for OneLine<'_, W> {
     }
 }
 
-/// Whether a character changes how its neighbours are shown: zero-width and bidirectional controls.
+/// Returns whether a character changes how its neighbours are displayed: zero-width and
+/// bidirectional controls.
 fn hides(char: char) -> bool {
     matches!(
         u32::from(char),
@@ -103,7 +106,7 @@ fn hides(char: char) -> bool {
     )
 }
 
-/// Returns the longest start of `text` that takes at most `max` bytes.
+/// Returns the longest prefix of `text` that takes at most `max` bytes.
 pub(crate) fn truncate(text: &str, max: usize) -> &str {
     let mut end = max.min(text.len());
     while !text.is_char_boundary(end) {

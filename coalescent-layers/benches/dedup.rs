@@ -1,9 +1,8 @@
-//! What it costs a relay to know whether it has seen a frame: to hash it, and to remember the hash.
+//! The cost of duplicate detection in [`SmartRelay`]: hashing a frame and remembering the hash.
 //!
-//! Through the whole of [`SmartRelay`] around a service that does nothing. For frames that are all
-//! new: `empty` remembers [`FIRST`] frames from an empty set on, which grows; `full` forgets the
-//! oldest for each. For frames that are all known: `copy` hears the [`FIRST`] newest of a full set
-//! again.
+//! Measured through the whole layer around a service that does nothing. `empty`: [`FIRST`] new
+//! frames into an empty set, which grows. `full`: new frames into a full set, each evicting the
+//! oldest. `copy`: copies of the [`FIRST`] newest frames of a full set.
 
 use std::future::ready;
 use std::hint::black_box;
@@ -19,10 +18,10 @@ use tower_layer::Layer;
 
 const SIZES: [usize; 3] = [64, 1024, 64 * 1024];
 
-/// How many frames come into a window that was empty, and how many come again.
+/// Number of frames sent into an empty set, and of frames sent again.
 const FIRST: u64 = 1024;
 
-/// How many frames fill the set: it is made small, so that this takes no longer than measuring.
+/// Number of frames that fill the set, which is made small so that filling it takes little time.
 const FULL: u64 = 200_000;
 
 fn small() -> SmartRelay {
@@ -111,7 +110,7 @@ fn driver(peer: &Peer, relay: &SmartRelay) -> Driver<impl PeerService + use<>> {
     Driver::new(peer, relay.layer(nothing))
 }
 
-/// Lets the relay see a frame of each nonce.
+/// Sends the relay one frame for each nonce.
 fn insert<S: PeerService>(driver: &mut Driver<S>, nonces: std::ops::Range<u64>, payload: &Bytes) {
     for nonce in nonces {
         let reply = driver.call(Kind::Broadcast { nonce }, payload.clone());

@@ -1,24 +1,26 @@
 //! Turning a panic into an error of one frame.
 //!
-//! The connection does that for the stack as a whole, so an app needs no [`CatchPanic`] to survive
-//! its handlers: a panic is an [`Event::Error`](coalescent_core::Event::Error), and the peer stays.
-//! The layer puts the boundary further in, where a layer around it is to see the panic as an error
-//! (to count, log or answer it), and gives stacks one that run without a connection.
+//! A connection already catches panics of its whole stack, so an app survives panicking handlers
+//! without [`CatchPanic`]: the panic becomes an [`Event::Error`](coalescent_core::Event::Error) and
+//! the peer stays connected. Use this layer to catch the panic further inward, so that a layer
+//! around it can count, log or answer the error, and to protect stacks that run without a
+//! connection.
 //!
 //! # Where it belongs
 //!
-//! Around what may panic, inside of what is to know.
+//! Around the services that may panic, and inside the layers that handle the error.
 //!
 //! ```text
-//! App::new().layer(errors_counted).with(CatchPanic::new()).with(router)    panics are counted
-//! App::new().with(CatchPanic::new()).layer(errors_counted).with(router)    panics go past the counter
+//! panics are counted:
+//!     App::new().layer(errors_counted).with(CatchPanic::new()).with(router)
+//! panics are not counted:
+//!     App::new().with(CatchPanic::new()).layer(errors_counted).with(router)
 //! ```
 //!
 //! # Per peer or shared
 //!
-//! It has no state, so there is nothing to share. It is as ready as the inner service; a panic
-//! while that becomes ready is let through, as an error there would be the end of the connection
-//! too.
+//! The layer has no state. It is ready when its inner service is. A panic in the inner `poll_ready`
+//! is not caught, because an error there would end the connection as well.
 //!
 //! # Example
 //!
@@ -42,7 +44,7 @@
 //! # }
 //! ```
 //!
-//! With `panic = "abort"` there is nothing to catch.
+//! With `panic = "abort"` the process aborts and the layer has no effect.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -53,15 +55,16 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Makes an [`Error`] of a panic in the inner service: in its call, or in the future of one.
+/// A layer that turns a panic of the inner service, in `call` or in the returned future, into an
+/// [`Error`].
 ///
-/// [`Error::is_panic`] tells it from others. See the [module](self).
+/// [`Error::is_panic`] distinguishes it from other errors. See the [module documentation](self).
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use = "it catches nothing until it is added to an app, with `with`"]
 pub struct CatchPanic(());
 
 impl CatchPanic {
-    /// Makes the layer.
+    /// Creates the layer.
     pub fn new() -> Self {
         Self(())
     }
@@ -84,20 +87,7 @@ pub struct CatchPanicService<S> {
 }
 
 impl<S> CatchPanicService<S> {
-    /// Gets the inner service.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// Gets the inner service, to change it.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Takes the inner service out.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    crate::macros::inner_accessors!(S);
 }
 
 impl<S> Service<Frame> for CatchPanicService<S>
@@ -113,8 +103,8 @@ where
     }
 
     fn call(&mut self, frame: Frame) -> Self::Future {
-        // As in the connection: what a panic left half done is the service's own, and the next
-        // frame's risk.
+        // Unwind safety: the service may be left in an inconsistent state, which the next call has
+        // to cope with. The connection makes the same choice.
         let called = catch_unwind(AssertUnwindSafe(|| self.inner.call(frame)));
         let (call, error) = match called {
             Ok(call) => (Some(call), None),
@@ -130,7 +120,7 @@ pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         call: Option<F>,
-        // What the call itself came to, where it panicked.
+        // Set if `call` itself panicked; `call` is `None` then.
         error: Option<Error>,
     }
 }
@@ -153,8 +143,8 @@ where
         match catch_unwind(AssertUnwindSafe(|| call.poll(cx))) {
             Ok(polled) => polled.map_err(Into::into),
             Err(panic) => {
-                // A future that has panicked must not be polled again; and what it holds is free at
-                // once.
+                // A future that panicked must not be polled again. Drop it now to release what it
+                // holds.
                 this.call.set(None);
                 Poll::Ready(Err(Error::panicked(&*panic).into()))
             }

@@ -1,8 +1,8 @@
-//! The peers of a mesh as services that tower discovers; with the feature `discover`.
+//! The peers of a mesh as services that tower discovers; requires the feature `discover`.
 //!
-//! [`PeerDiscover`] is a [`tower::discover::Discover`]: a stream of the peers that come and go, each of which is
-//! a `Service<Message>` (see [`Peer`]). With it, tower's p2c [`Balance`] spreads requests over the
-//! mesh.
+//! [`PeerDiscover`] implements [`tower::discover::Discover`]: a stream of the peers that join and
+//! leave. Each peer is a `Service<Message>`, see [`Peer`]. With it, tower's p2c [`Balance`] spreads
+//! requests over the mesh.
 //!
 //! ```
 //! use coalescent_core::{Mesh, Message};
@@ -16,20 +16,21 @@
 //! }
 //! ```
 //!
-//! Keep one balancer (behind tower's `Buffer`, to share it) rather than making one for each
-//! request: it remembers how busy each peer is.
+//! Keep one balancer, behind tower's `Buffer` to share it, instead of creating one for each
+//! request: it tracks the load of each peer.
 //!
 //! # When a peer leaves
 //!
-//! The balancer chooses among those who stay, as soon as the peer is gone. A request that was in
-//! flight fails with [`is_closed`](coalescent_core::Error::is_closed); a `Retry` around the
-//! balancer asks another. With no peer at all the balancer is not ready, and waits for one: put a
-//! `Timeout` and a `LoadShed` or a `Buffer` where that matters.
+//! The balancer stops choosing a peer as soon as it disconnects. A request in flight to that peer
+//! fails with [`is_closed`](coalescent_core::Error::is_closed); a `Retry` around the balancer sends
+//! it to another peer. Without any peer the balancer is not ready and waits for one; add a
+//! `Timeout`, and a `LoadShed` or a `Buffer`, if that matters.
 //!
-//! # Who is asked
+//! # Which peers are included
 //!
-//! All peers whose wire has requests; those on `lines` and `raw` are left out. A peer that fails at
-//! once is never busy, and so is asked often: filter the stream where not every peer can answer.
+//! All peers whose wire supports requests; peers on `lines` and `raw` are left out. A peer that
+//! fails requests immediately always looks idle and is chosen often, so filter the stream if not
+//! every peer can answer.
 //!
 //! [`Balance`]: https://docs.rs/tower/0.5/tower/balance/p2c/struct.Balance.html
 
@@ -41,36 +42,32 @@ use coalescent_core::{Mesh, Peer, PeerChange, PeerChanges, Peers};
 use futures_core::Stream;
 use tower::discover::Change;
 
-/// Discovers the peers of a node, as services that take requests.
+use crate::sealed::AsPeers;
+
+/// A stream of the peers of a node, as services that take requests; implements
+/// [`tower::discover::Discover`].
 ///
-/// It is a stream, and so a [`tower::discover::Discover`]. The key of a peer is the [`Peer`]
-/// itself, since several connections can have one id: a peer that comes back is another. It ends
-/// with the mesh.
+/// The key of a peer is the [`Peer`] itself, because several connections can share one id; a peer
+/// that reconnects has a new key. The stream ends with the mesh.
 #[derive(Debug)]
 #[must_use = "a stream does nothing until it is polled"]
 pub struct PeerDiscover {
     changes: PeerChanges,
 }
 
-/// Adds [`discover`](DiscoverExt::discover) to [`Peers`] and to a [`Mesh`].
-pub trait DiscoverExt: sealed::Sealed {
-    /// Discovers the peers that are connected now, then those that come, and forgets those that go.
-    fn discover(&self) -> PeerDiscover;
-}
-
-impl DiscoverExt for Peers {
+/// Adds [`discover`](DiscoverExt::discover) to [`Peers`] and [`Mesh`].
+pub trait DiscoverExt: AsPeers {
+    /// Returns a stream of the peers connected now, followed by every peer that joins or leaves.
     fn discover(&self) -> PeerDiscover {
         PeerDiscover {
-            changes: self.changes(),
+            changes: self.as_peers().changes(),
         }
     }
 }
 
-impl DiscoverExt for Mesh {
-    fn discover(&self) -> PeerDiscover {
-        self.peers().discover()
-    }
-}
+impl DiscoverExt for Peers {}
+
+impl DiscoverExt for Mesh {}
 
 impl Stream for PeerDiscover {
     type Item = Result<Change<Peer, Peer>, Infallible>;
@@ -90,11 +87,4 @@ impl Stream for PeerDiscover {
             })));
         }
     }
-}
-
-mod sealed {
-    pub trait Sealed {}
-
-    impl Sealed for coalescent_core::Mesh {}
-    impl Sealed for coalescent_core::Peers {}
 }

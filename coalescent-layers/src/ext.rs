@@ -5,43 +5,42 @@ use tower_layer::Stack;
 
 use crate::{CatchPanic, Courier, SmartRelay, Tattletale};
 
-/// Adds the layers to tower's [`ServiceBuilder`], for stacks without an
+/// Adds the layers of this crate to tower's [`ServiceBuilder`], for stacks without an
 /// [`App`](coalescent_core::App).
 ///
-/// One builder is for one node: make it once, and build the stack of each connection from it, so
-/// that what a layer shares between peers is shared.
+/// Use one builder per node and build the stack of every connection from it, so that the layers can
+/// share state between peers.
 ///
-/// A builder applies layers, and knows no plugins. So a [`SmartRelay`] made here does not know what
-/// its own node says: a broadcast that comes back in a circle is taken for news. And the courier's
-/// verbs ([`MeshExt`](crate::MeshExt), [`PeerExt`](crate::PeerExt)) find no courier. Where either
-/// matters, register them:
+/// A builder applies layers but does not register plugins. A [`SmartRelay`] added this way does not
+/// learn what its own node broadcasts, so it treats a broadcast that returns to its author as new.
+/// The courier's verbs ([`MeshExt`](crate::MeshExt), [`PeerExt`](crate::PeerExt)) fail because they
+/// find no courier. If either matters, register the layers as plugins too:
 ///
 /// ```
 /// use coalescent_core::{Config, Inbox, Peers, Plugin};
 /// use coalescent_layers::{Courier, ServiceBuilderExt, SmartRelay};
 /// use tower::{Service, ServiceBuilder};
 ///
-/// // Enough for a node that only listens and relays.
+/// // Sufficient for a node that only listens and relays.
 /// let peers = Peers::new(Config::default());
 /// let stack = ServiceBuilder::new().smart_relay().courier().service(peers.inbox());
 ///
-/// // For a node that speaks too.
+/// // For a node that also sends.
 /// let (relay, courier) = (SmartRelay::new(), Courier::new());
 /// let peers = Peers::with_plugins(Config::default(), [&relay as &dyn Plugin, &courier]);
 /// let stack = ServiceBuilder::new().layer(relay).layer(courier).service(peers.inbox());
 /// ```
 pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
-    /// Relays each frame to all other peers, in trees and stars: adds a [`Tattletale`] with the
-    /// default options.
+    /// Adds a [`Tattletale`] with default options: relays every frame, in trees and stars.
     fn tattletale(self) -> ServiceBuilder<Stack<Tattletale, L>>;
 
-    /// Relays each frame to all other peers once: adds a [`SmartRelay`] with the default options.
+    /// Adds a [`SmartRelay`] with default options: relays every frame once, in any mesh.
     fn smart_relay(self) -> ServiceBuilder<Stack<SmartRelay, L>>;
 
-    /// Parses MessagePack messages: adds a [`Courier`] with the default options.
+    /// Adds a [`Courier`] with default options: parses MessagePack messages.
     fn courier(self) -> ServiceBuilder<Stack<Courier, L>>;
 
-    /// Makes errors of panics: adds a [`CatchPanic`].
+    /// Adds a [`CatchPanic`]: turns panics into errors.
     fn catch_panic(self) -> ServiceBuilder<Stack<CatchPanic, L>>;
 }
 

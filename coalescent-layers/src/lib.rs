@@ -1,22 +1,28 @@
-//! Tattletale, SmartRelay and Courier: the layers of coalescent.
+//! The layers of coalescent.
 //!
-//! | layer | does | its state | a peer that is full | needs of what is inside |
-//! |---|---|---|---|---|
-//! | [`Tattletale`] | relays all, in trees and stars | none | is waited for, at its source's cost | |
-//! | [`SmartRelay`] | relays each frame once, in any mesh | what was seen, one set for the node | is dropped for after a short grace, counted | `Clone` |
-//! | [`Courier`] | parses payloads into messages, writes messages as payloads | none; one codec for the node | | `Clone` |
-//! | [`CatchPanic`] | makes errors of panics | none | | |
-//! | [`TraceContext`] | joins the trace a message belongs to | none | | |
+//! | layer | purpose | state |
+//! |---|---|---|
+//! | [`Tattletale`] | relays every frame, in trees and stars | none |
+//! | [`SmartRelay`] | relays every frame once, in any mesh | the frames seen, per node |
+//! | [`Courier`] | converts between payloads and messages | none; one codec per node |
+//! | [`CatchPanic`] | turns panics into errors | none |
+//! | [`TraceContext`] | continues the trace that a message belongs to | none |
 //!
-//! Each is a tower [`Layer`](tower_layer::Layer) around a `Service<Frame, Response = Reply>`, and a
-//! [`Plugin`](coalescent_core::Plugin): add it to an [`App`](coalescent_core::App) with
-//! [`with`](coalescent_core::AppExt::with), which applies both. Without an app, see
+//! When another peer's outbox is full, [`Tattletale`] waits for it and thereby slows the source
+//! down; [`SmartRelay`] waits for a short grace period, then drops the frame for that peer and
+//! counts it. [`SmartRelay`] and [`Courier`] need an inner service that is `Clone`, see [What must
+//! be `Clone`](#what-must-be-clone).
+//!
+//! Each layer is a tower [`Layer`](tower_layer::Layer) around a `Service<Frame, Response = Reply>`
+//! and a [`Plugin`](coalescent_core::Plugin). Add it to an [`App`](coalescent_core::App) with
+//! [`with`](coalescent_core::AppExt::with), which applies both. For stacks without an app, see
 //! [`ServiceBuilderExt`].
 //!
 //! # Order
 //!
-//! The layer added first is outermost: it sees a frame first, and its reply last. So the place of a
-//! relay says what is relayed. Outside the courier, all that this node hears:
+//! The layer added first is outermost: it sees a frame first and its reply last. The position of a
+//! relay therefore decides what is relayed. Outside the courier, it relays everything that this
+//! node receives:
 //!
 //! ```
 //! # use coalescent_core::{App, AppExt};
@@ -26,8 +32,8 @@
 //! # ;
 //! ```
 //!
-//! Inside of it, only what parses as a message; a malformed one goes no further than the first node
-//! that gets it:
+//! Inside the courier, it relays only payloads that parse as messages; a malformed one stops at the
+//! first node that receives it:
 //!
 //! ```
 //! # use coalescent_core::{App, AppExt};
@@ -37,8 +43,8 @@
 //! # ;
 //! ```
 //!
-//! And with `relay_after`, wherever it stands, only what everything inside of it accepted, handlers
-//! too:
+//! With `relay_after`, at any position, it relays only what all services inside it accepted,
+//! including the handlers:
 //!
 //! ```
 //! # use coalescent_core::{App, AppExt};
@@ -48,52 +54,57 @@
 //! # ;
 //! ```
 //!
-//! The last two look alike, and differ in time and in copies. The relay inside the courier passes a
-//! message on before its handler is done, and a copy is parsed before it is known to be one;
-//! `relay_after` outside of it recognizes copies first, and waits for the handler.
+//! The last two differ in latency and in the handling of copies. A relay inside the courier passes
+//! a message on before its handler has finished, but parses a copy before recognizing it. With
+//! `relay_after` outside the courier, copies are recognized first, but relaying waits for the
+//! handler.
 //!
-//! # Per peer, or shared
+//! # Per peer or shared
 //!
-//! The layers are applied once for each connection, so that the state of a layer is per peer:
-//! tower's `ConcurrencyLimitLayer::new(8)` lets each peer have 8 calls at a time. To limit the
-//! node, a layer must share state between the services it makes:
-//! `GlobalConcurrencyLimitLayer::new(8)` lets all peers together have 8. Of the layers
-//! here only [`SmartRelay`] has state, and it is shared: a frame that one peer sent is a copy when
-//! another sends it.
+//! The layers are applied once for each connection, so a layer's state is per peer by default:
+//! tower's `ConcurrencyLimitLayer::new(8)` allows each peer 8 calls at a time. To limit the whole
+//! node, use a layer that shares state between the services it makes:
+//! `GlobalConcurrencyLimitLayer::new(8)` allows 8 calls for all peers together. Of the layers in
+//! this crate only [`SmartRelay`] has state, and it shares it: a frame that one peer sent is a copy
+//! when another peer sends it.
 //!
 //! # What must be `Clone`
 //!
-//! [`SmartRelay`] keeps copies from the services inside of it, and [`Courier`] what does not parse.
-//! The inner service has been made ready for that frame, and may hold a permit that other peers
-//! wait for. Readiness is given back by dropping the service, and going on with a clone that is not
-//! ready yet. Hence a layer whose service is not `Clone`, such as tower's `RateLimit`, stands
-//! outside of both, or in a `BufferLayer`.
+//! [`SmartRelay`] does not pass copies to its inner service, and [`Courier`] does not pass payloads
+//! that do not parse. In both cases the inner service has already been made ready and may hold a
+//! permit that other peers wait for. The layers return that permit by replacing the ready service
+//! with a clone that is not ready, and dropping it. A layer whose service is not `Clone`, such as
+//! tower's `RateLimit`, must therefore stand outside both or inside a `BufferLayer`.
 
-mod after;
 pub mod catch_panic;
 pub mod courier;
+mod deferred;
 #[cfg(feature = "discover")]
 pub mod discover;
 mod ext;
+mod macros;
+mod sealed;
 pub mod smart_relay;
 pub mod tattletale;
 pub mod trace;
 
+#[doc(inline)]
+pub use self::catch_panic::CatchPanic;
+#[doc(inline)]
+pub use self::courier::{Courier, MeshExt, PeerExt};
 #[cfg(feature = "discover")]
 #[doc(inline)]
 pub use self::discover::{DiscoverExt, PeerDiscover};
+pub use self::ext::ServiceBuilderExt;
 #[doc(inline)]
-pub use self::{
-    catch_panic::CatchPanic,
-    courier::{Courier, MeshExt, PeerExt},
-    ext::ServiceBuilderExt,
-    smart_relay::SmartRelay,
-    tattletale::Tattletale,
-    trace::TraceContext,
-};
+pub use self::smart_relay::SmartRelay;
+#[doc(inline)]
+pub use self::tattletale::Tattletale;
+#[doc(inline)]
+pub use self::trace::TraceContext;
 
-/// Puts an unready clone in the place of a service that was made ready and is not called, so that
-/// what readiness holds (a permit of a limit that others share) is free again.
+/// Replaces a service that is ready, but will not be called, with a clone that is not ready, which
+/// returns any permit held by its readiness.
 fn release<S: Clone>(ready: &mut S) {
     let unready = ready.clone();
     drop(std::mem::replace(ready, unready));

@@ -1,42 +1,41 @@
-//! Relaying all that peers say, in trees and stars.
+//! Relaying every frame, in trees and stars.
 //!
-//! [`Tattletale`] passes each frame that a peer sends on to all other peers. It waits for peers
-//! that have no room, and so holds back the source: nothing is lost.
+//! [`Tattletale`] passes each frame that a peer sends on to all other peers. If a peer has no room,
+//! it waits and thereby slows the source down, so nothing is lost.
 //!
-//! # Not in circles
+//! # Not in meshes with cycles
 //!
-//! It knows nothing of what it has said before. Where peers are connected in a circle, a frame
-//! comes back to its author, and goes round until its [`ttl`](Frame::ttl) is used up; on wires that
-//! have no ttl, for ever. Waiting for room can then form a circle too, and freeze all nodes in it
-//! until one is disconnected as slow. Where a circle is possible use
-//! [`SmartRelay`](crate::SmartRelay) in its place; never both.
+//! Tattletale does not remember frames. If peers are connected in a cycle, a frame returns to its
+//! author and circulates until its [`ttl`](Frame::ttl) is used up; on wires without a ttl, forever.
+//! Waiting for room can then form a cycle too, which blocks all its nodes until one is disconnected
+//! as slow. If cycles are possible, use [`SmartRelay`](crate::SmartRelay) instead, never both.
 //!
 //! # Where it belongs
 //!
-//! What stands outside of it decides what is relayed, what stands inside decides only what is
-//! handled here.
+//! Layers outside it decide what is relayed; layers inside it decide only what is handled on this
+//! node.
 //!
 //! ```text
-//! App::new().with(Tattletale::new()).with(Courier::new())     relays all that this node hears
-//! App::new().with(Courier::new()).with(Tattletale::new())     relays only what parses as a message
-//! App::new().with(Tattletale::new().relay_after())            relays only what the rest of the
-//!           .with(Courier::new()).with(router)                stack accepted
+//! App::new().with(Tattletale::new()).with(Courier::new())     relays all frames received
+//! App::new().with(Courier::new()).with(Tattletale::new())     relays only messages that parse
+//! App::new().with(Tattletale::new().relay_after())            relays only frames accepted by the
+//!           .with(Courier::new()).with(router)                rest of the stack
 //! ```
 //!
-//! In the same way a rate limit outside limits what is relayed, and a layer outside that
-//! [rewrites](Frame::set_payload) payloads rewrites what is relayed.
+//! In the same way, a rate limit outside it limits what is relayed, and a layer outside it that
+//! [rewrites](Frame::set_payload) payloads changes what is relayed.
 //!
-//! Where it is all the layers that an app has, the broadcasts of one read are relayed together,
-//! without a call for each.
+//! If it is the only layer of an app, all broadcasts of one read are relayed together, without a
+//! call for each.
 //!
 //! # Per peer or shared
 //!
-//! It has no state, so there is nothing to share.
+//! The layer has no state.
 //!
 //! # When peers are full
 //!
-//! It asks for [`Flow::Wait`]: the connection that read the frame waits until the slowest peer has
-//! room, and reads no more meanwhile. A peer that drains nearly nothing is disconnected after
+//! It relays with [`Flow::Wait`]: the connection that read the frame waits until the slowest peer
+//! has room, and stops reading meanwhile. A peer that drains almost nothing is disconnected after
 //! [`Config::patience`](coalescent_core::Config::patience).
 //!
 //! # Example
@@ -51,13 +50,13 @@
 //! let app = || App::new().transport(network.clone());
 //! let hub = app().with(Tattletale::new()).listen("hub:1").await?;
 //! let (alice, bob) = (app().start().await?, app().start().await?);
-//! let mut heard = bob.reader();
+//! let mut reader = bob.reader();
 //! bob.connect("hub:1").await?;
 //! alice.connect("hub:1").await?;
 //!
 //! alice.broadcast_payload("beep").await;
 //!
-//! let frame = heard.next_frame().await.expect("bob runs");
+//! let frame = reader.next_frame().await.expect("bob runs");
 //! assert_eq!(frame.payload(), b"beep");
 //! # hub.shutdown().await;
 //! # Ok(())
@@ -72,11 +71,11 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::after::{self, RelayFuture};
+use crate::deferred::{self, RelayFuture};
 
-/// Relays each frame to all other peers, before the rest of the stack sees it.
+/// A layer that relays each frame to all other peers before the rest of the stack sees it.
 ///
-/// For trees and stars only; see the [module](self).
+/// For trees and stars only; see the [module documentation](self).
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use = "it relays nothing until it is added to an app, with `with`"]
 pub struct Tattletale {
@@ -85,23 +84,23 @@ pub struct Tattletale {
 }
 
 impl Tattletale {
-    /// Makes a relay of all frames that are for every node.
+    /// Creates a relay of all frames that are addressed to every node.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Passes on frames that were sent to this node alone too, as broadcasts of this node's own, as
-    /// the original does. Default: false.
+    /// Sets whether frames sent to this node only are relayed too, as broadcasts of this node. The
+    /// npm original does so. Default: false.
     pub fn direct(mut self, direct: bool) -> Self {
         self.direct = direct;
         self
     }
 
-    /// Relays a frame only once the rest of the stack has answered it without an error, so that
-    /// nobody passes on what it would not take.
+    /// Relays a frame only after the rest of the stack has handled it without an error, so that
+    /// rejected frames are not passed on.
     ///
-    /// A frame then travels no faster than its handlers; while one is being handled, frames that
-    /// come after it wait. Where a call fails, or is dropped, its frame is not relayed.
+    /// Relaying then waits for the handlers, and later frames of the peer wait too while a frame is
+    /// being handled. A frame whose call fails or is dropped is not relayed.
     pub fn relay_after(mut self) -> Self {
         self.after = true;
         self
@@ -136,20 +135,7 @@ pub struct TattletaleService<S> {
 }
 
 impl<S> TattletaleService<S> {
-    /// Gets the inner service.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// Gets the inner service, to change it.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Takes the inner service out.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    crate::macros::inner_accessors!(S);
 }
 
 impl<S> Service<Frame> for TattletaleService<S>
@@ -171,9 +157,9 @@ where
             flow: Flow::Wait,
             direct: self.options.direct,
         };
-        let after = after::relay(&frame, relay, self.options.after);
+        let deferred = deferred::relay(&frame, relay, self.options.after);
         ResponseFuture {
-            call: RelayFuture::new(self.inner.call(frame), after),
+            call: RelayFuture::new(self.inner.call(frame), deferred),
         }
     }
 }
@@ -209,7 +195,7 @@ mod tests {
 
     const BROADCAST: Kind = Kind::Broadcast { nonce: 1 };
 
-    /// Whether `tattletale` relays a frame of this kind before it is answered, and after.
+    /// Returns whether `tattletale` relays a frame of this kind before its reply, and after it.
     async fn relays(tattletale: Tattletale, kind: Kind, accept: bool) -> (bool, bool) {
         let layer = tower_layer::layer_fn(|inner| tattletale.layer(inner));
         let (mut stack, mut handle) = mock::spawn_layer::<Frame, Reply, _>(layer);
@@ -240,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn relays_what_is_for_every_node_before_it_is_answered() {
+    async fn relays_frames_for_every_node_before_the_reply() {
         for kind in [BROADCAST, Kind::Plain] {
             assert_eq!(relays(Tattletale::new(), kind, true).await, (true, true));
             assert_eq!(relays(Tattletale::new(), kind, false).await, (true, true));
@@ -255,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn relays_after_the_rest_has_accepted_and_only_then() {
+    async fn relay_after_relays_accepted_frames_only() {
         let after = Tattletale::new().relay_after();
         assert_eq!(relays(after, BROADCAST, true).await, (false, true));
         assert_eq!(relays(after, BROADCAST, false).await, (false, false));
@@ -267,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_that_is_dropped_relays_nothing_after() {
+    async fn relay_after_relays_nothing_if_the_call_is_dropped() {
         let layer = tower_layer::layer_fn(|inner| Tattletale::new().relay_after().layer(inner));
         let (mut stack, mut handle) = mock::spawn_layer::<Frame, Reply, _>(layer);
         assert!(stack.poll_ready().is_ready());
@@ -280,8 +266,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn relays_what_stands_in_the_frame_here() {
-        // Rewritten outside, and rewritten once more inside, which the others are not to see.
+    async fn relays_the_payload_as_the_relay_sees_it() {
+        // Rewritten outside the relay, then again inside; other peers must not see the second
+        // change.
         for tattletale in [Tattletale::new(), Tattletale::new().relay_after()] {
             let inner = tower::service_fn(async |mut frame: Frame| {
                 frame.set_payload("inside");

@@ -1,4 +1,6 @@
 //! How many heap allocations a frame costs on its way through each layer, as a connection calls it.
+//!
+//! A binary of its own: counting allocations takes a global allocator.
 
 use std::ops::Range;
 

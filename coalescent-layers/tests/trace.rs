@@ -1,5 +1,8 @@
 //! One trace over several nodes: the header that a handler sends on, the answer that follows it,
 //! the spans it leaves.
+//!
+//! A binary of its own: tracing decides once per process whether a call site is enabled, so a test
+//! without a subscriber on another thread could switch off what these tests wait for.
 
 use std::collections::HashMap;
 use std::fmt::Debug;

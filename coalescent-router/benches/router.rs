@@ -1,9 +1,8 @@
-//! What it costs to find a message's handler among 1, 100 and 10,000 routes, or to find that it has
-//! none.
+//! The cost of finding a message's handler among 1, 100 and 10,000 routes, or of finding none.
 //!
-//! The messages are of as many types as there are routes, in turn, and parsed beforehand. `base` is
-//! what the frame, its message and a service that does nothing cost; the handler of `handler` does
-//! nothing either.
+//! There are as many message types as routes, used in turn, and the messages are parsed beforehand.
+//! `base` is the cost of the frame, its message and a service that does nothing. In `handler`, the
+//! handler does nothing either.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -28,7 +27,7 @@ fn main() {
         let router = (0..count).fold(Router::new(), |router, number| {
             router.route(&kind("known", number), async || {})
         });
-        // `layer` alone would be the method that puts a layer around the handlers.
+        // Qualified, because the method `Router::layer` wraps a layer around the handlers.
         let router = Layer::layer(&router, NotFound::new());
         let known = messages("known", count);
         let unknown = messages("other", count);
@@ -51,7 +50,7 @@ fn messages(prefix: &str, count: usize) -> Vec<Message> {
         .collect()
 }
 
-/// Puts each of `messages` in turn into the frames for `inner`.
+/// Wraps `inner` so that each frame carries the next of `messages`, in turn.
 fn of<S: PeerService>(messages: Vec<Message>, inner: S) -> impl PeerService {
     let mut next = 0;
     MapRequest::new(inner, move |mut frame: Frame| {

@@ -1,10 +1,10 @@
-//! What can go wrong when routes are added.
+//! The error of adding routes.
 
 use std::fmt;
 
-/// Reports why a route was not added.
+/// The error returned if a route could not be added.
 ///
-/// Opaque: ask it with the predicates.
+/// It is opaque; use its predicates to find the cause.
 #[derive(Clone, Debug)]
 pub struct RouteError(Kind);
 
@@ -28,13 +28,14 @@ impl RouteError {
         Self(Kind::NoRouter)
     }
 
-    /// Tells whether there is a handler for that message type already, or a fallback.
+    /// Returns whether the message type already has a handler, or the router already has a
+    /// fallback.
     #[must_use]
     pub fn is_taken(&self) -> bool {
         self.0 != Kind::NoRouter
     }
 
-    /// Tells whether no router is registered.
+    /// Returns whether the app has no router.
     #[must_use]
     pub fn is_no_router(&self) -> bool {
         self.0 == Kind::NoRouter

@@ -1,38 +1,34 @@
-//! Adding routes to a router that is in use.
+//! Adding routes to a router that is in use, through its handle or through the mesh.
 
 use std::fmt;
 use std::sync::Arc;
 
-use coalescent_core::{Mesh, Peers};
+use coalescent_core::{Mesh, Peers, Plugin, Registrar};
 
 use crate::error::RouteError;
 use crate::handler::Handler;
 use crate::route::Endpoint;
 use crate::router::Router;
-use crate::table::Live;
+use crate::table::LiveTable;
 
-/// Adds routes to a [`Router`] that is in use, and removes them. Cheap to clone.
+/// A handle that adds routes to a [`Router`] in use, and removes them.
 ///
-/// A change holds from the next frame on, for all peers. Routing does not wait for it: each peer's
-/// service keeps its table, and asks at each frame, with one atomic load, whether there is another.
-/// In exchange, a change costs a copy of the table; [`merge`](RouterHandle::merge) adds many routes
-/// for one.
+/// Cloning it is cheap; clones refer to the same router. A change takes effect with the next frame
+/// of every peer. Routing takes no lock: each peer's service keeps the current table and checks for
+/// a newer one at every frame, with one atomic load. In return, a change copies the table, so use
+/// [`merge`](RouterHandle::merge) to add many routes at once.
 ///
-/// The handlers are kept for as long as the mesh is. One that holds the mesh itself would keep it
-/// running for ever: ask for it as an argument instead.
+/// Handlers are kept for as long as the mesh exists. A handler that captured the mesh would keep it
+/// running forever: take the mesh as an argument instead.
 #[derive(Clone)]
-pub struct RouterHandle(Arc<Live<()>>);
+pub struct RouterHandle(Arc<LiveTable<()>>);
 
 impl RouterHandle {
-    pub(crate) fn new(live: Arc<Live<()>>) -> Self {
-        Self(live)
-    }
-
-    /// Adds a handler for messages of type `kind`; for `"*"`, the fallback.
+    /// Adds a handler for messages of type `kind`, or the fallback if `kind` is `"*"`.
     ///
     /// # Errors
     ///
-    /// [`is_taken`](RouteError::is_taken) if there is a handler for that type already.
+    /// [`is_taken`](RouteError::is_taken) if the type already has a handler.
     pub fn route<H, T>(&self, kind: &str, handler: H) -> Result<(), RouteError>
     where
         H: Handler<T, ()>,
@@ -41,11 +37,11 @@ impl RouterHandle {
             .change(|table| table.insert(kind, Endpoint::handler(handler)))
     }
 
-    /// Adds the handler for messages of all types that have none of their own.
+    /// Adds the fallback: the handler for all message types that have none of their own.
     ///
     /// # Errors
     ///
-    /// [`is_taken`](RouteError::is_taken) if there is a fallback already.
+    /// [`is_taken`](RouteError::is_taken) if there already is a fallback.
     pub fn fallback<H, T>(&self, handler: H) -> Result<(), RouteError>
     where
         H: Handler<T, ()>,
@@ -54,21 +50,22 @@ impl RouterHandle {
             .change(|table| table.insert_fallback("", Endpoint::handler(handler)))
     }
 
-    /// Adds the routes of `router`, and its fallback; all of them, or none. So come routes with
-    /// state and layers to a running mesh.
+    /// Adds the routes of `router` and its fallback, either all of them or, on an error, none. Use
+    /// it to add routes with state or layers to a running mesh.
     ///
     /// # Errors
     ///
-    /// [`is_taken`](RouteError::is_taken) if there is a handler for one of the types already.
+    /// [`is_taken`](RouteError::is_taken) if one of the types already has a handler, or both
+    /// routers have a fallback.
     pub fn merge(&self, router: Router) -> Result<(), RouteError> {
         let other = router.into_table();
         self.0.change(|table| table.merge("", &other))
     }
 
-    /// Removes the handler for messages of type `kind`; for `"*"`, the fallback. Returns whether
-    /// there was one.
+    /// Removes the handler for messages of type `kind`, or the fallback if `kind` is `"*"`. Returns
+    /// whether there was one.
     ///
-    /// Frames that are being handled by it are handled to their end.
+    /// Calls of the handler that are in progress run to completion.
     pub fn remove(&self, kind: &str) -> bool {
         self.0.change(|table| table.remove(kind))
     }
@@ -82,13 +79,33 @@ impl fmt::Debug for RouterHandle {
     }
 }
 
+impl Router {
+    /// Returns a handle that adds routes while the router is in use. They reach all services that
+    /// were made of this router.
+    ///
+    /// In an app, get it from the mesh: [`RouterExt`].
+    pub fn handle(&self) -> RouterHandle {
+        RouterHandle(self.live())
+    }
+}
+
+impl Plugin for Router {
+    /// Registers a [`RouterHandle`], which [`RouterExt`] looks up. If an app has several routers,
+    /// the first one, which is the outermost, is used.
+    fn register(&self, app: &mut Registrar) {
+        if app.get::<RouterHandle>().is_none() {
+            app.insert(self.handle());
+        }
+    }
+}
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for super::Mesh {}
     impl Sealed for super::Peers {}
 }
 
-/// The verb that a registered [`Router`] adds to a mesh: the original's `app.route`.
+/// Adds routes to a running mesh whose app has a [`Router`].
 ///
 /// ```
 /// use coalescent_core::{App, AppExt};
@@ -106,20 +123,20 @@ mod sealed {
 /// # }
 /// ```
 pub trait RouterExt: sealed::Sealed {
-    /// The handle of the app's router.
+    /// Returns the handle of the app's router.
     ///
     /// # Errors
     ///
-    /// [`is_no_router`](RouteError::is_no_router) if the app has none.
+    /// [`is_no_router`](RouteError::is_no_router) if the app has no router.
     fn router(&self) -> Result<RouterHandle, RouteError>;
 
-    /// Adds a handler for messages of type `kind`; for `"*"`, the fallback. It holds from the next
-    /// frame on; see [`RouterHandle`].
+    /// Adds a handler for messages of type `kind`, or the fallback if `kind` is `"*"`. It takes
+    /// effect with the next frame; see [`RouterHandle`].
     ///
     /// # Errors
     ///
     /// [`is_no_router`](RouteError::is_no_router) if the app has no router,
-    /// [`is_taken`](RouteError::is_taken) if there is a handler for that type already.
+    /// [`is_taken`](RouteError::is_taken) if the type already has a handler.
     fn route<H, T>(&self, kind: &str, handler: H) -> Result<(), RouteError>
     where
         H: Handler<T, ()>,

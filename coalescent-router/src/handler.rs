@@ -1,4 +1,4 @@
-//! What a route calls: an async function of extractors.
+//! Handlers: async functions of extractors, called by routes.
 
 use std::fmt;
 use std::future::{Future, ready};
@@ -11,14 +11,15 @@ use crate::extract::{FromFrame, FromFrameParts};
 use crate::into_reply::IntoReply;
 use crate::macros::all_the_tuples;
 
-/// What calling a [`Handler`] gives: the one allocation that a frame with a handler costs.
+/// The future of a [`Handler`] call. Boxing it is the one allocation that a frame with a handler
+/// costs.
 pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Reply, BoxError>> + Send>>;
 
-/// Handles the frames of a route.
+/// An async function that handles the frames of a route.
 ///
-/// It is implemented for async functions and closures of up to 16 [extractors](crate::extract),
-/// whose result is [`IntoReply`], and for values that are [`IntoReply`] themselves, as a fixed
-/// answer. So there is no need to implement it.
+/// The trait is implemented for async functions and closures of up to 16
+/// [extractors](crate::extract) whose return value is [`IntoReply`], and for values that are
+/// [`IntoReply`] themselves, as a fixed reply. There is no need to implement it yourself.
 ///
 /// ```
 /// use coalescent_core::{Message, Peer};
@@ -47,21 +48,20 @@ pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Reply, BoxError>> + 
 ///
 /// # When a function is no handler
 ///
-/// The compiler says only that the trait is not implemented. Check that
+/// The compiler only reports that the trait is not implemented. Check that
 ///
 /// - it is an `async fn`, or a closure that returns a future,
-/// - each argument is an [extractor](crate::extract), and one that takes the frame whole comes
-///   last,
-/// - it returns what is [`IntoReply`],
-/// - its future is `Send`: nothing that is not, such as an `Rc` or a guard of a `std` lock, is held
-///   over an `.await`,
+/// - each argument is an [extractor](crate::extract), and one that consumes the frame comes last,
+/// - its return value is [`IntoReply`],
+/// - its future is `Send`: no value that is not `Send`, such as an `Rc` or the guard of a `std`
+///   lock, is held across an `.await`,
 /// - a closure is `Clone + Send + Sync + 'static`,
-/// - each [`State`](crate::extract::State) can be had of the router's state.
+/// - each [`State`](crate::extract::State) can be derived from the router's state.
 ///
 /// # The type parameters
 ///
-/// `S` is the state that it needs. `T` stands for the arguments, so that functions of different
-/// arguments can all implement the trait; it is always inferred.
+/// `S` is the state that the handler needs. `T` stands for its arguments, which lets functions with
+/// different arguments implement the trait; it is always inferred.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no handler",
     label = "not an async function of extractors that returns what is `IntoReply`",
@@ -70,19 +70,18 @@ pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Reply, BoxError>> + 
     note = "a handler that asks for `State<T>` needs a router whose state is `T`, or `T: FromRef<S>`"
 )]
 pub trait Handler<T, S>: Clone + Send + Sync + Sized + 'static {
-    /// Whether a frame ends at this handler, in place of going on to the services further in; see
-    /// [`ends`].
+    /// Whether frames end at this handler instead of going on to the inner services; see [`ends`].
     const ENDS: bool = false;
 
     /// Handles one frame.
     fn call(self, frame: Frame, state: S) -> HandlerFuture;
 
-    /// Whether [`call_ref`](Handler::call_ref) makes no clone of the frame.
+    /// Whether [`call_ref`](Handler::call_ref) works without cloning the frame.
     #[doc(hidden)]
     const AT_ONCE: bool = false;
 
-    /// Handles one frame that goes on afterwards, unchanged. It is cloned where an extractor may
-    /// change it, keep it or wait; the others are made of it at once.
+    /// Handles one frame that goes on afterwards, and leaves it unchanged. The frame is cloned only
+    /// if an extractor may change it, keep it or wait; otherwise the extractors run immediately.
     #[doc(hidden)]
     fn call_ref(&self, frame: &mut Frame, state: &S) -> HandlerFuture
     where
@@ -166,7 +165,7 @@ macro_rules! impl_handler {
 
 all_the_tuples!(impl_handler);
 
-/// Returns what a future gives that does not wait for anything.
+/// Polls a future once; returns its output if it is ready.
 fn at_once<F: Future>(future: F) -> Option<F::Output> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Some(output),
@@ -180,7 +179,7 @@ fn reject(rejection: impl Into<BoxError>) -> HandlerFuture {
 }
 
 mod private {
-    /// Tells a fixed answer from a function.
+    /// The marker that distinguishes a fixed reply from a function.
     #[derive(Debug)]
     pub enum Fixed {}
 }
@@ -201,10 +200,11 @@ where
     }
 }
 
-/// Ends frames at `handler`: they do not go on to the services further in, nor to the read side of
-/// the mesh.
+/// Wraps a handler so that frames end at it: they do not go on to the inner services, nor to the
+/// read side of the mesh.
 ///
-/// Without it, a frame goes on when its handler is done, so that a handler can listen in:
+/// Without this wrapper, a frame goes on when its handler has finished, so a handler can also just
+/// observe it:
 ///
 /// ```
 /// use coalescent_router::{Router, ends};
@@ -219,7 +219,7 @@ pub fn ends<H>(handler: H) -> Ends<H> {
     Ends(handler)
 }
 
-/// A handler at which frames end; see [`ends`].
+/// A handler at which frames end; created by [`ends`].
 #[derive(Clone, Copy)]
 pub struct Ends<H>(H);
 

@@ -1,4 +1,4 @@
-//! What a handler may return.
+//! The values that a handler may return.
 
 use std::convert::Infallible;
 
@@ -6,24 +6,24 @@ use bytes::Bytes;
 use coalescent_core::{BoxError, Message, Reply};
 use serde::Serialize;
 
-/// Makes a [`Reply`] of what a handler returns.
+/// A conversion of a handler's return value into a [`Reply`].
 ///
-/// | returned | the peer gets |
+/// | returned | reply to the peer |
 /// |---|---|
-/// | `()` | what the services further in answer |
+/// | `()` | the reply of the inner services, if any |
 /// | [`Message`] | the message |
 /// | `("pong", body)` | a message of that type and body |
-/// | [`Bytes`] | the bytes, as they are |
-/// | [`Reply`] | that |
-/// | `Option<T>` | `T`; for `None` as for `()` |
+/// | [`Bytes`] | the bytes, unchanged |
+/// | [`Reply`] | itself |
+/// | `Option<T>` | `T`; `None` is the same as `()` |
 /// | `Result<T, E>` | `T`; an error fails the frame |
 ///
-/// The peer is the one that the frame came from. With relays in between, that is not the author of
-/// a broadcast: an answer goes one step back, and no further. Where the peer has a handler for it,
-/// that may answer in turn: two nodes that answer each other's answers never end.
+/// The reply goes to the peer that delivered the frame. If relays lie between, that is not the
+/// author of a broadcast: a reply travels one hop only. If that peer has a handler for the reply's
+/// type, it may reply in turn; two nodes that reply to each other's replies never stop.
 ///
-/// A frame that failed goes no further: the error becomes an event of the mesh, and where the peer
-/// asked with a request, it is told so, with the beginning of the error's text.
+/// A frame whose handler failed goes no further. The error becomes an event of the mesh, and a
+/// request is answered with the beginning of the error's text.
 ///
 /// ```
 /// use coalescent_router::{IntoReply, extract::Body};
@@ -41,11 +41,11 @@ use serde::Serialize;
             `Into<BoxError>`"
 )]
 pub trait IntoReply {
-    /// Makes the reply.
+    /// Converts the value into a reply.
     ///
     /// # Errors
     ///
-    /// The error that the frame failed with.
+    /// The error that the handling of the frame failed with.
     fn into_reply(self) -> Result<Reply, BoxError>;
 }
 

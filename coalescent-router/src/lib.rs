@@ -1,12 +1,12 @@
-//! Handlers by message type, with extractors: the router of coalescent.
+//! The router of coalescent: handlers by message type, with extractors.
 //!
-//! A [`Router`] stands in a peer's stack, inside a courier, and calls for each
-//! [`Message`](coalescent_core::Message) the [handler](Handler) of its type. A handler is an async
-//! function; its arguments are [`extract`]ors, made of the frame, and what it returns is
-//! [`IntoReply`], the answer to the peer.
+//! A [`Router`] stands in a peer's stack, inside a courier. For each
+//! [`Message`](coalescent_core::Message) it calls the [handler](Handler) of the message's type. A
+//! handler is an async function. Its arguments are [extractors](extract), which are created from
+//! the frame, and its return value implements [`IntoReply`] and is sent back to the peer.
 //!
 //! ```text
-//! courier ─ Message ─▶ Router ─────────────▶ services further in ─▶ read side of the mesh
+//! courier ─ Message ─▶ Router ─────────────▶ inner services ─▶ read side of the mesh
 //!                        │ handler, by type ▲
 //!                        └──────────────────┘  unless the frame ends there
 //! ```
@@ -37,23 +37,24 @@
 //!     time: u64,
 //! }
 //!
-//! // Answers a "ping" with a "pong".
+//! // Replies to a "ping" with a "pong".
 //! async fn ping(Body(ping): Body<Ping>) -> impl IntoReply {
 //!     Message::new("pong", &Pong { time: ping.time })
 //! }
 //!
-//! // Sees what no other handler knows.
+//! // Called for all other message types.
 //! async fn unknown(peer: Peer, Type(kind): Type) {
-//!     println!("{} said {kind:?}", peer.id());
+//!     println!("{} sent an unknown {kind:?}", peer.id());
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use coalescent_router::{HandlerFuture, middleware::FromFnLayer};
 //! # struct Courier;
-//! # impl Courier { fn new() -> coalescent_router::middleware::FromFnLayer<CourierFn, (), (Frame,)> {
+//! # impl Courier { fn new() -> FromFnLayer<CourierFn, (), (Frame,)> {
 //! #     from_fn(|frame, next| Box::pin(courier(frame, next)))
 //! # } }
-//! # type CourierFn = fn(Frame, Next) -> coalescent_router::HandlerFuture;
+//! # type CourierFn = fn(Frame, Next) -> HandlerFuture;
 //! # let network = Memory::new();
 //! # let transport = network.clone();
 //! let alice = App::new()
@@ -63,24 +64,25 @@
 //!     .listen("127.0.0.1:1337")
 //!     .await?;
 //!
-//! // Routes may come while the mesh runs.
+//! // Routes can be added while the mesh runs.
 //! alice.route("beep", ("boop", "loud"))?;
 //! #
 //! # let codec = Codec::msgpack();
 //! # let bob = App::new().transport(network).start().await?;
 //! # let peer = bob.connect("127.0.0.1:1337").await?;
-//! # let reply = peer.request_payload(codec.encode(&Message::new("ping", &Ping { time: 4 }))?).await?;
-//! # let reply = codec.decode(&reply)?;
+//! # let ping = codec.encode(&Message::new("ping", &Ping { time: 4 }))?;
+//! # let reply = codec.decode(&peer.request_payload(ping).await?)?;
 //! # assert_eq!((reply.kind(), reply.body::<Pong>()?.time), ("pong", 4));
-//! # let reply = peer.request_payload(codec.encode(&Message::new("beep", &()))?).await?;
-//! # assert_eq!(codec.decode(&reply)?.kind(), "boop");
+//! # let beep = codec.encode(&Message::new("beep", &()))?;
+//! # let reply = codec.decode(&peer.request_payload(beep).await?)?;
+//! # assert_eq!(reply.kind(), "boop");
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! The courier is a layer of the crate `coalescent`; any other that calls
-//! [`Frame::set_message`](coalescent_core::Frame::set_message) will do. Without an app, the router
-//! is a tower layer like others, and [`Router::into_service`] makes a service of it.
+//! The courier is a layer of the crate `coalescent`. Any other layer that calls
+//! [`Frame::set_message`](coalescent_core::Frame::set_message) works too. Without an app, use the
+//! router as a tower layer, or turn it into a service with [`Router::into_service`].
 
 mod error;
 pub mod extract;
@@ -90,12 +92,12 @@ mod into_reply;
 mod macros;
 pub mod middleware;
 mod not_found;
+mod observe;
 mod route;
 mod router;
 mod service;
 mod table;
 mod typed;
-mod watch;
 
 pub use error::RouteError;
 pub use extract::{FromFrame, FromFrameParts};

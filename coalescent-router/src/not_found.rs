@@ -1,4 +1,4 @@
-//! The service further in than a router that is used as a service itself.
+//! The innermost service of a router that is itself used as a service.
 
 use std::future::{Ready, ready};
 use std::task::{Context, Poll};
@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 use coalescent_core::{BoxError, Frame, Reply};
 use tower_service::Service;
 
-/// Answers nothing to all frames: a request gets "no answer".
+/// A service that gives no reply to any frame; a request fails with "no answer".
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NotFound(());
 
 impl NotFound {
-    /// Makes the service.
+    /// Creates the service.
     #[must_use]
     pub fn new() -> Self {
         Self(())

@@ -1,4 +1,4 @@
-//! One handler with the layers around it.
+//! One handler with the layers around it, as a service.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -12,24 +12,24 @@ use tower_service::Service;
 
 use crate::handler::{Handler, HandlerFuture};
 use crate::into_reply::IntoReply;
-use crate::watch::{Begun, Watch};
+use crate::observe::{ObservedCall, Observer};
 
-/// The handler of a route, as the layers on the route see it: the service they wrap.
+/// The handler of a route as a service: the one that layers on the route wrap.
 ///
-/// It is always ready. Cheap to clone.
+/// It is always ready and cheap to clone.
 #[derive(Clone)]
 pub struct Route(Arc<dyn Handle>);
 
-/// What a route is made of, without its types.
+/// A handler or a layered service, with its types erased.
 trait Handle: Send + Sync {
-    /// Handles a frame that ends here.
+    /// Handles a frame that ends at this route.
     fn handle(&self, frame: Frame) -> HandlerFuture;
 
-    /// Handles a frame that goes on afterwards, unchanged.
+    /// Handles a frame that goes on to the inner services afterwards, and leaves it unchanged.
     fn handle_ref(&self, frame: &mut Frame) -> HandlerFuture;
 }
 
-/// Two functions that do as [`Handle`] says.
+/// An implementation of [`Handle`] by two closures.
 struct Functions<F, R> {
     handle: F,
     handle_ref: R,
@@ -76,7 +76,7 @@ impl Route {
             + 'static,
     {
         let handle = move |frame| -> HandlerFuture {
-            // The service stays unready here; a permit belongs to the call that waited for it.
+            // This copy of the service is never ready: each call waits for its own permit.
             let mut service = service.clone();
             Box::pin(async move {
                 poll_fn(|cx| service.poll_ready(cx))
@@ -117,14 +117,14 @@ impl fmt::Debug for Route {
 /// A route that may still lack its state of type `S`. Cheap to clone; clones are the same route.
 pub(crate) struct Endpoint<S> {
     inner: Arc<Inner<S>>,
-    watch: Arc<Watch>,
+    observer: Arc<Observer>,
 }
 
 struct Inner<S> {
     make: Box<dyn Fn(S) -> Route + Send + Sync>,
     ends: bool,
-    /// What `make` made, so that the layers are built once: a limit that is built anew for each
-    /// frame limits nothing.
+    /// The result of `make`, kept so that layers are applied only once: a limit that is rebuilt for
+    /// each frame limits nothing.
     made: OnceLock<Route>,
 }
 
@@ -136,23 +136,23 @@ impl<S> Endpoint<S> {
                 ends,
                 made: OnceLock::new(),
             }),
-            watch: Arc::default(),
+            observer: Arc::default(),
         }
     }
 
-    /// The same route, as the one of this name.
+    /// Returns the same route with `name` for spans and metrics.
     pub(crate) fn named(mut self, name: &str) -> Self {
-        self.watch = Arc::new(Watch::new(name));
+        self.observer = Arc::new(Observer::new(name));
         self
     }
 
-    /// Whether it is the same route as `other`.
+    /// Returns whether both are clones of the same route.
     #[cfg(test)]
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    /// Whether frames end here.
+    /// Returns whether frames end at this route.
     pub(crate) fn ends(&self) -> bool {
         self.inner.ends
     }
@@ -189,24 +189,24 @@ impl<S: Clone + Send + Sync + 'static> Endpoint<S> {
 }
 
 impl Endpoint<()> {
-    /// The route, built when it is first used.
+    /// Returns the route, which is built on first use.
     fn route(&self) -> &Route {
         let inner = &self.inner;
         inner.made.get_or_init(|| (inner.make)(()))
     }
 
-    /// Handles a frame that ends here, watched.
-    pub(crate) fn handle(&self, frame: Frame) -> Watched {
-        let begun = self.watch.begin(&frame);
-        let handled = begun.enter(|| self.route().0.handle(frame));
-        Watched { handled, begun }
+    /// Handles a frame that ends at this route, in a span and timed.
+    pub(crate) fn handle(&self, frame: Frame) -> ObservedFuture {
+        let observed = self.observer.begin(&frame);
+        let handled = observed.enter(|| self.route().0.handle(frame));
+        ObservedFuture { handled, observed }
     }
 
-    /// Handles a frame that goes on afterwards, watched.
-    pub(crate) fn handle_ref(&self, frame: &mut Frame) -> Watched {
-        let begun = self.watch.begin(frame);
-        let handled = begun.enter(|| self.route().0.handle_ref(frame));
-        Watched { handled, begun }
+    /// Handles a frame that goes on to the inner services afterwards, in a span and timed.
+    pub(crate) fn handle_ref(&self, frame: &mut Frame) -> ObservedFuture {
+        let observed = self.observer.begin(frame);
+        let handled = observed.enter(|| self.route().0.handle_ref(frame));
+        ObservedFuture { handled, observed }
     }
 }
 
@@ -214,24 +214,24 @@ impl<S> Clone for Endpoint<S> {
     fn clone(&self) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
-            watch: Arc::clone(&self.watch),
+            observer: Arc::clone(&self.observer),
         }
     }
 }
 
-/// A handler at work, in the span of its frame.
-pub(crate) struct Watched {
+/// The future of a handler call, polled in the call's span.
+pub(crate) struct ObservedFuture {
     handled: HandlerFuture,
-    begun: Begun,
+    observed: ObservedCall,
 }
 
-impl Future for Watched {
+impl Future for ObservedFuture {
     type Output = Result<Reply, BoxError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { handled, begun } = &mut *self;
-        let result = ready!(begun.enter(|| handled.as_mut().poll(cx)));
-        begun.end(result.is_ok());
+        let Self { handled, observed } = &mut *self;
+        let result = ready!(observed.enter(|| handled.as_mut().poll(cx)));
+        observed.end(result.is_ok());
         Poll::Ready(result)
     }
 }

@@ -1,39 +1,38 @@
-//! Registering routes.
+//! The router: registering routes, and building services from them.
 
 use std::fmt;
 use std::sync::Arc;
 
-use coalescent_core::{BoxError, Frame, Plugin, Registrar};
+use coalescent_core::{BoxError, Frame};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::handle::RouterHandle;
 use crate::handler::Handler;
 use crate::into_reply::IntoReply;
 use crate::not_found::NotFound;
 use crate::route::{Endpoint, Route};
 use crate::service::RouterService;
-use crate::table::{Live, Table};
+use crate::table::{LiveTable, Table};
 use crate::typed::TypedArguments;
 
-/// Routes messages to handlers by their type.
+/// A layer that routes messages to handlers by their type.
 #[doc = include_str!("../docs/router.md")]
 #[must_use = "a router does nothing until it is added to an app, or used as a layer"]
 pub struct Router<S = ()> {
-    /// Shared by clones until one is changed. Handles know the inside, which stays the same when
-    /// the only owner is changed.
+    /// Shared by clones until one of them changes. Handles hold the inner `Arc`, which stays the
+    /// same when a sole owner changes.
     live: Arc<Shared<S>>,
 }
 
-pub(crate) struct Shared<S>(Arc<Live<S>>);
+pub(crate) struct Shared<S>(Arc<LiveTable<S>>);
 
 impl<S> Clone for Shared<S> {
     fn clone(&self) -> Self {
-        Self(Arc::new(Live::clone(&self.0)))
+        Self(Arc::new(LiveTable::clone(&self.0)))
     }
 }
 
-/// Panics with the text of an error, at the line of the application that caused it.
+/// Panics with the text of an error, at the caller of a `#[track_caller]` method.
 macro_rules! or_panic {
     ($result:expr) => {
         if let Err(error) = $result {
@@ -43,14 +42,14 @@ macro_rules! or_panic {
 }
 
 impl<S: Clone + Send + Sync + 'static> Router<S> {
-    /// Makes a router without routes, which passes on all frames.
+    /// Creates a router without routes, which passes all frames on.
     pub fn new() -> Self {
         Self::from_table(Table::default())
     }
 
     fn from_table(table: Table<S>) -> Self {
         Self {
-            live: Arc::new(Shared(Arc::new(Live::new(Arc::new(table))))),
+            live: Arc::new(Shared(Arc::new(LiveTable::new(Arc::new(table))))),
         }
     }
 
@@ -66,14 +65,16 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         Arc::make_mut(&mut self.live).0.change(change)
     }
 
-    /// Adds a handler for messages of type `kind`; for `"*"`, the [fallback](Router::fallback).
+    /// Adds a handler for messages of type `kind`, or the [fallback](Router::fallback) if `kind` is
+    /// `"*"`.
     ///
-    /// When the handler is done the frame goes on to the services further in, unless it
-    /// [`ends`](crate::ends) there. The reply is the handler's, or theirs where it gave none.
+    /// When the handler has finished, the frame goes on to the inner services, unless the handler
+    /// [`ends`](crate::ends) it. The reply is the handler's, or that of the inner services if the
+    /// handler gave none.
     ///
     /// # Panics
     ///
-    /// If there is a handler for that type already.
+    /// If the type already has a handler.
     #[track_caller]
     pub fn route<H, T>(mut self, kind: &str, handler: H) -> Self
     where
@@ -83,12 +84,12 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         self
     }
 
-    /// Adds a handler for messages of the type that its last argument says: a
+    /// Adds a handler for messages of the type named by its last argument, a
     /// [`Typed`](crate::Typed) body.
     ///
     /// # Panics
     ///
-    /// If there is a handler for that type already.
+    /// If the type already has a handler.
     #[track_caller]
     pub fn typed<H, T>(self, handler: H) -> Self
     where
@@ -98,7 +99,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         self.route(T::TYPE, handler)
     }
 
-    /// Adds the handler for messages of all types that have none of their own.
+    /// Adds the fallback: the handler for all message types that have none of their own.
     ///
     /// ```
     /// use coalescent_router::{Router, extract::Type};
@@ -114,7 +115,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     ///
     /// # Panics
     ///
-    /// If there is a fallback already.
+    /// If there already is a fallback.
     #[track_caller]
     pub fn fallback<H, T>(mut self, handler: H) -> Self
     where
@@ -124,11 +125,11 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         self
     }
 
-    /// Adds the routes of `other`, and its fallback.
+    /// Adds the routes of `other` and its fallback.
     ///
     /// # Panics
     ///
-    /// If both have a handler for the same type, or both have a fallback.
+    /// If both routers have a handler for the same type, or both have a fallback.
     #[track_caller]
     pub fn merge(mut self, other: Self) -> Self {
         let other = other.into_table();
@@ -136,11 +137,11 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         self
     }
 
-    /// Adds the routes of `other`, with `prefix` put in front of their types as it stands: any
-    /// separator is part of it.
+    /// Adds the routes of `other`, with `prefix` prepended to their types. The prefix is used as it
+    /// is, so include any separator.
     ///
-    /// The fallback of `other` gets the messages whose type begins with `prefix` and has no
-    /// handler; where several such prefixes fit, the longest counts.
+    /// The fallback of `other` handles messages whose type begins with `prefix` and has no handler.
+    /// If several such prefixes match, the longest one is used.
     ///
     /// ```
     /// use coalescent_router::{Router, extract::Type};
@@ -157,7 +158,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     ///
     /// # Panics
     ///
-    /// If the prefix is empty, or there is a handler for one of the types already.
+    /// If the prefix is empty, or if one of the types already has a handler.
     #[track_caller]
     pub fn nest(mut self, prefix: &str, other: Self) -> Self {
         assert!(
@@ -169,18 +170,18 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         self
     }
 
-    /// Puts `layer` around each handler that was added so far, and the fallback; not around those
-    /// added later.
+    /// Wraps `layer` around every handler added so far, including the fallback, but not around
+    /// handlers added later.
     ///
-    /// It is built once for each handler, with the router: what it counts, it counts for the frames
-    /// of all peers together. So a [`ConcurrencyLimitLayer`] limits how many frames of all peers
-    /// are in one handler. For a limit over several handlers, use a layer whose services share
-    /// theirs ([`GlobalConcurrencyLimitLayer`]); for one per peer, add the layer to the app,
-    /// outside of the router.
+    /// The layer is applied once per handler, not per peer: a [`ConcurrencyLimitLayer`][limit]
+    /// limits the calls that one handler runs for all peers together. For a limit across several
+    /// handlers, use a layer whose services share their state
+    /// ([`GlobalConcurrencyLimitLayer`][global]). For a limit per peer, add the layer to the app,
+    /// outside the router.
     ///
-    /// The layer sees what its handler answers, and not the services further in. When it answers
-    /// without calling the handler, the frame still goes on; when it fails, the frame ends there.
-    /// It works on a copy of the frame: what it changes, only the handler sees.
+    /// The layer sees the reply of its handler, not that of the inner services. If it replies
+    /// without calling the handler, the frame still goes on; if it fails, the frame ends there. It
+    /// receives a clone of the frame, so only the handler sees its changes.
     ///
     /// ```
     /// use coalescent_router::Router;
@@ -203,10 +204,10 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     ///
     /// # Panics
     ///
-    /// If there is no handler to put it around.
+    /// If the router has no handlers.
     ///
-    /// [`ConcurrencyLimitLayer`]: https://docs.rs/tower/latest/tower/limit/struct.ConcurrencyLimitLayer.html
-    /// [`GlobalConcurrencyLimitLayer`]: https://docs.rs/tower/latest/tower/limit/struct.GlobalConcurrencyLimitLayer.html
+    /// [limit]: https://docs.rs/tower/0.5/tower/limit/struct.ConcurrencyLimitLayer.html
+    /// [global]: https://docs.rs/tower/0.5/tower/limit/struct.GlobalConcurrencyLimitLayer.html
     #[track_caller]
     pub fn layer<L>(mut self, layer: L) -> Self
     where
@@ -227,12 +228,12 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         self
     }
 
-    /// Puts `layer` around each handler that was added so far, as [`layer`](Router::layer), but not
+    /// Wraps `layer` around every handler added so far, like [`layer`](Router::layer), but not
     /// around the fallback.
     ///
     /// # Panics
     ///
-    /// If there is no route to put it around.
+    /// If the router has no routes.
     #[track_caller]
     pub fn route_layer<L>(mut self, layer: L) -> Self
     where
@@ -253,9 +254,10 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         self
     }
 
-    /// Gives the handlers so far their state: what [`State`](crate::extract::State) hands them.
+    /// Provides the state of the handlers added so far, which they extract with
+    /// [`State`](crate::extract::State).
     ///
-    /// Only a `Router<()>` can be added to an app; a `Router<S>` is one that still lacks its `S`.
+    /// A `Router<S>` still lacks a state of type `S`; only a `Router<()>` can be added to an app.
     ///
     /// ```
     /// use coalescent_router::{Router, extract::State};
@@ -278,22 +280,15 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
 }
 
 impl Router {
-    /// A handle that adds routes while the router is in use, through whatever layers were made of
-    /// it.
-    ///
-    /// In an app, the mesh has it: [`RouterExt`](crate::RouterExt).
-    pub fn handle(&self) -> RouterHandle {
-        RouterHandle::new(Arc::clone(&self.live.0))
-    }
-
-    /// Makes a service of the router with nothing further in: frames without a handler get no
-    /// answer.
+    /// Turns the router into a service without an inner service: frames without a handler get no
+    /// reply.
     pub fn into_service(self) -> RouterService<NotFound> {
-        self.layer_on(NotFound::new())
+        RouterService::new(self.live(), NotFound::new())
     }
 
-    fn layer_on<I>(&self, inner: I) -> RouterService<I> {
-        RouterService::new(Arc::clone(&self.live.0), inner)
+    /// Returns the routes in use, which the services made of this router share.
+    pub(crate) fn live(&self) -> Arc<LiveTable<()>> {
+        Arc::clone(&self.live.0)
     }
 }
 
@@ -301,17 +296,7 @@ impl<I> Layer<I> for Router {
     type Service = RouterService<I>;
 
     fn layer(&self, inner: I) -> RouterService<I> {
-        self.layer_on(inner)
-    }
-}
-
-impl Plugin for Router {
-    /// Puts a [`RouterHandle`] where the mesh finds it. Where an app has several routers, that of
-    /// the first, which sees frames first, stays.
-    fn register(&self, app: &mut Registrar) {
-        if app.get::<RouterHandle>().is_none() {
-            app.insert(self.handle());
-        }
+        RouterService::new(self.live(), inner)
     }
 }
 

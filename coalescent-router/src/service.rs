@@ -1,4 +1,4 @@
-//! Routing the frames of one peer.
+//! The service that routes the frames of one peer.
 
 use std::fmt;
 use std::future::Future;
@@ -10,24 +10,25 @@ use coalescent_core::{BoxError, Frame, Reply};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::route::Watched;
-use crate::table::{Live, Table};
+use crate::route::ObservedFuture;
+use crate::table::{LiveTable, Table};
 
-/// Hands frames to the handlers of a [`Router`](crate::Router), then to the service further in.
+/// The service of a [`Router`](crate::Router): passes frames to their handlers, then to the inner
+/// service.
 ///
-/// Per peer is only its copy of the table; the handlers and their layers are shared. It is ready
-/// when the inner service is. A frame without a handler costs no allocation, one with a handler
-/// one.
+/// Each peer has its own reference to the table; handlers and their layers are shared by all peers.
+/// The service is ready when its inner service is. A frame without a handler costs no allocation, a
+/// frame with a handler costs one.
 pub struct RouterService<I> {
     inner: I,
-    live: Arc<Live<()>>,
+    live: Arc<LiveTable<()>>,
     table: Arc<Table<()>>,
     generation: u64,
 }
 
 impl<I> RouterService<I> {
-    pub(crate) fn new(live: Arc<Live<()>>, inner: I) -> Self {
-        // In this order: a change in between is seen again, and not missed.
+    pub(crate) fn new(live: Arc<LiveTable<()>>, inner: I) -> Self {
+        // In this order, a concurrent change is picked up a second time rather than missed.
         let generation = live.generation();
         let table = live.table();
         Self {
@@ -38,20 +39,7 @@ impl<I> RouterService<I> {
         }
     }
 
-    /// The service further in.
-    pub fn get_ref(&self) -> &I {
-        &self.inner
-    }
-
-    /// The service further in, to change it.
-    pub fn get_mut(&mut self) -> &mut I {
-        &mut self.inner
-    }
-
-    /// Takes the service further in out.
-    pub fn into_inner(self) -> I {
-        self.inner
-    }
+    crate::macros::inner_accessors!(I);
 
     fn refresh(&mut self) {
         let generation = self.live.generation();
@@ -86,7 +74,7 @@ where
         let Some(endpoint) = endpoint else {
             return RouterFuture::inner(self.inner.call(frame));
         };
-        // The inner service that is ready goes along with its frame, and its permit with it.
+        // The ready inner service moves with the frame, together with any permit it holds.
         let unready = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, unready);
         if endpoint.ends() {
@@ -119,7 +107,7 @@ impl<I: fmt::Debug> fmt::Debug for RouterService<I> {
 }
 
 pin_project! {
-    /// The future of a [`RouterService`]: the handler's, then that of the service further in.
+    /// The response future of [`RouterService`]: runs the handler, then the inner service.
     pub struct RouterFuture<I>
     where
         I: Service<Frame>,
@@ -133,14 +121,15 @@ pin_project! {
     #[project = StateProj]
     enum State<I, F> {
         Handler {
-            handled: Watched,
-            // Where the frame goes on to, with the frame.
+            handled: ObservedFuture,
+            // The inner service and the frame to call it with, unless the frame ends at the
+            // handler.
             rest: Option<(I, Frame)>,
         },
         Inner {
             #[pin]
             future: F,
-            // What the handler answered.
+            // The handler's reply, which takes precedence.
             reply: Reply,
         },
     }
@@ -154,7 +143,7 @@ impl<I: Service<Frame>> RouterFuture<I> {
         }
     }
 
-    fn handler(handled: Watched, rest: Option<(I, Frame)>) -> Self {
+    fn handler(handled: ObservedFuture, rest: Option<(I, Frame)>) -> Self {
         Self {
             state: State::Handler { handled, rest },
         }
@@ -175,7 +164,7 @@ where
                     let reply = match ready!(Pin::new(&mut *handled).poll(cx)) {
                         Ok(reply) => reply,
                         Err(error) => {
-                            // Not held until the error has been looked at.
+                            // Release the permit now, not when the caller has handled the error.
                             *rest = None;
                             return Poll::Ready(Err(error));
                         }

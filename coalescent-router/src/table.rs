@@ -1,4 +1,4 @@
-//! Which handler a message type has, and how that changes while frames flow.
+//! The routing table, and how it changes while frames are routed.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -11,11 +11,11 @@ use rustc_hash::FxHashMap;
 use crate::error::RouteError;
 use crate::route::Endpoint;
 
-/// The type that stands for all others in a route.
+/// The route that matches every type.
 pub(crate) const ANY: &str = "*";
 
-/// A type of messages, looked up by its bytes: a message has those at hand, and its text would be
-/// checked again.
+/// A message type, looked up by its bytes: a message holds bytes, and as text they would have to be
+/// validated again.
 #[derive(Clone, PartialEq, Eq)]
 struct Type(Arc<str>);
 
@@ -33,26 +33,27 @@ impl Hash for Type {
 
 /// The routes of a router.
 pub(crate) struct Table<S> {
-    /// By a hash without a key, which is fast: the types are the application's own, and what peers
-    /// send is only looked up.
+    /// Uses an unkeyed hash, which is fast. That is safe because the keys come from the
+    /// application; peers only cause lookups.
     routes: FxHashMap<Type, Endpoint<S>>,
-    /// The fallbacks, each for the types that begin with its prefix; the longest prefix first. The
-    /// one without a prefix is the router's own, the others are of routers that were nested.
+    /// Fallbacks by prefix, longest prefix first. The empty prefix is the router's own fallback,
+    /// the others belong to nested routers.
     fallbacks: Vec<(Arc<str>, Endpoint<S>)>,
 }
 
 impl<S> Table<S> {
-    /// Whether there is nothing in it.
+    /// Returns whether there are no routes and no fallbacks.
     pub(crate) fn is_empty(&self) -> bool {
         self.routes.is_empty() && self.fallbacks.is_empty()
     }
 
-    /// Whether there are routes, other than fallbacks.
+    /// Returns whether there are routes other than fallbacks.
     pub(crate) fn has_routes(&self) -> bool {
         !self.routes.is_empty()
     }
 
-    /// The handler for messages of type `kind`: its own, else that of the longest prefix.
+    /// Returns the handler for messages of type `kind`, or the fallback with the longest matching
+    /// prefix.
     pub(crate) fn find(&self, kind: &[u8]) -> Option<&Endpoint<S>> {
         self.routes.get(kind).or_else(|| {
             let mut fallbacks = self.fallbacks.iter();
@@ -62,7 +63,7 @@ impl<S> Table<S> {
         })
     }
 
-    /// Adds a route; for [`ANY`], the fallback.
+    /// Adds a route, or the fallback if `kind` is [`ANY`].
     pub(crate) fn insert(&mut self, kind: &str, endpoint: Endpoint<S>) -> Result<(), RouteError> {
         if kind == ANY {
             return self.insert_fallback("", endpoint);
@@ -101,7 +102,7 @@ impl<S> Table<S> {
         Ok(())
     }
 
-    /// Adds all of `other`, with `prefix` put in front of each type; or nothing, where one is
+    /// Adds all of `other` with `prefix` prepended to each type, or nothing if one of the types is
     /// taken.
     pub(crate) fn merge(&mut self, prefix: &str, other: &Self) -> Result<(), RouteError> {
         let routes = prefixed(prefix, other.routes.iter().map(|(Type(k), e)| (k, e)));
@@ -122,7 +123,7 @@ impl<S> Table<S> {
         Ok(())
     }
 
-    /// Takes a route out; for [`ANY`], the fallback. Returns whether it was there.
+    /// Removes a route, or the fallback if `kind` is [`ANY`]. Returns whether it existed.
     pub(crate) fn remove(&mut self, kind: &str) -> bool {
         if kind != ANY {
             return self.routes.remove(kind.as_bytes()).is_some();
@@ -132,7 +133,7 @@ impl<S> Table<S> {
         self.fallbacks.len() != before
     }
 
-    /// Makes another table, of other endpoints for the same types.
+    /// Creates a table with the same types and mapped endpoints.
     pub(crate) fn map<S2>(
         &self,
         route: impl Fn(&Endpoint<S>) -> Endpoint<S2>,
@@ -187,7 +188,7 @@ impl<S> Clone for Table<S> {
 
 impl<S> fmt::Debug for Table<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Thousands of routes would help nobody.
+        // Counts only: there may be thousands of routes.
         f.debug_struct("Table")
             .field("routes", &self.routes.len())
             .field("fallbacks", &self.fallbacks.len())
@@ -195,17 +196,17 @@ impl<S> fmt::Debug for Table<S> {
     }
 }
 
-/// A table that can change while frames are routed.
+/// A table that can be replaced while frames are routed.
 ///
-/// Each change makes a new table; those who route keep the one they have, and ask at each frame,
-/// with one atomic load, whether there is another.
-pub(crate) struct Live<S> {
+/// A change creates a new table. Services keep the table they have and check for a newer one at
+/// every frame, with one atomic load.
+pub(crate) struct LiveTable<S> {
     table: RwLock<Arc<Table<S>>>,
     generation: AtomicU64,
     warned: AtomicBool,
 }
 
-impl<S> Live<S> {
+impl<S> LiveTable<S> {
     pub(crate) fn new(table: Arc<Table<S>>) -> Self {
         Self {
             table: RwLock::new(table),
@@ -214,17 +215,17 @@ impl<S> Live<S> {
         }
     }
 
-    /// The table as it is now.
+    /// Returns the current table.
     pub(crate) fn table(&self) -> Arc<Table<S>> {
         Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The number of changes so far.
+    /// Returns the number of changes so far.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Changes the table. It is copied only where somebody still routes by the old one.
+    /// Changes the table. It is copied only if a service still holds the previous one.
     pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Table<S>) -> R) -> R {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let result = change(Arc::make_mut(&mut table));
@@ -232,7 +233,7 @@ impl<S> Live<S> {
         result
     }
 
-    /// Says once that frames come without messages.
+    /// Logs a warning, once, that a frame has no message.
     pub(crate) fn warn_no_message(&self) {
         if !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -243,7 +244,7 @@ impl<S> Live<S> {
     }
 }
 
-impl<S> Clone for Live<S> {
+impl<S> Clone for LiveTable<S> {
     fn clone(&self) -> Self {
         Self::new(self.table())
     }

@@ -7,12 +7,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::extract::State;
 
-/// An endpoint; each is told from others by being the same or another.
+/// Creates a distinct endpoint, which compares as the same only with its clones.
 fn endpoint() -> Endpoint<()> {
     Endpoint::handler(())
 }
 
-/// Types and prefixes of few letters, so that they meet.
+/// Short types and prefixes over a small alphabet, so that they collide.
 fn short() -> impl Strategy<Value = String> {
     "[ab/]{0,4}"
 }
@@ -33,7 +33,7 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
     prop::collection::vec(change, 0..24)
 }
 
-/// Maps from types and prefixes to endpoints, in which is searched as the documentation says.
+/// A simple model of the table that follows the documented lookup.
 #[derive(Clone, Default)]
 struct Model {
     routes: BTreeMap<String, Endpoint<()>>,
@@ -50,7 +50,7 @@ impl Model {
         })
     }
 
-    /// Makes the same change, and says whether it took.
+    /// Applies a change; returns whether it had an effect.
     fn apply(&mut self, change: &Change, endpoint: &Endpoint<()>) -> bool {
         let (map, key) = match change {
             Change::Route(kind) => (&mut self.routes, kind),
@@ -130,7 +130,7 @@ proptest! {
 
 #[test]
 fn the_table_is_copied_only_for_those_who_route_by_it() {
-    let live = Live::<()>::new(Arc::default());
+    let live = LiveTable::<()>::new(Arc::default());
     let before = Arc::as_ptr(&live.table());
     live.change(|table| table.insert("a", endpoint())).unwrap();
     assert_eq!(Arc::as_ptr(&live.table()), before);

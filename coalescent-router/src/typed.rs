@@ -1,4 +1,4 @@
-//! Routes whose message type is known from the body that their handler asks for.
+//! Routes whose message type is derived from the body that their handler takes.
 
 use coalescent_core::{BoxError, Frame, Message, MessageType, Reply};
 use serde::Serialize;
@@ -8,12 +8,12 @@ use crate::extract::{Body, BodyRejection, FromFrameParts};
 use crate::into_reply::IntoReply;
 use crate::macros::all_the_tuples;
 
-/// Extracts a message's body as a `T` that says which type of message it is the body of; as a
-/// reply, makes such a message.
+/// An extractor of the message's body as a `T` that names its message type. As a reply, it becomes
+/// a message of that type.
 ///
-/// With [`Router::typed`](crate::Router::typed), a handler that asks for it names its route by
-/// that. Which message is handed to a handler is the route's to decide, not this extractor's: with
-/// a prefix in front of the route, or in a fallback, the message may be of another type.
+/// [`Router::typed`](crate::Router::typed) routes a handler with this argument by the type that `T`
+/// names. The extractor itself does not check the type: behind a nested prefix, or in a fallback,
+/// the message may have another one.
 ///
 /// ```
 /// use coalescent_core::MessageType;
@@ -68,9 +68,9 @@ impl<T: Serialize + MessageType> IntoReply for Typed<T> {
     }
 }
 
-/// The arguments of a handler of which the last is [`Typed`]: what
-/// [`Router::typed`](crate::Router::typed) finds the message type by. It is implemented for all of
-/// them, so it is only ever named in bounds.
+/// The arguments of a handler whose last one is [`Typed`], which is how
+/// [`Router::typed`](crate::Router::typed) finds the message type. It is implemented for all such
+/// arguments and appears only in bounds.
 #[diagnostic::on_unimplemented(
     message = "the handler does not say which type of message it is for",
     label = "its last argument is not `Typed<..>`",
@@ -78,7 +78,7 @@ impl<T: Serialize + MessageType> IntoReply for Typed<T> {
             with `route`"
 )]
 pub trait TypedArguments {
-    /// The type of the messages.
+    /// The message type to route.
     const TYPE: &'static str;
 }
 

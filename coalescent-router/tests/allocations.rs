@@ -1,5 +1,7 @@
 //! How many heap allocations a frame costs on its way through a router, as a connection calls it:
 //! none without a handler, one with a handler, for its future.
+//!
+//! A binary of its own: counting allocations takes a global allocator.
 
 use bytes::Bytes;
 use coalescent_core::codec::Codec;

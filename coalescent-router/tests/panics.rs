@@ -1,4 +1,7 @@
 //! Routes that cannot be: the panic is at the line that adds them, and says what to do.
+//!
+//! A binary of its own: the tests replace the panic hook of the process, and would see the panics
+//! of other tests.
 
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::{Mutex, PoisonError};

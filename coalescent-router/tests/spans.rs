@@ -1,7 +1,7 @@
 //! The span that a handler runs in.
 //!
-//! Alone in its file: a test beside it, without a subscriber, would have a say in whether spans are
-//! made.
+//! A binary of its own: tracing decides once per process whether a call site is enabled, so a test
+//! without a subscriber on another thread could switch off the span that this test waits for.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};

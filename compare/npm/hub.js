@@ -3,11 +3,11 @@
 
 // Runs the Node original, npm coalescent 0.5.2, in the roles of the comparison.
 //
-//   node hub.js hub --relay tattletale|smartrelay   relays what a peer sends to all others, as it comes from the socket
+//   node hub.js hub --relay tattletale|smartrelay   relays the data of a peer to all others, as it comes from the socket
 //   node hub.js answer                              answers each {"type":"ping"} line with a "pong" of the same body
 //
-// Both print {"listening":"127.0.0.1:PORT"} and run until stdin ends. The hub has the relay as its only middleware, so
-// it parses nothing, whatever the peers speak.
+// Both print {"listening":"127.0.0.1:PORT"} and run until stdin ends. The relay is the only middleware of the hub, so it
+// parses nothing, whatever wire its peers use.
 
 const USAGE = 'usage: node hub.js hub [--relay tattletale|smartrelay] | node hub.js answer';
 
@@ -45,7 +45,7 @@ const coalescent = load();
 
 const silent = () => {};
 const app = coalescent({
-  // As many as there are: the default is fewer than the comparison connects.
+  // No limit: the default is lower than the number of peers of the comparison.
   maxPeers: 100000,
   logger: { info: silent, warn: silent, error: silent },
 });
@@ -57,10 +57,10 @@ if (options.role === 'hub') {
   app.route('ping', (socket, message) => socket.send('pong', message.body));
 }
 
-// It tells peers apart by the address of its own end, which is the same for all that dialled one port: it would relay
-// to the first of them only. With the address of the other end it does what its documentation says.
+// The original tells peers apart by the local address of their sockets, which is the same for all peers of one port, so
+// it would relay to the first of them only. With the remote address it does what its documentation says.
 //
-// A peer that goes with data unread resets the connection, which would end the process if nobody looked at the error.
+// A peer that disconnects with data unread resets the connection. Without a listener, that error would end the process.
 app.server.prependListener('connection', (socket) => {
   const peer = { address: socket.remoteAddress, family: socket.remoteFamily, port: socket.remotePort };
   socket.address = () => peer;
@@ -68,10 +68,10 @@ app.server.prependListener('connection', (socket) => {
 });
 app.on('error', silent);
 
-// What nobody reads would hold up what comes after it.
+// Unread output would stop the stream.
 app.on('data', silent);
 
-// Nothing is asked of stdin but that it ends.
+// The end of stdin ends the process.
 process.stdin.on('end', () => process.exit(0));
 process.stdin.on('error', () => process.exit(0));
 process.stdin.resume();

@@ -47,14 +47,14 @@ Status 0: it left as it was asked to. 1: it could not listen, or, with --once, n
 something was dropped; a line on stderr says what. 2: the options cannot be used. 130: a second signal.
 ";
 
-/// What the command line asks for.
+/// The command that the command line selects.
 pub(crate) enum Command {
     Run(Box<Args>),
     Help,
     Version,
 }
 
-/// The options, checked.
+/// The validated options.
 pub(crate) struct Args {
     pub(crate) listen: Option<String>,
     pub(crate) seeds: Vec<String>,
@@ -78,86 +78,79 @@ pub(crate) enum Relay {
     Smart,
 }
 
-/// Reads the command line; the error is one line that says what to do.
+/// Parses the command line. The error is one line that says what to do.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
-    // Errors may repeat a file's name, which can hold anything.
+    // Errors may contain a file name, and a file name any character.
     read(args).map_err(|error| error.replace(char::is_control, "?"))
 }
 
 fn read(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     let mut parser = Parser::from_args(args);
-    let mut identity = None;
-    let mut args = Args {
-        listen: None,
-        seeds: Vec::new(),
-        config: Config::default(),
-        codec: None,
-        relay: Relay::Smart,
-        replies: HashMap::new(),
-        identity: None,
-        allow: Vec::new(),
-        rate: None,
-        peers: 1,
-        quiet: false,
-        events: false,
-        once: false,
-    };
-    loop {
-        let arg = match parser.next() {
-            Ok(Some(arg)) => arg,
-            Ok(None) => break,
-            Err(error) => return Err(format!("{error}; --help lists the options")),
-        };
-        let name = match arg {
-            Arg::Short('l') => "listen".to_owned(),
-            Arg::Short('s') => "seed".to_owned(),
-            Arg::Short('h') => "help".to_owned(),
-            Arg::Short('V') => "version".to_owned(),
-            Arg::Long(name) => name.to_owned(),
-            other => {
-                return Err(format!("{}; --help lists the options", other.unexpected()));
-            }
-        };
-        let mut value = Value {
-            option: &name,
-            parser: &mut parser,
-        };
+    let mut options = Options::default();
+    while let Some(name) = next_name(&mut parser)? {
         match &*name {
+            "help" => return Ok(Command::Help),
+            "version" => return Ok(Command::Version),
+            option => options.set(Value {
+                option,
+                parser: &mut parser,
+            })?,
+        }
+    }
+    options.check()?;
+    // Load the identity last, so that a rejected command line creates no key.
+    let mut args = options.args;
+    if let Some(file) = options.identity_file {
+        let loaded = Identity::load_or_generate(&file);
+        args.identity = Some(loaded.map_err(|error| format!("--identity: {error}"))?);
+    }
+    Ok(Command::Run(Box::new(args)))
+}
+
+/// Returns the long name of the next option, or `None` at the end.
+fn next_name(parser: &mut Parser) -> Result<Option<String>, String> {
+    let arg = parser
+        .next()
+        .map_err(|error| format!("{error}; --help lists the options"))?;
+    let Some(arg) = arg else {
+        return Ok(None);
+    };
+    Ok(Some(match arg {
+        Arg::Short('l') => "listen".to_owned(),
+        Arg::Short('s') => "seed".to_owned(),
+        Arg::Short('h') => "help".to_owned(),
+        Arg::Short('V') => "version".to_owned(),
+        Arg::Long(name) => name.to_owned(),
+        other => {
+            return Err(format!("{}; --help lists the options", other.unexpected()));
+        }
+    }))
+}
+
+/// The options read so far.
+#[derive(Default)]
+struct Options {
+    args: Args,
+    identity_file: Option<OsString>,
+}
+
+impl Options {
+    /// Sets one option.
+    fn set(&mut self, mut value: Value<'_>) -> Result<(), String> {
+        let args = &mut self.args;
+        match value.option {
             "listen" => args.listen = Some(listen(&value.text()?)?),
-            "seed" => {
-                let seed: Address = value.address()?;
-                args.seeds.push(seed.to_string());
-            }
+            "seed" => args.seeds.push(value.address()?.to_string()),
             "min-peers" => args.config.min_peers = value.number(0..=usize::MAX)?,
             "max-peers" => args.config.max_peers = value.number(0..=usize::MAX)?,
             "max-inbound" => args.config.max_inbound = value.number(0..=usize::MAX)?,
             "network" => args.config.network = value.text()?,
             "wire" => args.config.wire = value.parse::<Wire>()?,
-            "codec" => {
-                args.codec = value.one_of(&[
-                    ("none", None),
-                    ("msgpack", Some(Codec::msgpack())),
-                    ("json", Some(Codec::json())),
-                ])?;
-            }
-            "relay" => {
-                args.relay = value.one_of(&[
-                    ("none", Relay::None),
-                    ("tattletale", Relay::Tattletale),
-                    ("smartrelay", Relay::Smart),
-                ])?;
-            }
-            "reply" => {
-                let text = value.text()?;
-                let (from, to) = reply(&text).ok_or_else(|| {
-                    format!("--reply {text:?}: write TYPE=TYPE, for instance --reply ping=pong")
-                })?;
-                if args.replies.insert(from, to).is_some() {
-                    return Err(format!("--reply {text:?}: give one answer for each type"));
-                }
-            }
+            "codec" => args.codec = value.codec()?,
+            "relay" => args.relay = value.relay()?,
+            "reply" => args.add_reply(&value.text()?)?,
             "max-frame" => args.config.max_frame = value.number(1..=MAX_FRAME_CEILING)?,
-            "identity" => identity = Some(value.os()?),
+            "identity" => self.identity_file = Some(value.os()?),
             "allow" => args.allow.push(value.parse()?),
             "rate" => args.rate = Some(value.number(1..=u64::MAX)?),
             "peers" => args.peers = value.number(1..=usize::MAX)?,
@@ -165,45 +158,79 @@ fn read(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
             "quiet" => args.quiet = true,
             "events" => args.events = true,
             "once" => args.once = true,
-            "help" => return Ok(Command::Help),
-            "version" => return Ok(Command::Version),
-            _ => {
+            name => {
                 return Err(format!(
                     "invalid option '--{}'; --help lists the options",
                     name.escape_debug()
                 ));
             }
         }
+        Ok(())
     }
-    if args.listen.is_none() && args.seeds.is_empty() {
-        return Err("nobody to talk to: give --listen HOST:PORT or --seed HOST:PORT".to_owned());
-    }
-    if args.codec.is_none() && !args.replies.is_empty() {
-        return Err(
-            "--reply answers messages: give --codec msgpack or --codec json too".to_owned(),
-        );
-    }
-    if identity.is_none() {
+
+    /// Checks that the options fit together.
+    fn check(&self) -> Result<(), String> {
+        let args = &self.args;
+        if args.listen.is_none() && args.seeds.is_empty() {
+            return Err(
+                "nobody to talk to: give --listen HOST:PORT or --seed HOST:PORT".to_owned(),
+            );
+        }
+        if args.codec.is_none() && !args.replies.is_empty() {
+            return Err(
+                "--reply answers messages: give --codec msgpack or --codec json too".to_owned(),
+            );
+        }
+        if self.identity_file.is_some() {
+            return Ok(());
+        }
         if !args.allow.is_empty() {
             return Err(
                 "--allow needs TLS, which proves identities: give --identity FILE too".to_owned(),
             );
         }
-        if let Some(seed) = args.seeds.iter().find(|seed| seed.contains('@')) {
-            return Err(format!(
+        match args.seeds.iter().find(|seed| seed.contains('@')) {
+            None => Ok(()),
+            Some(seed) => Err(format!(
                 "--seed {seed} names an identity, which only TLS proves: give --identity FILE too"
-            ));
+            )),
         }
     }
-    // Last, so that no key is made for a command that is refused.
-    if let Some(file) = identity {
-        let loaded = Identity::load_or_generate(&file);
-        args.identity = Some(loaded.map_err(|error| format!("--identity: {error}"))?);
-    }
-    Ok(Command::Run(Box::new(args)))
 }
 
-/// The value of an option, still to be read.
+impl Args {
+    fn add_reply(&mut self, text: &str) -> Result<(), String> {
+        let (from, to) = reply(text).ok_or_else(|| {
+            format!("--reply {text:?}: write TYPE=TYPE, for instance --reply ping=pong")
+        })?;
+        if self.replies.insert(from, to).is_some() {
+            return Err(format!("--reply {text:?}: give one answer for each type"));
+        }
+        Ok(())
+    }
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            seeds: Vec::new(),
+            config: Config::default(),
+            codec: None,
+            relay: Relay::Smart,
+            replies: HashMap::new(),
+            identity: None,
+            allow: Vec::new(),
+            rate: None,
+            peers: 1,
+            quiet: false,
+            events: false,
+            once: false,
+        }
+    }
+}
+
+/// An option whose value has not been read yet.
 struct Value<'a> {
     option: &'a str,
     parser: &'a mut Parser,
@@ -227,7 +254,7 @@ impl Value<'_> {
     }
 
     fn address(&mut self) -> Result<Address, String> {
-        // Its error repeats the text.
+        // The parser's error already contains the text.
         self.text()?
             .parse()
             .map_err(|error| format!("--{} {error}", self.option))
@@ -250,6 +277,22 @@ impl Value<'_> {
             })
     }
 
+    fn codec(&mut self) -> Result<Option<Codec>, String> {
+        self.one_of(&[
+            ("none", None),
+            ("msgpack", Some(Codec::msgpack())),
+            ("json", Some(Codec::json())),
+        ])
+    }
+
+    fn relay(&mut self) -> Result<Relay, String> {
+        self.one_of(&[
+            ("none", Relay::None),
+            ("tattletale", Relay::Tattletale),
+            ("smartrelay", Relay::Smart),
+        ])
+    }
+
     fn one_of<T: Clone>(&mut self, choices: &[(&str, T)]) -> Result<T, String> {
         let text = self.text()?;
         let chosen = choices.iter().find(|(name, _)| *name == text);
@@ -264,9 +307,9 @@ impl Value<'_> {
     }
 }
 
-/// Checks a `HOST:PORT` to listen on, where port 0 is any.
+/// Checks a `HOST:PORT` to listen on; port 0 is allowed and selects any free port.
 fn listen(text: &str) -> Result<String, String> {
-    // An address to dial has no port 0; all else is the same.
+    // `Address` is for dialling and rejects port 0; all other rules are the same.
     let dialled = match text.strip_suffix(":0") {
         Some(host) => format!("{host}:1"),
         None => text.to_owned(),
@@ -282,7 +325,7 @@ fn listen(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Reads `TYPE=TYPE`, each plain or a JSON string.
+/// Parses `TYPE=TYPE`, where each type is plain text or a JSON string.
 fn reply(text: &str) -> Option<(String, String)> {
     let (from, rest) = crate::line::take_type(text, &['='])?;
     let (to, rest) = crate::line::take_type(rest.strip_prefix('=')?, &[])?;

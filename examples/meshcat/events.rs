@@ -1,10 +1,10 @@
-//! Events as JSON.
+//! Events as lines of JSON.
 
 use coalescent::event::Escaped;
 use coalescent::{DisconnectReason, Event, Peer, Stats};
 use serde::Serialize;
 
-/// An event as a line says it.
+/// The JSON form of an event.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Line {
@@ -45,7 +45,7 @@ enum Line {
     },
 }
 
-/// An event of the mesh as a line.
+/// Formats an event of the mesh; returns `None` for events that are not shown.
 pub(crate) fn line(event: &Event) -> Option<String> {
     Some(json(&match event {
         Event::Listening { addr } => Line::Listening {
@@ -80,7 +80,7 @@ pub(crate) fn line(event: &Event) -> Option<String> {
     }))
 }
 
-/// What this program itself could not do.
+/// Formats an error of this program itself.
 pub(crate) fn error(text: &str) -> String {
     json(&Line::Error {
         peer: None,
@@ -88,12 +88,12 @@ pub(crate) fn error(text: &str) -> String {
     })
 }
 
-/// Events that were left out.
+/// Formats the number of events that were left out.
 pub(crate) fn missed(events: u64) -> String {
     json(&Line::Missed { events })
 }
 
-/// The last event.
+/// Formats the counters, which are the last event.
 pub(crate) fn stats(stats: &Stats) -> String {
     json(&Line::Stats {
         received: stats.received,
@@ -107,7 +107,7 @@ pub(crate) fn stats(stats: &Stats) -> String {
 }
 
 fn json(line: &Line) -> String {
-    // Strings and numbers always have a form.
+    // Strings and numbers can always be serialized.
     serde_json::to_string(line).unwrap_or_default()
 }
 
@@ -122,7 +122,7 @@ fn addr(peer: &Peer) -> Option<String> {
 fn why(reason: &DisconnectReason) -> String {
     let text = reason.to_string();
     match reason {
-        // Most of it is the peer's own text.
+        // This reason consists mostly of text from the peer.
         DisconnectReason::Bye(_) => text.chars().take(Escaped::MAX).collect(),
         _ => text,
     }

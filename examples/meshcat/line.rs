@@ -1,4 +1,4 @@
-//! Messages as lines: `TYPE JSON`.
+//! Messages as lines of the form `TYPE JSON`.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use coalescent::Message;
 use coalescent::codec::{CodecError, Format};
 
-/// Reads a line. What is no message is told in words.
+/// Parses a line; the error says how to write one.
 pub(crate) fn parse(line: &[u8]) -> Result<Message, String> {
     let line = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?;
     let form = "write TYPE JSON, with a TYPE that holds spaces, quotes or control characters, or begins with a byte order mark, \
@@ -26,7 +26,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<Message, String> {
     ))
 }
 
-/// Takes a type off the front of `text`: a JSON string, or all up to one of `ends`.
+/// Splits a type off the front of `text`: a JSON string, or all text up to one of `ends`.
 pub(crate) fn take_type<'a>(text: &'a str, ends: &[char]) -> Option<(String, &'a str)> {
     if text.starts_with('"') {
         let mut values = serde_json::Deserializer::from_str(text).into_iter::<String>();
@@ -37,14 +37,14 @@ pub(crate) fn take_type<'a>(text: &'a str, ends: &[char]) -> Option<(String, &'a
     is_plain(kind).then(|| (kind.to_owned(), rest))
 }
 
-/// Whether a type stands in a line as it is. At the front of a text, a byte order mark is taken for
-/// the text's.
+/// Returns whether a type can be written without quotes. A leading byte order mark needs quotes,
+/// because at the start of the input it would be removed.
 fn is_plain(kind: &str) -> bool {
     let special = |c: char| c.is_whitespace() || c.is_control() || c == '"';
     !kind.is_empty() && !kind.starts_with('\u{feff}') && !kind.contains(special)
 }
 
-/// Writes a message as a line, without its newline.
+/// Appends a message as a line, without a newline.
 pub(crate) fn write(message: &Message, out: &mut Vec<u8>) -> Result<(), CodecError> {
     let body = message.body_to_json_string()?;
     let kind = message.kind();
@@ -59,8 +59,8 @@ pub(crate) fn write(message: &Message, out: &mut Vec<u8>) -> Result<(), CodecErr
     Ok(())
 }
 
-/// Appends text or JSON, with the characters escaped that JSON leaves alone though terminals obey
-/// them or take them for the end of a line.
+/// Appends text or JSON, and escapes the characters that JSON permits but terminals interpret as
+/// control characters or line ends.
 fn push(text: &str, out: &mut Vec<u8>) {
     if text.is_ascii() && !text.contains('\x7f') {
         return out.extend_from_slice(text.as_bytes());

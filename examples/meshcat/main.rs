@@ -1,17 +1,17 @@
-//! Netcat for a mesh: what comes in on stdin is broadcast to every peer, and what peers send goes
-//! to stdout.
+//! Netcat for a mesh: broadcasts stdin to all peers and writes the frames of peers to stdout.
 //!
 //! ```text
 //! cargo run --example meshcat -- --listen 127.0.0.1:1337
 //! cargo run --example meshcat -- --seed 127.0.0.1:1337
 //! ```
 //!
-//! `--help` lists the options. Whatever speaks one of the wires can be at the other end: with
-//! `--wire lines`, `nc 127.0.0.1 1337` is a peer.
+//! `--help` lists the options. Any program that speaks one of the wires can be a peer: with `--wire
+//! lines`, connect with `nc 127.0.0.1 1337`.
 
 mod args;
 mod events;
 mod line;
+mod lines;
 mod reply;
 mod stderr;
 mod stdin;
@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use args::{Args, Command, Relay};
 use coalescent::transport::tls::Tls;
-use coalescent::{App, AppExt, Courier, Events, Mesh, PeerLayer, SmartRelay, Tattletale};
+use coalescent::{App, AppExt, Courier, Events, Mesh, PeerLayer, SmartRelay, Stats, Tattletale};
 use reply::Replies;
 use stderr::Stderr;
 use stdin::{Input, Progress};
@@ -37,10 +37,10 @@ use tower::layer::util::Identity;
 use tower::limit::RateLimitLayer;
 use tower::util::option_layer;
 
-/// How long leaving waits for stdout, beyond what the mesh takes to end.
+/// How long to wait for stdout after the mesh has shut down.
 const LAST_FRAMES: Duration = Duration::from_secs(10);
 
-/// The status after a second signal.
+/// The exit status after a second signal.
 const IMPATIENT: i32 = 130;
 
 fn main() -> ExitCode {
@@ -72,12 +72,12 @@ fn main() -> ExitCode {
         }
     };
     stderr.finish();
-    // A thread that waits for stdin, or a stdout that nobody reads, is not waited for.
+    // Do not wait for threads that are blocked on stdin or stdout.
     runtime.shutdown_background();
     code
 }
 
-/// Why there is no mesh.
+/// The reason why the mesh could not start, and the exit status for it.
 struct Failure {
     code: u8,
     text: String,
@@ -115,16 +115,11 @@ async fn run(mut args: Args, stderr: &Stderr) -> Result<ExitCode, Failure> {
     let events = stderr
         .shows_events()
         .then(|| tokio::spawn(show(mesh.events(), stderr.clone())));
-    // Taken before the first peer can come, so that none of its frames is missed.
+    // Create the reader before a peer can connect, so that no frame is missed.
     let stdout = (!quiet).then(|| tokio::spawn(stdout::run(mesh.reader(), form, stderr.clone())));
     let progress = Progress::default();
     let running = async {
-        if let Some(addr) = listen {
-            mesh.listen(&addr).await?;
-        }
-        for seed in seeds {
-            mesh.add_seed(&seed)?;
-        }
+        open(&mesh, listen, seeds).await?;
         let stdin = stdin::run(mesh.clone(), input, stderr.clone(), progress.clone());
         said(tokio::spawn(stdin), &mesh, once).await;
         Ok::<_, coalescent::Error>(())
@@ -136,16 +131,10 @@ async fn run(mut args: Args, stderr: &Stderr) -> Result<ExitCode, Failure> {
             false
         }
     };
-    // What is read from now on is not sent any more.
+    // Taken before the shutdown, because input read from now on is no longer sent.
     let said = progress.so_far();
-    tokio::spawn(async move {
-        if !asked {
-            // It asks for what is being done.
-            signals.next().await;
-        }
-        signals.next().await;
-        std::process::exit(IMPATIENT);
-    });
+    exit_on_signal(signals, asked);
+
     let deadline = Instant::now() + LAST_FRAMES;
     let stats = mesh.shutdown().await;
     if let Some(stdout) = stdout {
@@ -155,16 +144,49 @@ async fn run(mut args: Args, stderr: &Stderr) -> Result<ExitCode, Failure> {
         let _ = events.await;
     }
     let missing = said.missing(&stats).filter(|_| once);
-    if let Some(missing) = &missing {
+    Ok(report_end(stderr, missing.as_deref(), &stats))
+}
+
+/// Reports how the run ended, and returns the exit status for it.
+fn report_end(stderr: &Stderr, missing: Option<&str>, stats: &Stats) -> ExitCode {
+    if let Some(missing) = missing {
         stderr.last_report(missing);
     }
     if stderr.shows_events() {
-        stderr.last_line(events::stats(&stats));
+        stderr.last_line(events::stats(stats));
     }
-    Ok(match missing {
+    match missing {
         Some(_) => ExitCode::FAILURE,
         None => ExitCode::SUCCESS,
-    })
+    }
+}
+
+/// Starts listening and dialling.
+async fn open(
+    mesh: &Mesh,
+    listen: Option<String>,
+    seeds: Vec<String>,
+) -> Result<(), coalescent::Error> {
+    if let Some(addr) = listen {
+        mesh.listen(&addr).await?;
+    }
+    for seed in seeds {
+        mesh.add_seed(&seed)?;
+    }
+    Ok(())
+}
+
+/// Exits immediately on the next signal, or, if no signal has `asked` this process to leave yet, on
+/// the one after it.
+fn exit_on_signal(mut signals: Signals, asked: bool) {
+    tokio::spawn(async move {
+        if !asked {
+            // The first signal asks for the shutdown that is already in progress.
+            signals.next().await;
+        }
+        signals.next().await;
+        std::process::exit(IMPATIENT);
+    });
 }
 
 /// Starts the app that the options describe.
@@ -181,8 +203,8 @@ async fn start(mut args: Args) -> Result<Mesh, coalescent::Error> {
     relay(args, Some(courier), messages).await
 }
 
-/// Puts the relay, and what limits it, around the layers that are further in. The layer added first
-/// sees a frame first.
+/// Adds the relay and the rate limit around the `inner` layers, and starts the app. The layer added
+/// first is outermost.
 async fn relay<L>(args: Args, courier: Option<Courier>, inner: L) -> Result<Mesh, coalescent::Error>
 where
     L: PeerLayer<Service: Clone>,
@@ -195,7 +217,7 @@ where
         }
         app = app.tls(tls);
     }
-    // Outermost, so that what is over the limit is not relayed either.
+    // Outermost, so that frames above the limit are not relayed either.
     let rate = args
         .rate
         .map(|frames| RateLimitLayer::new(frames, Duration::from_secs(1)));
@@ -207,7 +229,7 @@ where
     }
 }
 
-/// Shows events until the mesh has ended.
+/// Writes events to stderr until the mesh ends.
 async fn show(mut events: Events, stderr: Stderr) {
     while let Some(event) = events.next().await {
         if let Some(line) = events::line(&event) {
@@ -216,7 +238,7 @@ async fn show(mut events: Events, stderr: Stderr) {
     }
 }
 
-/// Waits until all of stdin is on its way, if that is the end: for ever otherwise.
+/// Waits until all of stdin has been written to the peers with `--once`, and forever without it.
 async fn said(stdin: JoinHandle<()>, mesh: &Mesh, once: bool) {
     let _ = stdin.await;
     if !once {
@@ -225,7 +247,7 @@ async fn said(stdin: JoinHandle<()>, mesh: &Mesh, once: bool) {
     mesh.peers().flushed().await;
 }
 
-/// What asks this process to leave.
+/// The signals that ask this process to leave.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,

@@ -1,4 +1,4 @@
-//! `--reply`: a layer that answers messages of one type with messages of another.
+//! A layer that replies to messages of one type with messages of another (`--reply`).
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use coalescent::{Frame, Message, Reply};
 use tower::{Layer, Service};
 
-/// What to answer: the type of an answer, by the type of what it answers.
+/// Maps the type of a message to the type of its reply.
 #[derive(Clone)]
 pub(crate) struct Replies(Arc<HashMap<String, String>>);
 
@@ -17,7 +17,7 @@ impl Replies {
         Self(Arc::new(types))
     }
 
-    /// The answer to a frame: its body, with another type.
+    /// Returns the reply to a frame: the same body with another type.
     fn answer(&self, frame: &Frame) -> Option<Message> {
         let message = frame.message()?;
         let kind = self.0.get(message.kind())?;
@@ -57,7 +57,7 @@ where
 
     fn call(&mut self, frame: Frame) -> Self::Future {
         let answer = self.replies.answer(&frame);
-        // The message is still one for stdout.
+        // The message still goes to stdout.
         let shown = self.inner.call(frame);
         Box::pin(async move { Ok(shown.await?.or(answer.into())) })
     }

@@ -1,6 +1,6 @@
-//! What goes to stderr: the log, or events, and reports of what could not be done.
+//! Writing to stderr: the log or events, and error reports.
 //!
-//! A thread of its own writes it, so that a terminal that is stopped stops nothing else.
+//! A separate thread writes, so that a stopped terminal blocks nothing else.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::events;
 use crate::streams::Stream;
 
-/// How many lines may wait to be written; what does not fit is left out, and its number said.
+/// Number of lines that may be queued; further lines are dropped and counted.
 const LINES: usize = 4096;
 
-/// How long leaving waits for what was said last.
+/// How long to wait at the end until the last lines are written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 enum Item {
@@ -26,7 +26,7 @@ enum Item {
     End(SyncSender<()>),
 }
 
-/// The way to stderr. Cheap to clone.
+/// A handle to the thread that writes to stderr. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Stderr {
     lines: SyncSender<Item>,
@@ -35,7 +35,7 @@ pub(crate) struct Stderr {
 }
 
 impl Stderr {
-    /// Starts the thread, and the log, unless `events` take its place.
+    /// Starts the thread and, unless `events` replace it, the log.
     pub(crate) fn start(events: bool) -> Self {
         let (lines, waiting) = mpsc::sync_channel(LINES);
         let left_out = Arc::new(AtomicU64::new(0));
@@ -58,12 +58,12 @@ impl Stderr {
         stderr
     }
 
-    /// Whether events take the place of the log.
+    /// Returns whether events replace the log.
     pub(crate) fn shows_events(&self) -> bool {
         self.events
     }
 
-    /// Says on one line what could not be done.
+    /// Reports an error on one line.
     pub(crate) fn report(&self, text: &str) {
         self.put(self.reported(text));
     }
@@ -81,13 +81,12 @@ impl Stderr {
         self.put(line_of(line));
     }
 
-    /// Says at the end what could not be done. There may be much before it: it waits for room, for
-    /// a moment.
+    /// Reports an error at the end. If the queue is full, waits briefly for room.
     pub(crate) fn last_report(&self, text: &str) {
         self.put_last(Item::Line(self.reported(text)));
     }
 
-    /// Writes a line at the end, as [`Stderr::last_report`].
+    /// Writes a line at the end, like [`Stderr::last_report`].
     pub(crate) fn last_line(&self, line: String) {
         self.put_last(Item::Line(line_of(line)));
     }
@@ -109,7 +108,7 @@ impl Stderr {
         }
     }
 
-    /// Waits until all is written, for a moment.
+    /// Waits briefly until the queue has been written.
     pub(crate) fn finish(&self) {
         let (done, finished) = mpsc::sync_channel(1);
         self.put_last(Item::End(done));
@@ -124,7 +123,7 @@ fn line_of(mut text: String) -> Vec<u8> {
 
 fn write_all(waiting: &Receiver<Item>, left_out: &AtomicU64, events: bool) {
     let mut stderr = Stream::stderr();
-    // There is no place left to tell of a stderr that is gone.
+    // Ignore errors: there is nowhere left to report them.
     let mut write = |line: &[u8]| drop(stderr.as_mut().map(|stderr| stderr.write_all(line)));
     for item in waiting {
         let missed = left_out.swap(0, Relaxed);

@@ -1,42 +1,40 @@
-//! From stdin to the peers.
+//! Broadcasting stdin to the peers.
 
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use coalescent::codec::Codec;
 use coalescent::{BATCH, Config, Mesh, PAYLOAD_COST, Sent, Stats, Wire};
 use tokio::sync::mpsc;
 
 use crate::line;
+use crate::lines::Lines;
 use crate::stderr::Stderr;
 use crate::streams::Stream;
 
-/// How much is read at once, and so how much of stdin waits for the peers, times [`CHUNKS`] and
-/// two.
+/// Size of one read, in bytes. Together with [`CHUNKS`] it bounds how much of stdin is buffered:
+/// `CHUNK * (CHUNKS + 2)`.
 const CHUNK: usize = 64 * 1024;
 
-/// How many chunks may wait between the thread that reads and the mesh.
+/// Number of chunks queued between the reading thread and the mesh.
 const CHUNKS: usize = 2;
 
-/// How many bytes a character of JSON can take in a line, for each byte it takes in a frame.
+/// Maximum number of bytes in a line of JSON for one byte in an encoded message.
 const JSON_WIDTH: usize = 12;
 
-/// What text may begin with, to say that it is UTF-8.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-
-/// How far stdin has come. Cheap to clone.
+/// The shared progress of reading stdin. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Progress(Arc<Mutex<Said>>);
 
-/// What has become of stdin.
+/// How much of stdin has been read and sent.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Said {
-    /// Enough peers were there to begin.
+    /// Set once enough peers were connected to begin.
     begun: bool,
-    /// The last of it is queued for a peer.
+    /// Set once the end of stdin has been queued for a peer.
     ended: bool,
-    /// How many lines were not sent.
+    /// Number of lines that could not be sent.
     refused: u64,
 }
 
@@ -45,15 +43,15 @@ impl Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What has become of stdin so far.
+    /// Returns a snapshot of the progress.
     pub(crate) fn so_far(&self) -> Said {
         *self.said()
     }
 }
 
 impl Said {
-    /// Says in words what of stdin was not written to a peer, or what was dropped of what was said
-    /// to it, if there is any.
+    /// Describes which part of stdin was not written to a peer, or was dropped; `None` if
+    /// everything was written.
     pub(crate) fn missing(&self, stats: &Stats) -> Option<String> {
         let mut parts = Vec::new();
         if !self.begun {
@@ -75,14 +73,14 @@ impl Said {
     }
 }
 
-/// What stdin is read for.
+/// How to read and encode stdin.
 pub(crate) struct Input {
     pub(crate) codec: Option<Codec>,
-    /// How many peers must be connected before a byte is read.
+    /// Number of peers that must be connected before stdin is read.
     pub(crate) peers: usize,
 }
 
-/// Broadcasts all of stdin. Not a byte is read before enough peers are connected.
+/// Waits until enough peers are connected, then broadcasts all of stdin.
 pub(crate) async fn run(mesh: Mesh, input: Input, stderr: Stderr, progress: Progress) {
     connected(&mesh, input.peers).await;
     progress.said().begun = true;
@@ -91,58 +89,69 @@ pub(crate) async fn run(mesh: Mesh, input: Input, stderr: Stderr, progress: Prog
     }
 }
 
-/// Sends what comes from stdin; returns whether that was all of it.
+/// Broadcasts stdin to its end. Returns whether all of it could be read.
 async fn send_all(mesh: &Mesh, codec: Option<Codec>, stderr: &Stderr, progress: &Progress) -> bool {
-    let config = mesh.peers().config().clone();
     let mut chunks = read();
-    let mut group = Group::default();
-    if config.wire == Wire::raw() && codec.is_none() {
-        while let Some(mut chunk) = chunks.next(stderr).await {
-            while !chunk.is_empty() {
-                let frame = chunk.split_to(chunk.len().min(config.max_frame));
-                if !group.has_room(&frame) {
-                    group.send(mesh).await;
-                }
-                group.add(frame);
-            }
-            group.send(mesh).await;
-        }
-        return !chunks.failed;
+    if mesh.peers().config().wire == Wire::raw() && codec.is_none() {
+        send_bytes(mesh, &mut chunks, stderr).await;
+    } else {
+        send_lines(mesh, codec, &mut chunks, stderr, progress).await;
     }
+    !chunks.failed
+}
+
+/// Broadcasts stdin as bytes, in frames that do not follow its lines.
+async fn send_bytes(mesh: &Mesh, chunks: &mut Chunks, stderr: &Stderr) {
+    let max_frame = mesh.peers().config().max_frame;
+    let mut group = Group::default();
+    while let Some(mut chunk) = chunks.next(stderr).await {
+        while !chunk.is_empty() {
+            let frame = chunk.split_to(chunk.len().min(max_frame));
+            group.push(frame, mesh).await;
+        }
+        group.send(mesh).await;
+    }
+}
+
+/// Broadcasts each line of stdin as a frame.
+async fn send_lines(
+    mesh: &Mesh,
+    codec: Option<Codec>,
+    chunks: &mut Chunks,
+    stderr: &Stderr,
+    progress: &Progress,
+) {
+    let config = mesh.peers().config().clone();
     let max_line = match codec {
         None => config.max_frame,
         Some(_) => config.max_frame.saturating_mul(JSON_WIDTH),
     };
     let mut lines = Lines::new(max_line);
+    let mut group = Group::default();
     loop {
         let chunk = chunks.next(stderr).await;
         let end = chunk.is_none();
         lines.feed(chunk.unwrap_or_default(), end);
         while let Some((number, text)) = lines.next() {
             let frame = match (&codec, text) {
-                // On a wire of lines an empty line is no frame.
+                // The `lines` wire has no empty frames.
                 (None, Some(text)) if text.is_empty() && config.wire == Wire::lines() => continue,
                 (_, None) => Err(format!("it is longer than {max_line} bytes, the limit")),
                 (None, Some(text)) => Ok(text),
                 (Some(codec), Some(text)) => encode(codec, &text, &config),
             };
             match frame {
-                Ok(frame) => {
-                    if !group.has_room(&frame) {
-                        group.send(mesh).await;
-                    }
-                    group.add(frame);
-                }
+                Ok(frame) => group.push(frame, mesh).await,
                 Err(why) => {
                     progress.said().refused += 1;
                     stderr.report(&format!("line {number} of stdin is not sent: {why}"));
                 }
             }
         }
-        // The next lines may be long in coming.
+        // Send now: the next chunk may take long to arrive.
         group.send(mesh).await;
         if end {
-            return !chunks.failed;
+            return;
         }
     }
 }
@@ -162,8 +171,8 @@ fn encode(codec: &Codec, text: &[u8], config: &Config) -> Result<Bytes, String> 
     Ok(frame)
 }
 
-/// Frames that are broadcast together: no more than the peers that are there at one moment get all
-/// of.
+/// Frames that are broadcast together. The size is limited to what peers that are connected at one
+/// moment receive as a whole.
 #[derive(Default)]
 struct Group {
     frames: Vec<Bytes>,
@@ -171,17 +180,18 @@ struct Group {
 }
 
 impl Group {
-    fn has_room(&self, frame: &Bytes) -> bool {
-        self.size + frame.len() + PAYLOAD_COST <= BATCH
-    }
-
-    fn add(&mut self, frame: Bytes) {
-        self.size += frame.len() + PAYLOAD_COST;
+    /// Adds a frame, after sending the others if the group is full.
+    async fn push(&mut self, frame: Bytes, mesh: &Mesh) {
+        let cost = frame.len() + PAYLOAD_COST;
+        if self.size + cost > BATCH {
+            self.send(mesh).await;
+        }
+        self.size += cost;
         self.frames.push(frame);
     }
 
-    /// Sends the frames to all peers; those that nobody took, because all left before, to the next
-    /// one that comes.
+    /// Sends the frames to all peers. If all peers leave meanwhile, the frames that no peer
+    /// received are sent to the next peer that connects.
     async fn send(&mut self, mesh: &Mesh) {
         let mut rest = self.frames.as_slice();
         while !rest.is_empty() {
@@ -190,7 +200,7 @@ impl Group {
             let sent = mesh.broadcast_payloads(rest).await;
             let after = mesh.peers().list();
             if after.iter().any(|peer| before.contains(peer)) {
-                // Who stays has all of it.
+                // A peer that stayed connected receives all frames.
                 break;
             }
             rest = rest.get(taken(sent, rest.len())..).unwrap_or_default();
@@ -200,16 +210,16 @@ impl Group {
     }
 }
 
-/// How many of so many frames one peer has taken at least, where all have left since.
+/// Returns a lower bound of the frames that one peer has received, if all peers have left since.
 ///
-/// Each took the first of them. Of several nobody knows which took the most, but it was no less
-/// than the mean: so some frames may be sent once more, and none is left out.
+/// Each peer received some first part of the frames. Which peer received the most is unknown, but
+/// it received at least the mean. Some frames may be sent twice, but none is lost.
 fn taken(sent: Sent, frames: usize) -> usize {
     let peers = (sent.queued + sent.dropped) / frames;
     sent.queued.div_ceil(peers.max(1))
 }
 
-/// Waits until so many peers are connected.
+/// Waits until `peers` peers are connected.
 async fn connected(mesh: &Mesh, peers: usize) {
     if mesh.peers().len() >= peers {
         return;
@@ -217,27 +227,27 @@ async fn connected(mesh: &Mesh, peers: usize) {
     let mut events = mesh.events();
     while mesh.peers().len() < peers {
         if events.next().await.is_none() {
-            // The mesh has ended: so will this task.
+            // The mesh has ended, and this task is about to be aborted.
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// What comes from stdin, and where it is read to again.
+/// The chunks read from stdin, and the way back for buffers to be reused.
 struct Chunks {
     read: mpsc::Receiver<io::Result<Bytes>>,
     spare: std::sync::mpsc::Sender<BytesMut>,
     last: Bytes,
-    /// Stdin broke off before its end.
+    /// Set if reading stdin failed before its end.
     failed: bool,
 }
 
 impl Chunks {
-    /// Waits for the next chunk; `None` at the end. The memory of the one before is used again, if
-    /// it is free.
+    /// Waits for the next chunk; returns `None` at the end. Reuses the previous chunk's memory if
+    /// no frame refers to it any more.
     async fn next(&mut self, stderr: &Stderr) -> Option<Bytes> {
         if let Ok(spare) = std::mem::take(&mut self.last).try_into_mut() {
-            // Without the thread there is nothing more to read.
+            // An error means that the thread has ended and needs no buffer.
             let _ = self.spare.send(spare);
         }
         match self.read.recv().await? {
@@ -254,7 +264,7 @@ impl Chunks {
     }
 }
 
-/// Reads stdin in a thread of its own, as fast as the chunks are taken.
+/// Reads stdin in a separate thread, no faster than the chunks are consumed.
 fn read() -> Chunks {
     let (sender, read) = mpsc::channel(CHUNKS);
     let (spare, spares) = std::sync::mpsc::channel::<BytesMut>();
@@ -286,93 +296,5 @@ fn read() -> Chunks {
         spare,
         last: Bytes::new(),
         failed: false,
-    }
-}
-
-/// Cuts chunks into lines.
-struct Lines {
-    max: usize,
-    chunk: Bytes,
-    end: bool,
-    /// The beginning of a line, from the chunks before.
-    begun: BytesMut,
-    /// Whether the line was too long already, and its rest is skipped.
-    skipping: bool,
-    number: u64,
-}
-
-impl Lines {
-    fn new(max: usize) -> Self {
-        Self {
-            max,
-            chunk: Bytes::new(),
-            end: false,
-            begun: BytesMut::new(),
-            skipping: false,
-            number: 0,
-        }
-    }
-
-    fn feed(&mut self, chunk: Bytes, end: bool) {
-        self.chunk = chunk;
-        self.end = end;
-    }
-
-    /// The next line and its number; `None` in place of one that is too long. A byte order mark
-    /// before the first is no part of it.
-    fn next(&mut self) -> Option<(u64, Option<Bytes>)> {
-        let line = match memchr::memchr(b'\n', &self.chunk) {
-            Some(at) => {
-                let line = self.chunk.split_to(at);
-                self.chunk.advance(1);
-                self.join(line)
-            }
-            None => {
-                let rest = std::mem::take(&mut self.chunk);
-                if !self.skipping && self.begun.len() + rest.len() <= self.room() {
-                    self.begun.extend_from_slice(&rest);
-                } else {
-                    self.begun = BytesMut::new();
-                    self.skipping = true;
-                }
-                let nothing =
-                    self.begun.is_empty() || (self.number == 0 && self.begun == BYTE_ORDER_MARK);
-                // The last line may lack its newline.
-                if !self.end || (nothing && !self.skipping) {
-                    return None;
-                }
-                self.join(Bytes::new())
-            }
-        };
-        self.number += 1;
-        Some((self.number, line))
-    }
-
-    /// How long a line may be as it was read.
-    fn room(&self) -> usize {
-        let mark = if self.number == 0 {
-            BYTE_ORDER_MARK.len()
-        } else {
-            0
-        };
-        self.max.saturating_add(mark)
-    }
-
-    fn join(&mut self, line: Bytes) -> Option<Bytes> {
-        let skipped = std::mem::take(&mut self.skipping);
-        if skipped || self.begun.len() + line.len() > self.room() {
-            self.begun = BytesMut::new();
-            return None;
-        }
-        let mut whole = if self.begun.is_empty() {
-            line
-        } else {
-            self.begun.extend_from_slice(&line);
-            self.begun.split().freeze()
-        };
-        if self.number == 0 && whole.starts_with(BYTE_ORDER_MARK) {
-            whole.advance(BYTE_ORDER_MARK.len());
-        }
-        (whole.len() <= self.max).then_some(whole)
     }
 }

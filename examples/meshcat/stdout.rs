@@ -1,4 +1,4 @@
-//! From the peers to stdout.
+//! Writing the frames of peers to stdout.
 
 use std::io::{self, Write};
 
@@ -9,13 +9,13 @@ use crate::line;
 use crate::stderr::Stderr;
 use crate::streams::Stream;
 
-/// About how much is written at once, if there is so much.
+/// Target size of one write, in bytes.
 const BATCH: usize = 64 * 1024;
 
-/// How many batches may wait for stdout; then the peers are held back.
+/// Number of batches that may be queued for stdout; beyond it, reading from peers pauses.
 const BATCHES: usize = 2;
 
-/// How frames are written.
+/// The output format of frames.
 #[derive(Clone, Copy)]
 pub(crate) enum Form {
     Lines,
@@ -33,8 +33,8 @@ impl Form {
     }
 }
 
-/// Writes what peers send, until the mesh has ended and all of it is written, or stdout breaks.
-/// Then the frames are discarded, and the mesh goes on.
+/// Writes the frames of peers until the mesh ends and all of them are written. If stdout fails, the
+/// mesh continues and frames are discarded.
 pub(crate) async fn run(mut reader: MeshReader, form: Form, stderr: Stderr) {
     let (batches, waiting) = mpsc::channel(BATCHES);
     let (done, written) = oneshot::channel();
@@ -80,7 +80,7 @@ fn append(frame: &Frame, form: Form, stderr: &Stderr, out: &mut Vec<u8>) {
             out.push(b'\n');
         }
         Form::Messages => {
-            // The courier lets nothing else through.
+            // The courier passes only frames that have a message.
             let Some(message) = frame.message() else {
                 return;
             };

@@ -1,4 +1,4 @@
-//! The streams that this process was given, in whatever state they are.
+//! The standard streams, which may be in non-blocking mode.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -8,14 +8,11 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// How long to wait where a stream is said to be ready, and is not: so that a strange one costs no
-/// processor.
+/// Delay if a stream is reported as ready but is not, which prevents a busy loop.
 const STRANGE: Duration = Duration::from_millis(10);
 
-/// One of stdin, stdout and stderr, without a buffer.
-///
-/// Its mode is shared with the programs before and beside this one. Where one of them has set it to
-/// non-blocking, "not now" is no failure: it is waited for.
+/// The mode of a stream is shared with other processes. If one of them has made it non-blocking,
+/// `WouldBlock` is not a failure: wait until the stream is ready.
 pub(crate) struct Stream(File);
 
 impl Stream {
@@ -35,7 +32,8 @@ impl Stream {
         Ok(Self(stream.as_fd().try_clone_to_owned()?.into()))
     }
 
-    /// Does what `attempt` does, once the stream is ready for it.
+    /// Calls `attempt`, and repeats it whenever the stream becomes ready, until it succeeds or
+    /// fails.
     fn when_ready<T>(
         &mut self,
         ready: PollFlags,

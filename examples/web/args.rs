@@ -20,10 +20,10 @@ web --http <HOST:PORT> [OPTIONS]
 It prints its own address on stdout. The log goes to stderr; RUST_LOG says how much of it.
 ";
 
-/// How many connections there may be over HTTP, unless the command line says otherwise.
+/// Default limit of HTTP connections.
 const CONNECTIONS: usize = 512;
 
-/// How many of them may be from one address.
+/// Default limit of HTTP connections from one address.
 const PER_ADDRESS: usize = 64;
 
 /// The options.
@@ -38,8 +38,8 @@ pub(crate) struct Args {
     pub(crate) allow_plaintext: bool,
 }
 
-/// Reads the command line; `None` where only help is wanted. The error is one line that says what
-/// to do.
+/// Parses the command line; returns `None` if help is requested. The error is one line that says
+/// what to do.
 pub(crate) fn parse() -> Result<Option<Args>, String> {
     read().map_err(|error| format!("{error}; --help lists the options"))
 }

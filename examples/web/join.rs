@@ -1,4 +1,4 @@
-//! From a request to a peer.
+//! Turning an HTTP connection into a peer.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,24 +16,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::places::Place;
 use crate::websocket::{REFUSED_POLITELY, WebSocketIo};
 
-/// How many peers may come over HTTP at a time. The mesh bounds those that it accepts by itself,
-/// not those that it is given.
+/// Limit of peers that join over HTTP. The mesh limits only the connections that it accepts itself.
 const MAX_JOINED: usize = 256;
 
-/// What programs ask for, in place of `websocket`: the native wire.
+/// The upgrade that programs request instead of `websocket`: the native wire.
 const NATIVE: &str = "coalescent/1";
 
 /// Marks a peer that is a browser.
 #[derive(Clone)]
 pub(crate) struct Browser;
 
-/// What a peer keeps for as long as it is connected.
+/// The slots that a peer occupies while it is connected.
 struct Kept {
     _peer: OwnedSemaphorePermit,
     _connection: Arc<Place>,
 }
 
-/// What making peers takes.
+/// The state needed to turn connections into peers.
 #[derive(Clone)]
 pub(crate) struct Joining {
     mesh: Mesh,
@@ -52,7 +51,7 @@ impl Joining {
         &self.mesh
     }
 
-    /// Makes a peer of a connection, and keeps its places until it has left.
+    /// Turns a connection into a peer and holds its slots until the peer has disconnected.
     async fn adopt(
         self,
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -73,15 +72,16 @@ impl Joining {
     }
 }
 
-/// Makes a peer of the connection that asks for it.
+/// Handles a request to upgrade: turns its connection into a peer.
 ///
-/// A browser lets any page open a WebSocket to anywhere, and says only where the page is from. So a
-/// request that says so must come from a page of this server. Programs say nothing, and are let in.
+/// Browsers let any page open a WebSocket to any server, and only report the page's origin. A
+/// request with an origin must therefore come from a page of this server. Programs send no origin
+/// and are accepted.
 pub(crate) async fn join(
     State(joining): State<Joining>,
     ConnectInfo(addr): ConnectInfo<SocketAddr>,
     Extension(connection): Extension<Arc<Place>>,
-    mut request: Request,
+    request: Request,
 ) -> Response {
     let headers = request.headers();
     if !is_same_origin(headers) {
@@ -110,19 +110,40 @@ pub(crate) async fn join(
     };
     let socket = ConnectionInfo::inbound().addr(addr);
     if native {
-        let upgrade = hyper::upgrade::on(&mut request);
-        tokio::spawn(async move {
-            match upgrade.await {
-                Ok(io) => {
-                    let socket = socket.wire(Wire::native());
-                    joining.adopt(TokioIo::new(io), socket, false, kept).await;
-                }
-                Err(error) => tracing::debug!(%error, "no upgrade"),
-            }
-        });
-        let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, NATIVE)];
-        return (StatusCode::SWITCHING_PROTOCOLS, headers).into_response();
+        upgrade_native(joining, socket, kept, request)
+    } else {
+        upgrade_websocket(joining, socket, kept, request).await
     }
+}
+
+/// Switches the connection to the native wire.
+fn upgrade_native(
+    joining: Joining,
+    socket: ConnectionInfo,
+    kept: Kept,
+    mut request: Request,
+) -> Response {
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(io) => {
+                let socket = socket.wire(Wire::native());
+                joining.adopt(TokioIo::new(io), socket, false, kept).await;
+            }
+            Err(error) => tracing::debug!(%error, "no upgrade"),
+        }
+    });
+    let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, NATIVE)];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
+/// Switches the connection to a WebSocket that carries the `lines` wire.
+async fn upgrade_websocket(
+    joining: Joining,
+    socket: ConnectionInfo,
+    kept: Kept,
+    request: Request,
+) -> Response {
     match WebSocketUpgrade::from_request(request, &()).await {
         Ok(upgrade) => {
             let max = joining.mesh.peers().config().max_frame;
@@ -137,7 +158,7 @@ pub(crate) async fn join(
     }
 }
 
-/// Whether one of the words in a header is this one.
+/// Returns whether a header contains `word` in its comma-separated list.
 fn asks_for(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     let values = headers.get_all(name).iter();
     values
@@ -146,14 +167,14 @@ fn asks_for(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
         .any(|one| one.trim().eq_ignore_ascii_case(word))
 }
 
-/// Whether a request comes from a page of this server, or from no page.
+/// Returns whether a request comes from a page of this server, or not from a page.
 fn is_same_origin(headers: &HeaderMap) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else {
         return true;
     };
     let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
-    // The scheme may differ: a server in front of this one can have spoken TLS.
+    // Accept either scheme, because a proxy in front of this server may terminate TLS.
     let of_page = ["http://", "https://"]
         .iter()
         .find_map(|scheme| origin.as_bytes().strip_prefix(scheme.as_bytes()));

@@ -1,27 +1,28 @@
-//! A mesh in a web server: one process that serves HTTP, and makes peers of the connections that
-//! upgrade.
+//! A mesh in a web server: serves HTTP, and turns connections that upgrade into peers.
 //!
 //! ```text
 //! cargo run --example web -- --http 127.0.0.1:8080 --listen 127.0.0.1:1337
 //! ```
 //!
-//! Open <http://127.0.0.1:8080> in two browsers and talk. Or talk from a terminal, over TCP:
+//! Open <http://127.0.0.1:8080> in two browsers and chat. Or chat from a terminal, over TCP:
 //!
 //! ```text
 //! echo 'chat {"handle":"me","text":"hello"}' |
 //!     cargo run --example meshcat -- --seed 127.0.0.1:1337 --codec json --once
 //! ```
 //!
-//! | path | answers |
+//! | path | response |
 //! |---|---|
 //! | `/` | the chat page |
-//! | `/mesh` | makes a peer of the connection: `Upgrade: websocket` for browsers, `Upgrade: coalescent/1` for programs |
-//! | `/peers` | who is connected, as JSON |
-//! | `/metrics` | what is counted, as Prometheus reads it |
+//! | `/mesh` | turns the connection into a peer, see below |
+//! | `/peers` | the connected peers, as JSON |
+//! | `/metrics` | the metrics, for Prometheus |
 //!
-//! What strangers can take is bounded: connections in all and of one address, the time for a
-//! request, and how fast a browser is read. Other servers pass on what many say, and are not held
-//! to a browser's pace.
+//! Browsers join with `Upgrade: websocket`, programs with `Upgrade: coalescent/1`.
+//!
+//! The resources that strangers can use are bounded: connections in total and per address, the time
+//! for a request, and the rate at which a browser is read. Other servers relay messages of many
+//! users and have no rate limit.
 
 mod args;
 mod join;
@@ -45,10 +46,10 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tower::limit::GlobalConcurrencyLimitLayer;
 
-/// How many requests and frames are worked on at a time, all together.
+/// Limit of requests and frames being handled at the same time.
 const AT_ONCE: usize = 256;
 
-/// The largest message, in bytes: a line of a chat is short.
+/// Limit of a message, in bytes. Lines of a chat are short.
 const MAX_FRAME: usize = 64 * 1024;
 
 fn main() -> ExitCode {
@@ -82,9 +83,9 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
-    // First, so that all that is counted goes there.
+    // Install the recorder first, so that it receives all metrics.
     let metrics = recorder()?;
-    // One limit for all that this process does: what arrives over HTTP, and what peers send.
+    // One limit for the whole process: for HTTP requests and for frames from peers.
     let limit = GlobalConcurrencyLimitLayer::new(AT_ONCE);
 
     let mesh = mesh(&args, limit.clone()).await?;
@@ -97,7 +98,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
         )
         .into());
     }
-    // Scripts read this; that nobody does is no reason to end.
+    // For scripts. It does not matter if nobody reads it.
     let _ = writeln!(std::io::stdout(), "http://{addr}");
 
     let places = Places::new(args.connections, args.per_address);
@@ -110,7 +111,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     Ok(())
 }
 
-/// The peers: those that dial over TCP, those that are dialled, and those that come over HTTP.
+/// Starts the mesh, whose peers connect over TCP, are dialled, or join over HTTP.
 async fn mesh(args: &Args, limit: GlobalConcurrencyLimitLayer) -> Result<Mesh, coalescent::Error> {
     let mut config = Config::default();
     config.max_frame = MAX_FRAME;
@@ -120,7 +121,7 @@ async fn mesh(args: &Args, limit: GlobalConcurrencyLimitLayer) -> Result<Mesh, c
         .layer(limit)
         .with(Courier::json())
         .with(TraceContext::new())
-        // Inside the courier: nothing is passed on to a browser that is no message.
+        // Inside the courier, so that only valid messages are relayed to browsers.
         .with(SmartRelay::new())
         .with(Router::new().route("chat", name_browser))
         .start()
@@ -134,18 +135,18 @@ async fn mesh(args: &Args, limit: GlobalConcurrencyLimitLayer) -> Result<Mesh, c
     Ok(mesh)
 }
 
-/// What is said in the chat.
+/// A line of the chat.
 #[derive(Deserialize)]
 struct Line {
     handle: String,
 }
 
-/// The name that a peer has given itself.
+/// The name that a user has chosen.
 #[derive(Clone)]
 struct Handle(String);
 
-/// Remembers what a browser calls itself. Of other peers' lines nobody knows who of those behind
-/// them said it.
+/// Records the name of a browser's user. Other peers relay lines of several users, so the name in a
+/// line is not necessarily the peer's.
 async fn name_browser(peer: Peer, Body(line): Body<Line>) {
     if peer.get::<join::Browser>().is_some() {
         peer.set(Handle(line.handle.chars().take(32).collect()));

@@ -1,11 +1,11 @@
 "use strict";
 
 // A peer in a browser: one JSON message in each text message of a WebSocket.
-// What others say is put on the page as text, never as markup.
+// Text of other users is inserted as text, never as markup.
 
-const MAX_LINES = 500; // kept on the page
-const MAX_TEXT = 2000; // characters shown of a line
-const MAX_HANDLE = 32; // characters shown of a name
+const MAX_LINES = 500; // lines kept on the page
+const MAX_TEXT = 2000; // characters shown per line
+const MAX_HANDLE = 32; // characters shown per name
 const PEERS_EVERY = 2000; // milliseconds
 const RETRY_MIN = 500, RETRY_MAX = 30000; // milliseconds
 
@@ -29,7 +29,7 @@ function connect() {
   socket.addEventListener("close", (event) => {
     const why = event.reason ? `: ${event.reason}` : "";
     show_state(`disconnected${why}; trying again`);
-    // Not all at once, when a server comes back that many wait for.
+    // Add jitter, so that not all clients reconnect at once when a server returns.
     setTimeout(connect, retry * (0.5 + Math.random() / 2));
     retry = Math.min(retry * 2, RETRY_MAX);
   });
@@ -77,8 +77,8 @@ say.addEventListener("submit", (event) => {
     return;
   }
   const body = { handle: handle.value, text: line.value };
-  // On this wire a message is told from another by its bytes: with a number of its own, a line that
-  // is said twice is two lines.
+  // On this wire messages are identified by their bytes. A unique number makes repeated lines
+  // distinct.
   const headers = { id: Array.from(crypto.getRandomValues(new Uint32Array(2))).join("-") };
   socket.send(JSON.stringify({ type: "chat", body, headers }));
   show(body.handle, body.text, true);
@@ -100,7 +100,7 @@ async function refresh_peers() {
     });
     peers.replaceChildren(...entries);
   } catch {
-    // The state says that the server is away.
+    // The status line already shows that the server is unreachable.
   }
 }
 

@@ -1,14 +1,13 @@
-//! Places for connections: so many in all, and fewer for each address.
+//! Slots for connections, limited in total and per address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The bits of an IPv6 address that say which network it is of: one customer has at least so many
-/// addresses as the others make.
+/// The network part of an IPv6 address. One customer usually has at least a whole /64.
 const NETWORK: u128 = !(u64::MAX as u128);
 
-/// The places there are. Cheap to clone.
+/// A pool of slots. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Places(Arc<Shared>);
 
@@ -24,7 +23,7 @@ struct Taken {
     by_address: HashMap<IpAddr, usize>,
 }
 
-/// A place that is taken, until it is dropped.
+/// An occupied slot, which is freed when dropped.
 pub(crate) struct Place {
     places: Places,
     address: IpAddr,
@@ -44,7 +43,7 @@ impl Places {
         taken.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place for a connection from `address`; `None` where there is none.
+    /// Takes a slot for a connection from `address`; returns `None` if all are occupied.
     pub(crate) fn take(&self, address: IpAddr) -> Option<Place> {
         let address = network(address);
         let mut taken = self.taken();
@@ -77,7 +76,7 @@ impl Drop for Place {
     }
 }
 
-/// What counts as one address.
+/// Returns the network that counts as one address.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK).into(),

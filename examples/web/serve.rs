@@ -1,4 +1,4 @@
-//! HTTP over the connections that are accepted, each within its limits.
+//! Accepting connections and serving HTTP on them, within limits.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -19,27 +19,27 @@ use tower::ServiceExt;
 
 use crate::places::{Place, Places};
 
-/// How long the head of a request may take to arrive, from the end of the one before.
+/// Timeout for the head of a request, from the end of the previous request.
 const HEAD: Duration = Duration::from_secs(5);
 
-/// How long a connection serves requests, unless it becomes a peer. Then it is closed, after the
-/// answer that it is at.
+/// How long a connection serves requests, unless it becomes a peer. It is then closed after the
+/// current response.
 const LIFE: Duration = Duration::from_secs(60);
 
-/// The most of a request's head that is read, in bytes.
+/// Limit of a request's head, in bytes.
 const HEAD_MAX: usize = 16 * 1024;
 
-/// How long to wait after a connection could not be accepted: most likely there are no descriptors.
+/// Delay after a failed accept, which usually means that file descriptors are exhausted.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A browser that has vanished without a word is noticed after about three of these.
+/// TCP keepalive interval; a lost browser is detected after about three of them.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
-/// What is written to who finds no place. It is not waited for.
+/// The response if there is no free slot, written without waiting.
 const NO_PLACE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\nretry-after: 10\r\n\r\n";
 
-/// Serves the site until it is dropped.
+/// Serves the site until this future is dropped.
 pub(crate) async fn serve(listener: TcpListener, site: Router, places: Places) {
     loop {
         let (socket, addr) = match listener.accept().await {
@@ -61,7 +61,7 @@ pub(crate) async fn serve(listener: TcpListener, site: Router, places: Places) {
 
 async fn serve_one(socket: TcpStream, addr: SocketAddr, site: Router, place: Place) {
     tune(&socket);
-    // Who becomes a peer keeps it for longer than there is HTTP.
+    // Shared, because a connection that becomes a peer keeps its slot after HTTP has ended.
     let place = Arc::new(place);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
@@ -88,7 +88,7 @@ async fn serve_one(socket: TcpStream, addr: SocketAddr, site: Router, place: Pla
     }
 }
 
-/// Sets the socket's options. A connection without them works.
+/// Sets socket options, which are optional: failures are ignored.
 fn tune(socket: &TcpStream) {
     let _ = socket.set_nodelay(true);
     let keepalive = TcpKeepalive::new()

@@ -1,4 +1,4 @@
-//! The HTTP side: its pages, its limits, and who may ask.
+//! The HTTP side: pages, limits and access checks.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use tower_http::trace::TraceLayer;
 use crate::Handle;
 use crate::join::{self, Joining};
 
-/// What every answer says of itself. A page may load what comes from this server and nothing else,
-/// and no markup in it is a script: what peers say is shown as text, and could do nothing if it
-/// were not.
+/// Headers of every response. Pages may load resources of this server only, and inline scripts are
+/// disabled. The page shows text of peers as text; these headers make markup in it harmless even if
+/// it did not.
 const HEADERS: [(HeaderName, &str); 4] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -35,9 +35,8 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
-/// Makes the site. What `limit` allows at a time it shares with the mesh; what is above that is
-/// turned away here, where someone can be told to come back, and waits there, where it would be
-/// lost.
+/// Creates the site. It shares `limit` with the mesh. Above the limit, HTTP requests are rejected,
+/// because clients can retry, while frames wait, because they would be lost.
 pub(crate) fn router(
     mesh: Mesh,
     metrics: PrometheusHandle,
@@ -72,8 +71,8 @@ async fn style() -> impl IntoResponse {
     (kind, include_str!("page.css"))
 }
 
-/// Who is connected. Not from where: that is nobody's business but the operator's. Nor by which
-/// number: without TLS nothing proves one, so that who knows it could claim it.
+/// Lists the connected peers. Addresses are private to the operator. Ids are left out because
+/// without TLS they are not proven, so anyone who knows an id could claim it.
 async fn peers(State(joining): State<Joining>) -> Json<Vec<Value>> {
     let peers = joining.mesh().peers().list();
     Json(peers.iter().map(describe).collect())
@@ -108,9 +107,9 @@ async fn headers(mut response: Response) -> Response {
     response
 }
 
-/// Turns away those who ask for a server of another name. A page elsewhere whose name its owner
-/// lets point to this machine would otherwise be of the same origin as this server, and could read
-/// and say what it likes.
+/// Rejects requests for an unknown host name. This prevents DNS rebinding: a foreign page whose
+/// name resolves to this machine would otherwise have the same origin as this server, and could
+/// read and send messages.
 async fn known_host(
     State(hosts): State<Arc<Vec<String>>>,
     request: Request,

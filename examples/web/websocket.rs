@@ -1,7 +1,7 @@
-//! A WebSocket as bytes: a text message is a line, and a line is a text message.
+//! A WebSocket as a byte stream: each text message is a line.
 //!
-//! So a browser is a peer on the `lines` wire like any other, and what is broadcast to all of these
-//! is encoded once.
+//! A browser is thus a normal peer on the `lines` wire, and a broadcast is encoded once for all
+//! browsers.
 
 use std::io;
 use std::pin::Pin;
@@ -15,13 +15,14 @@ use futures_sink::Sink;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How many times as long as a line may be a message is read, to be refused with a word. One that
-/// is longer is cut off without: what was not read would take the word with it.
+/// Messages up to this many times the maximum line length are read in order to reject them with a
+/// reason. Longer ones are cut off without a reason, because unread data would discard the close
+/// frame.
 pub(crate) const REFUSED_POLITELY: usize = 4;
 
-/// How many messages of a browser are read in a second; more wait in its socket. Other servers pass
-/// on what many say, and have no such limit: it would make what some browsers say too fast hold up
-/// what all others say.
+/// Number of messages read from a browser per second; more wait in its socket. Other servers have
+/// no such limit because they relay messages of many users, and one fast user would delay all
+/// others.
 const MESSAGES_A_SECOND: u32 = 100;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -29,16 +30,16 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Reads and writes lines over a WebSocket.
 pub(crate) struct WebSocketIo {
     websocket: WebSocket,
-    /// The longest line, in bytes.
+    /// Maximum length of a line, in bytes.
     max: usize,
-    /// What the browser said and nobody has read yet.
-    said: Bytes,
-    /// The beginning of a line to the browser.
-    begun: BytesMut,
-    /// What the browser is told at the end.
+    /// Received bytes that have not been read yet.
+    received: Bytes,
+    /// The incomplete line being written to the browser.
+    partial: BytesMut,
+    /// The code and reason of the close frame.
     goodbye: (u16, &'static str),
     pace: Pace,
-    /// Nothing more is read.
+    /// Set once reading has ended.
     ended: bool,
     closing: bool,
 }
@@ -48,8 +49,8 @@ impl WebSocketIo {
         Self {
             websocket,
             max,
-            said: Bytes::new(),
-            begun: BytesMut::new(),
+            received: Bytes::new(),
+            partial: BytesMut::new(),
             goodbye: (close_code::NORMAL, ""),
             pace: Pace::new(),
             ended: false,
@@ -57,22 +58,22 @@ impl WebSocketIo {
         }
     }
 
-    /// Reads no more, and says why at the end.
+    /// Stops reading, and sets the reason for the close frame.
     fn end(&mut self, code: u16, why: &'static str) {
         self.goodbye = (code, why);
         self.ended = true;
     }
 
-    fn poll_said(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.said.is_empty() && !self.ended {
+    fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.received.is_empty() && !self.ended {
             ready!(self.pace.poll_ready(cx));
             let next = ready!(Pin::new(&mut self.websocket).poll_next(cx));
-            self.pace.took_one();
+            self.pace.count();
             match next {
                 Some(Ok(Message::Text(text))) if text.len() > self.max => {
                     self.end(close_code::SIZE, "the message is too large");
                 }
-                Some(Ok(Message::Text(text))) => self.said = line(&text),
+                Some(Ok(Message::Text(text))) => self.received = line(&text),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(Message::Close(_))) | None => self.ended = true,
                 Some(Ok(Message::Binary(_))) => {
@@ -97,10 +98,10 @@ impl WebSocketIo {
     }
 }
 
-/// Holds back what is over so many messages a second.
+/// A limit on messages per second.
 struct Pace {
     left: u32,
-    /// The end of the second that they are left of.
+    /// The end of the current second.
     until: Pin<Box<Sleep>>,
 }
 
@@ -119,7 +120,7 @@ impl Pace {
         Poll::Ready(())
     }
 
-    fn took_one(&mut self) {
+    fn count(&mut self) {
         let now = Instant::now();
         if now >= self.until.deadline() {
             self.until.as_mut().reset(now + SECOND);
@@ -129,8 +130,8 @@ impl Pace {
     }
 }
 
-/// A message as a line. Between the parts of JSON, and nowhere else in it, a newline is as good as
-/// a space.
+/// Converts a message to a line. Newlines become spaces, which is safe because JSON permits
+/// newlines only between tokens.
 fn line(text: &Utf8Bytes) -> Bytes {
     let mut line = Vec::with_capacity(text.len().saturating_add(1));
     line.extend(text.bytes().map(|byte| match byte {
@@ -147,9 +148,9 @@ impl AsyncRead for WebSocketIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(self.poll_said(cx));
-        let length = self.said.len().min(buf.remaining());
-        buf.put_slice(&self.said.split_to(length));
+        ready!(self.poll_received(cx));
+        let length = self.received.len().min(buf.remaining());
+        buf.put_slice(&self.received.split_to(length));
         Poll::Ready(Ok(()))
     }
 }
@@ -162,7 +163,7 @@ impl AsyncWrite for WebSocketIo {
     ) -> Poll<io::Result<usize>> {
         let mut rest = bytes;
         while let Some(end) = memchr::memchr(b'\n', rest) {
-            // Nothing is taken before there is room for what it makes.
+            // Consume bytes only when the WebSocket has room for the message.
             match Pin::new(&mut self.websocket).poll_ready(cx) {
                 Poll::Pending if rest.len() < bytes.len() => {
                     return Poll::Ready(Ok(bytes.len().saturating_sub(rest.len())));
@@ -172,17 +173,17 @@ impl AsyncWrite for WebSocketIo {
             }
             let (line, more) = rest.split_at(end);
             rest = more.get(1..).unwrap_or_default();
-            self.begun.extend_from_slice(line);
-            let line = self.begun.split().freeze();
+            self.partial.extend_from_slice(line);
+            let line = self.partial.split().freeze();
             match Utf8Bytes::try_from(line) {
                 Ok(text) => ready!(self.poll_send(cx, Message::Text(text)))?,
                 Err(_) => tracing::warn!("a line that is no text is kept from a browser"),
             }
         }
-        if self.begun.len().saturating_add(rest.len()) > self.max {
+        if self.partial.len().saturating_add(rest.len()) > self.max {
             return Poll::Ready(Err(io::Error::other("a line is too long")));
         }
-        self.begun.extend_from_slice(rest);
+        self.partial.extend_from_slice(rest);
         rest.advance(rest.len());
         Poll::Ready(Ok(bytes.len()))
     }
@@ -197,7 +198,7 @@ impl AsyncWrite for WebSocketIo {
         if !self.closing {
             let (code, why) = self.goodbye;
             let reason = Utf8Bytes::from_static(why);
-            // It fails where the browser has closed already, and has been answered.
+            // This fails if the browser has already closed the WebSocket and has been answered.
             let _ = ready!(self.poll_send(cx, Message::Close(Some(CloseFrame { code, reason }))));
             self.closing = true;
         }

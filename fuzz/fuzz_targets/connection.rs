@@ -1,7 +1,7 @@
-//! The target `connection` of `tests/generated/targets.rs`, for cargo-fuzz.
+//! The target `connection` of `tests/it/generated/targets.rs`, for cargo-fuzz.
 #![no_main]
 
-#[path = "../../tests/generated/targets.rs"]
+#[path = "../../tests/it/generated/targets.rs"]
 #[allow(dead_code)]
 mod targets;
 

@@ -1,7 +1,7 @@
-//! The target `native` of `tests/generated/targets.rs`, for cargo-fuzz.
+//! The target `native` of `tests/it/generated/targets.rs`, for cargo-fuzz.
 #![no_main]
 
-#[path = "../../tests/generated/targets.rs"]
+#[path = "../../tests/it/generated/targets.rs"]
 #[allow(dead_code)]
 mod targets;
 

@@ -1,4 +1,4 @@
-//! Registering an app, as with Express or axum.
+//! Registering an app and starting it, as in Express or axum.
 
 pub(crate) mod registrar;
 
@@ -20,27 +20,29 @@ use crate::stack::PeerLayer;
 use crate::transport::{Tcp, Transport};
 use crate::wire::Wire;
 
-/// A peer-to-peer application, to be registered and then started: as a [`Mesh`], which is a duplex
-/// stream to all peers.
+/// A peer-to-peer app: its middleware, options and seeds. Started, it becomes a [`Mesh`], which is
+/// a duplex stream to all peers.
 ///
 /// # Order
 ///
-/// The layer added first is outermost: it sees a frame first, and its reply last. So a relay added
-/// before the courier passes on all that this node hears:
+/// The layer that is added first is outermost: it sees a frame first, and the reply last. So a
+/// relay that is added before the courier passes on everything that this node receives:
 ///
 /// ```text
 /// App::new().with(SmartRelay::new()).with(Courier::new())    relays every frame
 /// App::new().with(Courier::new()).with(SmartRelay::new())    relays only what parses as a message
 /// ```
 ///
-/// And a limit added before a relay also limits what is relayed; after it, only what is handled
-/// here.
+/// Likewise, a limit that is added before a relay also limits what is relayed. A limit that is
+/// added after it limits only what this node handles itself.
 ///
-/// # Per peer
+/// # State per peer
 ///
-/// The layers are applied once for each connection, so that a layer's own state (a rate limit, a
-/// concurrency limit) is per peer. A layer that shares state between the services it makes, such as
-/// tower's `GlobalConcurrencyLimitLayer`, limits the node.
+/// The layers are applied once for each connection, so the state of a layer's service (such as a
+/// rate limit or a concurrency limit) is per peer. A layer whose services share state, such as
+/// tower's `GlobalConcurrencyLimitLayer`, limits the whole node.
+///
+/// # Example
 ///
 /// ```
 /// use coalescent_core::App;
@@ -65,16 +67,16 @@ pub struct App<L = NoLayer> {
     tls: Option<crate::transport::tls::Tls>,
 }
 
-/// Registration: what turns middleware and plugins into parts of an app.
+/// Registration of middleware and plugins with an [`App`].
 pub trait AppExt: Sized {
-    /// The layers so far.
+    /// The layers that were added so far.
     type Layers;
 
-    /// Registers a middleware: applies it as a [`Plugin`], then adds it as a layer, inside those
-    /// added before.
+    /// Registers a middleware: applies it as a [`Plugin`], then adds it as a layer, inside the
+    /// layers that were added before.
     fn with<M: Plugin>(self, middleware: M) -> App<Stack<M, Self::Layers>>;
 
-    /// Applies a plugin that is no layer.
+    /// Applies a plugin that is not a layer.
     fn plugin<P: Plugin>(self, plugin: P) -> App<Self::Layers>;
 }
 
@@ -93,12 +95,12 @@ impl<L> AppExt for App<L> {
 }
 
 impl App {
-    /// Makes an app without layers, with the default options.
+    /// Makes an app without layers, with default options.
     pub fn new() -> Self {
         Self::from_config(Config::default())
     }
 
-    /// Makes an app without layers, with these options.
+    /// Makes an app without layers, with the given options.
     pub fn from_config(config: Config) -> Self {
         Self {
             layers: NoLayer::new(),
@@ -120,7 +122,8 @@ impl Default for App {
 }
 
 impl<L> App<L> {
-    /// Adds any tower layer, inside those added before.
+    /// Adds any tower layer, inside the layers that were added before. Use
+    /// [`with`](AppExt::with) for a middleware that is also a [`Plugin`].
     pub fn layer<M>(self, layer: M) -> App<Stack<M, L>> {
         App {
             layers: Stack::new(layer, self.layers),
@@ -134,21 +137,27 @@ impl<L> App<L> {
         }
     }
 
-    /// Adds seeds, as `[ID@]HOST:PORT`: peers to stay connected to.
+    /// Adds seeds, as `[ID@]HOST:PORT`: addresses of peers to stay connected to.
     ///
-    /// They are dialled while fewer than [`min_peers`](App::min_peers) connections to seeds are up,
-    /// and never above [`max_peers`](App::max_peers). What is no address is an error when the app
-    /// is started.
+    /// Seeds are dialled while fewer than [`min_peers`](App::min_peers) connections to seeds are
+    /// up, and never above [`max_peers`](App::max_peers) connections. A seed that is not an address
+    /// makes the start of the app fail.
     ///
-    /// No seed is ever given up: its name is resolved anew for each dial. Where it stands for
-    /// several addresses they are tried staggered, and those that are this node itself, or an echo
-    /// of it, are passed over; each is told as an event, this node itself ([`Error::is_itself`])
-    /// once until a dial meets it no more. On wires without node numbers, two seeds that stand for
-    /// one address are one connection, and so is a seed to whose address [`Mesh::connect`] has led;
-    /// that two addresses are one node can't be known there, but for `127.0.0.1` and `[::1]`, which
-    /// with the same port are taken for one.
+    /// # Dialling
     ///
-    /// A seed that was connected is dialled again soon: see [`Config::backoff_max`].
+    /// No seed is ever given up. Its name is resolved again for each dial. If it resolves to
+    /// several addresses, they are tried staggered. Addresses that are this node itself, or that
+    /// echo what this node sends, are skipped and reported as events; this node itself
+    /// ([`Error::is_itself`]) only once, until a dial no longer meets it.
+    ///
+    /// After a seed was connected, it is dialled again soon: see [`Config::backoff_max`].
+    ///
+    /// # Wires without node numbers
+    ///
+    /// On such wires nodes cannot recognize each other, so addresses are compared instead. Two
+    /// seeds that resolve to one address share one connection, and a seed also shares a connection
+    /// that [`Mesh::connect`] has made to its address. Two addresses of one node count as two
+    /// nodes, except for `127.0.0.1` and `[::1]` with the same port, which count as one.
     pub fn seeds<I>(mut self, seeds: I) -> Self
     where
         I: IntoIterator<Item: AsRef<str>>,
@@ -161,103 +170,107 @@ impl<L> App<L> {
         self
     }
 
-    /// Adds a seed of another wire than the app's.
+    /// Adds a seed with another wire than the app's.
     pub fn seed_wire(mut self, seed: impl AsRef<str>, wire: Wire) -> Self {
         self.seeds.push(Seed::parse(seed.as_ref(), Some(wire)));
         self
     }
 
-    /// Dials seeds while fewer than this many connections to seeds are up. Default: 3.
+    /// Sets how many connections to seeds the app tries to keep: it dials seeds while there are
+    /// fewer. Default: 3.
     pub fn min_peers(mut self, min_peers: usize) -> Self {
         self.config.min_peers = min_peers;
         self
     }
 
-    /// Never dials seeds above this many outbound connections. Default: 12.
+    /// Sets the number of outbound connections above which no seed is dialled. Default: 12.
     pub fn max_peers(mut self, max_peers: usize) -> Self {
         self.config.max_peers = max_peers;
         self
     }
 
-    /// Accepts at most this many peers. Default: 64.
+    /// Sets how many peers are accepted at most. Default: 64.
     pub fn max_inbound(mut self, max_inbound: usize) -> Self {
         self.config.max_inbound = max_inbound;
         self
     }
 
-    /// Refuses peers of another network name. Default: the empty name.
+    /// Sets the network name. Peers with another name are refused in the handshake. Default: the
+    /// empty name.
     pub fn network(mut self, network: impl Into<String>) -> Self {
         self.config.network = network.into();
         self
     }
 
-    /// Speaks this wire, unless a listener, seed or connection has another. Default:
+    /// Sets the wire, for all listeners, seeds and connections that do not have their own. Default:
     /// [`Wire::native`].
     pub fn wire(mut self, wire: Wire) -> Self {
         self.config.wire = wire;
         self
     }
 
-    /// Takes and sends payloads up to this many bytes. Default: 1 MiB.
+    /// Sets the largest payload that is received and sent, in bytes. Default: 1 MiB.
     pub fn max_frame(mut self, max_frame: usize) -> Self {
         self.config.max_frame = max_frame;
         self
     }
 
-    /// Lets so many frames of one peer be in its stack at a time. Default: 1, which keeps their
-    /// order.
+    /// Sets how many frames of one peer its stack handles at a time. Default: 1, which handles them
+    /// strictly in order.
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.config.concurrency = concurrency;
         self
     }
 
-    /// Waits so long for the reply to a request. Default: 30 s.
+    /// Sets how long a request waits for its reply. Default: 30 s.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.config.request_timeout = timeout;
         self
     }
 
-    /// Tells peers that this node can be dialled at `addr`, a `host:port`. Default: nothing.
+    /// Sets the address, `HOST:PORT`, at which peers are told to dial this node. Default: none.
     pub fn advertise(mut self, addr: impl Into<String>) -> Self {
         self.config.advertise = Some(addr.into());
         self
     }
 
-    /// Allows addresses other than loopback without an identity: everyone on the way can read and
-    /// change what is said.
+    /// Allows addresses other than loopback without an identity. Connections are then neither
+    /// encrypted nor authenticated: anybody on the network path can read and change the traffic.
     pub fn allow_plaintext(mut self) -> Self {
         self.config.allow_plaintext = true;
         self
     }
 
-    /// Changes any of the options.
+    /// Changes any option of the [`Config`].
     pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
         self
     }
 
-    /// Speaks TLS as `identity`, with all peers, listening and dialling.
+    /// Uses TLS with all peers, inbound and outbound, and proves `identity` to them.
     #[cfg(feature = "tls")]
     pub fn identity(self, identity: crate::transport::identity::Identity) -> Self {
         self.tls(crate::transport::tls::Tls::new(identity))
     }
 
-    /// Speaks TLS with all peers, as `tls` says: with an identity, and a list of whom to let in.
+    /// Uses TLS with all peers, inbound and outbound, as configured in `tls`: with an identity, and
+    /// optionally a list of the peers to admit.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: crate::transport::tls::Tls) -> Self {
         self.tls = Some(tls);
         self
     }
 
-    /// Makes and accepts connections with `transport`, in place of TCP.
+    /// Makes and accepts connections with `transport` instead of TCP.
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = Arc::new(transport);
         self
     }
 
-    /// Calls `callback` with each event, from the beginning. It runs in a task of its own; when it
-    /// is slow it holds up nothing, and gets [`Event::Missed`]; when it panics, it is called with
-    /// the next event, see [`Mesh::on_event`].
+    /// Calls `callback` with each event, from the start of the mesh.
+    ///
+    /// The callback runs in a task of its own. If it is slow it delays nothing else, and gets
+    /// [`Event::Missed`]. If it panics it is called with the next event; see [`Mesh::on_event`].
     pub fn on_event(mut self, callback: impl FnMut(Event) + Send + 'static) -> Self {
         self.callbacks.push(Box::new(callback));
         self
@@ -265,34 +278,34 @@ impl<L> App<L> {
 }
 
 impl<L: PeerLayer> App<L> {
-    /// Starts the app, and accepts peers at `addr`, a `host:port`; port 0 takes a free one. Of a
-    /// host name, at each of its addresses.
+    /// Starts the app, and accepts peers at `addr`, `HOST:PORT`. Port 0 picks a free port. A host
+    /// name means all addresses that it resolves to; see [`Mesh::listen`].
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) where an option can't be used,
-    /// [`is_listen`](Error::is_listen) where the address can't be taken,
-    /// [`is_plaintext`](Error::is_plaintext) where it is not loopback and there is neither an
-    /// [`identity`](App::identity) nor [`allow_plaintext`](App::allow_plaintext).
+    /// - [`is_config`](Error::is_config) if an option or a seed is not valid.
+    /// - [`is_listen`](Error::is_listen) if the address cannot be bound.
+    /// - [`is_plaintext`](Error::is_plaintext) if it is not loopback, and neither
+    ///   [`identity`](App::identity) nor [`allow_plaintext`](App::allow_plaintext) is set.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub async fn listen(self, addr: impl AsRef<str>) -> Result<Mesh, Error> {
         let mesh = self.start().await?;
         mesh.listen(addr.as_ref()).await?;
         Ok(mesh)
     }
 
-    /// Starts the app without accepting peers; [`Mesh::listen`] can do that later.
+    /// Starts the app without accepting peers. [`Mesh::listen`] can do that later.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) where an option can't be used.
+    /// [`is_config`](Error::is_config) if an option or a seed is not valid.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub async fn start(self) -> Result<Mesh, Error> {
         self.config.check()?;
         let seeds = self.seeds.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -307,7 +320,7 @@ impl<L: PeerLayer> App<L> {
             allow_plaintext: self.config.allow_plaintext,
         };
         let peers = Peers::with_hooks(self.config, hooks, extensions, true);
-        security.tell(&peers);
+        security.set_node_key(&peers);
         for callback in self.callbacks {
             peers.node().call_back(peers.events_from_now(), callback);
         }

@@ -1,4 +1,4 @@
-//! Registration: what a plugin may add to an app.
+//! Plugins, and what they can add to an app.
 
 use std::any::TypeId;
 use std::fmt;
@@ -15,11 +15,11 @@ use crate::node::hooks::{BoxFuture, Hooks};
 use crate::node::peer::Peer;
 use crate::stack::PeerService;
 
-/// Something that is applied once, when it is registered: the original's `_plugin`.
+/// A part of an app that is applied once, when it is registered. The original's `_plugin`.
 ///
-/// Every middleware of ours is one, so that [`AppExt::with`](crate::AppExt::with) can apply it and
-/// add it as a layer in one step. The default does nothing, so a layer without needs of its own
-/// becomes registrable with an empty `impl`.
+/// Every middleware of this project is a plugin, so that [`AppExt::with`](crate::AppExt::with) can
+/// apply it and add it as a layer in one step. [`register`](Plugin::register) does nothing by
+/// default: a layer that needs nothing else of the app implements this trait with an empty `impl`.
 ///
 /// ```
 /// use coalescent_core::{Plugin, Registrar};
@@ -39,7 +39,7 @@ use crate::stack::PeerService;
     note = "a router whose handlers need a state must be given it first, with `.with_state(..)`"
 )]
 pub trait Plugin {
-    /// Adds hooks, shared values and background tasks to the app.
+    /// Adds hooks, shared values and background tasks to the app. By default it adds nothing.
     fn register(&self, app: &mut Registrar) {
         let _ = app;
     }
@@ -73,7 +73,8 @@ impl<P: Plugin + ?Sized> Plugin for std::sync::Arc<P> {
 
 type Task = Box<dyn FnOnce(WeakMesh) -> BoxFuture + Send>;
 
-/// What a [`Plugin`] may add to an app, collected until the app runs.
+/// The hooks, shared values and background tasks that [plugins](Plugin) add to an app, collected
+/// until the app starts.
 #[derive(Default)]
 pub struct Registrar {
     pub(crate) hooks: Hooks,
@@ -82,11 +83,11 @@ pub struct Registrar {
 }
 
 impl Registrar {
-    /// Runs `hook` for each peer that connects, before any frame of that peer reaches the stack:
-    /// the original's `_init(app, socket)`. The app is at [`Peer::mesh`].
+    /// Adds a hook that runs for each peer that connects, before any frame of that peer reaches the
+    /// stack. The original's `_init(app, socket)`; the app is [`Peer::mesh`] here.
     ///
-    /// A hook that takes its time holds back only its own peer. Hooks run one after another, in the
-    /// order in which they were added.
+    /// Hooks run one after another, in the order in which they were added. A slow hook delays only
+    /// the peer that it runs for.
     pub fn on_connect<F, Fut>(&mut self, hook: F) -> &mut Self
     where
         F: Fn(Peer) -> Fut + Send + Sync + 'static,
@@ -98,7 +99,7 @@ impl Registrar {
         self
     }
 
-    /// Runs `hook` for each peer that has been disconnected.
+    /// Adds a hook that runs for each peer after it was disconnected.
     pub fn on_disconnect<F, Fut>(&mut self, hook: F) -> &mut Self
     where
         F: Fn(Peer) -> Fut + Send + Sync + 'static,
@@ -110,12 +111,14 @@ impl Registrar {
         self
     }
 
-    /// Calls `hook` with the nonce and payload of each broadcast this node makes, before any peer
-    /// can get it; once more, without a nonce, where some peers get it on a wire that has none. The
-    /// same goes for a frame that this node takes from one kind of wire to another. It is called on
-    /// the path of every write, so it should be quick.
+    /// Adds a hook that is called with the nonce and payload of each broadcast that this node
+    /// makes, before any peer gets it.
     ///
-    /// A relay that remembers what it has seen must also know what its own node says.
+    /// If some peers use a wire without nonces, it is called once more for these, without a nonce.
+    /// The same holds for a frame that this node relays from one kind of wire to the other.
+    ///
+    /// This exists for relays that deduplicate: they must also know what their own node sends. The
+    /// hook runs in the path of every write, so it should be fast.
     pub fn on_broadcast<F>(&mut self, hook: F) -> &mut Self
     where
         F: Fn(Option<u64>, &Bytes) + Send + Sync + 'static,
@@ -124,41 +127,45 @@ impl Registrar {
         self
     }
 
-    /// Says that this app relays what its peers say. Then a broadcast that was received, and that
-    /// no relay has decided about when its connection ends, is counted as dropped for each peer
-    /// that would have got it. Without this, that is so for connections of which a frame was
-    /// relayed before.
+    /// Declares that this app relays the broadcasts that it receives.
+    ///
+    /// Then a received broadcast that no relay has decided about when its connection ends is
+    /// counted as dropped for each peer that would have got it. Without this declaration, that is
+    /// done only for connections of which some frame was relayed before.
     pub fn relays(&mut self) -> &mut Self {
         self.hooks.relays = true;
         self
     }
 
-    /// Says that a stack of the type `S` does nothing but relay each frame, with `flow`, and hand
-    /// it on to the inbox. Then a connection whose stack that is need not call it with each
-    /// broadcast of many that came together: it does at once what the calls would come to.
+    /// Declares that a stack of type `S` does nothing but relay each frame, with `flow`, and pass
+    /// it to the inbox.
     ///
-    /// This is for a relay that may be all the layers an app has: `S` is its service around the
-    /// [`Inbox`](crate::Inbox). Around or within other layers it is called as ever.
+    /// A connection with such a stack does this itself for all broadcasts of one read together,
+    /// without calling the stack for each. Use it for a relay that may be the only layer of an app:
+    /// `S` is then the relay's service around the [`Inbox`](crate::Inbox). If there are other
+    /// layers the type of the stack differs, and it is called as usual.
     pub fn relays_all<S: PeerService>(&mut self, flow: Flow) -> &mut Self {
         self.hooks.relays_all = Some((TypeId::of::<S>(), flow));
         self
     }
 
-    /// Puts a value where everyone who has the mesh or a peer can get it, by its type:
-    /// [`Mesh::get`](crate::Mesh::get), [`Peers::get_shared`](crate::Peers::get_shared). Returns
-    /// the value that it replaces.
+    /// Adds a shared value, which everything that has the mesh or a peer can get by its type, with
+    /// [`Mesh::get`](crate::Mesh::get) or [`Peers::get_shared`](crate::Peers::get_shared). It
+    /// replaces the value of the same type, which is returned.
     pub fn insert<T: Clone + Send + Sync + 'static>(&mut self, value: T) -> Option<T> {
         self.extensions.insert(value)
     }
 
-    /// Gets a value that was put in before.
+    /// Returns the shared value of a type, if one was added before.
     #[must_use]
     pub fn get<T: Clone + Send + Sync + 'static>(&self) -> Option<&T> {
         self.extensions.get()
     }
 
-    /// Runs `task` in the background while the mesh runs. It gets the mesh weakly, so that it
-    /// cannot keep it alive, and is dropped at its next wait when the mesh ends.
+    /// Adds a background task, which is started with the mesh.
+    ///
+    /// The task gets a [`WeakMesh`], so that it does not keep the mesh running. When the mesh ends,
+    /// the task is dropped at its next await.
     pub fn spawn<F, Fut>(&mut self, task: F) -> &mut Self
     where
         F: FnOnce(WeakMesh) -> Fut + Send + 'static,
@@ -181,8 +188,8 @@ impl fmt::Debug for Registrar {
 }
 
 impl Peers {
-    /// Makes a node without an app, and applies these plugins. Their background tasks are not run:
-    /// they need a mesh.
+    /// Makes a node without an app, and applies these plugins. Their background tasks are not
+    /// started, since they need a mesh.
     #[must_use]
     pub fn with_plugins<'a>(
         config: Config,

@@ -1,53 +1,53 @@
-//! What a connection reads into: one buffer after another, in sizes that follow the peer.
+//! The read buffers of a connection, whose size adapts to how much the peer sends.
 //!
-//! A connection on which nothing comes has none: what ends the silence is read into the stack of
-//! the thread first.
+//! An idle connection has no buffer: the first read after an idle period goes to an array on the
+//! thread's stack.
 //!
-//! Frames are slices of the buffer they were read into, and relays hand on such slices, so a buffer
-//! is in use for longer than it is read into. A few are kept until they are free again: to have
-//! them anew costs a page fault for each 4 KiB.
+//! Frames are slices of the buffer they were read into, and relays hand such slices on, so a buffer
+//! stays in use after it was read into. A few are kept and reused once nobody references them,
+//! since a new allocation costs a page fault for each 4 KiB.
 
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-/// The buffer of a connection on which little comes.
+/// The size of the buffer of a connection with little traffic, in bytes.
 pub(super) const READ_MIN: usize = 1024;
 
-/// The buffer of a connection on which much comes. A buffer that was filled makes the next one four
-/// times larger, up to this.
+/// The size of the buffer of a connection with much traffic, in bytes. If a buffer was filled, the
+/// next one is four times larger, up to this.
 ///
-/// It is two of the largest frames that a duplex stream is cut into, with what stands around them.
+/// It holds two of the largest frames that a duplex stream is cut into, with their framing.
 pub(crate) const READ_MAX: usize = 2 * (64 * 1024 + 64);
 
-/// From this many bytes on, a frame is read up to its end, so that no part of the next one has to
-/// be copied into the next buffer: to copy it costs more than the reads that are saved by taking
-/// all that is there.
+/// A read stops at the end of a frame of at least this many bytes, so that no part of the next
+/// frame must be copied into the next buffer. The copy would cost more than the read that it saves.
 const LARGE: usize = 8 * 1024;
 
-/// How many used buffers of [`READ_MAX`] are kept for being used again.
+/// How many buffers of [`READ_MAX`] bytes are kept for reuse.
 pub(crate) const KEPT_MAX: usize = 4;
 
-/// The buffer of one connection, and those it has used before.
+/// The current buffer of one connection, and earlier ones kept for reuse.
 #[derive(Debug)]
 pub(super) struct Buffer {
     buf: BytesMut,
-    /// The size of the allocation that `buf` is a part of, and of the next one.
+    /// The size of the allocation that `buf` is a part of, and of the next one, in bytes.
     size: usize,
     next_size: usize,
-    /// Which buffer that is, counted from the first.
+    /// The number of the buffer, counted from the first.
     number: u64,
-    /// The first slice that was taken out of it, by which all of it can be had back.
+    /// The first slice that was taken out of the buffer. The whole allocation can be recovered
+    /// from it.
     first: Option<Bytes>,
-    /// First slices of buffers before that, oldest first.
+    /// First slices of earlier buffers, oldest first.
     kept: VecDeque<Bytes>,
-    /// How large the last frame was, where it was large and its length was known before all of it
-    /// was there.
+    /// The length of the last frame, if it was large and its length was known before all of it had
+    /// arrived; else 0.
     large: usize,
 }
 
 impl Buffer {
-    /// Begins with what was read before.
+    /// Starts with bytes that were read before.
     pub(super) fn new(buf: BytesMut) -> Self {
         let buf = if buf.is_empty() { BytesMut::new() } else { buf };
         Self {
@@ -61,22 +61,22 @@ impl Buffer {
         }
     }
 
-    /// What was read and not taken out.
+    /// Returns the bytes that were read and not taken out.
     pub(super) fn bytes(&self) -> &BytesMut {
         &self.buf
     }
 
-    /// What was read, to take frames out of its front.
+    /// Returns the bytes that were read, to take frames out of their front.
     pub(super) fn bytes_mut(&mut self) -> &mut BytesMut {
         &mut self.buf
     }
 
-    /// The size of the allocation, and its number.
+    /// Returns the size of the allocation in bytes, and the number of the buffer.
     pub(super) fn whole(&self) -> (usize, u64) {
         (self.size, self.number)
     }
 
-    /// Notes that `slice` was taken out of the front, of which the last frame was `last` bytes.
+    /// Notes that `slice` was taken out of the front, whose last frame has `last` bytes.
     pub(super) fn took(&mut self, slice: &Bytes, last: usize) {
         if last < LARGE {
             self.large = 0;
@@ -95,9 +95,8 @@ impl Buffer {
         }
     }
 
-    /// Makes room for the next read, of which at least `missing` bytes are expected, where that is
-    /// known: what is left of the buffer if that is enough, or another one. Returns how many bytes
-    /// to read at most.
+    /// Makes room for the next read, in a new buffer if the rest of this one is too small. At least
+    /// `missing` bytes are expected, if that is not 0. Returns how many bytes to read at most.
     pub(super) fn make_room(&mut self, missing: usize) -> usize {
         let begun = missing > 0 && self.buf.len() + missing >= LARGE;
         if begun {
@@ -105,7 +104,7 @@ impl Buffer {
         }
         let room = self.buf.capacity() - self.buf.len();
         let wanted = match (begun, self.buf.is_empty()) {
-            // What is there of it already need not be moved.
+            // Its first bytes are here, and need not be moved if the rest fits.
             (true, _) => missing,
             (false, true) => self.expected().max(self.next_size / 4),
             (false, false) => missing.max(self.next_size / 4),
@@ -129,21 +128,20 @@ impl Buffer {
         }
     }
 
-    /// Whether what comes are large frames, as far as is known.
+    /// Returns whether the peer sends large frames, as far as is known.
     pub(super) fn is_large(&self) -> bool {
         self.large > 0
     }
 
-    /// How large the next frame is expected to be, as far as room is made for it before any of it
-    /// is there.
+    /// Returns how much room to make for the next frame before any of it has arrived.
     fn expected(&self) -> usize {
         self.large.min(READ_MAX)
     }
 
-    /// Goes on in another buffer, with room for at least `missing` bytes.
+    /// Continues in another buffer, with room for at least `missing` bytes.
     fn renew(&mut self, missing: usize) {
-        // A frame whose length is not known grows to twice what has come of it: a read of no room
-        // would be taken for the end.
+        // For a frame of unknown length the room doubles. A read without room would be taken for
+        // the end of the stream.
         let held = self.buf.len();
         let size = self.next_size.max(held + missing.max(held).max(READ_MIN));
         let mut next = self
@@ -160,8 +158,8 @@ impl Buffer {
         }
     }
 
-    /// A buffer of at least `size` that was used before, and that nobody uses any more: the last of
-    /// them, which the caches know best.
+    /// Returns a kept buffer of at least `size` bytes that nobody references any more: the last
+    /// such buffer, which is most likely in the CPU's caches.
     fn again(&mut self, size: usize) -> Option<BytesMut> {
         let at = self.kept.iter().rposition(Bytes::is_unique)?;
         let mut again = self.kept.remove(at)?.try_into_mut().ok()?;
@@ -176,12 +174,12 @@ impl Buffer {
         self.first = None;
     }
 
-    /// Whether there is none.
+    /// Returns whether there is no buffer.
     pub(super) fn is_none(&self) -> bool {
         self.size == 0
     }
 
-    /// Takes in what was read when there was none.
+    /// Makes a buffer of bytes that were read while there was none.
     pub(super) fn start(&mut self, read: &[u8]) {
         let mut buf = BytesMut::with_capacity(READ_MIN.max(read.len()));
         buf.extend_from_slice(read);
@@ -189,7 +187,7 @@ impl Buffer {
         self.filled();
     }
 
-    /// Gives back what it holds. What was read and not taken out must have been dealt with.
+    /// Drops all buffers, with bytes that were not taken out.
     pub(super) fn fall_idle(&mut self) {
         self.next_size = READ_MIN;
         self.kept = VecDeque::new();
@@ -238,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn uses_a_buffer_again_once_nobody_does() {
+    fn a_buffer_is_reused_once_nobody_references_it() {
         let mut buffer = Buffer::new(BytesMut::new());
         buffer.next_size = READ_MAX;
         buffer.make_room(0);
@@ -279,7 +277,7 @@ mod tests {
                     buffer.took(&taken, size);
                 }
             }
-            // All that is moved is the beginning of frames for which a buffer grows as they come.
+            // Only the first bytes of frames are moved, when their buffer must grow.
             let beginnings = if size <= READ_MAX { 2 } else { 50 };
             assert!(moved <= beginnings * size, "{size}: {moved} bytes moved");
         }
@@ -298,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_was_not_taken_out() {
+    fn bytes_that_were_not_taken_out_stay() {
         let mut buffer = Buffer::new(BytesMut::new());
         buffer.make_room(0);
         buffer.bytes_mut().extend_from_slice(b"the beginning");

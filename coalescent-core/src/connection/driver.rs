@@ -1,523 +1,286 @@
-//! The life of a connection: introduced, joined, running, ended.
+//! Drives a connection: reads, handles, writes and watches until one of them ends it.
 
-use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::Instant;
 
-use super::ConnectionInfo;
+use super::clock;
+use super::closing::{Closing, End};
 use super::control::Control;
-use super::handshake::{DISCARD_MAX, Introduced, LINGER, discard, introduce, part};
-use super::reader::{Reader, Stopped};
-use super::standby::{Outcome, Waiting};
+use super::membership::Membership;
+use super::reader::{Input, Reader};
+use super::stack_driver::IdleDriver;
 use super::watch::Watchdog;
-use super::work::Rest;
 use super::writer::Writer;
-use crate::error::Error;
+use crate::node::Node;
 use crate::node::hooks::BoxFuture;
-use crate::node::peer::handle::{Command, ConnectionHandle, Quiesced};
-use crate::node::peer::{Introduction, Peer};
-use crate::node::standing::MAX_STANDING_TIME;
-use crate::node::{Joined, Node, Refusal, Standing};
+use crate::node::peer::Peer;
+use crate::node::peer::handle::{Command, ConnectionHandle};
 use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
-use crate::transport::{Direction, reset_at_close};
-use crate::wire::{Block, Kind, WireCodec, encode_reason};
+use crate::wire::{Block, WireCodec};
 
-/// A connection that has got past its handshake.
-#[derive(Debug)]
-pub(crate) enum Established<IO> {
-    /// It has a peer, and can be run.
-    Connected(Connection<IO>),
-    /// The other end is this node itself, as far as can be told.
-    Myself,
-    /// The other end is, or says that it is, this peer, who is connected by another connection and
-    /// stays so. This one has ended.
-    Already(Peer),
-}
-
-/// A connection to a peer, to be run with a stack.
+/// A connection that has a peer, to be run with a stack.
 #[derive(Debug)]
 pub(crate) struct Connection<IO> {
-    io: IO,
-    codec: WireCodec,
-    buf: BytesMut,
-    first: Option<Block>,
-    stop: Arc<ConnectionHandle>,
-    member: Member,
+    pub(super) io: IO,
+    pub(super) codec: WireCodec,
+    /// Frames, and bytes behind them, that were read together with the introduction.
+    pub(super) first: Option<Block>,
+    pub(super) buf: BytesMut,
+    pub(super) handle: Arc<ConnectionHandle>,
+    pub(super) membership: Membership,
     /// Whether the peer was not connected before.
-    new: bool,
-    /// Whether another connection carries what is written to the peer.
-    retired: bool,
+    pub(super) new: bool,
+    /// Whether another connection has taken over all writes to the peer.
+    pub(super) retired: bool,
 }
 
-/// A connection's place in the roster, given up when this is dropped.
+/// The states of a connection that has a peer.
 #[derive(Debug)]
-struct Member {
-    peer: Peer,
-    stop: Arc<ConnectionHandle>,
-    left: bool,
+enum State {
+    /// Frames go both ways.
+    Open,
+    /// A write failed with this error. Frames that the peer sent before are still read and handled,
+    /// until its stream ends. Its place in the roster is free.
+    WriteFailed(io::ErrorKind),
+    /// The connection is being ended in this way.
+    Ending(End),
 }
 
-impl Member {
-    /// Gives the place up; what is queued for the peer can still be written. Returns whether the
-    /// peer has left with it.
-    fn part(&mut self, reason: &DisconnectReason) -> bool {
-        self.left |= self.peer.node().part(&self.peer, self.stop.id(), reason);
-        self.left
-    }
+/// An event that may change the state of a connection.
+enum Event {
+    Input(Input),
+    WriteFailed(io::ErrorKind),
+    /// The watchdog gave the peer up.
+    GivenUp(DisconnectReason),
+    /// Another task told the connection to do something.
+    Told(Command),
 }
 
-impl Drop for Member {
-    fn drop(&mut self) {
-        // Only where the connection was dropped while it ran.
-        let reason = DisconnectReason::Disconnected("the connection was dropped".to_owned());
-        if self.peer.is_connected() && self.part(&reason) {
-            self.peer.node().departed(&self.peer, reason);
-        }
-        if self.left {
-            self.peer.forget();
-        }
-    }
+/// A running connection.
+struct Driver<IO, S: PeerService> {
+    reader: Reader<ReadHalf<IO>, S>,
+    edge: Edge<WriteHalf<IO>>,
+    state: State,
+    membership: Membership,
 }
 
-/// Brings a connection as far as a connected peer. `admit` has the last word, once the peer has
-/// introduced itself, and may be asked again.
-///
-/// # Errors
-///
-/// Where the handshake fails, or one side refuses the other.
-pub(crate) async fn establish<IO>(
-    io: IO,
-    node: &Arc<Node>,
-    socket: ConnectionInfo,
-    admit: impl FnMut() -> Result<(), Refusal>,
-) -> Result<Established<IO>, Error>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    let wire = socket
-        .wire
-        .clone()
-        .unwrap_or_else(|| node.config().wire.clone());
-    let origin = socket.origin();
-    let introduced = introduce(io, node, wire, origin, socket.key, socket.listen).await?;
-    let Introduced {
-        mut io,
-        mut codec,
-        mut buf,
-        mut block,
-        intro,
-    } = introduced;
-    let stop = Arc::new(ConnectionHandle::new(node.next_link(), origin.direction));
-    let entry = {
-        let mut waiting = Waiting {
-            io: &mut io,
-            codec: &mut codec,
-            buf: &mut buf,
-            block: &mut block,
-        };
-        enter(&mut waiting, node, &intro, &stop, admit).await
-    };
-    let (peer, new, retired) = match entry {
-        Ok(Entry::New(peer)) => (peer, true, false),
-        Ok(Entry::Joined(Joined::TakesOver(peer) | Joined::Beside(peer))) => (peer, false, false),
-        Ok(Entry::Joined(Joined::Yields(peer))) => (peer, false, true),
-        Ok(Entry::Left(peer)) => return Ok(Established::Already(peer)),
-        Err(NoEntry::Failed(error)) => return Err(error),
-        Err(NoEntry::Refused(refusal, connected)) => {
-            part(&mut io, &mut codec, refusal.words()).await;
-            return match (refusal, connected) {
-                (Refusal::Myself, _) => Ok(Established::Myself),
-                (_, Some(peer)) if origin.direction == Direction::Outbound => {
-                    Ok(Established::Already(peer))
-                }
-                _ => Err(Error::refused(refusal.words())),
-            };
-        }
-    };
-    let member = Member {
-        peer,
-        stop: Arc::clone(&stop),
-        left: false,
-    };
-    Ok(Established::Connected(Connection {
-        io,
-        codec,
-        buf,
-        first: block,
-        stop,
-        member,
-        new,
-        retired,
-    }))
-}
-
-/// How a connection gets into the roster.
-enum Entry {
-    /// As that of a peer that was not connected.
-    New(Peer),
-    /// Beside, or in place of, another one to the same peer.
-    Joined(Joined),
-    /// Not at all: the other side leaves it, since this peer is connected.
-    Left(Peer),
-}
-
-/// Why it does not.
-enum NoEntry {
-    /// This node refuses it, because of this peer where there is one.
-    Refused(Refusal, Option<Peer>),
-    Failed(Error),
-}
-
-impl From<Refusal> for NoEntry {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal, None)
-    }
-}
-
-/// Brings a connection that has introduced itself into the roster, as soon as nobody else is there
-/// who is the same, or says so.
-async fn enter<IO>(
-    waiting: &mut Waiting<'_, IO>,
-    node: &Arc<Node>,
-    intro: &Introduction,
-    stop: &Arc<ConnectionHandle>,
-    mut admit: impl FnMut() -> Result<(), Refusal>,
-) -> Result<Entry, NoEntry>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    let since = Instant::now();
-    loop {
-        let Some(standing) = node.look_up(intro, stop)? else {
-            admit()?;
-            match node.join(intro, stop)? {
-                Some(peer) => return Ok(Entry::New(peer)),
-                None => continue,
-            }
-        };
-        let refused = |peer: &Peer| NoEntry::Refused(Refusal::AlreadyConnected, Some(peer.clone()));
-        let waits = timeout_at(since + MAX_STANDING_TIME, waiting.run(&standing, since));
-        match waits.await {
-            Ok(Ok(Outcome::Decided(Standing::Free | Standing::Wait(_)))) => {}
-            Ok(Ok(Outcome::Decided(Standing::Joined(joined)))) => {
-                if let Err(refusal) = admit() {
-                    standing.give_back(joined);
-                    return Err(refusal.into());
-                }
-                return Ok(Entry::Joined(joined));
-            }
-            Ok(Ok(Outcome::Left)) => return Ok(Entry::Left(standing.peer().clone())),
-            Ok(Err(error)) => return Err(NoEntry::Failed(error)),
-            Ok(Ok(Outcome::Decided(Standing::Refused))) | Err(_) => {
-                return Err(refused(standing.peer()));
-            }
-        }
-    }
-}
-
-/// How a connection ends.
-#[derive(Debug)]
-enum End {
-    /// The peer sends no more. It gets what is queued for it.
-    Theirs(DisconnectReason),
-    /// This node wants to end. The peer gets what is queued for it, and a goodbye, and what it
-    /// still sends is handled.
-    Ours(DisconnectReason),
-    /// Another connection has taken over.
-    Retired,
-    /// The peer did what it must not. It is told so, and gets nothing else.
-    Fault(DisconnectReason),
-    /// The connection is of no more use.
-    Broken(DisconnectReason),
-}
-
-impl End {
-    fn of_reader(reason: DisconnectReason) -> Self {
-        match reason {
-            DisconnectReason::Closed | DisconnectReason::Bye(_) => Self::Theirs(reason),
-            DisconnectReason::Io(_) => Self::Broken(reason),
-            reason => Self::Fault(reason),
-        }
-    }
-
-    fn of_watch(reason: DisconnectReason) -> Self {
-        match reason {
-            DisconnectReason::FrameTimeout => Self::Fault(reason),
-            reason => Self::Broken(reason),
-        }
-    }
-
-    /// The end that a command asks for, or what is to be dropped in place of one.
-    fn of_command(command: Command) -> Result<Self, Quiesced> {
-        match command {
-            Command::Quiesce(quiesced) => Err(quiesced),
-            Command::End(reason) => Ok(Self::Ours(reason)),
-            Command::Retire => Ok(Self::Retired),
-        }
-    }
+/// All parts of a running connection but its reader, which these run beside.
+struct Edge<W> {
+    /// Not polled after a write has failed.
+    writer: Writer<W>,
+    writes: bool,
+    watch: Watchdog,
+    handle: Arc<ConnectionHandle>,
 }
 
 impl<IO> Connection<IO> {
     pub(crate) fn peer(&self) -> &Peer {
-        &self.member.peer
+        self.membership.peer()
     }
 
-    /// Whether another connection carries what is written to the peer.
+    /// Returns whether another connection has taken over all writes to the peer.
     pub(crate) fn is_retired(&self) -> bool {
         self.retired
     }
-}
-
-/// The two halves of a running connection, and what they share.
-struct Running<IO, S: PeerService> {
-    reader: Reader<ReadHalf<IO>, S>,
-    writer: Writer<WriteHalf<IO>>,
-    watch: Watchdog,
-    stop: Arc<ConnectionHandle>,
 }
 
 impl<IO> Connection<IO>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    /// Runs the connection until it has ended, and says why it did.
-    // Not an async function, which would keep room for what it is made of beside what it makes of
-    // that.
+    /// Runs the connection until it has ended, and returns the reason.
+    // Not an async function: its future would have room for both the connection and its driver, and
+    // would be larger for as long as the connection runs.
     pub(crate) fn run<S: PeerService>(
         self,
         stack: S,
     ) -> impl Future<Output = DisconnectReason> + use<IO, S> {
-        let retired = self.retired;
-        let (mut running, mut member) = self.start(stack);
+        let mut driver = self.into_driver(stack);
         async move {
-            let end = if retired {
-                End::Retired
-            } else {
-                running.run(&mut member).await
-            };
-            let reason = match &end {
-                End::Theirs(reason)
-                | End::Ours(reason)
-                | End::Fault(reason)
-                | End::Broken(reason) => reason.clone(),
-                End::Retired => DisconnectReason::Disconnected("already connected".to_owned()),
-            };
-            if !matches!(reason, DisconnectReason::Slow) {
-                let peer = &member.peer;
-                peer.node().spent(peer, running.watch.spent());
-            }
-            let left = member.part(&reason);
-            // Boxed, so that a connection does not keep room for its end all the while.
-            Box::pin(running.end(end)).await;
-            running.close();
-            if left {
-                let node = member.peer.node();
-                node.departed(&member.peer, reason.clone());
-                for hook in &node.hooks().disconnect {
-                    hook(member.peer.clone()).await;
-                }
+            let end = driver.run_to_ending().await;
+            let reason = end.reason();
+            let peer_left = driver.give_up(&reason);
+            // Boxed, so that no connection has room for its end while it runs.
+            let membership = Box::pin(driver.close(end)).await;
+            if peer_left {
+                membership.announce(&reason).await;
             }
             reason
         }
     }
 
-    /// Makes the halves of the connection.
-    fn start<S: PeerService>(self, stack: S) -> (Running<IO, S>, Member) {
-        let Self {
-            io,
-            codec,
-            buf,
-            first,
-            stop,
-            member,
-            new,
-            retired: _,
-        } = self;
-        let peer = &member.peer;
-        let node = peer.node();
-
-        let hooks = new.then(|| connect_hooks(node, peer)).flatten();
-        let (read, write) = tokio::io::split(io);
+    fn into_driver<S: PeerService>(self, stack: S) -> Driver<IO, S> {
+        let now = clock::now();
+        let peer = self.membership.peer().clone();
+        let hooks = self.new.then(|| connect_hooks(&peer)).flatten();
+        let (read, write) = tokio::io::split(self.io);
         let control = Arc::new(Control::default());
-        let rest = Rest::new(stop.id(), peer, stack);
+        let handle = self.handle;
+        let idle = IdleDriver::new(handle.id(), &peer, stack);
+        let mut watch = Watchdog::new(&peer, Arc::clone(&control), Arc::clone(&handle), now);
         let mut reader = Reader::new(
             read,
-            codec,
+            self.codec,
             peer.clone(),
-            rest,
+            idle,
             Arc::clone(&control),
-            Arc::clone(&stop),
+            Arc::clone(&handle),
         );
-        reader.begin(hooks, first, buf);
-        let running = Running {
+        reader.begin(hooks, self.first, self.buf, now);
+        // The bytes behind the introduction may be a part of a frame.
+        watch.decoded(false, reader.partial(), now);
+        Driver {
             reader,
-            watch: Watchdog::new(peer, Arc::clone(&control), Arc::clone(&stop)),
-            writer: Writer::new(write, peer.clone(), stop.id(), control),
-            stop,
-        };
-        // What came right behind the introduction may be the beginning of a frame.
-        let partial = running.reader.partial();
-        running.watch.decoded(false, partial, Instant::now());
-        (running, member)
+            edge: Edge {
+                writer: Writer::new(write, peer, handle.id(), control),
+                writes: true,
+                watch,
+                handle,
+            },
+            state: if self.retired {
+                State::Ending(End::Retired)
+            } else {
+                State::Open
+            },
+            membership: self.membership,
+        }
     }
 }
 
-impl<IO, S> Running<IO, S>
+impl<IO, S> Driver<IO, S>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
     S: PeerService,
 {
-    async fn run(&mut self, member: &mut Member) -> End {
-        let Self {
-            reader,
-            writer,
-            watch,
-            stop,
-            ..
-        } = self;
-        let mut broken = None;
+    /// Runs the connection until its state is [`State::Ending`].
+    async fn run_to_ending(&mut self) -> End {
         loop {
-            let failed = tokio::select! {
-                // What the reader hands on is written next, without being woken for it.
-                biased;
-                stopped = reader.run(watch) => match (broken, stopped) {
-                    (None, Stopped::Turn) => writer.write_some().await,
-                    (Some(_), Stopped::Turn) => None,
-                    (Some(kind), Stopped::Ended(DisconnectReason::Closed | DisconnectReason::Io(_))) => {
-                        return End::Broken(DisconnectReason::Io(kind));
-                    }
-                    (_, Stopped::Ended(reason)) => return End::of_reader(reason),
-                },
-                error = writer.run_forever(), if broken.is_none() => Some(error),
-                reason = watch.run() => return End::of_watch(reason),
-                command = poll_fn(|cx| stop.poll_given(cx)) => match End::of_command(command) {
-                    Ok(end) => return end,
-                    Err(quiesced) => {
-                        reader.quiesce(quiesced);
-                        None
-                    }
-                },
-            };
-            if let Some(error) = failed {
-                // What the peer said before can still be read, and handled. It gets nothing more,
-                // so its place is free, and what waits for room to answer it waits in vain.
-                broken = Some(error.kind());
-                member.part(&DisconnectReason::Io(error.kind()));
-                reader.expect_end();
+            if let State::Ending(end) = &self.state {
+                return end.clone();
             }
+            let mut event = self.next_event().await;
+            if matches!(event, Event::Input(Input::Full)) {
+                event = self.wait_for_room().await;
+            }
+            self.handle_event(event);
         }
     }
 
-    /// Ends the connection as politely as its end allows, in a bounded time.
-    async fn end(&mut self, end: End) {
-        let deadline = self.reader.peer().node().deadline();
-        match end {
-            End::Broken(_) => {}
-            End::Fault(reason) => {
-                let words = self.last_words(&reason.to_string());
-                let linger = Instant::now() + LINGER;
-                self.writer.forget();
-                if let Ok(Ok(())) = timeout_at(linger, self.writer.finish(&words)).await {
-                    // Whether it reads that or not, it is disconnected.
-                    let _ = timeout_at(linger, discard(self.reader.io_mut(), DISCARD_MAX)).await;
-                }
-            }
-            End::Theirs(_) => {
-                // What they still read they get; that they do not read any more is no error here.
-                let write = async {
-                    self.writer.run().await?;
-                    self.writer.finish(&[]).await
-                };
-                let _ = timeout_at(deadline, write).await;
-            }
-            End::Ours(reason) => {
-                let words = self.last_words(&reason.to_string());
-                self.leave(&words, deadline).await;
-            }
-            End::Retired => {
-                let words = self.last_words("already connected");
-                self.leave(&words, deadline).await;
-            }
+    /// Gives up the place in the roster. Returns whether the peer has left with this connection.
+    fn give_up(&mut self, reason: &DisconnectReason) -> bool {
+        if !matches!(reason, DisconnectReason::Slow) {
+            let peer = self.membership.peer();
+            peer.node().spent(peer, self.edge.watch.spent(clock::now()));
         }
+        self.membership.give_up(reason)
     }
 
-    /// Writes what is queued and a goodbye, and handles what the peer sends until it closes too, or
-    /// the time is up. What it sends then is thrown away for a moment more: closing on unread bytes
-    /// would reset the connection, which a peer may take badly (the Node original ends).
-    async fn leave(&mut self, words: &[u8], deadline: Instant) {
-        let Self {
-            reader,
-            writer,
-            watch,
-            ..
-        } = self;
-        reader.go_on_reading();
-        let has_handshake = reader.has_handshake();
-        let write = async {
-            writer.run().await?;
-            writer.finish(words).await
+    /// Ends the connection in this way.
+    async fn close(self, end: End) -> Membership {
+        let closing = Closing {
+            reader: self.reader,
+            writer: self.edge.writer,
+            watch: self.edge.watch,
         };
-        tokio::pin!(write);
-        let (mut reading, mut writing) = (true, true);
-        let mut until = deadline;
-        while reading || writing {
-            tokio::select! {
-                // What the reader hands on is written next, without being woken for it.
-                biased;
-                stopped = reader.run(watch), if reading => reading = matches!(stopped, Stopped::Turn),
-                written = &mut write, if writing => {
-                    writing = false;
-                    if written.is_err() {
-                        return;
-                    }
-                    if !has_handshake {
-                        // Nobody on the other side was told to close.
-                        until = deadline.min(Instant::now() + LINGER);
-                    }
+        closing.run(end).await;
+        self.membership
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let Self { reader, edge, .. } = self;
+        clock::turns(|cx, now| {
+            match reader.poll(cx, now, &mut edge.watch) {
+                Poll::Ready(Input::Again) => return Poll::Ready(None),
+                Poll::Ready(Input::Turn) => {
+                    return Poll::Ready(match edge.poll_write(cx) {
+                        Poll::Ready(failed) => Some(failed),
+                        Poll::Pending => None,
+                    });
                 }
-                () = sleep_until(until) => break,
+                Poll::Ready(input) => return Poll::Ready(Some(Event::Input(input))),
+                Poll::Pending => {}
             }
-        }
-        if !writing {
-            let _ = timeout(LINGER, discard(reader.io_mut(), DISCARD_MAX)).await;
-        }
+            // Replies of the reader are written in the same poll.
+            edge.poll(cx, now).map(Some)
+        })
+        .await
     }
 
-    /// Closes the socket: with a reset, where a frame was begun and not ended on a wire whose other
-    /// side would take its beginning for all of it.
-    fn close(self) {
-        let Self { reader, writer, .. } = self;
-        let has_handshake = reader.has_handshake();
-        let read = reader.into_io();
-        if let Some((write, torn)) = writer.into_io()
-            && torn
-            && !has_handshake
-        {
-            reset_at_close(&read.unsplit(write));
-        }
+    /// Waits for room for the results that the reader has, or for another event.
+    async fn wait_for_room(&mut self) -> Event {
+        let Self { reader, edge, .. } = self;
+        // Boxed, so that no connection has room for this while it runs.
+        let mut room = Box::pin(reader.wait_for_room());
+        clock::turns(|cx, now| match room.as_mut().poll(cx) {
+            Poll::Ready(input) => Poll::Ready(Some(Event::Input(input))),
+            Poll::Pending => edge.poll(cx, now).map(Some),
+        })
+        .await
     }
 
-    /// The goodbye, where the wire has one.
-    fn last_words(&self, reason: &str) -> Bytes {
-        let peer = self.reader.peer();
-        let mut codec = peer.wire().codec(peer.node().config().max_frame);
-        let mut bye = BytesMut::new();
-        match codec.encode(Kind::Bye, 0, encode_reason(reason), &mut bye) {
-            Ok(()) => bye.freeze(),
-            Err(_) => Bytes::new(),
-        }
+    fn handle_event(&mut self, event: Event) {
+        let end = match event {
+            Event::Input(Input::End(reason)) => match (&self.state, &reason) {
+                // The failed write was noticed first.
+                (State::WriteFailed(kind), DisconnectReason::Closed | DisconnectReason::Io(_)) => {
+                    End::Broken(DisconnectReason::Io(*kind))
+                }
+                _ => End::of_input(reason),
+            },
+            Event::Input(Input::Again | Input::Turn | Input::Full) => return,
+            Event::WriteFailed(kind) => {
+                self.edge.writes = false;
+                self.membership.give_up(&DisconnectReason::Io(kind));
+                self.reader.expect_end();
+                self.state = State::WriteFailed(kind);
+                return;
+            }
+            Event::GivenUp(reason) => End::of_watch(reason),
+            Event::Told(Command::Quiesce(quiesced)) => {
+                self.reader.quiesce(quiesced);
+                return;
+            }
+            Event::Told(Command::End(reason)) => End::Ours(reason),
+            Event::Told(Command::Retire) => End::Retired,
+        };
+        self.state = State::Ending(end);
     }
 }
 
-fn connect_hooks(node: &Arc<Node>, peer: &Peer) -> Option<BoxFuture> {
-    if node.hooks().connect.is_empty() {
+impl<W: AsyncWrite + Unpin> Edge<W> {
+    fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Event> {
+        if let Poll::Ready(failed) = self.poll_write(cx) {
+            return Poll::Ready(failed);
+        }
+        if let Poll::Ready(reason) = self.watch.poll(cx, now) {
+            return Poll::Ready(Event::GivenUp(reason));
+        }
+        self.handle.poll_given(cx).map(Event::Told)
+    }
+
+    /// Writes as much as the socket takes. Ready if that fails.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if self.writes
+            && let Poll::Ready(Err(error)) = self.writer.poll_run(cx, true)
+        {
+            return Poll::Ready(Event::WriteFailed(error.kind()));
+        }
+        Poll::Pending
+    }
+}
+
+/// Returns a future that runs the connect hooks, if there are any.
+fn connect_hooks(peer: &Peer) -> Option<BoxFuture> {
+    if peer.node().hooks().connect.is_empty() {
         return None;
     }
-    let node = Arc::clone(node);
+    let node: Arc<Node> = Arc::clone(peer.node());
     let peer = peer.clone();
     Some(Box::pin(async move {
         for hook in &node.hooks().connect {

@@ -1,4 +1,4 @@
-//! How two nodes introduce themselves, on wires that have a handshake.
+//! The handshake: two nodes introduce themselves with a HELLO each, on wires that have one.
 
 use std::io;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use crate::wire::{
     Block, Hello, Kind, MAX_FRAME_CEILING, Wire, WireCodec, decode_reason, encode_reason,
 };
 
-/// How much is read at a time before the peer has introduced itself.
+/// How many bytes are read at a time before the peer has introduced itself.
 const READ: usize = 1024;
 
-/// How long a refused peer has to read why.
+/// How long a refused peer has to read the reason.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
-/// How many bytes of a refused peer's are read, and thrown away, so that it can read why.
+/// How many bytes from a refused peer are read and discarded, so that it can read the reason.
 const LINGER_BYTES: usize = 256 * 1024;
 
-/// How many bytes of a peer that was connected are read, and thrown away, so that its connection
-/// ends well for it: more than it can have had under way, buffers of its own included.
+/// How many bytes from a connected peer are read and discarded at the end, so that the connection
+/// is not reset: more than the peer can have had under way, in its own buffers too.
 pub(super) const DISCARD_MAX: usize = 64 * 1024 * 1024;
 
 /// A connection whose peer has introduced itself.
@@ -33,17 +33,18 @@ pub(super) const DISCARD_MAX: usize = 64 * 1024 * 1024;
 pub(super) struct Introduced<IO> {
     pub(super) io: IO,
     pub(super) codec: WireCodec,
-    /// What was read beyond the introduction.
+    /// Bytes that were read beyond the introduction and the frames in `block`.
     pub(super) buf: BytesMut,
+    /// Frames that were decoded together with the introduction.
     pub(super) block: Option<Block>,
     pub(super) intro: Introduction,
 }
 
-/// Introduces this node to the peer at the other end of `io`, and the other way round.
+/// Exchanges introductions with the peer at the other end of `io`, if its wire has a handshake.
 ///
 /// # Errors
 ///
-/// Where the peer says nothing in time, is no peer of this wire, or belongs to another network.
+/// If the peer does not answer in time, speaks another wire, or belongs to another network.
 pub(super) async fn introduce<IO>(
     mut io: IO,
     node: &Node,
@@ -79,24 +80,18 @@ where
     }
     let exchange = exchange(&mut io, node, &mut codec, &mut buf, listen);
     let limit = config.handshake_timeout;
-    let result = match tokio::time::timeout(limit, exchange).await {
-        Ok(Ok(hello)) => hello,
-        Ok(Err(Failure::Refused { error, bye })) => {
-            part(&mut io, &mut codec, &bye).await;
-            return Err(error);
-        }
-        Ok(Err(Failure::Fatal(error))) => return Err(error),
-        Ok(Err(Failure::Unsaid(error))) => {
+    let timeout = |_| Err(Failure::Fatal(Error::handshake_timeout(limit)));
+    let exchanged = tokio::time::timeout(limit, exchange).await;
+    let (hello, block) = match exchanged.unwrap_or_else(timeout) {
+        Ok(introduction) => introduction,
+        Err(failure) => {
+            if let Failure::Refused { bye, .. } = &failure {
+                refuse(&mut io, &mut codec, bye).await;
+            }
             let stranger = origin.direction == Direction::Inbound && intro.key.is_none();
-            return Err(if stranger {
-                Error::unsaid(error)
-            } else {
-                Error::handshake(error)
-            });
+            return Err(failure.into_error(stranger));
         }
-        Err(_) => return Err(Error::handshake_timeout(limit)),
     };
-    let (hello, block) = result;
     codec.established();
     intro.node_id = Some(hello.node);
     intro.agent = Some(hello.agent);
@@ -113,11 +108,11 @@ where
 
 /// Why an exchange failed.
 enum Failure {
-    /// The connection ended before anything came over it.
+    /// The connection ended before the peer sent anything.
     Unsaid(io::Error),
-    /// There is nobody to be told.
+    /// The peer is not told.
     Fatal(Error),
-    /// The peer is told so, in these words.
+    /// The peer is told so with a BYE of these words.
     Refused { error: Error, bye: String },
 }
 
@@ -133,7 +128,16 @@ impl Failure {
         Self::Fatal(Error::handshake(error))
     }
 
-    /// The connection broke, after something came over it or before.
+    /// Returns the error. `stranger` says that the other end dialled, and has proven nothing.
+    fn into_error(self, stranger: bool) -> Error {
+        match self {
+            Self::Refused { error, .. } | Self::Fatal(error) => error,
+            Self::Unsaid(error) if stranger => Error::unsaid(error),
+            Self::Unsaid(error) => Error::handshake(error),
+        }
+    }
+
+    /// Returns the failure of a connection that broke, `heard` if the peer had sent anything.
     fn broken(error: io::Error, heard: bool) -> Self {
         if heard {
             Self::fatal(error)
@@ -143,6 +147,7 @@ impl Failure {
     }
 }
 
+/// Sends this node's HELLO, and receives the peer's. Returns it with the frames behind it.
 async fn exchange<IO>(
     io: &mut IO,
     node: &Node,
@@ -152,6 +157,26 @@ async fn exchange<IO>(
 ) -> Result<(Hello, Option<Block>), Failure>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
+{
+    send_hello(io, node, codec, listen).await?;
+    let mut block = read_block(io, codec, buf).await?;
+    let Some(&(offset, head)) = block.heads.first() else {
+        return Err(Failure::protocol("nothing was said".to_owned()));
+    };
+    let hello = accept_hello(node, head.kind, &block.payload(offset, &head))?;
+    block.heads.remove(0);
+    let rest = (!block.heads.is_empty()).then_some(block);
+    Ok((hello, rest))
+}
+
+async fn send_hello<IO>(
+    io: &mut IO,
+    node: &Node,
+    codec: &mut WireCodec,
+    listen: Option<String>,
+) -> Result<(), Failure>
+where
+    IO: AsyncWrite + Unpin,
 {
     let config = node.config();
     let hello = Hello {
@@ -168,17 +193,27 @@ where
         .map_err(Failure::fatal)?;
     let unsaid = |error| Failure::broken(error, false);
     io.write_all(&out).await.map_err(unsaid)?;
-    io.flush().await.map_err(unsaid)?;
+    io.flush().await.map_err(unsaid)
+}
 
+/// Reads until the first frame is whole.
+async fn read_block<IO>(
+    io: &mut IO,
+    codec: &mut WireCodec,
+    buf: &mut BytesMut,
+) -> Result<Block, Failure>
+where
+    IO: AsyncRead + Unpin,
+{
     let mut block = Block::new();
     let mut heard = false;
     loop {
-        // One frame at a time: what comes behind the introduction has other limits.
+        // One frame at a time: the frames behind the introduction have other limits.
         let found = codec
             .next_block(buf, &mut block)
             .map_err(|error| Failure::protocol(error.to_string()))?;
         if found {
-            break;
+            return Ok(block);
         }
         buf.reserve(READ);
         match io.read_buf(buf).await {
@@ -187,35 +222,33 @@ where
             Err(error) => return Err(Failure::broken(error, heard)),
         }
     }
-    let Some(&(offset, head)) = block.heads.first() else {
-        return Err(Failure::protocol("nothing was said".to_owned()));
-    };
-    let payload = block.payload(offset, &head);
-    match head.kind {
+}
+
+/// Checks the first frame of a peer, which must be the HELLO of a node in the same network.
+fn accept_hello(node: &Node, kind: Kind, payload: &[u8]) -> Result<Hello, Failure> {
+    match kind {
         Kind::Hello => {}
         Kind::Bye => {
-            let reason = decode_reason(&payload);
+            let reason = decode_reason(payload);
             let text = format!("the peer refused: {}", Escaped(&reason));
             return Err(Failure::Fatal(Error::refused(text)));
         }
         _ => return Err(Failure::protocol("a frame came before HELLO".to_owned())),
     }
-    let hello = Hello::decode(&payload).map_err(|error| Failure::protocol(error.to_string()))?;
-    if hello.net != config.network {
-        let text = format!("the peer is of the network \"{}\"", Escaped(&hello.net));
-        let bye = format!("this node is of the network \"{}\"", config.network);
-        return Err(Failure::Refused {
-            error: Error::refused(text),
-            bye,
-        });
+    let hello = Hello::decode(payload).map_err(|error| Failure::protocol(error.to_string()))?;
+    let network = &node.config().network;
+    if hello.net == *network {
+        return Ok(hello);
     }
-    block.heads.remove(0);
-    let rest = (!block.heads.is_empty()).then_some(block);
-    Ok((hello, rest))
+    let text = format!("the peer is of the network \"{}\"", Escaped(&hello.net));
+    Err(Failure::Refused {
+        error: Error::refused(text),
+        bye: format!("this node is of the network \"{network}\""),
+    })
 }
 
-/// Tells the peer why it is refused, and gives it the time to read that.
-pub(super) async fn part<IO>(io: &mut IO, codec: &mut WireCodec, words: &str)
+/// Tells the peer why it is refused, and gives it time to read that.
+pub(super) async fn refuse<IO>(io: &mut IO, codec: &mut WireCodec, words: &str)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
@@ -231,17 +264,17 @@ where
         io.shutdown().await?;
         discard(io, LINGER_BYTES).await
     };
-    // Whether it reads it or not, it is refused.
+    // The peer is refused whether it reads that or not.
     let _ = tokio::time::timeout(LINGER, goodbye).await;
 }
 
-/// Reads and throws away what the peer still sends: closing a socket with unread bytes would throw
-/// away what was written to it.
+/// Reads and discards up to `left` bytes. A socket that is closed with unread bytes may lose bytes
+/// that were written to it.
 pub(super) async fn discard<R: AsyncRead + Unpin>(
     io: &mut R,
     mut left: usize,
 ) -> std::io::Result<()> {
-    // On the heap, since each connection would carry it along for its end.
+    // On the heap, so that no connection has room for it while it runs.
     let mut buf = vec![0; READ];
     while left > 0 {
         let read = io.read(&mut buf).await?;

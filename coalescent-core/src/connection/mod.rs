@@ -1,58 +1,88 @@
-//! One peer's connection: read a frame, make the stack ready, call it, write the reply, flush.
+//! One peer's connection: reads frames, calls the stack with them, and writes the results.
+//!
+//! # The states of a connection
 //!
 //! ```text
-//!             ┌──────────── reader ────────────┐
-//!   socket ──▶│ wire ─▶ control frames         │
-//!             │      └▶ work: ready, call ─────┼──▶ stack
-//!             └──────────────┬─────────────────┘
-//!                            │ replies, and runs to relay
-//!             ┌──────────────▼─────────────────┐
-//!   socket ◀──│ writer ◀── outbox (of each peer)│
-//!             └────────────────────────────────┘
+//! handshake ─▶ (standby) ─▶ driver: Open ─▶ (WriteFailed) ─▶ Ending ─▶ closed
 //! ```
 //!
-//! All of it runs in one task. The reader goes on reading while a handler waits, as far as
-//! [`Config::read_ahead`](crate::Config::read_ahead), so that control frames and replies get past
-//! it. What relays decide for consecutive frames is handed on together, as one slice of the buffer
-//! they were read into.
+//! - *Handshake* (`handshake.rs`, begun by `establish.rs`): both ends send a HELLO, on wires that
+//!   have one.
+//! - *Standby* (`standby.rs`): the peer claims to be one that is connected already. The connection
+//!   waits for the decision about both.
+//! - *Open*, *WriteFailed* and *Ending* (`driver.rs`, `enum State`): the connection has a peer, and
+//!   runs in one task, which polls the reader, the writer, the watchdog and the commands of other
+//!   tasks, in this order.
+//! - *Closing* (`closing.rs`, `enum End`): the queue and a BYE are written, as far as the way of
+//!   ending allows.
+//!
+//! The driver of the stack has states of its own (`stack_driver/mod.rs`, `enum State`), and is
+//! replaced by an `IdleDriver` while the connection is idle (`stack_driver/idle.rs`).
+//!
+//! # The way of a frame
+//!
+//! ```text
+//!             ┌────────────────── reader ──────────────────┐
+//!   socket ──▶│ socket.rs ─▶ decode.rs ─▶ control frames   │
+//!             │ (buffer.rs)      │                         │
+//!             │            stack_driver:                   │
+//!             │            backlog ─▶ calls ─▶ results     │
+//!             │                         │         │        │
+//!             └─────────────────────────┼─────────┼────────┘
+//!                                     stack    replies, relay.rs, delivery.rs
+//!             ┌──────────────────────────────────────▼─────┐
+//!   socket ◀──│ writer.rs ◀──── outbox (one for each peer) │
+//!             └────────────────────────────────────────────┘
+//! ```
+//!
+//! The reader continues while a handler waits, up to
+//! [`Config::read_ahead`](crate::Config::read_ahead) bytes, so that control frames and replies can
+//! overtake it. Consecutive frames with the same relay decision are handed on together, as one
+//! slice of the buffer they were read into.
+//!
+//! Decisions are given the time, and read no clock: see `clock.rs`, and the timers in `watch/`.
 //!
 //! # Two connections to one node
 //!
-//! Two nodes keep one connection between them. A second one whose other end is a peer that is
-//! connected, by its key, or, where it has none, by the number that it claims, stands by: it is not
-//! that peer, and no frame is written to it or handled. The first is asked with a PING whether it
-//! is there, and has 5 s to answer, or up to
+//! Two nodes keep one connection between them. A second one whose other end is a connected peer, by
+//! its key, or, if it has none, by the number that it claims, stands by: it is not that peer, and
+//! no frame is written to it or handled. The first connection is asked with a PING whether its peer
+//! is there, which has 5 s to answer, or up to
 //! [`Config::answer_within`](crate::Config::answer_within) if much is on its way to it. If it does
-//! not answer, it has ended, and the second becomes a new peer. If it does, the second is told BYE
-//! `already connected`.
+//! not answer, its connection ends, and the second becomes a new peer. If it does, the second is
+//! sent a BYE `already connected`.
 //!
-//! Of two that were made at the same time, the one dialled by the greater number stays, and no
-//! frame is lost or comes twice. That both lead to one node must be proven: the second is sent a
-//! PING of eight bytes, `c0 2e`, a byte of flags, and five at random. A node that gets such a PING
-//! on one of two young connections to a peer sends it, byte for byte, on the other one, if the
-//! flags are right: bit 0 says that the sender dialled the connection on which it came, bit 1 that
-//! the sender dialled the one on which it is to come back. So nodes that know nothing of this
-//! answer a PING as any other, and keep the first connection until one side ends it.
+//! If both connections were made at the same time, the one dialled by the greater number stays, and
+//! no frame is lost or arrives twice. That both lead to one node must be proven: over the second, a
+//! PING of eight bytes is sent, `c0 2e`, a byte of flags, and five at random. A node that gets such
+//! a PING on one of two young connections to a peer sends it, byte for byte, on the other one, if
+//! the flags are right: bit 0 says that the sender dialled the connection on which it came, bit 1
+//! that the sender dialled the one on which it is to come back. Nodes that do not know of this
+//! answer the PING as any other, and keep the first connection until one side ends it.
 
 mod buffer;
-mod challenge;
+mod clock;
+mod closing;
 mod control;
 mod driver;
+mod establish;
 mod handshake;
+mod membership;
 mod reader;
 mod relay;
+mod stack_driver;
 mod standby;
 mod watch;
-mod work;
 mod writer;
 
 use std::net::SocketAddr;
 
 pub(crate) use buffer::{KEPT_MAX, READ_MAX};
 pub use control::MAX_CONTROL;
-pub(crate) use driver::{Connection, Established, establish};
+pub(crate) use driver::Connection;
+pub(crate) use establish::{Established, establish};
+pub use stack_driver::{BATCH_COST, READY_TIMEOUT};
 use tokio::io::{AsyncRead, AsyncWrite};
-pub use work::{BATCH_COST, READY_TIMEOUT};
 
 use crate::error::Error;
 use crate::node::peer::Endpoint;
@@ -62,7 +92,7 @@ use crate::stack::PeerService;
 use crate::transport::{Direction, watch_silence};
 use crate::wire::Wire;
 
-/// What is known of a connection before its peer has said anything.
+/// A description of a connection before its handshake.
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {
     pub(crate) direction: Direction,
@@ -95,21 +125,21 @@ impl ConnectionInfo {
         }
     }
 
-    /// Says what address the other end has.
+    /// Sets the address of the other end.
     #[must_use]
     pub fn addr(mut self, addr: SocketAddr) -> Self {
         self.addr = Some(addr);
         self
     }
 
-    /// Says what wire is spoken, in place of [`Config::wire`](crate::Config::wire).
+    /// Sets the wire, in place of [`Config::wire`](crate::Config::wire).
     #[must_use]
     pub fn wire(mut self, wire: Wire) -> Self {
         self.wire = Some(wire);
         self
     }
 
-    /// Says what ed25519 public key the other end has proven to have.
+    /// Sets the ed25519 public key that the other end has proven to have.
     #[must_use]
     pub fn key(mut self, key: [u8; 32]) -> Self {
         self.key = Some(key);
@@ -124,11 +154,11 @@ impl ConnectionInfo {
     }
 }
 
-/// Runs one peer over `io` until it is disconnected, and says why it was: each frame that the peer
-/// sends goes through `stack`.
+/// Runs a connection to one peer over `io` until it is disconnected, and returns the reason. The
+/// `stack` is called with each frame that the peer sends.
 ///
-/// This is what an [`App`](crate::App) does for each of its connections; use it to run a stack of
-/// your own without one.
+/// An [`App`](crate::App) does this for each of its connections. Use it to run a stack of your own
+/// without an app.
 ///
 /// ```
 /// use coalescent_core::connection::{self, ConnectionInfo};
@@ -141,7 +171,10 @@ impl ConnectionInfo {
 ///
 /// tokio::spawn({
 ///     let there = there.clone();
-///     async move { connection::serve(right, there.inbox(), &there, ConnectionInfo::inbound()).await }
+///     async move {
+///         let info = ConnectionInfo::inbound();
+///         connection::serve(right, there.inbox(), &there, info).await
+///     }
 /// });
 /// let stack = here.inbox();
 /// let running = connection::serve(left, stack, &here, ConnectionInfo::outbound());
@@ -156,21 +189,20 @@ impl ConnectionInfo {
 ///
 /// # Errors
 ///
-/// Where the connection does not get as far as a connected peer: the handshake fails, or one side
-/// refuses the other.
+/// If no peer gets connected: the handshake fails, or one side refuses the other.
 ///
 /// # Cancel safety
 ///
-/// When dropped, the connection is cut: what is queued for the peer is dropped, and counted, and
-/// the peer has left.
-// Says that it is `Send` where an `async fn` would leave it to be found out: for stacks whose error
-// is a `BoxError` the compiler does not find it out in a spawned block.
-#[allow(clippy::manual_async_fn, reason = "said above")]
+/// Dropping the future cuts the connection: frames that are queued for the peer are dropped, and
+/// counted, and the peer has left.
+// Declares that the future is `Send`, which the compiler does not infer of an `async fn` in a
+// spawned block if the error of the stack is a `BoxError`.
+#[allow(clippy::manual_async_fn, reason = "explained above")]
 pub fn serve<IO, S>(
     io: IO,
     stack: S,
     peers: &Peers,
-    socket: ConnectionInfo,
+    info: ConnectionInfo,
 ) -> impl Future<Output = Result<DisconnectReason, Error>> + Send
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -178,10 +210,10 @@ where
 {
     async move {
         let config = peers.config();
-        if !socket.wire.as_ref().unwrap_or(&config.wire).has_handshake() {
+        if !info.wire.as_ref().unwrap_or(&config.wire).has_handshake() {
             watch_silence(&io, config.ping_every, config.answer_within);
         }
-        match establish(io, peers.node(), socket, || Ok(())).await? {
+        match establish(io, peers.node(), info, || Ok(())).await? {
             Established::Connected(connection) => Ok(connection.run(stack).await),
             Established::Myself => Err(Error::refused("connected to itself")),
             Established::Already(_) => Err(Error::refused(Refusal::AlreadyConnected.words())),

@@ -1,8 +1,8 @@
-//! A connection that stands by, since its peer says that it is one who is connected.
+//! A connection that stands by, since its peer claims to be one that is connected already.
 //!
-//! It answers PINGs, and sends the token that shows whether it is right; see
-//! [`standing`](crate::node::standing). What else comes is left where it is, until there is a peer
-//! that it comes from.
+//! It answers PINGs, and sends the token that proves or refutes the claim; see
+//! [`standing`](crate::node::standing). Other frames stay in the buffer until the connection has a
+//! peer.
 
 use std::future::poll_fn;
 
@@ -10,45 +10,45 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
 
+use super::clock;
 use crate::error::Error;
 use crate::node::{StandBy, Standing, as_token};
 use crate::wire::{Block, Kind, WireCodec};
 
-/// How many bytes are read at most of a connection that stands by, beyond what came with its
-/// introduction.
+/// How many bytes are read at most while a connection stands by, in addition to those that came
+/// with its introduction.
 const MAX_READ: usize = 4 * 1024;
 
-/// The connection, and what has been read of it.
+/// A connection that stands by, and what was read from it.
 pub(super) struct Waiting<'a, IO> {
     pub(super) io: &'a mut IO,
     pub(super) codec: &'a mut WireCodec,
     pub(super) buf: &'a mut BytesMut,
-    /// Frames that are left for the peer.
+    /// Decoded frames that are handled once the connection has a peer.
     pub(super) block: &'a mut Option<Block>,
 }
 
-/// What has become of it.
+/// How standing by ended.
 pub(super) enum Outcome {
     Decided(Standing),
-    /// The other side has said that it leaves.
+    /// The other side has said goodbye.
     Left,
 }
 
-/// How far what was read has been looked through.
+/// How far the frames in the buffer were handled.
 enum Took {
     All,
-    /// Up to a frame that is left for the peer.
+    /// Up to a frame that is handled once the connection has a peer.
     UpToFrame,
     Goodbye,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Waiting<'_, IO> {
-    /// Stands by until it is decided what becomes of the connection, which has stood by since
-    /// `since`.
+    /// Waits until the node has decided about the connection, which stands by since `since`.
     ///
     /// # Errors
     ///
-    /// Where the connection breaks, or the peer breaks the rules of its wire.
+    /// If the connection breaks, or the peer breaks the rules of its wire.
     pub(super) async fn run(
         &mut self,
         standing: &StandBy,
@@ -64,8 +64,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Waiting<'_, IO> {
                     Took::Goodbye => return Ok(Outcome::Left),
                 };
             }
-            let decided = standing.look(since, Instant::now());
-            // Before anything is said about the end of either connection.
+            let decided = standing.look(since, clock::now());
+            // Before either connection ends.
             for token in standing.link().take_asks().1 {
                 self.send(Kind::Ping, &token).await?;
             }
@@ -87,7 +87,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Waiting<'_, IO> {
         }
     }
 
-    /// Answers what was read, up to the first frame that is for the peer.
+    /// Answers the control frames in the buffer, up to the first other frame.
     async fn take(&mut self, standing: &StandBy) -> Result<Took, Error> {
         loop {
             let mut block = match self.block.take() {
@@ -110,7 +110,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Waiting<'_, IO> {
                             standing.heard(token);
                         }
                     }
-                    // Of what this node has asked, only the peer's answers count.
+                    // Only a connected peer answers what this node has asked.
                     Kind::Pong | Kind::Cancel { .. } | Kind::Nothing => {}
                     Kind::Bye => return Ok(Took::Goodbye),
                     Kind::Hello => return Err(Error::handshake("a second HELLO")),

@@ -1,4 +1,4 @@
-//! The writing half of a connection: takes from the outbox, writes vectored.
+//! The writing half of a connection: takes entries from the outbox, and writes them vectored.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -15,23 +15,24 @@ use crate::node::peer::handle::LinkId;
 use crate::outbox::{Count, Entry};
 use crate::reason::DropReason;
 
-/// How many slices are written at once. Linux takes 1,024; more than a few dozen gain nothing.
+/// How many slices are written at once. Linux accepts 1,024; more than a few dozen gain nothing.
 const MAX_SLICES: usize = 64;
 
-/// Writes what waits for one peer, over one connection.
+/// Writes the outbox of one peer to one connection.
 #[derive(Debug)]
 pub(super) struct Writer<W> {
-    /// Taken out only at the end.
+    /// `None` only after [`into_io`](Self::into_io).
     io: Option<W>,
     peer: Peer,
     link: LinkId,
     control: Arc<Control>,
-    /// Control frames that have been taken to be written next.
+    /// Control frames to write next.
     urgent: Bytes,
+    /// Entries taken from the outbox.
     batch: VecDeque<Entry>,
-    /// How much of the first entry has been written.
+    /// How many bytes of the first entry are written.
     at: usize,
-    /// Whether a frame has been begun, so that nothing else may be written before its end.
+    /// Whether a frame is written in part, so that nothing else may be written before its end.
     mid_frame: bool,
     unflushed: bool,
 }
@@ -52,41 +53,27 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     /// Writes until there is nothing to write and never will be: the outbox was closed and is
-    /// empty, or another connection has taken over. Control frames are written all the while.
+    /// empty, or another connection has taken over. Control frames are written meanwhile.
     ///
     /// # Errors
     ///
-    /// Where the socket fails.
+    /// If the socket fails.
     ///
     /// # Cancel safety
     ///
-    /// Safe: what was begun is gone on with in the next call.
+    /// Safe: the next call continues where this one stopped.
     pub(super) async fn run(&mut self) -> io::Result<()> {
         std::future::poll_fn(|cx| self.poll_run(cx, false)).await
     }
 
-    /// Writes until the socket fails, and stands by while another connection writes to the peer.
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`run`](Writer::run).
-    pub(super) async fn run_forever(&mut self) -> io::Error {
-        match std::future::poll_fn(|cx| self.poll_run(cx, true)).await {
-            Ok(()) => std::future::pending().await,
-            Err(error) => error,
-        }
-    }
-
-    /// Writes what the socket takes at once. Returns the error where the socket fails.
-    pub(super) async fn write_some(&mut self) -> Option<io::Error> {
-        std::future::poll_fn(|cx| match self.poll_run(cx, true) {
-            Poll::Ready(Err(error)) => Poll::Ready(Some(error)),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(None),
-        })
-        .await
-    }
-
-    fn poll_run(&mut self, cx: &mut Context<'_>, stand_by: bool) -> Poll<io::Result<()>> {
+    /// Writes what the socket takes. Ready when there is nothing to write and never will be, or,
+    /// with an error, when the socket fails. With `stand_by`, it is not ready while another
+    /// connection writes to the peer.
+    pub(super) fn poll_run(
+        &mut self,
+        cx: &mut Context<'_>,
+        stand_by: bool,
+    ) -> Poll<io::Result<()>> {
         loop {
             if self.urgent.is_empty()
                 && !self.mid_frame
@@ -118,12 +105,12 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let begins_with_nothing = |entry: &Entry| entry.bytes.len() <= self.at;
         if self.urgent.is_empty() && self.batch.front().is_none_or(begins_with_nothing) {
-            // A socket that is given nothing takes nothing, which would look like its end.
+            // A write of nothing writes 0 bytes, which would look like a closed socket.
             self.advance(0);
             return Poll::Ready(Ok(()));
         }
         let written = match (self.urgent.is_empty(), self.batch.len()) {
-            // One of either needs no list of slices.
+            // A single slice needs no list of slices.
             (false, 0) => ready!(io(&mut self.io)?.poll_write(cx, &self.urgent))?,
             (true, 1) => {
                 let first = self
@@ -157,7 +144,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         io(&mut self.io)?.poll_write_vectored(cx, &slices[..filled])
     }
 
-    /// Accounts for `written` more bytes on the socket.
+    /// Accounts for `written` more bytes that the socket has taken.
     fn advance(&mut self, mut written: usize) {
         self.peer.counters().add_bytes_sent(written);
         let urgent = written.min(self.urgent.len());
@@ -201,13 +188,14 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         Poll::Ready(Ok(()))
     }
 
-    /// Gives the socket back, at the end. Says whether a frame was begun there and not ended.
+    /// Returns the socket, and whether its last frame was written only in part.
     pub(super) fn into_io(mut self) -> Option<(W, bool)> {
         let torn = self.mid_frame;
         Some((self.io.take()?, torn))
     }
 
-    /// Forgets, and counts as dropped, what was taken and not begun.
+    /// Drops the entries that were taken, except for the rest of a frame that is written in part.
+    /// Counts their frames as dropped.
     pub(super) fn forget(&mut self) {
         let ends = self
             .batch
@@ -220,11 +208,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.peer.dropped(DropReason::Disconnected, lost.total());
     }
 
-    /// Writes what was taken to its end, then `last`, and closes this direction.
+    /// Writes the entries that were taken, and then `last`, and shuts the writing direction down.
     ///
     /// # Errors
     ///
-    /// Where the socket fails.
+    /// If the socket fails.
     pub(super) async fn finish(&mut self, last: &[u8]) -> io::Result<()> {
         let mut last = Some(Bytes::copy_from_slice(last));
         std::future::poll_fn(|cx| {
@@ -244,7 +232,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 }
 
-/// The socket, which is there until the end.
+/// Returns the socket.
 fn io<W: Unpin>(io: &mut Option<W>) -> io::Result<Pin<&mut W>> {
     match io {
         Some(io) => Ok(Pin::new(io)),
@@ -254,7 +242,7 @@ fn io<W: Unpin>(io: &mut Option<W>) -> io::Result<Pin<&mut W>> {
 
 impl<W> Drop for Writer<W> {
     fn drop(&mut self) {
-        // What was taken and not written is lost with this connection.
+        // Entries that were taken and not written are lost with this connection.
         let lost = self.peer.outbox().lose(&mut self.batch);
         self.peer.dropped(DropReason::Disconnected, lost.total());
     }
@@ -266,7 +254,7 @@ mod tests {
     use crate::Config;
     use crate::node::Peers;
 
-    /// Takes what it is given, one byte at a time, and must not be given nothing.
+    /// A socket that takes one byte at a time. A write of nothing is an error.
     #[derive(Default)]
     struct Sink(Vec<u8>);
 
@@ -291,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn slices_without_bytes_are_done_with_and_not_written() {
+    async fn empty_slices_are_skipped() {
         for (slices, last) in [
             (&[""; 3][..], &b""[..]),
             (&["", "", "ab", "", "c", "", ""], b""),

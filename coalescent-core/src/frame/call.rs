@@ -1,13 +1,47 @@
-//! The call that a connection makes of its stack, as the frame and the services in it see it.
+//! The scope of one call: what happens to a frame while its connection calls the stack with it.
 //!
-//! A frame nearly always ends in the thread, and within the call, that it began in: a relay has
-//! marked it, the inbox has taken it, and it was dropped. What these say is left here, in plain
-//! cells of the thread, and not in what the connection shares with frames that went elsewhere (its
-//! [`InFlight`](super::in_flight::InFlight)): a locked instruction costs as much as all the rest of
-//! a frame's way through a short stack, and there would be a handful for each.
+//! # Why it exists
 //!
-//! So the connection opens a [`CallScope`] while it works, and asks it after each call what became
-//! of the frame.
+//! A connection calls its stack with each frame it reads, and then must know what the layers did
+//! with the frame: whether a relay decided to pass it on, whether the inbox took it, whether it was
+//! dropped, and whether a clone of it is still alive. A frame can be sent to any other task, so the
+//! general answer is shared through atomics, in [`InFlight`](super::in_flight::InFlight).
+//!
+//! Nearly every frame, however, is decided about, delivered and dropped by the very call that it
+//! was made for, on the same thread. A locked instruction costs as much as all the rest of a
+//! frame's way through a short stack, and the atomics would need several for each frame. So this
+//! module records the same facts in plain cells of the thread. The connection opens a [`CallScope`]
+//! while it calls its stack, and reads the [`CallOutcome`] after each call.
+//!
+//! # The states of a thread
+//!
+//! ```text
+//!             open             begin, go_on
+//!  outside ──────────▶ between ────────────▶ calling
+//!          ◀────────── calls   ◀──────────── frame n
+//!             drop                  end
+//! ```
+//!
+//! - **Outside**: no connection works on this thread. Nothing is recorded here.
+//! - **Between calls**: a scope is open, but no call is running (the number of the frame is 0). The
+//!   stack is being polled for readiness, or the connection is busy with results.
+//! - **Calling frame n**: [`begin`](CallScope::begin) was called before the stack got frame n, or
+//!   [`go_on`](CallScope::go_on) before the future of frame n is polled again.
+//!   [`end`](CallScope::end) ends this state and returns the outcome.
+//!
+//! # Invariants
+//!
+//! - Only the frame that this thread is calling is recorded here, identified by its connection and
+//!   its number (see [`Frame::key`]). For every other frame, and in every other state, the
+//!   functions below do nothing and say so, and the caller turns to `InFlight`.
+//! - An outcome is complete only if it [is over](CallOutcome::is_over): the frame has been dropped
+//!   or staged, and no clone was made in this call. If `InFlight` has not been touched either,
+//!   nobody can decide about the frame any more. Otherwise the connection must close the frame's
+//!   slot in `InFlight`, and merge both answers.
+//! - Scopes nest, since a call may poll another connection on the same thread. Dropping a scope
+//!   restores what its opening replaced.
+//! - While a scope is open, the thread holds the connection's own list of staged frames, so that
+//!   the list's memory is reused and nothing is staged for the wrong connection.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -18,10 +52,11 @@ use super::in_flight::ReadBatch;
 use crate::frame::{Flow, Frame};
 
 thread_local! {
-    /// Apart from what has to be dropped with the thread, which costs a look at each access.
-    static CURRENT: Current = const {
-        Current {
-            link: Cell::new(0),
+    /// Has no destructor: a thread-local with one must check at each access whether it still
+    /// lives. Therefore `STAGED` is separate.
+    static CURRENT: CurrentCall = const {
+        CurrentCall {
+            connection: Cell::new(0),
             seq: Cell::new(0),
             outcome: Cell::new(CallOutcome::NOTHING),
             in_block: Cell::new(false),
@@ -29,25 +64,25 @@ thread_local! {
             rewritten: Cell::new(0),
         }
     };
-    /// What the inbox has taken.
+    /// The frames that the inbox has taken, in the list of the connection whose scope is open.
     static STAGED: RefCell<VecDeque<Frame>> = const { RefCell::new(VecDeque::new()) };
 }
 
-/// Which frame is being called, and what is known of it.
-struct Current {
-    /// The connection that works, by the address of its link; 0 where none does.
-    link: Cell<usize>,
-    /// The number of the frame it calls its stack with; 0 where it does not.
+/// The frame that this thread calls a stack with, and what has happened to it.
+struct CurrentCall {
+    /// The connection whose scope is open, by the address of its `InFlight`; 0 outside of scopes.
+    connection: Cell<usize>,
+    /// The number of the frame that the stack is called with; 0 between calls.
     seq: Cell<u64>,
     outcome: Cell<CallOutcome>,
-    /// Whether the frame still stands in the block it was read in, so that its place there is
-    /// enough to keep of it.
+    /// Whether the frame is still part of the block it was read in, so that the read side can have
+    /// it as an index into that block.
     in_block: Cell<bool>,
-    /// The frame's hold of what it arrived with, for the next one. Only there while a session is
-    /// open, whose end drops it.
+    /// The reference to the read batch that the last frame held, for the next frame to take over.
+    /// `None` outside of scopes: dropping a scope drops it.
     spare: Cell<Spare>,
-    /// How many bytes of payloads that layers have put in are staged since they were last asked
-    /// for.
+    /// How many bytes of payloads set by layers were staged since
+    /// [`take_rewritten`](CallScope::take_rewritten).
     rewritten: Cell<usize>,
 }
 
@@ -55,135 +90,138 @@ type Spare = ManuallyDrop<Option<Arc<ReadBatch>>>;
 
 const NO_SPARE: Spare = ManuallyDrop::new(None);
 
-/// What became of a frame in a call.
+/// What happened to a frame during a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CallOutcome {
-    what: u8,
-    /// How many frames the inbox has taken, and how many of them are staged whole.
+    flags: u8,
+    /// How many frames (this one and clones of it) reached the inbox.
     delivered: u32,
+    /// How many of them are staged as built frames.
     whole: u32,
 }
 
 impl CallOutcome {
     const NOTHING: Self = Self {
-        what: 0,
+        flags: 0,
         delivered: 0,
         whole: 0,
     };
-    /// A relay has marked it, to be waited for, or to be dropped where there is no room.
-    const WAIT: u8 = 1;
-    const DROP: u8 = 2;
-    /// It was dropped, or is staged, so that whoever called has no hold of it any more.
+    /// A relay passes the frame on, waiting for room.
+    const RELAY_WAIT: u8 = 1;
+    /// A relay passes the frame on, dropping it for peers without room.
+    const RELAY_DROP: u8 = 2;
+    /// The frame was dropped or staged: the call no longer holds it.
     const ENDED: u8 = 8;
-    /// There are other holds of it, or it was marked elsewhere too.
+    /// A clone of the frame exists, or `InFlight` has recorded something about it.
     const SHARED: u8 = 16;
-    /// The inbox wants it as it stands in its block.
-    const PLAIN: u8 = 32;
+    /// The read side gets the frame as an index into its block.
+    const IN_PLACE: u8 = 32;
 
     #[inline]
-    fn has(self, what: u8) -> bool {
-        self.what & what != 0
+    fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
     }
 
-    /// What a relay decided.
+    /// Returns how a relay decided to pass the frame on, if one did.
     #[inline]
     pub(crate) fn flow(self) -> Option<Flow> {
-        match self.what & (Self::WAIT | Self::DROP) {
+        match self.flags & (Self::RELAY_WAIT | Self::RELAY_DROP) {
             0 => None,
-            Self::DROP => Some(Flow::Drop),
+            Self::RELAY_DROP => Some(Flow::Drop),
             _ => Some(Flow::Wait),
         }
     }
 
-    /// How many frames came to the inbox and were not wanted there.
+    /// Returns how many frames reached the inbox while nobody read it.
     #[inline]
     pub(crate) fn discarded(self) -> u32 {
         self.delivered - self.whole - u32::from(self.is_plain())
     }
 
-    /// Whether the read side gets it as it stands in its block.
+    /// Whether the read side gets the frame in place, as an index into its block.
     #[inline]
     pub(crate) fn is_plain(self) -> bool {
-        self.has(Self::PLAIN)
+        self.has(Self::IN_PLACE)
     }
 
-    /// How many frames are staged for the read side, with what layers have made of them; behind the
-    /// plain one.
+    /// Returns how many built frames are staged for the read side. They come after the frame that
+    /// is delivered in place, if there is one.
     #[inline]
     pub(crate) fn whole(self) -> u32 {
         self.whole
     }
 
-    /// Whether nobody can ask for anything on the frame's behalf any more.
+    /// Whether nobody holds the frame any more, as far as this thread knows.
     #[inline]
     pub(crate) fn is_over(self) -> bool {
         self.has(Self::ENDED) && !self.has(Self::SHARED)
     }
 }
 
-/// Does something with the cells, if the frame `seq` of `link` is being called in this thread.
+/// Runs `then` on the cells if this thread is calling the frame `seq` of `connection`.
 #[inline]
-fn current<T>(link: usize, seq: u64, then: impl FnOnce(&Current) -> T) -> Option<T> {
+fn if_current<T>(connection: usize, seq: u64, then: impl FnOnce(&CurrentCall) -> T) -> Option<T> {
     CURRENT.with(|current| {
-        let here = current.seq.get() == seq && current.link.get() == link;
+        let here = current.seq.get() == seq && current.connection.get() == connection;
         here.then(|| then(current))
     })
 }
 
-impl Current {
+impl CurrentCall {
     #[inline]
-    fn note(&self, what: u8) {
+    fn set(&self, flag: u8) {
         let mut outcome = self.outcome.get();
-        outcome.what |= what;
+        outcome.flags |= flag;
         self.outcome.set(outcome);
     }
 
     #[inline]
-    fn deliver(&self, what: u8, whole: u32) {
+    fn deliver(&self, flag: u8, whole: u32) {
         let mut outcome = self.outcome.get();
-        outcome.what |= what;
+        outcome.flags |= flag;
         outcome.delivered += 1;
         outcome.whole += whole;
         self.outcome.set(outcome);
     }
 }
 
-/// Marks a frame to be relayed. `false` where it is not being called here.
+/// Records that a relay passes the frame on; the first decision stands. Returns `false` if this
+/// thread is not calling the frame.
 #[inline]
-pub(crate) fn mark(link: usize, seq: u64, flow: Flow) -> bool {
-    let marked = current(link, seq, |current| {
+pub(crate) fn decide(connection: usize, seq: u64, flow: Flow) -> bool {
+    let decided = if_current(connection, seq, |current| {
         if current.outcome.get().flow().is_none() {
-            current.note(match flow {
-                Flow::Wait => CallOutcome::WAIT,
-                Flow::Drop => CallOutcome::DROP,
+            current.set(match flow {
+                Flow::Wait => CallOutcome::RELAY_WAIT,
+                Flow::Drop => CallOutcome::RELAY_DROP,
             });
         }
     });
-    marked.is_some()
+    decided.is_some()
 }
 
-/// Notes that there is another hold of a frame, or that its link knows of it.
-/// `false` where it is not being called here.
-pub(crate) fn shared(link: usize, seq: u64) -> bool {
-    current(link, seq, |current| current.note(CallOutcome::SHARED)).is_some()
+/// Records that the frame was cloned, or that `InFlight` knows about it. Returns `false` if this
+/// thread is not calling the frame.
+pub(crate) fn note_shared(connection: usize, seq: u64) -> bool {
+    if_current(connection, seq, |current| current.set(CallOutcome::SHARED)).is_some()
 }
 
-/// Notes that a frame was taken by the inbox and discarded. `false` where it is not being called
-/// here.
+/// Records that the frame reached the inbox and was discarded there. Returns `false` if this thread
+/// is not calling the frame.
 #[inline]
-pub(crate) fn discarded(link: usize, seq: u64) -> bool {
-    current(link, seq, |current| current.deliver(0, 0)).is_some()
+pub(crate) fn note_discarded(connection: usize, seq: u64) -> bool {
+    if_current(connection, seq, |current| current.deliver(0, 0)).is_some()
 }
 
-/// Keeps a frame for the read side; gives it back where it is not being called here.
+/// Stages a frame for the read side. Gives it back if this thread is not calling it.
 #[inline]
 pub(crate) fn stage(frame: Frame) -> Option<Frame> {
-    let (link, seq) = frame.place();
+    let (connection, seq) = frame.key();
     let mut frame = Some(frame);
-    let _ = current(link, seq, |current| {
+    let _ = if_current(connection, seq, |current| {
         let first = current.outcome.get().delivered == 0;
         if first && current.in_block.get() && frame.as_ref().is_some_and(Frame::is_pristine) {
-            current.deliver(CallOutcome::PLAIN, 0);
+            current.deliver(CallOutcome::IN_PLACE, 0);
             frame = None;
         } else {
             let rewritten = frame.as_ref().map_or(0, Frame::rewritten_len);
@@ -197,51 +235,53 @@ pub(crate) fn stage(frame: Frame) -> Option<Frame> {
     frame
 }
 
-/// Takes back a dropped frame's hold of what it arrived with, if it is the one that is being called
-/// here.
+/// Records that a frame was dropped, and keeps its reference to its read batch for the next frame.
+/// Does nothing if this thread is not calling the frame.
 #[inline]
-pub(crate) fn dropped(link: usize, seq: u64, arrival: &mut Option<Arc<ReadBatch>>) {
-    let _ = current(link, seq, |current| {
-        current.note(CallOutcome::ENDED);
-        // There is one already where a clone of the frame was dropped before.
-        let before = current.spare.replace(ManuallyDrop::new(arrival.take()));
+pub(crate) fn note_dropped(connection: usize, seq: u64, batch: &mut Option<Arc<ReadBatch>>) {
+    let _ = if_current(connection, seq, |current| {
+        current.set(CallOutcome::ENDED);
+        // A reference is there already if a clone of the frame was dropped before.
+        let before = current.spare.replace(ManuallyDrop::new(batch.take()));
         drop(ManuallyDrop::into_inner(before));
     });
 }
 
-/// The time in which one connection calls its stack, in this thread.
-///
-/// Ending it brings back what was there before: a call may contain the work of another connection.
+/// The time in which one connection calls its stack on this thread; see the [module](self).
 pub(crate) struct CallScope<'a> {
-    /// The connection's own list of staged frames, or, meanwhile, the thread's.
+    /// While the scope is open, the list that the thread had before; afterwards the connection's.
     staged: &'a mut VecDeque<Frame>,
-    before: (usize, u64, CallOutcome, bool),
+    outer: OuterCall,
+}
+
+/// The state of the thread that a scope restores when it is dropped.
+struct OuterCall {
+    connection: usize,
+    seq: u64,
+    outcome: CallOutcome,
+    in_block: bool,
 }
 
 impl<'a> CallScope<'a> {
-    /// Opens the session of the connection whose link is at `link`.
-    pub(crate) fn open(link: usize, staged: &'a mut VecDeque<Frame>) -> Self {
+    /// Opens the scope of a connection, named by its
+    /// [`InFlight::place`](super::in_flight::InFlight::place). Frames that the inbox takes are
+    /// appended to `staged`.
+    pub(crate) fn open(connection: usize, staged: &'a mut VecDeque<Frame>) -> Self {
         STAGED.with_borrow_mut(|here| std::mem::swap(staged, here));
-        let before = CURRENT.with(|current| {
-            (
-                current.link.replace(link),
-                current.seq.replace(0),
-                current.outcome.replace(CallOutcome::NOTHING),
-                current.in_block.get(),
-            )
+        let outer = CURRENT.with(|current| OuterCall {
+            connection: current.connection.replace(connection),
+            seq: current.seq.replace(0),
+            outcome: current.outcome.replace(CallOutcome::NOTHING),
+            in_block: current.in_block.get(),
         });
-        Self { staged, before }
+        Self { staged, outer }
     }
 
-    /// The stack is about to be called with the frame `seq` of what arrived. Returns the hold that
-    /// the frame gets of that: the one of the frame before, where it came back.
+    /// Begins the call with the frame `seq` of `batch`. Returns a reference to the batch for that
+    /// frame to own: the one that the last frame has left, if it is to the same batch, or a new
+    /// one.
     #[inline]
-    pub(crate) fn begin(
-        &self,
-        seq: u64,
-        in_block: bool,
-        arrival: &Arc<ReadBatch>,
-    ) -> Arc<ReadBatch> {
+    pub(crate) fn begin(&self, seq: u64, in_block: bool, batch: &Arc<ReadBatch>) -> Arc<ReadBatch> {
         let spare = CURRENT.with(|current| {
             current.seq.set(seq);
             current.in_block.set(in_block);
@@ -249,30 +289,31 @@ impl<'a> CallScope<'a> {
             current.spare.replace(NO_SPARE)
         });
         match ManuallyDrop::into_inner(spare) {
-            Some(spare) if Arc::ptr_eq(&spare, arrival) => spare,
-            _ => Arc::clone(arrival),
+            Some(spare) if Arc::ptr_eq(&spare, batch) => spare,
+            _ => Arc::clone(batch),
         }
     }
 
-    /// The call of the frame `seq` goes on.
+    /// Continues the call of the frame `seq`, whose future is about to be polled again.
     pub(crate) fn go_on(&self, seq: u64) {
         CURRENT.with(|current| {
             current.seq.set(seq);
             current.in_block.set(false);
-            // Since the last poll, others may have got hold of it.
+            // Since the last poll, other tasks may have got hold of the frame.
             current.outcome.set(CallOutcome {
-                what: CallOutcome::SHARED,
+                flags: CallOutcome::SHARED,
                 ..CallOutcome::NOTHING
             });
         });
     }
 
-    /// How many bytes of payloads that layers have put in were staged since this was last asked.
+    /// Returns how many bytes of payloads set by layers were staged since the last time.
     pub(crate) fn take_rewritten(&self) -> usize {
         CURRENT.with(|current| current.rewritten.take())
     }
 
-    /// What became of the frame since [`begin`](CallScope::begin) or [`go_on`](CallScope::go_on).
+    /// Ends the call. Returns what happened to the frame since [`begin`](CallScope::begin) or
+    /// [`go_on`](CallScope::go_on).
     #[inline]
     pub(crate) fn end(&self) -> CallOutcome {
         CURRENT.with(|current| {
@@ -287,11 +328,14 @@ impl Drop for CallScope<'_> {
         STAGED.with_borrow_mut(|here| std::mem::swap(self.staged, here));
         CURRENT.with(|current| {
             drop(ManuallyDrop::into_inner(current.spare.replace(NO_SPARE)));
-            let (link, seq, outcome, in_block) = self.before;
-            current.in_block.set(in_block);
-            current.link.set(link);
-            current.seq.set(seq);
-            current.outcome.set(outcome);
+            current.in_block.set(self.outer.in_block);
+            current.connection.set(self.outer.connection);
+            current.seq.set(self.outer.seq);
+            current.outcome.set(self.outer.outcome);
         });
     }
 }
+
+#[cfg(all(test, feature = "test-util"))]
+#[path = "call_tests.rs"]
+mod tests;

@@ -1,64 +1,109 @@
-//! What a connection shares with the frames it has read.
+//! What a frame shares with the rest of its read, and with its connection, from any thread.
+//!
+//! # Who stores whether a frame is relayed
+//!
+//! A frame is passed on at most once, however often layers ask for it. Three places take part in
+//! this, each with one owner:
+//!
+//! 1. **`CallOutcome`**, in the [call scope](super::call): written by [`Frame::relay`] on the
+//!    thread that is calling the stack with the frame. This is the usual case, and costs a plain
+//!    store.
+//! 2. **`Slot::decision`**, here: written by [`Frame::relay`] in all other cases, which are another
+//!    thread, a call that is pending between two polls, and a frame whose payload was replaced (the
+//!    outcome has no room for a payload). This costs atomics.
+//! 3. **`relayed`** of a pending call, in the connection: written by the connection alone when it
+//!    acts on a decision before the call has ended, so that it ignores a decision that it finds
+//!    later. It is not a decision but the record that one was carried out, and is not shared.
+//!
+//! The connection merges the first two. After each poll it takes the outcome, and looks into the
+//! slot unless the outcome says that nobody else can have decided. They cannot be one place: the
+//! slot alone would cost a locked instruction for each frame, and the outcome alone cannot be
+//! reached from other threads.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::frame::{Flow, Frame};
-use crate::node::outgoing::relay_late;
 use crate::node::peer::Peer;
+use crate::outbox::Flow;
 use crate::wire::Wire;
 
-/// What the frames of one read have in common.
+/// What the frames of one socket read have in common.
 #[derive(Debug)]
 pub(crate) struct ReadBatch {
     /// The connection that read them.
-    pub(crate) link: Arc<InFlight>,
-    /// The frames, one after another.
+    pub(crate) in_flight: Arc<InFlight>,
+    /// The bytes of the frames, one after another.
     pub(crate) bytes: Bytes,
-    /// The number of the buffer that `bytes` is a slice of, and the size of that buffer.
+    /// The number, in its connection, of the buffer that `bytes` is a slice of.
     pub(crate) buffer: u64,
+    /// The size of that buffer, in bytes.
     pub(crate) buffer_len: usize,
     /// When they were read.
     pub(crate) at: Instant,
 }
 
-/// A connection, as its frames know it.
+/// A read buffer, by its connection and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BufferId(usize, u64);
+
+impl ReadBatch {
+    pub(crate) fn buffer_id(&self) -> BufferId {
+        BufferId(self.in_flight.place(), self.buffer)
+    }
+
+    /// Returns how many bytes each frame of this read keeps alive: the whole buffer.
+    pub(crate) fn bytes_kept_alive(&self) -> usize {
+        self.buffer_len.max(self.bytes.len())
+    }
+}
+
+/// The part of a connection that the frames it has read refer to.
+///
+/// It has a [`Slot`] for each call that the connection runs at a time, and tells frames that reach
+/// the inbox from elsewhere whether earlier frames are still on their way.
 pub(crate) struct InFlight {
     peer: Peer,
     slots: Box<[Slot]>,
-    /// Whether frames are staged for the read side, which those that others bring there must not
-    /// overtake.
+    /// Whether the connection holds frames for the read side that are not in its queue yet. Frames
+    /// that get there without the connection must not overtake them.
     staging: AtomicBool,
-    /// Wakes those that wait for that.
+    /// Notified when `staging` becomes false.
     unstaged: Notify,
 }
 
-/// Whether the frame that is handled in one of the connection's calls is to be relayed.
+/// The relay decision about the frame that one of the connection's calls handles.
 ///
-/// The layer that decides may run in another task than the connection, so the two agree on one
-/// number: the frame's, shifted left by two, and one of the states below.
+/// The layer that decides may run in another task than the connection.
 #[derive(Debug, Default)]
 struct Slot {
-    mark: AtomicU64,
-    /// The payload that a layer put in place of the frame's own, and the number of that frame.
+    /// The number of the frame, shifted left by two, and one of the four states below.
+    decision: AtomicU64,
+    /// The payload to relay in place of the received one.
     rewritten: Mutex<Option<Bytes>>,
+    /// The number of the frame that `rewritten` belongs to.
     has_rewritten: AtomicU64,
-    /// The number of the frame that was cloned elsewhere.
+    /// The number of the frame that was last cloned outside of the call scope.
     shared: AtomicU64,
+    /// The number of the frame that is counted as lost, since its connection has ended.
+    lost: AtomicU64,
 }
 
+/// Nobody has decided about the frame.
 const OPEN: u64 = 0;
+/// The connection has stopped looking: a decision comes too late.
 const CLOSED: u64 = 1;
+/// The frame is relayed, waiting for room.
 const WAIT: u64 = 2;
+/// The frame is relayed, and dropped for peers without room.
 const DROP: u64 = 3;
 
-/// What a layer decided about a frame: to relay it like this, with this payload where a layer put
-/// another in place of its own.
+/// A relay's decision about a frame: how to pass it on, and the payload that a layer has put in
+/// place of the received one.
 pub(crate) type RelayDecision = (Flow, Option<Bytes>);
 
 impl InFlight {
@@ -71,7 +116,7 @@ impl InFlight {
         }
     }
 
-    /// Tells whether frames are staged.
+    /// Sets whether the connection holds frames for the read side.
     pub(crate) fn set_staging(&self, staging: bool) {
         self.staging.store(staging, Ordering::Release);
         if !staging {
@@ -79,8 +124,8 @@ impl InFlight {
         }
     }
 
-    /// Waits until no frames are staged.
-    pub(crate) async fn unstaged(&self) {
+    /// Waits until the connection holds no frames for the read side.
+    pub(crate) async fn until_unstaged(&self) {
         loop {
             let unstaged = self.unstaged.notified();
             if !self.staging.load(Ordering::Acquire) {
@@ -103,17 +148,17 @@ impl InFlight {
         self.slots.len()
     }
 
-    /// What tells this connection from all others that there are.
+    /// Returns the address of this value, which identifies the connection as long as it lives.
     #[inline]
     pub(crate) fn place(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Marks a frame to be relayed. Returns false where its call has ended, so that nobody looks
-    /// any more.
+    /// Decides to relay the frame `seq`; the first decision stands. Returns `false` if the frame's
+    /// call has ended, so that the connection will not look any more.
     ///
-    /// For frames that are not being called in this thread; see [`current`](super::current).
-    pub(crate) fn mark(
+    /// If this thread is calling the frame, use [`call::decide`](super::call::decide).
+    pub(super) fn decide(
         &self,
         slot: usize,
         seq: u64,
@@ -129,70 +174,75 @@ impl InFlight {
             Flow::Drop => DROP,
         };
         if let Some(payload) = rewritten {
-            if slot.mark.load(Ordering::Acquire) != open {
-                return slot.is_marked(seq);
+            if slot.decision.load(Ordering::Acquire) != open {
+                return slot.is_decided(seq);
             }
-            *slot
-                .rewritten
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some(payload.clone());
+            *slot.rewritten() = Some(payload.clone());
             slot.has_rewritten.store(seq, Ordering::Release);
         }
-        let marked = seq << 2 | state;
-        slot.mark
-            .compare_exchange(open, marked, Ordering::AcqRel, Ordering::Acquire)
+        let decided = seq << 2 | state;
+        slot.decision
+            .compare_exchange(open, decided, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
-            || slot.is_marked(seq)
+            || slot.is_decided(seq)
     }
 
-    /// Lets the frame `seq` be marked, in the place of the one before.
+    /// Gives the slot to the frame `seq`, about which may be decided from now on.
     #[inline]
     pub(crate) fn open(&self, slot: usize, seq: u64) {
         if let Some(slot) = self.slots.get(slot) {
-            slot.mark.store(seq << 2 | OPEN, Ordering::Release);
+            slot.decision.store(seq << 2 | OPEN, Ordering::Release);
         }
     }
 
-    /// Whether nobody has marked the frame `seq`, or cloned it, but where it is called.
+    /// Whether the frame `seq` was neither decided about nor cloned outside of the call scope.
     #[inline]
     pub(crate) fn is_untouched(&self, slot: usize, seq: u64) -> bool {
         self.slots.get(slot).is_some_and(|slot| {
-            slot.mark.load(Ordering::Acquire) == seq << 2 | OPEN
+            slot.decision.load(Ordering::Acquire) == seq << 2 | OPEN
                 && slot.shared.load(Ordering::Acquire) != seq
         })
     }
 
-    /// Notes that the frame `seq` was cloned, elsewhere than where it is called.
-    pub(crate) fn share(&self, slot: usize, seq: u64) {
+    /// Records that the frame `seq` was cloned outside of the call scope.
+    pub(super) fn share(&self, slot: usize, seq: u64) {
         if let Some(slot) = self.slots.get(slot)
-            && slot.mark.load(Ordering::Acquire) >> 2 == seq
+            && slot.decision.load(Ordering::Acquire) >> 2 == seq
         {
             slot.shared.store(seq, Ordering::Release);
         }
     }
 
-    /// The frame `seq` is over, and nobody has a hold of it any more: there is nothing to agree on.
+    /// Closes the slot of the frame `seq`, which nobody holds any more: without a locked
+    /// instruction, since nobody can decide at the same time.
     #[inline]
     pub(crate) fn shut(&self, slot: usize, seq: u64) {
         if let Some(slot) = self.slots.get(slot) {
-            slot.mark.store(seq << 2 | CLOSED, Ordering::Release);
+            slot.decision.store(seq << 2 | CLOSED, Ordering::Release);
         }
     }
 
-    /// What was decided about the frame `seq` so far.
-    pub(crate) fn marked(&self, slot: usize, seq: u64) -> Option<RelayDecision> {
+    /// Returns the decision about the frame `seq`, if there is one already. A replaced payload is
+    /// returned only once.
+    pub(crate) fn decision(&self, slot: usize, seq: u64) -> Option<RelayDecision> {
         self.slots.get(slot)?.take(seq)
     }
 
-    /// What was decided about the frame `seq`; from now on, deciding is too late.
+    /// Another name of [`decision`](Self::decision).
+    pub(crate) fn marked(&self, slot: usize, seq: u64) -> Option<RelayDecision> {
+        self.decision(slot, seq)
+    }
+
+    /// Closes the slot of the frame `seq`, and returns the decision about it. A later decision
+    /// comes too late.
     pub(crate) fn close(&self, slot: usize, seq: u64) -> Option<RelayDecision> {
         let slot = self.slots.get(slot)?;
-        // The common case of a relay needs no locked instruction here.
-        if !slot.is_marked(seq) {
+        // If a relay has decided, the slot is closed already, and no locked instruction is needed.
+        if !slot.is_decided(seq) {
             let closed = seq << 2 | CLOSED;
             let open = seq << 2 | OPEN;
             if slot
-                .mark
+                .decision
                 .compare_exchange(open, closed, Ordering::AcqRel, Ordering::Acquire)
                 .is_ok()
             {
@@ -202,10 +252,18 @@ impl InFlight {
         slot.take(seq)
     }
 
-    /// Relays a frame whose call has ended: at once, and dropped where there is no room.
-    pub(crate) fn relay_late(&self, frame: &Frame, payload: &Bytes) {
-        let (_, buffer_len) = frame.pinned();
-        relay_late(&self.peer, frame.kind(), frame.ttl(), payload, buffer_len);
+    /// Closes the frame `seq` as [`close`](InFlight::close) does. If nothing was decided about it,
+    /// its caller counts it as lost, and a clone of it is not relayed later.
+    pub(crate) fn close_for_ever(&self, slot: usize, seq: u64) -> Option<RelayDecision> {
+        // Before it is closed: a relay that finds it closed looks here.
+        self.slots.get(slot)?.lost.store(seq, Ordering::Release);
+        self.close(slot, seq)
+    }
+
+    /// Returns whether the frame `seq` is counted as lost.
+    pub(super) fn is_lost(&self, slot: usize, seq: u64) -> bool {
+        let slot = self.slots.get(slot);
+        slot.is_some_and(|slot| slot.lost.load(Ordering::Acquire) == seq)
     }
 }
 
@@ -218,26 +276,29 @@ impl fmt::Debug for InFlight {
 }
 
 impl Slot {
-    fn is_marked(&self, seq: u64) -> bool {
-        let mark = self.mark.load(Ordering::Acquire);
-        mark >> 2 == seq && matches!(mark & 3, WAIT | DROP)
+    fn rewritten(&self) -> MutexGuard<'_, Option<Bytes>> {
+        self.rewritten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_decided(&self, seq: u64) -> bool {
+        let decision = self.decision.load(Ordering::Acquire);
+        decision >> 2 == seq && matches!(decision & 3, WAIT | DROP)
     }
 
     fn take(&self, seq: u64) -> Option<RelayDecision> {
-        let mark = self.mark.load(Ordering::Acquire);
-        if mark >> 2 != seq {
+        let decision = self.decision.load(Ordering::Acquire);
+        if decision >> 2 != seq {
             return None;
         }
-        let flow = match mark & 3 {
+        let flow = match decision & 3 {
             WAIT => Flow::Wait,
             DROP => Flow::Drop,
             _ => return None,
         };
         let rewritten = if self.has_rewritten.load(Ordering::Acquire) == seq {
-            self.rewritten
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take()
+            self.rewritten().take()
         } else {
             None
         };

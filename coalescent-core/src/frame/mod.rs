@@ -1,35 +1,41 @@
-//! What travels through a peer's stack.
-
-mod pool;
-
-pub(crate) use pool::fall_idle;
-
-pub use crate::outbox::Flow;
+//! Frames: what a connection calls a peer's stack with.
+//!
+//! - [`Frame`] (this file) is a pointer to [`inner`], whose boxes come from a [`pool`].
+//! - [`in_flight`] holds what a frame shares: with the frames of the same read (`ReadBatch`), and
+//!   with its connection, from any thread (`InFlight`).
+//! - [`call`] holds what a frame shares with its connection while that calls the stack with it, on
+//!   the same thread.
 
 pub(crate) mod call;
 pub(crate) mod in_flight;
+mod inner;
+mod pool;
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use call as current;
 use http::Extensions;
 use in_flight::ReadBatch;
+use inner::Inner;
+pub(crate) use pool::fall_idle;
 use tokio::time::Instant;
 
 use crate::message::Message;
+use crate::node::outgoing::relay_late;
 use crate::node::peer::Peer;
+pub use crate::outbox::Flow;
 use crate::reason::DropReason;
 use crate::wire::{Head, Kind};
 
-/// One frame that a peer sent: its payload, where it came from, and what the layers learn of it.
+/// A frame that a peer has sent: its payload, the peer, and what layers have attached to it.
 ///
-/// Cheap to clone: the payload is a reference-counted slice of the buffer it was read into.
+/// A frame is cheap to clone: its payload is a reference-counted slice of the buffer that it was
+/// read into.
 ///
-/// A layer that rewrites what peers say uses [`set_payload`](Frame::set_payload); a relay further
-/// in passes on what was set.
+/// A layer can replace the payload with [`set_payload`](Frame::set_payload). Layers further in then
+/// see the new payload, and a relay further in passes it on.
 ///
 /// ```
 /// use coalescent_core::Frame;
@@ -41,78 +47,67 @@ use crate::wire::{Head, Kind};
 /// }
 /// ```
 pub struct Frame(
-    /// Taken out only as the frame is dropped.
+    /// `None` only while the frame is being dropped.
     Option<Box<Inner>>,
 );
 
-/// What a frame is. Boxed, since it goes from layer to layer by value: a pointer is moved in a
-/// register, and what it points to is written once. The box is used again for a frame to come.
-struct Inner {
-    /// What it has in common with the frames that came with it. Taken out only as the frame is
-    /// dropped.
-    arrival: Option<Arc<ReadBatch>>,
-    kind: Kind,
-    /// The frame's number in its connection.
-    seq: u64,
-    /// Where the payload stands in what was read.
-    start: u32,
-    end: u32,
-    /// Which of the connection's calls it is handled in.
-    slot: u16,
-    ttl: u8,
-    /// Whether layers have added any of what follows.
-    added: bool,
-    message: Option<Message>,
-    /// The payload that was put in the place of the frame's own.
-    payload: Option<Bytes>,
-    extensions: Extensions,
-}
-
-/// What a relay asks of the connection that read a frame; see [`Frame::relay`].
+/// How a frame is passed on to other peers; see [`Frame::relay`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Relay {
-    /// What to do about peers that have no room.
+    /// What happens if a peer's outbox is full.
     pub flow: Flow,
-    /// Whether frames that were sent to this node alone are passed on too, as broadcasts of its
-    /// own.
+    /// Whether frames that were sent to this node alone are passed on too, as new broadcasts of
+    /// this node.
     pub direct: bool,
 }
 
+/// Whether a frame of this kind and ttl can be passed on to other peers: a request never, a frame
+/// that was sent to this node alone only if `direct`, a broadcast only if its ttl allows another
+/// hop.
+#[inline]
+pub(crate) fn passes(kind: Kind, ttl: u8, direct: bool) -> bool {
+    match kind {
+        Kind::Broadcast { .. } => ttl > 1,
+        Kind::Plain => true,
+        Kind::Data => direct,
+        _ => false,
+    }
+}
+
 impl Frame {
-    /// The number of a frame whose call is over.
+    /// The number of a frame that was built after its call: it has no slot, and no scope.
     const LATE: u64 = u64::MAX;
 
-    /// Makes the frame `seq` of a connection, handled in its call `slot`; its payload is `payload`
-    /// of what arrived.
+    /// Makes the frame `seq` of a connection, which the call in `slot` handles. `payload` is its
+    /// range in the bytes of the read batch.
     #[inline]
     pub(crate) fn new(
-        arrival: Arc<ReadBatch>,
+        batch: Arc<ReadBatch>,
         head: &Head,
         payload: Range<usize>,
         slot: usize,
         seq: u64,
     ) -> Self {
-        // A block is bounded by what a socket gives at once and by the frame limit, at most 1 GiB
-        // each.
-        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        // A block holds at most what one socket read gives, or one frame: 1 GiB at most.
+        let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         let mut inner = Inner::take();
-        inner.arrival = Some(arrival);
+        inner.batch = Some(batch);
         inner.kind = head.kind;
         inner.seq = seq;
-        inner.start = place(payload.start);
-        inner.end = place(payload.end);
+        inner.start = offset(payload.start);
+        inner.end = offset(payload.end);
         inner.slot = u16::try_from(slot).unwrap_or(u16::MAX);
         inner.ttl = head.ttl;
         Self(Some(inner))
     }
 
-    /// Makes the frame of a block that stands there at `offset`, after its call.
+    /// Makes the frame at `offset` of a block, after the call for it has ended.
     #[inline]
-    pub(crate) fn of_block(arrival: Arc<ReadBatch>, offset: usize, head: &Head) -> Self {
+    pub(crate) fn of_block(batch: Arc<ReadBatch>, offset: usize, head: &Head) -> Self {
         let payload = head.payload();
         let payload = offset + payload.start..offset + payload.end;
-        // No place that its connection looks at, and no number: whatever is asked for now is late.
-        Self::new(arrival, head, payload, usize::MAX, Self::LATE)
+        // No slot has this number, so a relay decision about this frame is known to be late.
+        Self::new(batch, head, payload, usize::MAX, Self::LATE)
     }
 
     #[inline]
@@ -131,86 +126,89 @@ impl Frame {
         }
     }
 
-    /// For what layers add.
+    /// Gives access to the fields that layers set, and notes that they must be cleared.
     #[inline]
-    fn adding(&mut self) -> &mut Inner {
+    fn added(&mut self) -> &mut Inner {
         let inner = self.inner_mut();
         inner.added = true;
         inner
     }
 
+    /// Returns the read that brought this frame.
     #[inline]
-    fn arrival(&self) -> &Arc<ReadBatch> {
-        match &self.inner().arrival {
-            Some(arrival) => arrival,
+    pub(crate) fn read_batch(&self) -> &Arc<ReadBatch> {
+        match &self.inner().batch {
+            Some(batch) => batch,
             None => unreachable!("it is taken out only in `drop`"),
         }
     }
 
-    /// The peer that sent this frame to this node. With relays in between, not its author.
+    /// Returns the peer that sent this frame to this node. If other nodes relayed the frame, that
+    /// is the last of them, not the author.
     #[inline]
     #[must_use]
     pub fn peer(&self) -> &Peer {
-        self.arrival().link.peer()
+        self.read_batch().in_flight.peer()
     }
 
-    /// When the frame was read from its socket: one instant for all that one read brought.
+    /// Returns when the frame was read from its socket. All frames of one read have the same
+    /// instant.
     #[inline]
     #[must_use]
     pub fn arrived(&self) -> Instant {
-        self.arrival().at
+        self.read_batch().at
     }
 
-    /// The frame's bytes, without what its wire puts around them.
+    /// Returns the payload: the frame's bytes without the framing of its wire.
     #[inline]
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         match self.rewritten() {
             Some(payload) => payload,
             None => self
-                .arrival()
+                .read_batch()
                 .bytes
-                .get(self.place_of_payload())
+                .get(self.payload_range())
                 .unwrap_or_default(),
         }
     }
 
-    /// The frame's bytes, to be kept, without copying them.
+    /// Returns the payload as `Bytes`, without copying it.
     ///
-    /// They are a slice of the buffer that the connection read, and keep all of it alive: copy what
-    /// is to be kept for long.
+    /// The result is a slice of the connection's read buffer and keeps the whole buffer alive. Copy
+    /// what you keep for long.
     #[inline]
     #[must_use]
     pub fn payload_bytes(&self) -> Bytes {
         match self.rewritten() {
             Some(payload) => payload.clone(),
-            None => self.arrival().bytes.slice(self.place_of_payload()),
+            None => self.read_batch().bytes.slice(self.payload_range()),
         }
     }
 
-    /// The payload that a layer put in the place of the frame's own.
+    /// Returns the payload that a layer has put in place of the received one, if any.
     #[inline]
     fn rewritten(&self) -> Option<&Bytes> {
         self.inner().payload.as_ref()
     }
 
     #[inline]
-    fn place_of_payload(&self) -> Range<usize> {
+    fn payload_range(&self) -> Range<usize> {
         let inner = self.inner();
         inner.start as usize..inner.end as usize
     }
 
-    /// Puts other bytes in the payload's place, for the layers further in and for relays there.
+    /// Replaces the payload, for the layers further in and for relays among them.
     ///
-    /// A [`Message`] parsed from the old payload is forgotten.
+    /// This removes the [`Message`] that was parsed from the old payload.
     pub fn set_payload(&mut self, payload: impl Into<Bytes>) {
         let payload = payload.into();
-        let inner = self.adding();
+        let inner = self.added();
         inner.payload = Some(payload);
         inner.message = None;
     }
 
-    /// Takes the payload out, as the last owner of the frame; as
+    /// Consumes the frame and returns its payload, without copying it; see
     /// [`payload_bytes`](Frame::payload_bytes).
     #[must_use]
     pub fn into_payload(mut self) -> Bytes {
@@ -218,27 +216,29 @@ impl Frame {
         rewritten.unwrap_or_else(|| self.payload_bytes())
     }
 
-    /// What kind of frame stood on the wire.
+    /// Returns the kind of the frame on its wire.
     #[inline]
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.inner().kind
     }
 
-    /// Whether the sender waits for a reply to this frame.
+    /// Returns whether the sender waits for a reply to this frame.
     #[inline]
     #[must_use]
     pub fn is_request(&self) -> bool {
         matches!(self.kind(), Kind::Request { .. })
     }
 
-    /// Whether the frame is for every node: a broadcast, or any frame of a wire that has no other.
+    /// Returns whether the frame is meant for every node: a broadcast, or any frame of a wire that
+    /// has no frame kinds.
     #[must_use]
     pub fn is_broadcast(&self) -> bool {
         matches!(self.kind(), Kind::Broadcast { .. } | Kind::Plain)
     }
 
-    /// The number that tells this broadcast from others of equal bytes, where its wire has one.
+    /// Returns the number that distinguishes this broadcast from others with the same payload, or
+    /// `None` if its wire has no such number.
     #[inline]
     #[must_use]
     pub fn nonce(&self) -> Option<u64> {
@@ -248,127 +248,123 @@ impl Frame {
         }
     }
 
-    /// How many more nodes may hear of this frame, one after another: as received, before this
-    /// node's relay lowers it. 0 on wires that have none.
+    /// Returns how many more hops the frame may make, as received: this node's relay has not
+    /// lowered it yet. 0 on wires without a ttl.
     #[inline]
     #[must_use]
     pub fn ttl(&self) -> u8 {
         self.inner().ttl
     }
 
-    /// The message in the payload, once the courier has parsed it.
+    /// Returns the message in the payload, if the courier has parsed it.
     #[inline]
     #[must_use]
     pub fn message(&self) -> Option<&Message> {
         self.inner().message.as_ref()
     }
 
-    /// Attaches the message parsed from the payload. This is the courier's part.
+    /// Attaches the message that was parsed from the payload. The courier calls this.
     pub fn set_message(&mut self, message: Message) {
-        self.adding().message = Some(message);
+        self.added().message = Some(message);
     }
 
-    /// Values that layers attach for the layers further in, one of each type.
+    /// Returns the values that layers attach for layers further in, at most one of each type.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
         &self.inner().extensions
     }
 
-    /// Values that layers attach for the layers further in, to change them.
+    /// Returns the values that layers attach for layers further in, to change them.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.adding().extensions
+        &mut self.added().extensions
     }
 
     /// Asks the connection that read this frame to pass it on to all other peers.
     ///
-    /// This decides; the connection does it, together with the frames around this one, when the
-    /// stack has seen them, and it is the connection that waits for room. Asking twice for the same
-    /// frame, or for a clone of it, while it is being handled passes it on once.
+    /// This method only decides. The connection passes the frame on, together with the frames
+    /// around it, after the stack has seen them, and it is the connection that waits for room.
+    /// Calling this repeatedly for a frame, or for its clones, while the frame is being handled
+    /// passes it on once.
     ///
-    /// Returns whether the frame can be passed on: a request never is, a frame that was sent to
-    /// this node alone only with [`Relay::direct`], a broadcast not when its [`ttl`](Frame::ttl) is
-    /// used up.
+    /// Returns whether the frame can be passed on. A request cannot, a frame that was sent to this
+    /// node alone only with [`Relay::direct`], and a broadcast only if its [`ttl`](Frame::ttl) is
+    /// above 1.
     ///
-    /// A frame whose call has ended (a layer kept it) is handed on at once, and dropped, and
-    /// counted, for peers that have no room.
+    /// If the frame's call has ended already (because a layer kept the frame), it is passed on at
+    /// once, and dropped for peers without room, which is counted.
     #[inline]
     pub fn relay(&self, relay: Relay) -> bool {
         let inner = self.inner();
-        let passes = match inner.kind {
-            Kind::Broadcast { .. } => inner.ttl > 1,
-            Kind::Plain => true,
-            Kind::Data => relay.direct,
-            _ => false,
-        };
+        let passes = passes(inner.kind, inner.ttl, relay.direct);
         if passes {
-            let (link, seq) = self.place();
-            if inner.payload.is_some() || !current::mark(link, seq, relay.flow) {
+            let (connection, seq) = self.key();
+            if inner.payload.is_some() || !call::decide(connection, seq, relay.flow) {
                 self.relay_slowly(relay.flow);
             }
         }
         passes
     }
 
-    /// Marks a frame to be relayed that has another payload now, or that is not being called here.
+    /// Decides to relay a frame that this thread is not calling, or whose payload was replaced:
+    /// the call scope has no room for a payload.
     fn relay_slowly(&self, flow: Flow) {
-        let (link, seq) = self.place();
+        let (connection, seq) = self.key();
         let rewritten = self.rewritten();
         if rewritten.is_some() {
-            current::shared(link, seq);
-        } else if current::mark(link, seq, flow) {
+            call::note_shared(connection, seq);
+        } else if call::decide(connection, seq, flow) {
             return;
         }
-        let link = &self.arrival().link;
-        if !link.mark(self.inner().slot.into(), seq, flow, rewritten) {
-            link.relay_late(self, &self.payload_bytes());
+        let in_flight = &self.read_batch().in_flight;
+        let slot = usize::from(self.inner().slot);
+        if !in_flight.decide(slot, seq, flow, rewritten) && !in_flight.is_lost(slot, seq) {
+            // The call has ended: the frame is relayed at once, and dropped for peers without room.
+            let buffer_len = self.read_batch().bytes_kept_alive();
+            let payload = self.payload_bytes();
+            relay_late(
+                in_flight.peer(),
+                self.kind(),
+                self.ttl(),
+                &payload,
+                buffer_len,
+            );
         }
     }
 
-    /// What was decided about passing this frame on.
+    /// Returns the relay decision about this frame, if there is one outside of the call scope.
     #[cfg(feature = "test-util")]
-    pub(crate) fn mark(&self) -> Option<in_flight::RelayDecision> {
-        self.arrival()
-            .link
-            .marked(self.inner().slot.into(), self.inner().seq)
+    pub(crate) fn decision(&self) -> Option<in_flight::RelayDecision> {
+        let inner = self.inner();
+        let in_flight = &self.read_batch().in_flight;
+        in_flight.decision(inner.slot.into(), inner.seq)
     }
 
-    /// What tells this frame from all others that are handled at the time.
+    /// Identifies this frame among all that are being handled: its connection, by the address of
+    /// the `InFlight`, and its number there. Clones share it.
     #[inline]
-    pub(crate) fn place(&self) -> (usize, u64) {
-        (self.arrival().link.place(), self.inner().seq)
+    pub(crate) fn key(&self) -> (usize, u64) {
+        (self.read_batch().in_flight.place(), self.inner().seq)
     }
 
-    /// How many bytes a layer put in the place of the frame's own.
+    /// Returns the length of the payload that a layer has set, or 0.
     pub(crate) fn rewritten_len(&self) -> usize {
         self.rewritten().map_or(0, Bytes::len)
     }
 
-    /// Whether it is as it was read, with nothing added.
+    /// Whether no layer has changed the frame.
     #[inline]
     pub(crate) fn is_pristine(&self) -> bool {
         !self.inner().added
     }
 
-    /// Waits until no frame that came before this one is on its way to the read side.
-    pub(crate) async fn unstaged(&self) {
-        self.arrival().link.unstaged().await;
-    }
-
-    /// Which buffer the frame was read into, and how many bytes it keeps alive by that.
-    pub(crate) fn pinned(&self) -> ((usize, u64), usize) {
-        let arrival = self.arrival();
-        let buffer = (arrival.link.place(), arrival.buffer);
-        (buffer, arrival.buffer_len.max(arrival.bytes.len()))
-    }
-
-    /// Counts this frame as one that had arrived before.
+    /// Counts this frame as a duplicate of one that had arrived before.
     #[inline]
     pub fn count_duplicate(&self) {
         self.peer().counters().add_duplicate();
     }
 
-    /// Counts this frame as dropped, once, for the peer that sent it: a relay refuses it, so that
-    /// it is neither handled nor passed on.
+    /// Counts this frame as dropped, once, for the peer that sent it. Call it if a relay refuses
+    /// the frame, which is then neither handled nor passed on.
     #[cold]
     pub fn count_refused(&self) {
         self.peer().dropped(DropReason::Refused, 1);
@@ -377,13 +373,14 @@ impl Frame {
 
 impl Clone for Frame {
     fn clone(&self) -> Self {
-        let (link, seq) = self.place();
-        if !current::shared(link, seq) {
-            self.arrival().link.share(self.inner().slot.into(), seq);
-        }
         let inner = self.inner();
+        let (connection, seq) = self.key();
+        if !call::note_shared(connection, seq) {
+            let in_flight = &self.read_batch().in_flight;
+            in_flight.share(inner.slot.into(), seq);
+        }
         let mut clone = Inner::take();
-        clone.arrival.clone_from(&inner.arrival);
+        clone.batch.clone_from(&inner.batch);
         clone.kind = inner.kind;
         clone.seq = inner.seq;
         clone.start = inner.start;
@@ -406,56 +403,6 @@ impl Drop for Frame {
         if let Some(inner) = self.0.take() {
             inner.put();
         }
-    }
-}
-
-impl Inner {
-    /// An empty one: that of a frame that was dropped before, where there is one.
-    #[inline]
-    fn take() -> Box<Self> {
-        pool::take().unwrap_or_else(Self::empty)
-    }
-
-    #[cold]
-    fn empty() -> Box<Self> {
-        Box::new(Self {
-            arrival: None,
-            kind: Kind::Nothing,
-            seq: 0,
-            start: 0,
-            end: 0,
-            slot: 0,
-            ttl: 0,
-            added: false,
-            message: None,
-            payload: None,
-            extensions: Extensions::new(),
-        })
-    }
-
-    /// Empties it, and keeps it for a frame to come.
-    #[inline]
-    fn put(mut self: Box<Self>) {
-        if self.seq != Frame::LATE
-            && let Some(arrival) = &self.arrival
-        {
-            let link = arrival.link.place();
-            let seq = self.seq;
-            current::dropped(link, seq, &mut self.arrival);
-        }
-        self.arrival = None;
-        if self.added {
-            self.clear();
-        }
-        pool::put(self);
-    }
-
-    /// Drops what layers have added, which may be anything.
-    fn clear(&mut self) {
-        self.added = false;
-        self.message = None;
-        self.payload = None;
-        self.extensions.clear();
     }
 }
 

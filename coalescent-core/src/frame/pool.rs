@@ -1,90 +1,90 @@
-//! Boxes that are used again for frames to come, so that a frame costs no allocation.
+//! A pool of the boxes that frames live in, so that a frame costs no allocation.
 //!
-//! Each thread has its own. Where frames are read in another thread than the one that made them,
-//! boxes run out in the one and pile up in the other: so a thread that has many leaves some for the
-//! threads that have none, many at a time.
+//! Each thread has its own pool. If frames are read on one thread and dropped on another, boxes run
+//! out on the first and pile up on the second. So a thread with a full pool puts a part of it into
+//! a depot shared by all threads, and a thread with an empty pool takes such a part.
 
 use std::cell::RefCell;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::Inner;
+use super::inner::Inner;
 
-/// How many boxes a thread keeps: about as many as one read may bring, since frames that layers
-/// have added something to wait together for the read side.
-const MAX: usize = 1024;
+/// How many boxes a thread keeps at most. About the number of frames in one read: those that layers
+/// have changed wait together for the read side, and each occupies a box.
+const POOL_MAX: usize = 1024;
 
-/// How many of them are kept where connections fall idle.
-const IDLE: usize = 32;
+/// How many boxes a thread keeps when a connection becomes idle.
+const POOL_IDLE: usize = 32;
 
-/// How many boxes go from thread to thread at a time.
-const SHARED: usize = 256;
+/// How many boxes go from one thread to another at a time.
+const PART: usize = 256;
 
-/// How many times as many wait for a thread that has none.
-const DEPOT: usize = 8;
+/// How many such parts the depot holds at most.
+const DEPOT_MAX: usize = 8;
 
-/// Boxes, so that a frame gets one as it is.
-#[allow(clippy::vec_box, reason = "it is the boxes that are kept")]
+#[allow(clippy::vec_box, reason = "the boxes are what is reused")]
 type Boxes = Vec<Box<Inner>>;
 
 thread_local! {
     static POOL: RefCell<Boxes> = const { RefCell::new(Vec::new()) };
 }
 
-static SPARE: Mutex<Vec<Boxes>> = Mutex::new(Vec::new());
+static DEPOT: Mutex<Vec<Boxes>> = Mutex::new(Vec::new());
 
-/// How many there are in [`SPARE`], so that nobody takes the lock for nothing.
-static SPARES: AtomicUsize = AtomicUsize::new(0);
+/// The number of parts in [`DEPOT`], so that nobody locks an empty depot.
+static DEPOT_LEN: AtomicUsize = AtomicUsize::new(0);
 
-/// The box of a frame that was dropped before, if there is one.
+/// Takes the box of a frame that was dropped before, if there is one.
 #[inline]
 pub(super) fn take() -> Option<Box<Inner>> {
-    // The thread may be at its end.
+    // Fails while the thread ends and its thread-locals are dropped.
     let taken = POOL.try_with(|pool| pool.borrow_mut().pop());
     match taken {
-        Ok(None) if SPARES.load(Relaxed) > 0 => take_spare(),
+        Ok(None) if DEPOT_LEN.load(Relaxed) > 0 => take_part(),
         taken => taken.ok().flatten(),
     }
 }
 
-/// Keeps the box of a frame that is dropped.
+/// Returns the box of a dropped frame, whose fields are cleared.
 #[inline]
 pub(super) fn put(inner: Box<Inner>) {
     let _ = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();
-        if pool.len() >= MAX {
-            give_spare(&mut pool);
+        if pool.len() >= POOL_MAX {
+            give_part(&mut pool);
         }
         pool.push(inner);
     });
 }
 
-/// Gives back what is kept for frames to come, but for a few of this thread's.
+/// Frees the depot, and all but [`POOL_IDLE`] boxes of this thread, when a connection becomes idle.
 pub(crate) fn fall_idle() {
     let _ = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();
-        pool.truncate(IDLE);
+        pool.truncate(POOL_IDLE);
         pool.shrink_to_fit();
     });
     let boxes = {
-        let mut spare = spare();
-        SPARES.store(0, Relaxed);
-        std::mem::take(&mut *spare)
+        let mut depot = depot();
+        DEPOT_LEN.store(0, Relaxed);
+        std::mem::take(&mut *depot)
     };
+    // After the lock is released.
     drop(boxes);
 }
 
-fn spare() -> MutexGuard<'static, Vec<Boxes>> {
-    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
+fn depot() -> MutexGuard<'static, Vec<Boxes>> {
+    DEPOT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cold]
-fn take_spare() -> Option<Box<Inner>> {
+fn take_part() -> Option<Box<Inner>> {
     let mut boxes = {
-        let mut spare = spare();
-        let boxes = spare.pop()?;
-        SPARES.store(spare.len(), Relaxed);
+        let mut depot = depot();
+        let boxes = depot.pop()?;
+        DEPOT_LEN.store(depot.len(), Relaxed);
         boxes
     };
     let taken = boxes.pop();
@@ -92,13 +92,13 @@ fn take_spare() -> Option<Box<Inner>> {
     taken
 }
 
-/// Leaves some of a thread's boxes for others, or, where nobody takes them, for nobody.
+/// Moves a part of this thread's boxes to the depot, or frees them if the depot is full.
 #[cold]
-fn give_spare(pool: &mut Boxes) {
-    let boxes = pool.split_off(MAX - SHARED);
-    let mut spare = spare();
-    if spare.len() < DEPOT {
-        spare.push(boxes);
-        SPARES.store(spare.len(), Relaxed);
+fn give_part(pool: &mut Boxes) {
+    let boxes = pool.split_off(POOL_MAX - PART);
+    let mut depot = depot();
+    if depot.len() < DEPOT_MAX {
+        depot.push(boxes);
+        DEPOT_LEN.store(depot.len(), Relaxed);
     }
 }

@@ -1,15 +1,25 @@
-//! The running application: its streams, peers, events, and end.
+//! A running app: its handle, streams, and tasks.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | this file | [`Mesh`], the handle that applications use |
+//! | [`reader`], [`writer`] | the two sides of the duplex stream |
+//! | [`duplex`] | the streams as implemented by `Mesh` itself |
+//! | [`runtime`] | the tasks: listener, dialer, connections, shutdown |
 
 mod duplex;
+mod reader;
 pub(crate) mod runtime;
+mod writer;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-pub use duplex::{MeshReader, MeshWriter, WRITE_CHUNK};
+pub use reader::MeshReader;
 use runtime::Runtime;
+pub use writer::{MeshWriter, WRITE_CHUNK};
 
 use crate::connection::ConnectionInfo;
 use crate::error::Error;
@@ -23,16 +33,19 @@ use crate::stats::Stats;
 use crate::transport::Io;
 use crate::wire::Wire;
 
-/// A running app: a duplex stream to all connected peers. Cheap to clone.
+/// A handle to a running app: a duplex stream to all connected peers.
 ///
-/// What is written to it goes to every peer; what peers send comes out of it, after the middleware.
-/// It is [`AsyncRead`](tokio::io::AsyncRead) and [`AsyncWrite`](tokio::io::AsyncWrite), and a
-/// [`Stream`](futures_core::Stream) of frames and a [`Sink`](futures_sink::Sink) for payloads; or
-/// take the two sides apart with [`reader`](Mesh::reader) and [`writer`](Mesh::writer). Each clone
-/// reads and writes for itself.
+/// Every peer gets what is written to the mesh. Reading it yields what peers send, after the
+/// middleware. A mesh implements [`AsyncRead`](tokio::io::AsyncRead) and
+/// [`AsyncWrite`](tokio::io::AsyncWrite) for bytes, and [`Stream`](futures_core::Stream) and
+/// [`Sink`](futures_sink::Sink) for frames and payloads. To use the two sides separately, call
+/// [`reader`](Mesh::reader) and [`writer`](Mesh::writer).
 ///
-/// The mesh runs until [`shutdown`](Mesh::shutdown), or until the last handle is dropped; then it
-/// drains in the background.
+/// A mesh is cheap to clone. Each clone reads and writes on its own: several that read share the
+/// frames between them.
+///
+/// The mesh runs until [`shutdown`](Mesh::shutdown) or [`abort`](Mesh::abort) is called, or the
+/// last handle is dropped. In the last case it drains in the background.
 ///
 /// ```
 /// use coalescent_core::{App, transport::Memory};
@@ -59,7 +72,7 @@ pub struct Mesh {
     writer: Option<MeshWriter>,
 }
 
-/// Ends the mesh when the last handle is dropped.
+/// What the clones of a [`Mesh`] share: dropping the last of them ends the mesh.
 pub(crate) struct Handle(Arc<Runtime>);
 
 impl Drop for Handle {
@@ -68,17 +81,18 @@ impl Drop for Handle {
     }
 }
 
-/// A handle to a mesh that does not keep it running.
+/// A handle to a mesh that does not keep the mesh running.
 #[derive(Clone)]
 pub struct WeakMesh(Weak<Handle>);
 
-/// The mesh of a node, kept with the node's shared values, so that the node need not know of
-/// meshes.
+/// The mesh of a node, stored among the node's shared values. So the node, a lower module, does not
+/// depend on meshes.
 #[derive(Clone)]
 pub(crate) struct Home(pub(crate) WeakMesh);
 
 impl Peers {
-    /// The mesh these peers belong to; `None` where there is no app, or the mesh has ended.
+    /// Returns the mesh that these peers belong to, or `None` if there is no app or the mesh has
+    /// ended.
     #[must_use]
     pub fn mesh(&self) -> Option<Mesh> {
         self.get_shared().and_then(|Home(mesh)| mesh.upgrade())
@@ -86,7 +100,8 @@ impl Peers {
 }
 
 impl Peer {
-    /// The mesh this peer belongs to; `None` where there is no app, or the mesh has ended.
+    /// Returns the mesh that this peer belongs to, or `None` if there is no app or the mesh has
+    /// ended.
     #[must_use]
     pub fn mesh(&self) -> Option<Mesh> {
         self.peers().mesh()
@@ -94,7 +109,7 @@ impl Peer {
 }
 
 impl WeakMesh {
-    /// The mesh, if it still runs.
+    /// Returns the mesh, or `None` if its last handle was dropped.
     #[must_use]
     pub fn upgrade(&self) -> Option<Mesh> {
         self.0.upgrade().map(Mesh::from_handle)
@@ -124,106 +139,109 @@ impl Mesh {
         &self.handle.0
     }
 
-    /// The connected peers.
+    /// Returns the connected peers.
     #[must_use]
     pub fn peers(&self) -> &Peers {
         self.runtime().peers()
     }
 
-    /// Accepts peers at `addr` too, a `host:port`; port 0 takes a free one. Returns the address.
+    /// Accepts peers at another address, `HOST:PORT`, and returns it. Port 0 picks a free port.
     ///
-    /// A host name that stands for several addresses, such as `localhost` for one of IPv4 and one
-    /// of IPv6, is listened at on each that this machine has, with port 0 on the same port if it is
-    /// free at all of them; the first is returned, and [`local_addrs`](Mesh::local_addrs) has all.
+    /// If a host name resolves to several addresses (such as `localhost`, to one of IPv4 and one of
+    /// IPv6), this listens at all of them that this machine has. With port 0 they share a port, if
+    /// one is free at all of them. The first address is returned;
+    /// [`local_addrs`](Mesh::local_addrs) returns all.
     ///
     /// # Errors
     ///
-    /// [`is_listen`](Error::is_listen) where the address cannot be taken,
-    /// [`is_plaintext`](Error::is_plaintext) where it is not loopback and there is neither an
-    /// identity nor [`Config::allow_plaintext`](crate::Config::allow_plaintext).
+    /// - [`is_listen`](Error::is_listen) if the address cannot be bound.
+    /// - [`is_plaintext`](Error::is_plaintext) if it is not loopback, and there is neither an
+    ///   identity nor [`Config::allow_plaintext`](crate::Config::allow_plaintext).
     pub async fn listen(&self, addr: &str) -> Result<SocketAddr, Error> {
         self.runtime().listen(addr, None).await
     }
 
-    /// Accepts peers of another wire than the app's at `addr`.
+    /// Accepts peers at another address, like [`listen`](Mesh::listen), with another wire than the
+    /// app's.
     ///
     /// # Errors
     ///
-    /// As for [`listen`](Mesh::listen).
+    /// Those of [`listen`](Mesh::listen).
     pub async fn listen_wire(&self, addr: &str, wire: Wire) -> Result<SocketAddr, Error> {
         self.runtime().listen(addr, Some(wire)).await
     }
 
-    /// The addresses peers are accepted at.
+    /// Returns the addresses at which peers are accepted.
     #[must_use]
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.runtime().addrs()
     }
 
-    /// Connects to a peer at `[ID@]HOST:PORT`, once: unlike a seed, it is not dialled again.
+    /// Connects to a peer at `[ID@]HOST:PORT`, once. Unlike a seed, the peer is not dialled again
+    /// when the connection ends.
     ///
-    /// Where the node at that address is connected already, that peer is returned. Of the addresses
-    /// that a host name stands for, those that are this node itself are passed over. On wires
-    /// without node numbers a new connection is made even where one leads to that address already;
-    /// while it lasts, no seed of that address is dialled.
+    /// If the node at that address is connected already, this returns that peer. If a host name
+    /// resolves to several addresses, those that are this node itself are skipped. On wires without
+    /// node numbers this makes a new connection even if another leads to the same address. While it
+    /// is open, no seed of that address is dialled.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) where the address is none, [`is_dial`](Error::is_dial) or
-    /// [`is_timeout`](Error::is_timeout) where nobody is there, [`is_itself`](Error::is_itself)
-    /// where only this node is, [`is_handshake`](Error::is_handshake) or
-    /// [`is_refused`](Error::is_refused) where somebody else is, and
-    /// [`is_plaintext`](Error::is_plaintext) as for [`listen`](Mesh::listen).
+    /// - [`is_config`](Error::is_config) if `addr` is not an address.
+    /// - [`is_dial`](Error::is_dial) or [`is_timeout`](Error::is_timeout) if nothing answers there.
+    /// - [`is_itself`](Error::is_itself) if only this node itself is there.
+    /// - [`is_handshake`](Error::is_handshake) or [`is_refused`](Error::is_refused) if what answers
+    ///   is no peer of this network.
+    /// - [`is_plaintext`](Error::is_plaintext) as for [`listen`](Mesh::listen).
     ///
     /// # Cancel safety
     ///
-    /// When dropped, the connection is given up, or, where it is already made, stays.
+    /// When the future is dropped, the dial is abandoned. A connection that is already made stays.
     pub async fn connect(&self, addr: &str) -> Result<Peer, Error> {
         self.runtime().connect(addr, None).await
     }
 
-    /// Connects to a peer of another wire than the app's.
+    /// Connects to a peer, like [`connect`](Mesh::connect), with another wire than the app's.
     ///
     /// # Errors
     ///
-    /// As for [`connect`](Mesh::connect).
+    /// Those of [`connect`](Mesh::connect).
     pub async fn connect_wire(&self, addr: &str, wire: Wire) -> Result<Peer, Error> {
         self.runtime().connect(addr, Some(wire)).await
     }
 
-    /// Makes a peer of a connection that came from elsewhere: another server, a pipe, a test.
+    /// Makes a peer of a connection that was made elsewhere: by another server, a pipe, a test.
     ///
-    /// It is counted neither by [`Config::max_inbound`](crate::Config::max_inbound) nor by
-    /// [`Config::max_per_ip`](crate::Config::max_per_ip): how many come is for the server that
-    /// accepted it to limit. And it is used as it is: whether it is encrypted, and who is at its
-    /// other end, is the caller's to know, and to say in `socket`.
+    /// The connection counts neither towards [`Config::max_inbound`](crate::Config::max_inbound)
+    /// nor towards [`Config::max_per_ip`](crate::Config::max_per_ip); the server that has accepted
+    /// it must limit the number. It is not secured either: the caller knows whether it is encrypted
+    /// and who is at its other end, and says so in `info`.
     ///
     /// # Errors
     ///
     /// [`is_handshake`](Error::is_handshake), [`is_timeout`](Error::is_timeout) or
-    /// [`is_refused`](Error::is_refused) where it does not become a peer.
-    pub async fn adopt(&self, io: impl Io, socket: ConnectionInfo) -> Result<Peer, Error> {
-        self.runtime().adopt(Box::new(io), socket).await
+    /// [`is_refused`](Error::is_refused) if the handshake fails.
+    pub async fn adopt(&self, io: impl Io, info: ConnectionInfo) -> Result<Peer, Error> {
+        self.runtime().adopt(Box::new(io), info).await
     }
 
-    /// Adds a seed, to be dialled as those the app was made with
-    /// ([`App::seeds`](crate::App::seeds)).
+    /// Adds a seed, which is treated like those of [`App::seeds`](crate::App::seeds).
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) where the address is none.
+    /// [`is_config`](Error::is_config) if `addr` is not an address.
     pub fn add_seed(&self, addr: &str) -> Result<(), Error> {
         self.runtime().add_seed(addr, None)
     }
 
-    /// Queues `payload` for every peer, waiting for room in each; see
+    /// Queues `payload` for every peer, waiting for room in each peer's outbox; see
     /// [`Peers::broadcast_payload`].
     pub async fn broadcast_payload(&self, payload: impl Into<Bytes>) -> Sent {
         self.peers().broadcast_payload(payload).await
     }
 
-    /// Queues each of `payloads` for every peer, in order, waiting for room in each peer; see
-    /// [`Peers::broadcast_payloads`].
+    /// Queues each of `payloads` for every peer, in order, waiting for room in each peer's outbox;
+    /// see [`Peers::broadcast_payloads`].
     pub async fn broadcast_payloads<P>(&self, payloads: impl IntoIterator<Item = P>) -> Sent
     where
         P: Payload,
@@ -231,13 +249,14 @@ impl Mesh {
         self.peers().broadcast_payloads(payloads).await
     }
 
-    /// Takes the read side: what peers send, after the middleware.
+    /// Makes a reader of what peers send, after the middleware. From the first reader on, frames
+    /// are kept until they are read.
     #[must_use]
     pub fn reader(&self) -> MeshReader {
         MeshReader::new(self.peers())
     }
 
-    /// Takes a write side: what is written goes to every peer.
+    /// Makes a writer. Every peer gets what is written to it.
     #[must_use]
     pub fn writer(&self) -> MeshWriter {
         MeshWriter::new(self.peers().clone())
@@ -254,70 +273,74 @@ impl Mesh {
             .get_or_insert_with(|| MeshWriter::new(peers.clone()))
     }
 
-    /// Shares a value with everyone who has the mesh or a peer, one of each type: the original's
-    /// `app.set`. Returns the value that it replaces.
+    /// Sets a shared value, which everything that has the mesh or a peer can [`get`](Mesh::get). It
+    /// replaces the value of the same type, which is returned. The original's `app.set`.
     pub fn set<T: Clone + Send + Sync + 'static>(&self, value: T) -> Option<T> {
         self.peers().set_shared(value)
     }
 
-    /// Gets a clone of a shared value: the original's `app.get`.
+    /// Returns a clone of the shared value of a type. The original's `app.get`.
     #[must_use]
     pub fn get<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
         self.peers().get_shared()
     }
 
-    /// What happens on the mesh from now on; for the first reader, from the beginning.
+    /// Subscribes to the events of the mesh, from now on. The first subscriber gets the events from
+    /// the start of the mesh.
     #[must_use]
     pub fn events(&self) -> Events {
         self.peers().events()
     }
 
-    /// Calls `callback` with each event from now on, until the mesh has ended. It runs in a task of
-    /// its own; when it is slow it holds up nothing, and gets [`Event::Missed`].
+    /// Calls `callback` with each event from now on, until the mesh has ended.
     ///
-    /// When it panics, that is an error in the log and among the [events](Mesh::events), though not
-    /// for callbacks, and it is called with the next event.
+    /// The callback runs in a task of its own. If it is slow it delays nothing else, and gets
+    /// [`Event::Missed`]. If it panics, that is reported as an error in the log and among the
+    /// [events](Mesh::events), but not to callbacks, and it is called with the next event.
     pub fn on_event(&self, callback: impl FnMut(Event) + Send + 'static) {
         self.peers().node().call_back(self.events(), callback);
     }
 
-    /// The counters of all peers, of those who left too.
+    /// Returns the counters of all peers together, including those that have disconnected.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.peers().stats()
     }
 
-    /// A handle that does not keep the mesh running.
+    /// Returns a handle that does not keep the mesh running.
     #[must_use]
     pub fn downgrade(&self) -> WeakMesh {
         WeakMesh(Arc::downgrade(&self.handle))
     }
 
-    /// Ends the mesh: accepts and dials no more, writes what is queued for the peers, handles what
-    /// they still send, says goodbye. After [`Config::drain`](crate::Config::drain) what is not
-    /// done is cut. Returns the final counters.
+    /// Ends the mesh gracefully, and returns the final counters.
+    ///
+    /// The mesh stops accepting and dialling, writes what is queued for the peers, handles what
+    /// they still send, and says goodbye to them. What takes longer than
+    /// [`Config::drain`](crate::Config::drain) is aborted.
     ///
     /// # Cancel safety
     ///
-    /// When dropped, the mesh goes on ending.
+    /// When the future is dropped, the mesh still ends.
     pub async fn shutdown(&self) -> Stats {
         self.runtime().stop();
         self.runtime().ended().await;
         self.stats()
     }
 
-    /// Ends the mesh at once: what is queued is dropped, and counted.
+    /// Ends the mesh at once, and returns the final counters. What is queued for peers is dropped,
+    /// and counted as such.
     pub async fn abort(&self) -> Stats {
         self.runtime().cut();
         self.runtime().ended().await;
         self.stats()
     }
 
-    /// Waits until the mesh has ended.
+    /// Waits until the mesh has ended. This does not end it.
     ///
     /// # Cancel safety
     ///
-    /// Safe: nothing changes by waiting.
+    /// Cancel safe.
     pub async fn ended(&self) {
         self.runtime().ended().await;
     }

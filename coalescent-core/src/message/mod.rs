@@ -1,29 +1,26 @@
-//! What the courier hands to handlers: a type, a body, and few headers.
+//! Messages: what the courier passes to handlers. A message has a type, a body, and optional
+//! headers.
 
+mod body;
 pub mod codec;
+mod headers;
 mod parts;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use self::parts::{Entry, Header, Rest};
+use self::parts::Extra;
 pub(crate) use self::parts::{Json, Parts, Span, Value};
 use crate::message::codec::error::ErrorKind;
-use crate::message::codec::transcode::{self, Lossy};
-use crate::message::codec::{CodecError, Format, MAX_DEPTH, json_headers, msgpack, value};
+use crate::message::codec::{CodecError, Format, MAX_DEPTH, msgpack, value};
 
-/// What a body that was left out reads as.
-static EMPTY_BODY: &[u8] = b"{}";
-
-/// Carries a type and a body, and perhaps headers, between applications.
+/// A message between applications: a type, a body, and optional headers.
 ///
-/// Cheap to clone: its parts are shared. The body stays bytes until [`Message::body`] builds a
-/// value of it, which may borrow from them.
+/// Cheap to clone, since its parts are shared. The body stays encoded until [`Message::body`]
+/// deserializes it; the resulting value may borrow from the message.
 ///
 /// ```
 /// use coalescent_core::Message;
@@ -37,22 +34,21 @@ static EMPTY_BODY: &[u8] = b"{}";
 /// ```
 #[derive(Clone)]
 pub struct Message {
-    /// An envelope, or a body alone.
+    /// An envelope, or only an encoded body.
     bytes: Bytes,
-    /// UTF-8, unless the rest has it.
+    /// Valid UTF-8. Unused if `extra` holds the type.
     kind: Span,
-    /// A map of `format`, unless the rest has them.
+    /// A map in `format`. Unused if `extra` holds the headers.
     headers: Span,
-    /// One checked value of `format`, unless there is an error.
+    /// One validated value in `format`, unless `extra` holds an error.
     body: Span,
     format: Format,
-    /// Whether the bytes are the MessagePack envelope that is exactly this message.
+    /// Whether `bytes` is a MessagePack envelope that encodes exactly this message.
     sealed: bool,
-    rest: Option<Arc<Rest>>,
+    extra: Option<Arc<Extra>>,
 }
 
-/// Says which type of message a Rust type is the body of, so that neither side has to write its
-/// name.
+/// Names the message type whose body a Rust type is, so that neither side has to spell the name.
 ///
 /// ```
 /// use coalescent_core::{Message, MessageType};
@@ -70,26 +66,26 @@ pub struct Message {
 /// assert_eq!(Message::typed(&Ping { time: 1 }).kind(), "ping");
 /// ```
 pub trait MessageType {
-    /// The type of the messages whose body this is.
+    /// The type of the messages that have this body.
     const TYPE: &'static str;
 }
 
 impl Message {
-    /// Makes a message of the type that its body says; otherwise as [`Message::new`].
+    /// Creates a message with the type that its body declares; see [`Message::new`].
     #[must_use]
     pub fn typed<T: Serialize + MessageType>(body: &T) -> Self {
         Self::new(T::TYPE, body)
     }
 
-    /// Makes a message of type `kind`, and serializes `body` at once.
+    /// Creates a message of type `kind`, and serializes `body` immediately.
     ///
-    /// It arrives as if the body had been broadcast by itself, whichever format the courier speaks.
-    /// What a format has no equal for is an error there: NaN, infinities, and keys of maps that are
-    /// neither text nor numbers nor booleans, in JSON.
+    /// The receiver sees the same values whichever format the courier uses. Values that a format
+    /// cannot represent are an error when the message is encoded in that format: in JSON these are
+    /// NaN, infinities, and map keys that are not strings, numbers or booleans.
     ///
-    /// This does not fail. If the body cannot be serialized, or nests deeper than
-    /// [`MAX_DEPTH`], [`Codec::encode`](crate::message::codec::Codec::encode) returns the error,
-    /// and so does [`Message::body`].
+    /// This function does not fail. If the body cannot be serialized, or nests deeper than
+    /// [`MAX_DEPTH`], [`Codec::encode`](crate::message::codec::Codec::encode) and [`Message::body`]
+    /// return the error.
     #[must_use]
     pub fn new<T>(kind: impl AsRef<str>, body: &T) -> Self
     where
@@ -101,10 +97,10 @@ impl Message {
         })
     }
 
-    /// Makes a message of a body that is already in bytes: one value in `format`.
+    /// Creates a message from an encoded body: one value in `format`.
     ///
-    /// This does not fail, as [`Message::new`] does not. Bytes that are no such value make a
-    /// message that cannot be encoded.
+    /// This function does not fail; see [`Message::new`]. If the bytes are not one such value,
+    /// encoding the message fails.
     #[must_use]
     pub fn encoded(kind: impl AsRef<str>, format: Format, body: Bytes) -> Self {
         let check = value::check(ErrorKind::Body, format, &body, MAX_DEPTH)
@@ -118,7 +114,7 @@ impl Message {
         message
     }
 
-    /// Makes a message of which the body is still to be found in `bytes`.
+    /// Creates a message whose body has not been located in `bytes` yet.
     fn of_body(kind: &str, format: Format, bytes: Bytes) -> Self {
         let parts = Parts {
             kind: Span::NONE,
@@ -128,7 +124,7 @@ impl Message {
         Self::opened(bytes, format, parts, Some(kind.into()))
     }
 
-    /// Makes a message of a MessagePack envelope.
+    /// Creates a message from a MessagePack envelope.
     #[inline]
     pub(crate) fn sealed(envelope: Bytes, parts: Parts) -> Self {
         Self {
@@ -138,21 +134,21 @@ impl Message {
             body: parts.body,
             format: Format::MessagePack,
             sealed: true,
-            rest: None,
+            extra: None,
         }
     }
 
-    /// Makes a message of bytes that hold its parts; but for the type, if it is given.
+    /// Creates a message from bytes that contain its parts, except for the type if `kind` is given.
     pub(crate) fn opened(
         bytes: Bytes,
         format: Format,
         parts: Parts,
         kind: Option<Box<str>>,
     ) -> Self {
-        let rest = kind.map(|kind| {
-            Arc::new(Rest {
+        let extra = kind.map(|kind| {
+            Arc::new(Extra {
                 kind: Some(kind),
-                ..Rest::default()
+                ..Extra::default()
             })
         });
         Self {
@@ -162,269 +158,53 @@ impl Message {
             body: parts.body,
             format,
             sealed: false,
-            rest,
+            extra,
         }
     }
 
-    fn rest_mut(&mut self) -> &mut Rest {
-        Arc::make_mut(self.rest.get_or_insert_default())
+    fn extra_mut(&mut self) -> &mut Extra {
+        Arc::make_mut(self.extra.get_or_insert_default())
     }
 
     fn with_error(mut self, error: CodecError) -> Self {
-        self.rest_mut().error.get_or_insert(error);
+        self.extra_mut().error.get_or_insert(error);
         self
     }
 
-    /// Returns the message's type, which routes are made of.
+    /// Returns the message's type, by which messages are routed.
     #[doc(alias = "type")]
     #[inline]
     #[must_use]
     pub fn kind(&self) -> &str {
-        match self.rest.as_deref() {
-            Some(Rest {
+        match self.extra.as_deref() {
+            Some(Extra {
                 kind: Some(kind), ..
             }) => kind,
-            // All that makes a message has checked it.
+            // Validated when the message was created.
             _ => std::str::from_utf8(self.kind.get(&self.bytes)).unwrap_or_default(),
         }
     }
 
-    /// Returns the bytes of [`Message::kind`], for a look-up that text is not needed for: they are
-    /// not checked to be UTF-8 again, as they are there each time.
+    /// Returns the bytes of [`Message::kind`]. Use it for lookups: unlike `kind`, it does not
+    /// validate the UTF-8 again on each call.
     #[inline]
     #[must_use]
     pub fn kind_bytes(&self) -> &[u8] {
-        match self.rest.as_deref() {
-            Some(Rest {
+        match self.extra.as_deref() {
+            Some(Extra {
                 kind: Some(kind), ..
             }) => kind.as_bytes(),
             _ => self.kind.get(&self.bytes),
         }
     }
 
-    /// Returns the format of [`Message::body_bytes`].
-    #[inline]
-    #[must_use]
-    pub fn format(&self) -> Format {
-        self.format
-    }
-
-    /// Returns the body as it is encoded. Empty if it could not be.
-    #[inline]
-    #[must_use]
-    pub fn body_bytes(&self) -> &[u8] {
-        if self.body == Span::LEFT_OUT {
-            EMPTY_BODY
-        } else {
-            self.body.get(&self.bytes)
-        }
-    }
-
-    /// Returns the body as it is encoded, to keep: a slice that shares the message's bytes, and
-    /// keeps them alive.
-    #[must_use]
-    pub fn body_to_bytes(&self) -> Bytes {
-        if self.body == Span::LEFT_OUT {
-            Bytes::from_static(EMPTY_BODY)
-        } else {
-            self.bytes.slice_ref(self.body_bytes())
-        }
-    }
-
-    /// Builds a value of the body. A body that was left out or is empty also reads as a unit.
-    ///
-    /// The value may borrow from the message:
-    ///
-    /// ```
-    /// use coalescent_core::Message;
-    /// use serde::Deserialize;
-    ///
-    /// #[derive(Deserialize)]
-    /// struct Line<'a> {
-    ///     number: u64,
-    ///     text: &'a str,
-    /// }
-    ///
-    /// # #[derive(serde::Serialize)]
-    /// # struct Owned { number: u64, text: String }
-    /// # let body = Owned { number: 1, text: "beep".to_owned() };
-    /// let message = Message::new("line", &body);
-    /// let line: Line = message.body()?;
-    /// assert_eq!((line.number, line.text), (1, "beep"));
-    /// # Ok::<(), coalescent_core::codec::CodecError>(())
-    /// ```
-    ///
-    /// In JSON a `&str` cannot be borrowed of a text with escapes: ask for a `Cow<str>` with
-    /// `#[serde(borrow)]`.
-    ///
-    /// # Errors
-    ///
-    /// [`is_body`](CodecError::is_body) if the body is no `T`; the text names the type. Otherwise
-    /// the error of a body that could not be serialized.
-    pub fn body<'de, T: Deserialize<'de>>(&'de self) -> Result<T, CodecError> {
-        self.check()?;
-        value::read(ErrorKind::Body, self.format, self.body_bytes())
-    }
-
-    /// Builds a JSON value of the body, as [`Message::body_to_json_string`] writes it.
-    ///
-    /// This takes many times the memory of the body: some 40 bytes for each byte of a long list of
-    /// nils.
-    ///
-    /// # Errors
-    ///
-    /// As [`Message::body_to_json_string`]; and [`is_body`](CodecError::is_body) for JSON that no
-    /// value holds, such as half of a surrogate pair.
-    pub fn body_value(&self) -> Result<serde_json::Value, CodecError> {
-        let json = self.body_to_json_string()?;
-        value::read(ErrorKind::Body, Format::Json, json.as_bytes())
-    }
-
-    /// Writes the body as JSON on one line, whatever its format.
-    ///
-    /// Every MessagePack value has a form here, so that it can be shown, though a message with a
-    /// value that JSON lacks is not sent as JSON. What JSON lacks becomes: NaN and infinities null,
-    /// binary an
-    /// array of numbers, an extension an array of its type and its bytes, keys that are no strings
-    /// the text of a number, boolean or null, else hex. The text takes at most 7 times the bytes of
-    /// the body.
-    ///
-    /// # Errors
-    ///
-    /// None for a message that was decoded. Otherwise the error of a body that could not be
-    /// serialized.
-    pub fn body_to_json_string(&self) -> Result<String, CodecError> {
-        self.check()?;
-        let json = match (self.body_json(), self.format) {
-            (Some(json), _) => json.clone()?.into(),
-            (None, Format::Json) => transcode::one_line(self.body_bytes()),
-            (None, Format::MessagePack) => {
-                let bytes = self.body_bytes();
-                let mut out = Vec::with_capacity(bytes.len().saturating_mul(2));
-                transcode::msgpack_to_json(bytes, &mut out, Lossy::Shown)
-                    .map_err(|why| CodecError::new(ErrorKind::Body, &why))?;
-                out
-            }
-        };
-        String::from_utf8(json).map_err(|error| CodecError::new(ErrorKind::Body, &error))
-    }
-
-    /// Builds a value of the header `key`; `None` if there is no such header.
-    ///
-    /// # Errors
-    ///
-    /// The result inside [`is_header`](CodecError::is_header) if the header is no `T`.
-    pub fn header<T: DeserializeOwned>(&self, key: &str) -> Option<Result<T, CodecError>> {
-        let entries = self.header_entries();
-        // As in the bodies of either format, the last of equal keys counts.
-        let entry = entries.into_iter().rev().find(|entry| entry.key == key)?;
-        let Value { format, bytes, .. } = entry.value;
-        Some(value::read(ErrorKind::Header, format, bytes))
-    }
-
-    /// Iterates over the keys of the headers, in their order in the message.
-    pub fn headers(&self) -> impl Iterator<Item = Cow<'_, str>> {
-        self.header_entries().into_iter().map(|entry| entry.key)
-    }
-
-    /// Sets the header `key`, in place of one that was there.
-    ///
-    /// This does not fail, as [`Message::new`] does not.
-    #[must_use]
-    pub fn with_header<T>(mut self, key: impl Into<String>, header: &T) -> Self
-    where
-        T: Serialize + ?Sized,
-    {
-        let key = key.into();
-        // The map of headers is one level by itself.
-        let (format, bytes, json) = match value::own(header, MAX_DEPTH - 1) {
-            Ok(own) => own,
-            Err(error) => return self.with_error(error),
-        };
-        let mut headers = self.own_headers();
-        headers.retain(|header| header.key != key);
-        headers.push(Header {
-            key,
-            format,
-            bytes,
-            json,
-        });
-        self.rest_mut().headers = Some(headers);
-        self.sealed = false;
-        self
-    }
-
-    /// Takes the headers out as the application's own.
-    fn own_headers(&mut self) -> Vec<Header> {
-        if let Some(rest) = &mut self.rest
-            && let Some(headers) = Arc::make_mut(rest).headers.take()
-        {
-            return headers;
-        }
-        self.header_entries()
-            .into_iter()
-            .map(|Entry { key, value }| Header {
-                key: key.into_owned(),
-                format: value.format,
-                bytes: self.bytes.slice_ref(value.bytes),
-                json: None,
-            })
-            .collect()
-    }
-
-    pub(crate) fn header_entries(&self) -> Vec<Entry<'_>> {
-        if let Some(headers) = self.rest.as_ref().and_then(|rest| rest.headers.as_ref()) {
-            return headers
-                .iter()
-                .map(|header| Entry {
-                    key: Cow::Borrowed(&*header.key),
-                    value: Value {
-                        format: header.format,
-                        bytes: &header.bytes,
-                        json: header.json.as_ref(),
-                    },
-                })
-                .collect();
-        }
-        let map = self.headers.get(&self.bytes);
-        let entry = |key, format, bytes| Entry {
-            key,
-            value: Value {
-                format,
-                bytes,
-                json: None,
-            },
-        };
-        match self.format {
-            _ if map.is_empty() => Vec::new(),
-            Format::MessagePack => msgpack::headers(map)
-                .map(|(key, value)| entry(key, Format::MessagePack, value))
-                .collect(),
-            Format::Json => json_headers(map)
-                .into_iter()
-                .map(|(key, value)| entry(key, Format::Json, value.as_bytes()))
-                .collect(),
-        }
-    }
-
-    /// Adds the body as JSON, where that says something else than its MessagePack does.
-    pub(crate) fn with_body_json(mut self, json: Result<Vec<u8>, CodecError>) -> Self {
-        self.rest_mut().json = Some(json.map(Bytes::from));
-        self
-    }
-
-    /// Returns the body as JSON, where that says something else than the bytes do.
-    pub(crate) fn body_json(&self) -> Option<&Json> {
-        self.rest.as_deref()?.json.as_ref()
-    }
-
-    /// Returns the MessagePack envelope that is exactly this message, if there is one already.
+    /// Returns the MessagePack envelope that encodes exactly this message, if it exists already.
     pub(crate) fn envelope(&self) -> Option<&Bytes> {
         self.sealed.then_some(&self.bytes)
     }
 
-    /// Takes the MessagePack envelope that is exactly this message; without one, gives the message
-    /// back.
+    /// Returns the MessagePack envelope that encodes exactly this message; gives the message back
+    /// if none exists.
     pub(crate) fn into_envelope(self) -> Result<Bytes, Self> {
         if self.sealed {
             Ok(self.bytes)
@@ -435,8 +215,8 @@ impl Message {
 
     #[inline]
     pub(crate) fn check(&self) -> Result<(), CodecError> {
-        match self.rest.as_deref() {
-            Some(Rest {
+        match self.extra.as_deref() {
+            Some(Extra {
                 error: Some(error), ..
             }) => Err(error.clone()),
             _ => Ok(()),

@@ -1,4 +1,4 @@
-//! Where the parts of a message are: most are in one piece of bytes.
+//! The parts of a message, and where they are stored. Most are slices of one buffer.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,8 @@ use bytes::Bytes;
 use crate::message::codec::error::ErrorKind;
 use crate::message::codec::{CodecError, Format};
 
-/// Where a part is in a message's bytes. Half as large as a range, as messages are moved often.
+/// The position of a part in a message's bytes. Half as large as a range, because messages are
+/// moved often.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     start: u32,
@@ -15,16 +16,16 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Nothing.
+    /// An empty part.
     pub(crate) const NONE: Self = Self { start: 0, end: 0 };
 
-    /// A body that its sender left out, as only JSON can.
+    /// The body of a message whose sender omitted it, which only JSON allows.
     pub(crate) const LEFT_OUT: Self = Self {
         start: u32::MAX,
         end: u32::MAX,
     };
 
-    /// Refuses bytes that are too many for spans.
+    /// Rejects buffers that are too long for spans.
     pub(crate) fn check(bytes: &[u8]) -> Result<(), CodecError> {
         if bytes.len() >= u32::MAX as usize {
             return Err(CodecError::new(
@@ -35,7 +36,7 @@ impl Span {
         Ok(())
     }
 
-    /// Names a part of bytes that [`Span::check`] took.
+    /// Creates the span of a part of bytes that passed [`Span::check`].
     pub(crate) fn new(start: usize, end: usize) -> Self {
         Self {
             start: start as u32,
@@ -43,7 +44,7 @@ impl Span {
         }
     }
 
-    /// Finds a part that borrows from bytes that [`Span::check`] took.
+    /// Returns the span of a slice that borrows from bytes that passed [`Span::check`].
     pub(crate) fn of(bytes: &[u8], part: &[u8]) -> Self {
         let start = part.as_ptr().addr() - bytes.as_ptr().addr();
         Self::new(start, start + part.len())
@@ -57,52 +58,53 @@ impl Span {
     }
 }
 
-/// Where what an envelope holds is.
+/// The positions of an envelope's parts.
 #[derive(Clone, Copy)]
 pub(crate) struct Parts {
     pub(crate) kind: Span,
-    /// A map that was checked and is not empty; else nothing.
+    /// A validated, non-empty map; otherwise [`Span::NONE`].
     pub(crate) headers: Span,
     pub(crate) body: Span,
 }
 
-/// What few messages have.
+/// Parts that most messages lack: a type or headers set by the application, or an encoding error.
 #[derive(Clone, Default)]
-pub(super) struct Rest {
-    /// The type, where the message's bytes do not hold it as it reads.
+pub(super) struct Extra {
+    /// The type, if the message's bytes do not contain it verbatim.
     pub(super) kind: Option<Box<str>>,
-    /// The body as JSON, where that says something else than its MessagePack does, or cannot be.
+    /// The JSON form of the body, if it differs from a translation of the MessagePack form, or the
+    /// reason why it has none.
     pub(super) json: Option<Json>,
-    /// The headers, where the application has set some.
+    /// The headers, if the application has set any.
     pub(super) headers: Option<Vec<Header>>,
-    /// Why the message cannot be encoded: making one does not fail, so that it can be written in
-    /// one expression, and sending does.
+    /// The reason why the message cannot be encoded. Creating a message does not fail, so that it
+    /// fits into one expression; sending it returns this error.
     pub(super) error: Option<CodecError>,
 }
 
-/// A header of the application's, or one that was received with it.
+/// A header set by the application, or one that was received with it.
 #[derive(Clone)]
 pub(super) struct Header {
     pub(super) key: String,
     pub(super) format: Format,
     pub(super) bytes: Bytes,
-    /// As [`Rest::json`].
+    /// See [`Extra::json`].
     pub(super) json: Option<Json>,
 }
 
-/// A value as JSON on one line, or why it has no such form.
+/// A value as one line of JSON, or the reason why it has no JSON form.
 pub(crate) type Json = Result<Bytes, CodecError>;
 
-/// A body or a header, as it is encoded.
+/// An encoded body or header.
 #[derive(Clone, Copy)]
 pub(crate) struct Value<'a> {
     pub(crate) format: Format,
     pub(crate) bytes: &'a [u8],
-    /// Its JSON, where that says something else than the bytes do.
+    /// The JSON form, if it differs from a translation of `bytes`.
     pub(crate) json: Option<&'a Json>,
 }
 
-/// A header of a message, wherever it is kept.
+/// A header of a message, wherever it is stored.
 pub(crate) struct Entry<'a> {
     pub(crate) key: Cow<'a, str>,
     pub(crate) value: Value<'a>,

@@ -104,14 +104,3 @@ impl Roster {
         self.list = None;
     }
 }
-
-// The names that connections still call the steps by.
-impl Node {
-    pub(crate) fn part(&self, peer: &Peer, link: LinkId, reason: &DisconnectReason) -> bool {
-        self.begin_departure(peer, link, reason)
-    }
-
-    pub(crate) fn departed(&self, peer: &Peer, reason: DisconnectReason) {
-        self.finish_departure(peer, reason);
-    }
-}

@@ -12,6 +12,7 @@ use tower_service::Service;
 use crate::error::Error;
 use crate::message::Message;
 use crate::message::codec::Codec;
+use crate::node::Peers;
 use crate::node::peer::Peer;
 
 /// Sends requests to the peer: each call is a request, and its response the reply.
@@ -66,24 +67,32 @@ impl Service<Message> for Peer {
     fn call(&mut self, message: Message) -> RequestFuture {
         let peer = self.clone();
         // Encoded now, so that the future need not own the message.
-        let request = codec(&peer).and_then(|codec| {
+        let request = peer.peers().codec().and_then(|codec| {
             let payload = codec.encode(&message).map_err(Error::unencodable)?;
             Ok((codec, payload))
         });
         RequestFuture(Box::pin(async move {
             let (codec, payload) = request?;
-            ask(&peer, &codec, payload).await
+            peer.request_encoded(&codec, payload).await
         }))
     }
 }
 
-fn codec(peer: &Peer) -> Result<Arc<Codec>, Error> {
-    peer.peers().get_shared().ok_or_else(Error::no_courier)
+impl Peers {
+    /// Returns the codec that the courier shares, or an error if there is no courier.
+    #[doc(hidden)]
+    pub fn codec(&self) -> Result<Arc<Codec>, Error> {
+        self.get_shared().ok_or_else(Error::no_courier)
+    }
 }
 
-async fn ask(peer: &Peer, codec: &Codec, payload: Bytes) -> Result<Message, Error> {
-    let reply = peer.request_payload(payload).await?;
-    codec.decode(&reply).map_err(Error::undecodable)
+impl Peer {
+    /// Sends `payload` as a request, waits for the reply, and decodes it with `codec`.
+    #[doc(hidden)]
+    pub async fn request_encoded(&self, codec: &Codec, payload: Bytes) -> Result<Message, Error> {
+        let reply = self.request_payload(payload).await?;
+        codec.decode(&reply).map_err(Error::undecodable)
+    }
 }
 
 /// The response future of a [`Peer`] that is called with a [`Message`].

@@ -1,4 +1,7 @@
-//! The innermost service, and what a stack of layers must be to fit a peer.
+//! The stack that each peer's frames pass through: its bounds, reply, and innermost service.
+//!
+//! A stack is a tower `Service<Frame>` made of the app's layers around the [`Inbox`]. It is built
+//! once for each connection.
 
 pub(crate) mod inbox;
 pub(crate) mod reply;
@@ -11,9 +14,10 @@ use crate::error::BoxError;
 use crate::frame::Frame;
 use crate::stack::reply::Reply;
 
-/// A service that can handle the frames of one peer: an alias for the bounds of a finished stack.
+/// A finished stack: a service that handles the frames of one peer.
 ///
-/// It is implemented for everything that fits, so it is only ever named in bounds.
+/// This is an alias for the bounds of such a service. It is implemented for every type that
+/// satisfies them; name it only in bounds of your own.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot handle a peer's frames",
     label = "not a `Service<Frame, Response = Reply>` that can run in a task of its own",
@@ -31,9 +35,10 @@ impl<S> PeerService for S where
 {
 }
 
-/// A layer, or a stack of them, that can be put around the [`Inbox`] of each peer.
+/// A layer, or a stack of layers, that can be applied to the [`Inbox`] of each peer.
 ///
-/// It is implemented for everything that fits, so it is only ever named in bounds.
+/// This is an alias for the bounds of such a layer. It is implemented for every type that satisfies
+/// them; name it only in bounds of your own.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a stack of layers that fits a peer",
     label = "does not make a `Service<Frame, Response = Reply>` of the `Inbox`",

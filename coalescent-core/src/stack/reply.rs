@@ -1,32 +1,33 @@
-//! What a peer's stack answers to a frame.
+//! The response of a peer's stack to a frame.
 
 use bytes::Bytes;
 
 use crate::message::Message;
 
-/// What a call through a peer's stack gives back to the connection, which writes it to the peer.
+/// The response of a peer's stack to a frame, which the connection writes to the peer.
 ///
-/// Where the frame was a request, the reply is its REPLY; otherwise it is a frame of its own.
+/// If the frame was a request, the reply answers it (as a REPLY on the native wire). Otherwise it
+/// is written as an ordinary frame.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Reply {
-    /// Nothing is written. A request is answered with "no answer".
+    /// No reply. A request is answered with "no answer"; otherwise nothing is written.
     #[default]
     None,
-    /// A message. The courier makes a payload of it on the way out.
+    /// A message. The courier encodes it as a payload on the way out.
     Message(Message),
-    /// Bytes, written as they are.
+    /// A payload, written as it is.
     Payload(Bytes),
 }
 
 impl Reply {
-    /// Whether there is nothing to write.
+    /// Returns whether this is [`Reply::None`].
     #[must_use]
     pub fn is_none(&self) -> bool {
         matches!(self, Self::None)
     }
 
-    /// Takes this reply, or `other` where this one is nothing.
+    /// Returns `self`, or `other` if `self` is [`Reply::None`].
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         if self.is_none() { other } else { self }

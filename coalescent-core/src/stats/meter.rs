@@ -1,9 +1,10 @@
-//! What is counted through the `metrics` facade, with the feature `metrics`; nothing without it.
+//! Metrics, reported through the `metrics` facade if the feature `metrics` is enabled; otherwise
+//! no-ops.
 //!
-//! The handles are registered once for each node, with the recorder that is installed when the node
-//! is made. A peer's own [`Counters`](crate::stats::Counters) are passed on once for each block
-//! that is read and each write, not for each frame. Labels are this crate's own words: what a peer
-//! sends is never one, since each new one would cost memory for ever.
+//! The handles are registered once per node, with the recorder that is installed when the node is
+//! created. A peer's own [`Counters`](crate::stats::Counters) are reported once per block read and
+//! once per write, not per frame. All labels are words of this crate. Text from a peer never
+//! becomes a label, because each new label would take memory forever.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::reason::{DisconnectReason, DropReason};
 use crate::stats::Stats;
 use crate::transport::Direction;
 
-/// What stands in for the facade where it is left out: nothing, at no cost.
+/// No-op replacements of the facade's types.
 #[cfg(not(feature = "metrics"))]
 mod nothing {
     #[derive(Clone, Debug)]
@@ -47,7 +48,7 @@ mod nothing {
     }
 }
 
-/// Registers a handle; without the feature, makes nothing.
+/// Registers a handle; creates a no-op without the feature.
 macro_rules! register {
     ($kind:ident $describe:ident $type:ident, $name:literal $(, $label:literal => $value:expr)*; $unit:ident, $text:literal) => {{
         #[cfg(feature = "metrics")]
@@ -79,7 +80,7 @@ macro_rules! histogram {
     ($($rest:tt)*) => { register!(histogram describe_histogram Histogram, $($rest)*) };
 }
 
-/// The handles of one node.
+/// The metric handles of one node.
 #[cfg_attr(
     not(feature = "metrics"),
     allow(dead_code, reason = "nobody is told anything")
@@ -111,7 +112,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Registers what a node counts.
+    /// Registers the metrics of a node.
     pub(crate) fn new() -> Self {
         let peers = |direction: Direction| {
             gauge!("coalescent_peers", "direction" => direction.label();
@@ -166,12 +167,12 @@ impl Meter {
         }
     }
 
-    /// What the outboxes of this node's peers count themselves in.
+    /// Returns the gauge of bytes queued in the outboxes of this node's peers.
     pub(crate) fn queued(&self) -> Gauge {
         self.queued.clone()
     }
 
-    /// A peer is connected.
+    /// Records that a peer connected.
     pub(crate) fn connected(&self, direction: Direction) {
         match direction {
             Direction::Inbound => &self.connected_inbound,
@@ -181,16 +182,16 @@ impl Meter {
         self.peers(direction).increment(1.0);
     }
 
-    /// A peer is connected by a connection of another direction now.
+    /// Records that a peer's connection was replaced by one of another direction.
     pub(crate) fn turned(&self, from: Direction, to: Direction) {
         self.peers(from).decrement(1.0);
         self.peers(to).increment(1.0);
     }
 
-    /// A peer is no longer connected.
+    /// Records that a peer disconnected.
     pub(crate) fn disconnected(&self, direction: Direction, reason: &DisconnectReason) {
         self.peers(direction).decrement(1.0);
-        // Seldom enough to be looked up.
+        // Disconnects are rare enough to look the counter up each time.
         counter!("coalescent_peers_disconnected_total", "reason" => reason.label();
             Count, "Peers that have disconnected, or were")
         .increment(1);
@@ -203,7 +204,7 @@ impl Meter {
         }
     }
 
-    /// Adds what a peer has counted since the last time.
+    /// Adds what a peer has counted since the last report.
     #[cfg(feature = "metrics")]
     pub(crate) fn add(&self, since: &Stats) {
         let pairs = [
@@ -223,7 +224,7 @@ impl Meter {
         }
     }
 
-    /// Frames were dropped.
+    /// Records dropped frames.
     pub(crate) fn dropped(&self, reason: DropReason, frames: u64) {
         match reason {
             DropReason::Full => &self.dropped_full,
@@ -235,12 +236,12 @@ impl Meter {
         .increment(frames);
     }
 
-    /// A peer answered a ping.
+    /// Records the round-trip time of a ping.
     pub(crate) fn round_trip(&self, time: Duration) {
         self.round_trip.record(time.as_secs_f64());
     }
 
-    /// A request of this node's has ended.
+    /// Records the end of one of this node's requests.
     pub(crate) fn request(&self, ok: bool, time: Duration) {
         if ok {
             &self.request_ok
@@ -250,7 +251,7 @@ impl Meter {
         .record(time.as_secs_f64());
     }
 
-    /// There was an error, whether it is told as an event or left out.
+    /// Records an error, whether it is reported as an event or left out.
     pub(crate) fn error(&self) {
         self.errors.increment(1);
     }

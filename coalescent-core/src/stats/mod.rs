@@ -1,4 +1,4 @@
-//! Counters of frames, of one peer and of the whole node.
+//! Counters of frames and bytes, per peer and per node.
 
 pub(crate) mod meter;
 
@@ -10,35 +10,36 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use meter::Meter;
 
-/// How many frames went which way, and how many bytes. Control frames (handshake, liveness) are not
-/// counted as frames. A frame that takes no bytes on a peer's wire, such as an empty payload on
-/// `raw` or `lines`, has nothing to be written, and counts as written.
+/// The numbers of frames and bytes that were received and sent. Control frames (handshake,
+/// liveness) do not count as frames. A frame that takes no bytes on a peer's wire, such as an empty
+/// payload on `raw` or `lines`, counts as written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Frames that arrived.
+    /// Frames received.
     pub received: u64,
-    /// Frames that came through the stack to the read side of the mesh, read or discarded there.
+    /// Frames that passed the stack and reached the read side of the mesh, whether read or
+    /// discarded there.
     pub delivered: u64,
-    /// Own frames, one for each peer they were written to.
+    /// This node's own frames, counted once for each peer to which they were written.
     pub sent: u64,
-    /// Others' frames, one for each peer they were written to.
+    /// Relayed frames of other nodes, counted once for each peer to which they were written.
     pub relayed: u64,
-    /// Frames that had arrived before.
+    /// Frames that had been received before.
     pub duplicates: u64,
-    /// Frames accepted for a peer and not written to it.
+    /// Frames that were accepted for a peer but not written to it.
     pub dropped: u64,
-    /// Frames of a kind that is not known here, skipped.
+    /// Frames of an unknown kind, which were skipped.
     pub unknown: u64,
-    /// Bytes read from sockets after the handshake, with all that stands around payloads.
+    /// Bytes read from sockets after the handshake, including framing.
     pub bytes_received: u64,
-    /// Bytes written to sockets after the handshake, with all that stands around payloads.
+    /// Bytes written to sockets after the handshake, including framing.
     pub bytes_sent: u64,
 }
 
 #[cfg(feature = "metrics")]
 impl Stats {
-    /// What was counted between `earlier` and this.
+    /// Returns the difference between this and an `earlier` snapshot.
     fn since(&self, earlier: &Self) -> Self {
         Self {
             received: self.received.saturating_sub(earlier.received),
@@ -78,7 +79,7 @@ impl AddAssign for Stats {
     }
 }
 
-/// The counters of one peer. Kept with the peer, so that peers do not contend for them.
+/// The counters of one peer. Each peer has its own, so that peers do not contend for them.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     received: AtomicU64,
@@ -90,7 +91,7 @@ pub(crate) struct Counters {
     unknown: AtomicU64,
     bytes_received: AtomicU64,
     bytes_sent: AtomicU64,
-    /// What the meter of the node has been told.
+    /// The values that have been reported to the node's meter.
     #[cfg(feature = "metrics")]
     metered: Mutex<Stats>,
 }
@@ -137,7 +138,7 @@ impl Counters {
         self.bytes_sent.load(Relaxed)
     }
 
-    /// Tells the meter what was counted since the last time.
+    /// Reports the counts since the last report to the meter.
     #[cfg(feature = "metrics")]
     pub(crate) fn tell(&self, meter: &Meter) {
         let mut metered = self

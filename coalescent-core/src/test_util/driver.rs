@@ -1,4 +1,4 @@
-//! A stack that is called as a connection calls it, without one.
+//! Calling a stack as a connection does, but without a connection.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,11 +18,11 @@ use crate::node::peer::Peer;
 use crate::stack::reply::Reply;
 use crate::wire::{Head, Kind};
 
-/// Calls a stack with the frames of one peer as its connection does: makes the stack ready, calls
-/// it, and looks once whether the call is done.
+/// A driver that calls a stack with the frames of one peer as its connection does: waits for
+/// readiness, calls the stack, and polls the call once.
 ///
-/// For benchmarks, and for tests that count allocations: it makes frames and keeps calls as the
-/// connection does, so that neither costs an allocation. It needs no runtime.
+/// Use it in benchmarks, and in tests that count allocations: it creates frames and stores calls as
+/// the connection does, without allocating. It needs no runtime.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -39,24 +39,24 @@ use crate::wire::{Head, Kind};
 /// ```
 pub struct Driver<S: Service<Frame>> {
     link: Arc<InFlight>,
-    /// What a frame arrives with; used again where nobody has kept the frame.
+    /// The read batch of the frame; reused unless a frame still references it.
     arrival: Arc<ReadBatch>,
     staged: VecDeque<Frame>,
     stack: S,
-    /// The memory that each call takes its turn in.
+    /// The memory that is reused for each call.
     call: Pin<Box<Option<S::Future>>>,
     seq: u64,
     relayed: u64,
 }
 
 impl<S: Service<Frame, Response = Reply>> Driver<S> {
-    /// Calls `stack` with frames of `peer`, one after another.
+    /// Creates a driver that calls `stack` with frames of `peer`, one after another.
     #[must_use]
     pub fn new(peer: &Peer, stack: S) -> Self {
         let link = Arc::new(InFlight::new(peer.clone(), 1));
         Self {
             arrival: Arc::new(ReadBatch {
-                link: Arc::clone(&link),
+                in_flight: Arc::clone(&link),
                 bytes: Bytes::new(),
                 buffer: 0,
                 buffer_len: 0,
@@ -71,16 +71,16 @@ impl<S: Service<Frame, Response = Reply>> Driver<S> {
         }
     }
 
-    /// Calls the stack with one frame, with the ttl in the [`Config`](crate::Config) of the peer's
-    /// node.
+    /// Calls the stack with one frame. Its ttl is that of the [`Config`](crate::Config) of the
+    /// peer's node.
     ///
     /// # Errors
     ///
-    /// Those of the stack.
+    /// Returns the errors of the stack.
     ///
     /// # Panics
     ///
-    /// Where the stack is not ready at once, or does not answer at once.
+    /// Panics if the stack is not ready immediately, or does not answer immediately.
     pub fn call(&mut self, kind: Kind, payload: Bytes) -> Result<Reply, S::Error> {
         let mut cx = Context::from_waker(Waker::noop());
         match self.stack.poll_ready(&mut cx) {
@@ -120,14 +120,14 @@ impl<S: Service<Frame, Response = Reply>> Driver<S> {
         }
     }
 
-    /// Makes `payload` what has arrived, and says where it stands.
+    /// Makes `payload` the contents of the read batch, and returns its range.
     fn arrive(&mut self, payload: Bytes) -> Range<usize> {
         let place = 0..payload.len();
         match Arc::get_mut(&mut self.arrival) {
             Some(arrival) => arrival.bytes = payload,
             None => {
                 self.arrival = Arc::new(ReadBatch {
-                    link: Arc::clone(&self.link),
+                    in_flight: Arc::clone(&self.link),
                     bytes: payload,
                     buffer: self.seq,
                     buffer_len: 0,
@@ -138,7 +138,7 @@ impl<S: Service<Frame, Response = Reply>> Driver<S> {
         place
     }
 
-    /// How many of the frames the stack has asked to pass on, while it was called.
+    /// Returns how many frames the stack has asked to relay during its calls.
     #[must_use]
     pub fn relayed(&self) -> u64 {
         self.relayed

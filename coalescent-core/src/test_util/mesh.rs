@@ -1,24 +1,23 @@
-//! Meshes of many nodes in memory.
+//! In-memory meshes of many nodes.
 
 use std::ops::Index;
-use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::recorder::{DEADLINE, Recorder};
+use super::recorder::Recorder;
 use super::topology;
+use super::wait::{DEADLINE, settle};
 use crate::app::App;
 use crate::mesh::Mesh;
-use crate::node::Peers;
 use crate::node::peer::Peer;
 use crate::stack::PeerLayer;
 use crate::stats::Stats;
 use crate::transport::Memory;
 
-/// Makes a mesh of nodes in memory, connected as a topology says.
+/// A builder of an in-memory mesh whose nodes are connected in a given topology.
 ///
-/// For paused time (`#[tokio::test(start_paused = true)]`): there timeouts, windows and backoffs
-/// take no time, and [`settled`](Nodes::settled) is exact.
+/// Use it on paused time (`#[tokio::test(start_paused = true)]`): there timeouts, windows and
+/// backoffs elapse immediately, and [`settled`](Nodes::settled) is exact.
 ///
 /// ```
 /// use coalescent_core::test_util::MemoryMesh;
@@ -31,7 +30,7 @@ use crate::transport::Memory;
 /// nodes[0].broadcast_payload("beep").await;
 ///
 /// assert_eq!(heard.expect_frame().await.payload(), b"beep");
-/// // Nobody relays, so that node 2 hears nothing.
+/// // Nobody relays, so node 2 receives nothing.
 /// nodes.settled().await;
 /// assert_eq!(nodes[2].stats().received, 0);
 /// # }
@@ -44,7 +43,7 @@ pub struct MemoryMesh {
 }
 
 impl MemoryMesh {
-    /// Prepares this many nodes, connected in a line.
+    /// Prepares a mesh of this many nodes, connected in a line.
     pub fn new(nodes: usize) -> Self {
         Self {
             nodes,
@@ -52,13 +51,13 @@ impl MemoryMesh {
         }
     }
 
-    /// Connects each node to the next.
+    /// Connects each node to the next one.
     pub fn line(self) -> Self {
         let edges = topology::line(self.nodes);
         self.edges(edges)
     }
 
-    /// Connects each node to the next, and the last to the first.
+    /// Connects each node to the next one, and the last to the first.
     pub fn ring(self) -> Self {
         let edges = topology::ring(self.nodes);
         self.edges(edges)
@@ -76,26 +75,26 @@ impl MemoryMesh {
         self.edges(edges)
     }
 
-    /// Connects the nodes at random, all of them in one mesh: the same seed, the same mesh.
+    /// Connects the nodes at random into one mesh. The same seed yields the same mesh.
     pub fn random(self, seed: u64) -> Self {
         let edges = topology::random(self.nodes, seed);
         self.edges(edges)
     }
 
-    /// Connects these nodes, of which the first of each pair dials the second.
+    /// Connects these pairs of nodes. The first of each pair dials the second.
     pub fn edges(mut self, edges: impl IntoIterator<Item = (usize, usize)>) -> Self {
         self.edges = edges.into_iter().collect();
         self
     }
 
-    /// Starts the nodes and connects them: `build` gets each node's number and an [`App`] on the
-    /// network in memory, and adds the layers.
+    /// Starts the nodes and connects them. `build` receives the number of each node and an [`App`]
+    /// on the in-memory network, and adds the layers.
     ///
-    /// A layer that shares state (a relay) must be made in `build`, so that each node has its own.
+    /// Create layers that share state, such as relays, in `build`, so that each node has its own.
     ///
     /// # Panics
     ///
-    /// Where a node can't be started, or two can't be connected.
+    /// Panics if a node cannot be started, or if two nodes cannot be connected.
     pub async fn start<L, F>(self, mut build: F) -> Nodes
     where
         L: PeerLayer,
@@ -120,37 +119,38 @@ impl MemoryMesh {
     }
 }
 
-/// The running nodes of a [`MemoryMesh`]; `nodes[0]` is the [`Mesh`] of the first.
+/// The running nodes of a [`MemoryMesh`]. `nodes[0]` is the [`Mesh`] of the first node.
 ///
-/// They run until this is dropped.
+/// They run until this value is dropped.
 #[derive(Clone, Debug)]
 pub struct Nodes {
     meshes: Vec<Mesh>,
 }
 
 impl Nodes {
-    /// How many nodes there are.
+    /// Returns the number of nodes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.meshes.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no nodes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.meshes.is_empty()
     }
 
-    /// The nodes, in the order of their numbers.
+    /// Returns an iterator over the nodes, in the order of their numbers.
     pub fn iter(&self) -> std::slice::Iter<'_, Mesh> {
         self.meshes.iter()
     }
 
-    /// Connects node `a` to node `b`, and waits until both know; returns `a`'s handle of `b`.
+    /// Connects node `a` to node `b`, and waits until both know each other. Returns `a`'s handle of
+    /// `b`.
     ///
     /// # Panics
     ///
-    /// Where they can't be connected.
+    /// Panics if they cannot be connected.
     pub async fn connect(&self, a: usize, b: usize) -> Peer {
         let addr = match self[b].local_addrs().first() {
             Some(addr) => addr.to_string(),
@@ -170,11 +170,11 @@ impl Nodes {
         peer
     }
 
-    /// Node `a`'s handle of node `b`.
+    /// Returns node `a`'s handle of node `b`.
     ///
     /// # Panics
     ///
-    /// Where they are not connected.
+    /// Panics if they are not connected.
     #[must_use]
     pub fn peer(&self, a: usize, b: usize) -> Peer {
         match self.find(a, b) {
@@ -193,7 +193,7 @@ impl Nodes {
     ///
     /// # Panics
     ///
-    /// Where they are not connected.
+    /// Panics if they are not connected.
     pub async fn disconnect(&self, a: usize, b: usize) {
         let (here, there) = (self.peer(a, b), self.peer(b, a));
         here.disconnect("disconnected by the test");
@@ -201,60 +201,39 @@ impl Nodes {
         there.closed().await;
     }
 
-    /// Records what reaches the read side of node `node`; see [`Recorder::of`].
+    /// Records the frames that reach the read side of one node; see [`Recorder::of`].
     #[must_use]
     pub fn recorder(&self, node: usize) -> Recorder {
         Recorder::of(&self[node])
     }
 
-    /// Records what reaches the read side of each node.
+    /// Records the frames that reach the read side of each node.
     #[must_use]
     pub fn recorders(&self) -> Vec<Recorder> {
         self.iter().map(Recorder::of).collect()
     }
 
-    /// The counters of all nodes together.
+    /// Returns the sum of the counters of all nodes.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.iter()
             .fold(Stats::default(), |sum, mesh| sum + mesh.stats())
     }
 
-    /// Waits until nothing is on its way any more, neither in a node nor between two.
+    /// Waits until no frame is in transit, neither in a node nor between nodes.
     ///
-    /// Exact on paused time, which only passes when no task has anything to do. A handler that
-    /// sleeps is not waited for.
+    /// Exact on paused time, which advances only when no task has anything to do. Does not wait for
+    /// handlers that sleep.
     pub async fn settled(&self) {
         settle(self.iter().map(Mesh::peers)).await;
     }
 
-    /// Ends all nodes, and returns their counters together.
+    /// Shuts all nodes down, and returns the sum of their counters.
     pub async fn shutdown(self) -> Stats {
         for mesh in self.iter() {
             mesh.shutdown().await;
         }
         self.stats()
-    }
-}
-
-/// Waits until nothing moves at any of these.
-pub(super) async fn settle<'a>(nodes: impl Iterator<Item = &'a Peers>) {
-    let nodes: Vec<_> = nodes.collect();
-    let sum = || {
-        let stats = nodes.iter().map(|peers| peers.stats());
-        stats.fold(Stats::default(), |sum, stats| sum + stats)
-    };
-    let mut before = sum();
-    loop {
-        for peers in &nodes {
-            peers.flushed().await;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        let now = sum();
-        if now == before {
-            return;
-        }
-        before = now;
     }
 }
 

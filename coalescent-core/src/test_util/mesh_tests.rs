@@ -1,4 +1,4 @@
-//! Meshes in memory, and those who record them.
+//! Tests of in-memory meshes and recorders.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -11,7 +11,7 @@ use super::{MemoryMesh, Recorder};
 use crate::app::App;
 use crate::message::Message;
 
-/// What a future says when it panics.
+/// Returns the panic message of a future.
 async fn panic_of<T>(future: impl Future<Output = T>) -> String {
     match AssertUnwindSafe(future).catch_unwind().await {
         Ok(_) => "nothing".into(),
@@ -30,7 +30,7 @@ async fn nodes_are_connected_as_the_topology_says() {
     assert_eq!(degrees(MemoryMesh::new(4).ring()).await, [2; 4]);
     assert_eq!(degrees(MemoryMesh::new(4).full()).await, [3; 4]);
     assert_eq!(degrees(MemoryMesh::new(3).edges([(2, 0)])).await, [1, 0, 1]);
-    // More than a node takes by default.
+    // More connections than a node accepts by default.
     let star = degrees(MemoryMesh::new(101).star()).await;
     assert_eq!((star[0], star[100]), (100, 1));
     let random = degrees(MemoryMesh::new(20).random(7)).await;

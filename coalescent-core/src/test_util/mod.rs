@@ -1,17 +1,15 @@
-//! What tests of layers and of whole meshes are made of; with the feature `test-util`.
+//! Tools for testing layers and whole meshes; requires the feature `test-util`.
 //!
-//! | to test | there is |
-//! |---|---|
-//! | one layer, called by hand | [`frame`], [`peer`], [`relayed`] |
-//! | that a layer is a good tower service | [`conformance`] |
-//! | what a stack costs a frame | [`Driver`] |
-//! | a stack, from outside and inside | [`Recorder`] |
-//! | many nodes | [`MemoryMesh`], [`topology`] |
+//! - To test one layer by calling it: [`frame`], [`peer`] and [`relayed`].
+//! - To check that a layer is a well-behaved tower service: [`conformance`].
+//! - To measure the cost of a stack per frame: [`Driver`].
+//! - To test a stack from the outside and the inside: [`Recorder`].
+//! - To test many nodes: [`MemoryMesh`] and [`topology`].
 //!
 //! # One layer
 //!
-//! A layer's service is called with a [`frame`], and what it answers is looked at; whether it asked
-//! for the frame to be passed on, [`relayed`] tells.
+//! Call the layer's service with a [`frame`], and inspect its answer. [`relayed`] returns whether
+//! the layer asked for the frame to be relayed.
 //!
 //! ```
 //! use coalescent_core::wire::Kind;
@@ -28,15 +26,15 @@
 //!
 //! # A middleware in a mesh
 //!
-//! A test of one's own middleware takes few lines: a check that it is a good service, and a mesh on
-//! paused time in which it runs.
+//! A middleware can be tested in a few lines: check that it is a well-behaved service, and run it
+//! in a mesh on paused time.
 //!
 //! ```
 //! use coalescent_core::test_util::{MemoryMesh, Recorder, conformance};
 //! use coalescent_core::{Flow, Frame, Relay};
 //! use tower::{ServiceBuilder, util::MapRequestLayer};
 //!
-//! /// Passes on what it hears, louder.
+//! /// Relays what it hears, louder.
 //! fn shout() -> MapRequestLayer<impl Fn(Frame) -> Frame + Clone> {
 //!     MapRequestLayer::new(|mut frame: Frame| {
 //!         let louder = frame.payload().to_ascii_uppercase();
@@ -68,14 +66,16 @@ mod mesh;
 mod mesh_tests;
 mod recorder;
 pub mod topology;
+mod wait;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 pub use driver::Driver;
 pub use mesh::{MemoryMesh, Nodes};
-pub use recorder::{DEADLINE, Recorder};
+pub use recorder::Recorder;
 use tokio::time::Instant;
+pub use wait::DEADLINE;
 
 use crate::config::Config;
 use crate::frame::in_flight::{InFlight, ReadBatch};
@@ -86,17 +86,17 @@ use crate::node::peer::{Endpoint, Introduction, Peer};
 use crate::transport::Direction;
 use crate::wire::{Head, Kind};
 
-/// What a layer asked the connection to pass on.
+/// What a layer asked the connection to relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relayed {
-    /// What is done about peers that have no room.
+    /// What to do about peers whose outboxes are full.
     pub flow: Flow,
-    /// The payload that the other peers would get.
+    /// The payload that the other peers would receive.
     pub payload: Bytes,
 }
 
-/// Makes a peer of `peers` that is not in the roster: what is queued for it stays queued, and
-/// broadcasts pass it by.
+/// Creates a peer of `peers` that is not in the roster: data queued for it stays queued, and
+/// broadcasts skip it.
 ///
 /// Its wire is the one in the [`Config`] of `peers`.
 #[must_use]
@@ -118,36 +118,36 @@ pub fn peer(peers: &Peers) -> Peer {
     Peer::new(Arc::clone(node), intro, &link)
 }
 
-/// Makes a frame that a peer of a node of its own sent, with the default options.
+/// Creates a frame from a peer of a new node with the default options.
 #[must_use]
 pub fn frame(kind: Kind, payload: impl Into<Bytes>) -> Frame {
     frame_from(&peer(&Peers::new(Config::default())), kind, payload)
 }
 
-/// Makes a frame that `peer` sent, with the ttl in the [`Config`] of its node.
+/// Creates a frame from `peer`, with the ttl of the [`Config`] of its node.
 #[must_use]
 pub fn frame_from(peer: &Peer, kind: Kind, payload: impl Into<Bytes>) -> Frame {
     let bytes = payload.into();
     let payload = 0..bytes.len();
     let arrival = Arc::new(ReadBatch {
-        link: Arc::new(InFlight::new(peer.clone(), 1)),
+        in_flight: Arc::new(InFlight::new(peer.clone(), 1)),
         buffer_len: bytes.len(),
         bytes,
         buffer: 0,
         at: Instant::now(),
     });
     let head = Head::new(kind, peer.node().config().ttl);
-    // The place a frame is marked in starts out open for the frame of number 0.
+    // Place 0 of a new connection is open for the frame with number 0.
     Frame::new(arrival, &head, payload, 0, 0)
 }
 
-/// Tells what a layer asked for with [`Frame::relay`], for this frame or a clone of it.
+/// Returns what a layer asked for with [`Frame::relay`], for this frame or a clone of it.
 ///
-/// Meant to be asked once: of a payload that a layer rewrote, only the first answer has the new
+/// Call it once per frame: if a layer rewrote the payload, only the first call returns the new
 /// bytes.
 #[must_use]
 pub fn relayed(frame: &Frame) -> Option<Relayed> {
-    let (flow, rewritten) = frame.mark()?;
+    let (flow, rewritten) = frame.decision()?;
     let payload = rewritten.unwrap_or_else(|| frame.payload_bytes());
     Some(Relayed { flow, payload })
 }

@@ -1,14 +1,13 @@
-//! Peers that write down what they hear.
+//! Recording the frames that a node or a peer receives.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::mesh::settle;
+use super::wait::{DEADLINE, settle};
 use crate::app::App;
 use crate::config::Config;
 use crate::connection::ConnectionInfo;
@@ -19,14 +18,11 @@ use crate::message::Message;
 use crate::message::codec::Codec;
 use crate::node::peer::Peer;
 
-/// How long a recorder waits for what it expects. Only tests that fail take so long.
-pub const DEADLINE: Duration = Duration::from_secs(30);
-
-/// How many bytes each direction of a recording peer's connection holds.
+/// The buffer size of each direction of a recording peer's connection, in bytes.
 const PIPE: usize = 64 * 1024;
 
-/// Records frames and messages: those that reach the read side of a node ([`of`](Recorder::of)), or
-/// those that a peer of a node gets ([`join`](Recorder::join)).
+/// A recorder of frames and messages: of those that reach the read side of a node
+/// ([`of`](Recorder::of)), or of those that a peer of a node receives ([`join`](Recorder::join)).
 ///
 /// ```
 /// use coalescent_core::test_util::Recorder;
@@ -53,14 +49,15 @@ pub struct Recorder {
     reader: MeshReader,
     codec: Arc<Codec>,
     frames: Vec<Frame>,
-    /// The node under test, as this recorder's peer.
+    /// The node under test, as a peer of this recorder.
     peer: Option<Peer>,
 }
 
 impl Recorder {
-    /// Records what reaches the read side of `mesh`, after its layers, from now on.
+    /// Records the frames that reach the read side of `mesh` after its layers, from now on.
     ///
-    /// It takes its share of the frames like any [`reader`](Mesh::reader): use one for a node.
+    /// Frames are distributed among all [`reader`](Mesh::reader)s of a node, so use one recorder
+    /// per node.
     #[must_use]
     pub fn of(mesh: &Mesh) -> Self {
         Self {
@@ -72,12 +69,12 @@ impl Recorder {
         }
     }
 
-    /// Connects a node of its own to `mesh`, without layers, on the same wire, and records what
-    /// that gets.
+    /// Connects a new node to `mesh`, without layers and on the same wire, and records what it
+    /// receives.
     ///
     /// # Panics
     ///
-    /// Where the two can't be connected.
+    /// Panics if the two cannot be connected.
     pub async fn join(mesh: &Mesh) -> Self {
         let theirs = mesh.peers().config();
         let config = Config {
@@ -112,17 +109,17 @@ impl Recorder {
         }
     }
 
-    /// The node that is recorded: that of [`join`](Recorder::join) is the recorder's own.
+    /// Returns the recorded node; after [`join`](Recorder::join), the recorder's own.
     #[must_use]
     pub fn mesh(&self) -> &Mesh {
         &self.mesh
     }
 
-    /// The node under test, as a peer of the recorder's.
+    /// Returns the node under test, as a peer of the recorder.
     ///
     /// # Panics
     ///
-    /// Where the recorder did not [`join`](Recorder::join) a node.
+    /// Panics if the recorder did not [`join`](Recorder::join) a node.
     #[must_use]
     pub fn peer(&self) -> &Peer {
         match &self.peer {
@@ -131,7 +128,7 @@ impl Recorder {
         }
     }
 
-    /// What was recorded so far, in order.
+    /// Returns the frames recorded so far, in order.
     #[must_use]
     pub fn frames(&self) -> &[Frame] {
         &self.frames
@@ -141,7 +138,7 @@ impl Recorder {
     ///
     /// # Panics
     ///
-    /// Where none comes.
+    /// Panics if no frame arrives.
     pub async fn expect_frame(&mut self) -> Frame {
         match timeout(DEADLINE, self.reader.next_frame()).await {
             Ok(Some(frame)) => {
@@ -157,7 +154,7 @@ impl Recorder {
     ///
     /// # Panics
     ///
-    /// Where another frame comes, or none.
+    /// Panics if another frame arrives, or none.
     pub async fn expect_message(&mut self, kind: &str) -> Message {
         let frame = self.expect_frame().await;
         match self.message(&frame) {
@@ -166,12 +163,11 @@ impl Recorder {
         }
     }
 
-    /// Waits for the next message of type `kind`, and passes over what comes before; it is recorded
-    /// too.
+    /// Waits for the next message of type `kind`. Earlier frames are recorded too, but skipped.
     ///
     /// # Panics
     ///
-    /// Where none comes.
+    /// Panics if no such message arrives.
     pub async fn wait_for_message(&mut self, kind: &str) -> Message {
         loop {
             let frame = self.expect_frame().await;
@@ -181,12 +177,12 @@ impl Recorder {
         }
     }
 
-    /// Makes sure that no frame comes any more. Exact on paused time; see
+    /// Checks that no further frame arrives. Exact on paused time; see
     /// [`Nodes::settled`](super::Nodes::settled).
     ///
     /// # Panics
     ///
-    /// Where one comes.
+    /// Panics if a frame arrives.
     pub async fn expect_nothing(&mut self) {
         settle(std::iter::once(self.mesh.peers())).await;
         if let Some(frame) = self.reader.try_next_frame() {
@@ -199,7 +195,7 @@ impl Recorder {
     ///
     /// # Panics
     ///
-    /// Where that fails, and as [`peer`](Recorder::peer) does.
+    /// Panics if sending fails, or if the recorder did not [`join`](Recorder::join) a node.
     pub async fn send(&self, message: &Message) {
         match self.codec.encode(message) {
             Ok(payload) => self.send_payload(payload).await,
@@ -211,7 +207,7 @@ impl Recorder {
     ///
     /// # Panics
     ///
-    /// As for [`send`](Recorder::send).
+    /// Panics if sending fails, or if the recorder did not [`join`](Recorder::join) a node.
     pub async fn send_payload(&self, payload: impl Into<bytes::Bytes>) {
         if let Err(error) = self.peer().send_payload(payload).await {
             panic!("the recorder can't send: {error}");
@@ -222,7 +218,7 @@ impl Recorder {
     ///
     /// # Panics
     ///
-    /// Where the message can't be encoded.
+    /// Panics if the message cannot be encoded.
     pub async fn broadcast(&self, message: &Message) {
         match self.codec.encode(message) {
             Ok(payload) => {
@@ -236,11 +232,11 @@ impl Recorder {
     ///
     /// # Errors
     ///
-    /// Those of a [`Peer`] that is asked with a [`Message`].
+    /// Returns the errors of a request to a [`Peer`] with a [`Message`].
     ///
     /// # Panics
     ///
-    /// As [`peer`](Recorder::peer) does.
+    /// Panics if the recorder did not [`join`](Recorder::join) a node.
     pub async fn request<T>(&self, kind: &str, body: &T) -> Result<Message, Error>
     where
         T: Serialize + ?Sized,
@@ -257,7 +253,7 @@ impl Recorder {
     }
 }
 
-/// The codec of the node under test, or the default one.
+/// Returns the codec of the node under test, or the default one.
 fn codec(mesh: &Mesh) -> Arc<Codec> {
     mesh.get().unwrap_or_else(|| Arc::new(Codec::msgpack()))
 }

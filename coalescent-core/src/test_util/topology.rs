@@ -1,16 +1,17 @@
-//! Who is connected to whom, as pairs of numbers: the first dials the second.
+//! Topologies: which nodes are connected, as pairs of numbers. The first of each pair dials the
+//! second.
 
-/// Connects each node to the next.
+/// Connects each node to the next one.
 #[must_use]
 pub fn line(nodes: usize) -> Vec<(usize, usize)> {
     (1..nodes).map(|node| (node - 1, node)).collect()
 }
 
-/// Connects each node to the next, and the last to the first.
+/// Connects each node to the next one, and the last to the first.
 #[must_use]
 pub fn ring(nodes: usize) -> Vec<(usize, usize)> {
     let mut edges = line(nodes);
-    // With two, there is one connection already.
+    // Two nodes are connected already.
     if nodes > 2 {
         edges.push((nodes - 1, 0));
     }
@@ -31,8 +32,8 @@ pub fn full(nodes: usize) -> Vec<(usize, usize)> {
         .collect()
 }
 
-/// Connects all nodes in a tree, and then each to another of its own choice: two connections a node
-/// on average from its own side, four with those of others. The same seed makes the same mesh.
+/// Connects all nodes in a tree, and then each to one other at random: on average each node opens
+/// two connections, and has four. The same seed yields the same mesh.
 #[must_use]
 pub fn random(nodes: usize, seed: u64) -> Vec<(usize, usize)> {
     let mut numbers = Numbers(seed);

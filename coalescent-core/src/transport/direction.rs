@@ -1,8 +1,8 @@
-//! Which side made a connection.
+//! Which side opened a connection.
 
 use std::fmt;
 
-/// Which side made a connection.
+/// The side that opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// The peer connected to this node.
@@ -12,7 +12,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// One word for it.
+    /// Returns a one-word label.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Inbound => "inbound",

@@ -1,21 +1,21 @@
-//! Whose connections count together.
+//! Groups of addresses that share the limit on connections.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// What counts as one place that connections come from.
+/// A network location whose connections are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Group {
-    /// An IPv4 address, or the /64 of an IPv6 address: that is the least a customer is given, so
-    /// that whoever has one address there has 2^64.
+    /// An IPv4 address, or the /64 of an IPv6 address. A /64 is the smallest allocation of a
+    /// customer, who can use all of its 2^64 addresses.
     Net(IpAddr),
     Loopback,
-    /// A transport that has no addresses.
+    /// A transport without IP addresses.
     Unknown,
 }
 
 impl Group {
     pub(crate) fn of(ip: Option<IpAddr>) -> Self {
-        // A socket that listens on both families shows IPv4 peers as ::ffff:a.b.c.d.
+        // A dual-stack socket reports IPv4 peers as ::ffff:a.b.c.d.
         match ip.map(|ip| ip.to_canonical()) {
             None => Self::Unknown,
             Some(ip) if ip.is_loopback() => Self::Loopback,

@@ -1,4 +1,4 @@
-//! Whether anything came over a connection.
+//! Detects whether any byte was received over a connection.
 
 use std::io;
 use std::pin::Pin;
@@ -9,14 +9,14 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection that notes whether anything has come over it.
+/// A connection that records whether it has received any byte.
 #[derive(Debug)]
 pub(crate) struct Heard<IO> {
     io: IO,
     anything: Arc<AtomicBool>,
 }
 
-/// What such a connection has noted, for who no longer has it.
+/// The record of a [`Heard`] connection, which outlives it.
 #[derive(Debug)]
 pub(crate) struct Note(Arc<AtomicBool>);
 

@@ -12,16 +12,16 @@ use tokio::sync::mpsc;
 use super::{BoxFuture, BoxIo, Listener, Transport};
 use crate::transport::address::Address;
 
-/// How many bytes each direction of a connection holds.
+/// The buffer size of each direction of a connection, in bytes.
 const PIPE: usize = 64 * 1024;
 
-/// How many connections may wait to be accepted.
+/// The listen backlog: how many connections may wait to be accepted.
 const BACKLOG: usize = 128;
 
-/// A network in memory, for tests: no sockets, no ports, works on paused time.
+/// An in-memory network for tests. It uses no sockets or ports, and works on paused time.
 ///
-/// Clones are the same network. An address is a `host:port` whose host is any name; all hosts are
-/// one. Every connection counts as loopback.
+/// Clones share the same network. An address is a `host:port` with any host name; the host is
+/// ignored. Every connection counts as loopback.
 ///
 /// ```
 /// use coalescent_core::{App, transport::Memory};
@@ -43,13 +43,14 @@ pub struct Memory(Arc<Mutex<Ports>>);
 #[derive(Debug, Default)]
 struct Ports {
     next: u16,
-    /// How often `next` began anew: in the addresses of connecting ends, so that each has its own.
+    /// How often `next` has wrapped around. Part of the address of connecting ends, so that each is
+    /// unique.
     turn: u16,
     listening: HashMap<u16, mpsc::Sender<(BoxIo, SocketAddr)>>,
 }
 
 impl Memory {
-    /// Makes a network of its own.
+    /// Creates a separate network.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -78,14 +79,14 @@ fn address(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
-/// The end of a connection that was made, which knows its address.
+/// The connecting end of a connection, which knows its local address.
 #[derive(Debug)]
-struct Made {
+struct ConnectingEnd {
     io: DuplexStream,
     here: SocketAddr,
 }
 
-impl AsyncRead for Made {
+impl AsyncRead for ConnectingEnd {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -95,7 +96,7 @@ impl AsyncRead for Made {
     }
 }
 
-impl AsyncWrite for Made {
+impl AsyncWrite for ConnectingEnd {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -171,13 +172,13 @@ impl Transport for Memory {
             let sender = sender.ok_or(io::ErrorKind::ConnectionRefused)?;
             let sent = sender.send((Box::new(theirs), here)).await;
             sent.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
-            Ok((Box::new(Made { io, here }) as BoxIo, there))
+            Ok((Box::new(ConnectingEnd { io, here }) as BoxIo, there))
         })
     }
 
     fn local_addr(&self, io: &BoxIo) -> Option<SocketAddr> {
         let io: &dyn Any = &**io;
-        io.downcast_ref::<Made>().map(|made| made.here)
+        io.downcast_ref::<ConnectingEnd>().map(|made| made.here)
     }
 }
 
@@ -196,7 +197,7 @@ impl Listener for MemoryListener {
         Box::pin(async move {
             match self.receiver.recv().await {
                 Some(accepted) => Ok(accepted),
-                // The network is gone, and nobody will come any more.
+                // The network was dropped, so no connection will ever arrive.
                 None => std::future::pending().await,
             }
         })

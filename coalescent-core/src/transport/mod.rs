@@ -1,7 +1,7 @@
-//! Where sockets come from.
+//! Transports: how sockets are opened and accepted.
 //!
-//! An app uses [`Tcp`] unless it is given another [`Transport`]: [`Memory`] for tests, or one of
-//! your own, such as a simulated network. Whatever it is, the connection on top is the same.
+//! An app uses [`Tcp`] unless it is given another [`Transport`]: [`Memory`] for tests, or your own,
+//! such as a simulated network. The connection on top is the same for every transport.
 
 pub mod address;
 mod bind;
@@ -35,15 +35,15 @@ use tokio::net::TcpStream;
 
 use crate::transport::address::Address;
 
-/// A future in a box, as the methods of [`Transport`] return it.
+/// A boxed future, as returned by the methods of [`Transport`].
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What a connection runs over. Implemented for everything that fits.
+/// A bidirectional byte stream that a connection can run over. Implemented for every suitable type.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + Any {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + Any> Io for T {}
 
-/// A connection's socket, whatever it is.
+/// The boxed socket of a connection.
 pub type BoxIo = Box<dyn Io>;
 
 impl fmt::Debug for dyn Io {
@@ -52,7 +52,7 @@ impl fmt::Debug for dyn Io {
     }
 }
 
-/// The TCP socket that `io` is, if it is one and not something around one.
+/// Returns `io` as a TCP socket if it is one itself, not a wrapper around one.
 pub(crate) fn tcp_stream(io: &dyn Any) -> Option<&TcpStream> {
     match io.downcast_ref::<BoxIo>() {
         Some(boxed) => tcp_stream(&**boxed),
@@ -60,14 +60,14 @@ pub(crate) fn tcp_stream(io: &dyn Any) -> Option<&TcpStream> {
     }
 }
 
-/// A way to make and accept connections.
+/// A way to open and accept connections.
 pub trait Transport: Send + Sync + 'static {
-    /// Begins to accept connections at `addr`, a `host:port`; port 0 takes a free one.
+    /// Starts to accept connections at `addr`, a `host:port`. Port 0 picks a free port.
     fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
 
-    /// Begins to accept connections at each address that `addr` stands for, at least one; with port
-    /// 0, at the same port, if that can be had. Default: what [`listen`](Transport::listen) makes,
-    /// alone.
+    /// Starts to accept connections at every address that `addr` resolves to, at least one. With
+    /// port 0, all of them use the same port if possible. Default: calls
+    /// [`listen`](Transport::listen) alone.
     fn listen_all<'a>(
         &'a self,
         addr: &'a str,
@@ -75,42 +75,44 @@ pub trait Transport: Send + Sync + 'static {
         Box::pin(async move { Ok(vec![self.listen(addr).await?]) })
     }
 
-    /// Makes a connection. The caller bounds the time it takes.
+    /// Opens a connection to `addr`. The caller limits the time.
     ///
-    /// `permit` is asked for each address that the host name stands for, before it is connected to;
-    /// an error it returns is the result if no address is permitted. It also refuses addresses that
-    /// are to be passed over for now, such as those that led back to this node: so ask it for all.
+    /// Call `permit` for each address that the host name resolves to, before connecting to it. If
+    /// no address is permitted, return its error. Besides forbidden addresses, `permit` rejects
+    /// addresses to skip for now, such as those that led back to this node, so call it for every
+    /// address.
     ///
-    /// Returns the connection and the address at its other end.
+    /// Returns the connection and the address of its remote end.
     fn connect<'a>(
         &'a self,
         addr: &'a Address,
         permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
     ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>>;
 
-    /// Returns the address of this end of a connection that [`connect`](Transport::connect) made,
-    /// as a [`Listener`] at its other end would see it; `None` if that is not known.
+    /// Returns the local address of a connection that [`connect`](Transport::connect) opened, as a
+    /// [`Listener`] at the remote end would see it; `None` if unknown.
     ///
-    /// A node recognises itself by it on wires without node numbers: a connection it has made is
-    /// one that it has accepted. The default knows it of tokio's TCP sockets.
+    /// On wires without node ids, a node uses it to detect a connection to itself: the local
+    /// address of an outbound connection is the remote address of one that it has accepted. The
+    /// default implementation supports tokio's TCP sockets.
     fn local_addr(&self, io: &BoxIo) -> Option<SocketAddr> {
         tcp_stream(&**io).and_then(|stream| stream.local_addr().ok())
     }
 }
 
-/// Accepts connections at one address.
+/// A listener that accepts connections at one address.
 pub trait Listener: Send + 'static {
-    /// The address, with the port that was really taken.
+    /// Returns the bound address, with the actual port.
     ///
     /// # Errors
     ///
-    /// Where the socket has none.
+    /// Fails if the socket has no address.
     fn local_addr(&self) -> io::Result<SocketAddr>;
 
     /// Waits for the next connection.
     ///
     /// # Cancel safety
     ///
-    /// Must be safe: a connection must not be lost when the wait is dropped.
+    /// Implementations must be cancel safe: dropping the future must not lose a connection.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxIo, SocketAddr)>>;
 }

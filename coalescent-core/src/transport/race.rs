@@ -1,5 +1,5 @@
-//! Trying the addresses of one name: staggered, as RFC 8305 says ("Happy Eyeballs"), so that an
-//! address that swallows what is sent to it keeps nobody from the others.
+//! Connecting to one of several addresses of a name, with staggered attempts as in RFC 8305 ("Happy
+//! Eyeballs"), so that an unresponsive address does not delay the others.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -11,20 +11,20 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// How long an attempt is alone under way before the next address of the name is tried beside it.
+/// How long one attempt runs alone before the next address of the name is tried concurrently.
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// The shortest such time, however many addresses there are.
+/// The minimum of that delay, however many addresses there are.
 const ATTEMPT_DELAY_MIN: Duration = Duration::from_millis(100);
 
-/// Within which time all addresses should have been tried.
+/// The time within which all addresses should have been tried.
 const SPREAD: Duration = Duration::from_secs(4);
 
-/// How many addresses of one name are tried at most.
+/// The maximum number of addresses of one name that are tried.
 pub const MAX_ADDRESSES: usize = 40;
 
-/// Puts addresses into the order in which they are tried: each once, families in turn, beginning
-/// with the first one's, and no more than [`MAX_ADDRESSES`].
+/// Returns the addresses in the order in which to try them: without duplicates, alternating between
+/// the address families, starting with the family of the first address, at most [`MAX_ADDRESSES`].
 pub(super) fn order(addrs: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut first: VecDeque<SocketAddr> = VecDeque::new();
     let mut second: VecDeque<SocketAddr> = VecDeque::new();
@@ -40,7 +40,7 @@ pub(super) fn order(addrs: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAd
         && let Some(addr) = first.pop_front()
     {
         ordered.push(addr);
-        // When one family is used up, the other goes on alone.
+        // When one family is used up, the other one continues alone.
         if !second.is_empty() {
             std::mem::swap(&mut first, &mut second);
         }
@@ -48,12 +48,13 @@ pub(super) fn order(addrs: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAd
     ordered
 }
 
-/// Calls `connect` with one address after another until one succeeds: the next when one has failed,
-/// or has taken its time. Those that are under way then are dropped.
+/// Calls `connect` for one address after another until one succeeds. The next attempt starts when
+/// the previous one has failed, or has run for the delay. When one succeeds, the attempts still
+/// running are dropped.
 ///
 /// # Errors
 ///
-/// With what became of each address, where none succeeds.
+/// Returns the outcome of each address if none succeeds.
 pub(super) async fn race<T, F>(
     addrs: Vec<SocketAddr>,
     connect: impl Fn(SocketAddr) -> F,
@@ -99,132 +100,5 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use tokio::time::timeout;
-
-    use super::*;
-
-    fn v4(last: u8) -> SocketAddr {
-        SocketAddr::from(([10, 0, 0, last], 1))
-    }
-
-    fn v6(last: u16) -> SocketAddr {
-        SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, last], 1))
-    }
-
-    #[test]
-    fn families_take_turns_and_each_address_comes_once() {
-        let names = [v6(1), v6(2), v6(1), v6(3), v4(1), v4(2), v4(1)];
-        assert_eq!(order(names), [v6(1), v4(1), v6(2), v4(2), v6(3)]);
-        assert_eq!(order([v4(1), v4(2), v6(1)]), [v4(1), v6(1), v4(2)]);
-        assert_eq!(order([v4(2), v4(1)]), [v4(2), v4(1)]);
-        assert_eq!(order([]), []);
-        let many = (0..=255).map(v4).chain((0..1000).map(v6));
-        let tried = order(many);
-        assert_eq!(tried.len(), MAX_ADDRESSES);
-        assert_eq!(tried[..4], [v4(0), v6(0), v4(1), v6(1)]);
-    }
-
-    /// What an address does, and after how many milliseconds.
-    #[derive(Clone, Copy)]
-    enum Does {
-        Accepts(u64),
-        Refuses(u64),
-        Swallows,
-    }
-    use Does::{Accepts, Refuses, Swallows};
-
-    /// Tries addresses that do this. Returns which one was connected to, after how many
-    /// milliseconds, and when each was tried.
-    async fn tried(does: &[Does]) -> (Option<usize>, u64, Vec<u64>) {
-        let since = Instant::now();
-        let starts = Mutex::new(Vec::new());
-        let addrs = (0..does.len()).map(|at| v4(at as u8)).collect();
-        let result = race(addrs, |addr| {
-            let at = usize::from(addr.to_string().as_bytes()[7] - b'0');
-            starts
-                .lock()
-                .unwrap()
-                .push(since.elapsed().as_millis() as u64);
-            let does = does[at];
-            async move {
-                match does {
-                    Accepts(after) => sleep(Duration::from_millis(after)).await,
-                    Refuses(after) => {
-                        sleep(Duration::from_millis(after)).await;
-                        return Err(io::ErrorKind::ConnectionRefused.into());
-                    }
-                    Swallows => std::future::pending().await,
-                }
-                Ok(at)
-            }
-        });
-        let result = timeout(Duration::from_secs(10), result).await;
-        let connected = match result {
-            Ok(Ok((at, addr))) => {
-                assert_eq!(addr, v4(at as u8));
-                Some(at)
-            }
-            Ok(Err(failures)) => {
-                assert_eq!(failures.len(), does.len());
-                None
-            }
-            Err(_) => None,
-        };
-        let starts = starts.into_inner().unwrap();
-        (connected, since.elapsed().as_millis() as u64, starts)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_address_that_swallows_keeps_nobody_from_the_others() {
-        for (does, connected, after, starts) in [
-            (&[Accepts(3), Accepts(0)][..], Some(0), 3, &[0][..]),
-            (&[Swallows, Accepts(3)], Some(1), 253, &[0, 250]),
-            (
-                &[Swallows, Swallows, Swallows, Accepts(7)],
-                Some(3),
-                757,
-                &[0, 250, 500, 750],
-            ),
-            // One that fails gives way at once, and the one after it has its time alone.
-            (&[Refuses(0), Accepts(5)], Some(1), 5, &[0, 0]),
-            (
-                &[Refuses(10), Swallows, Accepts(5)],
-                Some(2),
-                265,
-                &[0, 10, 260],
-            ),
-            (
-                &[Swallows, Refuses(20), Accepts(5)],
-                Some(2),
-                275,
-                &[0, 250, 270],
-            ),
-            // The first that succeeds wins, whichever was tried first.
-            (&[Accepts(400), Accepts(30)], Some(1), 280, &[0, 250]),
-            (&[Accepts(260), Accepts(30)], Some(0), 260, &[0, 250]),
-            (&[Refuses(0), Refuses(600)], None, 600, &[0, 0]),
-            (&[Swallows], None, 10_000, &[0]),
-            (&[], None, 0, &[]),
-        ] {
-            assert_eq!(tried(does).await, (connected, after, starts.to_vec()));
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_last_of_many_addresses_has_most_of_the_time() {
-        let since = Instant::now();
-        let addrs: Vec<_> = (0..MAX_ADDRESSES as u8).map(v4).collect();
-        let last = addrs[MAX_ADDRESSES - 1];
-        let connected = race(addrs, |addr| async move {
-            if addr != last {
-                std::future::pending::<()>().await;
-            }
-            Ok(())
-        });
-        assert_eq!(connected.await.unwrap().1, last);
-        assert!(since.elapsed() <= SPREAD, "{:?}", since.elapsed());
-    }
-}
+#[path = "race_tests.rs"]
+mod tests;

@@ -9,43 +9,43 @@ use super::race::{order, race};
 use super::{BoxFuture, BoxIo, Listener, Transport, tcp_stream};
 use crate::transport::address::Address;
 
-/// How many connections may wait to be accepted. A short queue makes a crowd of newcomers wait in
-/// steps of a second, since that is when they try again.
+/// The listen backlog: how many connections may wait to be accepted. With a short queue, newcomers
+/// that arrive together are delayed in steps of a second, the interval of TCP's retries.
 pub const BACKLOG: u32 = 4096;
 
-/// After how much silence the kernel asks whether the other end is there, and how often then, where
-/// the peers themselves ask each other too.
+/// The idle time before the kernel sends keepalive probes, and the interval between probes, on
+/// wires where peers also send pings.
 pub const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// How many bytes that have not been sent the kernel takes. More would only wait in another place,
-/// where neither the outbox's bound nor the judgement of slow peers can see them.
+/// The number of unsent bytes that the kernel buffers. More would wait where neither the outbox
+/// limit nor the detection of slow peers can see them.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const NOT_SENT: u32 = 64 * 1024;
 
-/// How often the kernel asks within the time to answer, where it alone can ask.
+/// The number of keepalive probes within `answer_within`, on wires without pings.
 const PROBES: u32 = 4;
 
-/// The longest silence that kernels take as a keepalive time. Who waits longer does not want to
-/// know.
+/// The longest keepalive time that kernels accept. A longer silence is effectively no limit.
 const SILENCE_MAX: Duration = Duration::from_secs(32_767);
 
-/// Connections over TCP, with Nagle's algorithm off and keepalive on.
+/// The TCP transport, with Nagle's algorithm off and keepalive on.
 ///
-/// Where a name stands for several addresses, they are tried staggered, as RFC 8305 says: the next
-/// one [`ATTEMPT_DELAY`](super::ATTEMPT_DELAY) after the one before, or at once when that has
-/// failed, the families in turn, at most [`MAX_ADDRESSES`](super::MAX_ADDRESSES); the first that is
-/// connected wins.
+/// If a name resolves to several addresses, they are tried with staggered starts, as in RFC 8305:
+/// the next one starts [`ATTEMPT_DELAY`](super::ATTEMPT_DELAY) after the previous one, or as soon
+/// as that fails, alternating between the address families, at most
+/// [`MAX_ADDRESSES`](super::MAX_ADDRESSES) in all. The first that connects wins.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tcp;
 
 impl Tcp {
-    /// Connects to one of `addrs`, which all stand for the same peer, as
-    /// [`connect`](Transport::connect) does with those that it finds: for a transport that finds
-    /// the addresses of a name in its own way.
+    /// Connects to one of `addrs`, which all belong to the same peer, like
+    /// [`connect`](Transport::connect) does with the addresses that it resolves. Use it in a
+    /// transport that resolves names itself.
     ///
     /// # Errors
     ///
-    /// Where none is connected; what `permit` returns where it permits none.
+    /// Fails if no address can be connected to. Returns the error of `permit` if it permits no
+    /// address.
     pub async fn connect_any(
         &self,
         addrs: impl IntoIterator<Item = SocketAddr>,
@@ -116,7 +116,7 @@ pub(crate) fn no_address() -> io::Error {
     )
 }
 
-/// What to say where each address failed; `None` where none was tried.
+/// Returns one error for all failed addresses, or `None` if none was tried.
 fn all_failed(mut failures: Vec<(SocketAddr, io::Error)>) -> Option<io::Error> {
     let (last, error) = failures.pop()?;
     if failures.is_empty() {
@@ -137,7 +137,7 @@ fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     } else {
         TcpSocket::new_v6()?
     };
-    // So that a node can come back at its address at once.
+    // Allows a restarted node to bind its address immediately.
     #[cfg(not(windows))]
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
@@ -148,14 +148,15 @@ async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
     refuse_itself(TcpStream::connect(addr).await?)
 }
 
-/// Closes a connection both of whose ends are one socket. The kernel makes such a one when nobody
-/// listens at a port of those that it gives to connecting sockets, and it gives just that one.
+/// Closes a connection whose two ends are the same socket. The kernel creates one when a socket
+/// connects to a port of the ephemeral range on which nobody listens, and happens to be assigned
+/// that port itself.
 fn refuse_itself(stream: TcpStream) -> io::Result<TcpStream> {
     let (here, there) = (stream.local_addr()?, stream.peer_addr()?);
     if (here.ip(), here.port()) != (there.ip(), there.port()) {
         return Ok(stream);
     }
-    // Reset, so that the port is free at once for whoever should listen there.
+    // Reset, so that another program can listen on the port immediately.
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     Err(met_itself())
 }
@@ -167,8 +168,7 @@ pub(crate) fn met_itself() -> io::Error {
     )
 }
 
-/// Sets the socket's options. A connection without them works, so that none of them is worth an
-/// end.
+/// Sets the socket options. The connection works without them, so a failure is not an error.
 fn tune(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new()
@@ -188,17 +188,17 @@ fn report(results: impl IntoIterator<Item = io::Result<()>>) {
     }
 }
 
-/// Has the kernel reset the connection when `io` is closed, if it is a TCP socket.
+/// Makes the kernel reset the connection when `io` is closed, if it is a TCP socket.
 pub(crate) fn reset_at_close(io: &dyn std::any::Any) {
     if let Some(stream) = tcp_stream(io) {
         report([SockRef::from(stream).set_linger(Some(Duration::ZERO))]);
     }
 }
 
-/// Has the kernel find out whether the other end is still there, if `io` is a TCP socket: on wires
-/// whose peers can't ask each other. It is given up after as much silence as a peer of those who
-/// can: asked after `ping_every`, and given up `answer_within` later. So is one that acknowledges
-/// nothing of what was sent to it for as long as both together.
+/// Makes the kernel detect a dead peer if `io` is a TCP socket, for wires without pings. The timing
+/// matches that of pings: the first probe after `ping_every` without data, and the connection is
+/// closed `answer_within` later. A peer that acknowledges no sent data for both times together is
+/// closed too.
 pub(crate) fn watch_silence(io: &dyn std::any::Any, ping_every: Duration, answer_within: Duration) {
     let Some(stream) = tcp_stream(io) else { return };
     let silence = ping_every.saturating_add(answer_within);
@@ -239,81 +239,5 @@ impl Listener for TcpListener {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_socket_that_met_itself_is_no_peer_and_leaves_the_port_free() {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let addr = socket.local_addr().unwrap();
-        let stream = socket.connect(addr).await.expect("it meets itself");
-        let error = refuse_itself(stream).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        // One that leaves the address no time of grace: without SO_REUSEADDR.
-        let late = TcpSocket::new_v4().unwrap();
-        late.bind(addr).expect("a free port");
-        let late = late.listen(1).unwrap();
-        let (ours, theirs) = tokio::join!(connect(addr), late.accept());
-        drop((ours.expect("another socket"), theirs.unwrap()));
-    }
-
-    #[tokio::test]
-    async fn what_each_address_failed_of_is_said() {
-        let free = || {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            listener.local_addr().unwrap()
-        };
-        let (a, b) = (free(), free());
-        let refuse = |addr| match addr {
-            addr if addr == b => Err(io::Error::other("not this one")),
-            _ => Ok(()),
-        };
-        let permit = |_| Ok(());
-        let error = Tcp.connect_any([a, b], &permit).await.unwrap_err();
-        let text = error.to_string();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        assert!(text.contains(&format!("{a}: ")) && text.contains(&format!("{b}: ")));
-        // What is not permitted is told only where nothing is.
-        let error = Tcp.connect_any([b, a], &refuse).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        let error = Tcp.connect_any([b], &refuse).await.unwrap_err();
-        assert_eq!(error.to_string(), "not this one");
-        let error = Tcp.connect_any([], &permit).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
-    }
-
-    #[cfg(target_os = "linux")]
-    #[tokio::test]
-    async fn a_silent_end_is_given_up_as_early_as_by_a_ping() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let stream = TcpStream::connect(addr).await.unwrap();
-        let seconds = Duration::from_secs;
-        for (ping, answer, user_timeout, interval) in [
-            (30, 20, 50, 5),
-            (0, 0, 1, 1),
-            (600, 100, 700, 25),
-            // No limit: what was there before stays.
-            (u64::MAX, 20, 700, 25),
-            (40_000, 20, 700, 25),
-        ] {
-            watch_silence(&stream, seconds(ping), seconds(answer));
-            let socket = SockRef::from(&stream);
-            assert!(socket.keepalive().unwrap());
-            assert_eq!(
-                socket.tcp_user_timeout().unwrap(),
-                Some(seconds(user_timeout))
-            );
-            assert_eq!(socket.tcp_keepalive_interval().unwrap(), seconds(interval));
-            assert_eq!(socket.tcp_keepalive_retries().unwrap(), PROBES);
-        }
-        assert_eq!(
-            SockRef::from(&stream).tcp_keepalive_time().unwrap(),
-            seconds(600)
-        );
-        let boxed: BoxIo = Box::new(stream);
-        let boxed: BoxIo = Box::new(boxed);
-        assert!(tcp_stream(&*boxed).is_some(), "however often it is boxed");
-    }
-}
+#[path = "tcp_tests.rs"]
+mod tests;

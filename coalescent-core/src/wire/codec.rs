@@ -3,15 +3,15 @@ use bytes::{Bytes, BytesMut};
 use super::custom::CustomCodec;
 use super::{Block, Framing, Kind, LinesCodec, NativeCodec, RawCodec, WireError};
 
-/// Reads and writes the frames of one connection, whatever its wire.
+/// The frame codec of one connection, for any wire.
 ///
-/// Made by [`Wire::codec`](super::Wire::codec). It keeps the state of one connection, so each has
-/// its own.
+/// Created by [`Wire::codec`](super::Wire::codec). It holds the state of one connection, so do not
+/// share it between connections.
 #[derive(Debug)]
-pub struct WireCodec(Inner);
+pub struct WireCodec(AnyCodec);
 
 #[derive(Debug)]
-enum Inner {
+enum AnyCodec {
     Native(NativeCodec),
     Lines(LinesCodec),
     Raw(RawCodec),
@@ -20,81 +20,82 @@ enum Inner {
 
 impl WireCodec {
     pub(super) fn native(max_frame: usize) -> Self {
-        Self(Inner::Native(NativeCodec::new(max_frame)))
+        Self(AnyCodec::Native(NativeCodec::new(max_frame)))
     }
 
     pub(super) fn lines(max_frame: usize) -> Self {
-        Self(Inner::Lines(LinesCodec::new(max_frame)))
+        Self(AnyCodec::Lines(LinesCodec::new(max_frame)))
     }
 
     pub(super) fn raw(max_frame: usize) -> Self {
-        Self(Inner::Raw(RawCodec::new(max_frame)))
+        Self(AnyCodec::Raw(RawCodec::new(max_frame)))
     }
 
     pub(super) fn custom(codec: CustomCodec) -> Self {
-        Self(Inner::Custom(codec))
+        Self(AnyCodec::Custom(codec))
     }
 
-    /// Takes all complete frames at the front of `buf` into `block`, at most
-    /// [`MAX_BLOCK_FRAMES`](super::MAX_BLOCK_FRAMES), and returns whether there was one.
+    /// Takes all complete frames from the front of `buf` into `block`, at most
+    /// [`MAX_BLOCK_FRAMES`](super::MAX_BLOCK_FRAMES), and returns whether there were any.
     ///
-    /// What was in `block` before is dropped. In the block's bytes the ttl of each BROADCAST is
-    /// lowered by one unless it is 0, so that the bytes can be forwarded as they stand;
-    /// [`Head::ttl`](super::Head::ttl) keeps the ttl as it was received. A block of an
-    /// application's own wire is one payload, without the framing.
+    /// The previous contents of `block` are dropped. In the block's bytes, the ttl of each
+    /// BROADCAST is already decremented (unless it is 0), so that the bytes can be forwarded
+    /// unchanged; [`Head::ttl`](super::Head::ttl) holds the received ttl. On a custom wire a block
+    /// holds a single payload, without its framing.
     ///
-    /// Nothing is allocated for frames that have not arrived: the caller decides how much it reads
-    /// into `buf`, with [`WireCodec::missing`] as a hint.
+    /// This method allocates no space for frames that have not arrived. The caller chooses how much
+    /// to read into `buf`; [`WireCodec::missing`] gives a hint.
     ///
     /// # Errors
     ///
-    /// When the bytes at the front are no frame, or one over its limit. Good frames before them are
-    /// returned first, and the error by the next call.
+    /// Fails if the bytes at the front are not a valid frame, or if the frame exceeds its limit.
+    /// Valid frames before the faulty one are returned first; the next call returns the error.
     pub fn next_block(&mut self, buf: &mut BytesMut, block: &mut Block) -> Result<bool, WireError> {
         match &mut self.0 {
-            Inner::Native(codec) => codec.next_block(buf, block),
-            Inner::Lines(codec) => codec.next_block(buf, block),
-            Inner::Raw(codec) => Ok(codec.next_block(buf, block)),
-            Inner::Custom(codec) => codec.next_block(buf, block),
+            AnyCodec::Native(codec) => codec.next_block(buf, block),
+            AnyCodec::Lines(codec) => codec.next_block(buf, block),
+            AnyCodec::Raw(codec) => Ok(codec.next_block(buf, block)),
+            AnyCodec::Custom(codec) => codec.next_block(buf, block),
         }
     }
 
-    /// Takes what is left in `buf` when the stream has ended as its sender meant it to: call it in
-    /// place of [`WireCodec::next_block`], until it returns false. Of a stream that was cut off,
-    /// what is left is the part of a frame whose rest is lost: take the whole frames with
-    /// [`WireCodec::next_block`], and no more.
+    /// Takes the remaining frames from `buf` after the peer has closed the stream cleanly. Call it
+    /// instead of [`WireCodec::next_block`], until it returns false.
+    ///
+    /// If the connection was lost instead, the remaining bytes are an incomplete frame: use only
+    /// [`WireCodec::next_block`], which returns the complete ones.
     ///
     /// # Errors
     ///
-    /// As [`WireCodec::next_block`], and [`is_truncated`](WireError::is_truncated) on the `native`
-    /// wire if the stream ended within a frame. On `lines` what stands after the last `\n` is a
-    /// frame.
+    /// Fails as [`WireCodec::next_block`] does. On the `native` wire, returns an error that
+    /// [`is_truncated`](WireError::is_truncated) if the stream ended within a frame. On `lines`,
+    /// the bytes after the last `\n` are a frame.
     pub fn finish(&mut self, buf: &mut BytesMut, block: &mut Block) -> Result<bool, WireError> {
         match &mut self.0 {
-            Inner::Native(codec) => match codec.next_block(buf, block)? {
+            AnyCodec::Native(codec) => match codec.next_block(buf, block)? {
                 false if !buf.is_empty() => Err(WireError::truncated(buf.len())),
                 found => Ok(found),
             },
-            Inner::Lines(codec) => codec.finish(buf, block),
-            Inner::Raw(codec) => Ok(codec.next_block(buf, block)),
-            Inner::Custom(codec) => codec.finish(buf, block),
+            AnyCodec::Lines(codec) => codec.finish(buf, block),
+            AnyCodec::Raw(codec) => Ok(codec.next_block(buf, block)),
+            AnyCodec::Custom(codec) => codec.finish(buf, block),
         }
     }
 
     /// Appends one frame to `dst`.
     ///
-    /// Wires other than `native` write the payload of [`Kind::Data`], [`Kind::Broadcast`] and
-    /// [`Kind::Plain`], and nothing at all for control frames: they have none. Of an empty payload
-    /// nothing is written on `lines` and `raw`.
+    /// Wires other than `native` write the payloads of [`Kind::Data`], [`Kind::Broadcast`] and
+    /// [`Kind::Plain`]. They have no control frames, so they write nothing for them. `lines` and
+    /// `raw` write nothing for an empty payload.
     ///
     /// # Errors
     ///
-    /// Leaves `dst` as it was, and returns an error that
-    /// - [`is_too_large`](WireError::is_too_large) if the payload is over the limit (`raw` has none
-    ///   for writing),
-    /// - [`is_newline`](WireError::is_newline) if it contains `\n` on `lines`,
-    /// - [`is_unsupported`](WireError::is_unsupported) for [`Kind::Request`] and [`Kind::Reply`] on
-    ///   wires other than `native`, and [`Kind::Plain`] on it.
+    /// Leaves `dst` unchanged and returns an error that
+    /// - [`is_too_large`](WireError::is_too_large) if the payload exceeds the limit (`raw` has no
+    ///   limit for writing),
+    /// - [`is_newline`](WireError::is_newline) if the payload contains `\n` on `lines`,
+    /// - [`is_unsupported`](WireError::is_unsupported) for [`Kind::Request`], [`Kind::Reply`] and
+    ///   [`Kind::Cancel`] on wires other than `native`, and for [`Kind::Plain`] on `native`.
     pub fn encode(
         &mut self,
         kind: Kind,
@@ -103,19 +104,20 @@ impl WireCodec {
         dst: &mut BytesMut,
     ) -> Result<(), WireError> {
         match &mut self.0 {
-            Inner::Native(codec) => codec.encode_parts(kind, ttl, payload, dst),
-            Inner::Lines(codec) => codec.encode_parts(kind, payload, dst),
-            Inner::Raw(codec) => codec.encode_parts(kind, payload, dst),
-            Inner::Custom(codec) => codec.encode(kind, Bytes::copy_from_slice(payload), dst),
+            AnyCodec::Native(codec) => codec.encode_parts(kind, ttl, payload, dst),
+            AnyCodec::Lines(codec) => codec.encode_parts(kind, payload, dst),
+            AnyCodec::Raw(codec) => codec.encode_parts(kind, payload, dst),
+            AnyCodec::Custom(codec) => codec.encode(kind, Bytes::copy_from_slice(payload), dst),
         }
     }
 
-    /// Returns the bytes to write before and after `payload`, so that a large one is written
-    /// without a copy. `None`: this frame has no such form, [`WireCodec::encode`] it.
+    /// Returns the bytes to write before and after `payload`, so that a large payload is written
+    /// without a copy. Returns `None` if the frame has no such form; use [`WireCodec::encode`] for
+    /// it.
     ///
     /// # Errors
     ///
-    /// As [`WireCodec::encode`].
+    /// Fails as [`WireCodec::encode`] does.
     pub fn framing(
         &self,
         kind: Kind,
@@ -123,41 +125,43 @@ impl WireCodec {
         payload: &[u8],
     ) -> Result<Option<Framing>, WireError> {
         match &self.0 {
-            Inner::Native(codec) => codec.framing(kind, ttl, payload.len()).map(Some),
-            Inner::Lines(codec) => codec.framing(kind, payload),
-            Inner::Raw(codec) => codec.framing(kind),
-            Inner::Custom(_) => Ok(None),
+            AnyCodec::Native(codec) => codec.framing(kind, ttl, payload.len()).map(Some),
+            AnyCodec::Lines(codec) => codec.framing(kind, payload),
+            AnyCodec::Raw(codec) => codec.framing(kind),
+            AnyCodec::Custom(_) => Ok(None),
         }
     }
 
-    /// Tells whether there may be frames that were read and not taken out, where `buf` is what is
-    /// left: a codec of the application's may have taken in more than it has given out.
+    /// Returns whether frames may remain that were read but not returned yet; `buf` is the unparsed
+    /// rest. A custom codec may have buffered bytes itself.
     pub(crate) fn may_hold_frames(&self, buf: &[u8]) -> bool {
-        !buf.is_empty() || matches!(self.0, Inner::Custom(_))
+        !buf.is_empty() || matches!(self.0, AnyCodec::Custom(_))
     }
 
-    /// Returns how many more bytes would complete the frame at the front of `buf`, as far as its
-    /// sender claims; 0 where that is not known. Never more than the frame limit and a header.
+    /// Returns how many more bytes complete the frame at the front of `buf`, according to its
+    /// length prefix. Returns 0 if that is unknown, and never more than the frame limit plus a
+    /// header.
     #[must_use]
     pub fn missing(&self, buf: &[u8]) -> usize {
         match &self.0 {
-            Inner::Native(codec) => codec.missing(buf),
-            Inner::Lines(_) | Inner::Raw(_) | Inner::Custom(_) => 0,
+            AnyCodec::Native(codec) => codec.missing(buf),
+            AnyCodec::Lines(_) | AnyCodec::Raw(_) | AnyCodec::Custom(_) => 0,
         }
     }
 
-    /// Takes a higher ttl in a BROADCAST that arrives for this one, so that nobody makes a frame go
-    /// farther than this node's own frames. Wires without a ttl have nothing to clamp.
+    /// Limits the ttl of received BROADCAST frames to `max_ttl`, so that no peer can send a frame
+    /// farther than this node's own frames travel. Has no effect on wires without a ttl.
     pub fn clamp_ttl(&mut self, max_ttl: u8) {
-        if let Inner::Native(codec) = &mut self.0 {
+        if let AnyCodec::Native(codec) = &mut self.0 {
             codec.clamp_ttl(max_ttl);
         }
     }
 
-    /// Lifts the limit of the handshake, [`HANDSHAKE_MAX_FRAME`](super::HANDSHAKE_MAX_FRAME), to
-    /// the frame limit. Wires without a handshake have the frame limit from the start.
+    /// Raises the frame limit from the handshake's,
+    /// [`HANDSHAKE_MAX_FRAME`](super::HANDSHAKE_MAX_FRAME), to the configured one. Wires without a
+    /// handshake use the configured limit from the start.
     pub fn established(&mut self) {
-        if let Inner::Native(codec) = &mut self.0 {
+        if let AnyCodec::Native(codec) = &mut self.0 {
             codec.established();
         }
     }

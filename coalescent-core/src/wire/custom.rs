@@ -6,11 +6,11 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use super::{Block, BoxError, Head, Kind, WireError, clamp_frame, plain_payload};
 
-/// The bytes that an application's own codec may hold unread beyond the frame limit, for its
-/// framing, before a frame that does not end counts as too large.
+/// The number of bytes beyond the frame limit that a custom codec may leave unread for its own
+/// framing, before an incomplete frame is rejected as too large.
 pub const CUSTOM_FRAMING_ALLOWANCE: usize = 64 * 1024;
 
-/// A codec of payloads with its types erased.
+/// A payload codec whose types are erased.
 trait PayloadCodec: Send {
     fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Bytes>, BoxError>;
     fn decode_eof(&mut self, buf: &mut BytesMut) -> Result<Option<Bytes>, BoxError>;
@@ -42,7 +42,7 @@ where
 
 type Make = dyn Fn() -> Box<dyn PayloadCodec> + Send + Sync;
 
-/// The description of an application's own wire.
+/// The description of a custom wire.
 #[derive(Clone)]
 pub(super) struct Custom {
     name: Arc<str>,
@@ -80,7 +80,7 @@ impl Custom {
     }
 }
 
-/// One connection's codec of an application's own wire.
+/// The codec that one connection uses on a custom wire.
 pub(super) struct CustomCodec {
     name: Arc<str>,
     codec: Box<dyn PayloadCodec>,
@@ -140,7 +140,7 @@ impl CustomCodec {
         }
         let before = dst.len();
         self.codec.encode(payload, dst).map_err(|error| {
-            // A refused frame leaves no bytes of itself behind.
+            // Remove whatever the codec wrote before it failed.
             dst.truncate(before);
             WireError::custom(error)
         })

@@ -4,16 +4,16 @@ use std::{fmt, io};
 
 use super::BoxError;
 
-/// Reports why bytes could not be read as frames, or a frame not written as bytes.
+/// The error of reading bytes as frames, or of writing a frame as bytes.
 ///
-/// Opaque: ask it with the predicates. After an error from reading, the position of the next frame
-/// in the stream is unknown, so the connection is to be closed. An error from writing concerns that
-/// one frame, and not one byte of it was written.
+/// The kind is private; query it with the `is_*` methods. After a read error the start of the next
+/// frame is unknown, so close the connection. A write error concerns a single frame, none of whose
+/// bytes were written.
 #[derive(Debug)]
-pub struct WireError(Box<Repr>);
+pub struct WireError(Box<WireProblem>);
 
 #[derive(Debug)]
-enum Repr {
+enum WireProblem {
     TooLarge {
         limit: usize,
     },
@@ -35,104 +35,105 @@ enum Repr {
 
 impl WireError {
     pub(super) fn too_large(limit: usize) -> Self {
-        Self(Box::new(Repr::TooLarge { limit }))
+        Self(Box::new(WireProblem::TooLarge { limit }))
     }
 
     pub(crate) fn too_large_for_peer(limit: usize) -> Self {
-        Self(Box::new(Repr::TooLargeForPeer { limit }))
+        Self(Box::new(WireProblem::TooLargeForPeer { limit }))
     }
 
     pub(super) fn truncated(have: usize) -> Self {
-        Self(Box::new(Repr::Truncated { have }))
+        Self(Box::new(WireProblem::Truncated { have }))
     }
 
     pub(super) fn malformed(what: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Repr::Malformed(what.into())))
+        Self(Box::new(WireProblem::Malformed(what.into())))
     }
 
     pub(super) fn newline() -> Self {
-        Self(Box::new(Repr::Newline))
+        Self(Box::new(WireProblem::Newline))
     }
 
     pub(super) fn unsupported(what: &'static str, wire: &'static str) -> Self {
-        Self(Box::new(Repr::Unsupported { what, wire }))
+        Self(Box::new(WireProblem::Unsupported { what, wire }))
     }
 
     pub(super) fn custom(error: BoxError) -> Self {
-        Self(Box::new(Repr::Custom(error)))
+        Self(Box::new(WireProblem::Custom(error)))
     }
 
-    /// Tells whether a frame was larger than the limit for its kind, or than what the peer takes.
+    /// Returns whether a frame exceeded the limit of its kind, or the size that the peer accepts.
     #[must_use]
     pub fn is_too_large(&self) -> bool {
         matches!(
             *self.0,
-            Repr::TooLarge { .. } | Repr::TooLargeForPeer { .. }
+            WireProblem::TooLarge { .. } | WireProblem::TooLargeForPeer { .. }
         )
     }
 
-    /// Tells whether the stream ended in the middle of a frame.
+    /// Returns whether the stream ended in the middle of a frame.
     #[must_use]
     pub fn is_truncated(&self) -> bool {
-        matches!(*self.0, Repr::Truncated { .. })
+        matches!(*self.0, WireProblem::Truncated { .. })
     }
 
-    /// Tells whether the bytes break the wire's rules, such as a frame shorter than its fields.
+    /// Returns whether the bytes violate the format, such as a frame that is shorter than its
+    /// fields.
     #[must_use]
     pub fn is_malformed(&self) -> bool {
-        matches!(*self.0, Repr::Malformed(_))
+        matches!(*self.0, WireProblem::Malformed(_))
     }
 
-    /// Tells whether a payload contains `\n`, which the `lines` wire cannot carry.
+    /// Returns whether a payload contains `\n`, which the `lines` wire cannot carry.
     #[must_use]
     pub fn is_newline(&self) -> bool {
-        matches!(*self.0, Repr::Newline)
+        matches!(*self.0, WireProblem::Newline)
     }
 
-    /// Tells whether the wire has no place for a frame of this kind.
+    /// Returns whether the wire cannot carry frames of this kind.
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
-        matches!(*self.0, Repr::Unsupported { .. })
+        matches!(*self.0, WireProblem::Unsupported { .. })
     }
 
-    /// Tells whether the error came out of an [`io::Error`].
+    /// Returns whether an [`io::Error`] caused this error.
     #[must_use]
     pub fn is_io(&self) -> bool {
-        matches!(*self.0, Repr::Io(_))
+        matches!(*self.0, WireProblem::Io(_))
     }
 }
 
 impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
-            Repr::TooLarge { limit } => {
+            WireProblem::TooLarge { limit } => {
                 write!(
                     f,
                     "the frame is larger than {limit} bytes, the limit for its kind"
                 )
             }
-            Repr::TooLargeForPeer { limit } => {
+            WireProblem::TooLargeForPeer { limit } => {
                 write!(
                     f,
                     "the payload is larger than {limit} bytes, the most that this peer takes"
                 )
             }
-            Repr::Truncated { have } => {
+            WireProblem::Truncated { have } => {
                 write!(f, "the stream ended {have} bytes into a frame")
             }
-            Repr::Malformed(what) => write!(f, "malformed frame: {what}"),
-            Repr::Newline => f.write_str(
+            WireProblem::Malformed(what) => write!(f, "malformed frame: {what}"),
+            WireProblem::Newline => f.write_str(
                 "the payload contains a newline, which ends a frame on the `lines` wire: \
                  escape it, or use the `native` wire",
             ),
-            Repr::Unsupported { what, wire } => {
+            WireProblem::Unsupported { what, wire } => {
                 write!(
                     f,
                     "the `{wire}` wire has no place for {what}: use the `native` wire"
                 )
             }
-            Repr::Io(error) => error.fmt(f),
-            Repr::Custom(_) => f.write_str("the application's own wire codec failed"),
+            WireProblem::Io(error) => error.fmt(f),
+            WireProblem::Custom(_) => f.write_str("the application's own wire codec failed"),
         }
     }
 }
@@ -140,8 +141,8 @@ impl fmt::Display for WireError {
 impl Error for WireError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &*self.0 {
-            Repr::Io(error) => error.source(),
-            Repr::Custom(error) => Some(&**error),
+            WireProblem::Io(error) => error.source(),
+            WireProblem::Custom(error) => Some(&**error),
             _ => None,
         }
     }
@@ -149,6 +150,6 @@ impl Error for WireError {
 
 impl From<io::Error> for WireError {
     fn from(error: io::Error) -> Self {
-        Self(Box::new(Repr::Io(error)))
+        Self(Box::new(WireProblem::Io(error)))
     }
 }

@@ -1,62 +1,62 @@
-//! What stands on a wire: kinds, heads, and blocks of whole frames.
+//! Frames on a wire: kinds, heads, and blocks of complete frames.
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
-/// The number of frames that one [`Block`] holds at most.
+/// The maximum number of frames in one [`Block`].
 ///
-/// A block's list of heads takes 32 bytes a frame, so at most 64 KiB. Frames of 64 bytes fill the
-/// largest buffer that a connection reads into before that, so that they can be forwarded as one
-/// slice.
+/// The list of heads takes 32 bytes per frame, so at most 64 KiB. Down to frames of 64 bytes, a
+/// block holds the largest buffer that a connection reads into, so that the whole read can be
+/// forwarded as one slice.
 pub const MAX_BLOCK_FRAMES: usize = 2048;
 
-/// Names what kind of frame stands on the wire.
+/// The kind of a frame on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
-    /// A frame for this peer's stack alone.
+    /// A frame for the receiving peer alone.
     Data,
-    /// A frame for every stack of the mesh.
+    /// A frame for every node of the mesh.
     Broadcast {
-        /// Tells this frame from another one of equal bytes; relays keep it.
+        /// Distinguishes this frame from other frames with the same payload. Relays preserve it.
         nonce: u64,
     },
-    /// A frame whose sender waits for the reply.
+    /// A frame whose sender waits for a reply.
     Request {
-        /// Chosen by the requester, repeated by the reply.
+        /// Chosen by the requester and repeated in the reply.
         id: u32,
     },
     /// The answer to a request.
     Reply {
-        /// The request's `id`.
+        /// The `id` of the request.
         id: u32,
-        /// What became of the request.
+        /// The outcome of the request.
         status: Status,
     },
-    /// The sender of a request no longer waits.
+    /// Cancels a request: its sender no longer waits for the reply.
     Cancel {
-        /// The request's `id`.
+        /// The `id` of the request.
         id: u32,
     },
     /// The first frame in each direction: a [`Hello`](super::Hello).
     Hello,
-    /// Asks for a [`Kind::Pong`] with the same 8 bytes.
+    /// Requests a [`Kind::Pong`] with the same 8 bytes.
     Ping,
     /// Answers a [`Kind::Ping`] with its 8 bytes.
     Pong,
-    /// The sender closes after this; the payload is the reason.
+    /// Announces that the sender closes the connection. The payload is the reason.
     Bye,
-    /// A kind that this version does not know: to be skipped, and counted.
+    /// A kind that this version does not know. It is skipped and counted.
     Unknown(u8),
-    /// A payload on a wire that tells no kinds (`lines`, `raw`, and an application's own).
+    /// A payload on a wire without frame kinds (`lines`, `raw`, and custom wires).
     Plain,
-    /// Bytes that are no frame, such as an empty line.
+    /// Bytes that are not a frame, such as an empty line.
     Nothing,
 }
 
 impl Kind {
-    /// Tells whether the frame is for the connection itself, and not for a stack.
+    /// Returns whether the frame is handled by the connection itself, not by the stack.
     #[must_use]
     pub fn is_control(self) -> bool {
         matches!(
@@ -65,7 +65,7 @@ impl Kind {
         )
     }
 
-    /// Tells whether the frame carries a payload for the stack of the receiver.
+    /// Returns whether the frame carries a payload for the receiver's stack.
     #[inline]
     #[must_use]
     pub fn is_payload(self) -> bool {
@@ -76,22 +76,21 @@ impl Kind {
     }
 }
 
-/// Tells what became of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Status {
-    /// The payload is the answer.
+    /// The request succeeded; the payload is the answer.
     Ok = 0,
-    /// The stack made no answer.
+    /// The stack returned no answer.
     NoAnswer = 1,
     /// The request failed; the payload is the reason, as UTF-8.
     Failed = 2,
 }
 
 impl Status {
-    /// Reads a status byte. A byte that this version does not know reads as [`Status::Failed`]:
-    /// whatever it says, it is neither an answer nor its absence, and the requester must not wait
-    /// on.
+    /// Decodes a status byte. An unknown byte decodes as [`Status::Failed`], so that the requester
+    /// does not keep waiting.
     #[must_use]
     pub fn from_byte(byte: u8) -> Self {
         match byte {
@@ -101,23 +100,22 @@ impl Status {
         }
     }
 
-    /// Returns the byte that stands for the status on the wire.
+    /// Returns the byte that encodes the status.
     #[must_use]
     pub fn to_byte(self) -> u8 {
         self as u8
     }
 }
 
-/// Describes one frame, without its bytes.
+/// The description of one frame, without its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// What kind of frame it is, with the fields of that kind.
+    /// The kind of the frame, with the fields of that kind.
     pub kind: Kind,
-    /// The ttl as it was received, before a relay lowers it. 0 on wires without a ttl.
+    /// The ttl as received, before a relay decrements it. 0 on wires without a ttl.
     pub ttl: u8,
-    /// Whether the frame's bytes can be forwarded on an equal wire as they stand. False for a line
-    /// that ended in `\r\n` or in the end of the stream, and for frames of an application's own
-    /// wire.
+    /// Whether the frame's bytes can be forwarded unchanged on an equal wire. False for a line that
+    /// ended in `\r\n` or at the end of the stream, and for frames of custom wires.
     pub verbatim: bool,
     pub(super) prefix: u8,
     pub(super) suffix: u8,
@@ -125,27 +123,27 @@ pub struct Head {
 }
 
 impl Head {
-    /// Returns the number of bytes that the whole frame takes on the wire.
+    /// Returns the length of the whole frame on the wire, in bytes.
     #[inline]
     #[must_use]
     pub fn wire_len(&self) -> usize {
         self.len as usize
     }
 
-    /// Returns where the payload stands, counted from the frame's first byte.
+    /// Returns the range of the payload, relative to the first byte of the frame.
     #[inline]
     #[must_use]
     pub fn payload(&self) -> Range<usize> {
         usize::from(self.prefix)..self.wire_len().saturating_sub(usize::from(self.suffix))
     }
 
-    /// Returns the number of bytes in the payload.
+    /// Returns the length of the payload, in bytes.
     #[must_use]
     pub fn payload_len(&self) -> usize {
         self.payload().len()
     }
 
-    /// The head of a frame that stood on no wire.
+    /// Creates the head of a frame that was not read from a wire.
     #[cfg(feature = "test-util")]
     pub(crate) fn new(kind: Kind, ttl: u8) -> Self {
         Self {
@@ -168,73 +166,73 @@ impl Head {
     }
 }
 
-/// Holds consecutive whole frames in one shared buffer: what one read brought.
+/// A sequence of complete frames in one shared buffer, usually the result of one read.
 ///
-/// The frames lie one after another without gaps, so a run of neighbours is one slice of
-/// [`Block::bytes`]. Reuse a block between calls: its list keeps its allocation.
+/// The frames are contiguous, so a run of consecutive frames is one slice of [`Block::bytes`].
+/// Reuse a block between calls to keep the allocation of its list.
 #[derive(Debug, Default)]
 pub struct Block {
-    /// The bytes of all frames. In each BROADCAST with a ttl above 0 the ttl byte is already
-    /// lowered by one, so that the bytes can be forwarded as they stand.
+    /// The bytes of all frames. In each BROADCAST with a ttl above 0, the ttl byte is already
+    /// decremented, so that the bytes can be forwarded unchanged.
     pub bytes: Bytes,
-    /// Each frame's offset in `bytes`, and its head.
+    /// The offset in `bytes` and the head of each frame.
     pub heads: Vec<(usize, Head)>,
-    /// Whether it is known that all of them are broadcasts.
+    /// Whether all of the frames are known to be broadcasts.
     pub(crate) broadcasts: bool,
 }
 
 impl Block {
-    /// Returns an empty block. Allocates nothing.
+    /// Creates an empty block without allocating.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Forgets the frames, and keeps the list's allocation.
+    /// Removes all frames, but keeps the allocation of the list.
     pub fn clear(&mut self) {
         self.bytes = Bytes::new();
         self.heads.clear();
         self.broadcasts = false;
     }
 
-    /// Returns the payload of a frame of this block, as a slice that shares the block's buffer.
+    /// Returns the payload of a frame of this block, as a slice of the block's buffer.
     ///
     /// # Panics
     ///
-    /// If `offset` and `head` are not a pair out of [`Block::heads`] of this block.
+    /// Panics if `offset` and `head` are not an entry of this block's [`Block::heads`].
     #[inline]
     #[must_use]
     pub fn payload(&self, offset: usize, head: &Head) -> Bytes {
         self.bytes.slice(self.payload_range(offset, head))
     }
 
-    /// Where in [`Block::bytes`] the payload of a frame of this block stands.
+    /// Returns the range of a frame's payload in [`Block::bytes`].
     #[inline]
     pub(crate) fn payload_range(&self, offset: usize, head: &Head) -> Range<usize> {
         let payload = head.payload();
         offset + payload.start..offset + payload.end
     }
 
-    /// Returns the bytes of a frame of this block, as a slice that shares the block's buffer.
+    /// Returns the bytes of a frame of this block, as a slice of the block's buffer.
     ///
     /// # Panics
     ///
-    /// If `offset` and `head` are not a pair out of [`Block::heads`] of this block.
+    /// Panics if `offset` and `head` are not an entry of this block's [`Block::heads`].
     #[must_use]
     pub fn frame(&self, offset: usize, head: &Head) -> Bytes {
         self.bytes.slice(offset..offset + head.wire_len())
     }
 }
 
-/// One frame with its payload: the item of the wires' [`Decoder`](tokio_util::codec::Decoder)s and
-/// [`Encoder`](tokio_util::codec::Encoder)s.
+/// A frame with its payload: the item of the [`Decoder`](tokio_util::codec::Decoder) and
+/// [`Encoder`](tokio_util::codec::Encoder) implementations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
-    /// What kind of frame it is.
+    /// The kind of the frame.
     pub kind: Kind,
-    /// How many more hops it may go; 0 on wires without a ttl.
+    /// The number of hops left; 0 on wires without a ttl.
     pub ttl: u8,
-    /// What it carries.
+    /// The payload.
     pub payload: Bytes,
 }
 
@@ -246,7 +244,7 @@ pub struct Framing {
     pub(super) suffix: &'static [u8],
 }
 
-/// The longest prefix of a frame: that of a native BROADCAST.
+/// The length of the longest frame prefix, that of a native BROADCAST, in bytes.
 pub const MAX_PREFIX: usize = 14;
 
 impl Framing {
@@ -258,11 +256,11 @@ impl Framing {
             .unwrap_or(&self.prefix)
     }
 
-    /// Ends a line so that its payload arrives as it is where it ends in `\r`: one `\r` before the
-    /// `\n` is dropped there.
+    /// Writes the line end as `\r\n` if the payload ends in `\r`, because the reader drops one `\r`
+    /// before the `\n`.
     ///
-    /// Else a line would lose another `\r` at each relay, and be a new one to the next: a circle of
-    /// nodes would pass on as many as there are.
+    /// Otherwise a relayed line would lose one `\r` per hop and look like a new line each time, so
+    /// that nodes in a cycle would relay it once per `\r`.
     pub(crate) fn keep_carriage_return(&mut self, payload: &[u8]) {
         if self.suffix == b"\n" && payload.last() == Some(&b'\r') {
             self.suffix = b"\r\n";

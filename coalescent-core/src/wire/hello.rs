@@ -12,38 +12,39 @@ use super::HELLO_MAX;
 use crate::message::codec::depth;
 use crate::text::truncate;
 
-/// The version of the `native` wire that this library speaks.
+/// The version of the `native` wire that this library implements.
 pub const VERSION: u8 = 1;
-/// The longest network name, in bytes.
+/// The maximum length of a network name, in bytes.
 pub const NET_MAX: usize = 256;
-/// The longest name of a program in a HELLO, in bytes: a longer one is cut.
+/// The maximum length of a program name in a HELLO, in bytes. A longer name is truncated.
 pub const AGENT_MAX: usize = 128;
-/// The longest address in a HELLO, in bytes.
+/// The maximum length of an address in a HELLO, in bytes.
 pub const LISTEN_MAX: usize = 256;
 
-/// How deep the values of unknown keys may nest.
+/// The maximum nesting depth of the values of unknown keys.
 const UNKNOWN_DEPTH: usize = 16;
 
-/// Names one running application, among all of a mesh.
+/// The id of one running node, unique within a mesh.
 ///
-/// Chosen at random when it starts. Ordered as its bytes are, and written as 32 lower hex digits.
+/// Chosen at random when the node starts. Ordered by its bytes, and displayed as 32 lower-case hex
+/// digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId([u8; 16]);
 
 impl NodeId {
-    /// Takes 16 bytes as an id.
+    /// Creates an id from 16 bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// Chooses an id at random.
+    /// Creates a random id.
     #[must_use]
     pub fn random() -> Self {
         Self(rand::random())
     }
 
-    /// Returns the id's bytes.
+    /// Returns the bytes of the id.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
@@ -66,7 +67,7 @@ impl FromStr for NodeId {
     type Err = ParseNodeIdError;
 
     fn from_str(text: &str) -> Result<Self, ParseNodeIdError> {
-        // from_str_radix takes a sign, which is no digit of an id.
+        // from_str_radix would accept a sign.
         if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(ParseNodeIdError(()));
         }
@@ -75,7 +76,7 @@ impl FromStr for NodeId {
     }
 }
 
-/// Reports a text that is no [`NodeId`].
+/// The error of parsing text that is not a [`NodeId`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseNodeIdError(());
 
@@ -87,35 +88,35 @@ impl fmt::Display for ParseNodeIdError {
 
 impl Error for ParseNodeIdError {}
 
-/// Introduces a node: the payload of the first frame in each direction.
+/// A node's introduction: the payload of the first frame in each direction.
 ///
 /// ```text
 /// {"v": 1, "node": bin 16, "net": str, "agent": str,
 ///  "listen": str (optional), "max": u32 (optional)}
 /// ```
 ///
-/// A MessagePack map of at most 1 KiB, its keys in any order, unknown keys ignored.
+/// A MessagePack map of at most 1 KiB. Keys may come in any order; unknown keys are ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
-    /// Which running application this is.
+    /// The id of the running node.
     pub node: NodeId,
-    /// The name of its network: only nodes of the same name are peers.
+    /// The network name. Only nodes with the same name become peers.
     pub net: String,
-    /// The program and its version, for people to read.
+    /// The program and its version, for humans.
     pub agent: String,
-    /// Where others can dial this node, as `host:port`.
+    /// The address at which other nodes can dial this node, as `host:port`.
     pub listen: Option<String>,
-    /// The largest payload that this node takes, in bytes. It is sent nothing larger.
+    /// The largest payload that this node accepts, in bytes. Peers send it nothing larger.
     pub max: Option<u32>,
 }
 
 impl Hello {
-    /// Writes the payload of a HELLO. An agent over [`AGENT_MAX`] bytes is cut.
+    /// Encodes the payload of a HELLO. An agent longer than [`AGENT_MAX`] bytes is truncated.
     ///
     /// # Errors
     ///
-    /// [`is_too_large`](HelloError::is_too_large) if the network's name is over [`NET_MAX`] bytes,
-    /// or the address over [`LISTEN_MAX`].
+    /// Returns an error that [`is_too_large`](HelloError::is_too_large) if the network name exceeds
+    /// [`NET_MAX`] bytes, or the address [`LISTEN_MAX`] bytes.
     pub fn encode(&self) -> Result<Bytes, HelloError> {
         if self.net.len() > NET_MAX {
             return Err(HelloError::too_large(
@@ -159,15 +160,16 @@ impl Hello {
         Ok(())
     }
 
-    /// Reads the payload of a HELLO.
+    /// Decodes the payload of a HELLO.
     ///
     /// # Errors
     ///
-    /// - [`is_too_large`](HelloError::is_too_large) over 1 KiB,
-    /// - [`is_version`](HelloError::is_version) for a version other than [`VERSION`], whatever else
-    ///   is in it,
-    /// - [`is_malformed`](HelloError::is_malformed) for anything else that is no HELLO: a missing
-    ///   key, a value of another type, a known key that comes twice, bytes after the map.
+    /// Returns an error that
+    /// - [`is_too_large`](HelloError::is_too_large) if the payload exceeds 1 KiB,
+    /// - [`is_version`](HelloError::is_version) if the version is not [`VERSION`], whatever the
+    ///   other fields contain,
+    /// - [`is_malformed`](HelloError::is_malformed) if the payload is invalid in any other way: a
+    ///   missing key, a value of the wrong type, a duplicate known key, or bytes after the map.
     pub fn decode(payload: &[u8]) -> Result<Self, HelloError> {
         if payload.len() > HELLO_MAX {
             return Err(HelloError::too_large("a HELLO is over 1 KiB"));
@@ -181,7 +183,7 @@ impl Hello {
         let count =
             decode::read_map_len(&mut rest).map_err(|_| HelloError::malformed("it is no map"))?;
         let mut fields = Fields::default();
-        // A later version may give other keys another type: the version is judged first.
+        // A later version may give keys other types, so a version mismatch takes precedence.
         let mut first_error = None;
         for _ in 0..count {
             let (key, value) = entry(&mut rest)?;
@@ -191,7 +193,7 @@ impl Hello {
         }
         match fields.version {
             Some(version) if version != u64::from(VERSION) => {
-                return Err(HelloError(Repr::Version(version)));
+                return Err(HelloError(HelloProblem::Version(version)));
             }
             _ => {}
         }
@@ -269,7 +271,7 @@ fn set<T>(slot: &mut Option<T>, value: T) -> Result<(), HelloError> {
     }
 }
 
-/// Splits one key and its value off the front of a map that was scanned before.
+/// Splits one key and its value off the front of a map that has been validated before.
 fn entry<'a>(rest: &mut &'a [u8]) -> Result<(&'a [u8], &'a [u8]), HelloError> {
     let mut next = || {
         let len = depth::msgpack(rest, UNKNOWN_DEPTH).ok()?;
@@ -282,12 +284,12 @@ fn entry<'a>(rest: &mut &'a [u8]) -> Result<(&'a [u8], &'a [u8]), HelloError> {
         .ok_or(HelloError::malformed("it is cut short"))
 }
 
-/// Reports why a HELLO could not be written, or bytes not be read as one.
+/// The error of encoding or decoding a HELLO.
 #[derive(Clone, Debug)]
-pub struct HelloError(Repr);
+pub struct HelloError(HelloProblem);
 
 #[derive(Clone, Debug)]
-enum Repr {
+enum HelloProblem {
     TooLarge(&'static str),
     Version(u64),
     Malformed(&'static str),
@@ -295,43 +297,43 @@ enum Repr {
 
 impl HelloError {
     fn too_large(what: &'static str) -> Self {
-        Self(Repr::TooLarge(what))
+        Self(HelloProblem::TooLarge(what))
     }
 
     fn malformed(what: &'static str) -> Self {
-        Self(Repr::Malformed(what))
+        Self(HelloProblem::Malformed(what))
     }
 
-    /// Tells whether it is over 1 KiB, or a part of it over its own limit.
+    /// Returns whether the HELLO exceeds 1 KiB, or one of its fields its own limit.
     #[must_use]
     pub fn is_too_large(&self) -> bool {
-        matches!(self.0, Repr::TooLarge(_))
+        matches!(self.0, HelloProblem::TooLarge(_))
     }
 
-    /// Tells whether the peer speaks another version of the wire.
+    /// Returns whether the peer speaks another version of the wire.
     #[must_use]
     pub fn is_version(&self) -> bool {
-        matches!(self.0, Repr::Version(_))
+        matches!(self.0, HelloProblem::Version(_))
     }
 
-    /// Tells whether the bytes are no HELLO.
+    /// Returns whether the bytes are not a valid HELLO.
     #[must_use]
     pub fn is_malformed(&self) -> bool {
-        matches!(self.0, Repr::Malformed(_))
+        matches!(self.0, HelloProblem::Malformed(_))
     }
 }
 
 impl fmt::Display for HelloError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Repr::TooLarge(what) => f.write_str(what),
-            Repr::Version(theirs) => {
+            HelloProblem::TooLarge(what) => f.write_str(what),
+            HelloProblem::Version(theirs) => {
                 write!(
                     f,
                     "the peer speaks version {theirs} of the wire, this node version {VERSION}"
                 )
             }
-            Repr::Malformed(what) => write!(f, "malformed HELLO: {what}"),
+            HelloProblem::Malformed(what) => write!(f, "malformed HELLO: {what}"),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{
     plain_payload,
 };
 
-/// Reads and writes the `lines` wire: one frame a line.
+/// A codec of the `lines` wire: one frame per line.
 ///
 /// ```text
 ///  +---------+------+------+
@@ -14,22 +14,23 @@ use super::{
 ///  +---------+------+------+
 /// ```
 ///
-/// One `\r` before the `\n` is dropped, and counts neither as payload nor against the frame limit.
-/// So a payload that ends in `\r` arrives without it; only a relay, which keeps payloads as they
-/// came, writes one more. An empty line is no frame, so of an empty payload nothing is written. A
-/// payload with `\n` in it is refused. A last line that a clean end of the stream cuts off before
-/// its `\n` is a frame all the same, as in Node and in shells; its `\r`, which then stands before
-/// no `\n`, is kept.
+/// One `\r` before the `\n` belongs to the line end: it is dropped, and does not count against the
+/// frame limit. A payload that ends in `\r` therefore arrives without it, except through a relay,
+/// which preserves payloads by writing a second `\r`.
+///
+/// An empty line is not a frame, so writing an empty payload writes nothing. A payload that
+/// contains `\n` is rejected. If the stream ends cleanly, the bytes after the last `\n` form a
+/// frame, as in Node and in shells; a trailing `\r` is part of that payload.
 #[derive(Clone, Debug)]
 pub struct LinesCodec {
     max_frame: usize,
-    /// How many bytes at the front of the buffer are known to hold no `\n`, so that a long line
-    /// that comes in small pieces is looked through once.
+    /// The length of the prefix of the buffer that is known to contain no `\n`, so that a long line
+    /// arriving in small pieces is scanned only once.
     scanned: usize,
 }
 
 impl LinesCodec {
-    /// Creates a codec for one connection, with `max_frame` as the limit of a line in bytes.
+    /// Creates the codec of one connection. `max_frame` is the largest payload of a line, in bytes.
     #[must_use]
     pub fn new(max_frame: usize) -> Self {
         Self {
@@ -38,12 +39,12 @@ impl LinesCodec {
         }
     }
 
-    /// Finds the line at the front of `bytes`, of which the first `scanned` hold no `\n`.
+    /// Parses the line at the front of `bytes`, whose first `scanned` bytes contain no `\n`.
     #[inline]
     fn parse(&self, bytes: &[u8], scanned: usize) -> Result<Option<Head>, WireError> {
         let fresh = bytes.get(scanned..).unwrap_or_default();
         let Some(end) = memchr::memchr(b'\n', fresh).and_then(|at| at.checked_add(scanned)) else {
-            // A `\r` that is still last may turn out to belong to the line's end.
+            // A trailing `\r` may turn out to belong to the line end.
             let payload_len = bytes.len() - usize::from(bytes.last() == Some(&b'\r'));
             if payload_len > self.max_frame {
                 return Err(WireError::too_large(self.max_frame));
@@ -69,12 +70,12 @@ impl LinesCodec {
         )))
     }
 
-    /// Takes all complete lines at the front of `buf`; see
+    /// Takes all complete lines from the front of `buf`; see
     /// [`WireCodec::next_block`](super::WireCodec::next_block).
     ///
     /// # Errors
     ///
-    /// As [`WireCodec::next_block`](super::WireCodec::next_block).
+    /// Fails as [`WireCodec::next_block`](super::WireCodec::next_block) does.
     pub fn next_block(&mut self, buf: &mut BytesMut, block: &mut Block) -> Result<bool, WireError> {
         block.clear();
         let mut at = 0;
@@ -102,11 +103,12 @@ impl LinesCodec {
         Ok(true)
     }
 
-    /// Takes the last line, which has no `\n`, at the end of the stream.
+    /// Takes the last, unterminated line once the stream has ended.
     ///
     /// # Errors
     ///
-    /// [`is_too_large`](WireError::is_too_large) if it is over the limit.
+    /// Returns an error that [`is_too_large`](WireError::is_too_large) if the line exceeds the
+    /// limit.
     pub(super) fn finish(
         &mut self,
         buf: &mut BytesMut,
@@ -129,11 +131,12 @@ impl LinesCodec {
         Ok(true)
     }
 
-    /// Returns the bytes to write around `payload`, or `None` for a kind that is not written here.
+    /// Returns the framing of `payload`, or `None` if frames of this kind are not written on this
+    /// wire.
     ///
     /// # Errors
     ///
-    /// As [`WireCodec::encode`](super::WireCodec::encode).
+    /// Fails as [`WireCodec::encode`](super::WireCodec::encode) does.
     pub fn framing(&self, kind: Kind, payload: &[u8]) -> Result<Option<Framing>, WireError> {
         if !plain_payload(kind, "lines")? {
             return Ok(None);

@@ -1,15 +1,18 @@
-//! Frames as bytes on a socket.
+//! The wires: how frames are encoded as bytes on a socket.
 //!
-//! | wire | a frame ends | for |
-//! |---|---|---|
-//! | [`native`](Wire::native), the default | by its length prefix ([`NativeCodec`]) | peers of this library: handshake, liveness, requests, a nonce and a ttl in each broadcast |
-//! | [`lines`](Wire::lines) | with `\n` ([`LinesCodec`]) | Node `coalescent` peers with courier, `nc`, shell scripts |
-//! | [`raw`](Wire::raw) | nowhere: it is what there was to read ([`RawCodec`]) | Node `coalescent` peers without courier, piping bytes |
-//! | [`custom`](Wire::custom) | as a codec of the application says | other protocols |
+//! - [`native`](Wire::native), the default, has a length prefix ([`NativeCodec`]). It is the wire
+//!   between nodes of this library: with handshake, liveness, requests, and a nonce and a ttl in
+//!   each broadcast.
+//! - [`lines`](Wire::lines) ends each frame with `\n` ([`LinesCodec`]). Use it to talk to Node
+//!   `coalescent` peers with courier, to `nc` and to shell scripts.
+//! - [`raw`](Wire::raw) has no framing: each read is one frame ([`RawCodec`]). Use it to talk to
+//!   Node `coalescent` peers without courier, and to pipe bytes.
+//! - [`custom`](Wire::custom) uses a codec of the application. Use it for other protocols.
 //!
-//! A [`Wire`] describes one of these; [`Wire::codec`] makes the state of one connection. A
-//! connection reads into a buffer and takes frames out of it in [`Block`]s, so that neighbours can
-//! be forwarded as one slice. The codecs are also plain `tokio_util` codecs of [`Packet`]s:
+//! A [`Wire`] names one of these; [`Wire::codec`] creates the codec of one connection. A connection
+//! reads into a buffer and takes frames from it in [`Block`]s, so that consecutive frames can be
+//! forwarded as one slice. Each codec also implements the `tokio_util` codec traits for
+//! [`Packet`]s:
 //!
 //! ```
 //! use bytes::{Bytes, BytesMut};
@@ -59,14 +62,14 @@ pub use self::reason::{decode_reason, encode_reason};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The highest frame limit there is, in bytes: a higher one is taken as this.
+/// The upper bound of the frame limit, in bytes. A higher limit is reduced to this one.
 pub const MAX_FRAME_CEILING: usize = 1 << 30;
 
 fn clamp_frame(max_frame: usize) -> usize {
     max_frame.min(MAX_FRAME_CEILING)
 }
 
-/// Tells whether a wire of plain payloads writes frames of this kind.
+/// Returns whether a wire without frame kinds writes frames of this kind.
 fn plain_payload(kind: Kind, wire: &'static str) -> Result<bool, WireError> {
     match kind {
         Kind::Data | Kind::Broadcast { .. } | Kind::Plain => Ok(true),
@@ -79,10 +82,10 @@ fn plain_payload(kind: Kind, wire: &'static str) -> Result<bool, WireError> {
     }
 }
 
-/// Describes how frames stand on a socket; cheap to clone.
+/// A description of how frames are encoded on a socket. Cheap to clone.
 ///
-/// Two wires are equal if they carry frames byte for byte alike, so that frames read from one can
-/// be forwarded on the other as they stand. An application's own wire is equal to its clones alone.
+/// Two wires are equal if they encode frames identically, so that frames read from one can be
+/// forwarded on the other unchanged. A custom wire equals only its clones.
 ///
 /// ```
 /// use coalescent_core::wire::Wire;
@@ -92,10 +95,10 @@ fn plain_payload(kind: Kind, wire: &'static str) -> Result<bool, WireError> {
 /// assert!("telnet".parse::<Wire>().is_err());
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Wire(Inner);
+pub struct Wire(WireKind);
 
 #[derive(Clone, Debug, Default)]
-enum Inner {
+enum WireKind {
     #[default]
     Native,
     Lines,
@@ -104,31 +107,31 @@ enum Inner {
 }
 
 impl Wire {
-    /// Describes the `native` wire: a length prefix, handshake, liveness, requests.
+    /// Returns the `native` wire: length prefix, handshake, liveness, requests.
     #[must_use]
     pub fn native() -> Self {
-        Self(Inner::Native)
+        Self(WireKind::Native)
     }
 
-    /// Describes the `lines` wire: one frame a line.
+    /// Returns the `lines` wire: one frame per line.
     #[must_use]
     pub fn lines() -> Self {
-        Self(Inner::Lines)
+        Self(WireKind::Lines)
     }
 
-    /// Describes the `raw` wire: bytes without frames.
+    /// Returns the `raw` wire: bytes without framing.
     #[must_use]
     pub fn raw() -> Self {
-        Self(Inner::Raw)
+        Self(WireKind::Raw)
     }
 
-    /// Describes a wire of the application's own: `make` is called once for each connection, and
-    /// makes a `tokio_util` codec of payloads.
+    /// Returns a custom wire. `make` is called once per connection, and creates a `tokio_util`
+    /// codec of payloads.
     ///
-    /// Such a wire is used like [`lines`](Wire::lines): no handshake, no liveness frames, no
-    /// requests, every frame [`Kind::Plain`]. The frame limit holds for the payloads that the codec
-    /// makes, and it may keep at most [`CUSTOM_FRAMING_ALLOWANCE`] more bytes unread; give it a
-    /// tighter limit of its own if it can have one.
+    /// Like [`lines`](Wire::lines), a custom wire has no handshake, no liveness frames and no
+    /// requests, and every frame is [`Kind::Plain`]. The frame limit applies to the payloads that
+    /// the codec returns; the codec may leave at most [`CUSTOM_FRAMING_ALLOWANCE`] more bytes
+    /// unread. Give the codec a tighter limit of its own if possible.
     ///
     /// ```
     /// use coalescent_core::wire::Wire;
@@ -146,29 +149,30 @@ impl Wire {
             + Send
             + 'static,
     {
-        Self(Inner::Custom(custom::Custom::new(name.into(), make)))
+        Self(WireKind::Custom(custom::Custom::new(name.into(), make)))
     }
 
-    /// Returns the wire's name: `native`, `lines`, `raw`, or what the application called its own.
+    /// Returns the name of the wire: `native`, `lines`, `raw`, or the name given to
+    /// [`Wire::custom`].
     #[must_use]
     pub fn name(&self) -> &str {
         match &self.0 {
-            Inner::Native => "native",
-            Inner::Lines => "lines",
-            Inner::Raw => "raw",
-            Inner::Custom(custom) => custom.name(),
+            WireKind::Native => "native",
+            WireKind::Lines => "lines",
+            WireKind::Raw => "raw",
+            WireKind::Custom(custom) => custom.name(),
         }
     }
 
-    /// Tells whether a connection begins with HELLO frames. Only such a wire has kinds of frames,
-    /// and so requests, liveness frames, nonces and ttls.
+    /// Returns whether a connection begins with HELLO frames. Only such a wire has frame kinds, and
+    /// therefore requests, liveness frames, nonces and ttls.
     #[must_use]
     pub fn has_handshake(&self) -> bool {
-        matches!(self.0, Inner::Native)
+        matches!(self.0, WireKind::Native)
     }
 
-    /// Returns the bytes to write around `payload` once the peer has introduced itself, without a
-    /// codec; `None` where only the connection's own can tell.
+    /// Returns the framing of `payload` on an established connection, without needing the
+    /// connection's codec. Returns `None` for custom wires, where only that codec can encode.
     pub(crate) fn framing(
         &self,
         max_frame: usize,
@@ -177,24 +181,24 @@ impl Wire {
         payload: &[u8],
     ) -> Result<Option<Framing>, WireError> {
         match &self.0 {
-            Inner::Native => NativeCodec::new(max_frame)
+            WireKind::Native => NativeCodec::new(max_frame)
                 .framing(kind, ttl, payload.len())
                 .map(Some),
-            Inner::Lines => LinesCodec::new(max_frame).framing(kind, payload),
-            Inner::Raw => RawCodec::new(max_frame).framing(kind),
-            Inner::Custom(_) => Ok(None),
+            WireKind::Lines => LinesCodec::new(max_frame).framing(kind, payload),
+            WireKind::Raw => RawCodec::new(max_frame).framing(kind),
+            WireKind::Custom(_) => Ok(None),
         }
     }
 
-    /// Makes the codec of one connection. `max_frame` is the limit of a payload in bytes, at most
+    /// Creates the codec of one connection. `max_frame` is the largest payload in bytes, at most
     /// [`MAX_FRAME_CEILING`].
     #[must_use]
     pub fn codec(&self, max_frame: usize) -> WireCodec {
         match &self.0 {
-            Inner::Native => WireCodec::native(max_frame),
-            Inner::Lines => WireCodec::lines(max_frame),
-            Inner::Raw => WireCodec::raw(max_frame),
-            Inner::Custom(custom) => WireCodec::custom(custom.codec(max_frame)),
+            WireKind::Native => WireCodec::native(max_frame),
+            WireKind::Lines => WireCodec::lines(max_frame),
+            WireKind::Raw => WireCodec::raw(max_frame),
+            WireKind::Custom(custom) => WireCodec::custom(custom.codec(max_frame)),
         }
     }
 }
@@ -202,10 +206,10 @@ impl Wire {
 impl PartialEq for Wire {
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
-            (Inner::Native, Inner::Native)
-            | (Inner::Lines, Inner::Lines)
-            | (Inner::Raw, Inner::Raw) => true,
-            (Inner::Custom(a), Inner::Custom(b)) => a.is(b),
+            (WireKind::Native, WireKind::Native)
+            | (WireKind::Lines, WireKind::Lines)
+            | (WireKind::Raw, WireKind::Raw) => true,
+            (WireKind::Custom(a), WireKind::Custom(b)) => a.is(b),
             _ => false,
         }
     }
@@ -232,7 +236,7 @@ impl FromStr for Wire {
     }
 }
 
-/// Reports a name that is no wire's.
+/// The error of parsing an unknown wire name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseWireError(());
 

@@ -6,23 +6,23 @@ use super::{
     plain_payload,
 };
 
-/// Reads and writes the `raw` wire: bytes without frames.
+/// A codec of the `raw` wire: bytes without framing.
 ///
 /// ```text
-///  +------------------------+
-///  | what there was to read |
-///  +------------------------+
+///  +--------------------------+
+///  | all bytes that were read |
+///  +--------------------------+
 /// ```
 ///
-/// All that is in the buffer is one frame, but never more than the frame limit: what is longer
-/// comes as several frames. Writing writes the bytes, however many: of an empty payload nothing.
+/// Each read yields the whole buffer as one frame, split into several frames if it is longer than
+/// the frame limit. Writing has no limit, and writes nothing for an empty payload.
 #[derive(Clone, Debug)]
 pub struct RawCodec {
     max_frame: usize,
 }
 
 impl RawCodec {
-    /// Creates a codec for one connection, with `max_frame` as the limit of a frame in bytes (at
+    /// Creates the codec of one connection. `max_frame` is the largest frame to read, in bytes (at
     /// least 1).
     #[must_use]
     pub fn new(max_frame: usize) -> Self {
@@ -31,7 +31,7 @@ impl RawCodec {
         }
     }
 
-    /// Takes what is in `buf`; see [`WireCodec::next_block`](super::WireCodec::next_block).
+    /// Takes the contents of `buf`; see [`WireCodec::next_block`](super::WireCodec::next_block).
     pub fn next_block(&mut self, buf: &mut BytesMut, block: &mut Block) -> bool {
         block.clear();
         let mut at = 0;
@@ -49,12 +49,12 @@ impl RawCodec {
         true
     }
 
-    /// Returns the bytes to write around a payload (none), or `None` for a kind that is not written
-    /// here.
+    /// Returns the framing of a payload, which is empty, or `None` if frames of this kind are not
+    /// written on this wire.
     ///
     /// # Errors
     ///
-    /// As [`WireCodec::encode`](super::WireCodec::encode).
+    /// Fails as [`WireCodec::encode`](super::WireCodec::encode) does.
     pub fn framing(&self, kind: Kind) -> Result<Option<Framing>, WireError> {
         Ok(plain_payload(kind, "raw")?.then_some(Framing {
             prefix: [0; MAX_PREFIX],

@@ -1,4 +1,4 @@
-//! The layer: its codec, which the verbs use too.
+//! The layer and its options. It shares its codec with the verbs.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,10 +9,11 @@ use tower_layer::Layer;
 
 use super::service::CourierService;
 
-/// Parses what peers send into [`Message`](coalescent_core::Message)s, and writes messages that the
-/// stack answers.
+/// A layer that parses payloads into [`Message`](coalescent_core::Message)s and encodes the
+/// messages that the stack replies with.
 ///
-/// See the [module](super). Clones, and all the services it makes, share one codec.
+/// See the [module documentation](super). All clones, and all services made by them, share one
+/// codec.
 #[derive(Clone, Debug)]
 #[must_use = "it parses nothing until it is added to an app, with `with`"]
 pub struct Courier {
@@ -26,42 +27,44 @@ impl Default for Courier {
 }
 
 impl Courier {
-    /// Makes a courier of MessagePack messages.
+    /// Creates a courier of MessagePack messages.
     pub fn new() -> Self {
         Self::with_codec(Codec::msgpack())
     }
 
-    /// Makes a courier of JSON messages, as Node's courier reads and writes them.
+    /// Creates a courier of JSON messages, compatible with Node's courier.
     pub fn json() -> Self {
         Self::with_codec(Codec::json())
     }
 
-    /// Makes a courier of messages in `codec`.
+    /// Creates a courier that uses `codec`.
     pub fn with_codec(codec: Codec) -> Self {
         Self { codec }
     }
 
-    /// Sets the JSON key of the type. Default: `type`. MessagePack has no keys.
+    /// Sets the JSON key of the type. Default: `type`. It has no effect on MessagePack, which has
+    /// no keys.
     ///
     /// # Panics
     ///
-    /// If it is `headers`, or the key of the body: a message would have no place for one of them.
+    /// If the key is `headers` or the key of the body.
     #[track_caller]
     pub fn type_param(self, key: impl Into<Cow<'static, str>>) -> Self {
         Self::with_codec(self.codec.type_param(key))
     }
 
-    /// Sets the JSON key of the body. Default: `body`. MessagePack has no keys.
+    /// Sets the JSON key of the body. Default: `body`. It has no effect on MessagePack, which has
+    /// no keys.
     ///
     /// # Panics
     ///
-    /// If it is `headers`, or the key of the type: a message would have no place for one of them.
+    /// If the key is `headers` or the key of the type.
     #[track_caller]
     pub fn body_param(self, key: impl Into<Cow<'static, str>>) -> Self {
         Self::with_codec(self.codec.body_param(key))
     }
 
-    /// Sets how deep the arrays and maps of a body may nest. Default, and highest:
+    /// Sets how deep arrays and maps may nest in a body. Default, and maximum:
     /// [`MAX_DEPTH`](coalescent_core::codec::MAX_DEPTH), 128.
     pub fn max_depth(self, depth: usize) -> Self {
         Self::with_codec(self.codec.max_depth(depth))
@@ -74,7 +77,7 @@ impl Courier {
     }
 }
 
-/// Puts the codec among the app's shared values, where the verbs and requests find it.
+/// Shares the codec on the node, where the verbs and requests look it up.
 impl Plugin for Courier {
     fn register(&self, app: &mut Registrar) {
         app.insert(Arc::new(self.codec.clone()));

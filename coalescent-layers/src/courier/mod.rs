@@ -1,39 +1,41 @@
-//! Messages: a type and a body, in place of bytes.
+//! Messages, which have a type and a body, instead of plain bytes.
 //!
-//! [`Courier`] parses each payload into a [`Message`](coalescent_core::Message), for the layers and
-//! handlers inside of it ([`Frame::message`](coalescent_core::Frame::message)), and writes the
-//! messages that they answer with as payloads. As a plugin it gives the verbs their codec:
-//! [`MeshExt`] for all peers, [`PeerExt`] for one.
+//! [`Courier`] parses each payload into a [`Message`](coalescent_core::Message) for the layers and
+//! handlers inside it ([`Frame::message`](coalescent_core::Frame::message)), and encodes the
+//! messages that they reply with. As a plugin it provides the codec for the methods that send
+//! messages: [`MeshExt`] for all peers, [`PeerExt`] for one.
 //!
-//! What its envelope looks like in bytes is in [`codec`](coalescent_core::codec). The codec is one
-//! for the whole mesh: a node that speaks to Node's courier or to browsers speaks
-//! [JSON](Courier::json) with all its peers.
+//! The encoding is described in [`codec`](coalescent_core::codec). All nodes of a mesh must use the
+//! same codec: to talk to Node's courier or to browsers, a node must use [JSON](Courier::json) with
+//! all its peers.
 //!
-//! # What does not parse
+//! # Payloads that do not parse
 //!
-//! Such a frame goes no further, and is an error: an
-//! [`Event::Error`](coalescent_core::Event::Error) that names the peer. The peer stays, and its
-//! next frame is parsed as if nothing had been. The error is an
-//! [offence](coalescent_core::Error::offence): of those that the peer sent to this node, more than
-//! [`Config::error_budget`](coalescent_core::Config::error_budget) in a minute disconnect it. What
-//! it may have passed on, which it can do without a courier of its own, is not counted.
+//! Such a frame goes no further and becomes an [`Event::Error`](coalescent_core::Event::Error) that
+//! names the peer. The peer stays connected, and its next frame is parsed as usual. The error is an
+//! [offence](coalescent_core::Error::offence): a peer that sends more than
+//! [`Config::error_budget`](coalescent_core::Config::error_budget) of them to this node within a
+//! minute is disconnected. Frames that the peer may only have relayed do not count, because a node
+//! can relay without a courier.
 //!
 //! # Where it belongs
 //!
-//! Outside of all that looks at messages, such as a router. A relay outside of it passes on all
-//! payloads, a relay inside only those that parse; see [the crate](crate#order).
+//! Outside all layers that use messages, such as a router. A relay outside the courier relays all
+//! payloads, a relay inside only those that parse; see [the crate documentation](crate#order).
 //!
 //! ```text
-//! App::new().with(Courier::new()).with(router)     the router sees messages, its answers are written
-//! App::new().with(router).with(Courier::new())     the router sees none, its answers fail
+//! the router sees messages, and its replies are encoded:
+//!     App::new().with(Courier::new()).with(router)
+//! the router sees no messages, and its replies fail:
+//!     App::new().with(router).with(Courier::new())
 //! ```
 //!
-//! What is inside must be `Clone`, see [the crate](crate#what-must-be-clone).
+//! The inner service must be `Clone`, see [the crate documentation](crate#what-must-be-clone).
 //!
 //! # Per peer or shared
 //!
-//! It has no state but its codec, which never changes. There is nothing in it that could be full: a
-//! message is parsed in place, its body stays a slice of the payload.
+//! The only state is the codec, which never changes. The courier has no queue: a message is parsed
+//! in place, and its body remains a slice of the payload.
 //!
 //! # Example
 //!
@@ -44,12 +46,13 @@
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-//! // Answers each message with one of type "pong" and the same number, plus one.
+//! // Replies to each message with a "pong" that carries its number plus one.
 //! let pong = layer_fn(|_inner| {
 //!     service_fn(async |frame: Frame| {
 //!         let ping = frame.message().ok_or_else(Error::no_courier)?;
 //!         let time: u64 = ping.body()?;
-//!         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(Reply::from(Message::new("pong", &(time + 1))))
+//!         let pong = Message::new("pong", &(time + 1));
+//!         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(Reply::from(pong))
 //!     })
 //! });
 //! let network = Memory::new();
@@ -62,10 +65,10 @@
 //! let reply = peer.request("ping", &41).await?;
 //! assert_eq!((reply.kind(), reply.body()?), ("pong", 42));
 //!
-//! // A broadcast is answered too, by a message of its own.
-//! let mut heard = bob.reader();
+//! // A reply to a broadcast arrives as a separate message.
+//! let mut reader = bob.reader();
 //! bob.broadcast("ping", &1).await?;
-//! let frame = heard.next_frame().await.expect("bob runs");
+//! let frame = reader.next_frame().await.expect("bob runs");
 //! assert_eq!(frame.message().expect("bob has a courier").body::<u64>()?, 2);
 //! # drop(alice);
 //! # Ok(())

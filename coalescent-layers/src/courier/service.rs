@@ -1,4 +1,4 @@
-//! The service: payloads into messages on the way in, messages into payloads on the way out.
+//! The service: parses payloads on the way in, encodes messages on the way out.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -20,20 +20,7 @@ impl<S> CourierService<S> {
         Self { inner, codec }
     }
 
-    /// Gets the inner service.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// Gets the inner service, to change it.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Takes the inner service out.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    crate::macros::inner_accessors!(S);
 }
 
 impl<S> Service<Frame> for CourierService<S>
@@ -103,7 +90,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Malformed { error } => Poll::Ready(match error.take() {
-                // Whoever made it speaks to no courier, of whatever version.
+                // No version of the courier accepts such a payload, so its sender is at fault.
                 Some(error) => Err(Error::offence(error).into()),
                 None => Ok(Reply::None),
             }),
@@ -131,7 +118,7 @@ mod tests {
     use super::*;
     use crate::Courier;
 
-    /// What the codec says is wrong.
+    /// Returns the codec's error in the source chain.
     fn cause(error: &BoxError) -> &CodecError {
         let cause = error.source().and_then(|cause| cause.downcast_ref());
         cause.expect("an error of the codec")
@@ -185,7 +172,7 @@ mod tests {
             assert_eq!(message.kind(), "ask");
             Ok::<_, Error>(Reply::from(Message::new("re", &[[1]])))
         }));
-        // Within the depth; but the answer is not.
+        // The message is within the depth limit, the reply is not.
         let error = stack
             .clone()
             .oneshot(data(r#"{"t":"ask","b":[1]}"#))
@@ -203,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_does_not_parse_is_an_error_and_goes_no_further() {
+    async fn a_malformed_payload_is_an_error_and_goes_no_further() {
         let layer = tower_layer::layer_fn(|inner| Courier::json().layer(inner));
         let (mut stack, mut handle) = mock::spawn_layer::<Frame, Reply, _>(layer);
         handle.allow(1);
@@ -212,12 +199,12 @@ mod tests {
         assert!(cause(&error).is_envelope());
         assert!(error.downcast_ref::<Error>().unwrap().is_offence());
 
-        // Readiness was given back.
+        // The permit was returned.
         handle.allow(0);
         assert!(stack.poll_ready().is_pending());
         handle.allow(1);
         assert!(stack.poll_ready().is_ready());
-        // The mock panics when a clone that was not made ready is called.
+        // The mock panics if a clone is called that was not made ready.
         let call = tokio_test::task::spawn(stack.call(data(r#"{"type":"beep"}"#)));
         let (frame, answer) = handle.next_request().await.unwrap();
         assert_eq!(
@@ -232,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_does_not_parse_does_not_keep_the_permit_that_other_peers_wait_for() {
+    async fn a_malformed_payload_returns_the_permit_that_other_peers_wait_for() {
         let limit = GlobalConcurrencyLimitLayer::new(1);
         let handler = service_fn(async |_: Frame| Ok::<_, Error>(Reply::None));
         let stack = || tokio_test::task::spawn(Courier::json().layer(limit.layer(handler)));

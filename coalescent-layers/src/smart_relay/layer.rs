@@ -1,28 +1,28 @@
-//! The layer: its options, and the set that all its services share.
+//! The layer and its options, and the set that all its services share.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use coalescent_core::{Plugin, Registrar};
+use coalescent_core::{Flow, Plugin, Registrar, Relay};
 use tower_layer::Layer;
 
 use super::seen::Limits;
 use super::service::SmartRelayService;
 use super::shared::{Neighbour, Shared};
 
-/// Relays each frame to all other peers the first time it comes, and keeps its copies from the
-/// stack.
+/// A layer that relays each frame to all other peers the first time it arrives, and suppresses its
+/// copies.
 ///
-/// See the [module](super) for what is a copy of what.
+/// See the [module documentation](super) for what counts as a copy.
 ///
-/// Clones share the set of what was seen; so do all the services that it makes.
+/// Clones, and all services made by them, share one set of seen frames.
 #[derive(Clone, Debug)]
 #[must_use = "it relays nothing until it is added to an app, with `with`"]
 pub struct SmartRelay {
     shared: Arc<Shared>,
     limits: Limits,
-    pub(super) direct: bool,
-    pub(super) after: bool,
+    direct: bool,
+    after: bool,
 }
 
 impl Default for SmartRelay {
@@ -32,7 +32,7 @@ impl Default for SmartRelay {
 }
 
 impl SmartRelay {
-    /// Makes a relay with an empty set, of all frames that are for every node.
+    /// Creates a relay with an empty set. It relays all frames that are addressed to every node.
     pub fn new() -> Self {
         let limits = Limits::default();
         Self {
@@ -43,73 +43,75 @@ impl SmartRelay {
         }
     }
 
-    /// Bounds the memory of the set: room for so many frames with a nonce, and for as many without,
+    /// Sets how many frames the set has room for, separately for frames with and without a nonce,
     /// at [`FRAME_BYTES`](super::FRAME_BYTES) (32) each. Default: [`CAPACITY`](super::CAPACITY),
     /// 2,097,152, which is 64 MiB each.
     ///
-    /// Frames of one publisher have consecutive nonces, and take 10 bytes each; a frame whose nonce
-    /// is far from all others takes 320, and one without a nonce 56. One connection gets at most
-    /// three quarters of the room.
+    /// Frames of one publisher have consecutive nonces and take 10 bytes each; a frame whose nonce
+    /// is far from all others takes 320 bytes, and a frame without a nonce 56. One connection may
+    /// use at most three quarters of the room.
     ///
-    /// It should hold what a busy mesh says in the time that a copy takes on its longest way;
-    /// [`SeenStats::refused`] tells when it does not. Starts an empty set, apart from that of
-    /// clones made before.
+    /// Choose it large enough for all frames that a busy mesh sends in the time that a copy takes
+    /// on the longest path. [`SeenStats::refused`] grows if it is too small. The set is replaced by
+    /// an empty one that is not shared with earlier clones.
     pub fn capacity(mut self, frames: usize) -> Self {
         self.limits.capacity = frames;
         self.renew()
     }
 
-    /// Remembers a frame with a nonce for so long; at most 24 days. Default: [`TTL`](super::TTL),
-    /// 120 s.
+    /// Sets how long a frame with a nonce is remembered, at most 24 days. Default:
+    /// [`TTL`](super::TTL), 120 s.
     ///
-    /// Starts an empty set, apart from that of clones made before.
+    /// The set is replaced by an empty one that is not shared with earlier clones.
     pub fn window(mut self, window: Duration) -> Self {
         self.limits.ttl = window;
         self.renew()
     }
 
-    /// Counts how often each peer says the same, on wires without nonces, until it was not said for
-    /// so long; at most 24 days. Default: [`CONTENT_TTL`](super::CONTENT_TTL), 5 s.
+    /// Sets how long the count of equal frames is kept on wires without nonces after the last one,
+    /// at most 24 days. Default: [`CONTENT_TTL`](super::CONTENT_TTL), 5 s.
     ///
-    /// While more than 4,096 frames without a nonce are remembered, it is as long as
-    /// [`window`](SmartRelay::window): in a mesh that is flooded, copies come after many seconds.
+    /// In two cases the time is that of [`window`](SmartRelay::window), because copies arrive late:
+    /// while more than 4,096 frames without a nonce are remembered, and after a burst that a link
+    /// of 16 KiB/s could not have carried within this time, until that link could have carried it.
+    /// 16 KiB/s is the slowest link that a node tolerates by default.
     ///
-    /// Starts an empty set, apart from that of clones made before.
+    /// The set is replaced by an empty one that is not shared with earlier clones.
     pub fn content_window(mut self, window: Duration) -> Self {
         self.limits.content_ttl = window;
         self.renew()
     }
 
-    /// Takes at most so many equal frames of one connection for new ones within the
-    /// [`content_window`](SmartRelay::content_window), on wires without nonces; at least 1. What is
-    /// above counts as copies, so that a circle among nodes that know no copies makes no storm.
-    /// Default: [`REPEATS`](super::REPEATS), 64.
+    /// Sets how many equal frames of one connection are accepted as new within the
+    /// [`content_window`](SmartRelay::content_window) on wires without nonces; at least 1. Further
+    /// ones count as copies, so that a cycle of nodes that do not recognize copies cannot cause a
+    /// broadcast storm. Default: [`REPEATS`](super::REPEATS), 64.
     ///
-    /// Starts an empty set, apart from that of clones made before.
+    /// The set is replaced by an empty one that is not shared with earlier clones.
     pub fn repeats(mut self, frames: u8) -> Self {
         self.limits.repeats = frames;
         self.renew()
     }
 
-    /// Passes on frames that were sent to this node alone too, as broadcasts of this node's own, as
-    /// the original does. Default: false.
+    /// Sets whether frames sent to this node only are relayed too, as broadcasts of this node. The
+    /// npm original does so. Default: false.
     pub fn direct(mut self, direct: bool) -> Self {
         self.direct = direct;
         self
     }
 
-    /// Relays a frame only once the rest of the stack has answered it without an error, so that
-    /// nobody passes on what it would not take.
+    /// Relays a frame only after the rest of the stack has handled it without an error, so that
+    /// rejected frames are not passed on.
     ///
-    /// A frame then travels no faster than its handlers; while one is being handled, frames that
-    /// come after it wait. Where a call fails, or is dropped, its frame is not relayed; and it has
-    /// been seen, so that a copy is not tried again.
+    /// Relaying then waits for the handlers, and later frames of the peer wait too while a frame is
+    /// being handled. A frame whose call fails or is dropped is not relayed. It still counts as
+    /// seen, so a copy is not tried again.
     pub fn relay_after(mut self) -> Self {
         self.after = true;
         self
     }
 
-    /// Tells how full the set is.
+    /// Returns the counters of the set.
     #[must_use]
     pub fn seen(&self) -> SeenStats {
         let seen = self.shared.seen();
@@ -141,23 +143,28 @@ impl<S> Layer<S> for SmartRelay {
     type Service = SmartRelayService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        SmartRelayService::new(inner, self, Neighbour::new(&self.shared))
+        let relay = Relay {
+            flow: Flow::Drop,
+            direct: self.direct,
+        };
+        SmartRelayService::new(inner, Neighbour::new(&self.shared), relay, self.after)
     }
 }
 
-/// What a [`SmartRelay`] remembers at the moment.
+/// A snapshot of the set of a [`SmartRelay`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SeenStats {
-    /// How many frames are remembered, some of them perhaps longer than they need be.
+    /// Number of frames remembered, including some that may have expired.
     pub identities: usize,
-    /// How many frames were forgotten before their time, since the set was full and no copy of any
-    /// frame had come lately, as in a star. A peer could say each of them a second time.
+    /// Number of frames evicted before they expired because the set was full and no copy of any
+    /// frame had arrived lately, as in a star. A peer could send each of them a second time
+    /// unnoticed.
     pub evicted_young: u64,
-    /// How many frames were neither handled nor relayed, since there was no room to remember them.
-    /// A number that grows calls for a larger [`capacity`](SmartRelay::capacity), or for limits on
-    /// those who say so much.
+    /// Number of frames refused, that is, neither handled nor relayed, because the set had no room.
+    /// If it grows, increase [`capacity`](SmartRelay::capacity) or limit the rate of the
+    /// publishers.
     pub refused: u64,
-    /// How many bytes of memory the set takes, about.
+    /// Approximate memory use of the set, in bytes.
     pub bytes: usize,
 }

@@ -1,87 +1,101 @@
-//! Relaying all that peers say, each frame once, in meshes with circles.
+//! Relaying every frame once, in any mesh, including meshes with cycles.
 //!
-//! [`SmartRelay`] passes each frame that a peer sends on to all other peers, the first time it
-//! comes. Copies that come another way are neither relayed nor handled: they are counted as
-//! [`duplicates`](coalescent_core::Stats::duplicates), and end here.
+//! [`SmartRelay`] passes each frame that a peer sends on to all other peers the first time it
+//! arrives. Copies that arrive another way are neither relayed nor handled; they are counted as
+//! [`duplicates`](coalescent_core::Stats::duplicates).
 //!
-//! # What is a copy
+//! # What counts as a copy
 //!
-//! | frame | is known by | for | relayed |
+//! | frame | identified by | remembered for | relayed |
 //! |---|---|---|---|
-//! | a broadcast | its nonce and payload | 120 s ([`window`](SmartRelay::window)) | yes, while its ttl lasts |
-//! | any frame of a wire without nonces (`lines`, `raw`) | its payload, and how often it was said | 5 s ([`content_window`](SmartRelay::content_window)) | yes |
-//! | one sent to this node alone | never a copy | | with [`direct`](SmartRelay::direct) |
-//! | a request | never a copy | | never |
+//! | broadcast | nonce and payload | 120 s | while its ttl lasts |
+//! | any frame on `lines` or `raw` | payload and its count | 5 s | always |
+//! | sent to this node only | never a copy | | with [`direct`](SmartRelay::direct) |
+//! | request | never a copy | | never |
 //!
-//! So two broadcasts of equal bytes are two frames. On `lines`, a connection carries lines in
-//! order, and each neighbour passes a line on once: the n-th equal line of one connection is new if
-//! no other connection has brought n of them yet, and this node has said fewer than n. Two
-//! neighbours whose authors say the same line within 5 s cannot be told from one whose line came
-//! both ways: that line is heard once. At most 64 equal lines are new within that time
-//! ([`repeats`](SmartRelay::repeats)), so that a circle among nodes that know no copies makes no
-//! storm.
+//! The times are set with [`window`](SmartRelay::window) and
+//! [`content_window`](SmartRelay::content_window).
 //!
-//! What this node itself says is in the set, so that it does not hear its own words when they come
-//! back, if the relay is registered as a plugin ([`AppExt::with`](coalescent_core::AppExt::with)
-//! does that).
+//! Two broadcasts with equal payloads are therefore two frames. The wires `lines` and `raw` have no
+//! nonces. Each of their connections carries frames in order, and each neighbour relays a frame
+//! once: the n-th equal line of a connection is new if no other connection has delivered n of them
+//! yet and this node has sent fewer than n. If the authors behind two neighbours send the same line
+//! within 5 s, that cannot be told apart from one line arriving both ways, so it is delivered once.
+//! At most 64 equal lines are accepted as new within that time ([`repeats`](SmartRelay::repeats)),
+//! so that a cycle of nodes that do not recognize copies cannot cause a broadcast storm. While
+//! the node relays so much that copies may arrive later than after 5 s, frames are remembered for
+//! longer, see [`content_window`](SmartRelay::content_window). A copy delayed for longer by
+//! something else, such as a stopped node, is new when it arrives.
 //!
-//! A frame is put in the set before it is relayed, so that copies that two peers send at one moment
-//! are one frame. A copy does not make the set remember it for longer.
+//! Frames that this node itself sends are in the set too, so that it does not receive them back,
+//! provided that the relay is registered as a plugin
+//! ([`AppExt::with`](coalescent_core::AppExt::with) does that).
 //!
-//! Two things it cannot know. Where two nodes stand between the same lines peer and the same native
-//! mesh, both give the line a nonce, and it is two frames there. And a frame whose first copy came
-//! the long way round, with its ttl used up, is not relayed when a copy with more ttl comes: keep
-//! the ttl well above the mesh's diameter.
+//! A frame enters the set before it is relayed, so copies sent by two peers at the same moment are
+//! one frame. Receiving a copy does not extend the time for which the frame is remembered.
+//!
+//! There are three limitations:
+//!
+//! - If two nodes both connect the same `lines` peer to the same native mesh, each assigns its own
+//!   nonce to a line, which becomes two frames. If this forms a cycle through which the `lines`
+//!   peer relays, the line may circulate as often as equal lines are accepted as new
+//!   ([`repeats`](SmartRelay::repeats)).
+//! - On `raw`, a frame is the content of one read. Bytes that return are split differently and are
+//!   other frames, so bytes circulate forever in a cycle of `raw` connections. Do not build one.
+//! - If the first copy of a frame arrives over a long path with its ttl used up, the frame is not
+//!   relayed when a copy with a higher ttl arrives later. Choose a ttl well above the mesh's
+//!   diameter.
 //!
 //! # Rewritten payloads
 //!
-//! A frame is known by its payload as it stands here. A layer outside that [rewrites] payloads
-//! changes what is hashed, and what is relayed, with the nonce it came with; a layer inside changes
-//! neither.
+//! A frame is identified by its payload as the relay sees it. A layer outside the relay that
+//! [rewrites] payloads changes both what is hashed and what is relayed, while the nonce stays the
+//! same. A layer inside the relay changes neither.
 //!
-//! Outside is for nodes that all rewrite alike, and leave alone what is rewritten already. If one
-//! node of a circle rewrites and another does not, then what went one way round and what went the
-//! other are two frames: both are heard everywhere, the rewritten one at its author too. And if
-//! rewriting never comes to an end, each round of a circle makes a new frame, until the ttl is used
-//! up. So rewrite inside of the relay where you can.
+//! Rewrite outside the relay only if all nodes rewrite in the same way and leave rewritten payloads
+//! alone. If one node of a cycle rewrites and another does not, the original and the rewritten
+//! payload are two frames: both are delivered everywhere, the rewritten one to its author as well.
+//! If a rewritten payload is rewritten again, each round of a cycle creates a new frame until the
+//! ttl is used up. So rewrite inside the relay if possible.
 //!
 //! # Where it belongs
 //!
-//! Outermost, in most apps: then copies cost nothing but their hash. What stands outside of it sees
-//! every copy; a limit there limits copies too.
+//! Outermost in most apps, so that a copy costs only its hash. Layers outside it see every copy,
+//! and a limit there limits copies too.
 //!
 //! ```text
-//! App::new().with(SmartRelay::new()).with(Courier::new())     relays all that this node hears
-//! App::new().with(Courier::new()).with(SmartRelay::new())     relays only what parses as a message
-//! App::new().with(SmartRelay::new().relay_after())            relays only what the rest of the
-//!           .with(Courier::new()).with(router)                stack accepted
+//! App::new().with(SmartRelay::new()).with(Courier::new())     relays all frames received
+//! App::new().with(Courier::new()).with(SmartRelay::new())     relays only messages that parse
+//! App::new().with(SmartRelay::new().relay_after())            relays only frames accepted by the
+//!           .with(Courier::new()).with(router)                rest of the stack
 //! ```
 //!
-//! Never together with [`Tattletale`](crate::Tattletale). What is inside must be `Clone`, see
-//! [the crate](crate#what-must-be-clone).
+//! Do not combine it with [`Tattletale`](crate::Tattletale). The inner service must be `Clone`, see
+//! [the crate documentation](crate#what-must-be-clone).
 //!
 //! # Per peer or shared
 //!
-//! Shared: one [`SmartRelay`] is for one node, and all the services it makes, and its clones, have
-//! one set. Two nodes in one process need two: with one, the second would take all it hears from
-//! the first for copies.
+//! Shared: a [`SmartRelay`] is for one node. Its clones, and all services made by them, share one
+//! set. Two nodes in one process need two relays; with a single one, the second node would treat
+//! everything that it receives from the first as copies.
 //!
 //! # When it is full
 //!
-//! The set takes memory with use, up to [`capacity`](SmartRelay::capacity) (64 MiB for each of both
-//! kinds of frames), and gives it back when the time of its frames is over. Nothing is forgotten
-//! from which a copy may still come: what there is no room to remember is refused, which means that
-//! it is neither handled nor relayed, and counted as dropped ([`DropReason::Refused`],
-//! [`SeenStats::refused`]). Before that, a peer that only publishes is held back, for up to 5 s.
+//! The set allocates memory as needed, up to [`capacity`](SmartRelay::capacity) (64 MiB each for
+//! frames with and without a nonce), and frees it when its frames expire. A frame is not forgotten
+//! while a copy may still arrive. If there is no room to remember a new frame, it is refused: it is
+//! neither handled nor relayed, and it is counted as dropped ([`DropReason::Refused`],
+//! [`SeenStats::refused`]). Before refusing, the relay stops reading from a peer that only
+//! publishes, for up to 5 s.
 //!
-//! One connection gets no more than three quarters of the room, and the rest is for others, so that
-//! who floods is held back or refused alone. Where no copy of any frame has come for two minutes,
-//! as in a star, nothing is refused: then the oldest frame of the same connection makes room, and
-//! only that connection could say it a second time.
+//! A single connection may use at most three quarters of the room, so only the peer that floods the
+//! mesh is held back or refused. If no copy of any frame has arrived for two minutes, as in a star,
+//! nothing is refused: the oldest frame of the same connection is evicted instead, and only that
+//! connection could send it a second time unnoticed.
 //!
-//! When a peer is full, it asks for [`Flow::Drop`]: the connection that read the frame
-//! waits for [`Config::relay_grace`](coalescent_core::Config::relay_grace), then drops the frame
-//! for that peer alone, and counts it. So it cannot freeze, whatever the mesh looks like.
+//! If another peer's outbox is full, the relay uses [`Flow::Drop`]: the connection that read the
+//! frame waits for [`Config::relay_grace`](coalescent_core::Config::relay_grace), then drops the
+//! frame for that peer only and counts it. Relaying therefore cannot deadlock in any topology.
 //!
 //! # Example
 //!
@@ -91,7 +105,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), coalescent_core::Error> {
-//! // Three nodes in a circle.
+//! // Three nodes in a cycle.
 //! let network = Memory::new();
 //! let app = || App::new().transport(network.clone()).with(SmartRelay::new());
 //! let (alice, bob) = (app().listen("alice:1").await?, app().listen("bob:2").await?);
@@ -99,14 +113,14 @@
 //! bob.connect("alice:1").await?;
 //! carol.connect("alice:1").await?;
 //! carol.connect("bob:2").await?;
-//! let mut heard = bob.reader();
+//! let mut reader = bob.reader();
 //!
-//! // Bob hears each of them once, though both Alice and Carol tell him.
+//! // Bob receives each frame once, although both Alice and Carol send it.
 //! alice.broadcast_payload("beep").await;
 //! alice.broadcast_payload("boop").await;
 //!
-//! assert_eq!(heard.next_frame().await.expect("bob runs").payload(), b"beep");
-//! assert_eq!(heard.next_frame().await.expect("bob runs").payload(), b"boop");
+//! assert_eq!(reader.next_frame().await.expect("bob runs").payload(), b"beep");
+//! assert_eq!(reader.next_frame().await.expect("bob runs").payload(), b"boop");
 //! # Ok(())
 //! # }
 //! ```

@@ -1,43 +1,45 @@
-//! The service: what becomes of one frame.
+//! The service: decides whether a frame is new, and relays it if so.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use coalescent_core::{Flow, Frame, Relay, Reply};
+use coalescent_core::{Frame, Relay, Reply};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
-use super::layer::SmartRelay;
 use super::seen::Verdict;
 use super::shared::Neighbour;
-use crate::after::{self, RelayFuture};
+use crate::deferred::{self, RelayFuture};
 
-/// How often it is looked whether there is room again for the frames of a connection that waits.
-const SLICE: Duration = Duration::from_millis(20);
+/// How often a waiting connection checks whether the set has room again.
+const RECHECK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How long a connection waits at most, until there is room for it once more: meanwhile what it
-/// brings is refused. Less than the patience that its other end has with one who does not read, and
-/// less than all is remembered (`YOUNG`), since copies may be behind what waits.
+/// Upper bound of a connection's wait for room in the set; afterwards its frames are refused.
+///
+/// It must be shorter than the patience of the sending node with a peer that does not read, and
+/// shorter than the time that every frame is remembered (`YOUNG`), because copies may be queued
+/// behind the frame that waits.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// The service that [`SmartRelay`] puts around one peer's stack.
+/// The service that [`SmartRelay`](super::SmartRelay) puts around one peer's stack.
 #[derive(Debug)]
 pub struct SmartRelayService<S> {
     inner: S,
-    /// What it waits for before it takes another frame, and since when it does.
-    wait: Option<Box<Wait>>,
+    /// Set while the connection waits for room in the set.
+    wait: Option<Box<RoomWait>>,
     neighbour: Arc<Neighbour>,
     relay: Relay,
     after: bool,
 }
 
+/// The timers of a connection that waits for room in the set.
 #[derive(Debug)]
-struct Wait {
-    slice: Pin<Box<Sleep>>,
-    until: Instant,
+struct RoomWait {
+    recheck: Pin<Box<Sleep>>,
+    deadline: Instant,
 }
 
 impl<S: Clone> Clone for SmartRelayService<S> {
@@ -53,54 +55,38 @@ impl<S: Clone> Clone for SmartRelayService<S> {
 }
 
 impl<S> SmartRelayService<S> {
-    pub(super) fn new(inner: S, relay: &SmartRelay, neighbour: Arc<Neighbour>) -> Self {
+    pub(super) fn new(inner: S, neighbour: Arc<Neighbour>, relay: Relay, after: bool) -> Self {
         Self {
             inner,
             wait: None,
             neighbour,
-            relay: Relay {
-                flow: Flow::Drop,
-                direct: relay.direct,
-            },
-            after: relay.after,
+            relay,
+            after,
         }
     }
 
-    /// Waits for a while where the next frame would be refused.
+    /// Waits until the set has room for the next frame, or until [`WAIT_MAX`] has passed.
     #[cold]
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let wait = self.wait.get_or_insert_with(|| {
-            Box::new(Wait {
-                slice: Box::pin(sleep(SLICE)),
-                until: Instant::now() + WAIT_MAX,
+            Box::new(RoomWait {
+                recheck: Box::pin(sleep(RECHECK_INTERVAL)),
+                deadline: Instant::now() + WAIT_MAX,
             })
         });
         while self.neighbour.must_wait() {
-            if Instant::now() >= wait.until {
+            if Instant::now() >= wait.deadline {
                 self.neighbour.gave_up();
                 break;
             }
-            ready!(wait.slice.as_mut().poll(cx));
-            wait.slice.set(sleep(SLICE));
+            ready!(wait.recheck.as_mut().poll(cx));
+            wait.recheck.set(sleep(RECHECK_INTERVAL));
         }
         self.wait = None;
         Poll::Ready(())
     }
 
-    /// Gets the inner service.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// Gets the inner service, to change it.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Takes the inner service out.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    crate::macros::inner_accessors!(S);
 }
 
 impl<S> Service<Frame> for SmartRelayService<S>
@@ -130,13 +116,15 @@ where
                     frame.count_refused();
                 }
                 crate::release(&mut self.inner);
-                return ResponseFuture { state: State::Ends };
+                return ResponseFuture {
+                    state: State::Suppressed,
+                };
             }
         }
-        let after = after::relay(&frame, self.relay, self.after);
-        let call = RelayFuture::new(self.inner.call(frame), after);
+        let deferred = deferred::relay(&frame, self.relay, self.after);
+        let call = RelayFuture::new(self.inner.call(frame), deferred);
         ResponseFuture {
-            state: State::First { call },
+            state: State::New { call },
         }
     }
 }
@@ -154,8 +142,9 @@ pin_project! {
     #[project = StateProj]
     #[derive(Debug)]
     enum State<F> {
-        Ends,
-        First {
+        // A copy, or a frame refused for lack of room: the inner service is not called.
+        Suppressed,
+        New {
             #[pin]
             call: RelayFuture<F>,
         },
@@ -171,8 +160,8 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProj::Ends => Poll::Ready(Ok(Reply::None)),
-            StateProj::First { call } => call.poll(cx),
+            StateProj::Suppressed => Poll::Ready(Ok(Reply::None)),
+            StateProj::New { call } => call.poll(cx),
         }
     }
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coalescent_core::wire::Kind;
-use coalescent_core::{Config, Error, Peers, Plugin, test_util};
+use coalescent_core::{Config, Error, Flow, Peers, Plugin, test_util};
 use tokio::sync::Mutex;
 use tokio::time::advance;
 use tower::limit::GlobalConcurrencyLimitLayer;
@@ -12,17 +12,18 @@ use tower_layer::Layer;
 use tower_test::mock;
 
 use super::*;
+use crate::SmartRelay;
 
 fn nonced(nonce: u64) -> Kind {
     Kind::Broadcast { nonce }
 }
 
-/// Handles frames, and remembers their payloads.
+/// A handler that records the payloads of its frames.
 #[derive(Clone, Default)]
 struct Heard(Arc<Mutex<Vec<Bytes>>>);
 
 impl Heard {
-    /// Takes what was heard since the last time.
+    /// Takes the payloads recorded since the last call.
     async fn take(&self) -> Vec<Bytes> {
         std::mem::take(&mut *self.0.lock().await)
     }
@@ -53,7 +54,7 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_copy_is_counted_and_ends_here_whoever_it_comes_from() {
+async fn a_copy_from_any_peer_is_counted_and_suppressed() {
     let (relay, heard) = (SmartRelay::new(), Heard::default());
     let (mut one, mut other) = (heard.layered(&relay), heard.layered(&relay.clone()));
 
@@ -70,7 +71,7 @@ async fn a_copy_is_counted_and_ends_here_whoever_it_comes_from() {
     }
     assert_eq!(heard.take().await, ["beep"]);
 
-    // Equal bytes with another nonce are another frame, and so are other bytes.
+    // Equal bytes with another nonce are another frame, and so are other bytes with the same nonce.
     call(&mut other, nonced(2), "beep").await;
     call(&mut other, nonced(1), "boop").await;
     assert_eq!(heard.take().await, ["beep", "boop"]);
@@ -81,7 +82,7 @@ async fn a_copy_is_counted_and_ends_here_whoever_it_comes_from() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn content_alone_is_a_copy_for_five_seconds_and_a_nonce_for_two_minutes() {
+async fn frames_are_copies_for_five_seconds_by_content_and_two_minutes_by_nonce() {
     let (relay, heard) = (SmartRelay::new(), Heard::default());
     let (mut one, mut other) = (heard.layered(&relay), heard.layered(&relay));
     call(&mut one, Kind::Plain, "line").await;
@@ -119,9 +120,9 @@ async fn content_alone_is_a_copy_for_five_seconds_and_a_nonce_for_two_minutes() 
     }
 }
 
-/// On a wire without nonces, what one connection says again is new.
+/// On a wire without nonces, equal frames of one connection are separate frames.
 #[tokio::test(start_paused = true)]
-async fn equal_lines_of_one_connection_are_as_many_lines() {
+async fn equal_lines_of_one_connection_are_separate_frames() {
     let relay = SmartRelay::new().repeats(10);
     let heard = Heard::default();
     let (mut one, mut other) = (heard.layered(&relay), heard.layered(&relay));
@@ -138,7 +139,7 @@ async fn equal_lines_of_one_connection_are_as_many_lines() {
 }
 
 #[tokio::test]
-async fn what_is_sent_to_this_node_alone_is_never_a_copy() {
+async fn frames_sent_to_this_node_only_are_never_copies() {
     let heard = Heard::default();
     for (relay, direct) in [
         (SmartRelay::new(), false),
@@ -161,13 +162,13 @@ async fn what_is_sent_to_this_node_alone_is_never_a_copy() {
 }
 
 #[tokio::test]
-async fn what_this_node_says_is_in_the_set_with_its_nonce_or_by_its_content() {
+async fn frames_that_this_node_sends_are_in_the_set() {
     let relay = SmartRelay::new();
     let peers = Peers::with_plugins(Config::default(), [&relay as &dyn Plugin]);
     let _ = peers.broadcast_payload("beep").await;
     assert_eq!(relay.seen().identities, 1);
 
-    // Without the plugin nothing tells it.
+    // A relay that is not registered as a plugin does not learn of own broadcasts.
     let relay = SmartRelay::new();
     let _ = Peers::new(Config::default())
         .broadcast_payload("beep")
@@ -175,13 +176,13 @@ async fn what_this_node_says_is_in_the_set_with_its_nonce_or_by_its_content() {
     assert_eq!(relay.seen().identities, 0);
 }
 
-/// Far apart, so that each frame takes a page.
+/// Returns nonces so far apart that each takes a page of its own.
 fn far(number: u64) -> Kind {
     nonced(number << 20)
 }
 
 #[tokio::test]
-async fn a_full_set_forgets_the_oldest_where_no_copy_comes_back() {
+async fn a_full_set_evicts_the_oldest_frame_if_no_copies_arrive() {
     let (relay, heard) = (SmartRelay::new().capacity(100), Heard::default());
     let mut stack = heard.layered(&relay);
     for number in 1..=1000 {
@@ -200,9 +201,9 @@ async fn a_full_set_forgets_the_oldest_where_no_copy_comes_back() {
     assert_eq!(heard.take().await.len(), 1, "the oldest is not");
 }
 
-/// Nodes number what they say one after another; who does not may want to flush the set.
+/// Honest nodes use consecutive nonces; an attacker may spread them to flush the set.
 #[tokio::test(start_paused = true)]
-async fn numbers_far_apart_are_not_forgotten_for_others() {
+async fn scattered_nonces_do_not_evict_other_frames() {
     let (relay, heard) = (SmartRelay::new().capacity(600), Heard::default());
     let mut stack = heard.layered(&relay);
     let begun = tokio::time::Instant::now();
@@ -212,14 +213,14 @@ async fn numbers_far_apart_are_not_forgotten_for_others() {
     let said = heard.take().await.len();
     assert!((40..60).contains(&said), "{said}");
     assert_eq!(relay.seen().refused, 200 - said as u64);
-    // It was held back for a while, and then refused.
+    // The connection was held back for 5 s before its frames were refused.
     assert_eq!(begun.elapsed().as_secs(), 5);
     call(&mut stack, far(1), "beep").await;
     assert_eq!(heard.take().await.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_set_refuses_what_is_new_where_copies_come_back() {
+async fn a_full_set_refuses_new_frames_while_copies_arrive() {
     let (relay, heard) = (SmartRelay::new().capacity(600), Heard::default());
     let (mut one, mut other) = (heard.layered(&relay), heard.layered(&relay));
     for stack in [&mut one, &mut other] {
@@ -237,25 +238,25 @@ async fn a_full_set_refuses_what_is_new_where_copies_come_back() {
     assert!(refused > 0);
     assert_eq!(relay.seen().refused, refused);
     assert_eq!(heard.take().await.len() as u64, 198 - refused);
-    // None of it is heard twice, nor is what was refused heard now.
+    // No frame is delivered twice, and refused frames are still refused.
     for number in 1..200 {
         call(&mut other, far(number), "beep").await;
     }
     assert_eq!(heard.take().await.len(), 0);
-    // With time there is room again.
+    // Expired frames make room again.
     advance(Duration::from_secs(120)).await;
     call(&mut other, far(300), "beep").await;
     assert_eq!(heard.take().await.len(), 1);
 }
 
-/// Who only publishes waits for room, and loses nothing.
+/// A connection that only publishes waits for room and loses nothing.
 #[tokio::test(start_paused = true)]
-async fn who_brings_no_copies_is_held_back_where_they_come_back() {
+async fn a_publisher_is_held_back_while_copies_arrive_from_others() {
     let (relay, heard) = (SmartRelay::new().capacity(600), Heard::default());
     let (mut one, mut other) = (heard.layered(&relay), heard.layered(&relay));
     let full = 46;
     let mut said = 0;
-    // As much as there is room for, in 28 s, and then as much again: the first are old enough in 30
+    // Fill the set within 28 s, then send as much again: the first frames may be evicted after 30
     // s.
     for number in 1..=full {
         call(&mut one, far(number), "beep").await;
@@ -279,7 +280,7 @@ async fn who_brings_no_copies_is_held_back_where_they_come_back() {
 }
 
 #[tokio::test]
-async fn relays_after_the_rest_has_accepted_and_a_refused_frame_stays_seen() {
+async fn relay_after_relays_accepted_frames_only_and_remembers_rejected_ones() {
     let relay = SmartRelay::new().relay_after();
     let layer = tower_layer::layer_fn(|inner| relay.layer(inner));
     let (mut stack, mut handle) = mock::spawn_layer::<Frame, Reply, _>(layer);
@@ -290,7 +291,7 @@ async fn relays_after_the_rest_has_accepted_and_a_refused_frame_stays_seen() {
         assert!(first.poll().is_pending());
         assert_eq!(test_util::relayed(&frame), None);
 
-        // A copy that comes while the first is being handled.
+        // A copy arrives while the first frame is being handled.
         assert!(stack.poll_ready().is_ready());
         let copy = stack.call(test_util::frame(nonced(nonce), "beep")).await;
         assert!(copy.unwrap().is_none());
@@ -311,7 +312,7 @@ async fn relays_after_the_rest_has_accepted_and_a_refused_frame_stays_seen() {
 }
 
 #[tokio::test]
-async fn is_as_ready_as_the_inner_service_and_calls_the_one_that_was_made_ready() {
+async fn readiness_is_that_of_the_inner_service_and_the_ready_one_is_called() {
     let relay = SmartRelay::new();
     let layer = tower_layer::layer_fn(|inner| relay.layer(inner));
     let (mut stack, mut handle) = mock::spawn_layer::<Frame, Reply, _>(layer);
@@ -320,13 +321,13 @@ async fn is_as_ready_as_the_inner_service_and_calls_the_one_that_was_made_ready(
     handle.allow(1);
     assert!(stack.is_woken());
     assert!(stack.poll_ready().is_ready());
-    // The mock panics when a clone that was not made ready is called.
+    // The mock panics if a clone is called that was not made ready.
     let first = tokio_test::task::spawn(stack.call(test_util::frame(nonced(1), "beep")));
     let (_, answer) = handle.next_request().await.unwrap();
     answer.send_error("broken");
     assert_eq!(first.await.unwrap_err().to_string(), "broken");
 
-    // A copy gives readiness back, and the next frame asks for it again.
+    // A copy returns the permit, and the next frame must acquire it again.
     handle.allow(1);
     assert!(stack.poll_ready().is_ready());
     let copy = stack.call(test_util::frame(nonced(1), "beep")).await;
@@ -343,7 +344,7 @@ async fn is_as_ready_as_the_inner_service_and_calls_the_one_that_was_made_ready(
 }
 
 #[tokio::test]
-async fn a_copy_does_not_keep_the_permit_that_other_peers_wait_for() {
+async fn a_copy_returns_the_permit_that_other_peers_wait_for() {
     let relay = SmartRelay::new();
     let limit = GlobalConcurrencyLimitLayer::new(1);
     let handler = service_fn(async |_: Frame| Ok::<_, Error>(Reply::None));
@@ -360,7 +361,7 @@ async fn a_copy_does_not_keep_the_permit_that_other_peers_wait_for() {
         let frame = test_util::frame(nonced(1), "beep");
         one.call(frame.clone()).await.unwrap();
         assert_eq!(frame.peer().stats().duplicates, duplicates);
-        // The permit is free now, though `one` is not called again.
+        // The permit is free although `one` is not called again.
         assert!(other.enter(|cx, mut other| other.poll_ready(cx)).is_ready());
         other.call(test_util::frame(Kind::Data, "")).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! What all the services of one relay share: the set of what this node has seen.
+//! The state that all services of one relay share: the set of frames that this node has seen.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use super::seen::{Hasher, Limits, Seen, Source, Verdict};
 
-/// For how many milliseconds after a copy its connection is expected to bring more.
+/// How long after a copy its connection is expected to deliver further copies, in milliseconds.
 const COPIES_EXPECTED: u64 = 120_000;
 
-/// What one node has seen, whoever it came from.
+/// The set of frames that one node has seen, from all connections.
 #[derive(Debug)]
 pub(super) struct Shared {
     hasher: Hasher,
@@ -32,73 +32,82 @@ impl Shared {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers what this node itself says.
+    /// Adds a frame that this node itself sends.
     pub(super) fn said(&self, nonce: Option<u64>, payload: &[u8]) {
         let identity = self.hasher.identity(nonce, payload);
-        let _ = self
-            .seen()
-            .insert(Source::NODE, nonce, identity, Instant::now());
+        let now = Instant::now();
+        let mut seen = self.seen();
+        let _ = seen.insert(Source::NODE, nonce, identity, now);
+        if nonce.is_none() {
+            seen.carry(payload.len(), now);
+        }
     }
 }
 
-/// One connection's part in the set. Its clones are the same connection.
+/// One connection's handle to the set. Clones of its service share it.
 #[derive(Debug)]
 pub(super) struct Neighbour {
     shared: Arc<Shared>,
     source: Source,
-    /// When it brought a copy last, in milliseconds after `since`, plus 1; 0 if it has never.
-    copied: AtomicU64,
-    since: Instant,
-    /// Whether there was no room for another frame of this connection.
+    /// Time of the connection's last copy, in milliseconds after `opened`, at least 1; 0 if there
+    /// was none.
+    last_copy: AtomicU64,
+    opened: Instant,
+    /// Set if the set had no room for another frame of this connection.
     full: AtomicBool,
-    /// Whether it has waited for that in vain.
-    vain: AtomicBool,
+    /// Set if the connection waited for room and gave up; cleared by the next frame that fits.
+    gave_up: AtomicBool,
 }
 
 impl Neighbour {
     pub(super) fn new(shared: &Arc<Shared>) -> Arc<Self> {
-        let since = Instant::now();
-        let source = shared.seen().open(since);
+        let opened = Instant::now();
+        let source = shared.seen().open(opened);
         Arc::new(Self {
             shared: Arc::clone(shared),
             source,
-            copied: AtomicU64::new(0),
-            since,
+            last_copy: AtomicU64::new(0),
+            opened,
             full: AtomicBool::new(false),
-            vain: AtomicBool::new(false),
+            gave_up: AtomicBool::new(false),
         })
     }
 
-    /// Says what is to become of a frame that this connection brought. Asking makes it seen.
+    /// Decides about a frame that this connection delivered, and adds it to the set.
     #[inline]
     pub(super) fn judge(&self, frame: &Frame) -> Verdict {
         let nonce = match frame.kind() {
             Kind::Broadcast { nonce } => Some(nonce),
             Kind::Plain => None,
-            // Sent to this node alone, which happens once however often the bytes are the same.
+            // Sent to this node only: each one is new, even if its bytes repeat.
             _ => return Verdict::New,
         };
-        // Hashed before the lock is taken: the other peers' connections wait for it.
+        // Hash before taking the lock, which all connections share.
         let identity = self.shared.hasher.identity(nonce, frame.payload());
-        // The clock was read once for all that arrived with it.
+        // The clock is read once per read batch.
         let now = frame.arrived();
-        let verdict = self.shared.seen().insert(self.source, nonce, identity, now);
+        let mut seen = self.shared.seen();
+        let verdict = seen.insert(self.source, nonce, identity, now);
+        if nonce.is_none() && matches!(verdict, Verdict::New | Verdict::Last) {
+            seen.carry(frame.payload().len(), now);
+        }
+        drop(seen);
         match verdict {
             Verdict::New => {
-                if self.vain.load(Relaxed) {
-                    self.vain.store(false, Relaxed);
+                if self.gave_up.load(Relaxed) {
+                    self.gave_up.store(false, Relaxed);
                 }
             }
-            Verdict::Copy => self.copied.store(self.millis(now).max(1), Relaxed),
+            Verdict::Copy => self.last_copy.store(self.millis(now).max(1), Relaxed),
             Verdict::Last | Verdict::Refused => self.full.store(true, Relaxed),
         }
         verdict
     }
 
-    /// Whether the frames of this connection should wait, since the next would be refused.
+    /// Returns whether this connection should stop reading because its next frame would be refused.
     ///
-    /// Only those of a connection that brings no copies, as who only publishes: copies that wait
-    /// come later, and the later they come, the longer all must be remembered.
+    /// Only a connection that delivers no copies, such as a pure publisher, waits. Delaying copies
+    /// would make every frame have to be remembered for longer.
     #[inline]
     pub(super) fn must_wait(&self) -> bool {
         self.full.load(Relaxed) && self.is_full()
@@ -107,11 +116,11 @@ impl Neighbour {
     #[cold]
     fn is_full(&self) -> bool {
         let now = Instant::now();
-        let copied = self.copied.load(Relaxed);
-        if self.vain.load(Relaxed) {
+        let last_copy = self.last_copy.load(Relaxed);
+        if self.gave_up.load(Relaxed) {
             return false;
         }
-        if copied > 0 && self.millis(now).saturating_sub(copied) < COPIES_EXPECTED {
+        if last_copy > 0 && self.millis(now).saturating_sub(last_copy) < COPIES_EXPECTED {
             return false;
         }
         let full = !self.shared.seen().has_room(self.source, now);
@@ -119,14 +128,14 @@ impl Neighbour {
         full
     }
 
-    /// Waits no more until there was room again.
+    /// Stops waiting until a frame has fitted again.
     pub(super) fn gave_up(&self) {
-        self.vain.store(true, Relaxed);
+        self.gave_up.store(true, Relaxed);
     }
 
     fn millis(&self, now: Instant) -> u64 {
-        let since = now.saturating_duration_since(self.since);
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        let elapsed = now.saturating_duration_since(self.opened);
+        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The layer, its service and future.
+//! The layer, its service and its future.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,10 +12,10 @@ use tracing::{Span, field};
 
 use super::{MessageTraceExt, TRACEPARENT, TraceParent};
 
-/// Reads the trace that a message belongs to, and makes what is done with it part of that trace.
+/// A layer that continues the trace a message belongs to: handlers run as a span of that trace.
 ///
-/// See the [module](super). A message without a trace is passed on as it is, at the cost of a look
-/// at its headers, unless [`begin`](TraceContext::begin) says otherwise.
+/// See the [module documentation](super). A message without a trace is passed on unchanged, at the
+/// cost of scanning its headers, unless [`begin`](TraceContext::begin) is set.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use = "it traces nothing until it is added to an app, with `with`"]
 pub struct TraceContext {
@@ -23,18 +23,18 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// Makes the layer.
+    /// Creates the layer.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Begins a trace, sampled, for each message that comes without one. Default: false.
+    /// Sets whether to begin a new, sampled trace for each message without one. Default: false.
     pub fn begin(mut self, begin: bool) -> Self {
         self.begin = begin;
         self
     }
 
-    /// The span that the message came from, and the one that handles it.
+    /// Returns the remote parent span, if any, and the span that handles the message here.
     fn of(self, frame: &Frame) -> Option<(Option<TraceParent>, TraceParent)> {
         match TraceParent::of(frame.message()?) {
             Some(parent) => Some((Some(parent), parent.child())),
@@ -64,20 +64,7 @@ pub struct TraceContextService<S> {
 }
 
 impl<S> TraceContextService<S> {
-    /// Gets the inner service.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// Gets the inner service, to change it.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Takes the inner service out.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    crate::macros::inner_accessors!(S);
 }
 
 impl<S> Service<Frame> for TraceContextService<S>
@@ -123,7 +110,7 @@ fn span(frame: &Frame, parent: Option<TraceParent>, here: TraceParent) -> Span {
         parent_id = field::Empty,
     );
     if !span.is_disabled() {
-        // With their leading zeros, as other tools write them.
+        // Padded with zeros, the format that tracing backends use.
         span.record(
             "trace_id",
             field::display(format_args!("{:032x}", here.trace_id())),

@@ -1,33 +1,34 @@
-//! Following a message from node to node: W3C trace context in the headers of messages.
+//! Distributed tracing across nodes: W3C trace context in the headers of messages.
 //!
-//! [`TraceContext`] reads the header `traceparent` of each message. It puts a [`TraceParent`] for
-//! what is done here into the frame's extensions, opens a span with its ids around the layers and
-//! handlers further in, and makes it the [current](TraceParent::current) one for as long as they
-//! run. What they send with [`with_trace`](MessageTraceExt::with_trace) names it in its own header,
-//! and what they answer does without being asked. So the spans of all nodes that a message came
-//! through have one trace id, each with the one before as its parent.
+//! [`TraceContext`] reads the header `traceparent` of each message. It inserts a [`TraceParent`]
+//! for the local span into the frame's extensions, opens a `tracing` span with its ids around the
+//! layers and handlers inside it, and makes it the [current](TraceParent::current) context while
+//! they run. Messages that handlers send with [`with_trace`](MessageTraceExt::with_trace) carry the
+//! context in their header; replies carry it automatically. The spans of all nodes on a message's
+//! way thus share one trace id, and each has the previous node's span as its parent.
 //!
-//! Relays pass the header on as it is. A node that only relays leaves no trace.
+//! Relays pass the header on unchanged. A node that only relays records no span.
 //!
 //! # Where it belongs
 //!
-//! Inside the courier, which makes the messages; outside of the handlers.
+//! Inside the courier, which parses the messages, and outside the handlers.
 //!
 //! ```text
-//! App::new().with(Courier::new()).with(TraceContext::new()).with(router)    handlers have a context
-//! App::new().with(TraceContext::new()).with(Courier::new()).with(router)    they have none
+//! handlers have a context:
+//!     App::new().with(Courier::new()).with(TraceContext::new()).with(router)
+//! handlers have none:
+//!     App::new().with(TraceContext::new()).with(Courier::new()).with(router)
 //! ```
 //!
 //! # Per peer or shared
 //!
-//! It has no state, so there is nothing to share, and nothing that could be full. It is as ready as
-//! the inner service.
+//! The layer has no state and no queue. It is ready when its inner service is.
 //!
-//! # What a peer says
+//! # Trust
 //!
-//! The header is the peer's word: it can join any trace it knows the id of, and ask for all its
-//! messages to be sampled. Strip it, or do not add this layer, where that matters. A header that is
-//! no `traceparent` is ignored.
+//! The header is unauthenticated: a peer can join any trace whose id it knows, and can request that
+//! all its messages be sampled. If that matters, strip the header or do not add this layer. An
+//! invalid header is ignored.
 //!
 //! # Example
 //!
@@ -46,12 +47,13 @@
 //!         Ok::<_, Error>(Reply::from(Message::new("pong", &())))
 //!     }));
 //!
-//! let there: TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
+//! let there = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+//! let there: TraceParent = there.parse().unwrap();
 //! let mut frame = test_util::frame(Kind::Data, "");
 //! frame.set_message(Message::new("ping", &()).with_trace_of(&there));
 //! let Ok(Reply::Message(pong)) = stack.oneshot(frame).await else { panic!() };
 //!
-//! // The answer belongs to the same trace.
+//! // The reply belongs to the same trace.
 //! assert_eq!(TraceParent::of(&pong).unwrap().trace_id(), there.trace_id());
 //! # }
 //! ```

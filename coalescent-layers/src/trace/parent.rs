@@ -1,4 +1,4 @@
-//! The context: which trace, and which span in it.
+//! The trace context: a trace id and a span id, and how messages carry them.
 
 use std::cell::Cell;
 use std::fmt;
@@ -8,18 +8,18 @@ use coalescent_core::Message;
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The key of the header that names the trace a message belongs to.
+/// The key of the header that carries the trace context.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// The bit of the flags that says that somebody records the trace.
+/// The flag bit that says that the trace is recorded.
 const SAMPLED: u8 = 1;
 
 thread_local! {
-    /// What is being handled on this thread, while it is.
+    /// The context of the message that this thread is handling, if any.
     static CURRENT: Cell<Option<TraceParent>> = const { Cell::new(None) };
 }
 
-/// Names a trace and a span in it, as [W3C Trace Context] writes it: `00-<trace id>-<span
+/// A trace and a span in it, in the notation of [W3C Trace Context]: `00-<trace id>-<span
 /// id>-<flags>`.
 ///
 /// [W3C Trace Context]: https://www.w3.org/TR/trace-context/
@@ -31,7 +31,7 @@ pub struct TraceParent {
 }
 
 impl TraceParent {
-    /// Begins a trace, with random ids. `sampled` asks everyone to record it.
+    /// Begins a trace with random ids. `sampled` requests that all nodes record it.
     #[must_use]
     pub fn root(sampled: bool) -> Self {
         Self {
@@ -41,7 +41,7 @@ impl TraceParent {
         }
     }
 
-    /// Names a new span of the same trace, with a random id.
+    /// Returns a new span of the same trace, with a random id.
     #[must_use]
     pub fn child(&self) -> Self {
         Self {
@@ -50,51 +50,51 @@ impl TraceParent {
         }
     }
 
-    /// Reads the context in the headers of a message; `None` where there is none, or none that is
-    /// valid.
+    /// Reads the context from the headers of a message. Returns `None` if the header is missing or
+    /// invalid.
     #[must_use]
     pub fn of(message: &Message) -> Option<Self> {
         message.header(TRACEPARENT).and_then(Result::ok)
     }
 
-    /// Returns the context of the message that is being handled: inside a
-    /// [`TraceContext`](super::TraceContext), in the task that runs the handler. A task that the
-    /// handler spawns takes it along by itself.
+    /// Returns the context of the message being handled. It is set inside a
+    /// [`TraceContext`](super::TraceContext), in the task that runs the handler. Tasks spawned by
+    /// the handler do not inherit it; pass it along.
     #[must_use]
     pub fn current() -> Option<Self> {
         CURRENT.get()
     }
 
-    /// Returns the number of the trace.
+    /// Returns the trace id.
     #[must_use]
     pub fn trace_id(&self) -> u128 {
         self.trace_id
     }
 
-    /// Returns the number of the span.
+    /// Returns the span id.
     #[must_use]
     pub fn span_id(&self) -> u64 {
         self.span_id
     }
 
-    /// Tells whether somebody records the trace.
+    /// Returns whether the trace is recorded.
     #[must_use]
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
     }
 
-    /// Makes this the current one until the guard is dropped.
+    /// Makes this the current context until the guard is dropped.
     pub(super) fn enter(self) -> Entered {
         Entered(CURRENT.replace(Some(self)))
     }
 }
 
 fn new_span() -> u64 {
-    // All zeros means "none".
+    // The standard reserves zero for an invalid id.
     rand::random::<u64>().max(1)
 }
 
-/// Puts back what was current before.
+/// Restores the previous current context when dropped.
 #[derive(Debug)]
 pub(super) struct Entered(Option<TraceParent>);
 
@@ -118,8 +118,8 @@ impl fmt::Display for TraceParent {
 impl FromStr for TraceParent {
     type Err = ParseTraceParentError;
 
-    /// Reads what [`Display`](fmt::Display) writes. Of a later version of the format, the parts
-    /// that this one knows are taken, as it asks for.
+    /// Parses the format that [`Display`](fmt::Display) writes. Of later versions of the format,
+    /// the known fields are read and the rest is ignored, as the standard requires.
     fn from_str(text: &str) -> Result<Self, ParseTraceParentError> {
         let mut parts = text.split('-');
         let mut next = |digits| hex(parts.next(), digits);
@@ -132,13 +132,13 @@ impl FromStr for TraceParent {
         Ok(Self {
             trace_id,
             span_id: u64::try_from(span_id).map_err(|_| ParseTraceParentError(()))?,
-            // The only bit that has a meaning here.
+            // Unknown flags are dropped.
             flags: u8::try_from(flags & u128::from(SAMPLED)).unwrap_or_default(),
         })
     }
 }
 
-/// Reads so many lower-case hexadecimal digits.
+/// Parses exactly `digits` lower-case hexadecimal digits.
 fn hex(part: Option<&str>, digits: usize) -> Result<u128, ParseTraceParentError> {
     part.filter(|part| part.len() == digits)
         .filter(|part| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
@@ -146,7 +146,7 @@ fn hex(part: Option<&str>, digits: usize) -> Result<u128, ParseTraceParentError>
         .ok_or(ParseTraceParentError(()))
 }
 
-/// Reports text that is no `traceparent`.
+/// The error for text that is not a valid `traceparent`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseTraceParentError(());
 
@@ -184,26 +184,26 @@ impl<'de> Deserialize<'de> for TraceParent {
     }
 }
 
-/// Puts the trace that a message belongs to into its headers.
+/// Adds a trace context to the headers of a message.
 ///
 /// ```
 /// use coalescent_core::Message;
 /// use coalescent_layers::trace::{MessageTraceExt, TraceParent};
 ///
-/// // Outside of a handler, this begins a trace.
+/// // Outside a handler, this begins a new trace.
 /// let message = Message::new("ping", &()).with_trace();
 /// assert!(TraceParent::of(&message).is_some());
 /// ```
 pub trait MessageTraceExt: sealed::Sealed + Sized {
-    /// Makes the message part of the trace of what is being handled, see [`TraceParent::current`];
-    /// or of a new, sampled one.
+    /// Adds the [current](TraceParent::current) trace context, or a new, sampled one if there is
+    /// none.
     #[must_use]
     fn with_trace(self) -> Self {
         let trace = TraceParent::current().unwrap_or_else(|| TraceParent::root(true));
         self.with_trace_of(&trace)
     }
 
-    /// Makes the message part of this trace, as said by this span.
+    /// Adds the context `trace`.
     #[must_use]
     fn with_trace_of(self, trace: &TraceParent) -> Self;
 }
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_standard_calls_invalid_is_refused() {
+    fn invalid_text_is_rejected() {
         for text in [
             "",
             "00",
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_is_read_as_far_as_it_is_known() {
+    fn the_known_fields_of_a_later_version_are_read() {
         let later = "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03-more";
         let trace: TraceParent = later.parse().unwrap();
         assert_eq!(
@@ -258,7 +258,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(trace_id in 1_u128.., span_id in 1_u64.., sampled: bool) {
+        fn written_text_parses_to_the_same_context(trace_id in 1_u128.., span_id in 1_u64.., sampled: bool) {
             let trace = TraceParent { trace_id, span_id, flags: u8::from(sampled) };
             prop_assert_eq!(trace.to_string().parse(), Ok(trace));
             let message = Message::new("x", &()).with_trace_of(&trace);
@@ -266,7 +266,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_of_a_peer_panics(text: String, shape in "[0-9a-g-]{0,60}") {
+        fn no_text_panics(text: String, shape in "[0-9a-g-]{0,60}") {
             let _ = text.parse::<TraceParent>();
             let _ = shape.parse::<TraceParent>();
         }

@@ -8,11 +8,10 @@ use serde::de::DeserializeOwned;
 use super::rejection::{BodyRejection, MessageRejection};
 use super::{FromFrameParts, OptionalFromFrameParts};
 
-/// Extracts the message's body as a `T`.
+/// An extractor of the message's body as a `T`.
 ///
-/// As `Option<Body<T>>` it is `None` for a message whose body is nil (in JSON, null) or empty, and
-/// still fails for a body that is something else than a `T`. A body that was left out of a JSON
-/// message reads as `{}`.
+/// `Option<Body<T>>` is `None` if the body is nil (null in JSON) or empty, and still fails for a
+/// body that is not a `T`. A body omitted from a JSON message reads as `{}`.
 ///
 /// ```
 /// use coalescent_router::extract::Body;
@@ -98,8 +97,7 @@ impl<T> DerefMut for Body<T> {
     }
 }
 
-/// Extracts the message's body as it is encoded: a slice of the payload, of which nothing was
-/// built.
+/// An extractor of the message's body in its encoded form, as a slice of the payload.
 #[derive(Clone, Debug)]
 pub struct RawBody {
     /// The format of the bytes.
@@ -122,7 +120,7 @@ impl<S: Sync> FromFrameParts<S> for RawBody {
     }
 }
 
-/// The frame's payload, with the envelope of the message.
+/// Extracts the frame's whole payload, including the envelope of the message.
 impl<S: Sync> FromFrameParts<S> for Bytes {
     type Rejection = std::convert::Infallible;
 

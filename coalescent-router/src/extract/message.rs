@@ -30,7 +30,7 @@ impl<S: Sync> OptionalFromFrameParts<S> for Message {
     }
 }
 
-/// The frame, whole.
+/// Extracts the whole frame.
 impl<S: Sync> FromFrame<S> for Frame {
     type Rejection = Infallible;
 
@@ -39,7 +39,7 @@ impl<S: Sync> FromFrame<S> for Frame {
     }
 }
 
-/// Extracts the message's type. The text is the peer's own.
+/// An extractor of the message's type, which is text chosen by the peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Type(pub String);
 
@@ -68,27 +68,27 @@ impl fmt::Display for Type {
     }
 }
 
-/// Extracts the message's headers. They are read when asked for.
+/// An extractor of the message's headers, which are decoded on access.
 #[derive(Clone, Debug)]
 pub struct Headers(Message);
 
 impl Headers {
-    /// Builds a value of the header `key`; `None` if there is no such header.
+    /// Decodes the header `key`, or returns `None` if there is no such header.
     ///
     /// # Errors
     ///
-    /// The result inside [`is_header`](CodecError::is_header) if the header is no `T`.
+    /// The inner result fails with [`is_header`](CodecError::is_header) if the header is not a `T`.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Option<Result<T, CodecError>> {
         self.0.header(key)
     }
 
-    /// Tells whether there is a header `key`.
+    /// Returns whether there is a header `key`.
     #[must_use]
     pub fn contains(&self, key: &str) -> bool {
         self.keys().any(|other| other == key)
     }
 
-    /// Iterates over the keys, in their order in the message.
+    /// Returns an iterator over the keys, in the order of the message.
     pub fn keys(&self) -> impl Iterator<Item = Cow<'_, str>> {
         self.0.headers()
     }

@@ -1,24 +1,24 @@
-//! What handlers can ask for.
+//! The extractors: values that handlers take as arguments.
 //!
-//! A handler's arguments are its extractors: each is made of the frame before the handler runs. One
-//! that cannot be made fails the frame, and the handler does not run; ask for an `Option` or a
-//! `Result` of it to look into that yourself.
+//! Each argument of a handler is an extractor, which is created from the frame before the handler
+//! runs. If one cannot be created, the frame fails and the handler does not run. Take an `Option`
+//! or a `Result` of the extractor to handle that case yourself.
 //!
-//! | extractor | is | fails without |
+//! | extractor | value | fails if |
 //! |---|---|---|
-//! | [`Body<T>`] | the message's body, as a `T` | a body that is a `T` |
-//! | [`Type`] | the message's type | a message |
-//! | [`Headers`] | the message's headers | a message |
-//! | [`RawBody`] | the message's body, as it is encoded | a message |
-//! | [`Message`] | the message | a message |
-//! | [`Bytes`] | the frame's payload | |
-//! | [`Peer`] | the peer that sent the frame | |
-//! | [`Peers`] | all connected peers | |
-//! | [`Mesh`] | the running app | an app that runs |
-//! | [`State<T>`] | the router's state, or a part of it | (does not compile) |
-//! | [`Extension<T>`] | a value that a layer, a hook or a plugin attached | such a value |
-//! | [`Shared<T>`] | a value of the mesh | such a value |
-//! | [`Frame`] | all of it; comes last | |
+//! | [`Body<T>`] | the message's body, as a `T` | the body is not a `T` |
+//! | [`Type`] | the message's type | there is no message |
+//! | [`Headers`] | the message's headers | there is no message |
+//! | [`RawBody`] | the message's body, still encoded | there is no message |
+//! | [`Message`] | the message | there is no message |
+//! | [`Bytes`] | the frame's payload | never |
+//! | [`Peer`] | the peer that sent the frame | never |
+//! | [`Peers`] | all connected peers | never |
+//! | [`Mesh`] | the running app | no app is running |
+//! | [`State<T>`] | the router's state, or a part of it | never; checked when compiling |
+//! | [`Extension<T>`] | a value attached by a layer, a hook or a plugin | there is none |
+//! | [`Shared<T>`] | a value of the mesh | there is none |
+//! | [`Frame`] | the whole frame; must be the last argument | never |
 //!
 //! ```
 //! use coalescent_core::{Error, Peer};
@@ -37,7 +37,7 @@
 //! }
 //! ```
 //!
-//! # Writing one
+//! # Writing an extractor
 //!
 //! Implement [`FromFrameParts`]:
 //!
@@ -62,7 +62,8 @@
 //! async fn admin(Key(key): Key) {
 //!     println!("{key:?}");
 //! }
-//! # let router: coalescent_router::Router = coalescent_router::Router::new().route("admin", admin);
+//! # use coalescent_router::Router;
+//! # let router: Router = Router::new().route("admin", admin);
 //! ```
 
 mod body;
@@ -94,8 +95,7 @@ mod private {
     pub enum ViaFrame {}
 }
 
-/// Makes an extractor of a frame that other extractors look at too. It may be any argument of a
-/// handler.
+/// An extractor that borrows the frame. It may be any argument of a handler.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no extractor, or one that must come last",
     label = "cannot be an argument of a handler here",
@@ -103,24 +103,25 @@ mod private {
             `coalescent_router::extract` for the others"
 )]
 pub trait FromFrameParts<S>: Sized {
-    /// The error that the frame fails with where it cannot be made.
+    /// The error if the value cannot be extracted. It fails the frame.
     type Rejection: Into<BoxError>;
 
-    /// Whether it is made without waiting, and leaves the frame as it was: then a frame that goes
-    /// on after its handler need not be cloned.
+    /// Whether extraction completes without waiting and leaves the frame unchanged. If so, a frame
+    /// that goes on after its handler is not cloned.
     #[doc(hidden)]
     const AT_ONCE: bool = false;
 
-    /// Makes it.
+    /// Extracts the value.
     fn from_frame_parts(
         frame: &mut Frame,
         state: &S,
     ) -> impl Future<Output = Result<Self, Self::Rejection>> + Send;
 }
 
-/// Makes an extractor of a whole frame. It may be the last argument of a handler.
+/// An extractor that consumes the frame. It must be the last argument of a handler.
 ///
-/// All that are [`FromFrameParts`] are this too. `M` tells them apart, and is always inferred.
+/// Every [`FromFrameParts`] implements this trait too. `M` distinguishes the two kinds and is
+/// always inferred.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no extractor",
     label = "cannot be an argument of a handler",
@@ -128,20 +129,20 @@ pub trait FromFrameParts<S>: Sized {
             is `T`, or `T: FromRef<S>`, and a `Body<T>` needs `T: DeserializeOwned`"
 )]
 pub trait FromFrame<S, M = private::ViaFrame>: Sized {
-    /// The error that the frame fails with where it cannot be made.
+    /// The error if the value cannot be extracted. It fails the frame.
     type Rejection: Into<BoxError>;
 
-    /// As [`FromFrameParts::AT_ONCE`].
+    /// Like [`FromFrameParts::AT_ONCE`].
     #[doc(hidden)]
     const AT_ONCE: bool = false;
 
-    /// Makes it.
+    /// Extracts the value.
     fn from_frame(
         frame: Frame,
         state: &S,
     ) -> impl Future<Output = Result<Self, Self::Rejection>> + Send;
 
-    /// Makes it of a frame that goes on afterwards.
+    /// Extracts the value from a frame that goes on afterwards.
     #[doc(hidden)]
     fn from_frame_mut(
         frame: &mut Frame,

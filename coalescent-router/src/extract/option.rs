@@ -5,22 +5,21 @@ use coalescent_core::{BoxError, Frame};
 
 use super::{FromFrame, FromFrameParts};
 
-/// Makes an extractor where there is something to make it of: what a handler asks for with
-/// `Option<T>`.
+/// An extractor that handlers can take as `Option<T>`.
 #[diagnostic::on_unimplemented(
     message = "`Option<{Self}>` is no extractor",
     label = "cannot be optional",
     note = "ask for a `Result<{Self}, _>` to handle its rejection yourself"
 )]
 pub trait OptionalFromFrameParts<S>: Sized {
-    /// The error that the frame fails with where there is something, but not what was asked for.
+    /// The error if a value is present but invalid.
     type Rejection: Into<BoxError>;
 
-    /// As [`FromFrameParts::AT_ONCE`].
+    /// Like [`FromFrameParts::AT_ONCE`].
     #[doc(hidden)]
     const AT_ONCE: bool = false;
 
-    /// Makes it; `None` where there is nothing to make it of.
+    /// Extracts the value, or returns `None` if it is absent.
     fn from_frame_parts(
         frame: &mut Frame,
         state: &S,

@@ -5,7 +5,8 @@ use coalescent_core::{Frame, Mesh, Peer, Peers};
 use super::rejection::MeshRejection;
 use super::{FromFrameParts, OptionalFromFrameParts};
 
-/// The peer that sent the frame to this node. With relays in between, not its author.
+/// Extracts the peer that delivered the frame to this node. With relays between, it is not the
+/// author.
 impl<S: Sync> FromFrameParts<S> for Peer {
     type Rejection = Infallible;
 
@@ -16,7 +17,7 @@ impl<S: Sync> FromFrameParts<S> for Peer {
     }
 }
 
-/// The connected peers of this node.
+/// Extracts the connected peers of this node.
 impl<S: Sync> FromFrameParts<S> for Peers {
     type Rejection = Infallible;
 
@@ -27,7 +28,7 @@ impl<S: Sync> FromFrameParts<S> for Peers {
     }
 }
 
-/// The running app. It runs at least until the handler is done.
+/// Extracts the running app, which keeps running at least until the handler has finished.
 impl<S: Sync> FromFrameParts<S> for Mesh {
     type Rejection = MeshRejection;
 

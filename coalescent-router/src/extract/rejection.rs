@@ -1,4 +1,4 @@
-//! Why an extractor could not be made.
+//! The errors of extractors.
 
 use std::any::type_name;
 use std::error::Error;
@@ -10,7 +10,7 @@ use coalescent_core::event::Escaped;
 const NO_MESSAGE: &str = "the frame has no message: put a courier outside of the router, which parses \
                           messages";
 
-/// Reports that a frame has no message, because no courier has parsed it.
+/// The error if a frame has no message because no courier has parsed it.
 #[derive(Clone, Debug)]
 pub struct MessageRejection(());
 
@@ -28,7 +28,7 @@ impl fmt::Display for MessageRejection {
 
 impl Error for MessageRejection {}
 
-/// Reports that the body of a message is not of the type that a handler asked for.
+/// The error if the body of a message is not of the type that a handler takes.
 #[derive(Clone, Debug)]
 pub struct BodyRejection(Option<BodyError>);
 
@@ -52,13 +52,13 @@ impl BodyRejection {
         }))
     }
 
-    /// Tells whether there was no message to read a body of, because no courier has parsed one.
+    /// Returns whether there was no message because no courier has parsed the frame.
     #[must_use]
     pub fn is_no_message(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Tells whether the body was of another type.
+    /// Returns whether the body was of another type.
     #[must_use]
     pub fn is_body(&self) -> bool {
         self.0.is_some()
@@ -82,7 +82,7 @@ impl Error for BodyRejection {
     }
 }
 
-/// Reports that there is no mesh: the frame's connection does not belong to an app, or the mesh has
+/// The error if there is no mesh: the frame's connection does not belong to an app, or the mesh has
 /// ended.
 #[derive(Clone, Debug)]
 pub struct MeshRejection(());
@@ -104,7 +104,7 @@ impl fmt::Display for MeshRejection {
 
 impl Error for MeshRejection {}
 
-/// Reports that there is no value of the type that a handler asked for.
+/// The error if there is no value of the type that a handler takes.
 #[derive(Clone, Debug)]
 pub struct ValueRejection {
     wanted: &'static str,

@@ -5,9 +5,9 @@ use coalescent_core::Frame;
 
 use super::FromFrameParts;
 
-/// Makes a value of a reference to another: a part of a state.
+/// A conversion that derives a part of a state from a reference to the whole.
 ///
-/// Every type that is `Clone` is a part of itself.
+/// Every `Clone` type is a part of itself.
 ///
 /// ```
 /// use coalescent_router::{Router, extract::{FromRef, State}};
@@ -40,7 +40,7 @@ use super::FromFrameParts;
     note = "implement `FromRef<{T}>` for it, or give the router a state of that type with `with_state`"
 )]
 pub trait FromRef<T> {
-    /// Makes the value.
+    /// Returns the part.
     fn from_ref(input: &T) -> Self;
 }
 
@@ -50,10 +50,10 @@ impl<T: Clone> FromRef<T> for T {
     }
 }
 
-/// Extracts the router's state, or a part of it by [`FromRef`].
+/// An extractor of the router's state, or of a part of it by [`FromRef`].
 ///
-/// The state is given with [`Router::with_state`](crate::Router::with_state), and cloned for each
-/// frame: keep what is large or is to be changed in an `Arc`.
+/// The state is set with [`Router::with_state`](crate::Router::with_state) and cloned for each
+/// frame. Put large or mutable parts behind an `Arc`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State<S>(pub S);
 

@@ -6,11 +6,11 @@ use coalescent_core::Frame;
 use super::rejection::ValueRejection;
 use super::{FromFrameParts, OptionalFromFrameParts};
 
-/// Extracts a value that was attached to the frame, else to its peer, else to the mesh.
+/// An extractor of a value attached to the frame, or else to its peer, or else to the mesh.
 ///
-/// A layer further out attaches it to a frame ([`Frame::extensions_mut`]), a hook or a layer to a
-/// peer ([`Peer::set`](coalescent_core::Peer::set)), a plugin or the application to the mesh
-/// ([`Mesh::set`](coalescent_core::Mesh::set)).
+/// Values are attached to a frame by an outer layer ([`Frame::extensions_mut`]), to a peer by a
+/// hook or a layer ([`Peer::set`](coalescent_core::Peer::set)), and to the mesh by a plugin or the
+/// application ([`Mesh::set`](coalescent_core::Mesh::set)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extension<T>(pub T);
 
@@ -50,8 +50,8 @@ where
     }
 }
 
-/// Extracts a value of the mesh: what [`Mesh::set`](coalescent_core::Mesh::set) or a plugin put
-/// there.
+/// An extractor of a value of the mesh, set with [`Mesh::set`](coalescent_core::Mesh::set) or by a
+/// plugin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shared<T>(pub T);
 

@@ -13,12 +13,12 @@ use crate::handler::HandlerFuture;
 use crate::into_reply::IntoReply;
 use crate::macros::all_the_tuples;
 
-/// Makes a middleware of an async function.
+/// Creates a middleware from an async function.
 ///
-/// Its arguments are [extractors](crate::extract), then the [`Frame`], then [`Next`], the services
-/// further in; it returns what is [`IntoReply`]. It fits around a peer's stack, with
-/// [`App::layer`](coalescent_core::App::layer), and around routes, with
-/// [`Router::layer`](crate::Router::layer).
+/// The function takes any number of [extractors](crate::extract), then the [`Frame`], then
+/// [`Next`], which stands for the inner services. It returns a value that is [`IntoReply`]. Use the
+/// middleware around a peer's stack, with [`App::layer`](coalescent_core::App::layer), or around
+/// routes, with [`Router::layer`](crate::Router::layer).
 ///
 /// ```
 /// use coalescent_core::{App, BoxError, Frame, Peer, PeerId, Reply};
@@ -53,7 +53,7 @@ pub fn from_fn<F, T>(f: F) -> FromFnLayer<F, (), T> {
     from_fn_with_state((), f)
 }
 
-/// Makes a middleware of an async function, with a state for its
+/// Creates a middleware from an async function, with a state for its
 /// [`State`](crate::extract::State) extractors; see [`from_fn`].
 ///
 /// ```
@@ -89,7 +89,7 @@ pub fn from_fn_with_state<F, S, T>(state: S, f: F) -> FromFnLayer<F, S, T> {
     }
 }
 
-/// The layer of an async function; see [`from_fn`].
+/// The layer created from an async function; see [`from_fn`].
 #[must_use = "a layer does nothing until it is added to an app or a router"]
 pub struct FromFnLayer<F, S, T> {
     f: F,
@@ -131,10 +131,10 @@ impl<F, S: fmt::Debug, T> fmt::Debug for FromFnLayer<F, S, T> {
     }
 }
 
-/// The service of an async function; see [`from_fn`].
+/// The service created from an async function; see [`from_fn`].
 ///
-/// It is ready when the inner service is. That readiness goes with [`Next`], and is given up with
-/// it.
+/// It is ready when its inner service is. The ready inner service moves into [`Next`], and a permit
+/// that it holds is released with it.
 pub struct FromFn<F, S, I, T> {
     f: F,
     state: S,
@@ -143,20 +143,7 @@ pub struct FromFn<F, S, I, T> {
 }
 
 impl<F, S, I, T> FromFn<F, S, I, T> {
-    /// The service further in.
-    pub fn get_ref(&self) -> &I {
-        &self.inner
-    }
-
-    /// The service further in, to change it.
-    pub fn get_mut(&mut self) -> &mut I {
-        &mut self.inner
-    }
-
-    /// Takes the service further in out.
-    pub fn into_inner(self) -> I {
-        self.inner
-    }
+    crate::macros::inner_accessors!(I);
 }
 
 impl<F: Clone, S: Clone, I: Clone, T> Clone for FromFn<F, S, I, T> {
@@ -226,7 +213,7 @@ macro_rules! impl_service {
 
 all_the_tuples!(impl_service);
 
-/// The services further in than an async function; see [`from_fn`].
+/// The inner services, as the last argument of a middleware function; see [`from_fn`].
 #[must_use = "without `run`, the frame ends here"]
 pub struct Next(Box<dyn FnOnce(Frame) -> HandlerFuture + Send>);
 
@@ -243,11 +230,11 @@ impl Next {
         }))
     }
 
-    /// Hands the frame to the services further in, and waits for their reply.
+    /// Passes the frame to the inner services and returns their reply.
     ///
     /// # Errors
     ///
-    /// The error that they failed with.
+    /// The error of the inner services.
     pub async fn run(self, frame: Frame) -> Result<Reply, BoxError> {
         (self.0)(frame).await
     }

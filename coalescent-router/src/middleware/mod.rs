@@ -1,4 +1,4 @@
-//! Middleware made of async functions.
+//! Middleware from async functions.
 
 mod from_fn;
 

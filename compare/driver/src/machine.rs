@@ -1,4 +1,4 @@
-//! Where and when a comparison was run.
+//! The machine and the time of a comparison.
 
 use std::fs;
 use std::path::Path;
@@ -12,22 +12,22 @@ use serde::Serialize;
 pub(crate) struct Machine {
     /// The model of the processor.
     pub(crate) cpu: String,
-    /// How many cores may be used.
+    /// The number of cores that may be used.
     pub(crate) cores: usize,
-    /// How much memory it has.
+    /// Its memory, in bytes.
     pub(crate) memory_bytes: u64,
     /// The kernel's release.
     pub(crate) kernel: String,
-    /// The compiler.
+    /// The version of the compiler.
     pub(crate) rustc: String,
-    /// Node, if it is there.
+    /// The version of Node, if it is installed.
     pub(crate) node: String,
     /// The commit that is checked out, with a `+` where files differ from it.
     pub(crate) commit: String,
 }
 
 impl Machine {
-    /// Takes a look around, from the folder of the suite.
+    /// Describes this machine, and the checkout that the suite is in.
     pub(crate) fn look(home: &Path) -> Machine {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -57,7 +57,7 @@ fn commit(home: &Path) -> Option<String> {
         git
     };
     let mut commit = said(git().args(["rev-parse", "--short=12", "HEAD"]))?;
-    // Of files that are not known to git, none is built but what a known one names.
+    // Untracked files are not built unless a tracked one names them.
     let changed = said(git().args(["status", "--porcelain", "--untracked-files=no"]))?;
     if !changed.is_empty() {
         commit.push('+');
@@ -65,7 +65,7 @@ fn commit(home: &Path) -> Option<String> {
     Some(commit)
 }
 
-/// What a program prints, if it is there and all went well.
+/// Returns the output of a program, if it is installed and succeeds.
 fn said(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
     output
@@ -74,7 +74,7 @@ fn said(command: &mut Command) -> Option<String> {
         .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// The value of the first line `NAME : VALUE`.
+/// Returns the value of the first line `NAME : VALUE`.
 fn field(text: &str, name: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let (key, value) = line.split_once(':')?;
@@ -82,7 +82,7 @@ fn field(text: &str, name: &str) -> Option<String> {
     })
 }
 
-/// The date and time of now, in UTC, as a name.
+/// Returns the present date and time, in UTC, as a file name.
 pub(crate) fn now() -> String {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -90,10 +90,10 @@ pub(crate) fn now() -> String {
     date_and_time(since.as_secs())
 }
 
-/// Seconds since 1970 as `2025-11-25T075300Z`.
+/// Formats seconds since 1970 as `2025-11-25T075300Z`.
 fn date_and_time(seconds: u64) -> String {
     let (day, second) = (seconds / 86_400, seconds % 86_400);
-    // Years that begin in March have their odd day at their end; 400 of them have 146,097 days.
+    // Count years from March, so that a leap day is their last. 400 years have 146,097 days.
     let day = day + 719_468;
     let (era, day) = (day / 146_097, day % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;

@@ -1,17 +1,19 @@
-//! Runs the systems of the comparison as processes, measures them from outside, and tells how they
-//! compare.
+//! Runs the systems of the comparison as processes, measures them from outside, and reports how
+//! they compare.
 //!
-//! - [`workload`]: what is run; [`workload::table`] lists it.
-//! - [`system`]: who takes part, and where the programs are.
+//! - [`workload`]: the definition of a workload; [`workload::table`] lists all of them.
+//! - [`system`]: the systems, and where their programs are.
 //! - [`options`]: the command line.
-//! - [`process`], [`procfs`]: one child process, and what the kernel says of it.
-//! - [`measure`]: one run; [`suite`]: all of them, interleaved.
+//! - [`process`], [`output`]: a child process, and its output.
+//! - [`procfs`], [`track`]: memory and CPU time of a process.
+//! - [`measure`]: one run; [`suite`]: all runs, interleaved.
 //! - [`stats`]: medians, ratios, verdicts.
-//! - [`report`], [`plot`]: what is printed and written; [`machine`]: what is said of the place.
+//! - [`report`], [`plot`]: what is printed and written; [`machine`]: where it ran.
 
 mod machine;
 mod measure;
 mod options;
+mod output;
 mod plot;
 mod process;
 mod procfs;
@@ -19,6 +21,7 @@ mod report;
 mod stats;
 mod suite;
 mod system;
+mod track;
 mod workload;
 
 use std::fs;
@@ -39,7 +42,7 @@ use crate::system::Places;
 
 /// The exit status for arguments that cannot be used.
 const UNUSABLE: u8 = 2;
-/// The exit status after a signal to end, as shells have it for an interrupt.
+/// The exit status after a signal, as shells use it for an interrupt.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
@@ -75,7 +78,7 @@ fn print(text: &str) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The workloads, each with its sentence.
+/// Returns the workloads, each with its sentence, values and systems.
 fn list(plan: &[Planned]) -> String {
     let width = plan.iter().map(|planned| planned.workload.name.len()).max();
     let width = width.unwrap_or(0);
@@ -125,7 +128,7 @@ fn run(options: Options) -> Result<ExitCode, String> {
         seconds: options.seconds,
         quick: options.quick,
     };
-    // What cannot be written is better known before all is run than after.
+    // An unwritable folder is better reported before the runs than after.
     fs::create_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
 
     let conditions = Conditions {
@@ -177,7 +180,7 @@ fn write_all(out: &Path, preface: &Preface, results: &Results) -> Result<(), Str
     Ok(())
 }
 
-/// The folder that this program is in, with those of the other systems.
+/// Returns the folder of this program, in which those of the systems are too.
 fn own_folder() -> Result<PathBuf, String> {
     let own = std::env::current_exe().map_err(|error| format!("where am I: {error}"))?;
     own.parent()
@@ -185,13 +188,13 @@ fn own_folder() -> Result<PathBuf, String> {
         .ok_or_else(|| format!("{} is in no folder", own.display()))
 }
 
-/// Lets the processes that are started have as many files open as the system allows.
+/// Lets child processes open as many files as the system allows.
 fn allow_many_connections() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let all = Rlimit {
         current: limit.maximum,
         maximum: limit.maximum,
     };
-    // Where it is refused, the workloads that need more say so.
+    // If it is refused, the workloads that need more fail and say so.
     let _ = rustix::process::setrlimit(Resource::Nofile, all);
 }

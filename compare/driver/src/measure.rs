@@ -10,94 +10,94 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::process::{Cause, Ended, Process, Usage, one_line};
+use crate::output::one_line;
+use crate::process::{Cause, Ended, Process, Usage};
 use crate::procfs;
 use crate::system::{Places, Program, System};
-use crate::workload::{Client, Figure, Processes, Shape, Workload, fill};
+use crate::workload::{Client, Figure, Processes, Workload, fill};
 
-/// How long a server may take until it says where it is, and to end.
+/// How long a server may take to print its address, and to end.
 const START_OR_END: Duration = Duration::from_secs(10);
 
-/// How long a server is left alone before and after connections are made, so that its memory has
-/// settled.
+/// How long a server rests before and after connections are made, so that its memory settles.
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// The same in a quick run.
 const SETTLE_QUICKLY: Duration = Duration::from_millis(200);
 
-/// What is the same for all runs.
+/// The conditions that are the same for all runs.
 #[derive(Debug)]
 pub(crate) struct Conditions {
-    /// Where programs are.
+    /// Where the programs are.
     pub(crate) places: Places,
-    /// The systems that are known to be missing, and why.
+    /// The systems that are missing, and why.
     pub(crate) without: BTreeMap<System, String>,
     /// How long a client measures, in seconds.
     pub(crate) seconds: f64,
-    /// Whether it is only to be seen that all works.
+    /// Whether the run only shows that everything works.
     pub(crate) quick: bool,
-    /// The most that is waited for a process beyond what it measures, in seconds, if that is less
-    /// than usual.
+    /// The longest wait for a process beyond the time it measures, in seconds, if that is less than
+    /// the default.
     pub(crate) patience: Option<f64>,
-    /// Set once all must end.
+    /// Set by a signal to end.
     pub(crate) interrupted: Arc<AtomicBool>,
 }
 
 impl Conditions {
-    /// Why a system cannot take part, if it cannot.
+    /// Returns why a system cannot take part, or `None` if it can.
     pub(crate) fn missing(&self, system: System) -> Option<String> {
         let known = self.without.get(&system).cloned();
         known.or_else(|| system.missing(&self.places))
     }
 }
 
-/// What one run gave.
+/// The result of one run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Run {
     /// The figures of the workload, in its order.
     pub(crate) figures: Vec<f64>,
-    /// What the client said.
+    /// The object that the client printed.
     pub(crate) result: Value,
-    /// What the client used.
+    /// The resources that the client used.
     pub(crate) client: Usage,
     /// The server, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) server: Option<ServerRun>,
 }
 
-/// What the server of a run gave.
+/// The result of the server of a run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ServerRun {
-    /// What it said at its end.
+    /// The object that it printed at its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) result: Option<Value>,
-    /// What it used.
+    /// The resources that it used.
     pub(crate) usage: Usage,
 }
 
-/// The part of a process in a run.
+/// The part that a process plays in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// What is connected to.
+    /// The process that others connect to.
     Server,
-    /// What connects, or is alone.
+    /// The process that connects, or the only process.
     Client,
 }
 
-/// Why a run gave nothing.
+/// The reason that a run has no result.
 #[derive(Debug)]
 pub(crate) struct Failure {
     /// The process that failed.
     pub(crate) part: Part,
     /// Its role and arguments.
     pub(crate) role: String,
-    /// Why.
+    /// The cause.
     pub(crate) cause: Cause,
 }
 
 impl Failure {
-    /// Whether the system does not know what it was asked for, which it will not know at another
-    /// value either.
+    /// Returns whether the system does not know the role, in which case it will not know it at
+    /// another value either.
     pub(crate) fn is_unknown_role(&self) -> bool {
         const UNUSABLE_ARGUMENTS: i32 = 2;
         match &self.cause {
@@ -131,14 +131,10 @@ pub(crate) fn run(
         system,
         conditions,
     };
-    match workload.shape {
-        Shape::Served { server, client } => bench.served(server, client),
-        Shape::Held { server, client } => bench.held(server, client),
-        Shape::Alone { client } => bench.alone(client),
-    }
+    bench.run()
 }
 
-/// One run, before it has begun.
+/// A run.
 struct Bench<'a> {
     workload: &'a Workload,
     value: u64,
@@ -146,7 +142,7 @@ struct Bench<'a> {
     conditions: &'a Conditions,
 }
 
-/// A process with what is said of it when it fails.
+/// A process, and what an error names it by.
 struct Actor {
     process: Process,
     part: Part,
@@ -178,91 +174,65 @@ fn failure(part: Part, role: &str, cause: Cause) -> Failure {
     }
 }
 
-/// What figures are made of.
-struct Seen<'a> {
+/// The observations that figures are computed from.
+struct Observed<'a> {
     result: &'a Value,
     client: &'a Ended,
     server: Option<&'a Ended>,
-    /// What the server's memory grew by, where that is measured.
+    /// Bytes that the server's memory grew by, if that is measured.
     growth: f64,
 }
 
 impl Bench<'_> {
-    /// A server, and a client until it has its result.
-    fn served(&self, server: &str, client: Client) -> Result<Run, Failure> {
-        let (mut server, address) = self.server(server)?;
-        let mut client = self.client(client, Some(&address))?;
-        let heard = client.process.object(
-            "result",
-            self.patience_of_client(),
-            Some(&mut server.process),
-        );
-        let result = heard.map_err(|cause| blame(&client, &mut server, cause))?;
-        let client_role = client.role.clone();
-        let client = client.end(self.start_or_end())?;
-        let server = server.end(self.start_or_end())?;
-        self.sum_up(
-            &client_role,
-            &Seen {
-                result: &result,
-                client: &client,
-                server: Some(&server),
-                growth: 0.0,
-            },
-        )
-    }
-
-    /// A server, and a client that holds its connections while the server's memory is looked at.
-    fn held(&self, server: &str, client: Client) -> Result<Run, Failure> {
-        let (mut server, address) = self.server(server)?;
-        let before = self.settled_memory(&mut server)?;
-        let mut client = self.client(client, Some(&address))?;
-        let heard = client.process.object(
-            "connections",
-            self.patience_of_client(),
-            Some(&mut server.process),
-        );
-        let result = heard.map_err(|cause| blame(&client, &mut server, cause))?;
-        if result["connected"].as_u64() != Some(self.value) {
-            let said = format!(
-                "holds {} of {} connections",
-                result["connected"], self.value
-            );
-            return Err(client.failure(Cause::Unclear(said)));
+    /// Starts the server, if the workload has one, and a client until it has its result. If memory
+    /// is measured, the client holds its connections until the server's memory was read.
+    fn run(&self) -> Result<Run, Failure> {
+        let mut server = None;
+        let mut address = None;
+        if let Some(role) = self.workload.server {
+            let (started, listening) = self.server(role)?;
+            (server, address) = (Some(started), Some(listening));
         }
-        let after = self.settled_memory(&mut server)?;
-        let client_role = client.role.clone();
+        let before = self.settled_memory(server.as_mut())?;
+        let mut client = self.client(address.as_deref())?;
+        let waited_for = if before.is_some() {
+            "connections"
+        } else {
+            "result"
+        };
+        let heard = client.process.object(
+            waited_for,
+            self.patience_of_client(),
+            server.as_mut().map(|server| &mut server.process),
+        );
+        let result = heard.map_err(|cause| blame(&client, server.as_mut(), cause))?;
+        if before.is_some() {
+            self.holds_all(&client, &result)?;
+        }
+        let after = self.settled_memory(server.as_mut())?;
+        let role = client.role.clone();
         let client = client.end(self.start_or_end())?;
-        let server = server.end(self.start_or_end())?;
-        self.sum_up(
-            &client_role,
-            &Seen {
-                result: &result,
-                client: &client,
-                server: Some(&server),
-                growth: after as f64 - before as f64,
-            },
-        )
+        let server = match server {
+            Some(server) => Some(server.end(self.start_or_end())?),
+            None => None,
+        };
+        let growth = after.unwrap_or(0) as f64 - before.unwrap_or(0) as f64;
+        let observed = Observed {
+            result: &result,
+            client: &client,
+            server: server.as_ref(),
+            growth,
+        };
+        self.sum_up(&role, &observed)
     }
 
-    /// One process with everything in it.
-    fn alone(&self, client: Client) -> Result<Run, Failure> {
-        let mut client = self.client(client, None)?;
-        let heard = client
-            .process
-            .object("result", self.patience_of_client(), None);
-        let result = heard.map_err(|cause| client.failure(cause))?;
-        let client_role = client.role.clone();
-        let client = client.end(self.start_or_end())?;
-        self.sum_up(
-            &client_role,
-            &Seen {
-                result: &result,
-                client: &client,
-                server: None,
-                growth: 0.0,
-            },
-        )
+    fn holds_all(&self, client: &Actor, result: &Value) -> Result<(), Failure> {
+        let (connected, wanted) = (&result["connected"], self.value);
+        if connected.as_u64() == Some(wanted) {
+            return Ok(());
+        }
+        let said = format!("holds {connected} of {wanted} connections");
+        Err(client.failure(Cause::Unclear(said)))
     }
 
     fn server(&self, role: &str) -> Result<(Actor, String), Failure> {
@@ -279,7 +249,8 @@ impl Bench<'_> {
         }
     }
 
-    fn client(&self, client: Client, address: Option<&str>) -> Result<Actor, Failure> {
+    fn client(&self, address: Option<&str>) -> Result<Actor, Failure> {
+        let client = self.workload.client;
         let places = &self.conditions.places;
         let program = match client {
             Client::Load(_) => self.system.load(places),
@@ -311,7 +282,11 @@ impl Bench<'_> {
         })
     }
 
-    fn settled_memory(&self, server: &mut Actor) -> Result<u64, Failure> {
+    /// Returns the server's resident memory after a rest, if the workload measures that.
+    fn settled_memory(&self, server: Option<&mut Actor>) -> Result<Option<u64>, Failure> {
+        let Some(server) = server.filter(|_| self.workload.measures_memory()) else {
+            return Ok(None);
+        };
         let settle = if self.conditions.quick {
             SETTLE_QUICKLY
         } else {
@@ -324,6 +299,7 @@ impl Bench<'_> {
             return Err(server.failure(cause));
         }
         procfs::resident_memory(server.process.id())
+            .map(Some)
             .ok_or_else(|| server.failure(Cause::Unclear("its memory cannot be read".to_owned())))
     }
 
@@ -340,18 +316,18 @@ impl Bench<'_> {
         in_seconds(self.conditions.seconds + patience)
     }
 
-    fn sum_up(&self, client_role: &str, seen: &Seen<'_>) -> Result<Run, Failure> {
+    fn sum_up(&self, client_role: &str, observed: &Observed<'_>) -> Result<Run, Failure> {
         let mut figures = Vec::new();
         for measure in self.workload.measures {
-            let figure = figure(measure.figure, seen, self.value)
+            let figure = figure(measure.figure, observed, self.value)
                 .map_err(|said| failure(Part::Client, client_role, Cause::Unclear(said)))?;
             figures.push(figure);
         }
         Ok(Run {
             figures,
-            result: seen.result.clone(),
-            client: seen.client.usage.clone(),
-            server: seen.server.map(|server| ServerRun {
+            result: observed.result.clone(),
+            client: observed.client.usage.clone(),
+            server: observed.server.map(|server| ServerRun {
                 result: server.result.clone(),
                 usage: server.usage.clone(),
             }),
@@ -359,46 +335,48 @@ impl Bench<'_> {
     }
 }
 
-/// The failure of the server if it is why the client failed.
-fn blame(client: &Actor, server: &mut Actor, cause: Cause) -> Failure {
-    match server.process.failed() {
-        Some(cause) => server.failure(cause),
-        None => client.failure(cause),
+/// Returns the failure of the server, if it has failed, or else that of the client.
+fn blame(client: &Actor, server: Option<&mut Actor>, cause: Cause) -> Failure {
+    if let Some(server) = server
+        && let Some(cause) = server.process.failed()
+    {
+        return server.failure(cause);
     }
+    client.failure(cause)
 }
 
 fn in_seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }
 
-/// Takes a figure, or says what it lacks.
-fn figure(figure: Figure, seen: &Seen<'_>, value: u64) -> Result<f64, String> {
+/// Computes a figure, or returns which field is missing.
+fn figure(figure: Figure, observed: &Observed<'_>, value: u64) -> Result<f64, String> {
     match figure {
         Figure::PerSecond(count) => {
-            Ok(positive(seen.result, count)? / positive(seen.result, "seconds")?)
+            Ok(positive(observed.result, count)? / positive(observed.result, "seconds")?)
         }
-        Figure::Micros(field) => positive(seen.result, field),
+        Figure::Micros(field) => positive(observed.result, field),
         Figure::CpuNs { of, per } => {
-            let seconds = positive(seen.result, "seconds")?;
-            let mut cpu = seen
+            let seconds = positive(observed.result, "seconds")?;
+            let mut cpu = observed
                 .server
                 .map_or(0.0, |server| server.track.busiest(seconds));
             if of == Processes::Both {
-                cpu += seen.client.track.busiest(seconds);
+                cpu += observed.client.track.busiest(seconds);
             }
-            Ok(cpu * 1e9 / positive(seen.result, per)?)
+            Ok(cpu * 1e9 / positive(observed.result, per)?)
         }
         Figure::OwnCpuNs(per) => {
-            Ok(positive(seen.result, "cpu_seconds")? * 1e9 / positive(seen.result, per)?)
+            Ok(positive(observed.result, "cpu_seconds")? * 1e9 / positive(observed.result, per)?)
         }
-        Figure::BytesPerConnection => Ok(seen.growth / value as f64),
-        Figure::ServerPeak => Ok(seen
+        Figure::BytesPerConnection => Ok(observed.growth / value as f64),
+        Figure::ServerPeak => Ok(observed
             .server
             .map_or(0.0, |server| server.usage.peak_rss_bytes as f64)),
     }
 }
 
-/// A number of a result that must be more than none.
+/// Returns a number of a result, which must be positive.
 fn positive(result: &Value, field: &str) -> Result<f64, String> {
     match result[field].as_f64() {
         Some(number) if number > 0.0 && number.is_finite() => Ok(number),

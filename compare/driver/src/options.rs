@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use lexopt::ValueExt;
 
-use crate::process::one_line;
+use crate::output::one_line;
 use crate::system::{self, System};
 use crate::workload::table::WORKLOADS;
 use crate::workload::{SIZE, Workload};
 
-/// How to use it.
+/// The text of `--help`.
 pub(crate) const USAGE: &str = "\
 usage: driver [options]
 
@@ -31,71 +31,64 @@ usage: driver [options]
   --needs                 print the parts of the suite that the run needs and end
   --help                  print this and end";
 
-/// What is asked for.
+/// What the command line asks for.
 #[derive(Debug)]
 pub(crate) enum Action {
     /// To run the suite.
     Run(Options),
     /// To print the workloads.
     List(Vec<Planned>),
-    /// To print which parts of the suite have to be built.
+    /// To print the parts of the suite that have to be built.
     Needs(BTreeSet<&'static str>),
-    /// To print how to use it.
+    /// To print the usage.
     Help,
 }
 
 /// How to run the suite.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Options {
-    /// What to run.
+    /// The workloads to run.
     pub(crate) plan: Vec<Planned>,
-    /// How often each system is run at each value.
+    /// Runs of each system at each value.
     pub(crate) repetitions: u32,
-    /// How long a run measures.
+    /// How long a run measures, in seconds.
     pub(crate) seconds: f64,
-    /// Whether it is only to be seen that all works.
+    /// Whether the run only shows that everything works.
     pub(crate) quick: bool,
-    /// Where results go, if it was said.
+    /// `--out`
     pub(crate) out: Option<PathBuf>,
-    /// What the raw results are called, if it was said.
+    /// `--name`
     pub(crate) name: Option<String>,
     /// The systems that are known to be missing, and why.
     pub(crate) without: BTreeMap<System, String>,
-    /// What is waited at most for a process.
+    /// `--patience`, in seconds.
     pub(crate) patience: Option<f64>,
-    /// Where programs are, if it was said.
+    /// `--programs`
     pub(crate) programs: Option<PathBuf>,
-    /// Where the suite is, if it was said.
+    /// `--home`
     pub(crate) home: Option<PathBuf>,
 }
 
-/// A workload, with what of it is to be run.
+/// A workload, and the part of it that is run.
 #[derive(Debug)]
 pub(crate) struct Planned {
     /// The workload.
     pub(crate) workload: &'static Workload,
-    /// Who takes part.
+    /// The systems that take part.
     pub(crate) systems: Vec<System>,
-    /// At which values.
+    /// The values of the sweep.
     pub(crate) values: Vec<u64>,
 }
 
-/// Reads the arguments after the name of the program, or says in a line what is wrong with them.
+/// Reads the arguments after the name of the program. An error is one line.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, String> {
+    let mut options = Options::default();
     let mut only = None;
     let mut systems = system::ALL.to_vec();
     let mut sizes = None;
     let mut repetitions = None;
     let mut seconds = None;
-    let mut quick = false;
-    let mut out = None;
-    let mut name = None;
-    let mut patience = None;
-    let mut programs = None;
-    let mut home = None;
-    let mut without = BTreeMap::new();
-    let mut list = false;
-    let mut needs = false;
+    let (mut list, mut needs) = (false, false);
 
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(text)? {
@@ -106,23 +99,17 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
             "only" => only = Some(items(&mut parser, "only")?),
             "systems" => systems = known_systems(&items(&mut parser, "systems")?)?,
             "sizes" => sizes = Some(known_sizes(&items(&mut parser, "sizes")?)?),
-            "repetitions" => {
-                let said = value(&mut parser, "repetitions")?;
-                repetitions = match said.parse() {
-                    Ok(number @ 1..=1000) => Some(number),
-                    _ => return Err(format!("--repetitions takes 1 to 1000, not {said:?}")),
-                };
-            }
+            "repetitions" => repetitions = Some(count(&mut parser, "repetitions")?),
             "seconds" => seconds = Some(time(&mut parser, "seconds")?),
-            "patience" => patience = Some(time(&mut parser, "patience")?),
-            "quick" => quick = true,
-            "out" => out = Some(PathBuf::from(parser.value().map_err(text)?)),
-            "name" => name = Some(file_name(value(&mut parser, "name")?)?),
-            "programs" => programs = Some(PathBuf::from(parser.value().map_err(text)?)),
-            "home" => home = Some(PathBuf::from(parser.value().map_err(text)?)),
+            "patience" => options.patience = Some(time(&mut parser, "patience")?),
+            "quick" => options.quick = true,
+            "out" => options.out = Some(path(&mut parser)?),
+            "name" => options.name = Some(file_name(value(&mut parser, "name")?)?),
+            "programs" => options.programs = Some(path(&mut parser)?),
+            "home" => options.home = Some(path(&mut parser)?),
             "without" => {
                 let (system, why) = missing(&value(&mut parser, "without")?)?;
-                without.insert(system, why);
+                options.without.insert(system, why);
             }
             "list" => list = true,
             "needs" => needs = true,
@@ -131,34 +118,22 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
         }
     }
 
-    let plan = plan(only.as_deref(), &systems, sizes.as_deref(), quick)?;
+    let plan = plan(only.as_deref(), &systems, sizes.as_deref(), options.quick)?;
     if list {
         return Ok(Action::List(plan));
     }
     if needs {
-        let folders = plan.iter().flat_map(|planned| &planned.systems);
-        return Ok(Action::Needs(
-            folders
-                .flat_map(|system| system.folders())
-                .copied()
-                .collect(),
-        ));
+        let systems = plan.iter().flat_map(|planned| &planned.systems);
+        let folders = systems.flat_map(|system| system.folders());
+        return Ok(Action::Needs(folders.copied().collect()));
     }
-    Ok(Action::Run(Options {
-        plan,
-        repetitions: repetitions.unwrap_or(if quick { 1 } else { 5 }),
-        seconds: seconds.unwrap_or(if quick { 0.3 } else { 2.0 }),
-        quick,
-        out,
-        name,
-        without,
-        patience,
-        programs,
-        home,
-    }))
+    options.plan = plan;
+    options.repetitions = repetitions.unwrap_or(if options.quick { 1 } else { 5 });
+    options.seconds = seconds.unwrap_or(if options.quick { 0.3 } else { 2.0 });
+    Ok(Action::Run(options))
 }
 
-/// What is to be run, which must be something.
+/// Returns the workloads to run, at least one.
 fn plan(
     only: Option<&[String]>,
     systems: &[System],
@@ -225,7 +200,7 @@ fn known_systems(names: &[String]) -> Result<Vec<System>, String> {
         .collect()
 }
 
-/// A system, and why it is missing.
+/// Parses a system, and why it is missing.
 fn missing(said: &str) -> Result<(System, String), String> {
     let known = said
         .split_once('=')
@@ -270,6 +245,18 @@ fn items(parser: &mut lexopt::Parser, option: &str) -> Result<Vec<String>, Strin
     Ok(items)
 }
 
+fn path(parser: &mut lexopt::Parser) -> Result<PathBuf, String> {
+    Ok(PathBuf::from(parser.value().map_err(text)?))
+}
+
+fn count(parser: &mut lexopt::Parser, option: &str) -> Result<u32, String> {
+    let said = value(parser, option)?;
+    match said.parse() {
+        Ok(number @ 1..=1000) => Ok(number),
+        _ => Err(format!("--{option} takes 1 to 1000, not {said:?}")),
+    }
+}
+
 fn time(parser: &mut lexopt::Parser, option: &str) -> Result<f64, String> {
     let said = value(parser, option)?;
     match said.parse::<f64>() {
@@ -278,7 +265,7 @@ fn time(parser: &mut lexopt::Parser, option: &str) -> Result<f64, String> {
     }
 }
 
-/// A name that stays in its folder.
+/// Checks that a name stays in its folder.
 fn file_name(name: String) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
@@ -294,103 +281,5 @@ fn text(error: lexopt::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn options(arguments: &str) -> Result<Action, String> {
-        parse(arguments.split_whitespace().map(OsString::from))
-    }
-
-    fn run(arguments: &str) -> Options {
-        match options(arguments) {
-            Ok(Action::Run(options)) => options,
-            other => panic!("{arguments}: {other:?}"),
-        }
-    }
-
-    fn said(arguments: &str) -> String {
-        match options(arguments) {
-            Err(said) => said,
-            other => panic!("{arguments}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn by_default_all_is_run() {
-        let options = run("");
-        assert_eq!(options.plan.len(), WORKLOADS.len());
-        assert_eq!((options.repetitions, options.seconds), (5, 2.0));
-        for planned in &options.plan {
-            assert_eq!(planned.systems, planned.workload.systems);
-            assert_eq!(planned.values, planned.workload.sweep.values);
-        }
-    }
-
-    #[test]
-    fn what_is_run_can_be_narrowed() {
-        let options = run("--only hub-tattletale,fan-out --systems npm,hand --sizes 65536,64");
-        let [hub, fan_out] = options.plan.as_slice() else {
-            panic!("{:?}", options.plan);
-        };
-        assert_eq!(hub.workload.name, "hub-tattletale");
-        assert_eq!(hub.systems, [System::Hand, System::Npm]);
-        assert_eq!(hub.values, [64, 65536]);
-        assert_eq!(fan_out.values, fan_out.workload.sweep.values);
-    }
-
-    #[test]
-    fn a_quick_run_is_short_unless_it_is_said() {
-        let options = run("--quick");
-        assert_eq!((options.repetitions, options.seconds), (1, 0.3));
-        assert_eq!(options.plan[0].values, [64]);
-        let options = run("--quick --seconds 1 --repetitions 2 --sizes 1024");
-        assert_eq!((options.repetitions, options.seconds), (2, 1.0));
-        assert_eq!(options.plan[0].values, [1024]);
-    }
-
-    #[test]
-    fn a_system_can_be_known_to_be_missing() {
-        let options = run("--without iroh=broken --without npm=a=b");
-        let expected = [(System::Npm, "a=b".into()), (System::Iroh, "broken".into())];
-        assert_eq!(options.without, BTreeMap::from(expected));
-    }
-
-    #[test]
-    fn what_cannot_be_used_is_one_clear_line() {
-        for (arguments, expected) in [
-            ("--frob", "no option --frob"),
-            ("extra", "extra"),
-            ("--only", "--only"),
-            ("--only hub", "no workload \"hub\""),
-            ("--only a,,b", "commas"),
-            ("--systems rust", "not \"rust\""),
-            ("--sizes 65", "64, 1024, 65536"),
-            ("--repetitions 0", "1 to 1000"),
-            ("--repetitions many", "1 to 1000"),
-            ("--seconds 0", "0.1 to 600"),
-            ("--seconds nan", "0.1 to 600"),
-            ("--patience -1", "0.1 to 600"),
-            ("--without rust=why", "a system"),
-            ("--without iroh", "a system"),
-            ("--name ../x", "not \"../x\""),
-            ("--quick=yes", "--quick"),
-            ("--only mesh --systems npm", "nothing in common"),
-        ] {
-            let said = said(arguments);
-            assert!(said.contains(expected), "{arguments}: {said}");
-            assert!(!said.contains('\n'), "{arguments}: {said}");
-        }
-    }
-
-    #[test]
-    fn what_is_needed_follows_from_what_is_run() {
-        let needs = |arguments: &str| match options(arguments) {
-            Ok(Action::Needs(folders)) => folders.into_iter().collect::<Vec<_>>().join(" "),
-            other => panic!("{arguments}: {other:?}"),
-        };
-        assert_eq!(needs("--needs"), "gossipsub iroh native npm");
-        assert_eq!(needs("--needs --systems hand"), "native");
-        assert_eq!(needs("--needs --systems npm"), "native npm");
-        assert_eq!(needs("--needs --only one-hop"), "native");
-    }
-}
+#[path = "options_tests.rs"]
+mod tests;

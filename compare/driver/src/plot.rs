@@ -1,5 +1,10 @@
-//! Plots of outcomes, as SVG.
+//! Plots of the results, as SVG.
 
+use std::ops::Range;
+
+use plotters::chart::SeriesAnno;
+use plotters::coord::combinators::LogCoord;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -12,15 +17,15 @@ use crate::workload::{Figure, Plot, Workload};
 const SIZE: (u32, u32) = (880, 500);
 const FONT: &str = "sans-serif";
 
-/// Why a plot could not be drawn.
+/// The reason that a plot could not be drawn.
 type Error = Box<dyn std::error::Error>;
 
-/// The name of a workload's plot among the results.
+/// Returns the file name of a workload's plot.
 pub(crate) fn plot_name(workload: &Workload) -> String {
     format!("{}.svg", workload.name)
 }
 
-/// The plot of an outcome, if its workload has one and something was measured.
+/// Draws the plot of an outcome, if its workload has one and something was measured.
 pub(crate) fn draw(outcome: &Outcome) -> Result<Option<String>, Error> {
     let Some(plot) = outcome.workload.plot else {
         return Ok(None);
@@ -34,16 +39,16 @@ pub(crate) fn draw(outcome: &Outcome) -> Result<Option<String>, Error> {
     Ok(Some(svg))
 }
 
-/// What is drawn.
+/// A plot.
 struct Chart {
     title: String,
-    /// What the groups are, where that is the same for all.
+    /// The label of the horizontal axis.
     below: String,
-    /// What the values are.
+    /// The label of the vertical axis.
     beside: String,
     figure: Figure,
     plot: Plot,
-    /// The groups along the horizontal axis: a name, and the systems in it.
+    /// The groups along the horizontal axis: a name, and the values of each system.
     groups: Vec<(String, Vec<(System, Summary)>)>,
 }
 
@@ -83,7 +88,7 @@ impl Chart {
         }
     }
 
-    /// The whole decades around all that was measured.
+    /// Returns the decades around all values.
     fn range(&self) -> Option<(f64, f64)> {
         let all = || {
             let summaries = self.groups.iter().flat_map(|(_, systems)| systems);
@@ -98,7 +103,7 @@ impl Chart {
     fn draw(&self, svg: &mut String, (low, high): (f64, f64)) -> Result<(), Error> {
         let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
-        // The legend has a band of its own, on the right.
+        // The legend stands in a band on the right.
         let groups = self.groups.len() as f64;
         let right = groups * 1.15 - 0.5;
         let mut chart = ChartBuilder::on(&area)
@@ -108,70 +113,25 @@ impl Chart {
             .y_label_area_size(72)
             .build_cartesian_2d(-0.5..right, (low..high).log_scale())?;
         let unit = self.figure.unit();
-        let amounts = |value: &f64| amount(*value, unit);
         chart
             .configure_mesh()
             .disable_x_mesh()
             .x_labels(0)
             .y_desc(&self.beside)
-            .y_label_formatter(&amounts)
+            .y_label_formatter(&|value: &f64| amount(*value, unit))
             .label_style((FONT, 12))
             .light_line_style(BLACK.mix(0.05))
             .draw()?;
-
-        let taking_part = |system: &&System| {
-            let mut groups = self.groups.iter();
-            groups.any(|(_, systems)| systems.iter().any(|(known, _)| known == *system))
-        };
-        let systems: Vec<System> = system::ALL.iter().filter(taking_part).copied().collect();
+        let systems = self.systems();
+        let bar = 0.8 / systems.len() as f64;
         for (place, system) in systems.iter().enumerate() {
-            let colour = colour(*system);
-            let places = self
-                .groups
-                .iter()
-                .enumerate()
-                .filter_map(|(group, (_, systems))| {
-                    let (_, summary) = systems.iter().find(|(known, _)| known == system)?;
-                    (summary.median > 0.0).then_some((group as f64, *summary))
-                });
-            let places: Vec<(f64, Summary)> = places.collect();
-            let drawn = match self.plot {
-                Plot::Lines => {
-                    // A whisker from the least to the greatest repetition.
-                    chart.draw_series(places.iter().map(|(x, summary)| {
-                        let ends = [(*x, summary.min.max(low)), (*x, summary.max)];
-                        PathElement::new(ends.to_vec(), colour.mix(0.5))
-                    }))?;
-                    chart.draw_series(places.iter().map(|(x, summary)| {
-                        Circle::new((*x, summary.median), 4, colour.filled())
-                    }))?;
-                    let line = places.iter().map(|(x, summary)| (*x, summary.median));
-                    chart.draw_series(LineSeries::new(line, colour.stroke_width(2)))?
-                }
+            match self.plot {
+                Plot::Lines => self.draw_line(&mut chart, *system, low)?,
                 Plot::Bars => {
-                    let width = 0.8 / systems.len() as f64;
-                    let left = move |x: f64| x - 0.4 + place as f64 * width;
-                    chart.draw_series(places.iter().map(|(x, summary)| {
-                        let middle = left(*x) + width / 2.0;
-                        let style = (FONT, 10)
-                            .into_font()
-                            .color(&BLACK)
-                            .pos(Pos::new(HPos::Center, VPos::Bottom));
-                        Text::new(
-                            amount(summary.median, unit),
-                            (middle, summary.median),
-                            style,
-                        )
-                    }))?;
-                    chart.draw_series(places.iter().map(|(x, summary)| {
-                        let corners = [(left(*x), low), (left(*x) + width * 0.95, summary.median)];
-                        Rectangle::new(corners, colour.filled())
-                    }))?
+                    let left = place as f64 * bar - 0.4;
+                    self.draw_bars(&mut chart, *system, low, left..left + bar)?;
                 }
-            };
-            drawn.label(system.name()).legend(move |(x, y)| {
-                Rectangle::new([(x, y - 5), (x + 14, y + 5)], colour.filled())
-            });
+            }
         }
         chart
             .configure_series_labels()
@@ -179,13 +139,6 @@ impl Chart {
             .border_style(BLACK.mix(0.3))
             .label_font((FONT, 12))
             .draw()?;
-
-        let below = |size: i32| {
-            (FONT, size)
-                .into_font()
-                .color(&BLACK)
-                .pos(Pos::new(HPos::Center, VPos::Top))
-        };
         for (group, (name, _)) in self.groups.iter().enumerate() {
             let (x, y) = chart.backend_coord(&(group as f64, low));
             area.draw(&Text::new(name.clone(), (x, y + 8), below(12)))?;
@@ -196,9 +149,94 @@ impl Chart {
         area.present()?;
         Ok(())
     }
+
+    /// Returns the systems that have a value in any group.
+    fn systems(&self) -> Vec<System> {
+        let has_value = |system: &&System| {
+            let mut groups = self.groups.iter();
+            groups.any(|(_, systems)| systems.iter().any(|(known, _)| known == *system))
+        };
+        system::ALL.iter().filter(has_value).copied().collect()
+    }
+
+    /// Returns the values of a system, each with the index of its group.
+    fn values(&self, system: System) -> impl Iterator<Item = (f64, Summary)> {
+        let groups = self.groups.iter().enumerate();
+        groups.filter_map(move |(group, (_, systems))| {
+            let (_, summary) = systems.iter().find(|(known, _)| *known == system)?;
+            (summary.median > 0.0).then_some((group as f64, *summary))
+        })
+    }
+
+    fn draw_line(&self, chart: &mut Axes<'_, '_>, system: System, low: f64) -> Result<(), Error> {
+        let colour = colour(system);
+        // A whisker from the minimum to the maximum.
+        chart.draw_series(self.values(system).map(|(x, summary)| {
+            let ends = [(x, summary.min.max(low)), (x, summary.max)];
+            PathElement::new(ends.to_vec(), colour.mix(0.5))
+        }))?;
+        chart.draw_series(
+            self.values(system)
+                .map(|(x, summary)| Circle::new((x, summary.median), 4, colour.filled())),
+        )?;
+        let line = self.values(system).map(|(x, summary)| (x, summary.median));
+        let drawn = chart.draw_series(LineSeries::new(line, colour.stroke_width(2)))?;
+        label(drawn, system);
+        Ok(())
+    }
+
+    fn draw_bars(
+        &self,
+        chart: &mut Axes<'_, '_>,
+        system: System,
+        low: f64,
+        span: Range<f64>,
+    ) -> Result<(), Error> {
+        let (left, width) = (span.start, span.end - span.start);
+        let unit = self.figure.unit();
+        chart.draw_series(self.values(system).map(|(x, summary)| {
+            let middle = x + left + width / 2.0;
+            let style = (FONT, 10)
+                .into_font()
+                .color(&BLACK)
+                .pos(Pos::new(HPos::Center, VPos::Bottom));
+            Text::new(
+                amount(summary.median, unit),
+                (middle, summary.median),
+                style,
+            )
+        }))?;
+        let drawn = chart.draw_series(self.values(system).map(|(x, summary)| {
+            let left = x + left;
+            let corners = [(left, low), (left + width * 0.95, summary.median)];
+            Rectangle::new(corners, colour(system).filled())
+        }))?;
+        label(drawn, system);
+        Ok(())
+    }
 }
 
-/// The whole decades that both are in, with room above for labels.
+/// The coordinates of a plot: groups, and values on a logarithmic axis.
+type Coordinates = Cartesian2d<RangedCoordf64, LogCoord<f64>>;
+type Axes<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Coordinates>;
+
+/// Adds a system to the legend.
+fn label<'a>(drawn: &mut SeriesAnno<'a, SVGBackend<'_>>, system: System) {
+    let colour = colour(system);
+    drawn
+        .label(system.name())
+        .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 14, y + 5)], colour.filled()));
+}
+
+/// Returns the style of a text that is centred below its position.
+fn below(size: i32) -> TextStyle<'static> {
+    (FONT, size)
+        .into_font()
+        .color(&BLACK)
+        .pos(Pos::new(HPos::Center, VPos::Top))
+}
+
+/// Returns the decades that contain both values, with room above for labels.
 fn decades(least: f64, most: f64) -> (f64, f64) {
     let low = 10_f64.powf(least.log10().floor());
     let mut high = 10_f64.powf(most.log10().ceil());
@@ -208,7 +246,7 @@ fn decades(least: f64, most: f64) -> (f64, f64) {
     (low, high)
 }
 
-/// The colour of a system, the same in all plots, and apart for all eyes.
+/// Returns the colour of a system: the same in all plots, and distinct for colour-blind readers.
 fn colour(system: System) -> RGBColor {
     match system {
         System::Hand => RGBColor(90, 90, 90),
@@ -225,7 +263,7 @@ mod tests {
     use crate::report::samples::outcome;
 
     #[test]
-    fn decades_hold_all_with_room() {
+    fn decades_contain_both_values_with_room() {
         assert_eq!(decades(120.0, 4_000.0), (100.0, 10_000.0));
         assert_eq!(decades(120.0, 9_000.0), (100.0, 100_000.0));
         assert_eq!(decades(1.0, 1.0), (1.0, 10.0));
@@ -246,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_drawn_of_nothing() -> Result<(), Error> {
+    fn an_outcome_without_values_or_plot_is_not_drawn() -> Result<(), Error> {
         assert!(draw(&outcome("hub-tattletale", &[]))?.is_none());
         let figures: &[f64] = &[1.0, 1.0];
         let unplotted = outcome("mesh", &[(System::Hand, figures)]);

@@ -1,15 +1,13 @@
-//! One child process: started, listened to, watched from outside, and ended for certain.
+//! A child process that is read from, measured from outside, and always ended.
 //!
-//! Each child leads a process group of its own, and whatever way a [`Process`] is left, its whole
-//! group is killed and the child reaped.
+//! Each child leads a process group of its own. When its [`Process`] is dropped, the whole group is
+//! killed and the child reaped.
 
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use std::{fmt, io, thread};
 
@@ -17,40 +15,32 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::procfs::{self, CpuTime};
+use crate::output::{LastWords, listen, one_line};
+use crate::procfs;
+use crate::track::Track;
 
-/// How often a process is looked at.
+/// The interval at which a process is looked at.
 const TICK: Duration = Duration::from_millis(20);
 
-/// How long its last words are waited for after a process has ended.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-
-/// The longest line that is taken from a process.
-const LONGEST_LINE: u64 = 64 * 1024;
-
-/// How many lines of a process may wait to be read.
-const LINES: usize = 16;
-
-/// Why a process did not do what it was started for.
+/// The reason that a process did not do its work.
 #[derive(Debug)]
 pub(crate) enum Cause {
     /// It could not be started.
     Start(io::Error),
-    /// It ended where it should not have, or with a status other than 0; with the last line of its
-    /// stderr.
+    /// It ended early, or with a status other than 0. Has the last line of its stderr.
     Ended(ExitStatus, String),
-    /// It took longer than it may.
+    /// It took too long.
     Late {
-        /// What was waited for.
+        /// The object that it should have printed.
         waited_for: &'static str,
-        /// For how long.
+        /// The length of the wait.
         seconds: f64,
         /// The last line of its stderr.
         said: String,
     },
-    /// It printed something else than it should.
+    /// It printed something invalid.
     Unclear(String),
-    /// The person or the system asked for an end.
+    /// A signal has ended the comparison.
     Interrupted,
 }
 
@@ -87,25 +77,25 @@ fn or_nothing(f: &mut fmt::Formatter<'_>, said: &str) -> fmt::Result {
     write!(f, ": {said}")
 }
 
-/// What was measured of a process from outside.
+/// The resources that a process has used, as seen from outside.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Usage {
-    /// From its start to its end.
+    /// Time from its start to its end.
     pub(crate) wall_seconds: f64,
     /// CPU time in the process itself.
     pub(crate) user_seconds: f64,
     /// CPU time in the kernel for it.
     pub(crate) system_seconds: f64,
-    /// The most memory it had resident, by the last look at it.
+    /// The peak of its resident memory, at the last look at it.
     pub(crate) peak_rss_bytes: u64,
 }
 
-/// A process that ended as it should.
+/// A process that has ended with status 0.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// The last object that it printed since it was last listened to.
+    /// The last object that it printed since the last read.
     pub(crate) result: Option<Value>,
-    /// What it used.
+    /// The resources that it used.
     pub(crate) usage: Usage,
     /// Its CPU time over time.
     pub(crate) track: Track,
@@ -154,13 +144,13 @@ impl Process {
         })
     }
 
-    /// The id of the process.
+    /// Returns the id of the process.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits for the next line that the process prints, an object, while `other` is watched as
-    /// well. Returns when the line was there.
+    /// Waits for the next line that the process prints, which must be an object. Looks at `other`
+    /// meanwhile too.
     pub(crate) fn object(
         &mut self,
         waited_for: &'static str,
@@ -173,7 +163,7 @@ impl Process {
                 Ok(line) => return parse(&line),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    // It ends, or has closed its stdout and goes on: that is told apart by waiting.
+                    // It is ending, or it has closed its stdout and runs on.
                     if self.ended() {
                         return Err(self.reap_as_cause(waited_for));
                     }
@@ -188,7 +178,7 @@ impl Process {
         }
     }
 
-    /// Lets some time pass while the process is watched.
+    /// Lets some time pass, and looks at the process meanwhile.
     pub(crate) fn rest(&mut self, time: Duration) -> Result<(), Cause> {
         let asked = Instant::now();
         while asked.elapsed() < time {
@@ -201,7 +191,7 @@ impl Process {
         Ok(())
     }
 
-    /// Ends its stdin and waits until it has ended by itself, with status 0.
+    /// Closes its stdin, and waits until it has ended by itself with status 0.
     pub(crate) fn end(mut self, patience: Duration) -> Result<Ended, Cause> {
         self.look();
         self.stdin = None;
@@ -238,7 +228,7 @@ impl Process {
         })
     }
 
-    /// Why the process has ended by itself with a status other than 0, if it has.
+    /// Returns the cause if the process has ended by itself with a status other than 0.
     pub(crate) fn failed(&mut self) -> Option<Cause> {
         if !self.ended() {
             return None;
@@ -247,7 +237,7 @@ impl Process {
         (!status.success()).then(|| Cause::Ended(status, self.last_words.hear()))
     }
 
-    /// Takes its CPU time and memory.
+    /// Reads its CPU time and memory.
     fn look(&mut self) {
         if self.reaped {
             return;
@@ -279,7 +269,7 @@ impl Process {
         Ok(())
     }
 
-    /// Whether it has ended; it is not reaped by this, so its times can still be read.
+    /// Returns whether it has ended. It is not reaped, so its times can still be read.
     fn ended(&self) -> bool {
         if self.reaped {
             return true;
@@ -307,11 +297,11 @@ impl Process {
         }
     }
 
-    /// Kills what is left of its group, and reaps it. Until then its id, which is the group's, is
-    /// not given to another.
+    /// Kills the rest of its group, and reaps it. Until then no other process gets its id, which is
+    /// that of the group.
     fn reap(&mut self) -> io::Result<ExitStatus> {
         if !self.reaped {
-            // A group of which nobody is left to be killed is what is wanted.
+            // An error means that nobody is left in the group.
             let _ = rustix::process::kill_process_group(self.pid(), Signal::KILL);
         }
         let status = self.child.wait();
@@ -338,246 +328,6 @@ fn parse(line: &str) -> Result<Value, Cause> {
     }
 }
 
-/// The text as one line of bounded length, whatever was in it.
-pub(crate) fn one_line(text: &str) -> String {
-    const LONGEST: usize = 200;
-    let mut line: String = text
-        .trim()
-        .chars()
-        .take(LONGEST)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    if text.trim().chars().nth(LONGEST).is_some() {
-        line.push_str("...");
-    }
-    line
-}
-
-/// Reads one line of bounded length; what is longer comes in parts.
-fn read_line(from: &mut impl BufRead) -> Option<String> {
-    let mut line = Vec::new();
-    let read = from.take(LONGEST_LINE).read_until(b'\n', &mut line).ok()?;
-    (read > 0).then(|| String::from_utf8_lossy(&line).trim_end().to_owned())
-}
-
-/// The lines of a stream. A process that prints more than is asked of it waits.
-fn listen(stdout: Option<impl Read + Send + 'static>) -> Receiver<String> {
-    let (sender, receiver) = mpsc::sync_channel(LINES);
-    if let Some(stdout) = stdout {
-        thread::spawn(move || {
-            let mut stdout = BufReader::new(stdout);
-            while let Some(line) = read_line(&mut stdout) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-    }
-    receiver
-}
-
-/// The last line of a process's stderr.
-#[derive(Debug)]
-struct LastWords {
-    line: Arc<Mutex<String>>,
-    reader: Option<JoinHandle<()>>,
-}
-
-impl LastWords {
-    fn of(stderr: Option<impl Read + Send + 'static>) -> LastWords {
-        let line = Arc::new(Mutex::new(String::new()));
-        let written = Arc::clone(&line);
-        let reader = stderr.map(|stderr| {
-            thread::spawn(move || {
-                let mut stderr = BufReader::new(stderr);
-                while let Some(said) = read_line(&mut stderr) {
-                    if !said.trim().is_empty() {
-                        *written.lock().unwrap_or_else(PoisonError::into_inner) = one_line(&said);
-                    }
-                }
-            })
-        });
-        LastWords { line, reader }
-    }
-
-    fn so_far(&self) -> String {
-        self.line
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// The last line of a process that has ended.
-    fn hear(&self) -> String {
-        let asked = Instant::now();
-        while asked.elapsed() < LAST_WORDS {
-            match &self.reader {
-                Some(reader) if !reader.is_finished() => thread::sleep(Duration::from_millis(2)),
-                _ => break,
-            }
-        }
-        self.so_far()
-    }
-}
-
-/// The CPU time of a process over time.
-#[derive(Debug, Default)]
-pub(crate) struct Track(Vec<(Instant, CpuTime)>);
-
-impl Track {
-    fn from(started: Instant) -> Track {
-        Track(vec![(started, CpuTime::default())])
-    }
-
-    fn add(&mut self, when: Instant, cpu: CpuTime) {
-        self.0.push((when, cpu));
-    }
-
-    fn last(&self) -> CpuTime {
-        self.0.last().map(|(_, cpu)| *cpu).unwrap_or_default()
-    }
-
-    /// The CPU time at a moment, in seconds, with steady use between two looks.
-    fn at(&self, when: Instant) -> f64 {
-        let after = self.0.partition_point(|(looked, _)| *looked <= when);
-        let earlier = after.checked_sub(1).and_then(|index| self.0.get(index));
-        match (earlier, self.0.get(after)) {
-            (Some((t0, c0)), Some((t1, c1))) => {
-                let share = when.duration_since(*t0).as_secs_f64()
-                    / t1.duration_since(*t0).as_secs_f64().max(f64::EPSILON);
-                c0.total() + (c1.total() - c0.total()) * share
-            }
-            (Some((_, cpu)), None) => cpu.total(),
-            _ => 0.0,
-        }
-    }
-
-    /// The most CPU time in any stretch of so many seconds.
-    pub(crate) fn busiest(&self, seconds: f64) -> f64 {
-        let stretch = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-        let Some((end, _)) = self.0.last() else {
-            return 0.0;
-        };
-        let whole = self.last().total();
-        let stretches = self.0.iter().map_while(|(begin, cpu)| {
-            let until = begin.checked_add(stretch)?;
-            (until <= *end).then(|| self.at(until) - cpu.total())
-        });
-        stretches.reduce(f64::max).unwrap_or(whole)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shell(script: &str) -> Result<Process, Cause> {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]);
-        Process::start(command, &Arc::default())
-    }
-
-    const LONG: Duration = Duration::from_secs(30);
-    const SHORT: Duration = Duration::from_millis(200);
-
-    fn gone(pid: u32) -> bool {
-        !std::path::Path::new(&format!("/proc/{pid}")).exists()
-    }
-
-    #[test]
-    fn a_process_is_heard_and_ends_with_its_stdin() -> Result<(), Cause> {
-        let mut process = shell("echo '{\"listening\":\"here\"}'; cat; echo '{\"peers\":9}'")?;
-        let object = process.object("address", LONG, None)?;
-        assert_eq!(object["listening"], "here");
-        let ended = process.end(LONG)?;
-        assert_eq!(ended.result.unwrap_or_default()["peers"], 9);
-        assert!(ended.usage.wall_seconds > 0.0);
-        assert!(ended.usage.peak_rss_bytes > 0);
-        Ok(())
-    }
-
-    #[test]
-    fn a_crash_is_told_with_its_last_words() -> Result<(), Cause> {
-        let mut process = shell("echo first >&2; echo 'port in use' >&2; exit 3")?;
-        let cause = process.object("address", LONG, None).map(|_| ());
-        let said = cause.map_or_else(|cause| cause.to_string(), |()| String::new());
-        assert_eq!(said, "exit status 3: port in use");
-        Ok(())
-    }
-
-    #[test]
-    fn silence_has_a_limit_and_leaves_nothing() -> Result<(), Cause> {
-        let mut process = shell("sleep 1000 & echo $! >&2; wait")?;
-        let cause = process.object("address", SHORT, None).map(|_| ());
-        let said = cause.map_or_else(|cause| cause.to_string(), |()| String::new());
-        assert!(said.starts_with("no address within 0.2 s: "), "{said}");
-        let (leader, follower) = (process.id(), said.rsplit(' ').next().unwrap_or(""));
-        let follower = follower.parse().unwrap_or(leader);
-        assert_ne!(leader, follower);
-        drop(process);
-        assert!(gone(leader));
-        let asked = Instant::now();
-        while !gone(follower) && asked.elapsed() < LONG {
-            thread::sleep(TICK);
-        }
-        assert!(gone(follower));
-        Ok(())
-    }
-
-    #[test]
-    fn a_process_that_does_not_end_is_killed() -> Result<(), Cause> {
-        let process = shell("exec sleep 1000")?;
-        let pid = process.id();
-        let cause = process.end(SHORT);
-        assert!(matches!(cause, Err(Cause::Late { .. })), "{cause:?}");
-        assert!(gone(pid));
-        Ok(())
-    }
-
-    #[test]
-    fn an_interruption_ends_the_wait() -> Result<(), Cause> {
-        let interrupted = Arc::new(AtomicBool::new(true));
-        let mut command = Command::new("sleep");
-        command.arg("1000");
-        let mut process = Process::start(command, &interrupted)?;
-        let cause = process.object("address", LONG, None);
-        assert!(matches!(cause, Err(Cause::Interrupted)), "{cause:?}");
-        Ok(())
-    }
-
-    #[test]
-    fn the_cpu_time_of_a_busy_process_is_seen() -> Result<(), Cause> {
-        let process = shell("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done")?;
-        let ended = process.end(LONG)?;
-        assert!(ended.usage.user_seconds > 0.0, "{:?}", ended.usage);
-        Ok(())
-    }
-
-    #[test]
-    fn a_track_is_read_between_its_points() {
-        let start = Instant::now();
-        let after = |millis| start + Duration::from_millis(millis);
-        let used = |user| CpuTime { user, system: 0.0 };
-        let mut track = Track::from(start);
-        track.add(after(1000), used(0.5));
-        track.add(after(2000), used(1.5));
-        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} is not {b}");
-        close(track.at(after(1500)), 1.0);
-        close(track.at(after(9000)), 1.5);
-        close(track.busiest(1.0), 1.0);
-        close(track.busiest(1.5), 1.0);
-        close(track.busiest(2.0), 1.5);
-        close(track.busiest(9.0), 1.5);
-        close(Track::default().busiest(1.0), 0.0);
-    }
-
-    #[test]
-    fn lines_are_bounded_and_clean() {
-        assert_eq!(one_line(" a\tb\n"), "a b");
-        let long = one_line(&"x".repeat(1000));
-        assert_eq!(long.len(), 203);
-        let mut endless = BufReader::new(io::repeat(b'x'));
-        let line = read_line(&mut endless).unwrap_or_default();
-        assert_eq!(line.len() as u64, LONGEST_LINE);
-    }
-}
+#[path = "process_tests.rs"]
+mod tests;

@@ -1,9 +1,9 @@
-//! What `/proc` says of a process. Reading it needs no `unsafe`, and a process that has ended but
-//! was not reaped yet still has its times there.
+//! CPU time and memory of a process, from `/proc`. Reading it needs no `unsafe`, and the times of a
+//! process that has ended stay there until it is reaped.
 
 use std::fs;
 
-/// CPU time of a process, all of its threads included.
+/// CPU time of a process with all its threads.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct CpuTime {
     /// In the process itself, in seconds.
@@ -13,25 +13,25 @@ pub(crate) struct CpuTime {
 }
 
 impl CpuTime {
-    /// Both together.
+    /// Returns the sum of both.
     pub(crate) fn total(self) -> f64 {
         self.user + self.system
     }
 }
 
-/// CPU time of a process that was not reaped yet.
+/// Returns the CPU time of a process that was not reaped yet.
 pub(crate) fn cpu_time(pid: u32) -> Option<CpuTime> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     parse_stat(&stat, rustix::param::clock_ticks_per_second())
 }
 
-/// The most memory that a running process has had resident, in bytes.
+/// Returns the peak of the resident memory of a running process, in bytes.
 pub(crate) fn peak_memory(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     parse_kib(&status, "VmHWM:")
 }
 
-/// The memory that a running process has resident, in bytes: by the exact count if the kernel has
+/// Returns the resident memory of a running process, in bytes: the exact count if the kernel has
 /// one.
 pub(crate) fn resident_memory(pid: u32) -> Option<u64> {
     let exact = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
@@ -43,7 +43,8 @@ pub(crate) fn resident_memory(pid: u32) -> Option<u64> {
     })
 }
 
-/// The times in `/proc/PID/stat`. The name of the program, in parentheses, may have anything in it.
+/// Parses the times in `/proc/PID/stat`. The name of the program, in parentheses, may contain
+/// anything.
 fn parse_stat(stat: &str, ticks_per_second: u64) -> Option<CpuTime> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_whitespace().skip(11);
@@ -57,7 +58,7 @@ fn parse_stat(stat: &str, ticks_per_second: u64) -> Option<CpuTime> {
     })
 }
 
-/// A line `NAME: 12 kB`, in bytes.
+/// Parses a line `NAME: 12 kB`, in bytes.
 fn parse_kib(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_all_of_it() {
+    fn this_process_has_times_and_memory() {
         let pid = std::process::id();
         assert!(cpu_time(pid).is_some());
         let resident = resident_memory(pid).unwrap_or(0);

@@ -4,20 +4,20 @@ use serde::Serialize;
 
 use crate::workload::Better;
 
-/// The repetitions of a figure, summed up.
+/// A summary of the repetitions of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Summary {
-    /// The one in the middle, or between the two there.
+    /// The median.
     pub(crate) median: f64,
-    /// The least.
+    /// The minimum.
     pub(crate) min: f64,
-    /// The greatest.
+    /// The maximum.
     pub(crate) max: f64,
-    /// How many there are.
+    /// The number of repetitions.
     pub(crate) repetitions: usize,
 }
 
-/// Sums up repetitions, if there are any.
+/// Summarizes repetitions; returns `None` without any.
 pub(crate) fn summarize(mut values: Vec<f64>) -> Option<Summary> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -35,24 +35,24 @@ pub(crate) fn summarize(mut values: Vec<f64>) -> Option<Summary> {
     })
 }
 
-/// One median to another, if it says anything.
+/// Returns the ratio of one median to another, if there are both.
 pub(crate) fn ratio(of: Option<Summary>, to: Option<Summary>) -> Option<f64> {
     let (of, to) = (of?.median, to?.median);
     (to > 0.0).then_some(of / to)
 }
 
-/// What became of a target.
+/// Whether a target is met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verdict {
-    /// It is reached.
+    /// It is met.
     Ok,
-    /// It is not.
+    /// It is missed.
     Short,
 }
 
 impl Verdict {
-    /// A word for a table.
+    /// Returns the word for tables.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Verdict::Ok => "ok",
@@ -61,7 +61,7 @@ impl Verdict {
     }
 }
 
-/// Whether a value is as good as its bound.
+/// Compares a value with its bound.
 pub(crate) fn judge(value: f64, bound: f64, better: Better) -> Verdict {
     let reached = match better {
         Better::More => value >= bound,

@@ -1,5 +1,5 @@
-//! All runs, in the order that makes them comparable: one repetition of every system, then the next
-//! of every system.
+//! All runs, interleaved: one repetition of every system, then the next of every system. So other
+//! work of the machine affects all systems alike.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::stats::{Summary, summarize};
 use crate::system::{OURS, System};
 use crate::workload::Workload;
 
-/// What the runs of a workload gave.
+/// The results of a workload.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// The workload.
@@ -23,17 +23,17 @@ pub(crate) struct Outcome {
     pub(crate) points: Vec<Point>,
 }
 
-/// What the runs at one value gave.
+/// The results at one value.
 #[derive(Debug)]
 pub(crate) struct Point {
     /// The value of the sweep.
     pub(crate) value: u64,
-    /// Each system that was to take part.
+    /// The systems that were to take part, and their runs.
     pub(crate) systems: Vec<(System, Vec<Run>)>,
 }
 
 impl Point {
-    /// The summary of a system's figure.
+    /// Summarizes a figure of a system.
     pub(crate) fn summary(&self, system: System, figure: usize) -> Option<Summary> {
         let (_, runs) = self.systems.iter().find(|(known, _)| *known == system)?;
         summarize(
@@ -44,13 +44,13 @@ impl Point {
     }
 }
 
-/// A system that gave nothing, in one line.
+/// A system without a result, in one line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct LeftOut {
     /// The system.
     #[serde(serialize_with = "by_name")]
     pub(crate) system: System,
-    /// Where, and why.
+    /// The workload, and why.
     pub(crate) why: String,
 }
 
@@ -64,7 +64,7 @@ impl fmt::Display for LeftOut {
     }
 }
 
-/// Everything that was run.
+/// All results.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
     /// The workloads.
@@ -74,7 +74,7 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// Whether a system failed without which there is nothing to compare.
+    /// Returns whether `hand` or `coalescent` has failed, without which there is no comparison.
     pub(crate) fn failed(&self) -> bool {
         self.left_out
             .iter()
@@ -88,17 +88,16 @@ impl Results {
     }
 }
 
-/// Whoever started this may not want to read what it does: that is no reason to end.
+/// Writes to the log. An error means that nobody reads it, and does not end the run.
 fn say(log: &mut dyn Write, line: fmt::Arguments<'_>) {
     let _ = writeln!(log, "{line}");
 }
 
-/// Asked to end before all was run.
+/// A signal has ended the run early.
 #[derive(Debug)]
 pub(crate) struct Interrupted;
 
-/// Runs what is planned. Each system that is missing or fails is a line in `log`, and the others go
-/// on.
+/// Runs the plan. A system that is missing or fails is a line in `log`, and the others go on.
 pub(crate) fn run(
     plan: &[Planned],
     repetitions: u32,
@@ -157,8 +156,8 @@ pub(crate) fn run(
     Ok(results)
 }
 
-/// Runs all systems at one value, interleaved. One that fails is not tried again there; what it
-/// gave before counts.
+/// Runs all systems at one value, interleaved. A system that fails is not tried again there; its
+/// earlier runs count.
 fn repeat(
     workload: &'static Workload,
     point: &mut Point,

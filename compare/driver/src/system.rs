@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A system that takes part.
+/// A system of the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum System {
-    /// What is written by hand for one purpose, without a framework: the limit.
+    /// The limit: each role written by hand for its purpose, without a framework.
     Hand,
     /// The same roles through coalescent's public API.
     Coalescent,
@@ -47,7 +47,7 @@ impl System {
         ALL.iter().copied().find(|system| system.name() == name)
     }
 
-    /// The folders of the suite that its server and its clients are in.
+    /// Returns the folders of the suite with its server and its clients.
     pub(crate) fn folders(self) -> &'static [&'static str] {
         match self {
             System::Hand | System::Coalescent => &["native"],
@@ -57,8 +57,8 @@ impl System {
         }
     }
 
-    /// The program that plays the server, and the client where a workload asks for the system's
-    /// own.
+    /// Returns the program that plays the server, and the client where a workload asks for the
+    /// system's own.
     pub(crate) fn own(self, places: &Places) -> Program {
         match self {
             System::Npm => Program {
@@ -70,9 +70,9 @@ impl System {
         }
     }
 
-    /// The program that puts load on the system: one for all that speak the native wire, so that
-    /// only the server differs; the Node original takes it as raw bytes; the others have protocols
-    /// of their own.
+    /// Returns the program that puts load on the system. It is the same for all systems on the
+    /// native wire, so that only the server differs. The Node original gets it as raw bytes; the
+    /// others have protocols of their own.
     pub(crate) fn load(self, places: &Places) -> Program {
         match self {
             System::Hand | System::Coalescent => Program::built(places, "load", &[]),
@@ -81,7 +81,7 @@ impl System {
         }
     }
 
-    /// Why the system cannot take part, if it cannot: what is not built or not installed.
+    /// Returns which file of the system is not built or not installed, if one is missing.
     pub(crate) fn missing(self, places: &Places) -> Option<String> {
         if self == System::Npm {
             let modules = places.npm().join("node_modules");
@@ -104,7 +104,7 @@ impl System {
     }
 }
 
-/// Whether a program of that name is in `PATH`.
+/// Returns whether a program of that name is in `PATH`.
 fn in_path(name: &Path) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
@@ -116,12 +116,12 @@ impl fmt::Display for System {
     }
 }
 
-/// Where programs are found.
+/// The folders of the programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Places {
     /// The folder of the built programs.
     pub(crate) programs: PathBuf,
-    /// The folder of the suite itself, which has `npm` in it.
+    /// The folder of the suite, which contains `npm`.
     pub(crate) home: PathBuf,
 }
 
@@ -131,10 +131,10 @@ impl Places {
     }
 }
 
-/// What to start, but for the arguments of its role.
+/// A program to start, without the arguments of its role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Program {
-    /// The executable; a bare name is looked for in `PATH`.
+    /// The executable; a bare name is searched in `PATH`.
     pub(crate) path: PathBuf,
     /// Arguments before those of the role, each a file.
     pub(crate) before: Vec<String>,
@@ -151,18 +151,18 @@ impl Program {
         }
     }
 
-    /// Whether it is to be found in `PATH`.
+    /// Returns whether it is searched in `PATH`.
     fn is_named_only(&self) -> bool {
         self.path.components().count() == 1
     }
 
-    /// The files that it is made of, as far as they are known.
+    /// Returns the files that it consists of, as far as they are known.
     fn files(&self) -> impl Iterator<Item = &Path> {
         let before = self.before.iter().map(Path::new);
         before.chain((!self.is_named_only()).then_some(self.path.as_path()))
     }
 
-    /// All arguments, for a role's own.
+    /// Returns all arguments, given those of the role.
     pub(crate) fn arguments(&self, role: Vec<String>) -> Vec<String> {
         let after = self.after.iter().map(|argument| argument.to_string());
         self.before
@@ -175,74 +175,5 @@ impl Program {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn places(folder: &Path) -> Places {
-        Places {
-            programs: folder.join("bin"),
-            home: folder.to_path_buf(),
-        }
-    }
-
-    #[test]
-    fn each_name_is_its_own_system() {
-        for system in ALL {
-            assert_eq!(System::named(system.name()), Some(*system));
-        }
-        assert_eq!(System::named("load"), None);
-    }
-
-    #[test]
-    fn one_load_for_all_on_the_native_wire() {
-        let places = places(Path::new("/suite"));
-        let hand = System::Hand.load(&places);
-        assert_eq!(hand, System::Coalescent.load(&places));
-        assert_eq!(hand.path, Path::new("/suite/bin/load"));
-        let npm = System::Npm.load(&places);
-        assert_eq!(npm.path, hand.path);
-        assert_eq!(
-            npm.arguments(vec!["load".into()]),
-            ["load", "--wire", "raw"]
-        );
-        let iroh = System::Iroh.load(&places);
-        assert_eq!(iroh, System::Iroh.own(&places));
-    }
-
-    #[test]
-    fn the_original_is_a_script_of_node() {
-        let npm = System::Npm.own(&places(Path::new("/suite")));
-        assert_eq!(npm.path, Path::new("node"));
-        assert_eq!(
-            npm.arguments(vec!["hub".into()]),
-            ["/suite/npm/hub.js", "hub"]
-        );
-    }
-
-    #[test]
-    fn a_program_is_found_in_the_path() {
-        assert!(in_path(Path::new("sh")));
-        assert!(!in_path(Path::new("no such program")));
-    }
-
-    #[test]
-    fn what_is_missing_is_named() -> std::io::Result<()> {
-        let folder = tempfile::tempdir()?;
-        let places = places(folder.path());
-        std::fs::create_dir(&places.programs)?;
-        let said = System::Hand.missing(&places).unwrap_or_default();
-        assert!(said.contains("bin/hand is missing"), "{said}");
-        std::fs::write(places.programs.join("hand"), "")?;
-        let said = System::Hand.missing(&places).unwrap_or_default();
-        assert!(said.contains("bin/load is missing"), "{said}");
-        std::fs::write(places.programs.join("load"), "")?;
-        assert_eq!(System::Hand.missing(&places), None);
-
-        let said = System::Npm.missing(&places).unwrap_or_default();
-        assert!(said.contains("not installed"), "{said}");
-        std::fs::create_dir_all(places.home.join("npm/node_modules"))?;
-        let said = System::Npm.missing(&places).unwrap_or_default();
-        assert!(said.contains("npm/hub.js is missing"), "{said}");
-        Ok(())
-    }
-}
+#[path = "system_tests.rs"]
+mod tests;

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
-/// A folder with fake systems in it.
+/// A folder with fake systems.
 struct Suite {
     folder: TempDir,
 }
@@ -48,7 +48,7 @@ impl Suite {
         Ok(serde_json::from_str(&text)?)
     }
 
-    /// The processes that were started and are still there, once they had time to go.
+    /// Returns the started processes that still run after 10 s.
     fn left_running(&self) -> Result<Vec<String>> {
         let pids = fs::read_to_string(self.path("pids"))?;
         let asked = Instant::now();
@@ -69,7 +69,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The lines of stderr that are about a system.
+/// Returns the lines of stderr that are about a system.
 fn said_of(system: &str, output: &Output) -> Vec<String> {
     let start = format!("{system}: ");
     stderr(output)
@@ -107,7 +107,7 @@ fn all_workloads_run_and_are_written() -> Result {
 }
 
 #[test]
-fn what_is_missing_is_a_line_and_the_others_run() -> Result {
+fn a_missing_system_is_a_line_and_the_others_run() -> Result {
     let suite = Suite::with(NATIVE)?;
     let output = suite.driver("--only hub-tattletale").output()?;
     assert!(output.status.success(), "{}", stderr(&output));
@@ -126,7 +126,7 @@ fn what_is_missing_is_a_line_and_the_others_run() -> Result {
 }
 
 #[test]
-fn what_did_not_build_is_told_as_it_was_said() -> Result {
+fn a_system_that_did_not_build_is_left_out_with_the_given_reason() -> Result {
     let suite = Suite::with(NATIVE)?;
     let output = suite
         .driver("--only hub-tattletale --systems hand,iroh")
@@ -140,7 +140,7 @@ fn what_did_not_build_is_told_as_it_was_said() -> Result {
 }
 
 #[test]
-fn without_the_subject_it_fails() -> Result {
+fn a_missing_coalescent_fails_the_run() -> Result {
     let suite = Suite::with(&["hand", "load"])?;
     let output = suite.driver("--only hub-tattletale").output()?;
     assert_eq!(output.status.code(), Some(1));
@@ -202,7 +202,7 @@ fn a_failure_is_one_line_with_its_cause() -> Result {
 }
 
 #[test]
-fn a_failure_of_the_subject_fails_all() -> Result {
+fn a_failure_of_coalescent_fails_the_run() -> Result {
     let suite = Suite::with(NATIVE)?;
     let output = suite
         .driver("--only hub-tattletale,one-hop --systems hand,coalescent")
@@ -215,7 +215,7 @@ fn a_failure_of_the_subject_fails_all() -> Result {
 }
 
 #[test]
-fn a_role_that_is_unknown_is_asked_for_once() -> Result {
+fn an_unknown_role_is_tried_once() -> Result {
     let suite = Suite::with(&["hand", "coalescent", "load", "iroh"])?;
     let output = suite
         .driver("--only hub-tattletale --systems hand,iroh --sizes 64,1024")
@@ -242,7 +242,7 @@ fn repetitions_are_interleaved() -> Result {
 }
 
 #[test]
-fn an_interrupt_leaves_nothing() -> Result {
+fn an_interrupt_leaves_no_process_and_no_results() -> Result {
     let suite = Suite::with(NATIVE)?;
     let driver = suite
         .driver("--only hub-tattletale --systems hand")
@@ -268,7 +268,7 @@ fn an_interrupt_leaves_nothing() -> Result {
 }
 
 #[test]
-fn what_cannot_be_used_is_a_line_and_status_2() -> Result {
+fn an_invalid_argument_is_a_line_and_status_2() -> Result {
     let suite = Suite::with(&[])?;
     let output = suite.driver("--sizes 65").output()?;
     assert_eq!(output.status.code(), Some(2));

@@ -1,27 +1,28 @@
 //! One gossipsub node, and how it is configured.
 //!
-//! The configuration is the fastest one that was found, of those that lose nothing:
+//! This is the fastest configuration found among those that lose nothing:
 //!
 //! - TCP with `TCP_NODELAY`, yamux, and the plaintext handshake, as the other systems are measured
-//!   without encryption too; with `--tls`, TLS 1.3 as libp2p does it. Nothing else is on: no
-//!   identify, ping, discovery or name service.
-//! - Messages carry no author, sequence number or signature, and none are asked for. A message is
-//!   identified by the counter in its first 8 bytes, so nothing is hashed.
-//! - The gossipsub mesh takes every link there is, so that a hub forwards to all its subscribers at
-//!   once, and nobody is left to hear of a message later by gossip. New subscribers are taken at
-//!   once, not at the next heartbeat.
-//! - In a star there is one way for each message, so nothing is kept for gossip, no peer is told
-//!   what it need not send, and what has been seen is remembered for 10 s instead of 60. In a mesh
-//!   all of that is as usual.
-//! - Nothing waits in a queue for so long that it is dropped for it. The queues have their usual
-//!   capacity, 5000 messages for each peer, and publishers leave no more than that under way.
-//! - The channel from a connection to its node holds more events than usual, 64, which saves
+//!   without encryption too; with `--tls`, libp2p's TLS 1.3. Nothing else is on: no identify, ping,
+//!   discovery or name service.
+//! - Messages carry no author, sequence number or signature, and none are required. The counter in
+//!   the first 8 bytes identifies a message, so nothing is hashed.
+//! - The gossipsub mesh accepts every link, so that a hub forwards to all its subscribers at once
+//!   and nobody learns of a message later by gossip. New subscribers join at once, not at the next
+//!   heartbeat.
+//! - In a star there is one path for each message. So nothing is kept for gossip, no peer is told
+//!   which messages it need not send, and seen messages are remembered for 10 s instead of 60. A
+//!   mesh has the defaults.
+//! - No message is dropped for waiting too long. The queues have their default capacity, 5000
+//!   messages for each peer, and publishers keep no more than that in flight.
+//! - The channel from a connection to its node holds 64 events, more than by default, which saves
 //!   switches between tasks.
 
 use std::convert::Infallible;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use common::{Failed, PATIENCE};
 use futures::{FutureExt, StreamExt};
 use libp2p::gossipsub::{
     Behaviour, ConfigBuilder, Event, IdentTopic, MessageAuthenticity, MessageId, PublishError,
@@ -33,12 +34,10 @@ use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, plaintext, tcp, tls, yamux};
 use tokio::time::timeout;
 
-use crate::report::{Failed, PATIENCE};
-
-/// How many messages may wait for a peer.
+/// Capacity of the queue of a peer, in messages.
 pub(crate) const QUEUE: usize = 5000;
 
-/// More than any node here has peers.
+/// More peers than any node here has.
 const ALL_PEERS: usize = 100_000;
 
 /// Larger than any message that is measured.
@@ -46,7 +45,7 @@ const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What the nodes are connected to.
+/// How the nodes are connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// All to one hub.
@@ -55,13 +54,13 @@ pub(crate) enum Shape {
     Mesh,
 }
 
-/// A gossipsub node. It does nothing while nobody waits for what it does next.
+/// A gossipsub node. It works only while one of its futures is polled.
 pub(crate) struct Node {
     swarm: Swarm<Behaviour>,
 }
 
 impl Node {
-    /// A node that is connected to nothing.
+    /// Makes a node without connections.
     pub(crate) fn new(shape: Shape, tls: bool) -> Result<Self, Failed> {
         let builder = SwarmBuilder::with_new_identity().with_tokio();
         let tcp = tcp::Config::default().nodelay(true);
@@ -104,7 +103,7 @@ impl Node {
             .map_err(|_| "cannot listen")?)
     }
 
-    /// Connects to what listens on a port, and returns its name.
+    /// Connects to the node that listens on a port, and returns its id.
     pub(crate) async fn connect(&mut self, port: u16) -> Result<PeerId, Failed> {
         self.swarm.dial(loopback(port))?;
         let connected = async {
@@ -125,14 +124,14 @@ impl Node {
             .map_err(|_| "cannot connect in time")?
     }
 
-    /// Hears, and forwards, what is published from now on.
+    /// Receives and forwards messages from now on.
     pub(crate) fn subscribe(&mut self) -> Result<(), Failed> {
         self.swarm.behaviour_mut().subscribe(topic())?;
         Ok(())
     }
 
-    /// Hands a message to the connections, if one of them has room for it and leads to a
-    /// subscriber.
+    /// Queues a message for all subscribers. Returns false if there is none, or all queues are
+    /// full.
     pub(crate) fn publish(&mut self, payload: Vec<u8>) -> Result<bool, Failed> {
         match self.swarm.behaviour_mut().publish(topic().hash(), payload) {
             Ok(_) => Ok(true),
@@ -143,17 +142,17 @@ impl Node {
         }
     }
 
-    /// How many peers messages are forwarded to.
+    /// Returns the number of peers that messages are forwarded to.
     pub(crate) fn meshed(&self) -> usize {
         self.swarm.behaviour().mesh_peers(&topic().hash()).count()
     }
 
-    /// How many peers are connected.
+    /// Returns the number of connected peers.
     pub(crate) fn connected(&self) -> usize {
         self.swarm.network_info().num_peers()
     }
 
-    /// Works until there is something to know.
+    /// Works until there is an event.
     pub(crate) async fn next(&mut self) -> SwarmEvent<Event> {
         self.swarm.select_next_some().await
     }
@@ -169,7 +168,7 @@ impl Node {
         }
     }
 
-    /// Works until something else is done.
+    /// Works until another future is ready.
     pub(crate) async fn work_until<T>(&mut self, done: impl Future<Output = T>) -> T {
         tokio::pin!(done);
         loop {
@@ -181,7 +180,7 @@ impl Node {
         }
     }
 
-    /// Works off what can be done without waiting.
+    /// Does all work that is ready.
     pub(crate) fn work_off(&mut self) {
         while self.next().now_or_never().is_some() {}
     }

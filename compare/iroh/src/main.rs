@@ -3,49 +3,35 @@
 //! | role | what it does |
 //! |---|---|
 //! | `hub` | forwards what each peer publishes to all others |
-//! | `load` | publishes through a hub as fast as it forwards, and counts what subscribers hear |
+//! | `load` | publishes through a hub as fast as it forwards, and counts what subscribers receive |
 //! | `latency` | times messages from one publisher through a hub to one subscriber |
 //! | `idle` | holds many connections to a hub, on which nothing is sent |
 //! | `mesh` | sends messages through nodes that connect each other as iroh-gossip does |
 //!
-//! How iroh is configured, and why, is said in [`node`]. iroh-gossip leaves out what a node has
-//! seen before, and QUIC is always encrypted, so `--relay` and `--tls` make no difference to it;
-//! the options are taken so that all systems can be started alike.
+//! [`node`] says how iroh is configured, and why. iroh-gossip drops messages that a node has
+//! already seen, and QUIC is always encrypted, so `--relay` and `--tls` make no difference to it.
 
-mod flow;
 mod mesh;
 mod node;
-mod options;
-mod report;
 mod star;
 
 use std::process::ExitCode;
 
-use options::Options;
-use report::Failed;
+use common::program::{self, Misuse};
+use common::star::{idle, latency, load};
+use tokio::runtime::Runtime;
+
+use crate::star::Iroh;
 
 fn main() -> ExitCode {
-    let options = match Options::from_env() {
-        Ok(options) => options,
-        Err(wrong) => return report::refuse(&wrong),
-    };
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return report::exit(Err(error.into())),
-    };
-    let result = runtime.block_on(run(&options));
-    // What still runs are nodes that nobody waits for.
-    runtime.shutdown_background();
-    report::exit(result)
-}
-
-async fn run(options: &Options) -> Result<(), Failed> {
-    match options.role.as_str() {
-        "hub" => star::hub().await,
-        "load" => star::load(options).await,
-        "latency" => star::latency(options).await,
-        "idle" => star::idle(options).await,
-        "mesh" => mesh::run(options).await,
-        _ => unreachable!("the options refuse other roles"),
-    }
+    program::run(Runtime::new(), |options| async move {
+        match &*options.role {
+            "hub" => star::hub().await,
+            "load" => load::<Iroh>(&options).await,
+            "latency" => latency::<Iroh>(&options).await,
+            "idle" => idle::<Iroh>(&options).await,
+            "mesh" => mesh::run(&options).await,
+            other => Err(Misuse::role(other, "hub, load, latency, idle and mesh")),
+        }
+    })
 }

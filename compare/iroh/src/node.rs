@@ -1,23 +1,24 @@
 //! One iroh-gossip node, and how it is configured.
 //!
-//! - The endpoint is bound to loopback and nothing else, with no relay, no discovery and no port
-//!   mapping. Nodes are told each other's addresses.
-//! - QUIC is left as it is: larger windows were not faster. It always is encrypted, and iroh lets
-//!   its packets become no larger than 1452 bytes, also on loopback.
-//! - HyParView, which makes the topology, is left as it is in a mesh, but for the number of links.
-//!   For a star it is kept from making links of its own ([`Place`]): the hub takes any number of
-//!   neighbours, and the others take one, and refuse to connect to anybody else. This is not what
-//!   it is made for, but it is the only way to compare what one node can forward.
-//! - Plumtree, which forwards, keeps messages for half a second in a star, and what it has seen for
-//!   10 s. With the usual times, 30 s and 90 s, a node would hold gigabytes at these rates, for
-//!   neighbours that ask for a message they have heard of elsewhere, which here cannot be. In a
-//!   mesh the times are as usual.
+//! - The endpoint is bound to loopback and nothing else, without relay, discovery or port mapping.
+//!   Nodes are told each other's addresses.
+//! - QUIC has its defaults: larger windows were not faster. It is always encrypted, and iroh limits
+//!   its packets to 1452 bytes, also on loopback.
+//! - HyParView, which makes the topology, has its defaults in a mesh, except for the number of
+//!   links. In a star it is kept from making links of its own ([`Place`]): the hub accepts any
+//!   number of neighbours, and the others accept one, and refuse to connect to anybody else. It is
+//!   not made for this, but there is no other way to compare what one node can forward.
+//! - Plumtree, which forwards, keeps messages for 0.5 s in a star, and the ids of seen messages for
+//!   10 s. With the defaults, 30 s and 90 s, a node would hold gigabytes at these rates, for
+//!   neighbours that ask for a message they have learned of elsewhere, which cannot happen here. A
+//!   mesh has the defaults.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::{Failed, PATIENCE};
 use futures::StreamExt;
 use iroh::address_lookup::memory::MemoryLookup;
 use iroh::endpoint::{BeforeConnectOutcome, EndpointHooks, presets};
@@ -28,9 +29,7 @@ use iroh_gossip::proto::{HyparviewConfig, PlumtreeConfig};
 use iroh_gossip::{Gossip, TopicId};
 use tokio::time::timeout;
 
-use crate::report::{Failed, PATIENCE};
-
-/// How many messages an application may be behind before iroh-gossip drops what it has not read.
+/// Messages that an application may be behind before iroh-gossip drops what it has not read.
 pub(crate) const BACKLOG: u64 = 256;
 
 /// Larger than any message that is measured.
@@ -38,7 +37,7 @@ const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
 const TOPIC: TopicId = TopicId::from_bytes([0x74; 32]);
 
-/// Where in the topology a node is.
+/// The place of a node in the topology.
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
     /// In the middle of a star.
@@ -49,7 +48,7 @@ pub(crate) enum Place {
     Anywhere(usize),
 }
 
-/// An iroh-gossip node. It works by itself for as long as it is kept.
+/// An iroh-gossip node. It works in tasks of its own until it is dropped.
 pub(crate) struct Node {
     router: Router,
     gossip: Gossip,
@@ -58,7 +57,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A node that listens on a free port of loopback, and is connected to nothing.
+    /// Makes a node that listens on a free port of loopback, and has no connections.
     pub(crate) async fn new(place: &Place) -> Result<Self, Failed> {
         let lookup = MemoryLookup::new();
         let mut builder = Endpoint::builder(presets::Minimal)
@@ -99,7 +98,7 @@ impl Node {
         })
     }
 
-    /// Who the node is, and where.
+    /// Returns the node's id and address.
     pub(crate) fn addr(&self) -> EndpointAddr {
         let sockets = self.router.endpoint().bound_sockets();
         EndpointAddr::from_parts(
@@ -108,12 +107,12 @@ impl Node {
         )
     }
 
-    /// Tells the node where another is.
+    /// Tells the node the address of another.
     pub(crate) fn learn(&self, other: EndpointAddr) {
         self.lookup.add_endpoint_info(other);
     }
 
-    /// Takes part in the topic, by way of nodes whose addresses it knows.
+    /// Takes part in the topic, through nodes whose addresses it knows.
     pub(crate) async fn join(
         &self,
         others: impl IntoIterator<Item = EndpointId>,
@@ -146,10 +145,10 @@ impl Node {
     }
 }
 
-/// What a node hears.
+/// The messages that a node receives.
 pub(crate) struct Heard {
     receiver: GossipReceiver,
-    /// Whether the node has no other way to its topic than the neighbours it has.
+    /// Whether the node has no path to its topic but its present neighbours.
     bound: bool,
 }
 
@@ -166,7 +165,7 @@ impl Heard {
     }
 }
 
-/// Lets a node connect to one other only.
+/// A hook that lets a node connect to one other only.
 #[derive(Debug)]
 struct Only(EndpointId);
 
@@ -184,7 +183,7 @@ impl EndpointHooks for Only {
     }
 }
 
-/// An address as text without spaces.
+/// Returns an address as text without spaces.
 pub(crate) fn to_text(addr: &EndpointAddr) -> String {
     let socket = addr
         .ip_addrs()
@@ -194,7 +193,7 @@ pub(crate) fn to_text(addr: &EndpointAddr) -> String {
     format!("{}@{socket}", addr.id)
 }
 
-/// An address from its text.
+/// Reads an address from its text.
 pub(crate) fn from_text(text: &str) -> Option<EndpointAddr> {
     let (id, socket) = text.split_once('@')?;
     let socket: SocketAddr = socket.parse().ok()?;

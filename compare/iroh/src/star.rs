@@ -1,285 +1,107 @@
-//! The roles around a hub: one node that all others are connected to, and that is connected to
-//! nobody else.
+//! A hub, and the nodes that are connected to it.
 //!
-//! Publishers take part in the topic as all nodes do, but do not look at what others publish.
+//! Publishers take part in the topic as all nodes do, but do not read what others publish.
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use common::Failed;
+use common::options::Options;
+use common::report::serve;
+use common::star::{Publisher, Star, Subscriber};
 use iroh::EndpointAddr;
 use iroh_gossip::api::GossipSender;
-use serde_json::json;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, sleep_until, timeout};
 
-use crate::flow::{Flow, numbered, payload};
 use crate::node::{BACKLOG, Heard, Node, Place, from_text, to_text};
-use crate::options::Options;
-use crate::report::{Failed, PATIENCE, percentile, print, stdin_ends};
-
-/// How many bytes may be under way, unless that is very few messages.
-const BYTES_UNDER_WAY: u64 = 2 * 1024 * 1024;
 
 /// Forwards until stdin ends.
 pub(crate) async fn hub() -> Result<(), Failed> {
     let node = Node::new(&Place::Hub).await?;
-    // It need not hear anything to forward it.
+    // A node forwards also what its application does not read.
     let (_taking_part, _) = node.join([]).await?;
-    print(&json!({ "listening": to_text(&node.addr()) }));
-    // Either way nobody writes any more.
-    let _ = stdin_ends().await;
+    serve(to_text(&node.addr())).await;
     Ok(())
 }
 
-/// What the publishers and subscribers of [`load`] share.
-struct Load {
-    flows: Vec<Flow>,
-    deliveries: AtomicU64,
-    /// How many subscribers have heard all publishers.
-    ready: AtomicUsize,
-    /// Whether publishers send all they can, and no longer just enough to see who hears it.
-    started: AtomicBool,
+/// Nodes of iroh-gossip around a hub.
+pub(crate) enum Iroh {}
+
+/// A node that publishes.
+pub(crate) struct Sending {
+    sender: GossipSender,
+    _node: Node,
 }
 
-/// Publishes as fast as the subscribers hear it.
-pub(crate) async fn load(options: &Options) -> Result<(), Failed> {
-    let reading = options.subscribers - options.stalled;
-    let window = window(options);
-    let shared = Arc::new(Load {
-        flows: (0..options.publishers)
-            .map(|_| Flow::new(reading, window))
-            .collect(),
-        deliveries: AtomicU64::new(0),
-        ready: AtomicUsize::new(0),
-        started: AtomicBool::new(false),
-    });
-    let mut tasks = JoinSet::new();
-    for subscriber in 0..options.subscribers {
-        let joined = joined(options).await?;
-        let shared = Arc::clone(&shared);
-        tasks.spawn(listen_to(joined, subscriber, subscriber < reading, shared));
-    }
-    for publisher in 0..options.publishers {
-        let joined = joined(options).await?;
-        let shared = Arc::clone(&shared);
-        tasks.spawn(publish(joined, publisher, options.size, shared));
-    }
-    let measured = async {
-        let all_ready = async {
-            while shared.ready.load(Ordering::Relaxed) < options.subscribers {
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(PATIENCE, all_ready)
-            .await
-            .map_err(|_| "not all subscribers hear all publishers")?;
-        shared.started.store(true, Ordering::Relaxed);
-        sleep(options.warmup).await;
-        let (before, begin) = (shared.deliveries.load(Ordering::Relaxed), Instant::now());
-        sleep(options.seconds).await;
-        let after = shared.deliveries.load(Ordering::Relaxed);
-        Ok::<_, Failed>((after - before, begin.elapsed()))
-    };
-    let (deliveries, time) = unless_one_fails(&mut tasks, measured).await?;
-    if deliveries == 0 {
-        return Err("nothing arrives".into());
-    }
-    let lost: u64 = shared.flows.iter().map(Flow::lost).sum();
-    print(&json!({ "deliveries": deliveries, "seconds": time.as_secs_f64(), "lost": lost }));
-    Ok(())
-}
-
-/// How many messages each publisher may have under way: so many that nobody waits, and nobody falls
-/// behind by too many.
-fn window(options: &Options) -> u64 {
-    let fitting = (BYTES_UNDER_WAY / options.size as u64).clamp(16, BACKLOG);
-    let all = options.window.unwrap_or(fitting).min(BACKLOG);
-    (all / options.publishers as u64).max(1)
-}
-
-/// Counts what a subscriber hears, or stops reading once it has heard each publisher.
+/// A node that receives.
 ///
-/// This stops the application only. The node goes on reading, and drops what the application does
-/// not take.
-async fn listen_to(
-    (_node, _taking_part, mut heard): (Node, GossipSender, Heard),
-    subscriber: usize,
-    reads: bool,
-    shared: Arc<Load>,
-) -> Result<Infallible, Failed> {
-    let mut unheard = vec![true; shared.flows.len()];
-    loop {
-        let (publisher, number) = numbered(&heard.next().await?).ok_or("this is no payload")?;
-        if std::mem::take(&mut unheard[publisher]) && !unheard.contains(&true) {
-            shared.ready.fetch_add(1, Ordering::Relaxed);
-            if !reads {
-                std::future::pending::<()>().await;
-            }
-        }
-        if reads {
-            shared.deliveries.fetch_add(1, Ordering::Relaxed);
-            shared.flows[publisher].note(subscriber, number);
-        }
-    }
+/// If it is no longer read, only its application stops. The node goes on reading, and drops what
+/// the application does not take.
+pub(crate) struct Hearing {
+    heard: Heard,
+    _taking_part: GossipSender,
+    _node: Node,
 }
 
-/// Publishes for as long as the program runs.
-async fn publish(
-    (_node, sender, heard): (Node, GossipSender, Heard),
-    publisher: usize,
-    size: usize,
-    shared: Arc<Load>,
-) -> Result<Infallible, Failed> {
-    drop(heard);
-    let mut sent = 0;
-    while !shared.started.load(Ordering::Relaxed) {
-        sender.broadcast(payload(publisher, sent, size)).await?;
-        sent += 1;
-        sleep(Duration::from_millis(10)).await;
+impl Star for Iroh {
+    const QUEUE: u64 = BACKLOG;
+    const BYTES_IN_FLIGHT: u64 = 2 * 1024 * 1024;
+    const CONNECTING: usize = 16;
+
+    type Publisher = Sending;
+    type Subscriber = Hearing;
+    type Idle = Node;
+
+    async fn publisher(options: &Options) -> Result<Sending, Failed> {
+        let (_node, sender, _unread) = joined(options).await?;
+        Ok(Sending { sender, _node })
     }
-    let flow = &shared.flows[publisher];
-    // What was sent before this is no longer waited for.
-    let mut given_up = 0;
-    loop {
-        for _ in 0..flow.room(sent, given_up) {
-            sender.broadcast(payload(publisher, sent, size)).await?;
-            sent += 1;
-        }
-        if flow.room(sent, given_up) == 0 && !flow.moved().await {
-            given_up = sent;
-        }
-    }
-}
 
-/// Times messages at a steady rate.
-pub(crate) async fn latency(options: &Options) -> Result<(), Failed> {
-    let rate = f64::from(options.rate);
-    let skipped = (options.warmup.as_secs_f64() * rate).ceil() as usize;
-    let counted = (options.seconds.as_secs_f64() * rate).ceil().max(1.0) as usize;
-    let all = skipped + counted;
-    let (_subscriber, _taking_part, mut subscribed) = joined(options).await?;
-    let (_publisher, sender, unread) = joined(options).await?;
-    drop(unread);
-
-    let mut tasks = JoinSet::new();
-    let sent: Arc<Vec<AtomicU64>> = Arc::new((0..all).map(|_| AtomicU64::new(0)).collect());
-    let origin = Instant::now();
-    let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
-    let times = Arc::clone(&sent);
-    tasks.spawn(async move {
-        loop {
-            let message = subscribed.next().await?;
-            let now = origin.elapsed().as_nanos() as u64;
-            let (probe, number) = numbered(&message).ok_or("this is no payload")?;
-            let began = times
-                .get(number as usize)
-                .map_or(now, |time| time.load(Ordering::Relaxed));
-            heard.send((probe == 1, number as usize, (now - began) as f64 / 1000.0))?;
-        }
-    });
-
-    // Probes are payloads of a publisher of their own.
-    let probing = async {
-        for number in 0.. {
-            sender.broadcast(payload(1, number, options.size)).await?;
-            sleep(Duration::from_millis(10)).await;
-            if hears.try_recv().is_ok() {
-                break;
-            }
-        }
-        Ok::<_, Failed>(())
-    };
-    timeout(PATIENCE, probing)
-        .await
-        .map_err(|_| "the subscriber hears nothing")??;
-
-    let size = options.size;
-    let start = tokio::time::Instant::now();
-    let interval = Duration::from_secs_f64(1.0 / rate);
-    tasks.spawn(async move {
-        for number in 0..all {
-            sleep_until(start + interval.mul_f64(number as f64)).await;
-            let message = payload(0, number as u64, size);
-            sent[number].store(origin.elapsed().as_nanos() as u64, Ordering::Relaxed);
-            sender.broadcast(message).await?;
-        }
-        std::future::pending().await
-    });
-    let measured = async {
-        let mut latencies = Vec::with_capacity(counted);
-        loop {
-            let next = timeout(PATIENCE, hears.recv())
-                .await
-                .map_err(|_| "messages are missing")?;
-            let (probe, number, micros) = next.ok_or("the subscriber has gone")?;
-            if probe || number < skipped {
-                continue;
-            }
-            latencies.push(micros);
-            if latencies.len() == counted {
-                return Ok(latencies);
-            }
-        }
-    };
-    let mut latencies = unless_one_fails(&mut tasks, measured).await?;
-    latencies.sort_by(f64::total_cmp);
-    print(&json!({
-        "messages": latencies.len(),
-        "p50_us": percentile(&latencies, 0.5),
-        "p99_us": percentile(&latencies, 0.99),
-    }));
-    Ok(())
-}
-
-/// Holds connections until stdin ends.
-///
-/// They are connections of the gossip protocol, each from a node of its own, that take part in no
-/// topic: each node that joins one is made known to all others, which is more than a hub with many
-/// of them can be asked to do.
-pub(crate) async fn idle(options: &Options) -> Result<(), Failed> {
-    // A node takes some descriptors; the limit that matters is the hard one.
-    let _ = rlimit::increase_nofile_limit(u64::MAX);
-    let hub = hub_of(options)?;
-    let nodes: Vec<Node> = stream::iter(0..options.connections)
-        .map(|_| async {
-            let node = Node::new(&Place::Spoke(hub.clone())).await?;
-            node.connect(hub.clone()).await?;
-            Ok::<_, Failed>(node)
+    async fn subscriber(options: &Options) -> Result<Hearing, Failed> {
+        let (_node, _taking_part, heard) = joined(options).await?;
+        Ok(Hearing {
+            heard,
+            _taking_part,
+            _node,
         })
-        .buffer_unordered(16)
-        .try_collect()
-        .await?;
-    print(&json!({ "connected": nodes.len() }));
-    // Either way nobody writes any more.
-    let _ = stdin_ends().await;
-    Ok(())
+    }
+
+    /// Makes a connection of the gossip protocol that takes part in no topic. Each node that joins
+    /// a topic is announced to all others, which is more than a hub with many of them can be asked
+    /// to do.
+    async fn idle(options: Arc<Options>) -> Result<Node, Failed> {
+        let hub = hub_of(&options)?;
+        let node = Node::new(&Place::Spoke(hub.clone())).await?;
+        node.connect(hub).await?;
+        Ok(node)
+    }
+
+    async fn hold(_node: Node) -> Result<Infallible, Failed> {
+        std::future::pending().await
+    }
+}
+
+impl Publisher for Sending {
+    async fn publish(&mut self, payload: Vec<u8>) -> Result<bool, Failed> {
+        self.sender.broadcast(payload.into()).await?;
+        Ok(true)
+    }
+}
+
+impl Subscriber for Hearing {
+    async fn receive(&mut self) -> Result<impl AsRef<[u8]> + Send, Failed> {
+        self.heard.next().await
+    }
 }
 
 fn hub_of(options: &Options) -> Result<EndpointAddr, Failed> {
-    let hub = from_text(&options.addr);
-    Ok(hub.ok_or_else(|| format!("--addr is ID@127.0.0.1:PORT, not {:?}", options.addr))?)
+    let addr = options.addr()?;
+    Ok(from_text(addr).ok_or_else(|| format!("--addr is ID@127.0.0.1:PORT, not {addr:?}"))?)
 }
 
-/// A node that is connected to the hub, and takes part in the topic.
+/// Makes a node that is connected to the hub, and takes part in the topic.
 async fn joined(options: &Options) -> Result<(Node, GossipSender, Heard), Failed> {
     let hub = hub_of(options)?;
     let node = Node::new(&Place::Spoke(hub.clone())).await?;
     let (sender, heard) = node.join([hub.id]).await?;
     Ok((node, sender, heard))
-}
-
-/// Waits for a result, or for the first task that ends, which all are to outlive it.
-pub(crate) async fn unless_one_fails<T>(
-    tasks: &mut JoinSet<Result<Infallible, Failed>>,
-    result: impl Future<Output = Result<T, Failed>>,
-) -> Result<T, Failed> {
-    tokio::select! {
-        result = result => result,
-        Some(ended) = tasks.join_next() => match ended? {
-            Err(error) => Err(error),
-        },
-    }
 }

@@ -1,4 +1,4 @@
-//! Lines as they come on the stdin of a program that is fed by another one.
+//! A pipe of lines, like the stdin of a program that another program feeds.
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -6,10 +6,10 @@ use std::thread;
 
 use tokio::net::unix::pipe::Receiver;
 
-/// How much the other program writes at once, at least.
+/// Bytes of a write of the other program, at least.
 const WRITE: usize = 64 * 1024;
 
-/// A pipe into which a thread writes lines of `size` bytes each, until it is dropped.
+/// Returns a pipe into which a thread writes lines of `size` bytes until the pipe is dropped.
 ///
 /// # Errors
 ///

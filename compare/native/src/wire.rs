@@ -1,24 +1,24 @@
-//! The native wire, as far as the roles need it, written by hand.
+//! The parts of the native wire that the roles need, written by hand.
 
 use std::io;
 
 use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Length, kind and ttl.
+/// Bytes of the fixed part of a frame: length, kind and ttl.
 pub const FIXED: usize = 6;
-/// What stands before the payload of a BROADCAST.
+/// Bytes before the payload of a BROADCAST.
 pub const BROADCAST_PREFIX: usize = FIXED + 8;
-/// Where the ttl stands.
+/// The offset of the ttl.
 pub const TTL_AT: usize = 5;
-/// The ttl of what is sent here.
+/// The ttl of the frames that are sent here.
 pub const TTL: u8 = 32;
 
 /// A frame for one peer.
 pub const DATA: u8 = 0x00;
 /// A frame for all.
 pub const BROADCAST: u8 = 0x01;
-/// A frame that is to be answered.
+/// A frame that asks for an answer.
 pub const REQUEST: u8 = 0x02;
 /// An answer.
 pub const REPLY: u8 = 0x03;
@@ -26,25 +26,25 @@ const HELLO: u8 = 0x10;
 const PING: u8 = 0x11;
 const PONG: u8 = 0x12;
 
-/// The longest frame that is taken.
+/// The longest frame that is accepted.
 const MAX_FRAME: usize = 1024 * 1024;
 
-/// One frame at the front of some bytes.
+/// The head of a frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Head {
-    /// What kind it is.
+    /// The kind of the frame.
     pub kind: u8,
-    /// How many more hops it may go.
+    /// The hops that it may still go.
     pub ttl: u8,
-    /// How many bytes it takes with all that belongs to it.
+    /// Bytes of the whole frame.
     pub len: usize,
 }
 
-/// Looks for a whole frame at the front of `bytes`.
+/// Parses the frame at the start of `bytes`. Returns `None` if it is not yet whole.
 ///
 /// # Errors
 ///
-/// Where it is longer than any may be.
+/// Where its length is invalid.
 #[inline]
 pub fn parse(bytes: &[u8]) -> io::Result<Option<Head>> {
     let Some(&[a, b, c, d, kind, ttl]) = bytes.first_chunk::<FIXED>() else {
@@ -61,7 +61,7 @@ pub fn parse(bytes: &[u8]) -> io::Result<Option<Head>> {
     Ok((bytes.len() >= len).then_some(Head { kind, ttl, len }))
 }
 
-/// Appends a frame: its kind, what stands before the payload (`key`), and the payload.
+/// Appends a frame. The `key` stands before the payload.
 #[inline]
 pub fn put(out: &mut impl BufMut, kind: u8, key: &[u8], payload: &[u8]) {
     let length = u32::try_from(2 + key.len() + payload.len()).unwrap_or(u32::MAX);
@@ -72,8 +72,7 @@ pub fn put(out: &mut impl BufMut, kind: u8, key: &[u8], payload: &[u8]) {
     out.put_slice(payload);
 }
 
-/// The PONG that a frame asks for, if it is a PING. A client that lives longer than half a minute
-/// must answer.
+/// Returns the PONG for a frame that is a PING. A client that lives longer than 30 s must answer.
 #[must_use]
 pub fn pong(kind: u8, frame: &[u8]) -> Option<Vec<u8>> {
     (kind == PING).then(|| {
@@ -85,11 +84,11 @@ pub fn pong(kind: u8, frame: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// Introduces both ends to each other, and returns what was read beyond that.
+/// Exchanges HELLO frames, and returns the bytes that were read beyond that.
 ///
 /// # Errors
 ///
-/// Where the other end does not introduce itself.
+/// Where the other end sends no HELLO.
 pub async fn hello<IO>(io: &mut IO) -> io::Result<BytesMut>
 where
     IO: AsyncRead + AsyncWrite + Unpin,

@@ -1,4 +1,4 @@
-//! Whether a peer is still there, and how it learns that we are: decisions only.
+//! Decides whether a peer is still there, and when it must be shown that we are. Reads no clock.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use tokio::time::Instant;
 
 use super::slow::SLOW_FLOOR;
 
-/// How much later than promised a poll may come before this process counts as having been stopped
-/// meanwhile.
+/// If a poll comes later than promised by more than this, the process is taken to have been
+/// suspended.
 const STALL: Duration = Duration::from_secs(1);
 
-/// How long silence is borne.
+/// The time limits for a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LivenessConfig {
     /// How long a peer is silent before it is sent a PING. `None` on wires that have no PING.
@@ -18,20 +18,19 @@ pub(crate) struct LivenessConfig {
     pub(crate) ping_every: Option<Duration>,
     /// How long a peer may take to send anything after a PING. Default: 20 s.
     pub(crate) answer_within: Duration,
-    /// How long a frame may take from its first byte to its last, without the time when we did not
-    /// read, and besides what its length takes. `None` on wires whose frames may take any time.
-    /// Default: 30 s.
+    /// How long a frame may take from its first byte to its last, in addition to the time that its
+    /// length takes at `frame_floor`. Time in which we do not read is not counted. `None` on wires
+    /// whose frames may take any time. Default: 30 s.
     pub(crate) frame_within: Option<Duration>,
-    /// How fast a frame must come, in bytes a second, beyond what comes in `frame_within`, and be
-    /// taken while a PING waits behind it. At 0 no length gives a frame any more time than that.
-    /// Default: 16 KiB.
+    /// The lowest rate at which a long frame must arrive, in bytes a second, and at which the peer
+    /// must take a frame while a PING waits behind it. At 0, every frame must arrive in
+    /// `frame_within`. Default: 16 KiB.
     pub(crate) frame_floor: u64,
 }
 
 impl LivenessConfig {
-    /// How long a frame may take of which `len` bytes are known: all of them where its length
-    /// stands before it, else those that have come. Who sends as slowly as it may is done after
-    /// what the frame limit takes.
+    /// Returns how long a frame may take of which `len` bytes are known: its length if that stands
+    /// before it, else the bytes that have come.
     fn frame_time(&self, len: usize) -> Option<Duration> {
         let millis = (len as u64)
             .saturating_mul(1000)
@@ -62,9 +61,9 @@ pub(crate) enum Action {
     Dead(Reason),
     /// Close: the peer began a frame and did not end it in time.
     FrameTimeout,
-    /// Poll again at this instant, or after the next input.
+    /// Poll again at this instant, or after the next input if that is earlier.
     Wait(Instant),
-    /// Poll again after the next input; no time limit runs.
+    /// Poll again after the next input. No time limit runs.
     Idle,
 }
 
@@ -76,26 +75,23 @@ pub(crate) enum Reason {
     NoAnswer,
 }
 
-/// Watches one connection.
+/// The time limits of one connection.
 ///
 /// The connection reads what has arrived, reports it, and then calls [`poll`](Self::poll): after
-/// each input, and at each instant that a poll named. In that order an answer that waits in the
-/// socket is found before the deadline is.
+/// each input, and at each instant that a poll named. In that order, an answer that waits in the
+/// socket is found before its deadline expires.
 ///
-/// - Any byte received counts as life, not only a PONG.
-/// - While the connection holds back reading, the peer can't be judged: all its time limits rest.
-///   The peer's own PINGs lie unread, too, and its deadline for our answer runs: so we send a PING
-///   every half `answer_within` as a sign of life. This goes on until one sign after reading was
-///   taken up again, since a connection that reads now and then may have a PING of the peer behind
-///   much else in the socket.
-/// - A frame that takes long is such a time, too: the peer's PING stands behind it in the stream.
-///   So the peer gets the same signs while one is not complete, and a thin line is not given up for
-///   a large frame on it.
-/// - A PING of our own may wait behind a frame that is being written, and that a thin line takes
-///   its time for. Until the PING is written, a peer that takes as much of the frame as it must
-///   need not answer.
-/// - When this process or machine was stopped for a while, which shows in a poll that comes long
-///   after the instant it was promised for, the peer gets its time to answer anew.
+/// - Any byte received counts as a sign of life, not only a PONG.
+/// - While we do not read, the peer cannot be judged, so all its time limits are stopped. Its own
+///   PINGs lie unread while its deadline for our answer runs. So we send a PING every half
+///   `answer_within` as a sign of life, up to one after we read again: the peer's PING may lie
+///   behind much else in the socket.
+/// - The same holds while a long frame arrives, since the peer's PING stands behind it in the
+///   stream. So the peer gets the same signs, and a slow line is not given up for a large frame.
+/// - Our own PING may wait behind a frame that is being written to a slow line. Until the PING is
+///   written, a peer that takes the frame at `frame_floor` need not answer.
+/// - When this process or machine was suspended, a poll comes long after the instant that was
+///   promised. Then the time to answer begins again.
 #[derive(Debug)]
 pub(crate) struct Liveness {
     config: LivenessConfig,
@@ -105,30 +101,30 @@ pub(crate) struct Liveness {
     heard: Instant,
     /// When the time to answer began, if a PING is unanswered.
     asked: Option<Instant>,
-    /// What the peer had taken when it was last seen to take enough, while a PING waits to be
-    /// written.
+    /// The bytes that the peer had taken when it was last seen to take enough, while a PING waits
+    /// to be written.
     taken: Option<(u64, Instant)>,
     frame: Option<Frame>,
     /// Whether reading was held back at some time since `signed`.
     held: bool,
-    /// When the peer had a sign of life last; meaningful if `held`.
+    /// When the peer was last sent a sign of life. Meaningful if `held`.
     signed: Instant,
-    /// What the last poll promised.
+    /// The instant for which the last poll promised the next one.
     promised: Option<Instant>,
 }
 
-/// A frame of which the first byte has come, but not the last.
+/// A frame that has arrived in part.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
-    /// What it has used of its time before `since`.
+    /// The part of its time that was used before `since`.
     spent: Duration,
     since: Instant,
-    /// How many bytes of it are known of.
+    /// How many bytes of it are known; see `frame_time`.
     len: usize,
 }
 
 impl Liveness {
-    /// Begins to watch a connection that reads.
+    /// Starts the limits of a connection that reads.
     pub(crate) fn new(config: LivenessConfig, now: Instant) -> Self {
         Self {
             config,
@@ -143,16 +139,16 @@ impl Liveness {
         }
     }
 
-    /// Notes that bytes came, whatever they are.
+    /// Notes that bytes came, of whatever kind.
     pub(crate) fn received(&mut self, now: Instant) {
         self.heard = self.heard.max(now);
         self.asked = None;
         self.taken = None;
     }
 
-    /// Notes that a PING still waits to be written, behind a frame of which the peer has taken a
-    /// part: `taken` bytes in all, since the beginning. As long as it takes what it must, its time
-    /// to answer has not begun.
+    /// Notes that a PING still waits to be written behind a frame, and that the peer has taken
+    /// `taken` bytes since the connection began. While it takes them fast enough, its time to
+    /// answer does not begin.
     pub(crate) fn not_asked_yet(&mut self, taken: u64, now: Instant) {
         if self.asked.is_none() {
             return;
@@ -167,8 +163,8 @@ impl Liveness {
         }
     }
 
-    /// Notes what was decoded since the last call: whether a frame was `completed`, and where bytes
-    /// of one that is not complete are left, how long that one is as far as is known.
+    /// Notes whether a frame was `completed` since the last call, and the length of the frame that
+    /// has arrived in part, as far as it is known, if there is one.
     pub(crate) fn decoded(&mut self, completed: bool, partial: Option<usize>, now: Instant) {
         if completed || partial.is_none() {
             self.frame = None;
@@ -183,15 +179,14 @@ impl Liveness {
         }
     }
 
-    /// Tells when the frame that is not complete, if there is one, calls for the next poll: at its
-    /// deadline, or for a sign of life.
+    /// Returns when a frame that has arrived in part needs the next poll: at its deadline, or for a
+    /// sign of life.
     pub(crate) fn frame_instant(&self) -> Option<Instant> {
         let instants = [self.frame_deadline(), self.sign_deadline()];
         self.frame.and(instants.into_iter().flatten().min())
     }
 
-    /// Notes that bytes were written to the peer, which are a sign of life. Optional: it spares
-    /// PINGs.
+    /// Notes that the peer was sent a sign of life.
     pub(crate) fn sent(&mut self, now: Instant) {
         self.held = self.held && !self.reading;
         self.signed = now;
@@ -291,7 +286,7 @@ impl Liveness {
         }
     }
 
-    /// Takes back the time in which this process was stopped.
+    /// Discounts the time in which this process was suspended.
     fn catch_up(&mut self, now: Instant) {
         let Some(promised) = self
             .promised
@@ -304,14 +299,14 @@ impl Liveness {
             && let Some(within) = self.config.frame_time(frame.len)
         {
             let spent = frame.spent + promised.saturating_duration_since(frame.since);
-            // What arrived meanwhile is in the socket; the rest may still be under way.
+            // Bytes that arrived meanwhile are in the socket; others may still be under way.
             frame.spent = spent.min(within.saturating_sub(self.config.answer_within));
             frame.since = now;
         }
     }
 }
 
-/// The instant `pause` after `start`; none if it is beyond what the clock can count.
+/// Returns the instant `pause` after `start`, or `None` if the clock cannot express it.
 fn after(start: Instant, pause: Duration) -> Option<Instant> {
     start.checked_add(pause)
 }

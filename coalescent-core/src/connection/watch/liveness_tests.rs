@@ -24,7 +24,7 @@ fn a_silent_peer_is_asked_then_given_up() {
 }
 
 #[test]
-fn any_byte_is_life() {
+fn any_byte_is_a_sign_of_life() {
     let (now, mut live) = start();
     live.poll(now + seconds(30));
     live.received(now + seconds(49));
@@ -35,20 +35,20 @@ fn any_byte_is_life() {
 }
 
 #[test]
-fn a_frame_has_its_time_from_its_first_byte_however_it_dribbles() {
+fn the_time_of_a_frame_runs_from_its_first_byte() {
     let (now, mut live) = start();
     for second in 0..30 {
         let now = now + seconds(second);
         live.received(now);
         live.decoded(false, Some(1), now);
-        // Its own PING stands behind what is left of the frame: it gets signs of life meanwhile.
+        // The peer's PING stands behind the rest of the frame, so the peer gets signs of life.
         if second > 0 && second % 10 == 0 {
             assert_eq!(live.poll(now), Action::SendPing);
         }
         assert!(matches!(live.poll(now), Action::Wait(_)));
     }
     assert_eq!(live.poll(now + seconds(30)), Action::FrameTimeout);
-    // The end of one frame and the beginning of the next.
+    // The end of one frame and the first bytes of the next.
     live.received(now + seconds(30));
     live.decoded(true, Some(1), now + seconds(30));
     assert_eq!(live.poll(now + seconds(59)), Action::SendPing, "a sign");
@@ -65,7 +65,7 @@ fn a_frame_has_its_time_from_its_first_byte_however_it_dribbles() {
 }
 
 #[test]
-fn a_frame_does_not_age_while_nobody_reads() {
+fn the_time_of_a_frame_stops_while_we_do_not_read() {
     let (now, mut live) = start();
     live.decoded(false, Some(1), now);
     live.reading(false, now + seconds(10));
@@ -92,7 +92,7 @@ fn a_frame_does_not_age_while_nobody_reads() {
 }
 
 #[test]
-fn an_unanswered_ping_waits_until_we_read() {
+fn the_time_to_answer_begins_again_when_we_read() {
     let (now, mut live) = start();
     assert_eq!(live.poll(now + seconds(30)), Action::SendPing);
     live.reading(false, now + seconds(40));
@@ -114,9 +114,9 @@ fn an_unanswered_ping_waits_until_we_read() {
     assert_eq!(live.poll(now + seconds(75)), Action::Dead(Reason::NoAnswer));
 }
 
-/// The peer's PING may lie behind much else that we read now and then.
+/// The peer's PING may lie behind other bytes, of which we read some now and then.
 #[test]
-fn signs_go_on_when_reading_stops_and_starts() {
+fn signs_continue_when_reading_stops_and_starts() {
     let (now, mut live) = start();
     let mut sign = 0;
     for second in 0..100 {
@@ -131,7 +131,7 @@ fn signs_go_on_when_reading_stops_and_starts() {
 }
 
 #[test]
-fn what_is_written_anyway_is_sign_enough() {
+fn bytes_that_are_written_replace_signs() {
     let (now, mut live) = start();
     live.reading(false, now);
     for second in 1..100 {
@@ -157,7 +157,7 @@ fn after_a_suspension_the_peer_is_asked_first() {
 }
 
 #[test]
-fn a_suspension_during_the_time_to_answer_begins_it_anew() {
+fn a_suspension_restarts_the_time_to_answer() {
     let (now, mut live) = start();
     live.poll(now + seconds(30));
     live.poll(now + seconds(30));
@@ -170,7 +170,7 @@ fn a_suspension_during_the_time_to_answer_begins_it_anew() {
 }
 
 #[test]
-fn a_suspension_within_a_frame_leaves_it_time() {
+fn a_suspension_within_a_frame_leaves_the_frame_time() {
     let (now, mut live) = start();
     live.decoded(false, Some(1), now);
     live.poll(now);
@@ -187,9 +187,9 @@ fn a_suspension_within_a_frame_leaves_it_time() {
     assert_eq!(live.poll(woken + seconds(20)), Action::FrameTimeout);
 }
 
-/// The frame's first byte comes at `now`, then `rate` bytes a second. Returns after how many
-/// seconds the frame is complete, or else given up. What the peer sends as frames is all that it
-/// has to say.
+/// Receives a frame of `len` bytes at `rate` bytes a second, whose length is `known` before or not.
+/// Returns after how many seconds it is complete (`Ok`) or given up (`Err`). The peer sends nothing
+/// else.
 fn dribble(len: usize, rate: usize, known: bool) -> Result<u64, u64> {
     let (now, mut live) = start();
     let mut come = 1;
@@ -211,29 +211,29 @@ fn dribble(len: usize, rate: usize, known: bool) -> Result<u64, u64> {
 }
 
 #[test]
-fn a_frame_has_the_time_that_its_length_takes_on_a_thin_line() {
+fn a_frame_has_the_time_that_its_length_takes_at_the_floor() {
     const KIB: usize = 1024;
     for known in [true, false] {
         for len in [KIB * KIB, 16 * KIB * KIB] {
-            // As long as the line is no thinner than the floor.
+            // A line at the floor is fast enough.
             for rate in [16 * KIB, 24 * KIB, 1000 * KIB] {
                 let done = dribble(len, rate, known);
                 assert_eq!(done, Ok(len.div_ceil(rate) as u64), "{rate} {known}");
             }
         }
-        // A little less is made up for by the time that a short one has.
+        // So is a slightly slower one, within the time that every frame has.
         assert_eq!(dribble(KIB * KIB, 12 * KIB, known), Ok(86));
     }
-    // Half of the floor is too little, and no longer borne than all of it would take.
+    // Half of the floor is too slow, and is given up when a line at the floor would be done.
     assert_eq!(dribble(KIB * KIB, 8 * KIB, true), Err(94));
     assert_eq!(dribble(KIB * KIB, 8 * KIB, false), Err(60));
-    // Nor does who announces much, or sends a byte a second, gain anything by it.
+    // A large announced length, or a byte a second, gains no more time.
     assert_eq!(dribble(KIB * KIB, 1, true), Err(94));
     assert_eq!(dribble(KIB * KIB, 1, false), Err(31));
 }
 
 #[test]
-fn the_time_for_a_length_rests_while_nobody_reads_and_a_floor_of_0_gives_none() {
+fn the_time_for_a_length_stops_while_we_do_not_read_and_is_0_without_a_floor() {
     let (now, mut live) = start();
     live.decoded(false, Some(16 * 1024 * 30), now);
     live.reading(false, now + seconds(50));
@@ -264,13 +264,13 @@ fn the_time_for_a_length_rests_while_nobody_reads_and_a_floor_of_0_gives_none() 
 }
 
 #[test]
-fn who_takes_a_frame_in_time_need_not_answer_what_waits_behind_it() {
-    // Bytes a second, and for how many seconds it takes them: then the PING is written.
+fn a_ping_behind_a_frame_need_not_be_answered_while_the_frame_is_taken() {
+    // The rate, and for how many seconds the frame is taken until the PING is written.
     for (rate, takes, given_up) in [
         (24 * 1024, 600, 30 + 600 + 20),
         (16 * 1024, 600, 30 + 600 + 20),
         (24 * 1024, 0, 50),
-        // Too little, in time that it does not get.
+        // Too slow, so the time to answer runs.
         (100, 600, 50),
         (8 * 1024, 600, 50),
     ] {
@@ -283,7 +283,7 @@ fn who_takes_a_frame_in_time_need_not_answer_what_waits_behind_it() {
             if second <= 30 + takes {
                 live.not_asked_yet(written, at);
             }
-            // Asked when it said that it would be, not at each step.
+            // Polled when it asked to be, not in each step.
             let Action::Wait(until) = live.poll(at) else {
                 break second;
             };
@@ -296,7 +296,7 @@ fn who_takes_a_frame_in_time_need_not_answer_what_waits_behind_it() {
             assert_eq!(dead, 50, "{rate}");
         }
     }
-    // Any byte of its own is still the better sign.
+    // Any byte of the peer still counts.
     let (now, mut live) = start();
     live.poll(now + seconds(30));
     live.not_asked_yet(7, now + seconds(30));
@@ -308,10 +308,10 @@ fn who_takes_a_frame_in_time_need_not_answer_what_waits_behind_it() {
     );
 }
 
-/// Who sends a large frame over a thin line hears nothing for that long, and what it asks stands
+/// The sender of a large frame over a slow line hears nothing for that time, and its PING stands
 /// behind the frame. It must not give the receiver up.
 #[test]
-fn the_sender_of_a_frame_that_takes_long_gets_signs_of_life() {
+fn the_sender_of_a_slow_frame_gets_signs_of_life() {
     let now = Instant::now();
     let mut sender = Liveness::new(LivenessConfig::default(), now);
     let mut receiver = Liveness::new(LivenessConfig::default(), now);
@@ -323,7 +323,7 @@ fn the_sender_of_a_frame_that_takes_long_gets_signs_of_life() {
             Action::SendPing => sender.received(at),
             action => assert!(matches!(action, Action::Wait(_)), "{action:?}"),
         }
-        // Its own PING does not get through.
+        // The sender's own PING does not get through.
         assert!(!matches!(sender.poll(at), Action::Dead(_)), "at {second}");
     }
 }
@@ -349,10 +349,11 @@ fn a_wire_without_pings_is_idle() {
 }
 
 proptest! {
-    /// Two ends watch each other; `a` reads only now and then, and answers PINGs only when it comes to them. Neither may
-    /// give the other up. With `alive` off, `b` is gone, and `a` must notice, once it reads.
+    /// Two ends watch each other. `a` reads only now and then, and answers each PING when it reads
+    /// that. Neither may give the other up. If `alive` is false, `b` is gone, and `a` must notice
+    /// once it reads.
     #[test]
-    fn the_living_are_kept_and_the_dead_found(
+    fn live_peers_are_kept_and_dead_ones_found(
         pauses in prop::collection::vec((0..100_u64, 0..40_u64), 1..30),
         stalls in prop::collection::vec(0..3000_u64, 0..3),
         alive: bool,

@@ -1,54 +1,55 @@
-//! Whether a peer is still there, and takes what it is sent: the clock at the edge of the decisions
-//! in [`liveness`](liveness) and [`slow`](slow).
+//! Watches whether the peer is still there, and takes what it is sent.
+//!
+//! The decisions are in [`liveness`], [`slow`] and [`challenge`], which are given the time.
 
+mod challenge;
 mod liveness;
 mod slow;
 
-use std::pin::pin;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use challenge::{Ahead, Challenge, Verdict};
 use liveness::{Action, Liveness, LivenessConfig, Reason};
 use slow::{Pressure, SlowGauge};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::challenge::{Ahead, Challenge, Verdict};
 use super::control::Control;
 use crate::node::peer::Peer;
 use crate::node::peer::handle::ConnectionHandle;
 use crate::reason::DisconnectReason;
-use crate::signal::Signal;
 use crate::wire::{Kind, Wire};
 
-/// Watches one connection.
+/// The timers of one connection.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     peer: Peer,
     control: Arc<Control>,
-    stop: Arc<ConnectionHandle>,
-    state: Mutex<State>,
-    /// What `state` knows of whether the connection reads; asked for at each read.
-    reading: AtomicBool,
-    /// A time limit now runs that ends before the one that is waited for.
-    sooner: Signal,
-}
-
-#[derive(Debug)]
-struct State {
+    handle: Arc<ConnectionHandle>,
     liveness: Liveness,
     gauge: SlowGauge,
     challenge: Challenge,
-    /// What had been written when bytes came last.
-    heard_at: u64,
+    /// Whether the connection reads.
+    reading: bool,
+    /// How many bytes had been written when bytes came last.
+    written_when_heard: u64,
+    /// Whether to decide in the next poll, before the timer fires.
+    due: bool,
+    timer: Pin<Box<Sleep>>,
+    /// When the timer fires, if it runs.
     waits_until: Option<Instant>,
 }
 
 impl Watchdog {
-    pub(super) fn new(peer: &Peer, control: Arc<Control>, stop: Arc<ConnectionHandle>) -> Self {
+    pub(super) fn new(
+        peer: &Peer,
+        control: Arc<Control>,
+        handle: Arc<ConnectionHandle>,
+        now: Instant,
+    ) -> Self {
         let config = peer.node().config();
         let wire = peer.wire();
         let liveness = LivenessConfig {
@@ -61,185 +62,175 @@ impl Watchdog {
         Self {
             peer: peer.clone(),
             control,
-            stop,
-            state: Mutex::new(State {
-                liveness: Liveness::new(liveness, Instant::now()),
-                gauge: SlowGauge::new(config.patience, config.slow_floor, peer.penance()),
-                challenge: Challenge::default(),
-                heard_at: 0,
-                waits_until: None,
-            }),
-            reading: AtomicBool::new(true),
-            sooner: Signal::default(),
+            handle,
+            liveness: Liveness::new(liveness, now),
+            gauge: SlowGauge::new(config.patience, config.slow_floor, peer.penance()),
+            challenge: Challenge::default(),
+            reading: true,
+            written_when_heard: 0,
+            due: true,
+            timer: Box::pin(sleep_until(now)),
+            waits_until: None,
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes that bytes came, at `now`; and of what was decoded then, as
-    /// [`decoded`](Watchdog::decoded).
-    pub(super) fn read(&self, completed: bool, partial: Option<usize>, now: Instant) {
-        let mut state = self.state();
-        state.liveness.received(now);
-        state.heard_at = self.peer.counters().bytes_sent();
-        let answered = state.challenge.received();
-        self.note(state, completed, partial, now);
+    /// Notes that bytes came, and what was decoded of them; see [`decoded`](Self::decoded).
+    pub(super) fn read(&mut self, completed: bool, partial: Option<usize>, now: Instant) {
+        self.liveness.received(now);
+        self.written_when_heard = self.peer.counters().bytes_sent();
+        let answered = self.challenge.received();
+        self.decoded(completed, partial, now);
         if answered {
             self.peer.node().answered(&self.peer);
         }
     }
 
-    /// Notes whether a frame was completed, and where bytes of one that is not are left, how long
-    /// that one is as far as is known.
-    pub(super) fn decoded(&self, completed: bool, partial: Option<usize>, now: Instant) {
-        self.note(self.state(), completed, partial, now);
+    /// Notes whether a frame was completed, and the length of the frame that has begun, as far as
+    /// it is known, if there is one.
+    pub(super) fn decoded(&mut self, completed: bool, partial: Option<usize>, now: Instant) {
+        self.liveness.decoded(completed, partial, now);
+        let instant = self.liveness.frame_instant();
+        self.due |= instant.is_some_and(|at| self.waits_until.is_none_or(|until| at < until));
     }
 
-    fn note(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        completed: bool,
-        partial: Option<usize>,
-        now: Instant,
-    ) {
-        state.liveness.decoded(completed, partial, now);
-        let instant = state.liveness.frame_instant();
-        let sooner = instant.is_some_and(|at| state.waits_until.is_none_or(|until| at < until));
-        drop(state);
-        if sooner {
-            self.sooner.raise();
-        }
-    }
-
-    /// Notes whether the connection reads from the peer.
-    pub(super) fn reading(&self, reading: bool) {
-        if self.reading.swap(reading, Relaxed) == reading {
+    /// Notes whether the connection reads.
+    #[inline]
+    pub(super) fn reading(&mut self, reading: bool, now: Instant) {
+        if self.reading == reading {
             return;
         }
-        let now = Instant::now();
-        let mut state = self.state();
-        state.liveness.reading(reading, now);
-        state.challenge.reading(reading, now);
-        drop(state);
-        // Holding back makes this node owe the peer signs of life.
-        self.sooner.raise();
+        self.reading = reading;
+        self.liveness.reading(reading, now);
+        self.challenge.reading(reading, now);
+        // While we do not read, the peer's pings go unanswered, so we must send our own.
+        self.due = true;
     }
 
-    /// Waits until the peer is given up, and says why; asks it whether it is there in between.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe: what was found so far is kept.
-    pub(super) async fn run(&self) -> DisconnectReason {
-        let outbox = self.peer.outbox();
+    /// Sends a PING when it is time to. Ready once the peer is given up, with the reason.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut now: Instant,
+    ) -> Poll<DisconnectReason> {
         loop {
-            self.ask();
-            let now = Instant::now();
-            let (action, pressure, challenge) = {
-                let mut state = self.state();
-                if outbox.is_pressed() {
-                    state.gauge.pressed(now, outbox.written());
-                } else {
-                    state.gauge.relieved(now, outbox.written());
-                }
-                let pressure = state.gauge.check(now, outbox.written());
-                if self.control.is_waiting() {
-                    state.liveness.not_asked_yet(outbox.written(), now);
-                }
-                let action = state.liveness.poll(now);
-                (action, pressure, state.challenge.poll(now))
-            };
-            let alive_until = match action {
-                Action::Dead(Reason::NoAnswer) => return DisconnectReason::NoAnswer,
-                Action::FrameTimeout => return DisconnectReason::FrameTimeout,
-                Action::SendPing => {
-                    // Where there is no room for it, plenty of other answers wait to be read.
-                    let opaque: [u8; 8] = rand::random();
-                    if self.control.push(&self.ping(opaque)) {
-                        self.control.asked(opaque);
-                    }
-                    continue;
-                }
-                Action::Wait(at) => Some(at),
-                Action::Idle => None,
-            };
-            let quick_until = match pressure {
-                Pressure::Slow => return DisconnectReason::Slow,
-                Pressure::Wait(at) => Some(at),
-                Pressure::Idle => None,
-            };
-            let answer_until = match challenge {
-                Verdict::Dead => return DisconnectReason::NoAnswer,
-                Verdict::Wait(at) => Some(at),
-                Verdict::Idle => None,
-            };
-            let until = [alive_until, quick_until, answer_until];
-            let until = until.into_iter().flatten().min();
-            self.state().waits_until = until;
-            // Less to keep than the futures of each, and less to poll.
-            let mut wait = pin!(until.map(sleep_until));
-            std::future::poll_fn(|cx| {
-                let wait = wait.as_mut().as_pin_mut();
-                let over = wait.is_some_and(|wait| wait.poll(cx).is_ready())
-                    || outbox.poll_pressed(cx).is_ready()
-                    || self.sooner.poll_raised(cx).is_ready()
-                    || self.stop.poll_asked(cx).is_ready();
-                if over { Poll::Ready(()) } else { Poll::Pending }
-            })
-            .await;
+            if !self.poll_due(cx, &mut now) {
+                return Poll::Pending;
+            }
+            self.due = false;
+            if let Some(reason) = self.decide(now) {
+                return Poll::Ready(reason);
+            }
         }
     }
 
-    /// How much of its patience the peer has used up.
-    pub(super) fn spent(&self) -> Duration {
-        let written = self.peer.outbox().written();
-        self.state().gauge.spent(Instant::now(), written)
+    /// Returns whether it is time to decide. If the timer has fired, it is not earlier than that.
+    fn poll_due(&mut self, cx: &mut Context<'_>, now: &mut Instant) -> bool {
+        if let Some(until) = self.waits_until
+            && self.timer.as_mut().poll(cx).is_ready()
+        {
+            *now = until.max(*now);
+            return true;
+        }
+        self.due
+            || self.peer.outbox().poll_pressed(cx).is_ready()
+            || self.handle.poll_asked(cx).is_ready()
     }
 
-    /// Asks the peer what others want to know of it.
-    fn ask(&self) {
-        let (alive, tokens) = self.stop.take_asks();
+    /// Does what is due now, and sets the timer. Returns the reason if the peer is given up.
+    fn decide(&mut self, now: Instant) -> Option<DisconnectReason> {
+        let alive_until = loop {
+            self.take_asks(now);
+            self.gauge(now);
+            match self.liveness.poll(now) {
+                Action::Dead(Reason::NoAnswer) => return Some(DisconnectReason::NoAnswer),
+                Action::FrameTimeout => return Some(DisconnectReason::FrameTimeout),
+                Action::SendPing => {
+                    self.ping(now);
+                }
+                Action::Wait(at) => break Some(at),
+                Action::Idle => break None,
+            }
+        };
+        let quick_until = match self.gauge.check(now, self.peer.outbox().written()) {
+            Pressure::Slow => return Some(DisconnectReason::Slow),
+            Pressure::Wait(at) => Some(at),
+            Pressure::Idle => None,
+        };
+        let answer_until = match self.challenge.poll(now) {
+            Verdict::Dead => return Some(DisconnectReason::NoAnswer),
+            Verdict::Wait(at) => Some(at),
+            Verdict::Idle => None,
+        };
+        let until = [alive_until, quick_until, answer_until];
+        self.waits_until = until.into_iter().flatten().min();
+        if let Some(until) = self.waits_until {
+            self.timer.as_mut().reset(until);
+        }
+        None
+    }
+
+    /// Measures how the peer takes what it is sent.
+    fn gauge(&mut self, now: Instant) {
+        let outbox = self.peer.outbox();
+        let written = outbox.written();
+        if outbox.is_pressed() {
+            self.gauge.pressed(now, written);
+        } else {
+            self.gauge.relieved(now, written);
+        }
+        if self.control.is_waiting() {
+            self.liveness.not_asked_yet(written, now);
+        }
+    }
+
+    /// Returns how much of its patience the peer has used up.
+    pub(super) fn spent(&mut self, now: Instant) -> Duration {
+        self.gauge.spent(now, self.peer.outbox().written())
+    }
+
+    /// Asks the peer what other connections want to know.
+    fn take_asks(&mut self, now: Instant) {
+        let (alive, tokens) = self.handle.take_asks();
         for token in tokens {
-            self.control.push(&self.ping(token));
+            self.control.push(&self.encode_ping(token));
         }
         if !alive {
             return;
         }
         let sent = self.peer.counters().bytes_sent();
-        let mut state = self.state();
-        let opaque: [u8; 8] = rand::random();
-        let asked = self.control.push(&self.ping(opaque));
+        let asked = self.ping(now);
         let ahead = Ahead {
-            unheard: sent.saturating_sub(state.heard_at),
-            // Where there is no room for a PING, plenty of other answers wait to be read.
+            unheard: sent.saturating_sub(self.written_when_heard),
+            // Without room for a PING, plenty of other answers wait to be read.
             blocked: !asked || self.peer.outbox().used() > 0,
         };
         let config = self.peer.node().config();
-        let reading = self.reading.load(Relaxed);
-        state.challenge.ask(
-            Instant::now(),
-            reading,
+        self.challenge.ask(
+            now,
+            self.reading,
             ahead,
             config.slow_floor,
             config.answer_within,
         );
-        drop(state);
-        if asked {
-            self.control.asked(opaque);
-        }
     }
 
-    fn ping(&self, opaque: [u8; 8]) -> Bytes {
+    /// Queues a PING. Returns false if there is no room for it: then plenty of other answers wait
+    /// to be read.
+    fn ping(&mut self, now: Instant) -> bool {
+        let opaque: [u8; 8] = rand::random();
+        let queued = self.control.push(&self.encode_ping(opaque));
+        if queued {
+            self.control.asked(opaque, now);
+        }
+        queued
+    }
+
+    fn encode_ping(&self, opaque: [u8; 8]) -> Bytes {
         let mut ping = BytesMut::new();
         let max = self.peer.node().config().max_frame;
-        // A ping of eight bytes fits every wire that has one.
-        let _ = self
-            .peer
-            .wire()
-            .codec(max)
-            .encode(Kind::Ping, 0, &opaque, &mut ping);
+        let mut codec = self.peer.wire().codec(max);
+        // A PING of eight bytes fits every wire that has one.
+        let _ = codec.encode(Kind::Ping, 0, &opaque, &mut ping);
         ping.freeze()
     }
 }

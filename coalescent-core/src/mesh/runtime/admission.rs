@@ -1,34 +1,36 @@
-//! Who may come in, and when to accept again after an error: decisions only.
+//! Which inbound connections are admitted.
+//!
+//! This module only decides: it has no socket, and is told the time.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{fmt, io};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::transport::group::Group;
 
-/// How long a connection may be in its handshake before a newcomer may take its place when all are
-/// taken.
+/// How long a handshake may last before it can be evicted for a newcomer, if all places for
+/// handshakes are taken: 1 s.
 ///
-/// An honest handshake needs a few round trips; one that only wants to hold the place takes all the
-/// time it is given.
+/// An honest handshake needs a few round trips. One that is meant to occupy the place lasts as long
+/// as it is allowed to.
 pub(crate) const PENDING_GRACE: Duration = Duration::from_secs(1);
 
-/// How many may come in.
+/// How many inbound connections are admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AdmissionLimits {
-    /// Peers that have ended their handshake. Default: 64.
+    /// The number of peers whose handshake is done. Default: 64.
     pub(crate) max_inbound: usize,
-    /// Connections from one address, in their handshake or after it; of IPv6, from one /64.
-    /// Loopback is exempt. Default: 8.
+    /// The number of connections from one address (for IPv6, one /64), in their handshake or after
+    /// it. Loopback is exempt. Default: 8.
     pub(crate) max_per_ip: usize,
-    /// Connections in their handshake. They don't count towards `max_inbound`, so that whoever
-    /// connects and is silent can't keep peers out. Default: 32.
+    /// The number of connections in their handshake. They do not count towards `max_inbound`, so
+    /// connections that stay silent cannot keep peers out. Default: 32.
     pub(crate) pending_handshakes: usize,
 }
 
@@ -42,24 +44,25 @@ impl Default for AdmissionLimits {
     }
 }
 
-/// Counts inbound connections and decides which to take. Clones share the count.
+/// Counts inbound connections and decides which to admit. Clones share the counts.
 ///
-/// When all places for handshakes are taken, the oldest handshake of the address that holds most of
-/// them (the oldest such, if several do) gives way to a newcomer, provided that either
+/// If all places for handshakes are taken, a newcomer evicts the oldest handshake of the address
+/// that has most of them (the oldest of all such handshakes, if several addresses tie), provided
+/// that
 ///
-/// - the newcomer's address will still hold fewer than that one, so that no address takes all the
-///   places, or
-/// - that handshake has lasted for [`PENDING_GRACE`], so that silent connections from many
-///   addresses can't lock others out for the whole handshake timeout.
+/// - the newcomer's address will still have fewer handshakes than that address, so no address can
+///   take all the places, or
+/// - that handshake has lasted for [`PENDING_GRACE`], so silent connections from many addresses
+///   cannot lock others out for the whole handshake timeout.
 ///
-/// Otherwise the newcomer is refused: in a rush of honest peers, those that came first get done.
+/// Otherwise the newcomer is refused, so that in a rush of honest peers the first ones finish.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
     limits: AdmissionLimits,
     shared: Arc<Mutex<Counts>>,
 }
 
-/// How many inbound connections there are.
+/// The numbers of inbound connections.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inbound {
@@ -72,7 +75,7 @@ struct Counts {
     established: usize,
     /// In order of arrival.
     pending: Vec<Pending>,
-    /// Connections in either state; a group without any has no entry.
+    /// The number of connections of each group, in either state. A group without any has no entry.
     groups: HashMap<Group, usize>,
     next_id: u64,
 }
@@ -86,7 +89,7 @@ struct Pending {
 }
 
 impl Admission {
-    /// Makes an empty count.
+    /// Makes an admission without any connection.
     pub(crate) fn new(limits: AdmissionLimits) -> Self {
         Self {
             limits,
@@ -94,14 +97,14 @@ impl Admission {
         }
     }
 
-    /// Decides on a connection that was just accepted. `ip` is absent on transports without
-    /// addresses.
+    /// Admits or refuses a connection that was just accepted. `ip` is `None` on transports without
+    /// IP addresses.
     ///
-    /// The connection keeps the ticket for as long as it is open: dropping it gives the place back.
+    /// Keep the ticket as long as the connection is open: dropping it frees the place.
     ///
     /// # Errors
     ///
-    /// The reason why there is no place.
+    /// Returns the limit that is reached.
     pub(crate) fn admit(&self, ip: Option<IpAddr>, now: Instant) -> Result<Ticket, Refused> {
         let group = Group::of(ip);
         let limits = self.limits;
@@ -145,7 +148,7 @@ impl Admission {
         })
     }
 
-    /// Returns the present counts.
+    /// Returns the current counts.
     #[cfg(test)]
     pub(crate) fn inbound(&self) -> Inbound {
         let counts = self.lock();
@@ -156,14 +159,14 @@ impl Admission {
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
-        // Nothing in here panics halfway through a change.
+        // No change of the counts can panic halfway.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Counts {
-    /// Evicts a handshake in favor of one from `newcomer`, see [`Admission`]. Returns false if none
-    /// has to give way.
+    /// Evicts a handshake for one from `newcomer`, by the rules in [`Admission`]. Returns `false`
+    /// if no handshake may be evicted.
     fn make_room(&mut self, newcomer: Group, now: Instant) -> bool {
         let mut held: HashMap<Group, usize> = HashMap::new();
         for pending in &self.pending {
@@ -195,14 +198,14 @@ impl Counts {
         }
     }
 
-    /// Takes a handshake out of the list; false if it was evicted.
+    /// Removes a handshake from the list. Returns `false` if it was evicted.
     fn take_pending(&mut self, id: u64) -> bool {
         let found = self.pending.iter().position(|pending| pending.id == id);
         found.map(|index| self.pending.remove(index)).is_some()
     }
 }
 
-/// Holds the place of one inbound connection, and gives it back when dropped.
+/// The place of one inbound connection, which is freed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     admission: Admission,
@@ -213,13 +216,13 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// Notes that the handshake has ended well; the connection no longer takes a place for
-    /// handshakes. On an established connection this does nothing.
+    /// Notes that the handshake has succeeded, which frees the place for handshakes. Does nothing
+    /// if the connection is established already.
     ///
     /// # Errors
     ///
-    /// As many peers as allowed got there before, or the place went to another connection. Close
-    /// this one.
+    /// Returns the reason if `max_inbound` peers are connected by now, or if this connection was
+    /// evicted. Close it then.
     pub(crate) fn establish(&self) -> Result<(), Refused> {
         if self.is_established() {
             return Ok(());
@@ -249,11 +252,11 @@ impl Ticket {
         self.established.load(Ordering::Relaxed)
     }
 
-    /// Waits until this place went to another connection: to be raced with the handshake.
+    /// Waits until this connection is evicted. Race it with the handshake.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: an eviction is kept until it was seen here once.
+    /// Cancel safe: an eviction is stored until this returns it once.
     pub(crate) async fn evicted(&self) -> Refused {
         self.evicted.notified().await;
         Refused {
@@ -269,21 +272,21 @@ impl Drop for Ticket {
         if self.is_established() {
             counts.established -= 1;
         } else if !counts.take_pending(self.id) {
-            // An eviction has given the place back.
+            // The eviction has freed the place.
             return;
         }
         counts.leave(self.group);
     }
 }
 
-/// Tells why a connection was refused.
+/// The reason why a connection was refused, with the limit it met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
     reason: Reason,
     limit: usize,
 }
 
-/// The limit that a connection met.
+/// Which limit a connection met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub(crate) enum Reason {
@@ -293,7 +296,7 @@ pub(crate) enum Reason {
     PerIp,
     /// `pending_handshakes` connections are in their handshake.
     Pending,
-    /// Its handshake had to give way to a newcomer's.
+    /// It was evicted for a newcomer while in its handshake.
     Evicted,
 }
 
@@ -336,56 +339,6 @@ impl fmt::Display for Refused {
 }
 
 impl std::error::Error for Refused {}
-
-/// The pause after the first failure to accept.
-pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// The longest pause after failures to accept.
-pub(crate) const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
-
-/// Decides how long to wait after a failure to accept: 50 ms, doubling to 1 s.
-///
-/// When file descriptors run out, the connection stays in the queue, and accepting again at once
-/// would fail at once.
-#[derive(Debug, Default)]
-pub(crate) struct AcceptBackoff {
-    /// The last pause, if the last thing was one.
-    pause: Option<Duration>,
-}
-
-impl AcceptBackoff {
-    /// Returns the pause after a failure; `None` if it was the matter of one connection, which is
-    /// gone from the queue with it, so that the next can be accepted at once.
-    pub(crate) fn failed(&mut self, error: &io::Error) -> Option<Duration> {
-        if is_of_one_connection(error.kind()) {
-            return None;
-        }
-        let pause = self
-            .pause
-            .map_or(ACCEPT_PAUSE, |last| (last * 2).min(ACCEPT_PAUSE_MAX));
-        self.pause = Some(pause);
-        self.pause
-    }
-
-    /// Notes that a connection was accepted: the next pause is short again.
-    pub(crate) fn succeeded(&mut self) {
-        self.pause = None;
-    }
-}
-
-/// Errors that a connection had before it was accepted. Linux hands those of the network to
-/// `accept`, too.
-fn is_of_one_connection(kind: io::ErrorKind) -> bool {
-    matches!(
-        kind,
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable
-            | io::ErrorKind::Interrupted
-    )
-}
 
 #[cfg(test)]
 #[path = "admission_tests.rs"]

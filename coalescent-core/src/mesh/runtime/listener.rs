@@ -6,32 +6,58 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::connection::{ConnectionInfo, Established, establish};
+use super::Runtime;
+use super::accept_backoff::AcceptBackoff;
+use super::admission::{Reason, Refused, Ticket};
+use super::dialer::{SelfCheck, is_within};
+use crate::connection::{Connection, ConnectionInfo, Established, establish};
 use crate::error::Error;
-use crate::mesh::runtime::Runtime;
-use crate::mesh::runtime::admission::{AcceptBackoff, Reason, Refused, Ticket};
-use crate::mesh::runtime::dialer::{Met, is_within};
 use crate::node::Refusal;
-use crate::transport::{BoxIo, Listener, tcp_stream};
+use crate::node::event::Event;
+use crate::transport::{BoxIo, Listener, no_address, tcp_stream};
 use crate::wire::Wire;
 
-/// How long a newcomer from this machine itself is kept waiting for a place in the handshake,
-/// before it is refused. The queue of the kernel holds the others meanwhile.
+/// How long a newcomer from this machine waits for a place in the handshake before it is refused:
+/// 1.5 s. Meanwhile other newcomers wait in the kernel's queue.
 const LOCAL_WAIT: Duration = Duration::from_millis(1500);
 
-/// How long a newcomer from this machine, on a wire without node numbers, waits for this node's own
-/// dials to say whether it is one of them.
-const OWN_WAIT: Duration = Duration::from_millis(250);
-
-/// How often that place is looked for.
+/// How often a waiting newcomer looks for a place.
 const LOCAL_RETRY: Duration = Duration::from_millis(5);
 
+/// How long a newcomer from this machine, on a wire without node numbers, waits until it is known
+/// whether this node itself has dialled it: 250 ms.
+const OWN_WAIT: Duration = Duration::from_millis(250);
+
+impl Runtime {
+    /// Accepts peers at all addresses of `addr`, in tasks of their own. Returns the first address.
+    pub(crate) async fn listen(
+        self: &Arc<Self>,
+        addr: &str,
+        wire: Option<Wire>,
+    ) -> Result<SocketAddr, Error> {
+        if self.stop.is_cancelled() {
+            return Err(Error::closed());
+        }
+        let failed = |error| Error::listen(addr, error);
+        let listeners = self.transport.listen_all(addr).await.map_err(failed)?;
+        let mut bound = Vec::with_capacity(listeners.len());
+        for listener in listeners {
+            let local = listener.local_addr().map_err(failed)?;
+            self.security.permit(local)?;
+            bound.push((listener, local));
+        }
+        let first = bound.first().map(|(_, local)| *local);
+        for (listener, local) in bound {
+            self.listening().push(local);
+            self.peers.node().emit(Event::Listening { addr: local });
+            self.spawn(run(Arc::clone(self), listener, wire.clone()));
+        }
+        first.ok_or_else(|| failed(no_address()))
+    }
+}
+
 /// Accepts connections until it is dropped.
-pub(crate) async fn run(
-    runtime: Arc<Runtime>,
-    mut listener: Box<dyn Listener>,
-    wire: Option<Wire>,
-) {
+async fn run(runtime: Arc<Runtime>, mut listener: Box<dyn Listener>, wire: Option<Wire>) {
     let mut backoff = AcceptBackoff::default();
     loop {
         let (io, addr) = match listener.accept().await {
@@ -45,9 +71,9 @@ pub(crate) async fn run(
             }
         };
         backoff.succeeded();
-        let met = runtime.dialer().ends().accepted(addr);
-        if met.itself() {
-            // The side that dialled tells.
+        let self_check = runtime.dialer().self_checks().accepted(addr);
+        if self_check.is_itself() {
+            // The side that has dialled reports it.
             tracing::debug!(%addr, "this node dialled itself");
             continue;
         }
@@ -56,11 +82,11 @@ pub(crate) async fn run(
                 let newcomer = Newcomer {
                     io,
                     addr,
-                    met,
+                    self_check,
                     ticket,
                     wire: wire.clone(),
                 };
-                runtime.spawn(newcomer.enter(Arc::clone(&runtime)));
+                runtime.tasks.spawn(newcomer.serve(Arc::clone(&runtime)));
             }
             Err(refused) => {
                 let error = Error::refused(format!("{addr}: {refused}"));
@@ -70,6 +96,7 @@ pub(crate) async fn run(
     }
 }
 
+/// Admits or refuses a newcomer. One from this machine waits for a place in the handshake.
 async fn admit(runtime: &Runtime, addr: SocketAddr) -> Result<Ticket, Refused> {
     let deadline = Instant::now() + LOCAL_WAIT;
     loop {
@@ -87,64 +114,110 @@ async fn admit(runtime: &Runtime, addr: SocketAddr) -> Result<Ticket, Refused> {
     }
 }
 
-/// A connection that has been accepted and has not introduced itself.
+/// An admitted connection whose handshake has not begun.
 struct Newcomer {
     io: BoxIo,
     addr: SocketAddr,
-    met: Met,
+    self_check: SelfCheck,
     ticket: Ticket,
     wire: Option<Wire>,
 }
 
 impl Newcomer {
-    async fn enter(self, runtime: Arc<Runtime>) {
+    /// Performs the handshake, and runs the connection.
+    fn serve(self, runtime: Arc<Runtime>) -> impl Future<Output = ()> + Send + 'static {
+        let entering = Box::pin({
+            let runtime = Arc::clone(&runtime);
+            async move {
+                tokio::select! {
+                    () = runtime.stop.cancelled() => None,
+                    entered = self.enter(&runtime) => entered,
+                }
+            }
+        });
+        async move {
+            // This frees the memory of the handshake before the connection takes its own. With
+            // both at once, each of thousands of connections leaves a hole that nothing fills.
+            let entered = entering.await;
+            if let Some(entered) = entered {
+                entered.run(&runtime).await;
+            }
+        }
+    }
+
+    /// Performs the handshake.
+    async fn enter(self, runtime: &Runtime) -> Option<Box<Entered>> {
         let Self {
             io,
             addr,
-            met,
+            self_check,
             ticket,
             wire,
         } = self;
-        if is_without_numbers(&runtime, wire.as_ref()) && is_from_here(&io, addr) {
-            // If it takes longer, the dial finds out, and closes.
-            let _ = tokio::time::timeout(OWN_WAIT, met.settled()).await;
-            if met.itself() {
-                return;
+        if is_without_node_numbers(runtime, wire.as_ref()) && is_from_this_machine(&io, addr) {
+            // On a timeout the dialling side finds out, and closes the connection.
+            let _ = tokio::time::timeout(OWN_WAIT, self_check.settled()).await;
+            if self_check.is_itself() {
+                return None;
             }
         }
         let entered = tokio::select! {
-            entered = introduce(&runtime, io, addr, wire, &ticket) => entered,
+            entered = introduce(runtime, io, addr, wire, &ticket) => entered,
             refused = ticket.evicted() => Err(Error::refused(refused.to_string())),
         };
-        let connection = match entered {
-            Ok(Established::Connected(connection)) => connection,
-            // The dialling side knows, and tells.
-            Ok(Established::Myself | Established::Already(_)) => return,
-            Err(_) if met.itself() => return,
-            // A health check, for one.
-            Err(error) if error.is_unsaid() => {
-                return runtime.peers().node().went_silently(addr);
+        match entered {
+            Ok(Established::Connected(connection)) => {
+                return Some(Box::new(Entered {
+                    connection,
+                    ticket,
+                    self_check,
+                }));
             }
-            Err(error) => return runtime.peers().node().error_at(addr, error.at(addr)),
-        };
-        runtime.run(connection, async move { drop((ticket, met)) });
+            // The dialling side knows, and reports it.
+            Ok(Established::Myself | Established::Already(_)) => {}
+            Err(_) if self_check.is_itself() => {}
+            // A health check, for example.
+            Err(error) if error.is_unsaid() => runtime.peers().node().went_silently(addr),
+            Err(error) => runtime.peers().node().error_at(addr, error.at(addr)),
+        }
+        None
     }
 }
 
-/// Whether nodes have no numbers on this wire by which they would know each other.
-fn is_without_numbers(runtime: &Runtime, wire: Option<&Wire>) -> bool {
+/// A connection whose handshake is done.
+struct Entered {
+    connection: Connection<BoxIo>,
+    ticket: Ticket,
+    self_check: SelfCheck,
+}
+
+impl Entered {
+    /// Runs the connection. Its places are given back when it ends.
+    fn run(self, runtime: &Runtime) -> impl Future<Output = ()> + Send + 'static {
+        let Self {
+            connection,
+            ticket,
+            self_check,
+        } = self;
+        runtime.serve(connection, async move { drop((ticket, self_check)) })
+    }
+}
+
+/// Whether nodes on this wire have no numbers by which they recognize each other.
+fn is_without_node_numbers(runtime: &Runtime, wire: Option<&Wire>) -> bool {
     let config = runtime.peers().config();
     !wire.unwrap_or(&config.wire).has_handshake()
 }
 
-/// Whether a newcomer is on this machine, as far as is known.
-fn is_from_here(io: &BoxIo, addr: SocketAddr) -> bool {
+/// Whether a newcomer is on this machine, as far as the addresses tell.
+fn is_from_this_machine(io: &BoxIo, addr: SocketAddr) -> bool {
     let local = tcp_stream(&**io).and_then(|stream| stream.local_addr().ok());
     local.map_or(addr.ip().to_canonical().is_loopback(), |local| {
         is_within(local, addr)
     })
 }
 
+/// Secures an accepted connection, and performs the handshake on it.
 async fn introduce(
     runtime: &Runtime,
     io: BoxIo,
@@ -156,10 +229,10 @@ async fn introduce(
     let limit = runtime.peers().config().handshake_timeout;
     let secured = tokio::time::timeout(limit, runtime.security().accept(io)).await;
     let (io, key) = secured.map_err(|_| Error::handshake_timeout(limit))??;
-    let mut socket = ConnectionInfo::inbound().addr(addr);
-    socket.wire = wire;
-    socket.key = key;
-    socket.listen = runtime.advertised();
+    let mut info = ConnectionInfo::inbound().addr(addr);
+    info.wire = wire;
+    info.key = key;
+    info.listen = runtime.advertised();
     let admit = || ticket.establish().map_err(|_| Refusal::Full);
-    establish(io, runtime.peers().node(), socket, admit).await
+    establish(io, runtime.peers().node(), info, admit).await
 }

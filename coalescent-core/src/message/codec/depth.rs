@@ -1,19 +1,19 @@
-//! Measures a value before anything is built from it: where it ends, and whether it nests too deep.
+//! Scans of encoded values, before anything is built from them: their length and nesting depth.
 //!
-//! Both scans are loops. They allocate nothing, whatever the counts in the bytes claim, and their
-//! time is bounded by the number of bytes.
+//! Both scans are loops. They do not allocate, whatever counts the bytes claim, and take time
+//! linear in the number of bytes.
 
-/// The deepest nesting of arrays and maps that a body may have.
+/// The maximum nesting depth of arrays and maps in a body.
 ///
-/// Decoders recurse, so this bounds the stack they use: at this depth they fit a thread of 2 MiB,
-/// also without optimisation. The array or object of the envelope does not count: a body that is a
-/// number has depth 0, `[]` has 1. The map of headers does count, for the values in it.
+/// Decoders recurse, so this bounds their stack use: at this depth they fit a thread with a 2 MiB
+/// stack, even without optimisation. The array or object of the envelope does not count: a number
+/// as body has depth 0, `[]` has depth 1. The map of headers does count for the values in it.
 pub const MAX_DEPTH: usize = 128;
 
-/// The envelope's own nesting, which [`MAX_DEPTH`] does not count.
+/// The nesting of the envelope itself, which [`MAX_DEPTH`] does not count.
 pub(super) const ENVELOPE_DEPTH: usize = 1;
 
-/// The deepest nesting that a scan can follow.
+/// The maximum nesting that a scan can follow.
 const STACK: usize = MAX_DEPTH + ENVELOPE_DEPTH;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,15 +23,15 @@ pub(crate) enum ScanError {
     Malformed,
 }
 
-/// Returns how many bytes the MessagePack value at the front of `bytes` takes, if its containers
-/// nest at most `max_depth` deep.
+/// Returns the length of the MessagePack value at the front of `bytes`, in bytes. Fails if its
+/// containers nest deeper than `max_depth`.
 pub(crate) fn msgpack(bytes: &[u8], max_depth: usize) -> Result<usize, ScanError> {
     let mut at = 0;
     let mut left = 1;
     if let Some(children) = scalars(bytes, &mut at, &mut left)? {
         enter(bytes, at, children, 0, max_depth)?;
         left = children;
-        // Most bodies hold scalars alone, which can be counted without a stack.
+        // Most bodies contain only scalars, which need no stack.
         if let Some(children) = scalars(bytes, &mut at, &mut left)? {
             at = nested(bytes, at, left, children, max_depth)?;
         }
@@ -42,8 +42,8 @@ pub(crate) fn msgpack(bytes: &[u8], max_depth: usize) -> Result<usize, ScanError
     Ok(at)
 }
 
-/// Measures on, from behind the head of the first container in a container: it holds `inner`
-/// values, and `outer` are left in the one around it.
+/// Continues the scan after the head of the first nested container. It contains `inner` values, and
+/// `outer` values are left in the container around it.
 fn nested(
     bytes: &[u8],
     mut at: usize,
@@ -53,7 +53,7 @@ fn nested(
 ) -> Result<usize, ScanError> {
     let max_depth = max_depth.min(STACK);
     enter(bytes, at, inner, 1, max_depth)?;
-    // How many values the enclosing containers still wait for, outermost first.
+    // The number of values missing in each enclosing container, outermost first.
     let mut stack = [0_u64; STACK];
     stack[0] = outer;
     let mut depth = 1_usize;
@@ -77,7 +77,7 @@ fn nested(
     }
 }
 
-/// Judges a container, of which `at` is behind the head, before what is in it is followed.
+/// Checks a container whose head ends at `at`, before its contents are scanned.
 #[inline]
 fn enter(
     bytes: &[u8],
@@ -89,15 +89,15 @@ fn enter(
     if depth >= max_depth {
         return Err(ScanError::TooDeep);
     }
-    // Each value takes a byte at least: a count beyond that is refused.
+    // Each value takes at least one byte, so a higher count is invalid.
     if children > bytes.len().saturating_sub(at) as u64 {
         return Err(ScanError::Truncated);
     }
     Ok(())
 }
 
-/// Goes on from `at` over `left` scalars, or up to behind the head of the first container, and
-/// returns how many values that holds. The last scalar may end behind the end of `bytes`.
+/// Scans from `at` over `left` scalars, or until after the head of the first container, and returns
+/// how many values that container holds. The last scalar may end beyond the end of `bytes`.
 #[inline]
 fn scalars(bytes: &[u8], at: &mut usize, left: &mut u64) -> Result<Option<u64>, ScanError> {
     while *left > 0 {
@@ -110,7 +110,7 @@ fn scalars(bytes: &[u8], at: &mut usize, left: &mut u64) -> Result<Option<u64>, 
             *at += usize::from(size);
             continue;
         }
-        // The heads that are met most, first.
+        // The most frequent heads first.
         match marker {
             0x80..=0x8f => {
                 *at += 1;
@@ -136,7 +136,7 @@ fn scalars(bytes: &[u8], at: &mut usize, left: &mut u64) -> Result<Option<u64>, 
     Ok(None)
 }
 
-/// How many bytes an item takes, by its marker alone: 0 where more has to be looked at.
+/// The length of an item in bytes, by its marker; 0 if the marker alone does not tell.
 static SIZES: [u8; 256] = {
     let mut sizes = [0; 256];
     let mut marker = 0;
@@ -159,8 +159,8 @@ static SIZES: [u8; 256] = {
     sizes
 };
 
-/// Returns how many bytes the head of an item takes together with what is no container in it, and
-/// how many values follow in a container.
+/// Returns the length of an item's head including any scalar contents, and the number of values
+/// that follow if it is a container.
 #[inline]
 pub(super) fn item(rest: &[u8]) -> Result<(u64, Option<u64>), ScanError> {
     let Some(&marker) = rest.first() else {
@@ -187,19 +187,19 @@ pub(super) fn item(rest: &[u8]) -> Result<(u64, Option<u64>), ScanError> {
     })
 }
 
-/// Returns the `N` bytes that stand behind a marker.
+/// Returns the `N` bytes after a marker.
 #[inline]
 fn number<const N: usize>(rest: &[u8]) -> Result<[u8; N], ScanError> {
     let bytes = rest.get(1..).and_then(<[u8]>::first_chunk);
     bytes.copied().ok_or(ScanError::Truncated)
 }
 
-/// Returns the text of a scanned MessagePack string that takes all of `value`.
+/// Returns the text of a scanned MessagePack string that spans all of `value`.
 pub(crate) fn msgpack_str(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(msgpack_text(value)?).ok()
 }
 
-/// Returns the bytes of a scanned MessagePack string that takes all of `value`, which may be no
+/// Returns the bytes of a scanned MessagePack string that spans all of `value`; they may be invalid
 /// UTF-8.
 pub(super) fn msgpack_text(value: &[u8]) -> Option<&[u8]> {
     match *value.first()? {
@@ -211,8 +211,8 @@ pub(super) fn msgpack_text(value: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Refuses JSON whose arrays and objects nest more than `max_depth` deep. Whether it is JSON at all
-/// is for the parser to say.
+/// Rejects JSON whose arrays and objects nest deeper than `max_depth`. Does not validate the JSON
+/// otherwise; the parser does.
 pub(crate) fn json(bytes: &[u8], max_depth: usize) -> Result<(), ScanError> {
     let mut depth = 0_usize;
     let mut rest = bytes;
@@ -233,7 +233,7 @@ pub(crate) fn json(bytes: &[u8], max_depth: usize) -> Result<(), ScanError> {
     Ok(())
 }
 
-/// Returns what stands behind the string of which `rest` is the inside and more.
+/// Returns the bytes after a string; `rest` begins inside of the string.
 pub(super) fn skip_string(mut rest: &[u8]) -> &[u8] {
     while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
         let escape = usize::from(rest.get(at) == Some(&b'\\'));

@@ -4,17 +4,16 @@ use std::fmt::{self, Write as _};
 use super::depth::{MAX_DEPTH, ScanError};
 use crate::text::{OneLine, truncate};
 
-/// The longest text of an error, in bytes. What a decoder says may quote the peer at length.
+/// The maximum length of an error text, in bytes. A decoder's message may quote the peer at length.
 const TEXT_MAX: usize = 256;
 
-/// How many characters of what a decoder says are shown from its front, and from its end. It is so
-/// many that what it quotes of a peer stays within
-/// [`Escaped::MAX`](crate::node::event::Escaped::MAX).
+/// How many characters of a decoder's message are kept from its start and from its end. Chosen so
+/// that what it quotes from a peer stays within [`Escaped::MAX`](crate::node::event::Escaped::MAX).
 const QUOTE_PART: usize = 44;
 
-/// Reports why a payload is no message, or a message has no payload.
+/// The error of decoding a payload as a message, or of encoding a message.
 ///
-/// Opaque: ask it with the predicates.
+/// The kind is private; query it with the `is_*` methods.
 #[derive(Clone)]
 pub struct CodecError {
     kind: ErrorKind,
@@ -38,8 +37,8 @@ impl CodecError {
         }
     }
 
-    /// Reports what a decoder says of a peer's bytes, which it may quote: its middle is left out
-    /// where it is long, since a decoder says at the end what it expected.
+    /// Creates an error from a decoder's message, which may quote the peer. Long messages lose
+    /// their middle, because decoders state at the end what they expected.
     pub(crate) fn quoting(
         kind: ErrorKind,
         before: &dyn fmt::Display,
@@ -48,7 +47,7 @@ impl CodecError {
         let text = error.to_string();
         let mut line = before.to_string();
         let mut out = OneLine::new(&mut line, 2 * QUOTE_PART);
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = out.write_str(&text);
         if out.is_whole() {
             return Self::new(kind, &line);
@@ -62,7 +61,7 @@ impl CodecError {
         Self::new(kind, &line)
     }
 
-    /// Judges a failed scan: `kind` is what it was of, unless that is too deep.
+    /// Converts a failed scan: an error of `kind`, unless the value nests too deep.
     pub(crate) fn scan(kind: ErrorKind, error: ScanError) -> Self {
         match error {
             ScanError::TooDeep => Self::new(
@@ -74,31 +73,31 @@ impl CodecError {
         }
     }
 
-    /// Tells whether the arrays and maps nest deeper than allowed.
+    /// Returns whether arrays and maps nest deeper than allowed.
     #[must_use]
     pub fn is_too_deep(&self) -> bool {
         self.kind == ErrorKind::TooDeep
     }
 
-    /// Tells whether the payload is no envelope of a message.
+    /// Returns whether the payload is not a valid envelope.
     #[must_use]
     pub fn is_envelope(&self) -> bool {
         self.kind == ErrorKind::Envelope
     }
 
-    /// Tells whether the body is no value of the type that was asked for, or no value at all.
+    /// Returns whether the body is not a valid value, or not of the requested type.
     #[must_use]
     pub fn is_body(&self) -> bool {
         self.kind == ErrorKind::Body
     }
 
-    /// Tells whether a header is no value of the type that was asked for, or no value at all.
+    /// Returns whether a header is not a valid value, or not of the requested type.
     #[must_use]
     pub fn is_header(&self) -> bool {
         self.kind == ErrorKind::Header
     }
 
-    /// Tells whether a value of the application could not be serialized.
+    /// Returns whether a value of the application could not be serialized.
     #[must_use]
     pub fn is_encode(&self) -> bool {
         self.kind == ErrorKind::Encode

@@ -28,7 +28,7 @@ pub(super) fn decode(codec: &Codec, payload: Bytes) -> Result<Message, CodecErro
     Ok(Message::opened(payload, Format::Json, parts, kind))
 }
 
-/// Returns where the parts are, and the type where it does not stand in the payload as it reads.
+/// Returns the positions of the parts, and the type if the payload does not contain it verbatim.
 fn open(codec: &Codec, payload: &[u8]) -> Result<(Parts, Option<Box<str>>), CodecError> {
     Span::check(payload)?;
     let text = std::str::from_utf8(payload).map_err(|error| envelope_error(&error))?;
@@ -68,7 +68,7 @@ fn open(codec: &Codec, payload: &[u8]) -> Result<(Parts, Option<Box<str>>), Code
     Ok((parts, escaped))
 }
 
-/// The values of an envelope, as they stand in the text.
+/// The raw values of an envelope.
 #[derive(Default)]
 struct Texts<'de> {
     kind: Option<&'de str>,
@@ -76,7 +76,7 @@ struct Texts<'de> {
     headers: Option<&'de str>,
 }
 
-/// Visits an envelope's object. Like `JSON.parse`, it lets the last of equal keys count.
+/// A visitor of an envelope's object. Like `JSON.parse`, it keeps the last of duplicate keys.
 struct Envelope<'a> {
     codec: &'a Codec,
 }
@@ -107,11 +107,11 @@ impl<'de> Visitor<'de> for Envelope<'_> {
     }
 }
 
-/// A string, borrowed unless it has escapes.
+/// A string, borrowed unless it contains escapes.
 #[derive(serde::Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Returns the entries of an object of headers; `None` if it is no object.
+/// Returns the entries of an object of headers; `None` if it is not an object.
 pub(crate) fn headers(map: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     struct Entries;
 
@@ -163,7 +163,7 @@ where
     depth::json(written, codec.max())
         .map_err(|error| CodecError::scan(ErrorKind::Encode, error))?;
     if memchr::memchr2(b'\n', b'\r', written).is_some() {
-        // A raw value of the application's may bring newlines, which a line cannot hold.
+        // A raw value of the application may contain newlines, which the `lines` wire cannot carry.
         let one_line = transcode::one_line(written);
         out.truncate(body_start);
         out.extend_from_slice(&one_line);
@@ -190,7 +190,7 @@ pub(super) fn encode(codec: &Codec, message: &Message) -> Result<Bytes, CodecErr
             }
             write_text(&header.key, &mut out)?;
             out.push(b':');
-            // The map that holds them is one of the levels.
+            // The map of headers is one of the levels.
             let max_depth = codec.max().saturating_sub(1);
             append(ErrorKind::Header, header.value, max_depth, &mut out)?;
         }
@@ -222,7 +222,7 @@ fn append(
                 .map_err(|why| CodecError::new(kind, &why))?;
         }
     }
-    // Binary and extensions are arrays in JSON, and so nest deeper than they did.
+    // Binary and extensions become arrays in JSON, and so nest deeper than in MessagePack.
     let written = out.get(start..).unwrap_or_default();
     depth::json(written, max_depth).map_err(|error| CodecError::scan(kind, error))
 }

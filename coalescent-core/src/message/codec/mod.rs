@@ -1,26 +1,26 @@
-//! A message as bytes: the courier's envelope.
+//! The courier's envelope: encoding messages as bytes.
 //!
 //! ```text
 //! MessagePack   [type: str, headers: nil or map of str to any, body: any]
 //! JSON          {"type": str, "body": any, "headers": object}
 //! ```
 //!
-//! A [`Codec`] opens and closes envelopes of one of these [`Format`]s. It looks at the structure of
-//! the whole payload, but builds nothing from the body: that stays a slice of the payload until a
-//! handler asks for it with [`Message::body`]. Nesting is limited, and measured before
-//! anything is built.
+//! A [`Codec`] decodes and encodes envelopes in one of these [`Format`]s. Decoding scans the
+//! structure of the whole payload, but builds nothing from the body: it stays a slice of the
+//! payload until a handler calls [`Message::body`]. The nesting depth is limited, and checked
+//! before anything is built.
 //!
-//! - In MessagePack an array of another length, or bytes after the body, are an error.
-//! - In JSON keys come in any order, and the last of equal ones counts; `headers` is left out when
-//!   empty; a missing body reads as `{}`; other keys are ignored. It is what Node's courier writes
-//!   and reads with `JSON.stringify` and `JSON.parse`.
+//! - In MessagePack, an array of another length and bytes after the body are errors.
+//! - In JSON, keys may come in any order, and the last of duplicate keys wins. `headers` is omitted
+//!   when empty, a missing body reads as `{}`, and other keys are ignored. This is compatible with
+//!   Node's courier, which uses `JSON.stringify` and `JSON.parse`.
 //!
 //! Both formats hold values in their human-readable form (an `IpAddr` is a string), and structs as
-//! maps, so that a message says the same in either. What one format has and the other lacks is an
-//! error for whoever sends it, and arrives as nothing else: in JSON, NaN, infinities, and keys of
-//! maps that are neither text nor numbers nor booleans; in MessagePack, numbers of JSON text that
-//! are integers of more than 64 bits, or have digits that a float does not keep. A Rust value's
-//! integers of 128 bits are numbers in JSON, and 16 bytes in MessagePack.
+//! maps, so that a message means the same in either. Sending a value that the format cannot
+//! represent is an error: in JSON, NaN, infinities, and map keys that are not strings, numbers or
+//! booleans; in MessagePack, numbers of JSON text that are integers of more than 64 bits, or that
+//! have more digits than a float keeps. 128-bit integers of Rust values are numbers in JSON, and 16
+//! bytes in MessagePack.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -61,7 +61,7 @@ pub use self::error::CodecError;
 pub(crate) use self::scratch::SHARED_MAX;
 use super::Message;
 
-/// Names how a value stands in bytes.
+/// The encoding of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Format {
@@ -71,15 +71,15 @@ pub enum Format {
     Json,
 }
 
-/// Turns payloads into [`Message`]s, and back.
+/// An encoder and decoder between payloads and [`Message`]s.
 ///
-/// One codec serves a whole mesh; it keeps no state, and is cheap to clone.
+/// One codec serves a whole mesh. It has no mutable state, and is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Codec {
     format: Format,
     /// At most [`MAX_DEPTH`].
     max_depth: u8,
-    /// The JSON keys, where they were named.
+    /// The JSON keys, if they were renamed.
     keys: Option<Arc<Keys>>,
 }
 
@@ -96,17 +96,17 @@ static KEYS: Keys = Keys {
     body: Cow::Borrowed("body"),
 };
 
-/// The JSON key of the headers.
+/// The JSON key that holds the headers.
 const HEADERS: &str = "headers";
 
 impl Codec {
-    /// Creates a codec of the MessagePack envelope.
+    /// Creates a codec for the MessagePack envelope.
     #[must_use]
     pub fn msgpack() -> Self {
         Self::new(Format::MessagePack)
     }
 
-    /// Creates a codec of the JSON envelope, with the keys `type` and `body`.
+    /// Creates a codec for the JSON envelope, with the keys `type` and `body`.
     #[must_use]
     pub fn json() -> Self {
         Self::new(Format::Json)
@@ -128,11 +128,12 @@ impl Codec {
         usize::from(self.max_depth)
     }
 
-    /// Sets the JSON key of the type. Default: `type`. MessagePack has no keys.
+    /// Sets the JSON key of the type. Default: `type`. Has no effect on MessagePack, which has no
+    /// keys.
     ///
     /// # Panics
     ///
-    /// If it is `headers`, or the key of the body: a message would have no place for one of them.
+    /// Panics if the key is `headers` or equals the key of the body.
     #[must_use]
     #[track_caller]
     pub fn type_param(mut self, key: impl Into<Cow<'static, str>>) -> Self {
@@ -144,11 +145,12 @@ impl Codec {
         self
     }
 
-    /// Sets the JSON key of the body. Default: `body`. MessagePack has no keys.
+    /// Sets the JSON key of the body. Default: `body`. Has no effect on MessagePack, which has no
+    /// keys.
     ///
     /// # Panics
     ///
-    /// If it is `headers`, or the key of the type: a message would have no place for one of them.
+    /// Panics if the key is `headers` or equals the key of the type.
     #[must_use]
     #[track_caller]
     pub fn body_param(mut self, key: impl Into<Cow<'static, str>>) -> Self {
@@ -171,35 +173,37 @@ impl Codec {
         self.keys = Some(Arc::new(keys));
     }
 
-    /// Sets how deep the arrays and maps of a body may nest. Default, and highest: [`MAX_DEPTH`].
+    /// Sets the maximum nesting depth of arrays and maps in a body. Default and upper bound:
+    /// [`MAX_DEPTH`].
     #[must_use]
     pub fn max_depth(mut self, depth: usize) -> Self {
         self.max_depth = depth.min(MAX_DEPTH) as u8;
         self
     }
 
-    /// Returns the format of the envelope, and of the bodies in it.
+    /// Returns the format of the envelope and of the bodies that it contains.
     #[must_use]
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// Opens the envelope of a payload. The body of the message is a slice of it.
+    /// Decodes the envelope of a payload. The body of the message is a slice of the payload.
     ///
     /// # Errors
     ///
-    /// - [`is_too_deep`](CodecError::is_too_deep) if it nests deeper than allowed,
-    /// - [`is_envelope`](CodecError::is_envelope) if it is otherwise no message.
+    /// Returns an error that
+    /// - [`is_too_deep`](CodecError::is_too_deep) if the payload nests deeper than allowed,
+    /// - [`is_envelope`](CodecError::is_envelope) if it is invalid in any other way.
     pub fn decode(&self, payload: &Bytes) -> Result<Message, CodecError> {
         self.decode_owned(payload.clone())
     }
 
-    /// Opens the envelope of a payload, as [`Codec::decode`], and keeps the payload itself in place
-    /// of a clone.
+    /// Decodes the envelope of a payload like [`Codec::decode`], but takes the payload instead of
+    /// cloning it.
     ///
     /// # Errors
     ///
-    /// As [`Codec::decode`].
+    /// Fails as [`Codec::decode`] does.
     pub fn decode_owned(&self, payload: Bytes) -> Result<Message, CodecError> {
         match self.format {
             Format::MessagePack => msgpack::decode(payload, self.max()),
@@ -207,17 +211,18 @@ impl Codec {
         }
     }
 
-    /// Closes a message into a payload. A body or header of the other format is converted.
+    /// Encodes a message. A body or header in the other format is converted.
     ///
     /// # Errors
     ///
-    /// - [`is_encode`](CodecError::is_encode) if the message was made of a value that cannot be
-    ///   serialized,
-    /// - [`is_too_deep`](CodecError::is_too_deep) if it nests deeper than allowed: no peer would
-    ///   take it,
-    /// - [`is_body`](CodecError::is_body) or [`is_header`](CodecError::is_header) if the bytes that
-    ///   the message was made of are not in the format they are said to be, or have no equal in the
-    ///   other one.
+    /// Returns an error that
+    /// - [`is_encode`](CodecError::is_encode) if the message was created from a value that cannot
+    ///   be serialized,
+    /// - [`is_too_deep`](CodecError::is_too_deep) if it nests deeper than allowed, so that peers
+    ///   would reject it,
+    /// - [`is_body`](CodecError::is_body) or [`is_header`](CodecError::is_header) if the message
+    ///   was created from bytes that are invalid in their format, or that the other format cannot
+    ///   represent.
     pub fn encode(&self, message: &Message) -> Result<Bytes, CodecError> {
         self.check(message)?;
         match self.format {
@@ -229,13 +234,12 @@ impl Codec {
         }
     }
 
-    /// Closes a message into a payload, as [`Codec::encode`], and takes the bytes that
-    /// [`Message::new`] wrote or that it was decoded from in place of a clone, where they are that
-    /// payload.
+    /// Encodes a message like [`Codec::encode`], but returns the buffer that [`Message::new`]
+    /// wrote, or that the message was decoded from, instead of a clone, if it is the payload.
     ///
     /// # Errors
     ///
-    /// As [`Codec::encode`].
+    /// Fails as [`Codec::encode`] does.
     pub fn encode_owned(&self, message: Message) -> Result<Bytes, CodecError> {
         self.check(&message)?;
         match self.format {
@@ -252,13 +256,14 @@ impl Codec {
         Ok(())
     }
 
-    /// Serializes `body` straight into a payload, as a message of type `kind` without headers.
+    /// Serializes `body` directly into a payload: a message of type `kind` without headers.
     ///
     /// # Errors
     ///
+    /// Returns an error that
     /// - [`is_encode`](CodecError::is_encode) if the value cannot be serialized,
-    /// - [`is_too_deep`](CodecError::is_too_deep) if it nests deeper than allowed: no peer would
-    ///   take it.
+    /// - [`is_too_deep`](CodecError::is_too_deep) if it nests deeper than allowed, so that peers
+    ///   would reject it.
     pub fn encode_body<T>(&self, kind: &str, body: &T) -> Result<Bytes, CodecError>
     where
         T: Serialize + ?Sized,
@@ -270,7 +275,7 @@ impl Codec {
     }
 }
 
-/// Returns the entries of a checked object of headers.
+/// Returns the entries of a validated object of headers.
 pub(crate) fn json_headers(map: &[u8]) -> Vec<(Cow<'_, str>, &str)> {
     std::str::from_utf8(map)
         .ok()

@@ -69,12 +69,12 @@ pub(super) fn decode(payload: Bytes, max_depth: usize) -> Result<Message, CodecE
 }
 
 fn is_utf8(text: &[u8]) -> bool {
-    // Types are short, and seldom anything else: then this is several times as fast.
+    // Types are short and usually ASCII, for which this check is several times as fast.
     let ascii = text.iter().fold(0, |all, byte| all | byte) < 0x80;
     ascii || std::str::from_utf8(text).is_ok()
 }
 
-/// Reads the head of an array of 3 that is written longer than it need be.
+/// Reads the head of a 3-element array that does not use the shortest encoding.
 #[cold]
 fn array_of_3(mut payload: &[u8]) -> Result<&[u8], CodecError> {
     match rd::read_array_len(&mut payload) {
@@ -91,7 +91,7 @@ fn valid_headers(map: &[u8]) -> bool {
     headers(map).count() == count as usize
 }
 
-/// Iterates over the entries of a scanned map, as far as its keys are strings.
+/// Returns an iterator over the entries of a scanned map, up to the first key that is not a string.
 pub(crate) fn headers(map: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, &[u8])> {
     let mut rest = map;
     let mut left = rd::read_map_len(&mut rest).unwrap_or_default();
@@ -107,7 +107,7 @@ pub(crate) fn headers(map: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, &[u8])>
     })
 }
 
-/// Makes a message around a value of the application.
+/// Creates a message from a value of the application.
 pub(crate) fn message<T>(kind: &str, body: &T, max_depth: usize) -> Result<Message, CodecError>
 where
     T: Serialize + ?Sized,
@@ -118,8 +118,7 @@ where
     let at = out.len();
     let seen = value::write_msgpack(body, &mut out)?;
     if seen.json_text() {
-        // As MessagePack it may be impossible: that is for the codec to find out that it is sent
-        // with.
+        // The value may have no MessagePack form; the codec that sends the message reports that.
         let json = value::json(body, max_depth)?;
         return Ok(Message::encoded(kind, Format::Json, json.into()));
     }
@@ -138,7 +137,7 @@ where
     Ok(message)
 }
 
-/// Writes an envelope around a value of the application.
+/// Encodes an envelope around a value of the application.
 pub(super) fn encode_body<T>(kind: &str, body: &T, max_depth: usize) -> Result<Bytes, CodecError>
 where
     T: Serialize + ?Sized,
@@ -152,7 +151,7 @@ where
     Ok(out.into_bytes())
 }
 
-/// Checks what a value of the application was written as.
+/// Checks the serialized form of a value of the application.
 fn check(body: &[u8], max_depth: usize) -> Result<(), CodecError> {
     value::check(ErrorKind::Encode, Format::MessagePack, body, max_depth)
 }
@@ -163,7 +162,7 @@ fn start(kind: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
         .map_err(write_error)
 }
 
-// By value, because it stands in `map_err`.
+// By value, for use in `map_err`.
 #[allow(clippy::needless_pass_by_value)]
 fn write_error(error: wr::ValueWriteError) -> CodecError {
     CodecError::new(ErrorKind::Encode, &error)

@@ -1,14 +1,14 @@
-//! A value of one format as the other.
+//! Conversion of values between the formats.
 
 use std::io::Write;
 
 use super::depth::{self, MAX_DEPTH};
 use super::error::{CodecError, ErrorKind};
 
-/// Returns JSON, which was scanned, as MessagePack.
+/// Converts scanned JSON to MessagePack.
 ///
-/// What would be another number there is an error: an integer of more than 64 bits, and what has
-/// more digits than a float keeps, or is too large or too small for one.
+/// Fails if a number would change: an integer of more than 64 bits, or a number with more digits
+/// than a float keeps, or outside of a float's range.
 pub(crate) fn json_to_msgpack(kind: ErrorKind, json: &[u8]) -> Result<Vec<u8>, CodecError> {
     check_numbers(kind, json)?;
     let mut out = Vec::with_capacity(json.len());
@@ -21,7 +21,7 @@ pub(crate) fn json_to_msgpack(kind: ErrorKind, json: &[u8]) -> Result<Vec<u8>, C
     Ok(out)
 }
 
-/// Refuses numbers that MessagePack has no equal of.
+/// Rejects numbers that MessagePack cannot represent.
 fn check_numbers(kind: ErrorKind, json: &[u8]) -> Result<(), CodecError> {
     let mut rest = json;
     while let Some((&byte, tail)) = rest.split_first() {
@@ -33,7 +33,7 @@ fn check_numbers(kind: ErrorKind, json: &[u8]) -> Result<(), CodecError> {
                 let end = rest.iter().position(part).unwrap_or(rest.len());
                 let (number, tail) = rest.split_at(end);
                 rest = tail;
-                // What is no number is for the parser to say.
+                // The parser rejects what is not a number.
                 if std::str::from_utf8(number).is_ok_and(|text| !is_kept(text)) {
                     let shown: String = String::from_utf8_lossy(number).chars().take(40).collect();
                     return Err(CodecError::new(
@@ -50,17 +50,17 @@ fn check_numbers(kind: ErrorKind, json: &[u8]) -> Result<(), CodecError> {
     Ok(())
 }
 
-/// The most digits that a float can have, from the first that is no zero to the last.
+/// The maximum number of digits of a float, from the first to the last that is not zero.
 const FLOAT_DIGITS: usize = 767;
 
-/// Whether MessagePack holds the number: as an integer of 64 bits, or as a float that says the same
-/// to as many digits.
+/// Returns whether MessagePack preserves the number: as a 64-bit integer, or as a float that is
+/// equal to as many digits.
 fn is_kept(number: &str) -> bool {
     if !number.contains(['.', 'e', 'E']) {
         return number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok();
     }
     let Ok(float) = number.parse::<f64>() else {
-        // It is no number.
+        // Not a number.
         return true;
     };
     let mantissa = number.split(['e', 'E']).next().unwrap_or_default();
@@ -77,7 +77,7 @@ fn is_kept(number: &str) -> bool {
     }
 }
 
-/// Returns JSON without the whitespace between its tokens, and so without newlines.
+/// Returns JSON without the whitespace between tokens, and therefore without newlines.
 pub(crate) fn one_line(json: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(json.len());
     let mut rest = json;
@@ -98,32 +98,32 @@ pub(crate) fn one_line(json: &[u8]) -> Vec<u8> {
 #[derive(Clone, Copy, Default)]
 struct Open {
     map: bool,
-    /// Whether a comma stands before the next item.
+    /// Whether the next item follows a comma.
     comma: bool,
-    /// How many items of it are still to come, a key and its value as two.
+    /// The number of items left; a key and its value count as two.
     left: u64,
 }
 
-/// What becomes of values that JSON has no equal for.
+/// The treatment of values that JSON cannot represent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lossy {
-    /// They are an error: who reads the JSON would take them for something else.
+    /// They are an error, because a reader of the JSON would misinterpret them.
     Refused,
-    /// They are shown: numbers that are not finite as null, text that is no UTF-8 with replacement
-    /// characters, and keys as [`msgpack_to_json`] says.
+    /// They are converted for display: non-finite numbers to null, invalid UTF-8 with replacement
+    /// characters, and keys as described at [`msgpack_to_json`].
     Shown,
 }
 
 const MALFORMED: &str = "it is no MessagePack";
 
-/// Writes one scanned MessagePack value as JSON on one line, or says why it can't.
+/// Converts one scanned MessagePack value to one line of JSON, or returns why that is impossible.
 ///
-/// Binary is an array of numbers, an extension an array of its type and its bytes, and the keys
-/// that are numbers or booleans are strings. What else JSON lacks is an error, or, where it is
-/// [shown](Lossy::Shown), has a form too: nil as a key is a string, and all other keys (binary,
-/// containers, extensions) are the lower hex of their MessagePack bytes, because quoting JSON
-/// inside JSON grows without bound as it nests. The output is at most 7 times as long as the input,
-/// and a few bytes.
+/// Binary becomes an array of numbers, an extension an array of its type and its bytes, and keys
+/// that are numbers or booleans become strings. Other values that JSON lacks are an error, unless
+/// they are to be [shown](Lossy::Shown): then nil as a key becomes a string, and all other keys
+/// (binary, containers, extensions) the lower-case hex of their MessagePack bytes, because quoting
+/// JSON inside JSON grows without bound as it nests. The output is at most 7 times as long as the
+/// input, plus a few bytes.
 pub(crate) fn msgpack_to_json(
     value: &[u8],
     out: &mut Vec<u8>,
@@ -155,11 +155,7 @@ pub(crate) fn msgpack_to_json(
         }
         open.comma = true;
         if open.map {
-            let len = depth::msgpack(rest, usize::MAX).map_err(|_| MALFORMED)?;
-            let (key, tail) = rest.split_at_checked(len).ok_or(MALFORMED)?;
-            write_key(key, out, lossy)?;
-            out.push(b':');
-            rest = tail;
+            rest = write_map_key(rest, out, lossy)?;
             open.left = open.left.checked_sub(1).ok_or(MALFORMED)?;
         }
         open.left = open.left.checked_sub(1).ok_or(MALFORMED)?;
@@ -183,7 +179,20 @@ pub(crate) fn msgpack_to_json(
     }
 }
 
-/// Writes a whole item that is no container.
+/// Writes the key at the front of a map entry, and returns the bytes after it.
+fn write_map_key<'a>(
+    rest: &'a [u8],
+    out: &mut Vec<u8>,
+    lossy: Lossy,
+) -> Result<&'a [u8], &'static str> {
+    let len = depth::msgpack(rest, usize::MAX).map_err(|_| MALFORMED)?;
+    let (key, tail) = rest.split_at_checked(len).ok_or(MALFORMED)?;
+    write_key(key, out, lossy)?;
+    out.push(b':');
+    Ok(tail)
+}
+
+/// Writes a complete item that is not a container.
 fn write_scalar(item: &[u8], out: &mut Vec<u8>, lossy: Lossy) -> Result<(), &'static str> {
     if lossy == Lossy::Refused {
         refuse(item)?;
@@ -191,7 +200,7 @@ fn write_scalar(item: &[u8], out: &mut Vec<u8>, lossy: Lossy) -> Result<(), &'st
     write_item(item, out).ok_or(MALFORMED)
 }
 
-/// Refuses an item that JSON has no equal for.
+/// Rejects an item that JSON cannot represent.
 fn refuse(item: &[u8]) -> Result<(), &'static str> {
     use rmp::decode;
     let finite = match item.first() {

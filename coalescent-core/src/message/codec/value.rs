@@ -1,4 +1,4 @@
-//! One value in one format, such as a body or a header.
+//! A single value in one format, such as a body or a header.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use super::watch::{Seen, Watched};
 use super::{Format, transcode};
 use crate::message::Json;
 
-/// Appends a value of the application to `out`, and says what was met in it.
+/// Appends a serialized value to `out`, and returns what [`Seen`] noted about it.
 pub(crate) fn write<T>(format: Format, value: &T, out: &mut Vec<u8>) -> Result<Seen, CodecError>
 where
     T: Serialize + ?Sized,
@@ -29,7 +29,7 @@ where
     Ok(seen)
 }
 
-/// Appends a value as MessagePack. JSON text in it is not what it should be: see
+/// Appends a value as MessagePack. Not valid if the value contains JSON text: see
 /// [`Seen::json_text`].
 pub(crate) fn write_msgpack<T>(value: &T, out: &mut Vec<u8>) -> Result<Seen, CodecError>
 where
@@ -61,8 +61,8 @@ where
     Ok(seen)
 }
 
-/// Writes a value of the application by itself, in the format that says it: the third is its JSON,
-/// where that says something else than its MessagePack does.
+/// Serializes a value on its own, in the format that preserves it. The third result is its JSON
+/// form, if that differs from a translation of the MessagePack form.
 pub(crate) fn own<T>(
     value: &T,
     max_depth: usize,
@@ -82,7 +82,7 @@ where
     Ok((Format::MessagePack, out.into(), json))
 }
 
-/// Writes a value of the application as JSON on one line that nests at most `max_depth` deep.
+/// Serializes a value as one line of JSON that nests at most `max_depth` deep.
 pub(crate) fn json<T>(value: &T, max_depth: usize) -> Result<Vec<u8>, CodecError>
 where
     T: Serialize + ?Sized,
@@ -96,7 +96,7 @@ where
     Ok(out)
 }
 
-/// Builds a `T` of bytes that [`check`] took, or a scan of the payload that they are of.
+/// Deserializes a `T` from bytes that passed [`check`], or that are part of a scanned payload.
 pub(crate) fn read<'de, T: Deserialize<'de>>(
     kind: ErrorKind,
     format: Format,
@@ -114,8 +114,7 @@ fn no_value<T>(kind: ErrorKind, error: &dyn fmt::Display) -> CodecError {
     CodecError::quoting(kind, &format_args!("it is no {name}: "), error)
 }
 
-// A unit has one value, but each format and the peers that leave a body out write it in ways of
-// their own.
+// A unit has one value, but the formats encode it differently, and some peers omit the body.
 
 fn from_msgpack<'de, T: Deserialize<'de>>(value: &'de [u8]) -> Result<T, rmp_serde::decode::Error> {
     let read = |value: &'de [u8]| {
@@ -175,7 +174,7 @@ pub(crate) fn check(
     }
 }
 
-/// Checks the depth of bytes that [`check`] took with a higher limit.
+/// Checks bytes that passed [`check`] against a lower depth limit.
 pub(crate) fn check_depth(
     format: Format,
     bytes: &[u8],

@@ -1,8 +1,8 @@
-//! Looks at a value of the application while it is serialized.
+//! Inspects a value of the application while it is being serialized.
 //!
-//! MessagePack and JSON do not hold the same values: one has no integers of 128 bits, the other
-//! neither NaN nor keys that are arrays. What is met of these is noted here, so that nothing of it
-//! is changed without a word.
+//! MessagePack and JSON cannot represent the same values: MessagePack lacks 128-bit integers, JSON
+//! lacks NaN and keys that are arrays, for example. The serializer records such values here, so
+//! that none is changed silently.
 
 use std::cell::Cell;
 
@@ -12,39 +12,40 @@ use serde::ser::{
 };
 use serde::{Serialize, Serializer};
 
-/// How the names of `serde_json`'s own types begin that mean JSON text by a struct.
+/// The prefix of the struct names by which `serde_json` marks raw JSON text.
 const JSON_TEXT: &str = "$serde_json::private::";
 
-/// What was met in a value.
+/// What was found in a value.
 #[derive(Default)]
 pub(crate) struct Seen {
     non_finite: Cell<bool>,
-    unlike: Cell<bool>,
+    differs: Cell<bool>,
     json_text: Cell<bool>,
 }
 
 impl Seen {
-    /// Whether there was a number that JSON has no form for: NaN or an infinity.
+    /// Returns whether the value contains a number that JSON lacks: NaN or an infinity.
     pub(crate) fn non_finite(&self) -> bool {
         self.non_finite.get()
     }
 
-    /// Whether the value as JSON may differ from what its MessagePack says.
+    /// Returns whether serializing the value as JSON may differ from translating its MessagePack
+    /// form.
     pub(crate) fn differs_as_json(&self) -> bool {
-        self.non_finite.get() || self.unlike.get() || self.json_text.get()
+        self.non_finite.get() || self.differs.get() || self.json_text.get()
     }
 
-    /// Whether a part of the value is JSON text, which means something to a JSON serializer alone.
+    /// Returns whether the value contains raw JSON text, which only a JSON serializer understands.
     pub(crate) fn json_text(&self) -> bool {
         self.json_text.get()
     }
 }
 
-/// A value that is looked at while it is serialized.
+/// A value that is inspected while it is being serialized.
 pub(crate) struct Watched<'a, T: ?Sized> {
     value: &'a T,
     seen: &'a Seen,
-    /// Whether it is the key of a map.
+    /// Whether the value is the key of a map.
     key: bool,
 }
 
@@ -69,7 +70,7 @@ impl<T: Serialize + ?Sized> Serialize for Watched<'_, T> {
     }
 }
 
-/// Serializes as `inner` does.
+/// A serializer that delegates to `inner` and records what it sees.
 struct Watch<'a, S> {
     inner: S,
     seen: &'a Seen,
@@ -77,11 +78,11 @@ struct Watch<'a, S> {
 }
 
 impl<S> Watch<'_, S> {
-    /// Notes what is no plain key, where one is expected.
+    /// Records a value that is not a valid JSON key, if a key is expected.
     #[inline]
     fn no_plain_key(&self) {
         if self.key {
-            self.seen.unlike.set(true);
+            self.seen.differs.set(true);
         }
     }
 
@@ -94,7 +95,7 @@ impl<S> Watch<'_, S> {
     }
 }
 
-/// A container whose parts are looked at too.
+/// A container whose elements are inspected too.
 struct Compound<'a, C> {
     inner: C,
     seen: &'a Seen,
@@ -181,12 +182,12 @@ impl<'a, S: Serializer> Serializer for Watch<'a, S> {
     }
 
     fn serialize_i128(self, value: i128) -> Result<S::Ok, S::Error> {
-        self.seen.unlike.set(true);
+        self.seen.differs.set(true);
         self.inner.serialize_i128(value)
     }
 
     fn serialize_u128(self, value: u128) -> Result<S::Ok, S::Error> {
-        self.seen.unlike.set(true);
+        self.seen.differs.set(true);
         self.inner.serialize_u128(value)
     }
 
@@ -234,7 +235,7 @@ impl<'a, S: Serializer> Serializer for Watch<'a, S> {
     #[inline]
     fn serialize_unit_struct(self, name: &'static str) -> Result<S::Ok, S::Error> {
         // An empty array in one format, nothing in the other.
-        self.seen.unlike.set(true);
+        self.seen.differs.set(true);
         self.inner.serialize_unit_struct(name)
     }
 

@@ -88,9 +88,4 @@ impl Peer {
         let kept = std::mem::take(&mut *lock(&self.0.extensions));
         drop(kept);
     }
-
-    /// The name that connections still call step 3 by.
-    pub(crate) fn forget(&self) {
-        self.end_departure();
-    }
 }

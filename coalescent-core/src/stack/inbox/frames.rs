@@ -1,38 +1,38 @@
-//! Frames of the read side, many at once.
+//! Frames of the read side, many at a time, without building a [`Frame`] for each.
 
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Heads, Kept, Lent};
+use super::group::{FrameGroup, GroupFramesMut, Heads};
 use crate::frame::Frame;
 use crate::frame::in_flight::ReadBatch;
 use crate::message::Message;
 use crate::node::peer::Peer;
 use crate::wire::{Head, Kind};
 
-/// Some frames that came together, lent by
+/// An iterator over frames that arrived together, lent by
 /// [`MeshReader::next_frames`](crate::MeshReader::next_frames).
 ///
-/// Those that were not taken out of it when it is dropped are the next that the reader finds.
-pub struct Frames<'a>(Lent<'a>);
+/// Frames that are left when it is dropped are the next that the reader returns.
+pub struct Frames<'a>(GroupFramesMut<'a>);
 
-/// A frame that is only looked at, unless it is [kept](FrameRef::into_frame).
+/// A borrowed view of a frame. [`into_frame`](FrameRef::into_frame) makes an owned [`Frame`] of it.
 pub struct FrameRef<'a>(Source<'a>);
 
 enum Source<'a> {
-    /// As it stands in what was read.
+    /// A frame that no layer has changed, by its place in the block that was read.
     Block {
-        arrival: &'a Arc<ReadBatch>,
+        batch: &'a Arc<ReadBatch>,
         offset: usize,
         head: &'a Head,
     },
-    /// With what layers have made of it.
+    /// A built frame, with what layers have made of it.
     Whole(Frame),
 }
 
 impl<'a> Frames<'a> {
-    pub(crate) fn new(kept: &'a mut Kept) -> Self {
-        Self(kept.lend())
+    pub(crate) fn new(group: &'a mut FrameGroup) -> Self {
+        Self(group.frames_mut())
     }
 }
 
@@ -42,28 +42,28 @@ impl<'a> Iterator for Frames<'a> {
     #[inline]
     fn next(&mut self) -> Option<FrameRef<'a>> {
         let source = match &mut self.0 {
-            Lent::Block {
-                arrival,
+            GroupFramesMut::Block {
+                batch,
                 heads,
                 range,
             } => {
                 let heads: &'a Heads = heads;
                 let (offset, head) = heads.get(range.next()?)?;
                 Source::Block {
-                    arrival,
+                    batch,
                     offset: *offset,
                     head,
                 }
             }
-            Lent::Whole(frames) => Source::Whole(frames.pop_front()?),
+            GroupFramesMut::Whole(frames) => Source::Whole(frames.pop_front()?),
         };
         Some(FrameRef(source))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = match &self.0 {
-            Lent::Block { range, .. } => range.len(),
-            Lent::Whole(frames) => frames.len(),
+            GroupFramesMut::Block { range, .. } => range.len(),
+            GroupFramesMut::Whole(frames) => frames.len(),
         };
         (left, Some(left))
     }
@@ -72,35 +72,35 @@ impl<'a> Iterator for Frames<'a> {
 impl ExactSizeIterator for Frames<'_> {}
 
 impl FrameRef<'_> {
-    /// The frame's bytes; see [`Frame::payload`].
+    /// Returns the payload; see [`Frame::payload`].
     #[inline]
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         match &self.0 {
             Source::Block {
-                arrival,
+                batch,
                 offset,
                 head,
             } => {
-                let place = head.payload();
-                let place = offset + place.start..offset + place.end;
-                arrival.bytes.get(place).unwrap_or_default()
+                let payload = head.payload();
+                let payload = offset + payload.start..offset + payload.end;
+                batch.bytes.get(payload).unwrap_or_default()
             }
             Source::Whole(frame) => frame.payload(),
         }
     }
 
-    /// The peer that sent this frame to this node; see [`Frame::peer`].
+    /// Returns the peer that sent this frame to this node; see [`Frame::peer`].
     #[inline]
     #[must_use]
     pub fn peer(&self) -> &Peer {
         match &self.0 {
-            Source::Block { arrival, .. } => arrival.link.peer(),
+            Source::Block { batch, .. } => batch.in_flight.peer(),
             Source::Whole(frame) => frame.peer(),
         }
     }
 
-    /// What kind of frame stood on the wire.
+    /// Returns the kind of the frame on its wire.
     #[inline]
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -110,7 +110,7 @@ impl FrameRef<'_> {
         }
     }
 
-    /// How many more nodes may hear of this frame; see [`Frame::ttl`].
+    /// Returns how many more hops the frame may make; see [`Frame::ttl`].
     #[must_use]
     pub fn ttl(&self) -> u8 {
         match &self.0 {
@@ -119,7 +119,7 @@ impl FrameRef<'_> {
         }
     }
 
-    /// The message in the payload, once the courier has parsed it.
+    /// Returns the message in the payload, if the courier has parsed it.
     #[inline]
     #[must_use]
     pub fn message(&self) -> Option<&Message> {
@@ -129,15 +129,15 @@ impl FrameRef<'_> {
         }
     }
 
-    /// Makes a frame of it that can be kept, without copying its bytes.
+    /// Makes an owned [`Frame`], without copying the payload.
     #[must_use]
     pub fn into_frame(self) -> Frame {
         match self.0 {
             Source::Block {
-                arrival,
+                batch,
                 offset,
                 head,
-            } => Frame::of_block(Arc::clone(arrival), offset, head),
+            } => Frame::of_block(Arc::clone(batch), offset, head),
             Source::Whole(frame) => frame,
         }
     }

@@ -1,4 +1,4 @@
-//! One layer's service around a probe, and what a check asks of it.
+//! A bench for checks: one layer's service around a probe, and the steps that checks consist of.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -31,7 +31,7 @@ where
         fail(self.check, what, advice)
     }
 
-    /// Whether the service has become ready; `None` if it is not.
+    /// Waits for readiness and returns the result; `None` if the service does not become ready.
     pub(super) async fn ready(&mut self) -> Option<Result<(), BoxError>> {
         for _ in 0..TURNS {
             let polled = std::future::poll_fn(|cx| Poll::Ready(self.service.poll_ready(cx))).await;
@@ -75,7 +75,8 @@ where
         Box::pin(self.service.call((self.frames)(self.number)))
     }
 
-    /// Calls the service, which is ready, with a frame that must get inside, and be answered.
+    /// Calls the service, which must be ready, with a frame that must reach the probe and be
+    /// answered.
     pub(super) async fn must_handle(&mut self) {
         let before = self.shared.called();
         let mut call = self.call();
@@ -126,14 +127,14 @@ pub(super) fn fail(check: Check, what: &str, advice: &str) -> ! {
     panic!("the layer fails the check of {check}: {what}; {advice}")
 }
 
-/// Lets all other tasks have their turns.
+/// Lets all other tasks run.
 pub(super) async fn turns() {
     for _ in 0..TURNS {
         tokio::task::yield_now().await;
     }
 }
 
-/// Polls a call until it is done; `None` if it is not.
+/// Polls a call until it is done; returns `None` if it does not finish.
 pub(super) async fn finish<F: Future>(call: &mut Pin<Box<F>>) -> Option<F::Output> {
     for _ in 0..TURNS {
         let polled = std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await;

@@ -1,8 +1,9 @@
-//! Checks that a layer keeps what tower asks of every service, and coalescent of its layers.
+//! Checks that a layer obeys the rules that tower makes for every service, and coalescent for its
+//! layers.
 //!
-//! The layer is put around a [`Probe`], which has one permit: it can be ready for one call at a
-//! time, as the innermost of a stack with a limit that all peers share. A layer that loses the
-//! permit, or calls without it, works in a simple test and starves other peers in a mesh.
+//! Each check wraps a [`Probe`] in the layer. The probe has one permit, so it is ready for one call
+//! at a time, like a stack inside of a limit that all peers share. A layer that loses the permit,
+//! or calls without it, passes a simple test but starves other peers in a mesh.
 //!
 //! ```
 //! use coalescent_core::test_util::conformance;
@@ -39,7 +40,7 @@
 //! # }
 //! ```
 //!
-//! Layers that keep some frames to themselves, or that are made to differ in one point, say so:
+//! Layers that keep some frames, or that deviate from one rule on purpose, say so:
 //!
 //! ```
 //! use coalescent_core::test_util::conformance::{Check, Conformance};
@@ -56,27 +57,24 @@
 //!     .check()
 //!     .await;
 //!
-//! // It is always ready, and fails calls while what is inside is not: that is its purpose.
+//! // It is always ready, and fails calls while the inner service is not: that is its purpose.
 //! Conformance::new(LoadShedLayer::new()).without(Check::Readiness).check().await;
 //! # }
 //! ```
 //!
-//! Checks look at what happens when all other tasks have had their turn: run them on a
-//! current-thread runtime, as `#[tokio::test]` does. They do not wait for time to pass: a layer
-//! that lets frames through only after a while is checked with its delay at zero.
+//! The checks let all other tasks run before they look at the result: run them on a current-thread
+//! runtime, as `#[tokio::test]` does. They do not wait for time to pass, so check a layer that
+//! delays frames with a delay of zero.
 
 mod bench;
+mod checks;
 mod probe;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::future::Future;
-use std::sync::Arc;
-use std::task::{Context, Waker};
 
-use bench::{Bench, Woken, fail, finish, turns};
-use probe::{ANSWER, Answer, Readiness, Shared};
+use bench::finish;
 pub use probe::{Probe, ProbeError, ProbeFuture};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -91,15 +89,14 @@ use crate::node::Peers;
 use crate::stack::reply::Reply;
 use crate::wire::Kind;
 
-/// How many turns all other tasks get before something counts as not happening.
+/// How often all other tasks may run before an expected event counts as missing.
 const TURNS: usize = 64;
 
-/// Puts `layer` through every check that needs nothing of its service but to be one; see
-/// [`Conformance::check`].
+/// Runs every check that needs only the layer; see [`Conformance::check`].
 ///
 /// # Panics
 ///
-/// Where the layer fails a check, with what it did, and what it should do.
+/// Panics if the layer fails a check, with what it did, and what it should do.
 pub async fn check<L>(layer: L)
 where
     L: Layer<Probe>,
@@ -108,25 +105,26 @@ where
     Conformance::new(layer).check().await;
 }
 
-/// What a layer is checked for.
+/// A rule that layers are checked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Check {
-    /// It is ready when what is inside is, wakes its task then, and fails when that fails.
+    /// The layer is ready when the inner service is, wakes its task then, and fails when that
+    /// fails.
     Readiness,
-    /// It calls only the instance that it has made ready, once for each time.
+    /// The layer calls only the instance that it polled to readiness, once per readiness.
     ReadyFirst,
-    /// Nothing holds a permit that no call needs any more.
+    /// No permit is held that no call needs any more.
     Permits,
-    /// A frame that it keeps gives the permit back, and the next frame is handled.
+    /// A frame that the layer keeps releases the permit, and the next frame is handled.
     Kept,
-    /// Dropping its response future ends the call inside, whenever it is dropped.
+    /// Dropping the layer's response future cancels the inner call, whenever it is dropped.
     Cancel,
-    /// An error of what is inside comes out as an error, and the next frame is handled.
+    /// An error of the inner service is returned, and the next frame is handled.
     Errors,
-    /// A reply of what is inside wakes the task that waits for it, and comes out unchanged.
+    /// A reply of the inner service wakes the waiting task, and is returned unchanged.
     Replies,
-    /// A clone of its service is not ready because the service was.
+    /// A clone of a ready service is not ready itself.
     Clones,
 }
 
@@ -147,7 +145,7 @@ impl fmt::Display for Check {
 
 type Frames = Box<dyn Fn(u64) -> Frame>;
 
-/// A layer to be checked, and what is known of it.
+/// A layer to check, with its properties.
 #[must_use = "nothing is checked until `check` is called"]
 pub struct Conformance<L> {
     layer: L,
@@ -157,8 +155,7 @@ pub struct Conformance<L> {
 }
 
 impl<L> Conformance<L> {
-    /// Prepares the checks of `layer`, with frames that are broadcasts of different MessagePack
-    /// messages.
+    /// Prepares the checks of `layer`. The frames are broadcasts of different MessagePack messages.
     pub fn new(layer: L) -> Self {
         let from = peer(&Peers::new(Config::default()));
         Self {
@@ -173,21 +170,21 @@ impl<L> Conformance<L> {
         }
     }
 
-    /// Uses these frames, which the layer must let through: `frame` is called with a new number for
-    /// each.
+    /// Uses these frames, which the layer must let through. `frame` is called with a new number
+    /// each time.
     pub fn frames(mut self, frame: impl Fn(u64) -> Frame + 'static) -> Self {
         self.frames = Box::new(frame);
         self
     }
 
-    /// Uses these frames too, which the layer must keep from what is inside, by an answer or an
-    /// error of its own. Without them [`Check::Kept`] is left out.
+    /// Also uses these frames, which the layer must keep from the inner service, by an answer or an
+    /// error of its own. Without them, [`Check::Kept`] is skipped.
     pub fn keeps(mut self, frame: impl Fn(u64) -> Frame + 'static) -> Self {
         self.keeps = Some(Box::new(frame));
         self
     }
 
-    /// Leaves a check out: for layers whose purpose is to differ in it.
+    /// Skips a check, for layers that deviate from it on purpose.
     pub fn without(mut self, check: Check) -> Self {
         self.without.push(check);
         self
@@ -199,13 +196,13 @@ where
     L: Layer<Probe>,
     L::Service: Service<Frame, Response = Reply, Error: Into<BoxError>>,
 {
-    /// Runs all checks but [`Check::Clones`].
+    /// Runs all checks except [`Check::Clones`].
     ///
     /// # Panics
     ///
-    /// Where the layer fails a check, with what it did, and what it should do.
+    /// Panics if the layer fails a check, with what it did, and what it should do.
     pub async fn check(&self) {
-        // The plainest first, so that what is told is the cause and not its effects.
+        // The simplest checks first, so that the failure reported is the cause.
         self.ready_first().await;
         self.readiness().await;
         self.replies().await;
@@ -219,7 +216,7 @@ where
     ///
     /// # Panics
     ///
-    /// Where the layer fails the check.
+    /// Panics if the layer fails the check.
     pub async fn check_clones(&self)
     where
         L::Service: Clone,
@@ -231,7 +228,7 @@ where
         bench.must_be_ready("before it was called").await;
         let mut second = bench.service.clone();
         std::mem::swap(&mut bench.service, &mut second);
-        // The ready one is in `second` now, and has the permit.
+        // The ready instance is in `second` now, and holds the permit.
         let ready = bench.ready().await;
         if matches!(ready, Some(Ok(()))) {
             let mut call = bench.call();
@@ -250,233 +247,6 @@ where
         std::mem::swap(&mut bench.service, &mut clone);
         bench.must_be_ready("as an older clone").await;
         bench.must_handle().await;
-    }
-
-    fn bench(&self, check: Check) -> Option<Bench<'_, L::Service>> {
-        if self.without.contains(&check) {
-            return None;
-        }
-        let shared = Shared::new();
-        Some(Bench {
-            check,
-            service: self.layer.layer(shared.probe()),
-            shared,
-            frames: &self.frames,
-            number: 0,
-        })
-    }
-
-    async fn ready_first(&self) {
-        let Some(mut bench) = self.bench(Check::ReadyFirst) else {
-            return;
-        };
-        for _ in 0..3 {
-            bench.must_be_ready("with what is inside ready").await;
-            // Asking again is allowed, and must not take a second permit.
-            bench.must_be_ready("when asked twice").await;
-            bench.must_handle().await;
-        }
-    }
-
-    async fn readiness(&self) {
-        let Some(mut bench) = self.bench(Check::Readiness) else {
-            return;
-        };
-        bench.shared.set_readiness(Readiness::Pending);
-        bench.must_be_unready("what is inside").await;
-
-        let woken = Arc::new(Woken::default());
-        let waker = Waker::from(Arc::clone(&woken));
-        let _ = bench.service.poll_ready(&mut Context::from_waker(&waker));
-        bench.shared.set_readiness(Readiness::Ready);
-        turns().await;
-        if !woken.is_woken() {
-            bench.fail(
-                "its task is not woken when what is inside becomes ready",
-                "poll the inner service with the context that was given",
-            );
-        }
-        bench.must_be_ready("after what is inside became so").await;
-
-        bench.shared.set_answer(Answer::Never);
-        let mut call = bench.call();
-        let _ = finish(&mut call).await;
-        bench
-            .must_be_unready("what is inside, which is busy with a call,")
-            .await;
-        drop(call);
-        // With a limit that its services share, this one would hold up the next.
-        drop(bench);
-
-        let Some(mut bench) = self.bench(Check::Readiness) else {
-            return;
-        };
-        bench.shared.set_readiness(Readiness::Fails);
-        if !matches!(bench.ready().await, Some(Err(_))) {
-            bench.fail(
-                "`poll_ready` does not fail although what is inside does",
-                "return the inner error: it says that no frame can be handled any more",
-            );
-        }
-    }
-
-    async fn replies(&self) {
-        let Some(mut bench) = self.bench(Check::Replies) else {
-            return;
-        };
-        bench.must_be_ready("with what is inside ready").await;
-        bench.shared.set_answer(Answer::Never);
-        let mut call = bench.call();
-        if finish(&mut call).await.is_some() {
-            bench.fail(
-                "a call is done before what is inside is done with it",
-                "wait for the inner call, or leave this check out",
-            );
-        }
-        let woken = Arc::new(Woken::default());
-        let waker = Waker::from(Arc::clone(&woken));
-        let _ = call.as_mut().poll(&mut Context::from_waker(&waker));
-        bench.shared.set_answer(Answer::Reply);
-        turns().await;
-        if !woken.is_woken() {
-            bench.fail(
-                "its task is not woken when the call inside is done",
-                "poll the inner future with the context that was given",
-            );
-        }
-        match finish(&mut call).await {
-            Some(Ok(Reply::Payload(payload))) if payload == ANSWER => {}
-            other => bench.fail(
-                &format!(
-                    "the reply of what is inside came out as {:?}",
-                    other.map(Result::ok)
-                ),
-                "return the inner reply, or leave this check out where it is meant to be changed",
-            ),
-        }
-    }
-
-    async fn errors(&self) {
-        let Some(mut bench) = self.bench(Check::Errors) else {
-            return;
-        };
-        bench.shared.set_answer(Answer::Fails);
-        bench.must_be_ready("with what is inside ready").await;
-        let mut call = bench.call();
-        match finish(&mut call).await {
-            Some(Err(_)) => {}
-            Some(Ok(_)) => bench.fail(
-                "an error of what is inside came out as a reply",
-                "return the inner error, or leave this check out where it is meant to be handled",
-            ),
-            None => bench.fail("a call that failed inside is not done", "pass the error on"),
-        }
-        drop(call);
-        bench.shared.set_answer(Answer::Reply);
-        bench.must_be_ready("after a call that failed").await;
-        bench.must_handle().await;
-    }
-
-    async fn cancel(&self) {
-        let Some(mut bench) = self.bench(Check::Cancel) else {
-            return;
-        };
-        bench.shared.set_answer(Answer::Never);
-        for polled in [false, true] {
-            bench.must_be_ready("with what is inside ready").await;
-            let mut call = bench.call();
-            if polled && finish(&mut call).await.is_some() {
-                bench.fail(
-                    "a call is done before what is inside is done with it",
-                    "wait for the inner call, or leave this check out",
-                );
-            }
-            drop(call);
-            turns().await;
-            let in_flight = bench.shared.in_flight();
-            if in_flight > 0 {
-                bench.fail(
-                    "the call inside goes on although its response future was dropped",
-                    "run it in the response future, not in a task of its own",
-                );
-            }
-        }
-        bench.shared.set_answer(Answer::Reply);
-        bench.must_be_ready("after calls that were dropped").await;
-        bench.must_handle().await;
-    }
-
-    async fn permits(&self) {
-        let Some(mut bench) = self.bench(Check::Permits) else {
-            return;
-        };
-        bench.must_be_ready("with what is inside ready").await;
-        bench.must_handle().await;
-        bench.must_be_free("a call is done").await;
-
-        bench.shared.set_answer(Answer::Never);
-        for polled in [false, true] {
-            bench.must_be_ready("with what is inside ready").await;
-            let mut call = bench.call();
-            if polled {
-                let _ = finish(&mut call).await;
-            }
-            drop(call);
-            bench.must_be_free("its response future was dropped").await;
-        }
-
-        bench.must_be_ready("with what is inside ready").await;
-        let Bench {
-            check,
-            service,
-            shared,
-            ..
-        } = bench;
-        drop(service);
-        turns().await;
-        if shared.is_taken() {
-            fail(
-                check,
-                "a permit is held although the service that was ready is gone",
-                "keep what was made ready in the service",
-            );
-        }
-    }
-
-    async fn kept(&self) {
-        let Some(keeps) = &self.keeps else { return };
-        let Some(mut bench) = self.bench(Check::Kept) else {
-            return;
-        };
-        // What is kept may be a copy of what came before.
-        bench.must_be_ready("with what is inside ready").await;
-        bench.must_handle().await;
-        for polled in [true, false] {
-            bench.must_be_ready("with what is inside ready").await;
-            let called = bench.shared.called();
-            let mut call = Box::pin(bench.service.call(keeps(bench.number)));
-            let result = if polled {
-                finish(&mut call).await
-            } else {
-                None
-            };
-            if bench.shared.called() > called {
-                bench.fail(
-                    "a frame that it was to keep was passed on",
-                    "give `keeps` frames that the layer keeps",
-                );
-            }
-            if polled && result.is_none() {
-                bench.fail(
-                    "the call of a frame that is kept is not done",
-                    "answer it, with `Reply::None` or an error",
-                );
-            }
-            drop(call);
-            bench.must_be_free("a frame was kept").await;
-            bench.must_be_ready("after a frame was kept").await;
-            bench.must_handle().await;
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The service that stands in for the rest of a stack, and watches how it is treated.
+//! The innermost service of a check, which observes how it is called.
 
 use std::fmt;
 use std::future::Future;
@@ -12,20 +12,20 @@ use tower_service::Service;
 use crate::frame::Frame;
 use crate::stack::reply::Reply;
 
-/// What a probe answers with.
+/// The answer of a probe.
 pub(super) const ANSWER: &[u8] = b"the probe's answer";
 
-/// The service that a layer under test is put around.
+/// The innermost service, which the layer under test wraps.
 ///
-/// It has one permit for all its clones: being ready takes it, and it is free again when the call
-/// is done, its future is dropped, or the ready service is. A clone is not ready. It writes down
-/// when it is called without being ready.
+/// All clones share one permit. Becoming ready takes it; it is released when the call finishes, or
+/// when the response future or the ready service is dropped. A clone is not ready. The probe
+/// records calls without readiness.
 pub struct Probe {
     shared: Shared,
     permit: Option<Permit>,
 }
 
-/// The error of a [`Probe`] that was told to fail.
+/// The error of a [`Probe`] that is set to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeError;
 
@@ -45,7 +45,7 @@ pub(super) enum Readiness {
     Fails,
 }
 
-/// What becomes of the probe's calls.
+/// The outcome of the probe's calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Reply,
@@ -53,14 +53,14 @@ pub(super) enum Answer {
     Never,
 }
 
-/// What the clones of a probe, and the one who checks, have in common.
+/// The state that the clones of a probe share with the check.
 #[derive(Clone)]
-pub(super) struct Shared(Arc<Mutex<State>>);
+pub(super) struct Shared(Arc<Mutex<ProbeState>>);
 
-struct State {
+struct ProbeState {
     readiness: Readiness,
     answer: Answer,
-    /// Whether a service or a call has the permit.
+    /// Whether a service or a call holds the permit.
     taken: bool,
     in_flight: usize,
     called: usize,
@@ -70,7 +70,7 @@ struct State {
 
 impl Shared {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(ProbeState {
             readiness: Readiness::Ready,
             answer: Answer::Reply,
             taken: false,
@@ -88,11 +88,11 @@ impl Shared {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ProbeState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut ProbeState) -> T) -> T {
         let mut state = self.state();
         let result = change(&mut state);
         let wakers = std::mem::take(&mut state.wakers);
@@ -111,7 +111,7 @@ impl Shared {
         self.change(|state| state.answer = answer);
     }
 
-    /// Whether a service or a call has the permit.
+    /// Returns whether a service or a call holds the permit.
     pub(super) fn is_taken(&self) -> bool {
         self.state().taken
     }
@@ -129,7 +129,7 @@ impl Shared {
     }
 }
 
-/// The one permit, given back when dropped.
+/// The only permit, released when dropped.
 struct Permit(Shared);
 
 impl Drop for Permit {
@@ -192,7 +192,7 @@ pub struct ProbeFuture {
     running: Option<Running>,
 }
 
-/// A call that has not ended.
+/// A call that has not finished.
 struct Running {
     shared: Shared,
     _permit: Option<Permit>,

@@ -2,17 +2,17 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-/// Tells why a key could not be loaded or made.
+/// The error of loading or creating a key.
 ///
 /// Its text names the file, if there is one, and says what to do.
 #[derive(Debug)]
 pub struct IdentityError {
-    problem: Problem,
+    problem: IdentityProblem,
     path: Option<PathBuf>,
 }
 
 #[derive(Debug)]
-pub(super) enum Problem {
+pub(super) enum IdentityProblem {
     Read(io::Error),
     Create(io::Error),
     Directory,
@@ -36,51 +36,56 @@ impl IdentityError {
 
     pub(super) fn io_kind(&self) -> Option<io::ErrorKind> {
         match &self.problem {
-            Problem::Read(error) | Problem::Create(error) => Some(error.kind()),
+            IdentityProblem::Read(error) | IdentityProblem::Create(error) => Some(error.kind()),
             _ => None,
         }
     }
 
-    /// Is true if the file could not be read or made at all.
+    /// Returns whether the file could not be read or created at all.
     #[must_use]
     pub fn is_io(&self) -> bool {
         matches!(
             self.problem,
-            Problem::Read(_) | Problem::Create(_) | Problem::Directory | Problem::NotAFile
+            IdentityProblem::Read(_)
+                | IdentityProblem::Create(_)
+                | IdentityProblem::Directory
+                | IdentityProblem::NotAFile
         )
     }
 
-    /// Is true if the file was refused because others than its owner can read or write it.
+    /// Returns whether the file was rejected because users other than its owner can read or write
+    /// it.
     #[must_use]
     pub fn is_permissions(&self) -> bool {
         #[cfg(unix)]
-        return matches!(self.problem, Problem::Permissions(_));
+        return matches!(self.problem, IdentityProblem::Permissions(_));
         #[cfg(not(unix))]
         return false;
     }
 
-    /// Is true if what was read is no key, a damaged one, or one of another type than ed25519.
+    /// Returns whether the contents are not a key, a damaged key, or a key of another type than
+    /// ed25519.
     #[must_use]
     pub fn is_invalid(&self) -> bool {
         matches!(
             self.problem,
-            Problem::TooLarge(_)
-                | Problem::NoKey
-                | Problem::Encrypted
-                | Problem::Damaged
-                | Problem::OtherKey
+            IdentityProblem::TooLarge(_)
+                | IdentityProblem::NoKey
+                | IdentityProblem::Encrypted
+                | IdentityProblem::Damaged
+                | IdentityProblem::OtherKey
         )
     }
 
-    /// Returns the file this is about.
+    /// Returns the path of the affected file.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 }
 
-impl From<Problem> for IdentityError {
-    fn from(problem: Problem) -> Self {
+impl From<IdentityProblem> for IdentityError {
+    fn from(problem: IdentityProblem) -> Self {
         Self {
             problem,
             path: None,
@@ -95,34 +100,34 @@ impl fmt::Display for IdentityError {
             None => f.write_str("key: ")?,
         }
         match &self.problem {
-            Problem::Read(error) => write!(f, "cannot be read: {error}"),
-            Problem::Create(error) if error.kind() == io::ErrorKind::NotFound => {
+            IdentityProblem::Read(error) => write!(f, "cannot be read: {error}"),
+            IdentityProblem::Create(error) if error.kind() == io::ErrorKind::NotFound => {
                 f.write_str("cannot be made because its directory is missing: make that first")
             }
-            Problem::Create(error) => write!(f, "cannot be made: {error}"),
-            Problem::Directory => f.write_str("is a directory: name a file in it"),
-            Problem::NotAFile => f.write_str("is not a regular file: name one"),
+            IdentityProblem::Create(error) => write!(f, "cannot be made: {error}"),
+            IdentityProblem::Directory => f.write_str("is a directory: name a file in it"),
+            IdentityProblem::NotAFile => f.write_str("is not a regular file: name one"),
             #[cfg(unix)]
-            Problem::Permissions(mode) => write!(
+            IdentityProblem::Permissions(mode) => write!(
                 f,
                 "others than its owner can use it (mode {mode:04o}): run `chmod 600 {}`",
                 self.path.as_deref().unwrap_or(Path::new("FILE")).display()
             ),
-            Problem::TooLarge(limit) => {
+            IdentityProblem::TooLarge(limit) => {
                 write!(f, "is larger than {limit} bytes, so it is no key: {HOW_TO}")
             }
-            Problem::NoKey => write!(f, "has no `BEGIN PRIVATE KEY` section: {HOW_TO}"),
-            Problem::Encrypted => f.write_str(
+            IdentityProblem::NoKey => write!(f, "has no `BEGIN PRIVATE KEY` section: {HOW_TO}"),
+            IdentityProblem::Encrypted => f.write_str(
                 "is encrypted with a passphrase: write it without one, \
                  `openssl pkey -in FILE -out NEW`",
             ),
-            Problem::Damaged => {
+            IdentityProblem::Damaged => {
                 write!(
                     f,
                     "is damaged or cut short: restore it from a copy, or {HOW_TO}"
                 )
             }
-            Problem::OtherKey => write!(f, "is not an ed25519 key: {HOW_TO}"),
+            IdentityProblem::OtherKey => write!(f, "is not an ed25519 key: {HOW_TO}"),
         }
     }
 }

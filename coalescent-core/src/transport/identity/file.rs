@@ -1,45 +1,50 @@
-//! A key in a file that only its owner can read.
+//! Key files that only their owner can read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::error::Problem;
+use super::error::IdentityProblem;
 use super::{IdentityError, push_hex, random};
 
-/// The largest key file that is read, in bytes. A key of ours has 119.
+/// The largest key file that is read, in bytes. A file written by this library has 119.
 const MAX_FILE: u64 = 16 * 1024;
 
-/// Reads a key file that nobody but its owner can use.
+/// Reads a key file, after checking that only its owner can access it.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
-    // Asked before opening: to open a pipe could block for ever.
-    let metadata = fs::metadata(path).map_err(Problem::Read)?;
+    // Checked before opening, because opening a pipe could block forever.
+    let metadata = fs::metadata(path).map_err(IdentityProblem::Read)?;
     if metadata.is_dir() {
-        return Err(Problem::Directory.into());
+        return Err(IdentityProblem::Directory.into());
     }
     if !metadata.is_file() {
-        return Err(Problem::NotAFile.into());
+        return Err(IdentityProblem::NotAFile.into());
     }
-    let file = File::open(path).map_err(Problem::Read)?;
+    let file = File::open(path).map_err(IdentityProblem::Read)?;
     check_private(&file)?;
     let mut pem = Vec::new();
     file.take(MAX_FILE + 1)
         .read_to_end(&mut pem)
-        .map_err(Problem::Read)?;
+        .map_err(IdentityProblem::Read)?;
     if pem.len() as u64 > MAX_FILE {
-        return Err(Problem::TooLarge(MAX_FILE).into());
+        return Err(IdentityProblem::TooLarge(MAX_FILE).into());
     }
     Ok(pem)
 }
 
-/// Checks the file that is open, not what its path may name by now.
+/// Checks the opened file, since its path may refer to another file by now.
 #[cfg(unix)]
 fn check_private(file: &File) -> Result<(), IdentityError> {
     use std::os::unix::fs::PermissionsExt;
 
-    let mode = file.metadata().map_err(Problem::Read)?.permissions().mode() & 0o7777;
+    let mode = file
+        .metadata()
+        .map_err(IdentityProblem::Read)?
+        .permissions()
+        .mode()
+        & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(Problem::Permissions(mode).into());
+        return Err(IdentityProblem::Permissions(mode).into());
     }
     Ok(())
 }
@@ -49,9 +54,9 @@ fn check_private(_: &File) -> Result<(), IdentityError> {
     Ok(())
 }
 
-/// Makes `path` with `pem` in it, whole or not at all, and never in place of another file.
+/// Creates `path` with the contents `pem`, completely or not at all, and never replaces a file.
 ///
-/// Returns false if there is one already.
+/// Returns false if the file exists already.
 pub(super) fn publish(path: &Path, pem: &[u8]) -> Result<bool, IdentityError> {
     publish_with(path, pem, |from, to| fs::hard_link(from, to))
 }
@@ -62,27 +67,27 @@ fn publish_with(
     link: impl FnOnce(&Path, &Path) -> io::Result<()>,
 ) -> Result<bool, IdentityError> {
     let draft = draft_path(path);
-    write_new(&draft, pem).map_err(Problem::Create)?;
-    // Unlike a rename, a link never replaces what is there: of two at once, one wins.
+    write_new(&draft, pem).map_err(IdentityProblem::Create)?;
+    // Unlike a rename, a link never replaces an existing file: of two concurrent calls, one wins.
     let linked = link(&draft, path);
     let made = match linked {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        // A file system without links: still exclusive, but another process may see it half
-        // written.
+        // A file system without links. Still exclusive, but another process may see the file
+        // half-written.
         Err(_) => match write_new(path, pem) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(Problem::Create(error).into()),
+            Err(error) => Err(IdentityProblem::Create(error).into()),
         },
     };
-    // What is left behind is private too, so failing to remove it harms nobody.
+    // A leftover draft is private too, so failing to remove it is harmless.
     let _ = fs::remove_file(&draft);
     sync_directory(path);
     made
 }
 
-/// A name beside `path`, of bounded length whatever the length of its own.
+/// Returns a name beside `path`, whose length does not depend on the file name.
 fn draft_path(path: &Path) -> PathBuf {
     let mut name = String::from(".coalescent-key-");
     push_hex(&mut name, &random::<8>());
@@ -102,7 +107,7 @@ fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     written
 }
 
-/// Lets the new name outlive a loss of power, where directories can be synced.
+/// Makes the new name survive a power failure, if directories can be synced.
 fn sync_directory(path: &Path) {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -118,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_system_without_links_still_never_replaces_a_file() {
+    fn without_links_an_existing_file_is_still_not_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         let no_links = |_: &Path, _: &Path| Err(io::ErrorKind::Unsupported.into());

@@ -1,7 +1,7 @@
-//! Who a peer is: an ed25519 key, and the file it is kept in.
+//! Identities of peers: ed25519 keys, and the files that store them.
 //!
-//! A node proves with its [`Identity`], the secret key, that it is the owner of its [`PublicKey`],
-//! which is its id: see [`transport::tls`](crate::transport::tls).
+//! A node uses its [`Identity`], the secret key, to prove that it owns its [`PublicKey`], which is
+//! its id; see [`transport::tls`](crate::transport::tls).
 //!
 //! # The key file
 //!
@@ -13,13 +13,13 @@
 //! -----END PRIVATE KEY-----
 //! ```
 //!
-//! It is what `openssl genpkey -algorithm ed25519 -out FILE` writes, and files made that way
-//! (then `chmod 600 FILE`) can be used; in turn `openssl pkey -in FILE -noout -text` shows one
-//! made here. Keys that carry their public half too (version 2 of PKCS#8) are read as well, and
-//! refused if the halves do not fit. A key that is encrypted with a passphrase is not.
+//! `openssl genpkey -algorithm ed25519 -out FILE` writes this format, so that such files can be
+//! used (after `chmod 600 FILE`). Conversely, `openssl pkey -in FILE -noout -text` shows a key
+//! written here. Keys that also contain their public half (version 2 of PKCS#8) are accepted,
+//! unless the halves do not match. Keys encrypted with a passphrase are not supported.
 //!
-//! Whoever has the file is this node, as far as its peers can tell: do not share or copy it
-//! between nodes that run at the same time.
+//! Peers cannot distinguish nodes that use the same file: do not copy it between nodes that run at
+//! the same time.
 
 use std::fmt;
 use std::path::Path;
@@ -35,10 +35,10 @@ mod file;
 mod public_key;
 
 pub use self::error::IdentityError;
-use self::error::Problem;
+use self::error::IdentityProblem;
 pub use self::public_key::{ParsePublicKeyError, PublicKey};
 
-/// The bytes before the secret in a PKCS#8 version 1 ed25519 key (RFC 8410).
+/// The bytes that precede the secret in a PKCS#8 version 1 ed25519 key (RFC 8410).
 const PKCS8_PREFIX: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];
@@ -46,9 +46,9 @@ const PKCS8_PREFIX: [u8; 16] = [
 /// The object identifier of ed25519 in DER.
 const ED25519_OID: [u8; 5] = [0x06, 0x03, 0x2b, 0x65, 0x70];
 
-/// Holds an ed25519 key pair, with which a node proves its id.
+/// An ed25519 key pair, with which a node proves its id.
 ///
-/// Clones are cheap and share the key. Neither `Debug` nor any method shows the secret.
+/// Cheap to clone; clones share the key. Neither `Debug` nor any method reveals the secret.
 #[derive(Clone)]
 pub struct Identity {
     id: PublicKey,
@@ -56,32 +56,32 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Makes a new key, which lives as long as this value and its clones.
+    /// Creates a new key, which exists only in memory.
     ///
     /// # Panics
     ///
-    /// If the operating system has no randomness to give.
+    /// Panics if the operating system cannot provide random bytes.
     #[must_use]
     pub fn generate() -> Self {
         Self::from_secret(&random())
     }
 
-    /// Loads the key from the file at `path`, or makes a new key and that file.
+    /// Loads the key from the file at `path`, or creates a new key and the file.
     ///
-    /// The new file appears whole or not at all, has mode 0600 from its first instant, and never
-    /// replaces another: of several that do this at once, one makes the key and all get it. For
-    /// an instant there is also a file `.coalescent-key-…` beside it; after a crash at that
-    /// instant it may be deleted. This blocks on the file system: call it before the
-    /// application serves, or in `spawn_blocking`.
+    /// The new file appears completely or not at all, has mode 0600 from the start, and never
+    /// replaces an existing file: of several concurrent calls, one creates the key and all return
+    /// it. While it is being created, a file `.coalescent-key-…` exists beside it, which may be
+    /// deleted if a crash left it behind. This function blocks on the file system: call it before
+    /// the application starts serving, or in `spawn_blocking`.
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load); and if the file can't be made, for instance because its
-    /// directory does not exist.
+    /// Fails as [`load`](Self::load) does, and if the file cannot be created, for example because
+    /// its directory does not exist.
     ///
     /// # Panics
     ///
-    /// If the operating system has no randomness to give.
+    /// Panics if the operating system cannot provide random bytes.
     pub fn load_or_generate(path: impl AsRef<Path>) -> Result<Self, IdentityError> {
         let path = path.as_ref();
         match Self::load(path) {
@@ -96,12 +96,12 @@ impl Identity {
         }
     }
 
-    /// Loads the key from the file at `path`. This blocks on the file system.
+    /// Loads the key from the file at `path`. This function blocks on the file system.
     ///
     /// # Errors
     ///
-    /// If the file can't be read, is no regular file, holds no ed25519 key, or, on Unix, can be
-    /// used by others than its owner.
+    /// Fails if the file cannot be read, is not a regular file, contains no ed25519 key, or, on
+    /// Unix, can be accessed by users other than its owner.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, IdentityError> {
         let path = path.as_ref();
         file::read(path)
@@ -109,35 +109,35 @@ impl Identity {
             .map_err(|error| error.at(path))
     }
 
-    /// Reads the first `PRIVATE KEY` section of a PEM text.
+    /// Parses the first `PRIVATE KEY` section of a PEM text.
     ///
     /// # Errors
     ///
-    /// If there is none, or its key is damaged or of another type than ed25519.
+    /// Fails if there is no such section, or if its key is damaged or of another type than ed25519.
     pub fn from_pkcs8_pem(pem: impl AsRef<[u8]>) -> Result<Self, IdentityError> {
         let pem = pem.as_ref();
         match PrivatePkcs8KeyDer::from_pem_slice(pem) {
             Ok(der) => Self::from_pkcs8_der(der.secret_pkcs8_der()),
             Err(pem::Error::NoItemsFound) if contains(pem, b"BEGIN ENCRYPTED PRIVATE KEY") => {
-                Err(Problem::Encrypted.into())
+                Err(IdentityProblem::Encrypted.into())
             }
-            Err(pem::Error::NoItemsFound) => Err(Problem::NoKey.into()),
-            // Its text could quote from the key, so it is left out.
-            Err(_) => Err(Problem::Damaged.into()),
+            Err(pem::Error::NoItemsFound) => Err(IdentityProblem::NoKey.into()),
+            // The decoder's message could quote the key, so it is dropped.
+            Err(_) => Err(IdentityProblem::Damaged.into()),
         }
     }
 
-    /// Reads a PKCS#8 key in DER form, of version 1 or 2.
+    /// Parses a PKCS#8 key in DER form, version 1 or 2.
     ///
     /// # Errors
     ///
-    /// If the key is damaged or of another type than ed25519.
+    /// Fails if the key is damaged or of another type than ed25519.
     pub fn from_pkcs8_der(der: impl AsRef<[u8]>) -> Result<Self, IdentityError> {
         let der = der.as_ref();
         let problem = if contains(der, &ED25519_OID) {
-            Problem::Damaged
+            IdentityProblem::Damaged
         } else {
-            Problem::OtherKey
+            IdentityProblem::OtherKey
         };
         let Ok(key) = any_eddsa_type(&PrivatePkcs8KeyDer::from(der)) else {
             return Err(problem.into());
@@ -148,7 +148,7 @@ impl Identity {
         let Some(id) = PublicKey::from_spki(&spki) else {
             return Err(problem.into());
         };
-        // RFC 7250 puts the bare key where a certificate would be.
+        // In RFC 7250 the bare key takes the place of a certificate.
         let spki = CertificateDer::from(spki.as_ref().to_vec());
         Ok(Self {
             id,
@@ -160,7 +160,7 @@ impl Identity {
         Self::from_pkcs8_der(to_der(secret)).expect("any 32 bytes are an ed25519 secret key")
     }
 
-    /// Returns the public key: the id this node has for its peers.
+    /// Returns the public key, which is this node's id.
     #[must_use]
     pub fn id(&self) -> PublicKey {
         self.id
@@ -196,7 +196,7 @@ fn to_pem(secret: &[u8; 32]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
     let mut pem = String::from("-----BEGIN PRIVATE KEY-----\n");
-    // 48 bytes: 64 digits, which is exactly one line and needs no padding.
+    // 48 bytes make 64 characters: exactly one line without padding.
     for three in to_der(secret).chunks(3) {
         let bits = three
             .iter()

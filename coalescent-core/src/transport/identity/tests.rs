@@ -4,7 +4,8 @@ use std::sync::Barrier;
 
 use super::*;
 
-/// Written by `openssl genpkey -algorithm ed25519`; the id is what `openssl pkey -text` shows.
+/// Written by `openssl genpkey -algorithm ed25519`; the id is the one that `openssl pkey -text`
+/// shows.
 const OPENSSL: &str = "-----BEGIN PRIVATE KEY-----
 MC4CAQAwBQYDK2VwBCIEIJv493pcO4l0C13ajRLopObkwpYFEzjS78Nrqecg7YH8
 -----END PRIVATE KEY-----
@@ -55,14 +56,14 @@ fn a_key_made_by_openssl_has_the_id_that_openssl_shows() {
 }
 
 #[test]
-fn a_key_is_written_as_openssl_writes_it() {
+fn a_key_is_written_in_the_format_of_openssl() {
     let der = PrivatePkcs8KeyDer::from_pem_slice(OPENSSL.as_bytes()).unwrap();
     let secret = der.secret_pkcs8_der()[16..].try_into().unwrap();
     assert_eq!(to_pem(&secret), OPENSSL);
 }
 
 #[test]
-fn version_2_keys_are_read_in_both_encodings_that_exist() {
+fn version_2_keys_are_accepted_in_both_encodings() {
     let v1 = PrivatePkcs8KeyDer::from_pem_slice(OPENSSL.as_bytes()).unwrap();
     let secret = &v1.secret_pkcs8_der()[16..];
     let id: PublicKey = OPENSSL_ID.parse().unwrap();
@@ -95,7 +96,7 @@ fn version_2_keys_are_read_in_both_encodings_that_exist() {
 }
 
 #[test]
-fn a_made_key_is_found_again() {
+fn a_generated_key_is_loaded_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("node.key");
     assert!(Identity::load(&path).unwrap_err().is_io());
@@ -112,7 +113,7 @@ fn a_made_key_is_found_again() {
 
 #[cfg(unix)]
 #[test]
-fn a_made_file_has_mode_0600() {
+fn a_generated_file_has_mode_0600() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("node.key");
@@ -125,7 +126,7 @@ fn a_made_file_has_mode_0600() {
 
 #[cfg(unix)]
 #[test]
-fn a_file_that_others_can_use_is_refused_with_the_command_that_helps() {
+fn a_file_that_others_can_access_is_rejected_with_a_fix() {
     let (_directory, path) = key_file(OPENSSL);
     for mode in [0o644, 0o640, 0o604, 0o620, 0o602, 0o601] {
         set_mode(&path, mode);
@@ -141,7 +142,7 @@ fn a_file_that_others_can_use_is_refused_with_the_command_that_helps() {
 }
 
 #[test]
-fn of_many_that_make_the_same_file_all_get_the_same_key() {
+fn concurrent_creators_of_a_file_get_the_same_key() {
     let directory = tempfile::tempdir().unwrap();
     for round in 0..50 {
         let path = directory.path().join(format!("{round}.key"));
@@ -163,7 +164,7 @@ fn of_many_that_make_the_same_file_all_get_the_same_key() {
 }
 
 #[test]
-fn every_way_to_cut_or_garble_a_key_file_is_an_error_that_names_it() {
+fn a_truncated_or_corrupt_key_file_is_an_error_that_names_it() {
     for content in [
         "",
         "not a key\n",
@@ -198,7 +199,7 @@ fn every_way_to_cut_or_garble_a_key_file_is_an_error_that_names_it() {
 }
 
 #[test]
-fn errors_tell_apart_what_needs_different_remedies() {
+fn errors_distinguish_their_causes() {
     let message = |pem| Identity::from_pkcs8_pem(pem).unwrap_err().to_string();
     assert!(message(ENCRYPTED).contains("passphrase"));
     assert!(message(P256).contains("not an ed25519 key"));
@@ -208,7 +209,7 @@ fn errors_tell_apart_what_needs_different_remedies() {
 }
 
 #[test]
-fn a_missing_directory_and_a_directory_are_told_as_such() {
+fn a_missing_directory_and_a_directory_are_reported_as_such() {
     let directory = tempfile::tempdir().unwrap();
     let missing = Identity::load_or_generate(directory.path().join("no/node.key")).unwrap_err();
     assert!(missing.is_io());
@@ -223,7 +224,7 @@ fn a_missing_directory_and_a_directory_are_told_as_such() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_no_file_is_refused_without_blocking() {
+fn a_pipe_is_rejected_without_blocking() {
     let error = Identity::load_or_generate("/dev/null").unwrap_err();
     assert!(error.to_string().contains("not a regular file"), "{error}");
     let directory = tempfile::tempdir().unwrap();
@@ -233,7 +234,7 @@ fn what_is_no_file_is_refused_without_blocking() {
 }
 
 #[test]
-fn debug_shows_the_id_and_not_the_secret() {
+fn debug_shows_the_id_but_not_the_secret() {
     let identity = Identity::from_pkcs8_pem(OPENSSL).unwrap();
     let text = format!("{identity:?}");
     assert!(text.contains(OPENSSL_ID));

@@ -6,12 +6,12 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 use super::verify::Refusal;
 use crate::transport::identity::PublicKey;
 
-/// Tells why no connection came about, in a text that says what to do.
+/// The error of a failed TLS handshake. Its text says what to do.
 #[derive(Debug)]
-pub struct TlsError(Kind);
+pub struct TlsError(TlsErrorKind);
 
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(super) enum TlsErrorKind {
     WrongKey {
         expected: PublicKey,
         proven: PublicKey,
@@ -26,102 +26,105 @@ pub(super) enum Kind {
 }
 
 impl TlsError {
-    /// Reads an error of the handshake, on the side of the node that has the key `own`.
+    /// Converts a handshake error, on the side of the node that has the key `own`.
     pub(super) fn from_handshake(error: io::Error, own: PublicKey) -> Self {
         let Some(cause) = tls_cause(&error) else {
-            return Self(Kind::Io(error));
+            return Self(TlsErrorKind::Io(error));
         };
         Self(match cause {
             Error::InvalidCertificate(CertificateError::Other(other)) => {
                 match other.0.downcast_ref::<Refusal>() {
-                    Some(Refusal::WrongKey { expected, proven }) => Kind::WrongKey {
+                    Some(Refusal::WrongKey { expected, proven }) => TlsErrorKind::WrongKey {
                         expected: *expected,
                         proven: *proven,
                     },
-                    Some(Refusal::NotAllowed(key)) => Kind::NotAllowed(*key),
-                    Some(Refusal::NotAKey) => Kind::NotAKey,
-                    None => Kind::Handshake(cause.clone()),
+                    Some(Refusal::NotAllowed(key)) => TlsErrorKind::NotAllowed(*key),
+                    Some(Refusal::NotAKey) => TlsErrorKind::NotAKey,
+                    None => TlsErrorKind::Handshake(cause.clone()),
                 }
             }
             Error::InvalidMessage(
                 InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
-            ) => Kind::Plaintext,
+            ) => TlsErrorKind::Plaintext,
             Error::NoApplicationProtocol
-            | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => Kind::Protocol,
-            _ if is_refusal(cause) => Kind::Refused(own),
-            _ => Kind::Handshake(cause.clone()),
+            | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+                TlsErrorKind::Protocol
+            }
+            _ if is_refusal(cause) => TlsErrorKind::Refused(own),
+            _ => TlsErrorKind::Handshake(cause.clone()),
         })
     }
 
-    /// Explains an error of reading, if it is the other side's refusal of the key `own`.
+    /// Replaces a read error by a [`TlsError`] if the peer refused the key `own`.
     pub(super) fn explain(error: io::Error, own: PublicKey) -> io::Error {
         match tls_cause(&error) {
-            Some(cause) if is_refusal(cause) => Self(Kind::Refused(own)).into(),
+            Some(cause) if is_refusal(cause) => Self(TlsErrorKind::Refused(own)).into(),
             _ => error,
         }
     }
 
     pub(super) fn not_allowed(key: PublicKey) -> Self {
-        Self(Kind::NotAllowed(key))
+        Self(TlsErrorKind::NotAllowed(key))
     }
 
     pub(super) fn protocol() -> Self {
-        Self(Kind::Protocol)
+        Self(TlsErrorKind::Protocol)
     }
 
     pub(super) fn not_a_key() -> Self {
-        Self(Kind::NotAKey)
+        Self(TlsErrorKind::NotAKey)
     }
 
-    /// Is true if the peer proved another key than the expected one.
+    /// Returns whether the peer proved another key than the expected one.
     #[must_use]
     pub fn is_wrong_key(&self) -> bool {
-        matches!(self.0, Kind::WrongKey { .. })
+        matches!(self.0, TlsErrorKind::WrongKey { .. })
     }
 
-    /// Is true if the peer's key is not on this node's allow list.
+    /// Returns whether the peer's key is not on this node's allow list.
     #[must_use]
     pub fn is_not_allowed(&self) -> bool {
-        matches!(self.0, Kind::NotAllowed(_))
+        matches!(self.0, TlsErrorKind::NotAllowed(_))
     }
 
-    /// Is true if the peer does not accept this node's key.
+    /// Returns whether the peer rejected this node's key.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        matches!(self.0, Kind::Refused(_))
+        matches!(self.0, TlsErrorKind::Refused(_))
     }
 
-    /// Is true if what the peer sent is not TLS.
+    /// Returns whether the peer sent something other than TLS.
     #[must_use]
     pub fn is_plaintext(&self) -> bool {
-        matches!(self.0, Kind::Plaintext)
+        matches!(self.0, TlsErrorKind::Plaintext)
     }
 
-    /// Is true if the peer speaks TLS and something other than coalescent in it.
+    /// Returns whether the peer speaks another protocol than coalescent over TLS.
     #[must_use]
     pub fn is_protocol(&self) -> bool {
-        matches!(self.0, Kind::Protocol)
+        matches!(self.0, TlsErrorKind::Protocol)
     }
 
-    /// Is true if the peer speaks TLS and does not fit otherwise: an older version, no key, a
-    /// certificate in place of a key, a signature that is wrong, an alert.
+    /// Returns whether the TLS handshake failed for another reason: an older version, no key, a
+    /// certificate instead of a key, an invalid signature, an alert.
     #[must_use]
     pub fn is_handshake(&self) -> bool {
-        matches!(self.0, Kind::Handshake(_) | Kind::NotAKey)
+        matches!(self.0, TlsErrorKind::Handshake(_) | TlsErrorKind::NotAKey)
     }
 
-    /// Is true if the connection failed or ended before the handshake was done.
+    /// Returns whether the connection failed or ended during the handshake.
     #[must_use]
     pub fn is_io(&self) -> bool {
-        matches!(self.0, Kind::Io(_))
+        matches!(self.0, TlsErrorKind::Io(_))
     }
 
-    /// Returns the key of the peer that was turned away: of a wrong key the proven one.
+    /// Returns the key of the rejected peer; after [`is_wrong_key`](Self::is_wrong_key), the key
+    /// that it proved.
     #[must_use]
     pub fn peer(&self) -> Option<PublicKey> {
         match self.0 {
-            Kind::WrongKey { proven, .. } => Some(proven),
-            Kind::NotAllowed(key) => Some(key),
+            TlsErrorKind::WrongKey { proven, .. } => Some(proven),
+            TlsErrorKind::NotAllowed(key) => Some(key),
             _ => None,
         }
     }
@@ -131,7 +134,7 @@ fn tls_cause(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// The alerts by which a peer says that a key, though proven, is not welcome.
+/// Returns whether the cause is an alert by which a peer rejects a key that was proven.
 fn is_refusal(cause: &Error) -> bool {
     matches!(
         cause,
@@ -142,37 +145,37 @@ fn is_refusal(cause: &Error) -> bool {
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::WrongKey { expected, proven } => write!(
+            TlsErrorKind::WrongKey { expected, proven } => write!(
                 f,
                 "the peer is {proven}, not {expected}: check the id and address of this peer; \
                  if both are right, somebody answers in its place"
             ),
-            Kind::NotAllowed(key) => write!(
+            TlsErrorKind::NotAllowed(key) => write!(
                 f,
                 "the peer {key} is not allowed: add its id to the allow list to accept it"
             ),
-            Kind::Refused(own) => write!(
+            TlsErrorKind::Refused(own) => write!(
                 f,
                 "the peer refused this node's key: have it allow the id {own}, \
                  and check which id it expects here"
             ),
-            Kind::Plaintext => {
+            TlsErrorKind::Plaintext => {
                 f.write_str("the peer does not speak TLS: give both nodes an identity, or neither")
             }
-            Kind::Protocol => f.write_str(
+            TlsErrorKind::Protocol => f.write_str(
                 "the peer speaks TLS but not `coalescent/1` in it: check the address, \
                  and that both nodes run compatible versions",
             ),
-            Kind::NotAKey => f.write_str(
+            TlsErrorKind::NotAKey => f.write_str(
                 "the peer does not show one ed25519 public key: \
                  check that it is a coalescent node with an identity",
             ),
-            Kind::Handshake(cause) => write!(
+            TlsErrorKind::Handshake(cause) => write!(
                 f,
                 "the TLS handshake failed ({cause}): \
                  both sides need TLS 1.3 and an ed25519 key as a raw public key"
             ),
-            Kind::Io(error) => write!(
+            TlsErrorKind::Io(error) => write!(
                 f,
                 "the connection failed in the TLS handshake ({error}): \
                  check that the peer is a coalescent node with an identity"
@@ -186,13 +189,14 @@ impl StdError for TlsError {}
 impl From<TlsError> for io::Error {
     fn from(error: TlsError) -> Self {
         let kind = match &error.0 {
-            Kind::WrongKey { .. } | Kind::NotAllowed(_) | Kind::Refused(_) => {
-                io::ErrorKind::PermissionDenied
-            }
-            Kind::Plaintext | Kind::Protocol | Kind::NotAKey | Kind::Handshake(_) => {
-                io::ErrorKind::InvalidData
-            }
-            Kind::Io(error) => error.kind(),
+            TlsErrorKind::WrongKey { .. }
+            | TlsErrorKind::NotAllowed(_)
+            | TlsErrorKind::Refused(_) => io::ErrorKind::PermissionDenied,
+            TlsErrorKind::Plaintext
+            | TlsErrorKind::Protocol
+            | TlsErrorKind::NotAKey
+            | TlsErrorKind::Handshake(_) => io::ErrorKind::InvalidData,
+            TlsErrorKind::Io(error) => error.kind(),
         };
         Self::new(kind, error)
     }

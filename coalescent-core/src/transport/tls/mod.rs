@@ -1,36 +1,35 @@
-//! Encrypted connections between peers that prove who they are.
+//! Encrypted connections between peers that prove their identity.
 //!
-//! TLS 1.3 alone, mutual, with ed25519 keys as they are (raw public keys, RFC 7250): no
-//! certificates, no authorities, no names. What a peer proves is that it owns a key, and the
-//! key is its id. Whether that is the peer one wants is said by the
-//! [expected](Tls::connect) key and the [`Allow`] list. A connection that is accepted with
-//! neither is encrypted, and with a stranger.
+//! Only TLS 1.3, mutual, with raw ed25519 public keys (RFC 7250): no certificates, no authorities,
+//! no names. A peer proves that it owns a key, and the key is its id. The [expected](Tls::connect)
+//! key and the [`Allow`] list decide whether the peer is welcome. Without either, an accepted
+//! connection is encrypted, but the peer can be anybody.
 //!
-//! - Both sides say `coalescent/1` ([`ALPN`]), or there is no connection: a node cannot be made to
-//!   take another protocol's TLS for its own.
-//! - Every connection proves the keys anew: no resumption, no tickets, no early data.
-//! - The allow list counts on both sides, whoever dialled.
+//! - Both sides must name the protocol `coalescent/1` ([`ALPN`]), so that a node cannot be tricked
+//!   into talking to another protocol's TLS endpoint.
+//! - Every connection proves the keys again: no resumption, no tickets, no early data.
+//! - The allow list applies to inbound and outbound connections.
 //!
 //! # When a connection counts as verified
 //!
-//! [`accept`](Tls::accept) returns after the peer has proven its key and is allowed; not one
-//! byte of its data is seen before. [`connect`](Tls::connect) likewise returns after the peer
-//! has proven its key, and sends nothing but the handshake before. But in TLS 1.3 the side that
-//! connects finishes first: when `connect` returns, the other has not yet judged *this* node's
-//! key. If it refuses, the first read fails, see [`TlsStream`]. Nothing this node wrote by then
-//! can be read by anybody but the owner of the key it has verified. A protocol that begins with
-//! an exchange of greetings, as coalescent's does, finds out before it counts the peer as
-//! connected.
+//! [`accept`](Tls::accept) returns after the peer has proven its key and passed the allow list;
+//! none of its data is read before. [`connect`](Tls::connect) also returns after the peer has
+//! proven its key, and sends only the handshake before. In TLS 1.3, however, the connecting side
+//! finishes first: when `connect` returns, the peer has not checked *this* node's key yet. If it
+//! rejects the key, the first read fails; see [`TlsStream`]. Data written until then can be read
+//! only by the owner of the verified key. A protocol that begins with an exchange of greetings,
+//! like coalescent's, notices a rejection before it treats the peer as connected.
 //!
 //! # Limits
 //!
-//! Neither `accept` nor `connect` has a time limit: put both under a timeout. In that time
-//! a handshake holds at most some 64 KiB for a peer that sends as much. An idle connection
-//! holds about 8 KiB (measured), of which 4 KiB are room to read into. One that is written to
-//! faster than its socket takes holds up to [`SEND_BUFFER`] more, one that gets much data up to
-//! two records of 16 KiB.
+//! `accept` and `connect` have no time limit: wrap both in a timeout. During that time a handshake
+//! holds at most some 64 KiB, if the peer sends that much. An idle connection holds about 8 KiB
+//! (measured), 4 KiB of which are its read buffer. A connection that is written to faster than its
+//! socket drains holds up to [`SEND_BUFFER`] more; one that receives much data, up to two records
+//! of 16 KiB.
 //!
-//! In the handshake neither side reads while it has something to send. Every socket has room
+//! During the handshake neither side reads while it has bytes to send. Every socket buffers the few
+//! hundred bytes that this takes; an in-memory pipe needs a capacity of 64 bytes.
 //! for the few hundred bytes that this takes; a pipe in memory needs a capacity of 64 bytes.
 //!
 //! ```
@@ -83,21 +82,22 @@ pub use self::verify::Allow;
 use self::verify::{PeerVerifier, key_of};
 use crate::transport::identity::{Identity, PublicKey};
 
-/// The protocol both sides must name in the handshake.
+/// The ALPN protocol that both sides must name in the handshake.
 pub const ALPN: &[u8] = b"coalescent/1";
 
-/// How many written bytes wait in a stream for its socket, at most: 64 KiB, four TLS records.
+/// The maximum number of written bytes that a stream buffers for its socket: 64 KiB, four TLS
+/// records.
 ///
-/// A write beyond it waits. The bytes are encrypted already, so a few more are held
-/// for the frame of each record.
+/// A write beyond it waits. The buffered bytes are encrypted, so the framing of each record takes a
+/// few more bytes.
 pub const SEND_BUFFER: usize = 64 * 1024;
 
-/// Asked for by the interface of rustls, never sent: a peer's name is its key.
+/// A placeholder that the rustls API requires and that is never sent: the key is the peer's name.
 const NO_NAME: &str = "peer.invalid";
 
-/// Accepts and makes connections for one identity.
+/// An acceptor and connector of TLS connections for one identity.
 ///
-/// Clones are cheap and share everything.
+/// Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub struct Tls {
     identity: Identity,
@@ -107,20 +107,20 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Proves `identity` to peers, and accepts all that prove theirs.
+    /// Creates a TLS endpoint that proves `identity` and accepts every peer that proves a key.
     #[must_use]
     pub fn new(identity: Identity) -> Self {
         Self::with(identity, Allow::all())
     }
 
-    /// Accepts only these peers from now on, whichever side dials; replaces an earlier list.
+    /// Accepts only these peers, inbound and outbound. Replaces an earlier list.
     #[must_use]
     pub fn allow(self, allow: impl Into<Allow>) -> Self {
         Self::with(self.identity, allow.into())
     }
 
     fn with(identity: Identity, allow: Allow) -> Self {
-        // Given, not looked up: an application may have installed another for its own use.
+        // Passed explicitly, because the application may have installed another default provider.
         let provider = Arc::new(ring::default_provider());
         let server = Arc::new(server_config(&identity, &allow, &provider));
         let client = Arc::new(client_config(&identity, &allow, &provider));
@@ -132,24 +132,24 @@ impl Tls {
         }
     }
 
-    /// Returns the id that peers know this node by.
+    /// Returns the id by which peers know this node.
     #[must_use]
     pub fn id(&self) -> PublicKey {
         self.identity.id()
     }
 
-    /// Shakes hands as the side that was dialled, and returns the stream and the peer's id.
+    /// Performs the handshake of the accepting side, and returns the stream and the peer's id.
     ///
     /// # Errors
     ///
-    /// If the peer does not speak TLS 1.3 and `coalescent/1`, proves no key or is not
-    /// allowed, or if `io` fails or ends. The peer is told by an alert where TLS has one, and
-    /// `io` is shut down.
+    /// Fails if the peer does not speak TLS 1.3 and `coalescent/1`, if it proves no key or is not
+    /// on the allow list, or if `io` fails or ends. Sends the peer an alert where TLS defines one,
+    /// and shuts `io` down.
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: dropping the future drops `io`, which closes the connection. That is
-    /// what a timeout around it should do.
+    /// Not cancel safe: dropping the future drops `io`, which closes the connection. A timeout
+    /// around the call relies on this.
     pub async fn accept<IO>(&self, io: IO) -> Result<(TlsStream<IO>, PublicKey), TlsError>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
@@ -157,31 +157,31 @@ impl Tls {
         let handshake = TlsAcceptor::from(Arc::clone(&self.server))
             .accept_with(io, |session| session.set_buffer_limit(Some(SEND_BUFFER)))
             .into_fallible();
-        // Boxed, so that the space of a handshake is not kept for as long as the connection.
+        // Boxed, so that the connection's future does not reserve space for the handshake.
         match Box::pin(handshake).await {
             Ok(stream) => self.admit(stream.into()).await,
             Err((error, io)) => self.turn_away(error, io).await,
         }
     }
 
-    /// Shakes hands as the side that dialled, and returns the stream and the peer's id.
+    /// Performs the handshake of the connecting side, and returns the stream and the peer's id.
     ///
-    /// With `expected`, only the peer with that key will do, and anybody else learns neither this
-    /// node's key nor anything it sends. Without, whoever answers is taken if it is allowed.
+    /// With `expected`, only the peer with that key is accepted; any other peer learns neither this
+    /// node's key nor anything it sends. Without it, every peer on the allow list is accepted.
     ///
-    /// That the peer accepts this node's key shows at the first read, see the
-    /// [module's documentation](self#when-a-connection-counts-as-verified).
+    /// A rejection of this node's key shows at the first read; see the [module
+    /// documentation](self#when-a-connection-counts-as-verified).
     ///
     /// # Errors
     ///
-    /// If the peer does not speak TLS 1.3 and `coalescent/1`, proves no key, or another
-    /// than `expected`, or one that is not allowed, or if `io` fails or ends. An expected key
-    /// that is not allowed is refused before anything is sent.
+    /// Fails if the peer does not speak TLS 1.3 and `coalescent/1`, if it proves no key, another
+    /// key than `expected`, or one that is not on the allow list, or if `io` fails or ends. If the
+    /// expected key is not allowed, fails before anything is sent.
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: dropping the future drops `io`, which closes the connection. That is
-    /// what a timeout around it should do.
+    /// Not cancel safe: dropping the future drops `io`, which closes the connection. A timeout
+    /// around the call relies on this.
     pub async fn connect<IO>(
         &self,
         io: IO,
@@ -207,10 +207,10 @@ impl Tls {
         }
     }
 
-    /// The shared configuration, or a copy that takes one key only.
+    /// Returns the shared configuration, or a copy that accepts a single key.
     ///
-    /// The key is checked within the handshake, not after it, so that somebody else gets this
-    /// node's alert, and not its key.
+    /// The key is checked during the handshake rather than afterwards, so that an unexpected peer
+    /// receives an alert and not this node's key.
     fn client_for(&self, expected: Option<PublicKey>) -> Arc<ClientConfig> {
         if expected.is_none() {
             return Arc::clone(&self.client);
@@ -221,7 +221,7 @@ impl Tls {
         Arc::new(config)
     }
 
-    /// Checks what a finished handshake leaves open: that the protocol was named at all.
+    /// Checks what the handshake itself does not: that the peer named the protocol.
     async fn admit<IO>(
         &self,
         stream: tokio_rustls::TlsStream<IO>,
@@ -232,7 +232,7 @@ impl Tls {
         let mut stream = Box::new(stream);
         let session = stream.get_ref().1;
         let verified = match session.peer_certificates() {
-            // A peer that names no protocol at all is let through by rustls.
+            // rustls accepts a peer that names no protocol at all.
             _ if session.alpn_protocol() != Some(ALPN) => Err(TlsError::protocol()),
             Some([key, more @ ..]) => key_of(key, more).map_err(|_| TlsError::not_a_key()),
             _ => Err(TlsError::not_a_key()),
@@ -240,14 +240,14 @@ impl Tls {
         match verified {
             Ok(peer) => Ok((TlsStream::new(stream, self.id(), peer), peer)),
             Err(error) => {
-                // The refusal is what the caller needs to know, not how parting from the peer went.
+                // Report the rejection, not an error of the shutdown.
                 let _ = stream.shutdown().await;
                 Err(error)
             }
         }
     }
 
-    /// Closes so that the peer gets the alert that is already on its way.
+    /// Closes `io` gracefully, so that the peer receives the alert that was written.
     async fn turn_away<IO, T>(&self, error: io::Error, mut io: IO) -> Result<T, TlsError>
     where
         IO: AsyncWrite + Unpin,
@@ -290,7 +290,7 @@ fn server_config(
         .with_client_cert_verifier(verifier(None, allow, provider))
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key)));
     config.alpn_protocols = vec![ALPN.to_vec()];
-    // A resumed session is one whose key was not proven again.
+    // A resumed session would not prove the key again.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_tls13_tickets = 0;

@@ -7,19 +7,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::TlsError;
 use crate::transport::identity::PublicKey;
 
-/// Carries bytes to and from a peer that proved its key.
+/// An encrypted stream to a peer that proved its key.
 ///
-/// Written bytes are buffered, up to [`SEND_BUFFER`](super::SEND_BUFFER): flush them. Reading
-/// ends (with 0 bytes) only where the peer shut its side down; where the connection breaks off
-/// without that, the error is [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), so that nobody on
-/// the way can cut a stream unseen. Shutting down tells the peer, and leaves this side readable.
+/// Written bytes are buffered, up to [`SEND_BUFFER`](super::SEND_BUFFER): flush the stream to send
+/// them. A read returns 0 bytes only if the peer shut down its side. If the connection ends without
+/// that, the read fails with [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), so that an attacker
+/// cannot truncate the stream unnoticed. Shutting down notifies the peer, and leaves this side
+/// readable.
 ///
-/// A peer that refused this node's key says so in the first bytes of a connection that was
-/// [made](super::Tls::connect): the first read then fails with
-/// [`PermissionDenied`](io::ErrorKind::PermissionDenied) and a [`TlsError`] in it for which
-/// [`is_refused`](TlsError::is_refused) is true. A write may fail first, with less to say.
+/// On a stream from [`connect`](super::Tls::connect), a peer that rejects this node's key says so
+/// in its first bytes: the first read then fails with
+/// [`PermissionDenied`](io::ErrorKind::PermissionDenied), which contains a [`TlsError`] for which
+/// [`is_refused`](TlsError::is_refused) is true. A write may fail earlier, with a less specific
+/// error.
 pub struct TlsStream<IO> {
-    /// Boxed: more than a kilobyte, which would be moved into and kept in every future around it.
+    /// Boxed, because it is larger than a kilobyte and is moved through many futures.
     inner: Box<tokio_rustls::TlsStream<IO>>,
     own: PublicKey,
     peer: PublicKey,
@@ -40,7 +42,7 @@ impl<IO> TlsStream<IO> {
         self.peer
     }
 
-    /// Returns the socket below, for its addresses and options.
+    /// Returns the underlying socket, for its addresses and options.
     #[must_use]
     pub fn get_ref(&self) -> &IO {
         self.inner.get_ref().0

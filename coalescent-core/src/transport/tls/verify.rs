@@ -1,4 +1,4 @@
-//! Decides whose signature on a handshake is good.
+//! Verification of the peer's key and signature in a handshake.
 
 use std::collections::BTreeSet;
 use std::error::Error as StdError;
@@ -16,14 +16,14 @@ use rustls::{
 
 use crate::transport::identity::PublicKey;
 
-/// Says which peers are accepted: all, or those of a list.
+/// The peers to accept: all, or those on a list.
 ///
-/// An empty list accepts nobody. Anything that yields keys is made into a list by `into()`.
+/// An empty list accepts nobody. Any iterator of keys converts into a list with `into()`.
 #[derive(Clone, Debug, Default)]
 pub struct Allow(Option<Arc<BTreeSet<PublicKey>>>);
 
 impl Allow {
-    /// Accepts every peer that proves a key, whatever the key. The default.
+    /// Accepts every peer that proves a key. The default.
     #[must_use]
     pub fn all() -> Self {
         Self(None)
@@ -35,7 +35,7 @@ impl Allow {
         Self(Some(Arc::new(keys.into_iter().collect())))
     }
 
-    /// Tells whether the peer with this key is accepted.
+    /// Returns whether the peer with this key is accepted.
     #[must_use]
     pub fn contains(&self, key: &PublicKey) -> bool {
         self.0.as_ref().is_none_or(|keys| keys.contains(key))
@@ -48,7 +48,7 @@ impl<I: IntoIterator<Item = PublicKey>> From<I> for Allow {
     }
 }
 
-/// Why a peer that proved its key is turned away. It travels inside the error of rustls.
+/// The reason why a peer that proved its key is rejected, carried inside of rustls's error.
 #[derive(Debug)]
 pub(super) enum Refusal {
     WrongKey {
@@ -77,7 +77,7 @@ impl From<Refusal> for Error {
     }
 }
 
-/// Verifies a peer, on either side of a connection.
+/// A verifier of peers, for both sides of a connection.
 #[derive(Debug)]
 pub(super) struct PeerVerifier {
     pub(super) expected: Option<PublicKey>,
@@ -86,8 +86,8 @@ pub(super) struct PeerVerifier {
 }
 
 impl PeerVerifier {
-    /// Checks the signature first, and only then whose it is: a stranger who merely names a key
-    /// learns nothing about the list, and what an error says of a key was proven.
+    /// Checks the signature before the key. A stranger who merely names a key therefore learns
+    /// nothing about the list, and a key that an error mentions was proven.
     fn verify(
         &self,
         message: &[u8],
@@ -110,7 +110,7 @@ impl PeerVerifier {
     }
 }
 
-/// Reads the one key that stands in place of a chain of certificates.
+/// Returns the only key, which takes the place of a certificate chain.
 pub(super) fn key_of(
     spki: &CertificateDer<'_>,
     more: &[CertificateDer<'_>],

@@ -1,4 +1,4 @@
-//! Tests of the HELLO, of node ids, and of the reasons of a BYE.
+//! Tests of the HELLO, of node ids, and of BYE reasons.
 
 use super::*;
 use crate::wire::{decode_reason, encode_reason};
@@ -17,7 +17,7 @@ const HELLO_BYTES: &[u8] =
     b"\x84\xa1v\x01\xa4node\xc4\x100123456789abcdef\xa3net\xa1n\xa5agent\xa3a/1";
 
 #[test]
-fn the_bytes_of_a_hello() {
+fn a_hello_has_its_documented_bytes() {
     assert_eq!(hello().encode().unwrap(), HELLO_BYTES);
     assert_eq!(Hello::decode(HELLO_BYTES).unwrap(), hello());
     let listen = Hello {
@@ -28,7 +28,7 @@ fn the_bytes_of_a_hello() {
 }
 
 #[test]
-fn the_largest_payload_is_a_number_of_32_bits() {
+fn max_is_a_32_bit_integer() {
     let with = |value: &[u8]| {
         let mut bytes = HELLO_BYTES.to_vec();
         bytes[0] = 0x85;
@@ -49,7 +49,7 @@ fn the_largest_payload_is_a_number_of_32_bits() {
         assert_eq!(some.encode().unwrap(), with(value));
         assert_eq!(Hello::decode(&with(value)).unwrap(), some);
     }
-    // Whatever the number is written in.
+    // Any integer format is accepted.
     let wide = with(b"\xcf\0\0\0\0\0\0\0\x07");
     assert_eq!(Hello::decode(&wide).unwrap().max, Some(7));
     for bad in [
@@ -72,7 +72,7 @@ fn the_largest_payload_is_a_number_of_32_bits() {
 }
 
 #[test]
-fn a_hello_ignores_what_it_does_not_know() {
+fn a_hello_ignores_unknown_keys() {
     let mut bytes = HELLO_BYTES.to_vec();
     bytes[0] = 0x86;
     bytes.extend_from_slice(b"\xa3new\x92\x01\x81\xa1x\xc0");
@@ -81,7 +81,7 @@ fn a_hello_ignores_what_it_does_not_know() {
 }
 
 #[test]
-fn a_hello_that_is_none_is_refused() {
+fn an_invalid_hello_is_rejected() {
     let swap = |from: &[u8], to: &[u8]| {
         let at = HELLO_BYTES
             .windows(from.len())
@@ -162,7 +162,7 @@ fn node_ids_are_hex_and_ordered_by_bytes() {
 }
 
 #[test]
-fn reasons_are_cut_between_characters() {
+fn reasons_are_truncated_at_character_boundaries() {
     let long = format!("a{}", "é".repeat(200));
     assert_eq!(encode_reason(&long).len(), 255);
     assert_eq!(

@@ -1,22 +1,24 @@
-//! What was seen of the frames that have no nonce: lines, and raw bytes.
+//! The seen frames without a nonce: lines, and raw bytes.
 //!
-//! Such a frame is known by its content and by how often it was said. A connection carries lines in
-//! order, and each neighbour passes a line on once. So the n-th equal line of one connection is new
-//! exactly if no other connection has brought n of them yet, and this node has said fewer than n.
+//! Such a frame is identified by its content and by how often it was sent. A connection carries
+//! lines in order, and each neighbour relays a line once. So the n-th equal line of one connection
+//! is new exactly if no other connection has delivered n of them yet and this node has sent fewer
+//! than n.
 //!
 //! ```text
 //!           head (oldest)      newest
 //!             v                  v
-//!  ring   | . | A | B | C | D | E | . | .     hash of the content, how often it was said, by whom
+//!  ring   | . | A | B | C | D | E | . | .     hash of the content, count, sources
 //!               0   1   2   3   4
 //!
 //!  index  | C2 A0 - - … | - … | E4 - B1 … | D3 …     lines of 16 entries, see `index`
 //! ```
 //!
-//! Five seconds after a line was said last it may be said anew by anybody, and counts from one:
-//! people repeat each other. A mesh that is flooded is another matter. There, copies come after
-//! many seconds through queues that are full, so that while [`BUSY`] lines are remembered, all of
-//! them are known for two minutes, as frames with a nonce are.
+//! Five seconds after a line was last sent, anyone may send it again and its count restarts at one,
+//! because people repeat each other. A flooded mesh is different: copies arrive many seconds late,
+//! through full queues. While [`BUSY`] lines are remembered, or more bytes were sent than a thin
+//! link could have carried in the meantime ([`ThinLink`]), all lines are remembered for two
+//! minutes, like frames with a nonce.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -24,84 +26,89 @@ use std::fmt;
 use super::Verdict;
 use super::index::Index;
 use super::share::{Lateness, YOUNG, may_take};
-use super::source::Source;
+use super::source::{FIRST, Source};
+use super::thin_link::ThinLink;
 
-/// What an entry counts for in bytes: 40 in the ring, 8 in the index, and 8 for its part of the
+/// Memory of an entry in bytes: 40 in the ring, 8 in the index, and 8 for its part of the
 /// [`counts`](Contents::counts).
 pub(super) const ENTRY_COST: usize = 56;
 
-/// Where so many lines are remembered, in two minutes, the mesh may be flooded.
+/// With this many lines remembered, the mesh may be flooded.
 pub(super) const BUSY: usize = 4096;
 
-/// The number of slots a ring starts with.
+/// Initial number of slots of a ring.
 const INITIAL_SLOTS: usize = 64;
 
-/// The most entries: more would leave an [`Index`] no bits for tags.
+/// Maximum number of entries: more would leave an [`Index`] no bits for tags.
 const MAX_ENTRIES: usize = 1 << 30;
 
-/// Of so many entries one may have a count that does not fit it: a line that one connection has
-/// said more than once, or that was said by a connection without a bit.
+/// One in this many entries may have a count outside the entry: for a line that one connection has
+/// sent more than once, or that a connection without a bit has sent after others.
 const COUNTED_PART: usize = 16;
 
-/// A line as the ring keeps it.
+/// A line in the ring.
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
-    /// When it was said anew last, the lower 32 bits of the clock in milliseconds.
+    /// When it was last sent as new: the lower 32 bits of the clock in milliseconds.
     said: u32,
-    /// By whom it was said first.
+    /// Serial number of the source that sent it first.
     source: u32,
-    /// How often it was said.
+    /// How often it was sent.
     times: u16,
-    /// How often it was said since when, in 64 ms: that is bounded.
+    /// Start of the current rate window in units of 64 ms; `lately` counts the line within it.
     since: u16,
     lately: u8,
-    /// Whether it was said anew since it was put here.
+    /// Whether it was sent as new since it was inserted here.
     again: bool,
-    /// Whether there are counts of it elsewhere.
+    /// Whether it has entries in `counts`.
     counted: bool,
 }
 
 pub(super) struct Contents {
     max: usize,
-    /// After how many milliseconds a line may be said anew, and after how many it is forgotten.
+    /// Time after which a line counts as new again, in milliseconds; `ttl` is the time after which
+    /// it is evicted.
     again_after: u64,
     ttl: u64,
-    /// The most equal lines that are new within the former.
+    /// How many equal lines are accepted as new within `again_after`.
     repeats: u8,
     lateness: Lateness,
-    /// The ring, as arrays of one length so that no byte is lost to alignment.
+    thin_link: ThinLink,
+    /// The ring, as separate arrays of equal length, which avoids padding.
     identities: Vec<u128>,
     entries: Vec<Entry>,
-    /// Which sources have said it, by their bits.
+    /// The sources that have sent each line, by their bits. The first source has [`FIRST`] if it
+    /// has no bit of its own.
     by: Vec<u64>,
     index: Index,
     /// The oldest slot of the ring.
     head: usize,
-    /// How many slots from `head` on are taken.
+    /// Number of occupied slots from `head` on.
     len: usize,
-    /// What does not fit an entry: how often a source has said a line, where that is not 0 or 1.
-    /// By half of the line's hash, which no peer knows.
+    /// Counts that do not fit an entry: how often a source has sent a line, unless 0 or 1. The key
+    /// is half of the line's hash, which no peer knows, and the source.
     counts: HashMap<(u64, u32), u16>,
-    /// The sources of those, to find them when their entry is forgotten.
+    /// The sources in `counts` of each line, to remove them with its entry.
     counted: HashMap<u64, Vec<u32>>,
-    /// How many counts each source has: one that repeats all it says is not to take those of
-    /// others.
+    /// Number of counts of each source, which bounds the share of a source that repeats all its
+    /// lines.
     counting: HashMap<u32, usize>,
-    /// How many entries each source has, by its serial number.
+    /// Number of entries of each source, by serial number.
     held: HashMap<u32, usize>,
-    /// Those of them that have gone, and how many entries they have.
+    /// The sources in `held` that are closed, and the number of their entries.
     left: HashSet<u32>,
     gone: usize,
-    /// When the newest was put in, all bits of the clock.
+    /// Time of the newest insertion, with all bits of the clock.
     newest: u64,
-    /// Until when this node cannot tell its own words from new ones, since it said too many.
+    /// Until this time, this node cannot distinguish its own lines from new ones because it has
+    /// sent too many.
     blind_until: u64,
     forgotten_young: u64,
 }
 
 impl Contents {
-    /// Remembers contents in at most so many bytes, for `ttl`; in milliseconds. A line that was not
-    /// said for `again_after` may be said anew.
+    /// Creates a set of at most `bytes` bytes that remembers lines for `ttl` and accepts a line as
+    /// new again if it was not sent for `again_after`, both in milliseconds.
     pub(super) fn new(bytes: usize, again_after: u64, ttl: u64, repeats: u8) -> Self {
         Self {
             max: (bytes / ENTRY_COST).clamp(1, MAX_ENTRIES),
@@ -109,6 +116,7 @@ impl Contents {
             ttl: ttl.max(again_after),
             repeats: repeats.max(1),
             lateness: Lateness::new(YOUNG.min(ttl), ttl),
+            thin_link: ThinLink::new(again_after, ttl.max(again_after)),
             identities: Vec::new(),
             entries: Vec::new(),
             by: Vec::new(),
@@ -127,7 +135,7 @@ impl Contents {
         }
     }
 
-    /// Counts a line that a source says, and tells whether it is new.
+    /// Counts a line from a source, and decides whether it is new.
     #[inline]
     pub(super) fn insert(&mut self, source: Source, identity: u128, clock: u64) -> Verdict {
         self.expire(clock);
@@ -138,7 +146,8 @@ impl Contents {
         let slot = self.slot(offset);
         let entry = self.entries[slot];
         let silent = age(clock, entry.said);
-        let over = silent >= self.again_after && self.len < BUSY;
+        let over =
+            silent >= self.again_after && self.len < BUSY && !self.thin_link.is_behind(clock);
         if over || silent >= self.ttl || entry.times == u16::MAX {
             self.forget_counts(slot);
             self.entries[slot].times = 0;
@@ -163,7 +172,12 @@ impl Contents {
         Verdict::Copy
     }
 
-    /// Whether a line may be said once more, after so many times within a while. Counts that it is.
+    /// Records that a line of `bytes` bytes is relayed.
+    pub(super) fn carry(&mut self, bytes: usize, clock: u64) {
+        self.thin_link.carry(bytes, clock);
+    }
+
+    /// Returns whether the rate limit of the line permits another one, and counts it.
     fn may_say(&mut self, source: Source, slot: usize, clock: u64) -> bool {
         let entry = &mut self.entries[slot];
         let since = u64::from((ticks(clock)).wrapping_sub(entry.since)) * TICK;
@@ -216,7 +230,7 @@ impl Contents {
         }
     }
 
-    /// Whether another line of a source can be remembered.
+    /// Returns whether there is room for another line of a source.
     pub(super) fn has_room(&mut self, source: Source, clock: u64) -> bool {
         self.expire(clock);
         self.is_room(source, clock)
@@ -226,7 +240,8 @@ impl Contents {
         self.may_take(source, clock) || self.may_forget(clock)
     }
 
-    /// Whether the oldest may be forgotten before its time: no copy of it comes.
+    /// Returns whether the oldest line may be evicted before it expires because no copy of it is
+    /// expected.
     fn may_forget(&mut self, clock: u64) -> bool {
         let oldest = self.entries.get(self.head);
         let silent = oldest.map_or(0, |entry| age(clock, entry.said));
@@ -242,7 +257,7 @@ impl Contents {
         may_take(held, gone, self.len, self.max)
     }
 
-    /// A source has gone; what it brought stays for its time.
+    /// Closes a source. Its lines stay until they expire.
     pub(super) fn close(&mut self, source: Source) {
         if let Some(held) = self.held.get(&source.serial)
             && self.left.insert(source.serial)
@@ -251,11 +266,18 @@ impl Contents {
         }
     }
 
-    /// How often a source has said the line in a slot.
+    /// Returns the bit that marks the line in a slot as sent by a source.
+    #[inline]
+    fn bit(&self, source: Source, slot: usize) -> Option<u32> {
+        let is_first = self.entries[slot].source == source.serial;
+        source.bit.or(is_first.then_some(FIRST))
+    }
+
+    /// Returns how often a source has sent the line in a slot.
     #[inline]
     fn count(&self, source: Source, slot: usize) -> u16 {
-        let once = source
-            .bit
+        let once = self
+            .bit(source, slot)
             .is_some_and(|bit| self.by[slot] & (1 << bit) != 0);
         if !self.entries[slot].counted {
             return u16::from(once);
@@ -264,11 +286,11 @@ impl Contents {
         self.counts.get(&key).copied().unwrap_or(u16::from(once))
     }
 
-    /// Notes how often a source has said the line in a slot. Returns false where there is no room
+    /// Records how often a source has sent the line in a slot. Returns false if there is no room
     /// for that.
     #[inline]
     fn note(&mut self, source: Source, slot: usize, times: u16) -> bool {
-        if let (1, Some(bit)) = (times, source.bit) {
+        if let (1, Some(bit)) = (times, self.bit(source, slot)) {
             self.by[slot] |= 1 << bit;
             return true;
         }
@@ -309,7 +331,7 @@ impl Contents {
         }
     }
 
-    /// Puts a line at the end of the ring.
+    /// Appends a line to the ring.
     fn put(&mut self, identity: u128, entry: Entry, by: u64) {
         if self.len == self.identities.len() {
             self.grow();
@@ -323,11 +345,10 @@ impl Contents {
         *self.held.entry(entry.source).or_default() += 1;
     }
 
-    /// Drops what was not said for so long that no copy comes any more.
+    /// Evicts lines that were not sent for so long that no copy can arrive any more.
     ///
-    /// The ages do not suffer when the lower 32 bits of the clock wrap around, every 49.7 days:
-    /// what is older than the newest by more than `ttl` leaves with the next insertion after that
-    /// time.
+    /// Ages stay correct when the lower 32 bits of the clock wrap around, every 49.7 days: entries
+    /// that much older than the newest are evicted by the next insertion after `ttl`.
     #[inline]
     fn expire(&mut self, clock: u64) {
         if self.len == 0 {
@@ -342,7 +363,8 @@ impl Contents {
             if age(clock, entry.said) >= self.ttl {
                 self.drop_oldest();
             } else if entry.again {
-                // Said again since: it goes to the end, and lets those behind it go.
+                // Sent again since: move it to the end, so that the entries behind it can be
+                // evicted.
                 let (identity, by) = (self.identities[self.head], self.by[self.head]);
                 let left = self.left.contains(&entry.source);
                 self.unlink_oldest();
@@ -359,7 +381,7 @@ impl Contents {
         }
     }
 
-    /// Forgets all, and gives back the memory that a burst has taken.
+    /// Removes all lines, and frees the memory that a burst has taken.
     #[cold]
     #[inline(never)]
     fn clear(&mut self) {
@@ -385,7 +407,7 @@ impl Contents {
         self.len = 0;
     }
 
-    /// Forgets the oldest, if there is one.
+    /// Evicts the oldest line, if any.
     fn drop_oldest(&mut self) {
         if self.len > 0 {
             self.forget_counts(self.head);
@@ -393,7 +415,7 @@ impl Contents {
         }
     }
 
-    /// Takes the oldest out of the ring; what is counted of it stays.
+    /// Removes the oldest line from the ring, but not its counts.
     fn unlink_oldest(&mut self) {
         let source = self.entries[self.head].source;
         if self.left.contains(&source) {
@@ -408,7 +430,7 @@ impl Contents {
         self.len -= 1;
     }
 
-    /// Doubles the ring, up to the most.
+    /// Doubles the ring, up to the maximum.
     #[cold]
     #[inline(never)]
     fn grow(&mut self) {
@@ -417,7 +439,7 @@ impl Contents {
             .min(self.max.max(self.len + 1));
         let (head, taken) = (self.head, self.len);
         self.index = Index::new(slots);
-        // One array after another, so that no more than one is there twice.
+        // One array after another, so that only one exists twice at a time.
         turn(&mut self.identities, head, slots, 0);
         turn(&mut self.entries, head, slots, Entry::default());
         turn(&mut self.by, head, slots, 0);
@@ -427,7 +449,7 @@ impl Contents {
         self.head = 0;
     }
 
-    /// The slot of the ring that is `offset` after the oldest; `offset` is at most the ring's
+    /// Returns the slot at a distance of `offset` from the oldest; `offset` is at most the ring's
     /// length.
     #[inline]
     fn slot(&self, offset: usize) -> usize {
@@ -457,7 +479,7 @@ impl Contents {
             + self.counted.capacity() * list
     }
 
-    /// Checks what is said of its fields.
+    /// Checks the invariants.
     #[cfg(test)]
     pub(super) fn check(&self) {
         let slots = (0..self.len).map(|offset| self.slot(offset));
@@ -476,7 +498,7 @@ impl Contents {
     }
 }
 
-/// Turns a ring of one length so that its oldest comes first, and makes it longer.
+/// Rotates an array of the ring so that the oldest entry comes first, and extends it.
 fn turn<T: Copy>(ring: &mut Vec<T>, head: usize, slots: usize, empty: T) {
     if !ring.is_empty() {
         ring.rotate_left(head);
@@ -485,7 +507,7 @@ fn turn<T: Copy>(ring: &mut Vec<T>, head: usize, slots: usize, empty: T) {
     ring.resize(slots, empty);
 }
 
-/// Takes one from what a source has.
+/// Decrements a source's count, and removes it at zero.
 fn take_one(of: &mut HashMap<u32, usize>, serial: u32) {
     if let Some(count) = of.get_mut(&serial) {
         *count -= 1;
@@ -495,13 +517,13 @@ fn take_one(of: &mut HashMap<u32, usize>, serial: u32) {
     }
 }
 
-/// The part of a line's hash that the index looks at least.
+/// Returns the half of a line's hash that the index uses least.
 #[inline]
 fn half(identity: u128) -> u64 {
     (identity >> 32) as u64
 }
 
-/// A step of the short clock that bounds how often a line may be said, in milliseconds.
+/// Resolution of the short clock for the rate of a line, in milliseconds.
 const TICK: u64 = 64;
 
 #[inline]
@@ -509,13 +531,13 @@ fn ticks(clock: u64) -> u16 {
     (clock / TICK) as u16
 }
 
-/// How long ago something was said, in milliseconds.
+/// Returns the time since `said`, in milliseconds.
 #[inline]
 fn age(clock: u64, said: u32) -> u64 {
     u64::from((clock as u32).wrapping_sub(said))
 }
 
-/// Leaves out the entries, of which there may be thousands.
+/// Omits the entries, of which there may be thousands.
 impl fmt::Debug for Contents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Contents")

@@ -5,20 +5,20 @@ use crate::smart_relay::seen::source::Sources;
 
 const TTL: u64 = 5_000;
 
-/// A set with room for so many lines, and sources that say them.
+/// A set with room for `lines` lines, and sources of lines.
 fn contents(lines: usize) -> (Contents, Vec<Source>) {
     let mut sources = Sources::new(120_000);
-    // So many that the last have no bit.
+    // So many that the last ones have no bit.
     let sources = (0..70).map(|_| sources.open(0)).collect();
     (Contents::new(lines * ENTRY_COST, TTL, 120_000, 64), sources)
 }
 
-/// Whether a frame goes on.
+/// Returns whether a frame is handled and relayed.
 fn goes_on(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::New | Verdict::Last)
 }
 
-/// What stands in for the hash of a line.
+/// Returns a substitute for the hash of a line.
 fn line(number: u64) -> u128 {
     u128::from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 64 | u128::from(number)
 }
@@ -75,6 +75,40 @@ fn a_line_is_another_five_seconds_after_it_was_said_last() {
 }
 
 #[test]
+fn while_more_is_said_than_a_thin_link_carries_a_late_line_is_a_copy() {
+    let (mut contents, sources) = contents(1000);
+    let size = 50_000;
+    for number in 0..20 {
+        assert_eq!(contents.insert(sources[0], line(number), 0), Verdict::New);
+        contents.carry(size, 0);
+    }
+    for number in 0..20 {
+        // The copies arrive at 16 KiB/s, for a minute.
+        let clock = (number + 1) * 50_000_000 / (16 * 1024);
+        let verdict = contents.insert(sources[1], line(number), clock);
+        assert_eq!(verdict, Verdict::Copy, "{number}");
+    }
+    let later = contents.insert(sources[1], line(0), 70_000);
+    assert_eq!(later, Verdict::New);
+    contents.check();
+}
+
+#[test]
+fn who_is_first_with_its_lines_needs_no_bit_of_its_own() {
+    let (mut contents, sources) = contents(1000);
+    let without = *sources.last().expect("some");
+    assert_eq!(without.bit, None);
+    for number in 0..1000 {
+        let verdict = contents.insert(without, line(number), 0);
+        assert!(goes_on(verdict), "{number}");
+    }
+    assert_eq!(contents.insert(sources[0], line(999), 0), Verdict::Copy);
+    assert!(goes_on(contents.insert(without, line(999), 0)), "again");
+    assert_eq!(contents.insert(sources[0], line(999), 0), Verdict::Copy);
+    contents.check();
+}
+
+#[test]
 fn a_circle_that_knows_no_copies_makes_no_storm() {
     for source in [0, 69] {
         let (mut contents, sources) = contents(1000);
@@ -97,13 +131,13 @@ fn what_is_full_refuses_where_copies_come_and_forgets_where_none_do() {
     }
     assert!(contents.forgotten_young() > 9_000);
     contents.check();
-    // A copy: from here on it is a mesh.
+    // A copy arrives, so from here on the set assumes a mesh.
     assert_eq!(contents.insert(sources[1], line(9_999), 0), Verdict::Copy);
     assert_eq!(
         contents.insert(sources[0], line(10_000), 0),
         Verdict::Refused
     );
-    // Others have room, and those who flood get theirs with time.
+    // Other sources have room, and the flooding one regains room as entries age.
     assert_eq!(contents.insert(sources[2], line(10_000), 0), Verdict::New);
     assert_eq!(
         contents.insert(sources[0], line(10_001), YOUNG),
@@ -112,7 +146,7 @@ fn what_is_full_refuses_where_copies_come_and_forgets_where_none_do() {
     contents.check();
 }
 
-/// Who says each line twice does not keep others from saying theirs again.
+/// A source that sends each line twice does not keep others from repeating theirs.
 #[test]
 fn counts_are_shared_as_the_room_is() {
     let (mut contents, sources) = contents(100_000);
@@ -149,7 +183,7 @@ fn own_words_that_had_to_be_forgotten_are_not_taken_for_new() {
     );
 }
 
-/// In a mesh that is flooded copies come after many seconds, and all at once.
+/// In a flooded mesh, copies arrive many seconds late, and all at once.
 #[test]
 fn in_a_flood_lines_are_remembered_for_two_minutes() {
     let (mut contents, sources) = contents(1_000_000);
@@ -171,7 +205,7 @@ fn in_a_flood_lines_are_remembered_for_two_minutes() {
             Verdict::Copy
         );
     }
-    // What is said again all the while is heard: no more than 64 times in 5 s.
+    // A line repeated throughout is accepted at most 64 times in 5 s.
     for second in 60..200 {
         for source in [0, 1, 69] {
             let verdict = contents.insert(sources[source], line(1), second * 1_000);
@@ -186,7 +220,7 @@ fn lines_are_remembered_however_late_their_copies_come() {
     let (mut contents, sources) = contents(1_000_000);
     let (mut lag, mut last) = (0, u64::MAX);
     for number in 0..100_000_u64 {
-        // A thousand a second, of which the copies fall behind by a tenth of the time.
+        // A thousand lines per second, whose copies lag behind by a tenth of the time.
         lag = number / 10;
         assert_eq!(
             contents.insert(sources[0], line(number), number),
@@ -216,12 +250,12 @@ fn weeks_of_uptime_do_not_confuse_the_ages() {
     assert_eq!(say(0, 2, wrap - 2_000), Verdict::New);
     assert_eq!(say(1, 2, wrap + 2_000), Verdict::Copy);
     assert_eq!(say(1, 2, wrap + 3_000), Verdict::New);
-    // Silent for exactly one turn of the clock.
+    // Silent for exactly one wrap of the clock.
     assert_eq!(say(0, 2, wrap + wrap + 3_001), Verdict::New);
     assert_eq!(say(0, 1, wrap + wrap + 3_001), Verdict::New);
 }
 
-/// Who says each line twice takes its own part of the counts, and leaves the others theirs.
+/// A source that sends each line twice uses its own share of the counts only.
 #[test]
 fn one_who_repeats_all_it_says_keeps_nobody_else_from_repeating_a_line() {
     let (mut contents, sources) = contents(20_000);
@@ -232,13 +266,13 @@ fn one_who_repeats_all_it_says_keeps_nobody_else_from_repeating_a_line() {
     contents.check();
     for _ in 0..10 {
         assert_eq!(contents.insert(sources[1], line(1 << 32), 0), Verdict::New);
-        // One that has no bit needs a count for each line.
+        // A source without a bit needs a count for each line.
         assert_eq!(contents.insert(sources[69], line(1 << 33), 0), Verdict::New);
     }
 }
 
 proptest! {
-    /// With room for all, it counts as the wire's contract says.
+    /// With sufficient room, it counts as the contract of the wire requires.
     #[test]
     fn behaves_like_the_model(
         steps in prop::collection::vec((0..70_usize, 0..5_u64, 0..100_u64), 1..500),

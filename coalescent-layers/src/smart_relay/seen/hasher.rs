@@ -1,4 +1,4 @@
-//! What a frame is known by.
+//! The identity of a frame: a keyed hash.
 
 use std::fmt;
 use std::hash::Hasher as _;
@@ -6,10 +6,10 @@ use std::hash::Hasher as _;
 use rand::CryptoRng;
 use siphasher::sip128::SipHasher13;
 
-/// Computes the identities of frames, with a key that is this process's own.
+/// Computes the identities of frames, with a key chosen by this process.
 ///
-/// SipHash-1-3 with 128 bits: whoever doesn't know the key can neither make two frames with one
-/// identity, nor identities that crowd one place of the table.
+/// Uses SipHash-1-3 with 128 bits. Without the key, nobody can construct two frames with one
+/// identity, or identities that collide in the index.
 #[derive(Clone)]
 pub(crate) struct Hasher {
     nonced: SipHasher13,
@@ -17,12 +17,12 @@ pub(crate) struct Hasher {
 }
 
 impl Hasher {
-    /// Makes a hasher with a fresh key.
+    /// Creates a hasher with a random key.
     pub(crate) fn random() -> Self {
         Self::new(&mut rand::rng())
     }
 
-    /// Makes a hasher with a key drawn from `rng`.
+    /// Creates a hasher with a key from `rng`.
     pub(crate) fn new(rng: &mut impl CryptoRng) -> Self {
         let mut key = || {
             let mut key = [0; 16];
@@ -35,16 +35,16 @@ impl Hasher {
         }
     }
 
-    /// Hashes a frame. `nonce` is absent on wires that have none.
+    /// Hashes a frame. `nonce` is `None` on wires without nonces.
     ///
-    /// The two kinds are hashed with keys of their own, so that content which begins with eight
-    /// bytes equal to a nonce is not the frame with that nonce.
+    /// The two kinds use separate keys, so that content that begins with the eight bytes of a nonce
+    /// is not mistaken for a frame with that nonce.
     #[inline]
     pub(crate) fn identity(&self, nonce: Option<u64>, payload: &[u8]) -> u128 {
         match nonce {
             Some(nonce) => {
                 let mut state = self.nonced;
-                // Its eight bytes in network order, whatever this machine's is.
+                // Network byte order, independent of the machine.
                 state.write_u64(nonce.to_be());
                 state.hash(payload).as_u128()
             }
@@ -53,7 +53,7 @@ impl Hasher {
     }
 }
 
-/// Leaves the key out: whoever reads it in a log could make collisions.
+/// Omits the key, because a key in a log would allow collisions to be constructed.
 impl fmt::Debug for Hasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hasher").finish_non_exhaustive()

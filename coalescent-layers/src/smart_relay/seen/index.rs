@@ -1,51 +1,51 @@
-//! Where in a ring an identity is, for one cache line a question.
+//! An index from identities to slots of a ring, which touches one cache line per lookup.
 //!
 //! ```text
 //!          oldest = 14                              an entry: number, tag
 //!
-//!  line 0 | 23 b | 21 6 | 20 e | ... | 16 0 |       all alive: an older one may have gone on
+//!  line 0 | 23 b | 21 6 | 20 e | ... | 16 0 |       all alive: an older one may have moved on
 //!  line 1 | 24 3 | 15 d | 13 9 | ... |  0 0 |       from 13 on, all are dead
 //!  ...
 //! ```
 //!
-//! A line is 16 entries in the 64 bytes of a cache line. The upper bits of an identity say in which
-//! line it is, its home; of its lower bits as many as there is room for are its tag. The rest of
-//! the entry is the number of its insertion, and what is not in the latest insertions is dead: to
-//! forget the oldest identity, `oldest` is raised, and no line is touched. A line is a queue,
-//! youngest first: a newcomer pushes the last out.
+//! A line has 16 entries, in the 64 bytes of a cache line. The upper bits of an identity select its
+//! line, its home; as many of its lower bits as fit are its tag. The rest of the entry is the
+//! number of its insertion. An entry whose number is below `oldest` is dead, so to remove the
+//! oldest identity, `oldest` is incremented and no line is touched. A line is a queue, youngest
+//! first: a new entry pushes the last one out.
 //!
-//! There are two entries to a slot of the ring, so that a home has 8 live entries on average when
-//! the ring is full. In one of 120 cases all 16 live. Then the one that is pushed out takes its
-//! place, by age, in the next line, and so on. So:
+//! There are two entries per slot of the ring, so a line has 8 live entries on average when the
+//! ring is full. In one of 120 lines all 16 are live. The entry pushed out of such a line moves to
+//! its place, by age, in the next line, and so on. This maintains an invariant:
 //!
-//! > Between the home of a live entry and the line that it is in, all entries are alive and
+//! > Between the home of a live entry and the line that contains it, all entries are alive and
 //! > younger.
 //!
-//! A search may thus end at the first line whose last entry is dead. It stays true as time goes by:
-//! those between die later, and only a younger one pushes them out.
+//! A search may therefore stop at the first line whose last entry is dead. The invariant survives
+//! the removal of old entries: the entries in between die later, and only younger ones push them
+//! out.
 //!
 //! Numbers begin at 1. Before they outgrow their bits, after at least 7 times as many insertions as
-//! the ring has slots (3 times from 2^29 slots on, once at 2^30), a pass over all lines makes the
-//! oldest number 1 again, and those of the dead 0. So there is never a dead entry with a live
-//! number.
+//! the ring has slots (3 times from 2^29 slots on, once at 2^30), a pass over all lines renumbers
+//! the oldest entry to 1 and dead entries to 0. A dead entry therefore never has a live number.
 
-/// The entries of a line.
+/// Number of entries in a line.
 const WAYS: usize = 16;
 
-/// The entries that live in a line on average, when the ring is full.
+/// Average number of live entries in a line when the ring is full.
 const LIVE: usize = 8;
 
-/// The entries of one cache line, youngest first: the number of an insertion in the upper bits,
-/// below it the tag.
+/// The entries of one cache line, youngest first: the upper bits are the number of the insertion,
+/// the lower ones the tag.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Line([u32; WAYS]);
 
 impl Line {
-    /// All dead: no insertion has number 0.
+    /// All entries are dead: no insertion has the number 0.
     const EMPTY: Self = Self([0; WAYS]);
 
-    /// Puts an entry where `ways` younger ones are before it, and returns the last, which is pushed
+    /// Inserts an entry behind `ways` younger ones, and returns the last entry, which is pushed
     /// out.
     #[inline]
     fn push(&mut self, ways: usize, entry: u32) -> u32 {
@@ -56,18 +56,18 @@ impl Line {
     }
 }
 
-/// Maps the identities of a ring to their distance from its oldest.
+/// Maps the identities in a ring to their distance from the oldest.
 pub(super) struct Index {
     lines: Vec<Line>,
-    /// How many bits of an entry are the tag, from 1 to 29.
+    /// Number of tag bits in an entry, from 1 to 29.
     tag_bits: u32,
-    /// The number of the oldest live insertion, or of the next if there is none; less than 2^(32 -
-    /// `tag_bits`).
+    /// The number of the oldest live insertion, or of the next one if there is none; less than
+    /// 2^(32 - `tag_bits`).
     oldest: u32,
 }
 
 impl Index {
-    /// Makes an index for a ring of at most 2^30 slots.
+    /// Creates an index for a ring of at most 2^30 slots.
     pub(super) fn new(slots: usize) -> Self {
         Self {
             lines: vec![Line::EMPTY; slots.div_ceil(LIVE)],
@@ -76,16 +76,16 @@ impl Index {
         }
     }
 
-    /// Looks for an identity, and says how many insertions after the oldest it is.
+    /// Finds an identity; returns its distance from the oldest insertion.
     ///
-    /// Equal tags do not make equal identities: `is_at` tells if it is the one that was inserted so
-    /// many after the oldest.
+    /// Different identities may have equal tags: `is_at` tells whether the identity at a distance
+    /// is the one searched for.
     #[inline]
     pub(super) fn find(&self, identity: u128, is_at: impl Fn(usize) -> bool) -> Option<usize> {
         let (tag, tags, least) = (self.tag(identity), self.tags(), self.least_alive());
         let mut place = self.home(identity);
         while let Some(Line(entries)) = self.lines.get(place) {
-            // Without a branch an entry: most often there is none.
+            // Compares without branches, because usually no entry matches.
             let alike = |entry: &u32| entry & tags == tag;
             if entries.iter().fold(false, |any, entry| any | alike(entry)) {
                 let alive = entries.iter().take_while(|entry| **entry >= least);
@@ -103,11 +103,11 @@ impl Index {
         None
     }
 
-    /// Puts an absent identity in, which was inserted so many after the oldest. All that are alive
-    /// are older.
+    /// Inserts an absent identity at a distance of `offset` from the oldest. All live entries are
+    /// older.
     #[inline]
     pub(super) fn put(&mut self, identity: u128, offset: usize) {
-        // The last number is not given, so that `oldest` may be one more than what was.
+        // The highest number is never used, so that `oldest` may be one more than it.
         let numbers = u32::MAX >> self.tag_bits;
         if offset as u32 >= numbers - self.oldest {
             self.renumber();
@@ -123,12 +123,12 @@ impl Index {
         }
     }
 
-    /// Puts an entry that was pushed out of a line into those after it.
+    /// Inserts an entry that was pushed out of a line into the lines after it.
     #[cold]
     #[inline(never)]
     fn push_on(&mut self, mut place: usize, mut entry: u32) {
         let least = self.least_alive();
-        // There are more entries than live ones: this ends before it comes round.
+        // Terminates before it wraps around, because there are more entries than live ones.
         for _ in 0..self.lines.len() {
             place = self.after(place);
             let line = &mut self.lines[place];
@@ -142,13 +142,13 @@ impl Index {
         }
     }
 
-    /// Forgets the oldest, so many of them.
+    /// Removes the `count` oldest identities.
     #[inline]
     pub(super) fn forget(&mut self, count: usize) {
         self.oldest += count as u32;
     }
 
-    /// Counts the oldest as 1 again.
+    /// Renumbers the oldest entry to 1.
     #[cold]
     #[inline(never)]
     fn renumber(&mut self) {
@@ -159,8 +159,7 @@ impl Index {
         self.oldest = 1;
     }
 
-    /// The line where the search for an identity begins. Any bits will do: they are those of a
-    /// keyed hash.
+    /// Returns the line where the search for an identity begins. Any bits of a keyed hash will do.
     #[inline]
     fn home(&self, identity: u128) -> usize {
         let upper = u64::from((identity >> 96) as u32);
@@ -180,13 +179,13 @@ impl Index {
         identity as u32 & self.tags()
     }
 
-    /// The bits of an entry that are the tag.
+    /// Returns the mask of the tag bits.
     #[inline]
     fn tags(&self) -> u32 {
         (1 << self.tag_bits) - 1
     }
 
-    /// What all live entries are at least, and no dead one is.
+    /// Returns the lower bound of live entries; dead ones are below it.
     #[inline]
     fn least_alive(&self) -> u32 {
         self.oldest << self.tag_bits
@@ -197,8 +196,8 @@ impl Index {
     }
 }
 
-/// How many bits the tags have for so many slots: what is left by numbers up to 8 times that, and
-/// at least 1.
+/// Returns the number of tag bits for a ring of `slots` slots: the bits not needed for numbers up
+/// to 8 times that, and at least 1.
 fn tag_bits(slots: usize) -> u32 {
     let numbers = slots.next_power_of_two().ilog2() + 3;
     u32::BITS - numbers.min(31)

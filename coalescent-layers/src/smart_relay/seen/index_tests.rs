@@ -4,8 +4,8 @@ use rand::{Rng, SeedableRng};
 use super::*;
 
 impl Index {
-    /// Checks that these identities are in it, oldest first, and no others, and that each is where
-    /// a search finds it.
+    /// Checks that the index contains exactly these identities, oldest first, each where a search
+    /// finds it.
     pub(in super::super) fn check(&self, identities: &[u128]) {
         let least = self.least_alive();
         let entries = || self.lines.iter().flat_map(|line| line.0);
@@ -27,7 +27,7 @@ impl Index {
     }
 }
 
-/// A full ring of `slots`, with `newcomers` more that push the oldest out, one for each.
+/// Returns a full ring of `slots` after `newcomers` further insertions, each evicting the oldest.
 fn full(slots: usize, newcomers: usize) -> (Index, Vec<u128>) {
     let mut rng = StdRng::seed_from_u64(7);
     let mut index = Index::new(slots);
@@ -55,7 +55,7 @@ fn what_is_in_the_ring_is_found_and_what_was_is_not() {
     assert!((0..10_000).all(|_| !known(rng.random())));
 }
 
-/// Else each search would go to the ring, where it is likely to miss the cache.
+/// Otherwise each search would access the ring, which is likely a cache miss.
 #[test]
 fn the_ring_is_asked_for_hardly_any_newcomer() {
     let (index, _) = full(65_536, 0);

@@ -1,18 +1,18 @@
-//! What this node has seen, so that each frame is relayed once.
+//! The set of frames that this node has seen, so that each frame is relayed once.
 //!
-//! Frames with a nonce ([`Nonces`]) and frames without ([`Contents`]) are kept apart, in as many
-//! bytes each: a flood of lines cannot push out the nonces.
+//! Frames with a nonce ([`Nonces`]) and frames without ([`Contents`]) are kept separately, each
+//! with its own bound in bytes, so a flood of lines cannot evict nonces.
 //!
-//! Both forget a frame when its time is over, and no frame before that from which copies may still
-//! come. So where a set is full, what is new is refused: it is neither handled nor relayed, and is
-//! counted as dropped. Three rules keep this from those who do no harm:
+//! Both sets evict a frame when it expires, and never earlier while copies of it may still arrive.
+//! If a set is full, a new frame is therefore refused: it is neither handled nor relayed, and is
+//! counted as dropped. Three rules keep well-behaved peers from being refused:
 //!
-//! - **A share for each.** A source may hold twice as much as is free, and no more ([`share`]): a
-//!   source that floods is refused, the others are not.
-//! - **Where no copy comes back, nothing is refused.** Then, as in a star, the oldest frame of the
-//!   same source is forgotten in place of refusing the new one.
-//! - **What is old enough may go early.** How old the latest copies are says how old a frame can be
-//!   when a copy of it still comes ([`Lateness`](share::Lateness)).
+//! - **Shares.** A source may hold a bounded multiple of the free room ([`share`]), so a source
+//!   that floods is refused while others are not.
+//! - **Without copies, nothing is refused.** In a star no copies arrive. The oldest frame of the
+//!   same source is then evicted instead of refusing the new one.
+//! - **Old frames may be evicted early.** The ages of recent copies show how old a frame can be
+//!   when a copy of it still arrives ([`Lateness`](share::Lateness)).
 
 mod contents;
 mod hasher;
@@ -20,6 +20,7 @@ mod index;
 mod nonces;
 mod share;
 mod source;
+mod thin_link;
 
 use std::time::Duration;
 
@@ -32,39 +33,39 @@ use self::share::millis;
 pub(crate) use self::source::Source;
 use self::source::Sources;
 
-/// For how many frames there is room, unless said otherwise: 64 MiB for those with a nonce, and as
-/// much for those without. A quiet node takes nothing of it.
+/// Default capacity in frames: 64 MiB for frames with a nonce and as much for frames without.
+/// Memory is allocated only as needed.
 pub const CAPACITY: usize = 1 << 21;
 
-/// What a frame of the capacity counts for, in bytes.
+/// Memory per frame of the capacity, in bytes.
 pub const FRAME_BYTES: usize = 32;
 
-/// How long a frame with a nonce is remembered, unless said otherwise.
+/// How long a frame with a nonce is remembered by default.
 pub const TTL: Duration = Duration::from_secs(120);
 
-/// How long a frame without one is remembered, unless said otherwise.
+/// How long a frame without a nonce is remembered by default.
 pub const CONTENT_TTL: Duration = Duration::from_secs(5);
 
-/// How many equal lines of one connection are new within that time, unless said otherwise.
+/// How many equal lines of one connection are accepted as new within [`CONTENT_TTL`] by default.
 pub const REPEATS: u8 = 64;
 
-/// The longest times that can be chosen: 24 days.
+/// Upper bound of the configurable times: 24 days.
 const TTL_MAX: Duration = Duration::from_secs(24 * 24 * 60 * 60);
 
-/// What is to become of a frame.
+/// The decision about a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It is handled, and relayed.
+    /// The frame is new: handle and relay it.
     New,
-    /// So is this one, and there is no room for another of its source.
+    /// Like `New`, but the set has no room for another frame of this source.
     Last,
-    /// It has been here before.
+    /// The frame has been seen before.
     Copy,
-    /// There is no room to remember it, so that it must not go on.
+    /// There is no room to remember the frame, so it must not be handled or relayed.
     Refused,
 }
 
-/// How much is remembered, and how long.
+/// How much is remembered, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) capacity: usize,
@@ -84,7 +85,7 @@ impl Default for Limits {
     }
 }
 
-/// Remembers frames, within its limits.
+/// A bounded set of seen frames.
 #[derive(Debug)]
 pub(crate) struct Seen {
     sources: Sources,
@@ -95,12 +96,12 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Makes an empty set.
+    /// Creates an empty set.
     pub(crate) fn new(limits: Limits) -> Self {
         let bytes = limits.capacity.saturating_mul(FRAME_BYTES);
         let ttl = millis(limits.ttl.min(TTL_MAX));
         let content_ttl = millis(limits.content_ttl.min(TTL_MAX));
-        // A line can come as late as any other frame.
+        // A line can arrive as late as any other frame.
         let latest = ttl.max(content_ttl);
         Self {
             sources: Sources::new(latest),
@@ -111,13 +112,13 @@ impl Seen {
         }
     }
 
-    /// Begins with a connection that brings frames.
+    /// Registers a connection as a source of frames.
     pub(crate) fn open(&mut self, now: Instant) -> Source {
         let clock = self.clock.at(now);
         self.sources.open(clock)
     }
 
-    /// Ends with a connection. What it brought stays for its time.
+    /// Removes a connection. Its frames stay until they expire.
     pub(crate) fn close(&mut self, source: Source, now: Instant) {
         let clock = self.clock.at(now);
         self.nonces.close(source);
@@ -125,14 +126,13 @@ impl Seen {
         self.sources.close(source, clock);
     }
 
-    /// Remembers a frame that a source brought, unless it is known, or there is no room for it.
-    /// `nonce` is absent on wires that have none.
+    /// Decides about a frame from a source, and adds it to the set if it is new and there is room.
+    /// `nonce` is `None` on wires without nonces.
     ///
-    /// Takes constant time on average; an insertion that doubles what is kept pays for that at
-    /// once.
+    /// Takes amortized constant time; an insertion that doubles the memory pays for it at once.
     ///
-    /// A `now` that is before an earlier one counts as that one: tasks that share the set may have
-    /// read the clock before they waited for the lock.
+    /// A `now` before an earlier one is treated as that one: tasks read the clock before they wait
+    /// for the lock.
     #[inline]
     pub(crate) fn insert(
         &mut self,
@@ -152,40 +152,46 @@ impl Seen {
         verdict
     }
 
-    /// Whether there is room for another frame of a source, of either kind.
+    /// Records that a frame of `bytes` bytes without a nonce is relayed.
+    pub(crate) fn carry(&mut self, bytes: usize, now: Instant) {
+        let clock = self.clock.at(now);
+        self.contents.carry(bytes, clock);
+    }
+
+    /// Returns whether there is room for another frame of a source, with or without a nonce.
     pub(crate) fn has_room(&mut self, source: Source, now: Instant) -> bool {
         let clock = self.clock.at(now);
         self.nonces.has_room(source, clock) && self.contents.has_room(source, clock)
     }
 
-    /// Counts the frames that are remembered; the time of some of them may be over.
+    /// Returns the number of frames remembered, including some that may have expired.
     pub(crate) fn len(&self) -> usize {
         self.nonces.len() + self.contents.len()
     }
 
-    /// Counts the frames that were forgotten before their time.
+    /// Returns the number of frames evicted before they expired.
     pub(crate) fn forgotten_young(&self) -> u64 {
         self.nonces.forgotten_young() + self.contents.forgotten_young()
     }
 
-    /// Counts the frames that were refused for want of room.
+    /// Returns the number of frames refused for lack of room.
     pub(crate) fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Returns the bytes on the heap, about.
+    /// Returns the approximate heap memory in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.nonces.bytes() + self.contents.bytes()
     }
 }
 
-/// Counts milliseconds, and never back.
+/// A monotonic clock in milliseconds.
 #[derive(Debug, Default)]
 struct Clock {
-    /// The first instant, from which time is counted, and the last: frames that one read brought
-    /// have one.
+    /// The first instant, which is time zero, and the last. Frames of one read batch have equal
+    /// instants.
     instants: Option<(Instant, Instant)>,
-    /// The most milliseconds that an instant was after the first.
+    /// The largest time so far.
     millis: u64,
 }
 

@@ -1,23 +1,23 @@
-//! What was seen of the frames that have a nonce.
+//! The seen frames with a nonce.
 //!
-//! A node numbers its broadcasts one after another, so neighbours in time are neighbours in number.
-//! The set is therefore kept in pages of 32 consecutive nonces:
+//! A node numbers its broadcasts consecutively, so frames close in time have close nonces. The set
+//! is therefore organized in pages of 32 consecutive nonces:
 //!
 //! ```text
-//!  index    nonce / 32 ─▶ page            one lookup for 32 frames: each source remembers its last page
+//!  index    nonce / 32 ─▶ page      one lookup for 32 frames: each source caches its last page
 //!
-//!  page   | nonce / 32 | touched | tag | tag |  -  | tag | ...         320 bytes with all around it
+//!  page   | nonce / 32 | touched | tag | tag |  -  | tag | ...      320 bytes with overhead
 //!                                  0     1     2     3    ..31
 //!
-//!  source   oldest page ─▶ ... ─▶ newest page      what this source brought first, in order of age
+//!  source   oldest page ─▶ ... ─▶ newest page      the pages that this source created, by age
 //! ```
 //!
-//! A frame is known by its nonce, exactly, and by a tag: 64 bits of the keyed hash of nonce and
-//! payload. So frames of one publisher cost 10 bytes each and frames whose nonces are far apart
-//! 320, and a frame of a running publisher touches no cold memory but the next bytes of its page.
+//! A frame is identified by its exact nonce and by a tag: 64 bits of the keyed hash of nonce and
+//! payload. Frames of one publisher thus cost 10 bytes each and frames with scattered nonces 320,
+//! and a frame of an active publisher touches no cold memory except for the next bytes of its page.
 //!
-//! Frames with one nonce and different payloads are different frames. Only an attacker makes them;
-//! each has a page of its own, found by the other half of its hash.
+//! Frames with equal nonces and different payloads are different frames. Only an attacker creates
+//! them; each has a page of its own, found by the other half of its hash.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -25,27 +25,33 @@ use super::Verdict;
 use super::share::{Lateness, YOUNG, may_take};
 use super::source::{ORPHANS, OWN, Source};
 
-/// How many nonces a page is for.
+/// Number of nonces in a page.
 pub(super) const PAGE: usize = 32;
 
-/// What a page counts for in bytes: itself, its place in the index, and in its source's list.
+/// Memory of a page in bytes, including its entries in the index and in its source's list.
 pub(super) const PAGE_COST: usize = 320;
+
+/// A queue of pages frees memory if it uses less than one in `QUEUE_PART` of its capacity, and
+/// keeps room for `QUEUE_MIN` pages.
+const QUEUE_PART: usize = 4;
+const QUEUE_MIN: usize = 64;
 
 #[derive(Debug)]
 struct Page {
     key: u64,
-    /// When something was added to it last, in milliseconds.
+    /// Time of the last addition, in milliseconds.
     touched: u64,
-    /// How many frames it knows.
+    /// Number of frames in the page.
     frames: u32,
-    /// Whether it is for one frame whose nonce another frame has too; then `key` is of its hash.
+    /// Whether the page is for one frame whose nonce another frame also has; `key` is then taken
+    /// from its hash.
     conflict: bool,
-    /// 0: this nonce has not been seen.
+    /// The tags of the frames; 0 if the nonce has not been seen.
     tags: [u64; PAGE],
 }
 
 impl Page {
-    /// A page that knows one frame.
+    /// Creates a page with one frame.
     fn new(key: u64, at: usize, tag: u64, conflict: bool, clock: u64) -> Self {
         let mut tags = [0; PAGE];
         tags[at] = tag;
@@ -59,12 +65,24 @@ impl Page {
     }
 }
 
-/// The pages that one source brought, oldest first.
+/// The pages that one source created, oldest first.
 #[derive(Debug, Default)]
 struct Pages {
     queue: VecDeque<u32>,
-    /// The page that it used last.
+    /// The page that the source used last.
     last: u32,
+}
+
+impl Pages {
+    /// Removes the oldest page, and frees memory left over from a burst.
+    fn take_first(&mut self) -> Option<u32> {
+        let slot = self.queue.pop_front();
+        let len = self.queue.len().max(QUEUE_MIN);
+        if self.queue.capacity() / QUEUE_PART > len {
+            self.queue.shrink_to(2 * len);
+        }
+        slot
+    }
 }
 
 #[derive(Debug)]
@@ -76,14 +94,14 @@ pub(super) struct Nonces {
     free: Vec<u32>,
     index: HashMap<u64, u32>,
     conflicts: HashMap<u64, u32>,
-    /// By the place of each source.
+    /// Indexed by the `place` of each source.
     sources: Vec<Pages>,
-    /// The source that is looked through next for pages whose time is over.
+    /// The source to be searched next for expired pages.
     sweep: usize,
-    /// The nonces that this node itself has used: the first, and how many came after it.
+    /// The range of nonces used by this node: the first, and how many follow it.
     own: Option<(u64, u64)>,
     lateness: Lateness,
-    /// When the newest frame came, in milliseconds.
+    /// Time of the newest frame, in milliseconds.
     newest: u64,
     frames: usize,
     forgotten_young: u64,
@@ -108,7 +126,7 @@ impl Nonces {
         }
     }
 
-    /// Remembers a frame, unless it is known, or there is no room for it.
+    /// Decides about a frame, and adds it if it is new and there is room.
     #[inline]
     pub(super) fn insert(
         &mut self,
@@ -156,15 +174,15 @@ impl Nonces {
         Verdict::New
     }
 
-    /// Whether a frame that no page of its nonce knows is known in no other way either.
+    /// Returns whether a frame that is missing from its nonce's page is also unknown otherwise.
     #[inline]
     fn is_unheard(&self, source: Source, nonce: u64, identity: u128, clock: u64) -> bool {
-        // What was said here may have been forgotten since, but its number has not.
+        // Own frames may have been evicted, but the range of own nonces is kept.
         let own = self.own.is_some_and(|own| is_in(own, nonce)) && !source.is_own();
         !own && (self.conflicts.is_empty() || !self.is_conflict(identity, clock))
     }
 
-    /// The page of these nonces, where there is one.
+    /// Finds the page with this key.
     #[inline]
     fn find(&mut self, source: Source, key: u64) -> Option<u32> {
         let last = self.sources.get(source.place).map(|pages| pages.last);
@@ -205,7 +223,7 @@ impl Nonces {
         }
     }
 
-    /// Whether a frame is known that has its nonce in common with another.
+    /// Returns whether a frame that shares its nonce with another is known.
     fn is_conflict(&self, identity: u128, clock: u64) -> bool {
         let found = self.conflicts.get(&conflict_key(identity));
         let page = found.and_then(|slot| self.pages.get(*slot as usize));
@@ -223,7 +241,7 @@ impl Nonces {
         let key = conflict_key(identity);
         let known = self.conflicts.get(&key);
         if let Some(page) = known.and_then(|slot| self.pages.get_mut(*slot as usize)) {
-            // Its time is over.
+            // The frame has expired.
             page.tags[0] = tag(identity);
             page.touched = clock;
             self.newest = clock;
@@ -264,27 +282,27 @@ impl Nonces {
         &mut self.sources[place]
     }
 
-    /// Notes a nonce of this node's own.
+    /// Extends the range of own nonces.
     fn note_own(&mut self, nonce: u64) {
         let own = self.own.get_or_insert((nonce, 0));
         let after = nonce.wrapping_sub(own.0);
         if after <= u64::MAX / 2 {
             own.1 = own.1.max(after);
         } else {
-            // Two tasks that send at a time may tell of their nonces in another order.
+            // Tasks that send concurrently may report their nonces out of order.
             own.1 = own.1.saturating_add(own.0.wrapping_sub(nonce));
             own.0 = nonce;
         }
     }
 
-    /// A free page for a source, where it may have one.
+    /// Allocates a page for a source, if its share permits one.
     fn take_page(&mut self, source: Source, clock: u64) -> Option<u32> {
         self.source(source.place);
         self.drop_expired(source.place, clock);
         self.sweep = (self.sweep + 1) % self.sources.len();
         self.drop_expired(self.sweep, clock);
-        // Whoever comes and goes is not to take the places of those who stay: more are given back
-        // than taken.
+        // Peers that reconnect repeatedly must not displace the others: free more pages of closed
+        // connections than are taken.
         for _ in 0..2 {
             let gone = self.sources[ORPHANS].queue.len();
             if gone > self.max_pages / 4 && self.may_evict(ORPHANS, clock) {
@@ -308,19 +326,20 @@ impl Nonces {
         may_take(held(source.place), gone, total, self.max_pages)
     }
 
-    /// Whether a source may have another page.
+    /// Returns whether a source may have another page.
     pub(super) fn has_room(&mut self, source: Source, clock: u64) -> bool {
         self.may_take(source, clock) || self.victim(source, clock).is_some()
     }
 
-    /// Forgets a page, to make room for another of this source.
+    /// Evicts a page to make room for another of this source.
     fn forget_one(&mut self, source: Source, clock: u64) -> Option<()> {
         let victim = self.victim(source, clock)?;
         self.evict(victim);
         Some(())
     }
 
-    /// Whose oldest page may be forgotten for another of this source: its own, if it has any.
+    /// Returns the source whose oldest page may be evicted for this one: itself if it has pages,
+    /// else the largest.
     fn victim(&mut self, source: Source, clock: u64) -> Option<usize> {
         let queue = |place: usize| self.sources.get(place).map_or(0, |pages| pages.queue.len());
         let victim = match source.place {
@@ -330,8 +349,8 @@ impl Nonces {
         self.may_evict(victim, clock).then_some(victim)
     }
 
-    /// Whether the oldest page of a source may be forgotten before its time: there is one, and no
-    /// copy of its frames comes.
+    /// Returns whether a source has an oldest page that may be evicted before it expires because no
+    /// copy of its frames is expected.
     fn may_evict(&mut self, place: usize, clock: u64) -> bool {
         let oldest = self
             .sources
@@ -341,9 +360,10 @@ impl Nonces {
             return false;
         };
         let age = clock.saturating_sub(page.touched);
-        // Nodes number what they say one after another. Whoever does not may want to flush the set.
+        // Nodes number their frames consecutively. A sparse page may be an attempt to flush the
+        // set.
         let sparse = (page.frames as usize) < PAGE / 2;
-        // What this node itself has said is known by its number also when it is forgotten.
+        // Own frames are still recognized by their nonce after eviction.
         let must_stay = (self.lateness.any(clock) || sparse) && place != OWN;
         !must_stay || age >= self.lateness.horizon(clock)
     }
@@ -360,8 +380,8 @@ impl Nonces {
         }
     }
 
-    /// Moves the first page of a source to the end if it was added to after the one behind it: it
-    /// would keep those behind it here, and whoever likes could add to it.
+    /// Moves the first page of a source to the end if it was added to more recently than the
+    /// second. Otherwise anyone could keep the pages behind it in the set by adding to it.
     fn pass_over(&mut self, place: usize) {
         let touched = |slot: &u32| self.pages.get(*slot as usize).map(|page| page.touched);
         let queue = &mut self.sources[place].queue;
@@ -373,9 +393,9 @@ impl Nonces {
         }
     }
 
-    /// Forgets the oldest page of a source.
+    /// Evicts the oldest page of a source.
     fn evict(&mut self, place: usize) {
-        let Some(slot) = self.sources[place].queue.pop_front() else {
+        let Some(slot) = self.sources[place].take_first() else {
             return;
         };
         let Some(page) = self.pages.get_mut(slot as usize) else {
@@ -388,14 +408,14 @@ impl Nonces {
             &mut self.index
         };
         index.remove(&page.key);
-        // Nothing finds it by its last place either.
+        // Invalidates sources' cached references to it.
         page.conflict = true;
         self.frames = self.frames.saturating_sub(frames);
         self.forgotten_young += frames as u64;
         self.free.push(slot);
     }
 
-    /// Gives back the memory that a burst has taken.
+    /// Frees the memory that a burst has taken.
     #[cold]
     fn give_back(&mut self) {
         self.pages = Vec::new();
@@ -406,7 +426,7 @@ impl Nonces {
         self.sources = Vec::new();
     }
 
-    /// A source has gone; what it brought stays for its time.
+    /// Closes a source. Its frames stay until they expire.
     pub(super) fn close(&mut self, source: Source) {
         if let Some(pages) = self.sources.get_mut(source.place) {
             let pages = std::mem::take(pages);
@@ -435,7 +455,7 @@ fn place(nonce: u64) -> (u64, usize) {
 
 #[inline]
 fn tag(identity: u128) -> u64 {
-    // 0 says that there is none.
+    // 0 is reserved for an absent tag.
     (identity as u64).max(1)
 }
 

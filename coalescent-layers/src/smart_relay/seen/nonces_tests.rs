@@ -7,19 +7,19 @@ use crate::smart_relay::seen::source::Sources;
 
 const TTL: u64 = 120_000;
 
-/// A set with room for so many pages, and sources that bring frames to it.
+/// A set with room for `pages` pages, and sources of frames.
 fn nonces(pages: usize) -> (Nonces, Vec<Source>) {
     let mut sources = Sources::new(TTL);
     let sources = (0..4).map(|_| sources.open(0)).collect();
     (Nonces::new(pages * PAGE_COST, TTL), sources)
 }
 
-/// Whether a frame goes on.
+/// Returns whether a frame is handled and relayed.
 fn goes_on(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::New | Verdict::Last)
 }
 
-/// What stands in for the hash of a nonce and a payload.
+/// Returns a substitute for the hash of a nonce and a payload.
 fn identity(nonce: u64, payload: u64) -> u128 {
     let half = |x: u64| u128::from(x.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     half(nonce ^ payload << 32) << 64 | half(nonce.rotate_left(7) ^ payload << 20)
@@ -30,7 +30,7 @@ impl Nonces {
         self.insert(source, nonce, identity(nonce, 0), clock)
     }
 
-    /// Checks what is said of its fields.
+    /// Checks the invariants.
     fn check(&self) {
         let queued: usize = self.sources.iter().map(|pages| pages.queue.len()).sum();
         assert_eq!(queued, self.pages.len() - self.free.len());
@@ -75,7 +75,7 @@ fn equal_nonces_of_unlike_payloads_are_unlike_frames() {
     nonces.check();
 }
 
-/// A million frames come a second time, in the order in which they came.
+/// A million frames arrive a second time in the same order.
 #[test]
 fn a_burst_is_remembered_whole() {
     let (mut nonces, sources) = nonces(200_000);
@@ -96,7 +96,7 @@ fn a_source_without_copies_forgets_its_own_oldest_and_nobody_elses() {
     for nonce in 0..100 {
         assert_eq!(nonces.say(sources[0], nonce, 0), Verdict::New);
     }
-    // Whoever floods flushes what is its own, and that only with numbers one after another.
+    // A flood evicts the flooder's own frames only, and only with consecutive nonces.
     for nonce in 1_000..100_000 {
         assert!(goes_on(nonces.say(sources[1], nonce, 1)));
         nonces.say(sources[2], nonce << 20, 1);
@@ -127,9 +127,9 @@ fn where_copies_come_back_the_young_stay_and_the_new_is_refused() {
     );
     assert!(!nonces.has_room(sources[0], YOUNG - 1) && nonces.has_room(sources[2], 1));
     assert!(nonces.has_room(sources[0], YOUNG + 1));
-    // Others have room.
+    // Other sources have room.
     assert_eq!(nonces.say(sources[2], 1 << 40, 1), Verdict::New);
-    // What was taken is known, and what was refused is refused from whomever it comes.
+    // Accepted frames are known, and refused frames are refused from every source.
     for nonce in 0..said[&false] as u64 {
         assert_eq!(
             nonces.say(sources[1], PAGE as u64 + nonce, 1_000),
@@ -140,7 +140,7 @@ fn where_copies_come_back_the_young_stay_and_the_new_is_refused() {
         nonces.say(sources[0], PAGE as u64 + 9_000, 9_000),
         Verdict::Refused
     );
-    // Once they are old enough that no copy comes, they make room.
+    // Frames too old for copies make room.
     assert_eq!(nonces.forgotten_young(), 0);
     assert_eq!(
         nonces.say(sources[0], PAGE as u64 + 9_000, YOUNG + 1),
@@ -185,13 +185,13 @@ fn those_who_come_and_go_do_not_take_all_the_room() {
     let fresh = (1..1_000_u64).map(|at| nonces.say(sources[3], u64::MAX - (at << 10), 1));
     let taken = fresh.filter(|verdict| goes_on(*verdict)).count();
     assert!(taken >= 30, "as beside one who stays, and not {taken}");
-    // None of what the guests brought was forgotten, so that nobody says it a second time.
+    // No frame of the short-lived sources was evicted, so none can be sent a second time.
     assert_eq!(nonces.forgotten_young(), 0);
     assert_eq!(nonces.say(sources[2], 1 << 10, 1), Verdict::Copy);
     assert_eq!(nonces.say(sources[2], 1, 1), Verdict::Copy);
 }
 
-/// Whoever adds to the page that is the oldest of another source keeps that one alone.
+/// Adding to another source's oldest page keeps only that page.
 #[test]
 fn a_page_that_is_kept_young_keeps_none_of_those_behind_it() {
     let (mut nonces, sources) = nonces(600);
@@ -204,7 +204,7 @@ fn a_page_that_is_kept_young_keeps_none_of_those_behind_it() {
         }
         let scattered = |frame: u64| frame << 20;
         refused += u64::from(!goes_on(nonces.say(sources[0], scattered(frame), clock)));
-        // So many copies come so late that nothing is forgotten before its time.
+        // So many copies arrive so late that nothing is evicted before it expires.
         if let Some(late) = frame.checked_sub(90) {
             for _ in 0..8 {
                 nonces.say(sources[1], scattered(late), clock);
@@ -216,13 +216,13 @@ fn a_page_that_is_kept_young_keeps_none_of_those_behind_it() {
 }
 
 proptest! {
-    /// With room for all, it is a map of what was said to when.
+    /// With sufficient room, it behaves like a map from frames to times.
     #[test]
     fn behaves_like_a_map(
         steps in prop::collection::vec((0..3_usize, 0..60_u64, 0..3_u64, 0..400_u64), 1..400),
     ) {
         let (mut nonces, sources) = nonces(100_000);
-        // When each page was last added to: the time of its frames ends together.
+        // Time of the last addition to each page, because its frames expire together.
         let mut pages: HashMap<u64, u64> = HashMap::new();
         let mut known: HashMap<(u64, u64), u64> = HashMap::new();
         let mut clock = 0;
@@ -233,7 +233,7 @@ proptest! {
             let page = pages.get(&(nonce / PAGE as u64)).copied();
             match known.get(&(nonce, payload)) {
                 Some(said) if clock - said < TTL => prop_assert_eq!(verdict, Verdict::Copy),
-                // Neighbours may keep it a while longer.
+                // Other frames of the page may keep it longer.
                 Some(_) if page.is_some_and(|page| clock - page < TTL) => {}
                 _ => prop_assert_eq!(verdict, Verdict::New),
             }
@@ -244,4 +244,22 @@ proptest! {
             nonces.check();
         }
     }
+}
+
+#[test]
+fn the_queues_give_back_what_a_burst_has_taken_while_others_go_on() {
+    let (mut nonces, sources) = nonces(100_000);
+    let source = sources[0];
+    for number in 0..20_000 {
+        nonces.say(source, number * PAGE as u64, 0);
+    }
+    let taken = nonces.sources[source.place].queue.capacity();
+    assert!(taken >= 20_000, "{taken}");
+    // There is always a young frame, so the set is never empty.
+    for second in 0..400 {
+        let nonce = (1 << 40) + second * PAGE as u64;
+        nonces.say(source, nonce, 1000 * second);
+    }
+    let left = nonces.sources[source.place].queue.capacity();
+    assert!(left <= 4 * 200, "{left}");
 }

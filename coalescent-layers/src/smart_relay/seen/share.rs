@@ -1,61 +1,61 @@
-//! Who may take how much of a bounded set, and for how long what is in it must stay.
+//! How a bounded set is shared between sources, and when frames in it may be evicted early.
 
 use std::time::Duration;
 
-/// A source may hold at most this many times what is free, of the part of the set that is shared.
+/// A source may hold at most this many times the free room in the shared part of the set.
 ///
-/// One source alone can thus take three quarters of the set, and those that come after it take
-/// less. This is the dynamic threshold of shared-memory switches (Choudhury and Hahne, 1998).
+/// A single source can thus use three quarters of the set, and later sources less. This is the
+/// dynamic threshold of shared-memory switches (Choudhury and Hahne, 1998).
 const SHARE: usize = 8;
 
-/// The part of the set that is not shared like that, but kept for those who hold little.
+/// One in this many entries is reserved for sources that hold few.
 const RESERVED_PART: usize = 8;
 
-/// Who holds less than this part of the set holds little.
+/// A source holds few entries if it holds less than one in this many.
 const LITTLE_PART: usize = 1024;
 
-/// While copies come back, no frame that is younger than this is forgotten, in milliseconds.
+/// While copies arrive, no frame younger than this is evicted, in milliseconds.
 pub(super) const YOUNG: u64 = 30_000;
 
-/// How many copies must come late before [`Lateness`] doubles its horizon. A few late copies are
-/// what people make who say the same line twice; a queue in a circle makes thousands.
+/// Number of late copies after which [`Lateness`] doubles its horizon. A few late copies occur when
+/// people send the same line twice; queues in a cycle cause thousands.
 const LATE: u32 = 16;
 
-/// A copy that comes after more than this part of the horizon is late.
+/// A copy is late if its age exceeds the horizon divided by this.
 const LATE_PART: u64 = 4;
 
-/// Tells whether a source that holds `mine` of `total` taken places, out of `max`, may take one
+/// Returns whether a source that holds `mine` of `total` used entries, out of `max`, may take one
 /// more.
 ///
-/// `gone` is what those hold that have gone, where it may be one of them that has come back, and 0
-/// elsewhere: who ends its connection and makes another one gets no more than who stays.
+/// `gone` is the number of entries of closed sources if the source may be one of them reconnected,
+/// and 0 otherwise. Reconnecting thus gains no room.
 pub(super) fn may_take(mine: usize, gone: usize, total: usize, max: usize) -> bool {
     let reserved = max / RESERVED_PART;
     let free = (max - reserved).saturating_sub(total);
-    // Half of the reserve is for those who stay.
+    // Half of the reserve is for sources that stay connected.
     let end = if gone > 0 { max - reserved / 2 } else { max };
     let holds_little = mine < max / LITTLE_PART && total < end;
     mine.saturating_add(gone) < free.saturating_mul(SHARE) || holds_little
 }
 
-/// Estimates how old a frame can be when a copy of it still comes back.
+/// Estimates how old a frame can be when a copy of it still arrives.
 ///
-/// The horizon is a multiple of the age of the latest copies: it doubles when many of them are
-/// older than a quarter of it, up to `max`, and is halved when that has not happened for a while.
+/// The horizon is a multiple of the age of recent copies. It doubles, up to `max`, when many of
+/// them are older than a quarter of it, and halves when that has not happened for a while.
 #[derive(Debug)]
 pub(super) struct Lateness {
     base: u64,
     max: u64,
     horizon: u64,
-    /// When the horizon was changed, or confirmed, last.
+    /// Time of the last change or confirmation of the horizon.
     since: u64,
     late: u32,
-    /// When the last copy came.
+    /// Time of the last copy.
     copied: Option<u64>,
 }
 
 impl Lateness {
-    /// Begins with a horizon of `base`, which is the least, too; all in milliseconds.
+    /// Starts with a horizon of `base`, which is also its minimum; all times in milliseconds.
     pub(super) fn new(base: u64, max: u64) -> Self {
         Self {
             base,
@@ -67,7 +67,7 @@ impl Lateness {
         }
     }
 
-    /// Notes that a copy came `age` after the frame.
+    /// Records a copy that arrived `age` after its frame.
     #[inline]
     pub(super) fn copy(&mut self, age: u64, clock: u64) {
         self.copied = Some(clock);
@@ -86,7 +86,7 @@ impl Lateness {
         }
     }
 
-    /// How old a frame must be before it may be forgotten.
+    /// Returns how old a frame must be before it may be evicted.
     #[inline]
     pub(super) fn horizon(&mut self, clock: u64) -> u64 {
         if self.horizon > self.base && clock.saturating_sub(self.since) >= 2 * self.horizon {
@@ -97,7 +97,7 @@ impl Lateness {
         self.horizon
     }
 
-    /// Whether any copy came within `max`. Where none does, as in a star, nothing comes back.
+    /// Returns whether a copy arrived within the last `max`. In a star, none does.
     #[inline]
     pub(super) fn any(&self, clock: u64) -> bool {
         self.copied
@@ -105,7 +105,7 @@ impl Lateness {
     }
 }
 
-/// Milliseconds of a duration, at most `u64::MAX`.
+/// Converts a duration to milliseconds, at most `u64::MAX`.
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -120,7 +120,7 @@ mod tests {
         let mut held: Vec<usize> = Vec::new();
         for sources in 1..60 {
             held.push(0);
-            // Each takes all that it may, the newest last.
+            // Each takes as much as it may, the newest last.
             for at in 0..sources {
                 while may_take(held[at], 0, held.iter().sum(), max) {
                     held[at] += 1;
@@ -154,7 +154,7 @@ mod tests {
     fn the_horizon_follows_copies_that_come_late_and_comes_back() {
         let mut lateness = Lateness::new(5_000, 120_000);
         assert!(!lateness.any(0));
-        // Some say a line twice.
+        // Some lines are sent twice.
         for _ in 0..LATE - 1 {
             lateness.copy(4_000, 10_000);
         }
@@ -170,7 +170,7 @@ mod tests {
             lateness.copy(100_000, 10_000);
         }
         assert_eq!(lateness.horizon(10_000), 120_000);
-        // It is gone.
+        // The queue has drained.
         assert_eq!(lateness.horizon(249_999), 120_000);
         assert_eq!(lateness.horizon(250_000), 60_000);
         assert!(!lateness.any(130_000));

@@ -1,28 +1,30 @@
-//! Who brings frames: the connections of this node, and the node itself.
+//! The sources of frames: the connections of this node, and the node itself.
 
 use std::collections::VecDeque;
 
-/// The place of what this node itself says.
+/// The index of this node itself.
 pub(super) const OWN: usize = 0;
 
-/// The place of what connections that have ended have brought.
+/// The index for the frames of closed connections.
 pub(super) const ORPHANS: usize = 1;
 
-/// How many connections have a bit of their own in the entry of a line.
-const BITS: u32 = 64;
+/// Number of connections that can have a bit of their own in the entry of a line.
+const BITS: u32 = 63;
 
-/// One who brings frames.
+/// The bit of the connection that was first to send a line, if it has no bit of its own.
+pub(super) const FIRST: u32 = BITS;
+
+/// A source of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Source {
-    /// Small, and used again once the source has gone.
+    /// A small index, reused after the source is closed.
     pub(super) place: usize,
-    /// Never used again.
+    /// A serial number, never reused.
     pub(super) serial: u32,
-    /// The bit that says of a line that this source has brought it; none where there are too many
-    /// sources.
+    /// The bit that marks lines sent by this source, or `None` if there are too many sources.
     pub(super) bit: Option<u32>,
-    /// Until when it may be one that has gone and come back, in milliseconds: what those hold
-    /// counts as its own too.
+    /// Until this time, in milliseconds, the source may be a reconnected peer, so the frames of
+    /// closed connections count towards its share.
     pub(super) returned_until: u64,
 }
 
@@ -40,24 +42,24 @@ impl Source {
         self.place == OWN
     }
 
-    /// Whether it may be one that has gone and come back.
+    /// Returns whether the source may be a peer that has reconnected.
     pub(super) fn may_have_returned(self, clock: u64) -> bool {
         clock < self.returned_until
     }
 }
 
-/// Gives out the places.
+/// Allocates indices and bits to sources.
 #[derive(Debug)]
 pub(super) struct Sources {
-    /// After how many milliseconds no line is remembered any more that a source has brought.
+    /// Time after which all frames of a closed source have expired, in milliseconds.
     rest: u64,
     places: usize,
     free: Vec<usize>,
     serial: u32,
     bits: u32,
-    /// Bits that may be given out again, with the time from which.
+    /// Bits that may be reused, with the time from which they may.
     freed: VecDeque<(u32, u64)>,
-    /// Until when something is remembered that one who has gone has brought.
+    /// Time until which frames of closed sources may still be remembered.
     gone_until: u64,
 }
 

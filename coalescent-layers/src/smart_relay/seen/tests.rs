@@ -21,7 +21,7 @@ fn identities_differ_by_key_nonce_payload_and_domain() {
     assert_ne!(identity, hasher.identity(Some(nonce + 1), b"beep"));
     assert_ne!(identity, hasher.identity(Some(nonce), b"boop"));
     assert_ne!(identity, hasher.identity(None, b"beep"));
-    // The nonce's bytes in front of the content do not make the frame with that nonce.
+    // Content that begins with the bytes of a nonce is not the frame with that nonce.
     assert_ne!(identity, hasher.identity(None, b"12345678beep"));
     assert_ne!(identity, other.identity(Some(nonce), b"beep"));
     assert_ne!(
@@ -31,7 +31,7 @@ fn identities_differ_by_key_nonce_payload_and_domain() {
     assert_eq!(format!("{hasher:?}"), "Hasher { .. }");
 }
 
-/// A set, and a source that brings frames to it.
+/// Returns a set, and a source of frames.
 fn seen(limits: Limits) -> (Seen, Source, Instant) {
     let now = Instant::now();
     let mut seen = Seen::new(limits);
@@ -67,12 +67,12 @@ fn a_clock_read_before_the_lock_was_taken_is_no_trouble() {
     assert_eq!(copy(other, 2, start + seconds(5)), Verdict::New);
 }
 
-/// Whether a frame goes on.
+/// Returns whether a frame is handled and relayed.
 fn goes_on(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::New | Verdict::Last)
 }
 
-/// Says frames that nobody has said until there is no room, and goes. Returns how many went on.
+/// Sends new frames until one is refused, then closes the source. Returns how many were accepted.
 fn flood_and_go(seen: &mut Seen, nonced: bool, round: u64, now: Instant) -> usize {
     let hasher = Hasher::new(&mut StdRng::seed_from_u64(round));
     let source = seen.open(now);
@@ -86,8 +86,8 @@ fn flood_and_go(seen: &mut Seen, nonced: bool, round: u64, now: Instant) -> usiz
     taken
 }
 
-/// Whoever says something, floods, and says it again, with a connection for each, is not heard
-/// twice, and takes no room from those who stay.
+/// A peer that sends a frame, floods, and sends it again, on a new connection each time, is not
+/// accepted twice and takes no room from other peers.
 #[test]
 fn one_who_comes_back_again_and_again_gets_nothing_by_it() {
     for nonced in [true, false] {
@@ -115,7 +115,7 @@ fn one_who_comes_back_again_and_again_gets_nothing_by_it() {
     }
 }
 
-/// Each bound holds, whoever says what.
+/// Every bound holds, no matter who sends what.
 #[test]
 fn memory_is_bounded_and_is_given_back() {
     let limits = Limits {
@@ -127,7 +127,7 @@ fn memory_is_bounded_and_is_given_back() {
     let hasher = Hasher::new(&mut StdRng::seed_from_u64(1));
     let sources: Vec<Source> = (0..8).map(|_| seen.open(now)).collect();
     for nonce in 0..200_000_u64 {
-        // Neighbours, and numbers far apart.
+        // Consecutive and scattered nonces.
         for nonce in [nonce, nonce << 40] {
             let identity = hasher.identity(Some(nonce), b"");
             seen.insert(sources[nonce as usize % 8], Some(nonce), identity, now);

@@ -1,4 +1,4 @@
-//! Figures against their targets.
+//! Figures and their targets.
 
 use super::units::{amount, ratio as ratio_text};
 use crate::stats::{Summary, Verdict, judge, ratio};
@@ -6,52 +6,52 @@ use crate::suite::{Outcome, Point, Results};
 use crate::system::System;
 use crate::workload::{Better, Figure, Target};
 
-/// The system that has to reach the targets.
+/// The system that has to meet the targets.
 pub(super) const JUDGED: System = System::Coalescent;
 
-/// A figure of a workload at a value, of all systems.
+/// A figure of all systems, at one value of a workload.
 #[derive(Debug)]
 pub(super) struct Row {
     /// The figure.
     pub(super) figure: Figure,
-    /// Each system that was to take part, in order.
+    /// The systems that were to take part, in order.
     pub(super) systems: Vec<(System, Option<Summary>)>,
     /// The target, if there is one.
     pub(super) judged: Option<Judged>,
 }
 
-/// A target and what became of it.
+/// A target, and whether it was met.
 #[derive(Debug)]
 pub(super) struct Judged {
-    /// What is to be reached, as text.
+    /// The target, as text.
     pub(super) target: String,
-    /// What was reached, if it was measured.
+    /// The result, if it was measured.
     pub(super) reached: Option<Reached>,
 }
 
-/// What was reached.
+/// A result in terms of its target.
 #[derive(Debug)]
 pub(super) struct Reached {
-    /// As text, in terms of the target.
+    /// The result as text.
     pub(super) text: String,
-    /// Whether that is enough.
+    /// Whether it meets the target.
     pub(super) verdict: Verdict,
 }
 
 impl Row {
-    /// The summary of a system.
+    /// Returns the summary of a system.
     pub(super) fn of(&self, system: System) -> Option<Summary> {
         let (_, summary) = self.systems.iter().find(|(known, _)| *known == system)?;
         *summary
     }
 
-    /// The ratio of a system to the hand-written limit.
+    /// Returns the ratio of a system to `hand`.
     pub(super) fn ratio(&self, system: System) -> Option<f64> {
         ratio(self.of(system), self.of(System::Hand))
     }
 }
 
-/// The figures at a point of an outcome.
+/// Returns the figures at a point of an outcome.
 pub(super) fn rows(outcome: &Outcome, point: &Point) -> Vec<Row> {
     let measures = outcome.workload.measures.iter().enumerate();
     measures
@@ -110,7 +110,7 @@ fn judged(outcome: &Outcome, point: &Point, index: usize, target: Target) -> Opt
     })
 }
 
-/// How many targets are reached, missed and not measured, in a line.
+/// Returns a line with the numbers of targets that are met, missed and not measured.
 pub(super) fn tally(results: &Results) -> String {
     let (mut ok, mut short, mut open) = (0, 0, 0);
     for outcome in &results.outcomes {
@@ -131,81 +131,5 @@ pub(super) fn tally(results: &Results) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::samples::{outcome, results};
-    use super::*;
-
-    fn words(outcome: &Outcome) -> Vec<String> {
-        outcome
-            .points
-            .iter()
-            .flat_map(|point| rows(outcome, point))
-            .filter_map(|row| row.judged)
-            .map(|judged| match judged.reached {
-                Some(reached) => {
-                    format!(
-                        "{} {} {}",
-                        judged.target,
-                        reached.text,
-                        reached.verdict.word()
-                    )
-                }
-                None => format!("{} -", judged.target),
-            })
-            .collect()
-    }
-
-    #[test]
-    fn a_ratio_is_held_against_the_target_of_its_value() {
-        let hub = outcome(
-            "hub-tattletale",
-            &[
-                (System::Hand, &[100.0, 5.0]),
-                (System::Coalescent, &[92.0, 5.0]),
-            ],
-        );
-        assert_eq!(
-            words(&hub),
-            [
-                ">=0.90 0.920 ok",
-                ">=0.95 0.920 short",
-                ">=1.00 0.920 short"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_latency_must_be_less() {
-        let echo = outcome(
-            "echo-latency",
-            &[
-                (System::Hand, &[100.0, 100.0]),
-                (System::Coalescent, &[105.0, 120.0]),
-            ],
-        );
-        assert_eq!(words(&echo)[..2], ["<=1.10 1.050 ok", "<=1.10 1.200 short"]);
-    }
-
-    #[test]
-    fn a_value_stands_for_itself() {
-        let idle = outcome("idle-memory", &[(System::Coalescent, &[4096.0])]);
-        assert_eq!(words(&idle), ["<=8.00 KiB 4.00 KiB ok"; 3]);
-    }
-
-    #[test]
-    fn a_system_can_be_held_against_itself() {
-        let publishers = outcome("two-publishers", &[(System::Coalescent, &[10.0, 1.0])]);
-        assert_eq!(words(&publishers), [">=1.00 of 1 1.000 ok"]);
-    }
-
-    #[test]
-    fn what_was_not_measured_is_no_miss() {
-        let hub = outcome("hub-tattletale", &[(System::Coalescent, &[92.0, 5.0])]);
-        assert_eq!(words(&hub), [">=0.90 -", ">=0.95 -", ">=1.00 -"]);
-        let tally = tally(&results(vec![hub]));
-        assert_eq!(
-            tally,
-            "Targets of coalescent: 0 ok, 0 short, 3 not measured."
-        );
-    }
-}
+#[path = "judged_tests.rs"]
+mod tests;

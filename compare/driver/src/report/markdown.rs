@@ -8,7 +8,7 @@ use crate::suite::{Outcome, Point, Results};
 use crate::system::System;
 use crate::workload::Unit;
 
-/// The document: what was run and where, and a section for each workload.
+/// Returns the document: the conditions, and a section for each workload.
 pub(crate) fn document(preface: &Preface, results: &Results) -> String {
     let mut text = String::from("# Results of the comparison\n\n");
     text.push_str(&where_and_how(preface));
@@ -35,7 +35,7 @@ fn where_and_how(preface: &Preface) -> String {
     format!(
         "{began}, commit {commit}, on {cpu}, {cores} cores, {memory}, Linux {kernel}, {rustc}, node {node}.\n\
          Medians of {repetitions} interleaved runs of {seconds} s each.{warning} \
-         Every run is in [{name}.json]({name}.json).\n",
+         The command that wrote this wrote every run to `{name}.json` beside it, which is not kept in git.\n",
         began = preface.began,
         commit = machine.commit,
         cpu = machine.cpu,
@@ -108,7 +108,7 @@ fn line(point: &Point, row: &Row, system: System) -> String {
     )
 }
 
-/// What a program said, so that it stays text.
+/// Escapes the output of a program for Markdown.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_program_said_stays_text() {
+    fn the_output_of_a_program_is_escaped() {
         assert_eq!(escape("a *b* <c>"), "a \\*b\\* \\<c\\>");
     }
 }

@@ -1,4 +1,4 @@
-//! The results as data: every run.
+//! The raw results: every run, as JSON.
 
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ struct RawWorkload<'a> {
     name: &'static str,
     meaning: &'static str,
     sweep: &'static str,
-    /// What each of the figures of a run is.
+    /// The names of the figures of a run.
     figures: Vec<String>,
     points: Vec<RawPoint<'a>>,
 }
@@ -39,7 +39,8 @@ struct RawSystem<'a> {
     runs: &'a [Run],
 }
 
-/// The results as JSON, times in seconds or as a figure's name says, sizes in bytes.
+/// Returns the results as JSON. Times are in seconds unless the name of a figure says otherwise,
+/// sizes in bytes.
 pub(crate) fn raw(preface: &Preface, results: &Results) -> serde_json::Result<String> {
     let workloads = results.outcomes.iter().map(|outcome| {
         let workload = outcome.workload;

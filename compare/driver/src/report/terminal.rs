@@ -9,13 +9,13 @@ use crate::system::System;
 
 /// A line of the table.
 enum Line {
-    /// A heading over the rows of a workload.
+    /// The heading of a workload.
     Heading(String),
     /// The cells of a row.
     Cells(Vec<String>),
 }
 
-/// All workloads, a row for each figure at each value.
+/// Returns all workloads, with a row for each figure at each value.
 pub(crate) fn table(results: &Results) -> String {
     let systems: Vec<System> = results
         .outcomes
@@ -89,7 +89,7 @@ fn verdict(row: &Row) -> [String; 2] {
     }
 }
 
-/// Sets cells below each other: the first two to the left, the others to the right.
+/// Aligns the cells in columns: the first two to the left, the others to the right.
 fn align(lines: &[Line]) -> String {
     let mut widths: Vec<usize> = Vec::new();
     for line in lines {

@@ -1,8 +1,8 @@
-//! Amounts as a person reads them: three digits and a unit.
+//! Amounts for readers: three digits and a unit.
 
 use crate::workload::Unit;
 
-/// An amount in a unit.
+/// Formats an amount.
 pub(crate) fn amount(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Count => scaled(value, 1000.0, &["", " k", " M", " G"]),
@@ -12,7 +12,8 @@ pub(crate) fn amount(value: f64, unit: Unit) -> String {
     }
 }
 
-/// A ratio. Three decimals are more than the noise allows, but less would round a miss to a hit.
+/// Formats a ratio. Three decimals are more than the noise allows, but fewer would round a miss to
+/// a hit.
 pub(super) fn ratio(value: f64) -> String {
     match value {
         small if small < 0.0995 => format!("{small:.4}"),
@@ -24,7 +25,7 @@ pub(super) fn ratio(value: f64) -> String {
 fn scaled(mut value: f64, step: f64, units: &[&str]) -> String {
     let mut units = units.iter().copied().peekable();
     let mut unit = units.next().unwrap_or_default();
-    // What would be rounded up to the step is of the next unit.
+    // An amount that rounds up to the step belongs to the next unit.
     while value.abs() >= step - 0.5 {
         let Some(next) = units.next() else { break };
         value /= step;

@@ -1,23 +1,28 @@
-//! What a workload is; [`table`] lists them all.
+//! The definition of a workload; [`table`] lists them all.
 
 pub(crate) mod table;
 
 use crate::system::System;
 
-/// One thing that the systems are compared at.
+/// A task at which the systems are compared.
+///
+/// In arguments, `{value}` stands for the value of the sweep and `{seconds}` for the time to
+/// measure. A client of a server is also given `--addr`.
 #[derive(Debug)]
 pub(crate) struct Workload {
     /// The name on the command line, in tables and in the names of plots.
     pub(crate) name: &'static str,
-    /// What it shows, in a sentence.
+    /// A sentence that says what it shows.
     pub(crate) meaning: &'static str,
     /// The systems that take part.
     pub(crate) systems: &'static [System],
-    /// What is started.
-    pub(crate) shape: Shape,
-    /// What is varied.
+    /// The server's role and arguments, unless one process has everything in it.
+    pub(crate) server: Option<&'static str>,
+    /// The client. It ends with its result, or holds its connections until its stdin ends.
+    pub(crate) client: Client,
+    /// The parameter that is varied.
     pub(crate) sweep: Sweep,
-    /// What is taken of each run; a plot of lines shows the first.
+    /// The figures of each run; a plot of lines shows the first.
     pub(crate) measures: &'static [Measure],
     /// How long a client may take beyond the time it is asked to measure, in seconds.
     pub(crate) patience: f64,
@@ -25,42 +30,26 @@ pub(crate) struct Workload {
     pub(crate) plot: Option<Plot>,
 }
 
-/// The processes of a run. In arguments `{value}` stands for the value of the sweep and `{seconds}`
-/// for the time to measure; a client of a server is told `--addr` as well.
-#[derive(Debug)]
-pub(crate) enum Shape {
-    /// A server, and a client that works for a while and ends.
-    Served {
-        /// The server's role and arguments.
-        server: &'static str,
-        /// The client.
-        client: Client,
-    },
-    /// A server, and a client that connects and holds its connections until told to end.
-    Held {
-        /// The server's role and arguments.
-        server: &'static str,
-        /// The client.
-        client: Client,
-    },
-    /// One process that has everything in it.
-    Alone {
-        /// The role and its arguments.
-        client: Client,
-    },
+impl Workload {
+    /// Returns whether the server's memory is read before and after the client has connected.
+    pub(crate) fn measures_memory(&self) -> bool {
+        self.measures
+            .iter()
+            .any(|measure| measure.figure == Figure::BytesPerConnection)
+    }
 }
 
-/// A client's role and arguments, and whose program plays it.
+/// A client's role and arguments, and the program that plays it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Client {
-    /// The program that is the same for all systems on one wire.
+    /// The program that is the same for all systems on the native wire.
     Load(&'static str),
-    /// The system's own, since the client is part of what is measured.
+    /// The system's own program, because the client is measured too.
     Own(&'static str),
 }
 
 impl Client {
-    /// The role and its arguments, as the table has them.
+    /// Returns the role and its arguments, with their placeholders.
     pub(crate) fn arguments(self) -> &'static str {
         match self {
             Client::Load(arguments) | Client::Own(arguments) => arguments,
@@ -68,13 +57,12 @@ impl Client {
     }
 }
 
-/// What a workload varies.
+/// The parameter that a workload varies.
 #[derive(Debug)]
 pub(crate) struct Sweep {
-    /// What the values are.
+    /// The name of the parameter.
     pub(crate) of: &'static str,
-    /// The values, in order; a target against the workload's own first value means the first of
-    /// these.
+    /// The values, in order. [`Target::OfFirst`] is against the first.
     pub(crate) values: &'static [u64],
     /// The values of a quick run.
     pub(crate) quick: &'static [u64],
@@ -83,12 +71,12 @@ pub(crate) struct Sweep {
 /// The sweep that `--sizes` filters.
 pub(crate) const SIZE: &str = "size";
 
-/// A figure and what it must reach.
+/// A figure and its target.
 #[derive(Debug)]
 pub(crate) struct Measure {
     /// The figure.
     pub(crate) figure: Figure,
-    /// What it must reach.
+    /// The target.
     pub(crate) target: Target,
 }
 
@@ -99,44 +87,43 @@ pub(crate) enum Figure {
     PerSecond(&'static str),
     /// A latency of the client's result.
     Micros(&'static str),
-    /// CPU time for each of a count of the client's result, in ns, taken from outside: that of the
-    /// busiest stretch as long as the client counted, so that neither the start nor the end is in
-    /// it.
+    /// CPU time for each of a count of the client's result, in ns, read from outside, in the
+    /// busiest stretch as long as the client counted. This excludes start and end.
     CpuNs {
         /// Whose CPU time.
         of: Processes,
         /// The count in the result.
         per: &'static str,
     },
-    /// The same where one process has everything in it, and so takes its own CPU time between its
-    /// start-up and its end.
+    /// CPU time for each of a count, in ns, as the only process of the run has measured it between
+    /// its start and its end.
     OwnCpuNs(&'static str),
     /// Resident memory that a server gained for each connection, in bytes.
     BytesPerConnection,
-    /// The most resident memory that the server had, in bytes.
+    /// The peak of the server's resident memory, in bytes.
     ServerPeak,
 }
 
-/// Whose CPU time is taken.
+/// The processes whose CPU time is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Processes {
     /// The server's, where the client is the same for all.
     Server,
-    /// The server's and the client's, where both are the system's.
+    /// The server's and the client's, where the system plays both.
     Both,
 }
 
-/// Which of two figures is the better one.
+/// Which of two values is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Better {
-    /// The greater one.
+    /// The greater value.
     More,
-    /// The smaller one.
+    /// The smaller value.
     Less,
 }
 
 impl Figure {
-    /// Which of two is the better one.
+    /// Returns which of two values is better.
     pub(crate) fn better(self) -> Better {
         match self {
             Figure::PerSecond(_) => Better::More,
@@ -144,7 +131,7 @@ impl Figure {
         }
     }
 
-    /// What a table calls it.
+    /// Returns its name in tables.
     pub(crate) fn label(self) -> String {
         match self {
             Figure::PerSecond(count) => format!("{count}/s"),
@@ -157,7 +144,7 @@ impl Figure {
         }
     }
 
-    /// What the raw results call it, with its unit.
+    /// Returns its name in the raw results, with its unit.
     pub(crate) fn name(self) -> String {
         match self {
             Figure::PerSecond(count) => format!("{count}_per_second"),
@@ -175,7 +162,7 @@ impl Figure {
         }
     }
 
-    /// What a value of it is in, for a person.
+    /// Returns the unit of its values.
     pub(crate) fn unit(self) -> Unit {
         match self {
             Figure::PerSecond(_) => Unit::Count,
@@ -194,7 +181,7 @@ fn singular(count: &str) -> &str {
     }
 }
 
-/// What a figure is in.
+/// The unit of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// A number of things.
@@ -207,12 +194,12 @@ pub(crate) enum Unit {
     Bytes,
 }
 
-/// What a figure must reach; at least or at most follows from which is better.
+/// The bound that a figure must reach. [`Better`] says whether it is a minimum or a maximum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Target {
-    /// Nothing: it is shown.
+    /// No bound.
     None,
-    /// A ratio to the hand-written limit: one for each value of the sweep, or one for all.
+    /// A ratio to `hand`: one for each value of the sweep, or one for all.
     OfHand(&'static [f64]),
     /// A ratio to the same system at the first value of the sweep.
     OfFirst(f64),
@@ -221,7 +208,7 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    /// The bound at a value of a sweep, if there is one.
+    /// Returns the bound at a value of a sweep, if there is one.
     pub(crate) fn at(&self, sweep: &Sweep, value: u64) -> Option<f64> {
         let index = || sweep.values.iter().position(|known| *known == value);
         match self {
@@ -233,16 +220,16 @@ impl Target {
     }
 }
 
-/// How a workload is drawn.
+/// The kind of a plot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plot {
-    /// The first figure over the sweep, a line for each system.
+    /// A line for each system: the first figure over the sweep.
     Lines,
-    /// Each figure of each value, a bar for each system.
+    /// A bar for each system: each figure at each value.
     Bars,
 }
 
-/// Fills the places of a role's arguments.
+/// Returns a role and its arguments with the placeholders filled in.
 pub(crate) fn fill(arguments: &str, value: u64, seconds: f64) -> Vec<String> {
     arguments
         .split_whitespace()

@@ -1,12 +1,12 @@
-//! The workloads. To add one is to add an entry here.
+//! The workloads. A new one is a new entry here.
 
 use super::Client::{Load, Own};
 use super::Figure::{BytesPerConnection, CpuNs, Micros, OwnCpuNs, PerSecond, ServerPeak};
-use super::{Measure, Plot, Processes, SIZE, Shape, Sweep, Target, Workload};
+use super::{Measure, Plot, Processes, SIZE, Sweep, Target, Workload};
 use crate::system::System::{Coalescent, Gossipsub, Hand, Iroh, Npm};
 use crate::system::{self, System};
 
-/// The systems that have both ends of a connection here.
+/// The systems that play both ends of a connection.
 const BOTH_ENDS: &[System] = &[Hand, Coalescent];
 
 const SIZES: Sweep = Sweep {
@@ -33,7 +33,7 @@ const STALLED: Sweep = Sweep {
     quick: &[1],
 };
 
-/// Deliveries, and what each of them cost the hub.
+/// Deliveries, and the CPU time of the hub for each.
 const fn deliveries(target: Target) -> [Measure; 2] {
     [
         Measure {
@@ -50,7 +50,7 @@ const fn deliveries(target: Target) -> [Measure; 2] {
     ]
 }
 
-/// Messages, and what each of them cost one end or both.
+/// Messages, and the CPU time of one end or both for each.
 const fn messages(of: Processes, target: Target) -> [Measure; 2] {
     [
         Measure {
@@ -67,7 +67,7 @@ const fn messages(of: Processes, target: Target) -> [Measure; 2] {
     ]
 }
 
-/// The middle and the tail of a latency.
+/// The median and the tail of a latency.
 const fn latency(target: Target) -> [Measure; 2] {
     [
         Measure {
@@ -81,8 +81,29 @@ const fn latency(target: Target) -> [Measure; 2] {
     ]
 }
 
-/// How long a client may take beyond the time it measures: to connect, to warm up, to be confirmed.
-const PATIENCE: f64 = 15.0;
+/// The fields of a workload that has no plot. An entry sets the others.
+const PLAIN: Workload = Workload {
+    name: "",
+    meaning: "",
+    systems: BOTH_ENDS,
+    server: None,
+    client: Own(""),
+    sweep: SIZES,
+    measures: &[],
+    // Time to connect, to warm up, and to confirm the result.
+    patience: 15.0,
+    plot: None,
+};
+
+const LINES: Workload = Workload {
+    plot: Some(Plot::Lines),
+    ..PLAIN
+};
+
+const BARS: Workload = Workload {
+    plot: Some(Plot::Bars),
+    ..PLAIN
+};
 
 /// All workloads, in the order in which they run.
 pub(crate) const WORKLOADS: &[Workload] = &[
@@ -90,202 +111,159 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         name: "hub-tattletale",
         meaning: "One publisher sends through a hub that relays all it reads to 8 subscribers.",
         systems: system::ALL,
-        shape: Shape::Served {
-            server: "hub --relay tattletale",
-            client: Load("load --publishers 1 --subscribers 8 --size {value} --seconds {seconds}"),
-        },
+        server: Some("hub --relay tattletale"),
+        client: Load("load --publishers 1 --subscribers 8 --size {value} --seconds {seconds}"),
         sweep: SIZES,
         measures: &deliveries(Target::OfHand(&[0.9, 0.95, 1.0])),
-        patience: PATIENCE,
-        plot: Some(Plot::Lines),
+        ..LINES
     },
     Workload {
         name: "hub-smartrelay",
         meaning: "The same hub drops what it saw before, by a keyed 128-bit hash of each message.",
         systems: system::ALL,
-        shape: Shape::Served {
-            server: "hub --relay smartrelay",
-            client: Load("load --publishers 1 --subscribers 8 --size {value} --seconds {seconds}"),
-        },
+        server: Some("hub --relay smartrelay"),
+        client: Load("load --publishers 1 --subscribers 8 --size {value} --seconds {seconds}"),
         sweep: SIZES,
         measures: &deliveries(Target::OfHand(&[0.9, 0.95, 1.0])),
-        patience: PATIENCE,
-        plot: Some(Plot::Lines),
+        ..LINES
     },
     Workload {
         name: "one-hop",
         meaning: "One side sends bytes, the other reads each message.",
         systems: BOTH_ENDS,
-        shape: Shape::Served {
-            server: "receive",
-            client: Own("send --size {value} --seconds {seconds} --payload bytes"),
-        },
+        server: Some("receive"),
+        client: Own("send --size {value} --seconds {seconds} --payload bytes"),
         sweep: SIZES,
         measures: &messages(Processes::Both, Target::OfHand(&[0.8, 0.9, 0.95])),
-        patience: PATIENCE,
-        plot: Some(Plot::Lines),
+        ..LINES
     },
     Workload {
         name: "one-hop-typed",
         meaning: "One side sends typed values, the other decodes each.",
         systems: BOTH_ENDS,
-        shape: Shape::Served {
-            server: "receive --payload typed",
-            client: Own("send --size {value} --seconds {seconds} --payload typed"),
-        },
+        server: Some("receive --payload typed"),
+        client: Own("send --size {value} --seconds {seconds} --payload typed"),
         sweep: SMALL_SIZES,
         measures: &messages(Processes::Both, Target::OfHand(&[0.8, 0.9])),
-        patience: PATIENCE,
-        plot: None,
+        ..PLAIN
     },
     Workload {
         name: "one-hop-tls",
         meaning: "One side sends bytes, the other reads each message, encrypted by the same rustls.",
         systems: BOTH_ENDS,
-        shape: Shape::Served {
-            server: "receive --tls",
-            client: Own("send --tls --size {value} --seconds {seconds} --payload bytes"),
-        },
+        server: Some("receive --tls"),
+        client: Own("send --tls --size {value} --seconds {seconds} --payload bytes"),
         sweep: SIZES,
         measures: &messages(Processes::Both, Target::OfHand(&[0.9])),
-        patience: PATIENCE,
-        plot: Some(Plot::Lines),
+        ..LINES
     },
     Workload {
         name: "stdin",
         meaning: "One side broadcasts the lines of a pipe, the other reads each message.",
         systems: BOTH_ENDS,
-        shape: Shape::Served {
-            server: "receive",
-            client: Own("pump --size {value} --seconds {seconds}"),
-        },
+        server: Some("receive"),
+        client: Own("pump --size {value} --seconds {seconds}"),
         sweep: SMALL_SIZES,
         measures: &messages(Processes::Both, Target::OfHand(&[0.8, 0.9])),
-        patience: PATIENCE,
-        plot: None,
+        ..PLAIN
     },
     Workload {
         name: "echo-latency",
         meaning: "A request and its answer, one at a time, asked by hand.",
         systems: BOTH_ENDS,
-        shape: Shape::Served {
-            server: "answer",
-            client: Load("echo --size {value} --seconds {seconds}"),
-        },
+        server: Some("answer"),
+        client: Load("echo --size {value} --seconds {seconds}"),
         sweep: SIZES,
         measures: &latency(Target::OfHand(&[1.1])),
-        patience: PATIENCE,
-        plot: Some(Plot::Bars),
+        ..BARS
     },
     Workload {
         name: "ask-latency",
         meaning: "The same, asked by the system that answers.",
         systems: BOTH_ENDS,
-        shape: Shape::Served {
-            server: "answer",
-            client: Own("ask --size {value} --in-flight 1 --seconds {seconds}"),
-        },
+        server: Some("answer"),
+        client: Own("ask --size {value} --in-flight 1 --seconds {seconds}"),
         sweep: SIZES,
         measures: &latency(Target::OfHand(&[1.1])),
-        patience: PATIENCE,
-        plot: Some(Plot::Bars),
+        ..BARS
     },
     Workload {
         name: "requests-64",
         meaning: "Requests and their answers, 64 in flight.",
         systems: BOTH_ENDS,
-        shape: Shape::Served {
-            server: "answer",
-            client: Load("ask --size {value} --in-flight 64 --seconds {seconds}"),
-        },
+        server: Some("answer"),
+        client: Load("ask --size {value} --in-flight 64 --seconds {seconds}"),
         sweep: SIZES,
         measures: &messages(Processes::Server, Target::OfHand(&[0.7, 0.8, 0.9])),
-        patience: PATIENCE,
-        plot: Some(Plot::Lines),
+        ..LINES
     },
     Workload {
         name: "requests-1024",
         meaning: "Requests and their answers, 1,024 in flight.",
         systems: BOTH_ENDS,
-        shape: Shape::Served {
-            server: "answer",
-            client: Load("ask --size {value} --in-flight 1024 --seconds {seconds}"),
-        },
+        server: Some("answer"),
+        client: Load("ask --size {value} --in-flight 1024 --seconds {seconds}"),
         sweep: SMALL_SIZES,
         measures: &messages(Processes::Server, Target::OfHand(&[0.7, 0.8])),
-        patience: PATIENCE,
-        plot: None,
+        ..PLAIN
     },
     Workload {
         name: "routes",
         meaning: "The same with 64 bytes and 64 in flight, for one of ever more routes.",
         systems: &[Coalescent],
-        shape: Shape::Served {
-            server: "answer --routes {value}",
-            client: Load("ask --size 64 --in-flight 64 --seconds {seconds}"),
-        },
+        server: Some("answer --routes {value}"),
+        client: Load("ask --size 64 --in-flight 64 --seconds {seconds}"),
         sweep: Sweep {
             of: "routes",
             values: &[1, 100, 10_000],
             quick: &[100],
         },
         measures: &messages(Processes::Server, Target::None),
-        patience: PATIENCE,
-        plot: Some(Plot::Lines),
+        ..LINES
     },
     Workload {
         name: "relay-latency",
         meaning: "From one publisher through a hub to one subscriber, at 1,000 messages a second.",
         systems: system::ALL,
-        shape: Shape::Served {
-            server: "hub --relay tattletale",
-            client: Load("latency --size {value} --rate 1000 --seconds {seconds}"),
-        },
+        server: Some("hub --relay tattletale"),
+        client: Load("latency --size {value} --rate 1000 --seconds {seconds}"),
         sweep: SIZES,
         measures: &latency(Target::OfHand(&[1.0])),
-        patience: PATIENCE,
-        plot: Some(Plot::Bars),
+        ..BARS
     },
     Workload {
         name: "idle-memory",
         meaning: "What a hub's resident memory grows by for each idle connection.",
         systems: system::ALL,
-        shape: Shape::Held {
-            server: "hub --relay tattletale",
-            client: Load("idle --connections {value}"),
-        },
+        server: Some("hub --relay tattletale"),
+        client: Load("idle --connections {value}"),
         sweep: CONNECTED,
         measures: &[Measure {
             figure: BytesPerConnection,
             target: Target::Value(8192.0),
         }],
-        patience: PATIENCE,
-        plot: Some(Plot::Bars),
+        ..BARS
     },
     Workload {
         name: "idle-memory-tls",
         meaning: "What a hub's resident memory grows by for each idle encrypted connection.",
         systems: BOTH_ENDS,
-        shape: Shape::Held {
-            // Held, and no more: by hand that is a bare stream of rustls.
-            server: "hub --relay none --tls",
-            client: Own("idle --connections {value} --tls"),
-        },
+        // Connections are only held: the hand-written server holds bare streams of rustls.
+        server: Some("hub --relay none --tls"),
+        client: Own("idle --connections {value} --tls"),
         sweep: CONNECTED,
         measures: &[Measure {
             figure: BytesPerConnection,
             target: Target::OfHand(&[1.25]),
         }],
         patience: 30.0,
-        plot: None,
+        ..PLAIN
     },
     Workload {
         name: "mesh",
         meaning: "1 KiB messages flood a random mesh of 30 nodes, each of which must get each exactly once.",
         systems: &[Hand, Coalescent, Gossipsub, Iroh],
-        shape: Shape::Alone {
-            client: Own("mesh --nodes 30 --degree 5 --size 1024 --messages {value} --seed 1"),
-        },
+        client: Own("mesh --nodes 30 --degree 5 --size 1024 --messages {value} --seed 1"),
         sweep: Sweep {
             of: "messages",
             values: &[2000],
@@ -302,93 +280,78 @@ pub(crate) const WORKLOADS: &[Workload] = &[
             },
         ],
         patience: 90.0,
-        plot: None,
+        ..PLAIN
     },
     Workload {
         name: "fan-out",
         meaning: "One publisher sends 64-byte messages through a hub to ever more subscribers.",
         systems: system::ALL,
-        shape: Shape::Served {
-            server: "hub --relay tattletale",
-            client: Load("load --publishers 1 --subscribers {value} --size 64 --seconds {seconds}"),
-        },
+        server: Some("hub --relay tattletale"),
+        client: Load("load --publishers 1 --subscribers {value} --size 64 --seconds {seconds}"),
         sweep: Sweep {
             of: "subscribers",
             values: &[1, 8, 64, 512, 1000],
             quick: &[64],
         },
         measures: &deliveries(Target::None),
-        patience: PATIENCE,
-        plot: Some(Plot::Lines),
+        ..LINES
     },
     Workload {
         name: "dedup-window",
-        meaning: "8 subscribers, 64 bytes: a smart relay whose window of ever more messages is full.",
+        meaning: "8 subscribers, 64 bytes: a smart relay that remembers messages in 32 bytes times its capacity.",
         systems: &[Coalescent],
-        shape: Shape::Served {
-            server: "hub --relay smartrelay --window {value}",
-            client: Load("load --publishers 1 --subscribers 8 --size 64 --seconds {seconds}"),
-        },
+        server: Some("hub --relay smartrelay --capacity {value}"),
+        client: Load("load --publishers 1 --subscribers 8 --size 64 --seconds {seconds}"),
         sweep: Sweep {
-            of: "window",
+            of: "capacity",
             values: &[1024, 32_768, 1_048_576],
             quick: &[1024],
         },
         measures: &deliveries(Target::None),
-        patience: PATIENCE,
-        plot: Some(Plot::Lines),
+        ..LINES
     },
     Workload {
         name: "two-publishers",
         meaning: "A second publisher on the same hub adds throughput, not contention (1 KiB, 8 subscribers).",
         systems: system::ALL,
-        shape: Shape::Served {
-            server: "hub --relay tattletale",
-            client: Load(
-                "load --publishers {value} --subscribers 8 --size 1024 --seconds {seconds}",
-            ),
-        },
+        server: Some("hub --relay tattletale"),
+        client: Load("load --publishers {value} --subscribers 8 --size 1024 --seconds {seconds}"),
         sweep: Sweep {
             of: "publishers",
             values: &[1, 2],
             quick: &[1, 2],
         },
         measures: &deliveries(Target::OfFirst(1.0)),
-        patience: PATIENCE,
-        plot: None,
+        ..PLAIN
     },
     Workload {
         name: "stalled",
         meaning: "A subscriber more, which never reads, costs the other 8 little once a hub has cut it (1 KiB).",
         systems: &[Coalescent],
-        shape: Shape::Served {
-            server: "hub --relay tattletale",
-            // A peer is cut when it has taken nothing for 10 s.
-            client: Load(
-                "load --publishers 1 --subscribers 8 --stalled {value} --size 1024 \
+        // A peer is cut when it has taken nothing for 10 s.
+        server: Some("hub --relay tattletale"),
+        client: Load(
+            "load --publishers 1 --subscribers 8 --stalled {value} --size 1024 \
                  --warmup 12 --seconds {seconds}",
-            ),
-        },
+        ),
         sweep: STALLED,
         measures: &[Measure {
             figure: PerSecond("deliveries"),
             target: Target::OfFirst(0.9),
         }],
         patience: 30.0,
-        plot: None,
+        ..PLAIN
     },
     Workload {
         name: "stalled-memory",
         meaning: "What a hub holds at most while a subscriber more never reads (1 KiB, 8 subscribers).",
         systems: &[Coalescent, Npm],
-        shape: Shape::Served {
-            server: "hub --relay tattletale",
-            client: Load(
-                "load --publishers 1 --subscribers 8 --stalled {value} --size 1024 --seconds {seconds}",
-            ),
-        },
+        server: Some("hub --relay tattletale"),
+        client: Load(
+            "load --publishers 1 --subscribers 8 --stalled {value} --size 1024 --seconds {seconds}",
+        ),
         sweep: Sweep {
-            // It would take a quick run 10 s until the peer is cut.
+            // In a quick run the 10 s until the peer is cut would be missing.
             quick: &[0],
             ..STALLED
         },
@@ -397,7 +360,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
             target: Target::None,
         }],
         patience: 30.0,
-        plot: None,
+        ..PLAIN
     },
 ];
 

@@ -1,38 +1,33 @@
-//! The limits, written by hand: `hand ROLE [OPTIONS]`.
+//! The roles written by hand: `hand ROLE [OPTIONS]`.
 
 use std::process::ExitCode;
 
-use native::options::Options;
-use native::report::{self, Failed};
+use common::Failed;
+use common::options::{Options, Relay};
+use common::program::{self, Misuse, in_task};
 use native::{hand, load};
+use tokio::runtime::Runtime;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let options = match Options::from_env() {
-        Ok(options) => options,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(2);
-        }
-    };
-    let _ = rlimit::increase_nofile_limit(u64::MAX);
-    report::exit(report::in_task(async move { run(&options).await }).await)
+fn main() -> ExitCode {
+    program::run(Runtime::new(), |options| {
+        in_task(async move { play(&options).await })
+    })
 }
 
-async fn run(options: &Options) -> Result<(), Failed> {
+async fn play(options: &Options) -> Result<(), Failed> {
     match &*options.role {
-        "hub" if options.relay == "none" => hand::hold().await,
+        "hub" if options.relay == Relay::None => hand::hold().await,
         "hub" => hand::hub(options).await,
         "idle" => load::idle(options).await,
         "receive" => hand::receive(options).await,
         "send" => hand::send(options).await,
         "pump" => hand::pump(options).await,
-        "answer" => hand::answer(options).await,
+        "answer" => hand::answer().await,
         "ask" => hand::ask(options).await,
         "mesh" => hand::mesh(options).await,
-        other => Err(format!(
-            "no such role: {other:?}; there are hub, idle, receive, send, pump, answer, ask and mesh"
-        )
-        .into()),
+        other => Err(Misuse::role(
+            other,
+            "hub, idle, receive, send, pump, answer, ask and mesh",
+        )),
     }
 }

@@ -1,29 +1,22 @@
-//! Load that knows only the wire: `load ROLE [OPTIONS]`.
+//! The load, which knows only the wire: `load ROLE [OPTIONS]`.
 
 use std::process::ExitCode;
 
-use native::options::Options;
-use native::{hand, load, report};
+use common::program::{self, Misuse};
+use native::{hand, load};
+use tokio::runtime::Builder;
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
-    let options = match Options::from_env() {
-        Ok(options) => options,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(2);
+fn main() -> ExitCode {
+    // One thread, so that the measured process has a core of its own.
+    let runtime = Builder::new_current_thread().enable_all().build();
+    program::run(runtime, |options| async move {
+        match &*options.role {
+            "load" => load::load(&options).await,
+            "latency" => load::latency(&options).await,
+            "idle" => load::idle(&options).await,
+            "ask" => load::ask(&options).await,
+            "echo" => hand::ask(&options).await,
+            other => Err(Misuse::role(other, "load, latency, idle, ask and echo")),
         }
-    };
-    let _ = rlimit::increase_nofile_limit(u64::MAX);
-    report::exit(match &*options.role {
-        "load" => load::load(&options).await,
-        "latency" => load::latency(&options).await,
-        "idle" => load::idle(&options).await,
-        "ask" => load::ask(&options).await,
-        "echo" => hand::ask(&options).await,
-        other => Err(format!(
-            "no such role: {other:?}; there are load, latency, idle, ask and echo"
-        )
-        .into()),
     })
 }

@@ -1,88 +1,72 @@
-//! A flood with dedup through many nodes in one process.
+//! A flood through many nodes in one process that relay each frame once.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
-use serde_json::json;
+use common::Failed;
+use common::mesh::{Mesh, flood, links};
+use common::options::Options;
 
 use super::Relay;
-use crate::load::graph;
-use crate::options::Options;
-use crate::report::{self, Failed};
 use crate::{socket, wire};
 
-/// How long the last message may take to all nodes.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The nodes, as the flood sees them.
+struct Nodes {
+    relays: Vec<Arc<Relay>>,
+    payload: Vec<u8>,
+}
 
-/// The role of a mesh: random nodes publish, and each message must reach each other node once.
+impl Mesh for Nodes {
+    async fn publish(&mut self, node: usize, number: u64) -> Result<(), Failed> {
+        let mut frame = BytesMut::new();
+        let nonce = number.to_be_bytes();
+        wire::put(&mut frame, wire::BROADCAST, &nonce, &self.payload);
+        self.relays[node].publish(frame.freeze()).await;
+        Ok(())
+    }
+
+    fn delivered(&self) -> u64 {
+        let delivered = |relay: &Arc<Relay>| relay.delivered.load(Relaxed);
+        self.relays.iter().map(delivered).sum()
+    }
+}
+
+/// The role of a mesh.
 ///
 /// # Errors
 ///
-/// Where a message did not.
+/// Where a message does not reach every node exactly once.
 pub async fn mesh(options: &Options) -> Result<(), Failed> {
-    let nodes: Vec<_> = (0..options.nodes)
+    let relays: Vec<_> = (0..options.nodes)
         .map(|_| Arc::new(Relay::new(true)))
         .collect();
-    let links = graph::links(options.nodes, options.degree, options.seed);
+    let links = links(options);
     for (from, to) in &links {
         let listener = socket::listen()?;
         let addr = listener.local_addr()?.to_string();
         let (there, here) = tokio::join!(listener.accept(), socket::connect(&addr));
-        for (stream, at) in [(there?.0, to), (here?, from)] {
-            let node = Arc::clone(&nodes[*at]);
+        for (mut stream, at) in [(there?.0, to), (here?, from)] {
+            let relay = Arc::clone(&relays[*at]);
             tokio::spawn(async move {
-                let mut stream = stream;
                 socket::tune(&stream)?;
                 let buf = wire::hello(&mut stream).await?;
                 let (read, write) = stream.into_split();
-                node.run(read, write, buf).await;
-                std::io::Result::Ok(())
+                relay.run(read, write, buf).await;
+                io::Result::Ok(())
             });
         }
     }
-    while nodes.iter().map(|node| node.peers().len()).sum::<usize>() < 2 * links.len() {
+    while relays
+        .iter()
+        .map(|relay| relay.peers().len())
+        .sum::<usize>()
+        < 2 * links.len()
+    {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let began = Instant::now();
-    let cpu = report::cpu_time();
     let payload = vec![b'x'; options.size];
-    let expected = (options.messages * (options.nodes - 1)) as u64;
-    let delivered = || {
-        nodes
-            .iter()
-            .map(|node| node.delivered.load(Relaxed))
-            .sum::<u64>()
-    };
-    for (number, publisher) in graph::publishers(options).enumerate() {
-        let mut frame = BytesMut::new();
-        wire::put(
-            &mut frame,
-            wire::BROADCAST,
-            &(number as u64).to_be_bytes(),
-            &payload,
-        );
-        nodes[publisher].publish(frame.freeze()).await;
-        graph::pace(number as u64, options, &delivered).await;
-    }
-    while delivered() < expected {
-        if began.elapsed() > PATIENCE {
-            return Err(format!(
-                "{} of {expected} deliveries after {PATIENCE:?}",
-                delivered()
-            )
-            .into());
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    if delivered() != expected {
-        return Err(format!("{} deliveries, and not {expected}", delivered()).into());
-    }
-    report::print(&json!({
-        "deliveries": expected,
-        "seconds": began.elapsed().as_secs_f64(),
-        "cpu_seconds": (report::cpu_time() - cpu).as_secs_f64(),
-    }));
-    Ok(())
+    flood(options, &mut Nodes { relays, payload }).await
 }

@@ -1,8 +1,8 @@
-//! The limits: what a person writes by hand for one purpose, without a framework.
+//! The limit to compare with: each role written by hand for its purpose, without a framework.
 //!
-//! Each is on tokio, with the wire, the framing, the header and the socket options of coalescent.
-//! None has a slow-peer policy, counters, events, a handshake timeout or liveness: these are what a
-//! framework adds.
+//! All are on tokio, with the wire, the framing, the header and the socket options of coalescent.
+//! None has a slow-peer policy, counters, events, a handshake timeout or liveness checks, which are
+//! what a framework adds.
 
 mod mesh;
 mod one_hop;
@@ -12,6 +12,6 @@ mod requests;
 mod seen;
 
 pub use self::mesh::mesh;
-pub use self::one_hop::{Beep, pump, receive, send};
+pub use self::one_hop::{Beep, confirmed, pump, receive, send};
 pub use self::relay::{Relay, hold, hub};
-pub use self::requests::{Ping, Pong, answer, ask, envelope};
+pub use self::requests::{Ping, Pong, answer, ask, check, envelope};

@@ -1,20 +1,21 @@
-//! Many messages from one process to another: written in batches, read and parsed frame by frame.
-
-use std::time::Instant;
+//! Many messages from one process to another, written in batches, and read frame by frame.
 
 use bytes::{Buf, BufMut, BytesMut};
+use common::Failed;
+use common::options::Options;
+use common::phase::phases;
+use common::report::serve;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::requests::envelope;
-use crate::options::Options;
-use crate::report::{self, Failed};
+use crate::socket::Server;
 use crate::{lines, socket, wire};
 
-/// How much is gathered before it is written.
+/// Bytes that are gathered before they are written.
 const BATCH: usize = 64 * 1024;
-/// How much is read at once.
+/// Bytes that are read at once.
 const READ: usize = 256 * 1024;
 
 /// A typed message of about `size` bytes.
@@ -32,14 +33,9 @@ pub struct Beep<'a> {
 ///
 /// Where it can't listen.
 pub async fn receive(options: &Options) -> Result<(), Failed> {
-    let listener = socket::listen()?;
-    let addr = listener.local_addr()?;
     let typed = options.payload == "typed";
-    let tls = options.tls.then(socket::tls_server).transpose()?;
-    let (acceptor, words) = match tls {
-        Some(tls) => (Some(tls.acceptor), format!("{addr},{}", tls.certificate)),
-        None => (None, addr.to_string()),
-    };
+    let server = Server::bind(options.tls)?;
+    let (listener, acceptor) = (server.listener, server.acceptor);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
@@ -52,11 +48,11 @@ pub async fn receive(options: &Options) -> Result<(), Failed> {
             });
         }
     });
-    report::serve(words).await;
+    serve(server.address).await;
     Ok(())
 }
 
-/// Counts the broadcasts that come, and answers each frame for this node alone with their number.
+/// Counts the broadcasts, and answers each frame for this node alone with their number.
 async fn count<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO, typed: bool) -> Result<(), Failed> {
     let mut buf = wire::hello(&mut io).await?;
     let (mut messages, mut bytes, mut times) = (0_u64, 0_u64, 0_u64);
@@ -87,8 +83,8 @@ async fn count<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO, typed: bool) -> R
                 }
             }
         }
-        // Consumed only as a whole, so that the buffer is moved at most once a read.
-        bytes::Buf::advance(&mut buf, at);
+        // All at once, so that a read moves the buffer at most once.
+        buf.advance(at);
         if asked {
             std::hint::black_box((bytes, times));
             let mut answer = Vec::new();
@@ -109,9 +105,9 @@ async fn count<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO, typed: bool) -> R
 ///
 /// # Errors
 ///
-/// Where the other end is not there, or goes.
+/// Where the other end cannot be reached, or disconnects.
 pub async fn send(options: &Options) -> Result<(), Failed> {
-    let (addr, certificate) = options.addr.split_once(',').unwrap_or((&options.addr, ""));
+    let (addr, certificate) = socket::address(options)?;
     let stream = socket::connect(addr).await?;
     if certificate.is_empty() {
         return send_over(stream, options).await;
@@ -130,14 +126,13 @@ where
     let mut out = BytesMut::with_capacity(BATCH + 2 * options.size + 64);
     let mut nonce = 0_u64;
     let mut total = 0_u64;
-    for limit in [options.warmup, options.seconds] {
-        let began = Instant::now();
+    for phase in phases(options) {
         let before = total;
         loop {
             nonce += 1;
             if options.payload == "typed" {
-                // In place, as the framework could not: the frame's length is known only
-                // afterwards.
+                // Serialized in place, which the framework cannot do: the length of the frame is
+                // known only afterwards.
                 let start = out.len();
                 out.put_bytes(0, wire::BROADCAST_PREFIX);
                 let beep = Beep {
@@ -160,18 +155,13 @@ where
             if out.len() >= BATCH {
                 io.write_all(&out).await?;
                 out.clear();
-                if began.elapsed() >= limit {
+                if !phase.goes_on() {
                     break;
                 }
             }
         }
         confirm(&mut io, &mut buf, &mut out, total).await?;
-        if limit == options.seconds {
-            report::print(&json!({
-                "messages": total - before,
-                "seconds": began.elapsed().as_secs_f64(),
-            }));
-        }
+        phase.report(json!({ "messages": total - before }));
     }
     Ok(())
 }
@@ -180,18 +170,17 @@ where
 ///
 /// # Errors
 ///
-/// Where the other end is not there, or goes.
+/// Where the other end cannot be reached, or disconnects.
 pub async fn pump(options: &Options) -> Result<(), Failed> {
-    let mut io = socket::connect(&options.addr).await?;
+    let mut io = socket::connect(options.addr()?).await?;
     let mut buf = wire::hello(&mut io).await?;
     let mut out = BytesMut::new();
     let mut total = 0_u64;
-    for limit in [options.warmup, options.seconds] {
+    for phase in phases(options) {
         let mut stdin = lines::pipe(options.size)?;
         let mut read = BytesMut::new();
-        let began = Instant::now();
         let before = total;
-        while began.elapsed() < limit {
+        while phase.goes_on() {
             read.reserve(BATCH);
             stdin.read_buf(&mut read).await?;
             let mut start = 0;
@@ -206,17 +195,12 @@ pub async fn pump(options: &Options) -> Result<(), Failed> {
             out.clear();
         }
         confirm(&mut io, &mut buf, &mut out, total).await?;
-        if limit == options.seconds {
-            report::print(&json!({
-                "messages": total - before,
-                "seconds": began.elapsed().as_secs_f64(),
-            }));
-        }
+        phase.report(json!({ "messages": total - before }));
     }
     Ok(())
 }
 
-/// Writes what is left, and asks the other end whether it got so many messages.
+/// Writes the rest of the batch, and asks the other end whether it has received `total` messages.
 async fn confirm<IO>(
     io: &mut IO,
     buf: &mut BytesMut,
@@ -230,9 +214,17 @@ where
     io.write_all(out).await?;
     io.flush().await?;
     out.clear();
-    let confirmed = answer(io, buf).await?;
-    if confirmed != total {
-        return Err(format!("sent {total} messages, and {confirmed} arrived").into());
+    confirmed(total, answer(io, buf).await?)
+}
+
+/// Checks that as many messages have arrived as were sent.
+///
+/// # Errors
+///
+/// Where the numbers differ.
+pub fn confirmed(sent: u64, received: u64) -> Result<(), Failed> {
+    if received != sent {
+        return Err(format!("sent {sent} messages, and {received} arrived").into());
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What waits to be written to one peer: slices of what was read from others, bounded in bytes.
+//! The queue of one peer: slices of the buffers that were read from others, bounded in bytes.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -8,12 +8,12 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
-/// How many bytes may wait.
+/// Bytes that a queue may hold.
 const BOUND: usize = 4 * 1024 * 1024;
-/// How many slices, and about how many bytes, are written at once.
+/// Slices that are written at once.
 const SLICES: usize = 64;
 
-/// One peer's queue.
+/// The queue of one peer.
 #[derive(Debug, Default)]
 pub struct Outbox {
     state: Mutex<State>,
@@ -33,7 +33,7 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a run, waiting for room; whether the peer is still there.
+    /// Waits for room, and queues a run. Returns false if the outbox is closed.
     pub async fn push(&self, run: Bytes) -> bool {
         loop {
             let emptied = self.emptied.notified();
@@ -57,14 +57,14 @@ impl Outbox {
         }
     }
 
-    /// Refuses more, and ends the writer.
+    /// Refuses further runs, and ends the writer.
     pub fn close(&self) {
         self.state().closed = true;
         self.filled.notify_one();
         self.emptied.notify_waiters();
     }
 
-    /// Writes what comes, until the outbox is closed.
+    /// Writes the runs until the outbox is closed.
     ///
     /// # Errors
     ///

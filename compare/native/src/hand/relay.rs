@@ -1,8 +1,8 @@
 //! A relay that parses every frame, and forwards runs of what it read as they stand.
 //!
-//! One task reads from each peer and one writes to it. What was read is taken apart frame by frame,
-//! each ttl lowered in place; consecutive frames that are to go on are one slice of the buffer,
-//! queued for each other peer at once.
+//! One task reads from each peer and one writes to it. The reader parses its buffer frame by frame
+//! and lowers each ttl in place. Consecutive frames that are forwarded are one slice of the buffer,
+//! which is queued for each other peer.
 
 use std::io;
 use std::ops::Range;
@@ -11,30 +11,32 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use common::Failed;
+use common::options::{Options, Relay as Kind};
+use common::report::serve;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::outbox::Outbox;
 use super::seen::{Seen, hash};
-use crate::options::Options;
-use crate::report::{self, Failed};
+use crate::socket::Server;
 use crate::{socket, wire};
 
-/// How much is read at once, from a peer that sends much.
+/// Bytes that are read at once from a peer that sends much.
 const READ: usize = 256 * 1024;
 
 /// One relaying node.
 #[derive(Debug)]
 pub struct Relay {
     peers: Mutex<Arc<[Arc<Outbox>]>>,
-    /// Where each frame is passed on once.
+    /// The frames so far, if each is forwarded once.
     seen: Option<Mutex<Seen>>,
     key: [u8; 16],
-    /// How many frames arrived for the first time.
+    /// Frames that have arrived for the first time.
     pub delivered: AtomicU64,
 }
 
 impl Relay {
-    /// Makes a relay; with `once`, of each frame once.
+    /// Makes a relay that forwards all frames, or with `once` each frame once.
     #[must_use]
     pub fn new(once: bool) -> Self {
         Self {
@@ -45,12 +47,12 @@ impl Relay {
         }
     }
 
-    /// The peers as they are now.
+    /// Returns the present peers.
     pub fn peers(&self) -> MutexGuard<'_, Arc<[Arc<Outbox>]>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs one connection, whose other end has introduced itself, until it ends.
+    /// Runs a connection after its handshake, until it ends.
     pub async fn run<R, W>(self: Arc<Self>, mut read: R, mut write: W, buf: BytesMut)
     where
         R: AsyncRead + Unpin + Send + 'static,
@@ -59,7 +61,7 @@ impl Relay {
         let me = Arc::new(Outbox::default());
         let outbox = Arc::clone(&me);
         tokio::spawn(async move {
-            // The reader finds out too that the connection has ended.
+            // If writing fails, the reader notices too.
             let _ = outbox.write(&mut write).await;
         });
         self.join(&me);
@@ -68,7 +70,7 @@ impl Relay {
         me.close();
     }
 
-    /// Publishes a frame of this node's own.
+    /// Publishes a frame of this node.
     pub async fn publish(&self, frame: Bytes) {
         if let Some(seen) = &self.seen {
             let identity = hash(&self.key, frame.get(wire::FIXED..).unwrap_or_default());
@@ -133,16 +135,16 @@ impl Relay {
     }
 }
 
-/// What a buffer holds.
+/// The frames of a buffer.
 #[derive(Debug, Default)]
 struct Scan {
-    /// Consecutive frames that go on.
+    /// Runs of consecutive frames that are forwarded.
     runs: Vec<Range<usize>>,
-    /// Where the last whole frame ends.
+    /// The end of the last whole frame.
     end: usize,
-    /// How many frames there are.
+    /// The number of frames that are forwarded.
     count: u64,
-    /// Each frame's place and hash, where frames are passed on once.
+    /// The place and the hash of each frame, if frames are forwarded once.
     hashes: Vec<(Range<usize>, u128)>,
 }
 
@@ -195,20 +197,15 @@ impl Scan {
     }
 }
 
-/// The role of a hub: relays what one peer says to all others.
+/// The role of a hub: relays the frames of each peer to all others.
 ///
 /// # Errors
 ///
 /// Where it can't listen.
 pub async fn hub(options: &Options) -> Result<(), Failed> {
-    let listener = socket::listen()?;
-    let addr = listener.local_addr()?;
-    let relay = Arc::new(Relay::new(options.relay == "smartrelay"));
-    let tls = options.tls.then(socket::tls_server).transpose()?;
-    let (acceptor, words) = match tls {
-        Some(tls) => (Some(tls.acceptor), format!("{addr},{}", tls.certificate)),
-        None => (None, addr.to_string()),
-    };
+    let relay = Arc::new(Relay::new(options.relay == Kind::SmartRelay));
+    let server = Server::bind(options.tls)?;
+    let (listener, acceptor) = (server.listener, server.acceptor);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let relay = Arc::clone(&relay);
@@ -229,26 +226,25 @@ pub async fn hub(options: &Options) -> Result<(), Failed> {
             });
         }
     });
-    report::serve(words).await;
+    serve(server.address).await;
     Ok(())
 }
 
-/// The role that only holds encrypted connections: what a bare stream of rustls takes.
+/// The role that only holds encrypted connections, to measure a bare stream of rustls.
 ///
 /// # Errors
 ///
 /// Where it can't listen.
 pub async fn hold() -> Result<(), Failed> {
-    let listener = socket::listen()?;
-    let addr = listener.local_addr()?;
-    let tls = socket::tls_server()?;
-    let acceptor = tls.acceptor;
+    let server = Server::bind(true)?;
+    let (listener, acceptor) = (server.listener, server.acceptor);
+    let acceptor = acceptor.ok_or("a server that only holds connections is encrypted")?;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
                 socket::tune(&stream)?;
-                // Boxed, so that the future of the handshake does not stay with the stream.
+                // Boxed, so that the memory of the handshake is freed.
                 let mut stream = Box::pin(acceptor.accept(stream)).await?;
                 drop(wire::hello(&mut stream).await?);
                 let mut some = [0; 1024];
@@ -257,6 +253,6 @@ pub async fn hold() -> Result<(), Failed> {
             });
         }
     });
-    report::serve(format!("{addr},{}", tls.certificate)).await;
+    serve(server.address).await;
     Ok(())
 }

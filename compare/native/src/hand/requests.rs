@@ -1,20 +1,22 @@
-//! Requests that carry a message, and are answered by its type.
+//! Requests that carry a message, and answers by its type.
 
 use std::time::Instant;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
+use common::Failed;
+use common::options::Options;
+use common::phase::phases;
+use common::report::{Latencies, serve};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::options::Options;
-use crate::report::{self, Failed, Latencies};
 use crate::{socket, wire};
 
-/// How much is read at once.
+/// Bytes that are read at once.
 const READ: usize = 256 * 1024;
 
-/// What is asked.
+/// The body of a request.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Ping {
     /// A number.
@@ -23,13 +25,31 @@ pub struct Ping {
     pub text: String,
 }
 
-/// What is answered.
+/// The body of an answer.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Pong {
-    /// The number that was asked.
+    /// The number of the request.
     pub time: u64,
-    /// And the text.
+    /// And its text.
     pub text: String,
+}
+
+impl From<Ping> for Pong {
+    fn from(Ping { time, text }: Ping) -> Self {
+        Self { time, text }
+    }
+}
+
+/// Checks that an answer belongs to its request.
+///
+/// # Errors
+///
+/// Where the numbers differ.
+pub fn check(ping: &Ping, pong: &Pong) -> Result<(), Failed> {
+    if pong.time != ping.time {
+        return Err(format!("asked {}, and was answered {}", ping.time, pong.time).into());
+    }
+    Ok(())
 }
 
 /// Appends the courier's envelope around a body.
@@ -42,12 +62,12 @@ pub fn envelope<T: Serialize>(kind: &str, body: &T, out: &mut BytesMut) -> Resul
     Ok(())
 }
 
-/// Answers "ping" with "pong": each read at once, its answers in one write.
+/// Answers "ping" with "pong"; the answers to all requests of a read are one write.
 ///
 /// # Errors
 ///
 /// Where it can't listen.
-pub async fn answer(_options: &Options) -> Result<(), Failed> {
+pub async fn answer() -> Result<(), Failed> {
     let listener = socket::listen()?;
     let addr = listener.local_addr()?;
     tokio::spawn(async move {
@@ -59,7 +79,7 @@ pub async fn answer(_options: &Options) -> Result<(), Failed> {
             });
         }
     });
-    report::serve(addr).await;
+    serve(addr).await;
     Ok(())
 }
 
@@ -80,11 +100,7 @@ async fn dispatch(mut io: TcpStream) -> Result<(), Failed> {
                 body.clear();
                 match kind {
                     "ping" => {
-                        let pong = Pong {
-                            time: ping.time,
-                            text: ping.text,
-                        };
-                        envelope("pong", &pong, &mut body)?;
+                        envelope("pong", &Pong::from(ping), &mut body)?;
                         let reply = [key, &[0]].concat();
                         wire::put(&mut out, wire::REPLY, &reply, &body);
                     }
@@ -94,7 +110,7 @@ async fn dispatch(mut io: TcpStream) -> Result<(), Failed> {
                 out.extend_from_slice(&pong);
             }
         }
-        bytes::Buf::advance(&mut buf, at);
+        buf.advance(at);
         if !out.is_empty() {
             io.write_all(&out).await?;
             out.clear();
@@ -108,22 +124,21 @@ async fn dispatch(mut io: TcpStream) -> Result<(), Failed> {
     }
 }
 
-/// Asks one at a time, and takes each answer apart.
+/// Sends one request at a time, and parses each answer.
 ///
 /// # Errors
 ///
-/// Where the other end is not there, or goes.
+/// Where the other end cannot be reached, or disconnects.
 pub async fn ask(options: &Options) -> Result<(), Failed> {
-    let mut io = socket::connect(&options.addr).await?;
+    let mut io = socket::connect(options.addr()?).await?;
     let mut buf = wire::hello(&mut io).await?;
     let mut body = BytesMut::new();
     let mut out = BytesMut::new();
     let text = "x".repeat(options.size);
     let mut ping = Ping { time: 0, text };
-    for limit in [options.warmup, options.seconds] {
-        let began = Instant::now();
+    for phase in phases(options) {
         let mut latencies = Latencies::default();
-        while began.elapsed() < limit {
+        while phase.goes_on() {
             let asked = Instant::now();
             ping.time += 1;
             body.clear();
@@ -147,14 +162,10 @@ pub async fn ask(options: &Options) -> Result<(), Failed> {
                     return Err("the server has gone".into());
                 }
             };
-            if pong.time != ping.time {
-                return Err(format!("asked {}, and was answered {}", ping.time, pong.time).into());
-            }
+            check(&ping, &pong)?;
             latencies.add(asked.elapsed());
         }
-        if limit == options.seconds {
-            report::print(&latencies.report(began));
-        }
+        phase.report(latencies.result());
     }
     Ok(())
 }

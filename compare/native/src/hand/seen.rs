@@ -1,4 +1,4 @@
-//! Which frames were seen: keyed 128-bit hashes, in two generations.
+//! The set of frames seen: keyed 128-bit hashes, in two generations.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -6,7 +6,7 @@ use std::mem;
 
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
-/// How many hashes a generation holds.
+/// Hashes of a generation.
 const GENERATION: usize = 65_536;
 
 /// The hashes of the latest 65,536 to 131,072 frames.
@@ -17,7 +17,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Remembers a hash; whether it is new.
+    /// Adds a hash. Returns whether it is new.
     pub(super) fn insert(&mut self, hash: u128) -> bool {
         if self.old.contains(&hash) || !self.young.insert(hash) {
             return false;
@@ -30,7 +30,7 @@ impl Seen {
     }
 }
 
-/// Hashes the bytes of a frame behind its ttl: its nonce and its payload.
+/// Hashes the nonce and the payload of a frame.
 #[must_use]
 pub(super) fn hash(key: &[u8; 16], nonce_and_payload: &[u8]) -> u128 {
     let mut hasher = SipHasher13::new_with_key(key);
@@ -38,7 +38,7 @@ pub(super) fn hash(key: &[u8; 16], nonce_and_payload: &[u8]) -> u128 {
     hasher.finish128().as_u128()
 }
 
-/// Takes a part of what is a good hash already.
+/// A hasher for hashes: it returns a part of them.
 #[derive(Debug, Default)]
 pub(super) struct Itself(u64);
 

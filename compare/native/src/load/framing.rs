@@ -1,35 +1,34 @@
 //! The wires that a load can speak.
 
+use common::Failed;
+use common::options::Options;
 use tokio::net::TcpStream;
 
-use crate::options::Options;
-use crate::report::Failed;
 use crate::{socket, wire};
 
-/// How the load's frames stand on the socket.
+/// How the load's messages stand on the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wire {
+    /// As frames of coalescent.
     Native,
-    Lines,
+    /// As payloads alone.
     Raw,
 }
 
 impl Wire {
-    /// The wire that was asked for.
+    /// Returns the wire that `--wire` names.
     pub(super) fn of(options: &Options) -> Result<Self, Failed> {
         match &*options.wire {
             "native" => Ok(Self::Native),
-            "lines" => Ok(Self::Lines),
             "raw" => Ok(Self::Raw),
             other => Err(format!("no such wire: {other}").into()),
         }
     }
 
-    /// The bytes of a frame with a payload of `size` bytes.
+    /// Returns the bytes of a message with a payload of `size` bytes.
     pub(super) fn len(self, size: usize) -> usize {
         match self {
             Self::Native => wire::BROADCAST_PREFIX + size,
-            Self::Lines => size + 1,
             Self::Raw => size,
         }
     }
@@ -43,19 +42,35 @@ impl Wire {
         Ok(stream)
     }
 
-    /// A frame, made another by its nonce, or, where there is none, by its first eight bytes.
-    pub(super) fn frame(self, nonce: u64, payload: &[u8]) -> Vec<u8> {
-        let mut frame = Vec::new();
-        match self {
-            Self::Native => wire::put(&mut frame, wire::BROADCAST, &nonce.to_be_bytes(), payload),
-            Self::Lines | Self::Raw => {
-                frame.extend_from_slice(format!("{:08x}", nonce as u32).as_bytes());
-                frame.extend_from_slice(payload.get(8..).unwrap_or_default());
-                if self == Self::Lines {
-                    frame.push(b'\n');
-                }
+    /// Returns `count` messages whose numbers are not set.
+    pub(super) fn messages(self, count: usize, size: usize) -> Vec<u8> {
+        let mut messages = Vec::new();
+        let payload = vec![b'x'; size];
+        for _ in 0..count {
+            match self {
+                Self::Native => wire::put(&mut messages, wire::BROADCAST, &[0; 8], &payload),
+                Self::Raw => messages.extend_from_slice(&payload),
             }
         }
-        frame
+        messages
     }
+
+    /// Sets the number of a message, so that it equals no other: its nonce, or on a wire without
+    /// nonces the first eight bytes of its payload.
+    pub(super) fn number(self, message: &mut [u8], number: u64) {
+        let (at, bytes) = match self {
+            Self::Native => (wire::FIXED, number.to_be_bytes()),
+            Self::Raw => (0, hex(number as u32)),
+        };
+        if let Some(place) = message.get_mut(at..at + 8) {
+            place.copy_from_slice(&bytes);
+        }
+    }
+}
+
+fn hex(number: u32) -> [u8; 8] {
+    std::array::from_fn(|digit| {
+        let digit = number >> (28 - 4 * digit) & 0xf;
+        b"0123456789abcdef"[digit as usize]
+    })
 }

@@ -1,11 +1,11 @@
 //! Connections that do nothing.
 
+use common::Failed;
+use common::options::Options;
+use common::report::{print, stdin_ends};
 use serde_json::json;
-use tokio::io::AsyncReadExt;
 
 use super::framing::Wire;
-use crate::options::Options;
-use crate::report::{self, Failed};
 use crate::socket;
 use crate::wire::hello;
 
@@ -13,10 +13,9 @@ use crate::wire::hello;
 ///
 /// # Errors
 ///
-/// Where the server does not take as many.
+/// Where the server does not accept as many.
 pub async fn idle(options: &Options) -> Result<(), Failed> {
-    let _ = rlimit::increase_nofile_limit(u64::MAX);
-    let (addr, certificate) = options.addr.split_once(',').unwrap_or((&options.addr, ""));
+    let (addr, certificate) = socket::address(options)?;
     let wire = Wire::of(options)?;
     let mut streams = Vec::new();
     let mut secured = Vec::new();
@@ -31,9 +30,7 @@ pub async fn idle(options: &Options) -> Result<(), Failed> {
             secured.push(stream);
         }
     }
-    report::print(&json!({ "connected": streams.len() + secured.len() }));
-    let mut stdin = tokio::io::stdin();
-    let mut nothing = [0; 64];
-    while matches!(stdin.read(&mut nothing).await, Ok(read) if read > 0) {}
+    print(&json!({ "connected": streams.len() + secured.len() }));
+    stdin_ends().await;
     Ok(())
 }

@@ -1,39 +1,40 @@
-//! How long a message takes through a hub that has little to do.
+//! The latency of a message through a hub that has little to do.
 
 use std::time::{Duration, Instant};
 
+use common::Failed;
+use common::options::Options;
+use common::phase::phases;
+use common::report::Latencies;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::framing::Wire;
-use crate::options::Options;
-use crate::report::{self, Failed, Latencies};
 
 /// The role of one publisher and one subscriber, at a steady rate.
 ///
 /// # Errors
 ///
-/// Where the hub is not there, goes, or loses a message.
+/// Where the hub cannot be reached, disconnects, or loses a message.
 pub async fn latency(options: &Options) -> Result<(), Failed> {
-    let wire = Wire::of(options)?;
-    let mut subscriber = wire.connect(&options.addr).await?;
-    let mut publisher = wire.connect(&options.addr).await?;
+    let (wire, addr) = (Wire::of(options)?, options.addr()?);
+    let mut subscriber = wire.connect(addr).await?;
+    let mut publisher = wire.connect(addr).await?;
     let mut buf = vec![0; 64 * 1024];
     sleep(Duration::from_millis(100)).await;
-    let payload = vec![b'x'; options.size];
+    let mut frame = wire.messages(1, options.size);
     let mut every = interval(Duration::from_secs(1) / options.rate);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut nonce = 0_u64;
-    for limit in [options.warmup, options.seconds] {
-        let began = Instant::now();
+    for phase in phases(options) {
         let mut latencies = Latencies::default();
-        while began.elapsed() < limit {
+        while phase.goes_on() {
             every.tick().await;
             nonce += 1;
-            let frame = wire.frame(nonce, &payload);
+            wire.number(&mut frame, nonce);
             let sent = Instant::now();
             publisher.write_all(&frame).await?;
-            // One at a time: as many bytes as were sent are this one.
+            // One message is in flight, so the next `frame.len()` bytes are this one.
             let heard = async {
                 let mut missing = frame.len();
                 while missing > 0 {
@@ -49,9 +50,7 @@ pub async fn latency(options: &Options) -> Result<(), Failed> {
                 .map_err(|_| "the hub did not pass on a message in 5 s")??;
             latencies.add(sent.elapsed());
         }
-        if limit == options.seconds {
-            report::print(&latencies.report(began));
-        }
+        phase.report(latencies.result());
     }
     Ok(())
 }

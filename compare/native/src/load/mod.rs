@@ -1,10 +1,9 @@
-//! Load for hubs and answerers of any make that speak the native wire (hubs also of bytes without
-//! frames).
+//! Load for any hub and any server of requests that speaks the native wire; for hubs also as bytes
+//! without frames.
 //!
-//! It runs in one thread, so that the process that is measured has a processor of its own.
+//! It runs in one thread, so that the measured process has a core of its own.
 
 mod framing;
-pub mod graph;
 mod hub;
 mod idle;
 mod latency;

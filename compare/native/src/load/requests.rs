@@ -1,25 +1,25 @@
-//! Requests of which many wait for their reply at a time.
+//! Many requests in flight.
 
 use std::io::ErrorKind;
-use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
+use common::Failed;
+use common::options::Options;
+use common::phase::phases;
 use serde_json::json;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::hand::{Ping, envelope};
-use crate::options::Options;
-use crate::report::{self, Failed};
 use crate::{socket, wire};
 
-/// The role that asks `--in-flight` at a time: for each reply, one more.
+/// The role that keeps `--in-flight` requests in flight: each reply is followed by a request.
 ///
 /// # Errors
 ///
-/// Where the server is not there, goes, or does not answer as it should.
+/// Where the server cannot be reached, disconnects, or gives a wrong answer.
 pub async fn ask(options: &Options) -> Result<(), Failed> {
-    let mut io = socket::connect(&options.addr).await?;
+    let mut io = socket::connect(options.addr()?).await?;
     let mut buf = wire::hello(&mut io).await?;
     let mut body = BytesMut::new();
     let text = "x".repeat(options.size - 8);
@@ -37,10 +37,9 @@ pub async fn ask(options: &Options) -> Result<(), Failed> {
     };
     ask(options.in_flight, &mut out);
     exchange(&mut io, &out, &mut buf).await?;
-    for limit in [options.warmup, options.seconds] {
-        let began = Instant::now();
+    for phase in phases(options) {
         let mut answered = 0_u64;
-        while began.elapsed() < limit {
+        while phase.goes_on() {
             let (mut at, mut count) = (0, 0);
             while let Some(head) = wire::parse(buf.get(at..).unwrap_or_default())? {
                 let frame = buf.get(at..at + head.len).unwrap_or_default();
@@ -61,18 +60,13 @@ pub async fn ask(options: &Options) -> Result<(), Failed> {
             ask(count, &mut out);
             exchange(&mut io, &out, &mut buf).await?;
         }
-        if limit == options.seconds {
-            report::print(&json!({
-                "messages": answered,
-                "seconds": began.elapsed().as_secs_f64(),
-            }));
-        }
+        phase.report(json!({ "messages": answered }));
     }
     Ok(())
 }
 
-/// Writes all of `rest`, and reads at least once. Both ways at once: a server that answers while it
-/// is asked must not wait for this.
+/// Writes all of `rest`, and reads at least once. It does both at the same time, because a server
+/// that answers while it reads must not wait for this.
 async fn exchange(io: &mut TcpStream, mut rest: &[u8], buf: &mut BytesMut) -> Result<(), Failed> {
     loop {
         let readable = Interest::READABLE;

@@ -1,4 +1,7 @@
-//! Making one connection: to one of the addresses of a name at which a peer is.
+//! One dial: a connection to one of the addresses of a name, at which a peer is.
+//!
+//! [`dial`] opens a connection ([`open`]), finds out who is at its other end ([`identify`]), and
+//! tries the next address if that is this node itself or an echo.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +12,9 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Seed;
-use super::ends::{Met, Taken, is_one_socket, is_within, may_lead_here};
+use super::addresses::{is_one_socket, is_within, may_lead_here};
+use super::claims::Claim;
+use super::self_check::SelfCheck;
 use crate::connection::{Connection, ConnectionInfo, Established, establish};
 use crate::error::{BoxError, Error};
 use crate::mesh::runtime::Runtime;
@@ -17,79 +22,63 @@ use crate::node::peer::Peer;
 use crate::transport::address::Address;
 use crate::transport::{BoxIo, met_itself};
 
-/// How many addresses of one name may take the connection and turn out to be this node, or an echo
-/// of it, before a dial is given up.
-const TURNS: usize = 16;
+/// How many addresses of one name may accept the connection and turn out to be this node, or an
+/// echo of it, before the dial is given up.
+const ATTEMPTS: usize = 16;
 
-/// How long a connection to where this node listens waits for this node to accept it: longer than
-/// newcomers are kept waiting.
+/// How long a connection to an address at which this node may listen waits for this node to accept
+/// it: 2 s, longer than newcomers are kept waiting.
 const OWN_WAIT: Duration = Duration::from_secs(2);
 
-/// What became of a dial.
+/// The result of a dial.
 #[derive(Debug)]
-pub(crate) struct Dial {
+pub(crate) struct DialResult {
     pub(crate) result: Result<Dialled, Error>,
-    /// An address that is this node itself, where there was one among those of the name. `result`
-    /// is another error like it, if there was nobody else.
+    /// The error to report if this node itself was at one of the addresses. If nobody else was at
+    /// another, `result` is such an error too.
     pub(crate) itself: Option<Error>,
 }
 
-/// Where a dial led to.
+/// What a successful dial led to.
 #[derive(Debug)]
 pub(crate) enum Dialled {
-    /// A peer.
-    Peer(Box<(Connection<BoxIo>, Way)>),
-    /// A peer that is connected already, and stays so by that connection.
+    /// A new connection to a peer.
+    Peer(Box<(Connection<BoxIo>, DialGuard)>),
+    /// A peer that is connected already, and remains so by its other connection.
     Already(Peer),
-    /// An address to which another connection leads already, until this is cancelled.
-    Taken(CancellationToken),
+    /// An address to which another connection leads. The token is cancelled when that one ends.
+    Claimed(CancellationToken),
 }
 
-/// What is known of a connection's ends; kept as long as the connection.
+/// What is held as long as a dialled connection is open.
 #[derive(Debug)]
-pub(crate) struct Way {
+pub(crate) struct DialGuard {
     address: Address,
     there: SocketAddr,
-    met: Option<Met>,
-    _taken: Option<Taken>,
+    self_check: Option<SelfCheck>,
+    _claim: Option<Claim>,
 }
 
-impl Way {
-    /// Says so where the connection has turned out to lead back to this node.
+impl DialGuard {
+    /// Returns the error to report if the connection has turned out to lead back to this node.
     pub(crate) fn itself(&self) -> Option<Error> {
-        let itself = self.met.as_ref().is_some_and(Met::itself);
+        let itself = self.self_check.as_ref().is_some_and(SelfCheck::is_itself);
         itself.then(|| Error::itself(&self.address, self.there))
     }
 }
 
-/// Why an address is not tried, for the transport to return.
-#[derive(Debug)]
-struct PassedOver;
-
-impl fmt::Display for PassedOver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no other address is left to try")
-    }
-}
-
-impl std::error::Error for PassedOver {}
-
-fn passed_over() -> io::Error {
-    io::Error::other(PassedOver)
-}
-
-/// Connects to a peer at one of the addresses of `seed`. With `share`, a connection that leads to
-/// that address already is enough, where nodes have no numbers.
+/// Dials `seed`, at one of its addresses after another.
 ///
-/// An address that turns out to be this node, or that echoes what this node says, is passed over,
-/// and the others are tried.
-pub(crate) async fn dial(runtime: &Runtime, seed: &Seed, share: bool) -> Dial {
+/// An address that turns out to be this node, or that echoes what this node sends, is skipped.
+/// `share` is about wires without node numbers: if another connection leads to the address already,
+/// no second one is made.
+pub(crate) async fn dial(runtime: &Runtime, seed: &Seed, share: bool) -> DialResult {
     let mut itself = None;
-    let result = search(runtime, seed, share, &mut itself).await;
-    Dial { result, itself }
+    let result = find_peer(runtime, seed, share, &mut itself).await;
+    DialResult { result, itself }
 }
 
-async fn search(
+async fn find_peer(
     runtime: &Runtime,
     seed: &Seed,
     share: bool,
@@ -99,103 +88,118 @@ async fn search(
     runtime.security().check(address)?;
     let mut tried = Vec::new();
     let mut last = None;
-    while tried.len() < TURNS {
-        let reached = match reach(runtime, address, &tried).await {
-            Ok(reached) => reached,
-            Err(Unreached::Nobody) => break,
-            Err(Unreached::Failed(error)) => return Err(error),
+    while tried.len() < ATTEMPTS {
+        let opened = match open(runtime, address, &tried).await {
+            Ok(opened) => opened,
+            Err(NotOpened::Exhausted) => break,
+            Err(NotOpened::Failed(error)) => return Err(error),
         };
-        let there = reached.there;
-        let facts = || runtime.dialer().facts();
-        last = Some(match meet(runtime, seed, share, reached).await {
-            Ok(Meeting::Dialled(dialled)) => {
-                facts().forget(there);
+        let there = opened.there;
+        let dead_ends = || runtime.dialer().dead_ends();
+        last = Some(match identify(runtime, seed, share, opened).await {
+            Ok(OtherEnd::Dialled(dialled)) => {
+                dead_ends().remove(there);
                 return Ok(dialled);
             }
-            Ok(Meeting::Itself) => {
+            Ok(OtherEnd::Itself) => {
                 itself.get_or_insert_with(|| Error::itself(address, there));
                 Error::itself(address, there)
             }
-            Ok(Meeting::Echo) => Error::echo(address, there),
+            Ok(OtherEnd::Echo) => Error::echo(address, there),
             Err(error) => {
-                facts().note(there, Instant::now());
+                dead_ends().insert(there, Instant::now());
                 return Err(error);
             }
         });
-        facts().note(there, Instant::now());
+        dead_ends().insert(there, Instant::now());
         tried.push(there);
     }
-    Err(last.unwrap_or_else(|| Error::dial(address, passed_over())))
+    Err(last.unwrap_or_else(|| Error::dial(address, skipped())))
 }
 
-/// A connection of which nothing is known but its ends.
-struct Reached {
+/// An open connection, of which only the addresses of its ends are known.
+struct Opened {
     io: BoxIo,
     there: SocketAddr,
-    /// Known where the transport tells this end's address.
-    met: Option<Met>,
-    /// Whether it leads to where this node itself may listen.
-    here: bool,
+    /// `None` if the transport does not tell the local address.
+    self_check: Option<SelfCheck>,
+    /// Whether it may lead to this node itself.
+    may_lead_here: bool,
 }
 
-enum Unreached {
-    /// All addresses were tried before.
-    Nobody,
+enum NotOpened {
+    /// No address is left to try.
+    Exhausted,
     Failed(Error),
 }
 
-/// Makes a connection to an address that is not one of `tried`. Those at which no peer was found a
-/// while ago come last.
-async fn reach(
+/// The error that makes a transport try another address.
+#[derive(Debug)]
+struct Skipped;
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no other address is left to try")
+    }
+}
+
+impl std::error::Error for Skipped {}
+
+fn skipped() -> io::Error {
+    io::Error::other(Skipped)
+}
+
+/// Opens a connection to an address that is not in `tried`. Dead ends are tried last.
+async fn open(
     runtime: &Runtime,
     address: &Address,
     tried: &[SocketAddr],
-) -> Result<Reached, Unreached> {
+) -> Result<Opened, NotOpened> {
     let now = Instant::now();
-    let late = Mutex::new(Vec::new());
-    let late = || late.lock().unwrap_or_else(PoisonError::into_inner);
+    let postponed = Mutex::new(Vec::new());
+    let postponed = || postponed.lock().unwrap_or_else(PoisonError::into_inner);
     let choose = |there| {
         if tried.contains(&there) {
-            return Err(passed_over());
+            return Err(skipped());
         }
-        if runtime.dialer().facts().recall(there, now) {
-            late().push(there);
-            return Err(passed_over());
+        if runtime.dialer().dead_ends().contains(there, now) {
+            postponed().push(there);
+            return Err(skipped());
         }
         Ok(())
     };
     let first = match connect(runtime, address, &choose).await {
-        Ok(reached) => return Ok(reached),
-        Err(unreached) => unreached,
+        Ok(opened) => return Ok(opened),
+        Err(not_opened) => not_opened,
     };
-    let others = std::mem::take(&mut *late());
-    if others.is_empty() {
+    let postponed = std::mem::take(&mut *postponed());
+    if postponed.is_empty() {
         return Err(first);
     }
-    let choose = |there| match others.contains(&there) {
+    let choose = |there| match postponed.contains(&there) {
         true => Ok(()),
-        false => Err(passed_over()),
+        false => Err(skipped()),
     };
     match (connect(runtime, address, &choose).await, first) {
-        (Err(Unreached::Nobody), first) => Err(first),
+        (Err(NotOpened::Exhausted), first) => Err(first),
         (second, _) => second,
     }
 }
 
-/// Makes a connection to an address that `choose` lets pass.
+/// Opens a connection to an address that `choose` accepts.
 async fn connect(
     runtime: &Runtime,
     address: &Address,
     choose: &(dyn Fn(SocketAddr) -> io::Result<()> + Sync),
-) -> Result<Reached, Unreached> {
+) -> Result<Opened, NotOpened> {
     let transport = runtime.transport();
     let listening = runtime.addrs();
-    let dialling = runtime.dialer().ends().dialling();
+    let dialling = runtime.dialer().self_checks().dialling();
     let permit = |there| {
         choose(there)?;
         runtime.security().permit(there).map_err(io::Error::other)?;
         if may_lead_here(&listening, there) {
-            dialling.to_here();
+            dialling.may_lead_here();
         }
         Ok(())
     };
@@ -203,98 +207,97 @@ async fn connect(
     let connected = timeout(limit, transport.connect(address, &permit)).await;
     let (io, there) = match connected {
         Ok(Ok(connected)) => connected,
-        Ok(Err(error)) => return Err(unreached(address, error)),
-        Err(_) => return Err(Unreached::Failed(Error::dial_timeout(address, limit))),
+        Ok(Err(error)) => return Err(not_opened(address, error)),
+        Err(_) => return Err(NotOpened::Failed(Error::dial_timeout(address, limit))),
     };
     let local = transport.local_addr(&io);
-    // A transport of the application's own need not know of it.
+    // The built-in transports check this themselves; one of the application's may not.
     if local.is_some_and(|local| is_one_socket(local, there)) {
-        return Err(Unreached::Failed(Error::dial(address, met_itself())));
+        return Err(NotOpened::Failed(Error::dial(address, met_itself())));
     }
-    Ok(Reached {
-        met: local.map(|local| runtime.dialer().ends().dialled(local)),
-        here: may_lead_here(&listening, there)
+    Ok(Opened {
+        self_check: local.map(|local| runtime.dialer().self_checks().dialled(local)),
+        may_lead_here: may_lead_here(&listening, there)
             && local.is_some_and(|local| is_within(local, there)),
         io,
         there,
     })
 }
 
-fn unreached(address: &Address, error: io::Error) -> Unreached {
+fn not_opened(address: &Address, error: io::Error) -> NotOpened {
     if error
         .get_ref()
-        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<PassedOver>)
+        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Skipped>)
     {
-        return Unreached::Nobody;
+        return NotOpened::Exhausted;
     }
-    // What we refused ourselves is told as it is.
-    Unreached::Failed(match error.downcast::<Error>() {
+    // An error of our own, from `permit`, is returned as it is.
+    NotOpened::Failed(match error.downcast::<Error>() {
         Ok(own) => own,
         Err(error) => Error::dial(address, BoxError::from(error)),
     })
 }
 
 /// Who is at the other end of a connection.
-enum Meeting {
+enum OtherEnd {
     Dialled(Dialled),
     Itself,
-    /// Somebody who says what this node says.
+    /// Something that sends back what this node sends.
     Echo,
 }
 
-/// Finds out who is at the other end.
-async fn meet(
+/// Finds out who is at the other end of a connection.
+async fn identify(
     runtime: &Runtime,
     seed: &Seed,
     share: bool,
-    reached: Reached,
-) -> Result<Meeting, Error> {
-    let Reached {
+    opened: Opened,
+) -> Result<OtherEnd, Error> {
+    let Opened {
         io,
         there,
-        met,
-        here,
-    } = reached;
-    let itself = || met.as_ref().is_some_and(Met::itself);
-    if let Some(met) = met.as_ref().filter(|_| here) {
-        // If it does not come in time, a wire with node numbers still tells.
-        let _ = timeout(OWN_WAIT, met.met_itself()).await;
+        self_check,
+        may_lead_here,
+    } = opened;
+    let is_itself = || self_check.as_ref().is_some_and(SelfCheck::is_itself);
+    if let Some(self_check) = self_check.as_ref().filter(|_| may_lead_here) {
+        // On a timeout, a wire with node numbers still finds out.
+        let _ = timeout(OWN_WAIT, self_check.found_itself()).await;
     }
-    if itself() {
-        return Ok(Meeting::Itself);
+    if is_itself() {
+        return Ok(OtherEnd::Itself);
     }
-    let config = runtime.peers().config();
-    let wire = seed.wire.as_ref().unwrap_or(&config.wire);
-    let mut taken = None;
+    let wire = seed.wire.as_ref();
+    let wire = wire.unwrap_or(&runtime.peers().config().wire);
+    let mut claim = None;
     if !wire.has_handshake() {
-        match runtime.dialer().ends().take(there) {
-            Ok(ours) => taken = Some(ours),
-            Err(freed) if share => return Ok(Meeting::Dialled(Dialled::Taken(freed))),
+        match runtime.dialer().claims().claim(there) {
+            Ok(ours) => claim = Some(ours),
+            Err(released) if share => return Ok(OtherEnd::Dialled(Dialled::Claimed(released))),
             Err(_) => {}
         }
     }
     runtime.tune(&io, Some(wire));
-    let address = &seed.address;
     match introduce(runtime, seed, io, there).await {
         Ok(Established::Connected(connection)) => {
-            let way = Way {
-                address: address.clone(),
+            let guard = DialGuard {
+                address: seed.address.clone(),
                 there,
-                met,
-                _taken: taken,
+                self_check,
+                _claim: claim,
             };
-            let peer = Dialled::Peer(Box::new((connection, way)));
-            Ok(Meeting::Dialled(peer))
+            let peer = Dialled::Peer(Box::new((connection, guard)));
+            Ok(OtherEnd::Dialled(peer))
         }
-        Ok(Established::Already(peer)) => Ok(Meeting::Dialled(Dialled::Already(peer))),
-        // The side that accepted has found out first, and has closed.
-        Ok(Established::Myself) | Err(_) if itself() => Ok(Meeting::Itself),
-        Ok(Established::Myself) => Ok(Meeting::Echo),
+        Ok(Established::Already(peer)) => Ok(OtherEnd::Dialled(Dialled::Already(peer))),
+        // If this node's accepting side finds out first, it closes the connection.
+        Ok(Established::Myself) | Err(_) if is_itself() => Ok(OtherEnd::Itself),
+        Ok(Established::Myself) => Ok(OtherEnd::Echo),
         Err(error) => Err(error),
     }
 }
 
-/// Secures a connection, and introduces this node on it.
+/// Secures a dialled connection, and performs the handshake on it.
 async fn introduce(
     runtime: &Runtime,
     seed: &Seed,
@@ -306,10 +309,10 @@ async fn introduce(
     let limit = node.config().handshake_timeout;
     let secured = timeout(limit, runtime.security().connect(io, address)).await;
     let (io, key) = secured.map_err(|_| Error::handshake_timeout(limit).at(address))??;
-    let mut socket = ConnectionInfo::outbound().addr(there);
-    socket.wire = seed.wire.clone();
-    socket.key = key;
-    socket.listen = runtime.advertised();
-    let established = establish(io, node, socket, || Ok(())).await;
+    let mut info = ConnectionInfo::outbound().addr(there);
+    info.wire = seed.wire.clone();
+    info.key = key;
+    info.listen = runtime.advertised();
+    let established = establish(io, node, info, || Ok(())).await;
     established.map_err(|error| error.at(address))
 }

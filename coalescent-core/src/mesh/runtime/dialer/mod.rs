@@ -1,45 +1,62 @@
 //! Staying connected to seeds.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | this file | the task that dials what the plan says, and tells it the results |
+//! | [`plan`] | decides which seed to dial when |
+//! | [`mod@dial`] | makes one connection |
+//! | [`self_check`] | finds connections that lead back to this node |
+//! | [`claims`] | finds seeds that resolve to the same address |
+//! | [`dead_ends`] | remembers addresses at which no peer was found |
+//! | [`addresses`] | compares addresses |
 
+mod addresses;
+mod claims;
+mod connect;
+mod dead_ends;
 mod dial;
-mod ends;
-mod facts;
 mod plan;
+mod self_check;
 
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub(crate) use dial::{Dial, Dialled, dial};
-pub(crate) use ends::{Ends, Met, is_within};
-use facts::Facts;
+pub(crate) use addresses::is_within;
+use claims::Claims;
+use dead_ends::DeadEnds;
+pub(crate) use dial::{DialResult, Dialled, dial};
 use plan::{Backoff, DialConfig, Plan};
+pub(crate) use self_check::{SelfCheck, SelfChecks};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use crate::config::Config;
 use crate::error::Error;
 use crate::mesh::runtime::Runtime;
 use crate::transport::Direction;
 use crate::transport::address::Address;
 use crate::wire::Wire;
 
-/// Where to dial, and what is spoken there.
+/// An address to stay connected to, and the wire to use there if it is not the app's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seed {
     pub(crate) address: Address,
     pub(crate) wire: Option<Wire>,
 }
 
-impl std::hash::Hash for Seed {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+impl Hash for Seed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
         self.address.hash(state);
     }
 }
 
 impl Seed {
-    /// Reads `[ID@]HOST:PORT`.
+    /// Parses `[ID@]HOST:PORT`.
     ///
     /// # Errors
     ///
-    /// Where it is none.
+    /// [`is_config`](Error::is_config) if `addr` is not of this form.
     pub(crate) fn parse(addr: &str, wire: Option<Wire>) -> Result<Self, Error> {
         let address = addr
             .parse()
@@ -48,98 +65,108 @@ impl Seed {
     }
 }
 
-/// What happens to seeds.
+/// A message to the task that dials.
 #[derive(Debug)]
 pub(crate) enum Input {
     Add(Seed),
-    /// A dial has ended, or a connection with it.
-    Now {
+    /// A dial of a seed has ended, or the connection to it.
+    Changed {
         seed: Seed,
-        state: Became,
-        /// An address of the seed's that is this node itself, where there was one.
+        change: SeedChange,
+        /// The error to report if this node itself was at one of the seed's addresses.
         itself: Option<Error>,
     },
-    /// Something changed that is not of a seed.
+    /// The number of other outbound connections has changed.
     Nudge,
 }
 
-/// What a seed has become.
+/// What has happened to a seed.
 #[derive(Debug)]
-pub(crate) enum Became {
-    /// It was not reached. There is nothing to say of it where it is this node alone.
+pub(crate) enum SeedChange {
+    /// The dial failed, with the error to report. There is none if only this node itself was there.
     Failed(Option<Error>),
+    /// This node's dial has made a connection.
     Connected,
-    /// Its node was connected already.
+    /// The seed's node is connected by another connection.
     Already,
+    /// The connection to the seed, by whichever connection, has ended.
     Lost,
 }
 
-/// The way to the task that dials.
+/// The mesh's handle to the task that dials, and what dials share.
 #[derive(Debug)]
 pub(crate) struct Dialer {
     inputs: mpsc::UnboundedSender<Input>,
-    elsewhere: Arc<AtomicUsize>,
-    ends: Ends,
-    facts: Mutex<Facts>,
+    /// The number of outbound connections that belong to no seed.
+    unseeded: Arc<AtomicUsize>,
+    self_checks: SelfChecks,
+    claims: Claims,
+    dead_ends: Mutex<DeadEnds>,
 }
 
-/// One outbound connection that is not to a seed, counted while this lives.
+/// An outbound connection that belongs to no seed, counted until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Elsewhere(Arc<AtomicUsize>);
+pub(crate) struct Unseeded(Arc<AtomicUsize>);
 
-impl Drop for Elsewhere {
+impl Drop for Unseeded {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Dialer {
-    /// The inputs are unbounded, but few: one or two for each dial, and dials are bounded.
+    /// Makes a dialer, and the inputs for [`run`]. The channel is unbounded, but holds few inputs:
+    /// one or two for each dial, and the number of dials is bounded.
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Input>) {
         let (inputs, receiver) = mpsc::unbounded_channel();
-        (
-            Self {
-                inputs,
-                elsewhere: Arc::default(),
-                ends: Ends::default(),
-                facts: Mutex::default(),
-            },
-            receiver,
-        )
+        let dialer = Self {
+            inputs,
+            unseeded: Arc::default(),
+            self_checks: SelfChecks::default(),
+            claims: Claims::default(),
+            dead_ends: Mutex::default(),
+        };
+        (dialer, receiver)
     }
 
     pub(crate) fn add(&self, seed: Seed) {
-        self.tell(Input::Add(seed));
+        self.send(Input::Add(seed));
     }
 
-    pub(crate) fn elsewhere(&self) -> Elsewhere {
-        self.elsewhere.fetch_add(1, Ordering::Relaxed);
+    /// Counts an outbound connection that belongs to no seed.
+    pub(crate) fn count_unseeded(&self) -> Unseeded {
+        self.unseeded.fetch_add(1, Ordering::Relaxed);
         self.nudge();
-        Elsewhere(Arc::clone(&self.elsewhere))
+        Unseeded(Arc::clone(&self.unseeded))
     }
 
     pub(crate) fn nudge(&self) {
-        self.tell(Input::Nudge);
+        self.send(Input::Nudge);
     }
 
-    /// Which connections lead back to this node.
-    pub(crate) fn ends(&self) -> &Ends {
-        &self.ends
+    pub(crate) fn self_checks(&self) -> &SelfChecks {
+        &self.self_checks
     }
 
-    fn facts(&self) -> MutexGuard<'_, Facts> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn claims(&self) -> &Claims {
+        &self.claims
     }
 
-    fn tell(&self, input: Input) {
-        // Once the mesh is ending, nobody dials any more.
+    fn dead_ends(&self) -> MutexGuard<'_, DeadEnds> {
+        self.dead_ends
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, input: Input) {
+        // The task is gone only when the mesh ends, and then nobody dials.
         let _ = self.inputs.send(input);
     }
 
-    fn now(&self, seed: &Seed, state: Became, itself: Option<Error>) {
-        self.tell(Input::Now {
+    fn changed(&self, seed: &Seed, change: SeedChange, itself: Option<Error>) {
+        self.send(Input::Changed {
             seed: seed.clone(),
-            state,
+            change,
             itself,
         });
     }
@@ -151,25 +178,14 @@ pub(crate) async fn run(
     seeds: Vec<Seed>,
     mut inputs: mpsc::UnboundedReceiver<Input>,
 ) {
-    let config = runtime.peers().config();
-    let dial_config = DialConfig {
-        min_peers: config.min_peers,
-        max_peers: config.max_peers,
-        backoff: Backoff {
-            initial: config.backoff,
-            factor: 2,
-            max: config.backoff_max,
-            reset_after: config.backoff_reset,
-            ..Backoff::default()
-        },
-    };
-    let mut plan = Plan::new(seeds, dial_config, rand::random());
+    let config = dial_config(runtime.peers().config());
+    let mut plan = Plan::new(seeds, config, rand::random());
     loop {
-        plan.outbound_elsewhere(runtime.dialer().elsewhere.load(Ordering::Relaxed));
+        plan.set_unseeded(runtime.dialer().unseeded.load(Ordering::Relaxed));
         let now = Instant::now();
-        for dial in plan.due(now) {
-            tracing::debug!(seed = %dial.seed.address, failures = dial.failures, "dialling");
-            runtime.spawn(dial_seed(Arc::clone(&runtime), dial.seed));
+        for due in plan.due(now) {
+            tracing::debug!(seed = %due.seed.address, failures = due.failures, "dialling");
+            runtime.spawn(dial_seed(Arc::clone(&runtime), due.seed));
         }
         let next = plan.next(now);
         let wait = async {
@@ -182,68 +198,99 @@ pub(crate) async fn run(
             input = inputs.recv() => input,
             () = wait => continue,
         };
-        let now = Instant::now();
-        match input {
-            None => return,
-            Some(Input::Add(seed)) => plan.add_seed(seed),
-            Some(Input::Now {
-                seed,
-                state,
-                itself,
-            }) => {
-                if let Some(error) = plan.itself(&seed, itself) {
-                    runtime.peers().node().error(None, error);
-                }
-                match state {
-                    Became::Connected => plan.connected(&seed, now),
-                    Became::Already => plan.already(&seed, now),
-                    Became::Lost => drop(plan.lost(&seed, now)),
-                    Became::Failed(error) => {
-                        if let (Some(_), Some(error)) = (plan.failed(&seed, now), error) {
-                            runtime.peers().node().error(None, error);
-                        }
-                    }
-                }
-            }
-            Some(Input::Nudge) => {}
+        let Some(input) = input else { return };
+        for error in update(&mut plan, input, Instant::now())
+            .into_iter()
+            .flatten()
+        {
+            runtime.peers().node().error(None, error);
         }
+    }
+}
+
+/// Tells the plan what has happened. Returns the errors to report.
+fn update(plan: &mut Plan<Seed>, input: Input, now: Instant) -> [Option<Error>; 2] {
+    let (seed, change, itself) = match input {
+        Input::Add(seed) => {
+            plan.add_seed(seed);
+            return [None, None];
+        }
+        Input::Nudge => return [None, None],
+        Input::Changed {
+            seed,
+            change,
+            itself,
+        } => (seed, change, itself),
+    };
+    let itself = plan.note_itself(&seed, itself);
+    let failed = match change {
+        SeedChange::Failed(error) => plan.failed(&seed, now).and(error),
+        SeedChange::Connected => {
+            plan.connected(&seed, now);
+            None
+        }
+        SeedChange::Already => {
+            plan.already(&seed, now);
+            None
+        }
+        SeedChange::Lost => {
+            plan.lost(&seed, now);
+            None
+        }
+    };
+    [itself, failed]
+}
+
+fn dial_config(config: &Config) -> DialConfig {
+    DialConfig {
+        min_peers: config.min_peers,
+        max_peers: config.max_peers,
+        backoff: Backoff {
+            initial: config.backoff,
+            factor: 2,
+            max: config.backoff_max,
+            reset_after: config.backoff_reset,
+            ..Backoff::default()
+        },
     }
 }
 
 async fn dial_seed(runtime: Arc<Runtime>, seed: Seed) {
     let dialer = runtime.dialer();
-    let Dial { result, itself } = dial(&runtime, &seed, true).await;
-    let (connection, way) = match result {
+    let DialResult { result, itself } = dial(&runtime, &seed, true).await;
+    let (connection, guard) = match result {
         Ok(Dialled::Peer(peer)) => *peer,
         Ok(Dialled::Already(peer)) => {
-            dialer.now(&seed, Became::Already, itself);
+            dialer.changed(&seed, SeedChange::Already, itself);
             peer.closed().await;
-            return dialer.now(&seed, Became::Lost, None);
+            return dialer.changed(&seed, SeedChange::Lost, None);
         }
-        Ok(Dialled::Taken(freed)) => {
-            dialer.now(&seed, Became::Already, itself);
-            freed.cancelled().await;
-            return dialer.now(&seed, Became::Lost, None);
+        Ok(Dialled::Claimed(released)) => {
+            dialer.changed(&seed, SeedChange::Already, itself);
+            released.cancelled().await;
+            return dialer.changed(&seed, SeedChange::Lost, None);
         }
         Err(error) => {
-            let news = Some(error).filter(|error| !error.is_itself());
-            return dialer.now(&seed, Became::Failed(news), itself);
+            // `itself` reports that only this node was there.
+            let error = Some(error).filter(|error| !error.is_itself());
+            return dialer.changed(&seed, SeedChange::Failed(error), itself);
         }
     };
     let peer = connection.peer().clone();
-    // Where the other node dialled too, the peer may stay connected by that connection.
+    // If the other node has dialled too, the peer may stay connected by that connection instead.
     let outbound = peer.direction() == Direction::Outbound && !connection.is_retired();
-    let state = if outbound {
-        Became::Connected
+    let change = if outbound {
+        SeedChange::Connected
     } else {
-        Became::Already
+        SeedChange::Already
     };
-    dialer.now(&seed, state, itself);
+    dialer.changed(&seed, change, itself);
     runtime.run(connection, {
         let runtime = Arc::clone(&runtime);
         async move {
             peer.closed().await;
-            runtime.dialer().now(&seed, Became::Lost, way.itself());
+            let itself = guard.itself();
+            runtime.dialer().changed(&seed, SeedChange::Lost, itself);
         }
     });
 }

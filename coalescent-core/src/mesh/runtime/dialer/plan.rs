@@ -1,4 +1,6 @@
-//! Which seed to dial when: decisions only, without a socket or a clock.
+//! Which seed to dial when.
+//!
+//! This module only decides: it has no socket, and is told the time.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,27 +10,26 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::Instant;
 
-/// The shortest pause before a seed is dialed again, whatever the jitter says: it keeps a seed that
-/// refuses at once from being dialed in a busy loop.
+/// The shortest pause before a seed is dialed again, whatever the jitter is: 50 ms. Without it, a
+/// seed that refuses at once could be dialed in a busy loop.
 pub(crate) const MIN_DELAY: Duration = Duration::from_millis(50);
 
-/// The longest pause before a seed is dialed again that was connected a short while ago, unless the
-/// longest pause of all is shorter.
+/// The default of [`Backoff::soon`]: 5 s.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
 
-/// How long that while is.
+/// The default of [`Backoff::soon_for`]: 3 min.
 pub(crate) const SOON_FOR: Duration = Duration::from_secs(3 * 60);
 
-/// How many seeds to stay connected to, and how patiently.
+/// How many seeds to stay connected to, and how often to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DialConfig {
     /// Seeds are dialed while fewer outbound connections than this are up or in progress. Default:
     /// 3.
     pub(crate) min_peers: usize,
-    /// Never more outbound connections than this are up or in progress through dialing seeds. It
-    /// wins over a greater `min_peers`. Default: 12.
+    /// No seed is dialed while this many outbound connections are up or in progress, even if
+    /// `min_peers` is greater. Default: 12.
     pub(crate) max_peers: usize,
-    /// How long to wait before a seed that failed is dialed again.
+    /// How long a seed pauses after a failure or a loss.
     pub(crate) backoff: Backoff,
 }
 
@@ -42,23 +43,26 @@ impl Default for DialConfig {
     }
 }
 
-/// Exponential backoff with full jitter: a random time of at most `initial` after the first
-/// failure, of at most twice that after the second, and so on; of at most `soon` for a while after
-/// a connection was lost.
+/// Exponential backoff with full jitter.
+///
+/// The pause is a random time of at most `initial` after the first failure, of at most `factor`
+/// times that after the second, and so on. For a while after a connection was lost, it is at most
+/// `soon`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Backoff {
-    /// The longest delay after one failure. Default: 0.5 s.
+    /// The longest pause after one failure. Default: 0.5 s.
     pub(crate) initial: Duration,
-    /// What it is multiplied by with each further failure. Default: 2.
+    /// The factor by which the longest pause grows with each further failure. Default: 2.
     pub(crate) factor: u32,
-    /// The longest delay of all. Default: 60 s.
+    /// The upper bound of all pauses. Default: 60 s.
     pub(crate) max: Duration,
-    /// The longest delay while a connection that was lost is likely to come back. Default: 5 s.
+    /// The longest pause while a lost connection is likely to come back. Default: 5 s.
     pub(crate) soon: Duration,
-    /// How long that is, from when it was lost. Default: 3 min.
+    /// How long that is, from the loss. Default: 3 min.
     pub(crate) soon_for: Duration,
-    /// How long a connection must have been up to clear the count of failures. One that ends
-    /// earlier counts as a failure: a seed that accepts and closes isn't hammered. Default: 30 s.
+    /// How long a connection must have been up to reset the number of failures. One that ends
+    /// earlier counts as a failure, so that a seed that accepts and closes is not dialed too
+    /// often. Default: 30 s.
     pub(crate) reset_after: Duration,
 }
 
@@ -76,8 +80,8 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The longest delay after `failures` failures in a row; after none, that of one failure: when
-    /// a seed restarts, those it drops should not all come back in the same instant.
+    /// Returns the longest pause after `failures` failures in a row. After none it is that of one
+    /// failure: if a seed restarts, the peers that it drops must not all come back at once.
     fn cap(&self, failures: u32) -> Duration {
         let factor = self
             .factor
@@ -89,16 +93,16 @@ impl Backoff {
 
 /// A seed to dial now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Dial<S> {
+pub(crate) struct Due<S> {
     pub(crate) seed: S,
-    /// How often in a row this seed has failed before.
+    /// How many times in a row this seed has failed.
     pub(crate) failures: u32,
 }
 
-/// When a seed that failed or was lost may be dialed again, if it is needed then.
+/// When a seed that failed or was lost may be dialed again, if it is needed by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Retry {
-    /// How often in a row this seed has failed.
+    /// How many times in a row this seed has failed.
     pub(crate) failures: u32,
     pub(crate) at: Instant,
 }
@@ -106,23 +110,23 @@ pub(crate) struct Retry {
 /// Decides which seeds to dial.
 ///
 /// Call [`due`](Self::due) at the start, after each other call that changes something, and at the
-/// instant that [`next`](Self::next) names. Each seed that it returns must be answered with
+/// instant that [`next`](Self::next) returns. Answer each seed that it returns with
 /// [`connected`](Self::connected), [`failed`](Self::failed) or [`already`](Self::already).
 ///
-/// Of the seeds whose pause is over, those with the fewest failures come first, then those that
-/// were tried longest ago, then chance decides: nodes that share a list of seeds spread over it. A
-/// seed that was lost pauses too, so that another one replaces it at once, if there is one. No seed
-/// is ever given up: whom its name stands for is a matter of the moment.
+/// Among the seeds whose pause is over, those with the fewest failures come first, then those tried
+/// longest ago. Chance decides between equals, so that nodes with the same list of seeds spread
+/// over it. A lost seed pauses too, so that another seed replaces it at once, if there is one. No
+/// seed is ever given up, because its name may resolve to another node the next time.
 #[derive(Debug)]
 pub(crate) struct Plan<S> {
     config: DialConfig,
     rng: StdRng,
     entries: Vec<Entry<S>>,
-    /// Where in `entries` a seed is. Entries are never removed.
+    /// The index of each seed in `entries`. Entries are never removed.
     index: HashMap<S, usize>,
-    /// Outbound connections that belong to no seed.
-    elsewhere: usize,
-    /// Counts dials, to know which seed was tried longest ago.
+    /// The number of outbound connections that belong to no seed.
+    unseeded: usize,
+    /// The number of dials so far, which tells which seed was tried longest ago.
     tries: u64,
 }
 
@@ -130,39 +134,40 @@ pub(crate) struct Plan<S> {
 struct Entry<S> {
     seed: S,
     state: State,
-    /// Failures in a row.
+    /// The number of failures in a row.
     failures: u32,
-    /// As many of them as make the pauses longer.
+    /// How many of them have made the pause longer.
     steps: u32,
-    /// When a connection was lost after which the seed is dialed again soon.
+    /// When a connection was lost, which makes pauses short for a while.
     lost: Option<Instant>,
-    /// Whether this node itself was at an address of the seed when it was dialed last.
+    /// Whether this node itself was at an address of the seed at the last dial.
     itself: bool,
-    /// `Plan::tries` when it was dialed last, 0 if never.
+    /// The value of `Plan::tries` at the last dial, or 0 before the first.
     tried: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Not connected, to be left alone until then; `None`: never tried.
+    /// Not connected. It pauses until this instant; `None` if it was never tried.
     Idle(Option<Instant>),
+    /// A dial is in progress.
     Dialing,
-    /// Connected through our dial since then.
+    /// Connected by this node's dial, since this instant.
     Up(Instant),
-    /// Connected through another link since then.
+    /// Connected by another connection, since this instant.
     Already(Instant),
 }
 
 impl<S: Clone + Eq + Hash> Plan<S> {
-    /// Makes a plan for `seeds`, in which duplicates count once. The same `rng_seed` and calls make
-    /// the same decisions.
+    /// Makes a plan for `seeds`; duplicates count once. With the same `rng_seed`, the same calls
+    /// lead to the same decisions.
     pub(crate) fn new(seeds: Vec<S>, config: DialConfig, rng_seed: u64) -> Self {
         let mut plan = Self {
             config,
             rng: StdRng::seed_from_u64(rng_seed),
             entries: Vec::with_capacity(seeds.len()),
             index: HashMap::with_capacity(seeds.len()),
-            elsewhere: 0,
+            unseeded: 0,
             tries: 0,
         };
         for seed in seeds {
@@ -188,8 +193,8 @@ impl<S: Clone + Eq + Hash> Plan<S> {
         });
     }
 
-    /// Returns the seeds to start dialing now; they count as in progress from here on.
-    pub(crate) fn due(&mut self, now: Instant) -> Vec<Dial<S>> {
+    /// Returns the seeds to dial now. They count as in progress from then on.
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<Due<S>> {
         let missing = self.missing();
         if missing == 0 {
             return Vec::new();
@@ -207,7 +212,7 @@ impl<S: Clone + Eq + Hash> Plan<S> {
                 self.tries += 1;
                 entry.state = State::Dialing;
                 entry.tried = self.tries;
-                dials.push(Dial {
+                dials.push(Due {
                     seed: entry.seed.clone(),
                     failures: entry.failures,
                 });
@@ -216,8 +221,8 @@ impl<S: Clone + Eq + Hash> Plan<S> {
         dials
     }
 
-    /// Returns when [`due`](Self::due) will have something to say if nothing else happens; `now` if
-    /// it has already.
+    /// Returns when [`due`](Self::due) will return a seed if nothing else happens: `now` if it
+    /// already would, `None` if it never will.
     pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
         if self.missing() == 0 {
             return None;
@@ -229,8 +234,8 @@ impl<S: Clone + Eq + Hash> Plan<S> {
         idle.min()
     }
 
-    /// Notes that the dial of `seed` failed. Returns when it may be tried again, to be reported
-    /// with the failure; `None` if no such dial was in progress (nothing is to be reported then).
+    /// Records that the dial of `seed` has failed. Returns when it may be tried again, or `None` if
+    /// no such dial was in progress, in which case there is nothing to report.
     pub(crate) fn failed(&mut self, seed: &S, now: Instant) -> Option<Retry> {
         let entry = self.entries.get_mut(*self.index.get(seed)?)?;
         if entry.state != State::Dialing {
@@ -240,7 +245,7 @@ impl<S: Clone + Eq + Hash> Plan<S> {
         Some(entry.pause(&self.config.backoff, &mut self.rng, now))
     }
 
-    /// Notes that the dial of `seed` ended in a connection, handshake included.
+    /// Records that the dial of `seed` has made a connection, including the handshake.
     pub(crate) fn connected(&mut self, seed: &S, now: Instant) {
         if let Some(entry) = self
             .entry(seed)
@@ -250,12 +255,12 @@ impl<S: Clone + Eq + Hash> Plan<S> {
         }
     }
 
-    /// Notes that the seed's node is connected through another link: one it dialed itself, or one
-    /// to another of its addresses.
+    /// Records that the seed's node is connected by another connection: one that it has dialed
+    /// itself, or one to another of its addresses.
     ///
-    /// The seed is not dialed until this link is [`lost`](Self::lost). It does not count as
-    /// outbound: nodes that were chosen by this one are harder to replace with an attacker's than
-    /// nodes that chose this one, and two addresses of one node would else count as two peers.
+    /// The seed is not dialed until that connection is [`lost`](Self::lost). It does not count as
+    /// outbound, for two reasons. An attacker can make this node accept connections more easily
+    /// than make it choose them; and two addresses of one node must not count as two peers.
     pub(crate) fn already(&mut self, seed: &S, now: Instant) {
         if let Some(entry) = self.entry(seed) {
             entry.state = match entry.state {
@@ -265,8 +270,8 @@ impl<S: Clone + Eq + Hash> Plan<S> {
         }
     }
 
-    /// Notes that the connection to `seed`, through whichever link, has ended. Returns when the
-    /// seed may be tried again; `None` if it was not connected.
+    /// Records that the connection to `seed` has ended, whichever side dialed it. Returns when the
+    /// seed may be tried again, or `None` if it was not connected.
     pub(crate) fn lost(&mut self, seed: &S, now: Instant) -> Option<Retry> {
         let entry = self.entries.get_mut(*self.index.get(seed)?)?;
         let (State::Up(since) | State::Already(since)) = entry.state else {
@@ -278,36 +283,36 @@ impl<S: Clone + Eq + Hash> Plan<S> {
             entry.steps = 0;
             entry.lost = Some(now);
         } else {
-            // The first short one may be a seed that restarts. One that goes on accepting and
-            // closing is left alone.
+            // The seed may be restarting. If it keeps accepting and closing, the first loss still
+            // limits how long pauses are short.
             entry.lost.get_or_insert(now);
             entry.fail(backoff, now);
         }
         Some(entry.pause(backoff, &mut self.rng, now))
     }
 
-    /// Notes what was found out of `seed` when it was dialed: that an address of it is this node
-    /// itself, or not. Returns what there is to report, once until it is no longer so.
-    pub(crate) fn itself<E>(&mut self, seed: &S, itself: Option<E>) -> Option<E> {
+    /// Records whether a dial of `seed` has met this node itself. Returns the error in `itself` if
+    /// it is to be reported: only if the dial before did not meet this node.
+    pub(crate) fn note_itself<E>(&mut self, seed: &S, itself: Option<E>) -> Option<E> {
         let entry = self.entry(seed)?;
         let before = std::mem::replace(&mut entry.itself, itself.is_some());
         itself.filter(|_| !before)
     }
 
-    /// Sets how many outbound connections are up or in progress that belong to no seed, because the
-    /// application asked for them. They count towards both limits.
-    pub(crate) fn outbound_elsewhere(&mut self, connections: usize) {
-        self.elsewhere = connections;
+    /// Sets the number of outbound connections that belong to no seed, because the application has
+    /// asked for them. They count towards both limits.
+    pub(crate) fn set_unseeded(&mut self, connections: usize) {
+        self.unseeded = connections;
     }
 
-    /// Counts the outbound connections that are up or in progress.
+    /// Returns the number of outbound connections that are up or in progress.
     pub(crate) fn outbound(&self) -> usize {
         let busy = |entry: &&Entry<S>| matches!(entry.state, State::Dialing | State::Up(_));
-        self.elsewhere
+        self.unseeded
             .saturating_add(self.entries.iter().filter(busy).count())
     }
 
-    /// How many more seeds to dial.
+    /// Returns how many more seeds to dial.
     fn missing(&self) -> usize {
         self.config
             .min_peers
@@ -321,23 +326,24 @@ impl<S: Clone + Eq + Hash> Plan<S> {
 }
 
 impl<S> Entry<S> {
-    /// Whether the seed was connected a short while ago.
-    fn is_missed(&self, backoff: &Backoff, now: Instant) -> bool {
+    /// Whether the seed was lost within the last [`Backoff::soon_for`].
+    fn is_lost_lately(&self, backoff: &Backoff, now: Instant) -> bool {
         self.lost
             .is_some_and(|lost| now.saturating_duration_since(lost) < backoff.soon_for)
     }
 
     fn fail(&mut self, backoff: &Backoff, now: Instant) {
         self.failures = self.failures.saturating_add(1);
-        // While pauses are cut short, they do not grow unseen: afterwards they go on from there.
-        if !self.is_missed(backoff, now) || backoff.cap(self.steps) < backoff.soon {
+        // While pauses are capped after a loss, they do not grow beyond the cap. Afterwards they
+        // grow on from there.
+        if !self.is_lost_lately(backoff, now) || backoff.cap(self.steps) < backoff.soon {
             self.steps = self.steps.saturating_add(1);
         }
     }
 
     fn pause(&mut self, backoff: &Backoff, rng: &mut StdRng, now: Instant) -> Retry {
         let mut cap = backoff.cap(self.steps);
-        if self.is_missed(backoff, now) {
+        if self.is_lost_lately(backoff, now) {
             cap = cap.min(backoff.soon);
         }
         let at = now + rng.random_range(Duration::ZERO..=cap).max(MIN_DELAY);

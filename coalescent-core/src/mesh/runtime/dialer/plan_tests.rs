@@ -17,7 +17,7 @@ fn plan(seeds: usize, min_peers: usize, max_peers: usize) -> Plan<usize> {
     Plan::new((0..seeds).collect(), config, 7)
 }
 
-fn seeds(dials: Vec<Dial<usize>>) -> Vec<usize> {
+fn seeds(dials: Vec<Due<usize>>) -> Vec<usize> {
     dials.into_iter().map(|dial| dial.seed).collect()
 }
 
@@ -39,7 +39,7 @@ fn the_only_seed_comes_back_within_its_backoff() {
     let mut plan = plan(1, 3, 12);
     let mut at = now;
     for failures in 0..40 {
-        assert_eq!(plan.due(at), [Dial { seed: 0, failures }]);
+        assert_eq!(plan.due(at), [Due { seed: 0, failures }]);
         let retry = plan.failed(&0, at).unwrap();
         let cap = Duration::from_millis(500) * 2_u32.pow(failures.min(7));
         assert!((MIN_DELAY..=cap.min(seconds(60))).contains(&(retry.at - at)));
@@ -85,7 +85,7 @@ fn a_failure_is_reported_once() {
 }
 
 #[test]
-fn this_node_itself_is_told_once_and_dialed_again() {
+fn a_seed_that_is_this_node_is_reported_once_and_dialed_again() {
     let mut at = Instant::now();
     let mut plan = plan(1, 1, 1);
     for (itself, told) in [
@@ -97,18 +97,18 @@ fn this_node_itself_is_told_once_and_dialed_again() {
     ] {
         assert_eq!(seeds(plan.due(at)), [0]);
         let found = itself.then_some("itself");
-        assert_eq!(plan.itself(&0, found), told.then_some("itself"));
+        assert_eq!(plan.note_itself(&0, found), told.then_some("itself"));
         at = plan.failed(&0, at).unwrap().at;
     }
-    assert_eq!(plan.itself(&99, Some("unknown")), None);
+    assert_eq!(plan.note_itself(&99, Some("unknown")), None);
 }
 
-/// Draws many pauses, and returns the longest.
+/// Returns the longest of many random pauses.
 fn longest(mut pause: impl FnMut(u64) -> Duration) -> Duration {
     (0..200).map(&mut pause).max().unwrap()
 }
 
-/// A seed that was up for so long, and is lost.
+/// Makes a plan whose seed has failed, was then up for this many seconds, and is lost.
 fn lost(rng: u64, failures: u32, up: u64) -> (Plan<usize>, Instant, Retry) {
     let mut plan = Plan::new(vec![0], DialConfig::default(), rng);
     let mut at = Instant::now();
@@ -124,7 +124,7 @@ fn lost(rng: u64, failures: u32, up: u64) -> (Plan<usize>, Instant, Retry) {
 }
 
 #[test]
-fn a_seed_that_was_up_is_tried_again_soon_for_minutes_and_then_ever_later() {
+fn pauses_are_short_for_minutes_after_a_loss_and_then_grow() {
     for (failures, up) in [(0, 1), (0, 3600), (20, 3600), (20, 1)] {
         let first = longest(|rng| {
             let (_, at, retry) = lost(rng, failures, up);
@@ -148,7 +148,7 @@ fn a_seed_that_was_up_is_tried_again_soon_for_minutes_and_then_ever_later() {
                 }
             }
             if small {
-                // It grows from where it was.
+                // The pause grows from where it was.
                 assert!(pauses[0] <= seconds(16), "{:?}", pauses[0]);
             }
             later = later.max(pauses.into_iter().max().unwrap());
@@ -158,7 +158,7 @@ fn a_seed_that_was_up_is_tried_again_soon_for_minutes_and_then_ever_later() {
 }
 
 #[test]
-fn a_seed_that_accepts_and_closes_is_left_alone_after_a_while() {
+fn a_seed_that_accepts_and_closes_is_dialed_rarely_after_a_while() {
     let longest = longest(|rng| {
         let (mut plan, first, mut retry) = lost(rng, 0, 0);
         let mut pause = Duration::ZERO;
@@ -175,7 +175,7 @@ fn a_seed_that_accepts_and_closes_is_left_alone_after_a_while() {
 }
 
 #[test]
-fn a_longest_pause_that_is_shorter_holds_after_a_loss_too() {
+fn a_shorter_upper_bound_holds_after_a_loss_too() {
     let longest = longest(|rng| {
         let mut config = DialConfig::default();
         config.backoff.max = seconds(1);
@@ -195,7 +195,7 @@ fn a_longest_pause_that_is_shorter_holds_after_a_loss_too() {
 }
 
 #[test]
-fn a_seed_connected_already_is_left_alone_and_another_dialed() {
+fn a_seed_connected_already_is_not_dialed_and_another_is() {
     let now = Instant::now();
     let mut plan = plan(3, 2, 12);
     plan.already(&0, now);
@@ -212,12 +212,12 @@ fn a_seed_connected_already_is_left_alone_and_another_dialed() {
 }
 
 #[test]
-fn connections_elsewhere_count_and_max_wins_over_min() {
+fn unseeded_connections_count_and_max_wins_over_min() {
     let now = Instant::now();
     let mut plan = plan(9, 3, 12);
-    plan.outbound_elsewhere(2);
+    plan.set_unseeded(2);
     assert_eq!(plan.due(now).len(), 1);
-    plan.outbound_elsewhere(0);
+    plan.set_unseeded(0);
     assert_eq!(plan.due(now).len(), 2);
     assert_eq!(self::plan(9, 5, 2).due(now).len(), 2);
     assert_eq!(self::plan(9, 5, 0).due(now).len(), 0);
@@ -241,7 +241,7 @@ fn seeds_take_turns_and_those_that_failed_come_last() {
     };
     let first: Vec<_> = (0..5).map(|_| turn(true)).collect();
     assert_eq!(first.iter().collect::<HashSet<_>>().len(), 5);
-    // The first one fails now, and is passed over in the next round.
+    // The first one fails now, and is not tried in the next round.
     assert_eq!(turn(false), first[0]);
     let rest: Vec<_> = (0..8).map(|_| turn(true)).collect();
     assert_eq!(rest, [&first[1..], &first[1..]].concat());
@@ -255,7 +255,7 @@ fn nodes_that_share_a_list_spread_over_it() {
 }
 
 proptest! {
-    /// Runs against a world in which some seeds work, some refuse, and connections drop.
+    /// Simulates seeds of which some work and some refuse, and connections that drop.
     #[test]
     fn limits_hold_and_the_minimum_is_reached(
         count in 1..9_usize, min in 0..6_usize, max in 0..6_usize, rng: u64,
@@ -269,10 +269,10 @@ proptest! {
         let mut already = HashSet::new();
         let mut ended: Vec<Option<Instant>> = vec![None; count];
         let elsewhere = rng as usize % 3;
-        plan.outbound_elsewhere(elsewhere);
+        plan.set_unseeded(elsewhere);
         let target = min.min(max).saturating_sub(elsewhere);
         for (seed, event, millis) in events {
-            for Dial { seed, .. } in plan.due(now) {
+            for Due { seed, .. } in plan.due(now) {
                 prop_assert!(!up.contains(&seed) && !already.contains(&seed));
                 prop_assert!(dialing.insert(seed), "two dials of one seed");
                 prop_assert!(ended[seed].is_none_or(|at| now >= at + MIN_DELAY), "busy loop");
@@ -305,10 +305,10 @@ proptest! {
                 _ => now += Duration::from_millis(millis),
             }
         }
-        // From here on every seed works: the minimum is reached within the longest backoff.
+        // From here on every seed works, so the minimum is reached within the longest pause.
         let deadline = now + config.backoff.max;
         loop {
-            for Dial { seed, .. } in plan.due(now) { dialing.insert(seed); }
+            for Due { seed, .. } in plan.due(now) { dialing.insert(seed); }
             for seed in dialing.drain() { plan.connected(&seed, now); up.insert(seed); }
             match plan.next(now) {
                 Some(at) if at <= deadline => now = at,

@@ -1,4 +1,4 @@
-//! What goes through a connection once it stands.
+//! Tests of the data on an established connection.
 
 use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice};
@@ -11,14 +11,14 @@ use super::*;
 
 const BULK: usize = 10 << 20;
 
-/// Bytes that do not repeat where a lost or doubled record would not show.
+/// Returns bytes in which a lost or duplicated record would be noticed.
 fn bulk(seed: u32) -> Vec<u8> {
     (0..BULK as u32 / 4)
         .flat_map(|i| (i ^ seed).wrapping_mul(0x9e37_79b1).to_le_bytes())
         .collect()
 }
 
-/// Sends `data` and shuts down, while it hears the other side to its end.
+/// Sends `data` and shuts down, while reading the other side until its end.
 async fn exchange<IO>(stream: TlsStream<IO>, data: &[u8]) -> Vec<u8>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -35,7 +35,7 @@ where
 }
 
 #[tokio::test]
-async fn much_data_goes_through_both_ways_at_once() {
+async fn bulk_data_flows_in_both_directions() {
     let (a, b) = connected().await;
     let (ours, theirs) = (bulk(1), bulk(2));
     let (at_a, at_b) = tokio::join!(exchange(a, &ours), exchange(b, &theirs));
@@ -43,7 +43,7 @@ async fn much_data_goes_through_both_ways_at_once() {
 }
 
 #[tokio::test]
-async fn much_data_goes_through_tcp_both_ways_at_once() {
+async fn bulk_data_flows_in_both_directions_over_tcp() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dial = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
     let (a, b) = tokio::join!(listener.accept(), dial);
@@ -60,10 +60,10 @@ async fn much_data_goes_through_tcp_both_ways_at_once() {
     assert!(at_a == theirs && at_b == ours);
 }
 
-/// Takes and gives one byte at a time, every second time none.
+/// A socket that reads and writes one byte at a time, and none at every second call.
 ///
-/// The room behind it is that of `IO`: neither side of a handshake reads while it writes, so a line
-/// that holds less than the few bytes of one message would stop it.
+/// The underlying `IO` must buffer one handshake message, because neither side of a handshake reads
+/// while it writes.
 struct Crumbs<IO> {
     io: IO,
     read_ready: bool,
@@ -123,7 +123,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Crumbs<IO> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_socket_that_takes_and_gives_one_byte_at_a_time_is_enough() {
+async fn a_socket_that_transfers_single_bytes_suffices() {
     let (a, b) = duplex(64);
     let (a, b) = (Crumbs::new(a), Crumbs::new(b));
     let (bob, alice) = (node(), node());
@@ -173,7 +173,7 @@ async fn shutting_down_ends_one_direction_cleanly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_without_a_goodbye_is_an_error() {
+async fn an_unclean_end_is_an_error() {
     let (mut a, mut b) = connected().await;
     a.write_all(b"cut").await.unwrap();
     a.flush().await.unwrap();
@@ -185,7 +185,7 @@ async fn an_end_without_a_goodbye_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_byte_changed_on_the_way_is_an_error() {
+async fn a_corrupted_byte_is_an_error() {
     let ((a, mut middle_a), (mut middle_b, b)) = (duplex(4096), duplex(4096));
     let (bob, alice) = (node(), node());
     let shake = async { tokio::join!(bob.accept(a), alice.connect(b, Some(bob.id()))) };
@@ -211,7 +211,7 @@ async fn a_byte_changed_on_the_way_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_read_holds_back_writes_at_the_bound() {
+async fn a_peer_that_does_not_read_blocks_writes_at_the_limit() {
     let socket = 1024;
     let (a, b) = duplex(socket);
     let (bob, alice) = (node(), node());

@@ -1,4 +1,4 @@
-//! What is no node, an old one, or one that cheats.
+//! Tests against peers that are not nodes, are outdated, or cheat.
 
 use proptest::prelude::*;
 use rustls::client::{ResolvesClientCert, Resumption};
@@ -26,16 +26,16 @@ fn gullible(raw: bool) -> Arc<Gullible> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_shows_no_key_is_refused() {
-    // It promises a key, and then shows none.
+async fn a_client_without_a_key_is_rejected() {
+    // It promises a key, but presents none.
     let mut client = client_of(&Identity::generate());
     client.client_auth_cert_resolver = Arc::new(KeyLess);
     let error = dialled_by(&node(), client).await;
     assert!(error.is_handshake(), "{error}");
-    // Refused within the handshake, not after it.
+    // Rejected during the handshake, not afterwards.
     assert!(error.to_string().contains("no certificates"), "{error}");
 
-    // It has never heard of keys for clients.
+    // This client does not support client keys at all.
     let mut client = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .unwrap()
@@ -48,7 +48,7 @@ async fn a_client_that_shows_no_key_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_asks_for_no_key_is_refused() {
+async fn a_server_that_requests_no_key_is_rejected() {
     let identity = Identity::generate();
     let key = Arc::clone(identity.certified_key());
     let mut server = ServerConfig::builder_with_provider(provider())
@@ -63,7 +63,7 @@ async fn a_server_that_asks_for_no_key_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn certificates_are_refused_in_place_of_keys() {
+async fn certificates_are_rejected() {
     let (chain, key) = x509();
     let mut client = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
@@ -91,7 +91,7 @@ async fn certificates_are_refused_in_place_of_keys() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_certificate_called_a_key_is_refused() {
+async fn a_certificate_presented_as_a_key_is_rejected() {
     let (chain, _) = x509();
     let liar = impostor(&chain[0], &Identity::generate());
     let mut client = client_of(&Identity::generate());
@@ -105,7 +105,7 @@ async fn a_certificate_called_a_key_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_than_one_key_is_refused() {
+async fn more_than_one_key_is_rejected() {
     let identity = Identity::generate();
     let one = identity.certified_key();
     let two = vec![one.cert[0].clone(), one.cert[0].clone()];
@@ -121,7 +121,7 @@ async fn more_than_one_key_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_shows_a_key_without_owning_it_is_refused_and_learns_nothing_of_the_list() {
+async fn an_impostor_is_rejected_and_learns_nothing_about_the_list() {
     let (alice, mallory) = (Identity::generate(), Identity::generate());
     let liar = impostor(&alice.certified_key().cert[0], &mallory);
     for listening in [node(), node().allow([alice.id()]), node().allow([])] {
@@ -143,7 +143,7 @@ async fn who_shows_a_key_without_owning_it_is_refused_and_learns_nothing_of_the_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_everybody_can_sign_for_is_refused() {
+async fn a_key_of_small_order_is_rejected() {
     let mallory = Identity::generate();
     let mut spki = mallory.certified_key().cert[0].to_vec();
     spki[12..].fill(0);
@@ -159,7 +159,7 @@ async fn a_key_that_everybody_can_sign_for_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tls_1_2_is_refused() {
+async fn tls_1_2_is_rejected() {
     let (chain, key) = x509();
     let mut client = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS12])
@@ -172,7 +172,7 @@ async fn tls_1_2_is_refused() {
     let error = dialled_by(&node(), client).await;
     assert!(error.is_handshake(), "{error}");
     assert!(error.to_string().contains("TLS 1.3"), "{error}");
-    // Refused for its version, not for what the version lacks.
+    // Rejected for its version, not for a feature that the version lacks.
     assert!(error.to_string().contains("Tls12NotOffered"), "{error}");
 
     let mut server = ServerConfig::builder_with_provider(provider())
@@ -188,7 +188,7 @@ async fn tls_1_2_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_protocol_or_none_is_refused_on_both_sides() {
+async fn another_alpn_protocol_or_none_is_rejected_on_both_sides() {
     for protocols in [vec![], vec![b"h2".to_vec()], vec![b"coalescent/2".to_vec()]] {
         let mut client = client_of(&Identity::generate());
         client.alpn_protocols.clone_from(&protocols);
@@ -204,7 +204,7 @@ async fn another_protocol_or_none_is_refused_on_both_sides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_would_resume_proves_its_key_each_time() {
+async fn a_resuming_client_proves_its_key_each_time() {
     let bob = node();
     let mut client = client_of(&Identity::generate());
     client.resumption = Resumption::in_memory_sessions(8);
@@ -225,7 +225,7 @@ async fn a_client_that_would_resume_proves_its_key_each_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_hands_out_tickets_has_to_prove_its_key_each_time() {
+async fn a_server_with_tickets_proves_its_key_each_time() {
     let alice = node();
     let mut server = server_of(&Identity::generate());
     server.session_storage = rustls::server::ServerSessionMemoryCache::new(8);
@@ -244,7 +244,7 @@ async fn a_server_that_hands_out_tickets_has_to_prove_its_key_each_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn plain_bytes_are_an_error_at_once_though_the_peer_stays() {
+async fn plaintext_fails_without_waiting_for_the_end() {
     let hello = [&[0, 0, 0, 60, 0x10, 0][..], &[b'x'; 58]].concat();
     let lines = &b"{\"type\":\"ping\",\"body\":{}}\n"[..];
     for plain in [&hello[..], lines, b"GET / HTTP/1.1\r\n\r\n", &[0xff; 9]] {
@@ -261,7 +261,7 @@ async fn plain_bytes_are_an_error_at_once_though_the_peer_stays() {
     }
 }
 
-/// The first message of a node that dials, as it goes over the socket.
+/// Returns the first message of a dialling node, as sent over the socket.
 async fn client_hello() -> Vec<u8> {
     let (mut a, b) = duplex(4096);
     let alice = node();
@@ -275,7 +275,7 @@ async fn client_hello() -> Vec<u8> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handshake_that_is_cut_short_is_an_error() {
+async fn a_truncated_handshake_is_an_error() {
     let hello = client_hello().await;
     for length in [0, 1, 5, 100, hello.len() - 1, hello.len()] {
         let (mut a, b) = duplex(4096);
@@ -295,7 +295,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn garbage_ends_in_an_error(
+    fn garbage_is_an_error(
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
         tail in prop::collection::vec(any::<u8>(), 0..200),
     ) {

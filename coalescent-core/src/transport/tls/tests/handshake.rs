@@ -1,11 +1,11 @@
-//! Two nodes: who is let in, and who is told what.
+//! Tests of handshakes between two nodes: who is accepted, and what each side learns.
 
 use std::io::ErrorKind;
 
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn each_side_learns_the_key_of_the_other() {
+async fn each_side_learns_the_others_key() {
     let (bob, alice) = (node(), node());
     for expected in [None, Some(bob.id())] {
         let (accepted, connected) = meet(&bob, &alice, expected).await;
@@ -20,7 +20,7 @@ async fn each_side_learns_the_key_of_the_other() {
 }
 
 #[tokio::test]
-async fn each_side_learns_the_key_of_the_other_over_tcp() {
+async fn each_side_learns_the_others_key_over_tcp() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (bob, alice) = (node(), node());
@@ -42,7 +42,7 @@ async fn each_side_learns_the_key_of_the_other_over_tcp() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_key_than_the_expected_is_refused() {
+async fn an_unexpected_key_is_rejected() {
     let (bob, alice, carol) = (node(), node(), node());
     let (accepted, connected) = meet(&bob, &alice, Some(carol.id())).await;
     let error = connected.unwrap_err();
@@ -55,9 +55,9 @@ async fn another_key_than_the_expected_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_man_in_the_middle_with_a_key_of_his_own_gets_nothing() {
+async fn a_man_in_the_middle_learns_nothing() {
     let (bob, alice, mallory) = (node(), node(), Identity::generate());
-    // He takes any client, and would read on.
+    // He accepts any client, and would read on.
     let (error, handshake) = dialling_to(&alice, Some(bob.id()), server_of(&mallory)).await;
     assert!(error.is_wrong_key(), "{error}");
     assert_eq!(handshake, None, "he was shown a key");
@@ -69,7 +69,7 @@ async fn a_man_in_the_middle_with_a_key_of_his_own_gets_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_not_on_the_list_of_the_acceptor_is_told_at_the_first_read() {
+async fn a_dialler_that_is_not_allowed_learns_it_at_the_first_read() {
     let (bob, alice, carol) = (node(), node(), node());
     let bob = bob.allow([carol.id()]);
     let (accepted, connected) = meet(&bob, &alice, Some(bob.id())).await;
@@ -89,7 +89,7 @@ async fn who_is_not_on_the_list_of_the_acceptor_is_told_at_the_first_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_not_on_the_list_of_the_dialler_is_refused() {
+async fn an_acceptor_that_is_not_allowed_is_rejected() {
     let (bob, alice, carol) = (node(), node(), node());
     let alice = alice.allow([carol.id()]);
     let (accepted, connected) = meet(&bob, &alice, None).await;
@@ -102,7 +102,7 @@ async fn who_is_not_on_the_list_of_the_dialler_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expected_key_that_is_not_allowed_is_not_even_spoken_to() {
+async fn an_expected_key_that_is_not_allowed_is_never_dialled() {
     let (bob, carol) = (node(), node());
     let alice = node().allow([carol.id()]);
     let (mut a, b) = duplex(4096);
@@ -123,7 +123,7 @@ async fn an_empty_list_accepts_nobody_and_no_list_everybody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_replaces_the_list_before() {
+async fn a_list_replaces_the_previous_list() {
     let (alice, carol) = (node(), node());
     let bob = node().allow([alice.id()]).allow([carol.id()]);
     assert!(meet(&bob, &alice, None).await.0.is_err());
@@ -131,7 +131,7 @@ async fn a_list_replaces_the_list_before() {
 }
 
 #[test]
-fn the_text_of_debug_has_ids_and_no_secret() {
+fn debug_shows_ids_but_no_secret() {
     let tls = node();
     let text = format!("{tls:?}");
     assert!(text.contains(&tls.id().to_string()));
@@ -142,6 +142,6 @@ fn the_text_of_debug_has_ids_and_no_secret() {
 }
 
 #[test]
-fn a_stream_is_small_where_it_is_kept() {
+fn a_stream_value_is_small() {
     assert!(size_of::<TlsStream<tokio::net::TcpStream>>() <= 80);
 }

@@ -21,14 +21,14 @@ fn node() -> Tls {
     Tls::new(Identity::generate())
 }
 
-/// Fails where something would wait for ever: on paused time the wait is over at once.
+/// Fails instead of waiting forever: on paused time the timeout elapses immediately.
 async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(60), future)
         .await
         .expect("it hangs")
 }
 
-/// Lets one node dial the other: what accepting and what connecting came to.
+/// Connects one node to another, and returns both results.
 async fn meet(listening: &Tls, dialling: &Tls, expected: Option<PublicKey>) -> (Outcome, Outcome) {
     let (a, b) = duplex(4096);
     soon(async { tokio::join!(listening.accept(a), dialling.connect(b, expected)) }).await
@@ -39,7 +39,7 @@ async fn connected() -> (TlsStream<DuplexStream>, TlsStream<DuplexStream>) {
     (accepted.unwrap().0, connected.unwrap().0)
 }
 
-/// Lets a client of another make dial a node, and says hello if it can.
+/// Accepts a connection of a foreign client, which sends a greeting if it can.
 async fn dialled_by(listening: &Tls, client: ClientConfig) -> TlsError {
     let (a, b) = duplex(4096);
     let foreign = async move {
@@ -54,8 +54,8 @@ async fn dialled_by(listening: &Tls, client: ClientConfig) -> TlsError {
     accepted.expect_err("the client was accepted")
 }
 
-/// Lets a node dial a server of another make: the error, and what data the server read, if its side
-/// of the handshake succeeded at all.
+/// Dials a foreign server. Returns the error, and the data that the server read if its side of the
+/// handshake succeeded.
 async fn dialling_to(
     dialling: &Tls,
     expected: Option<PublicKey>,
@@ -78,7 +78,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// The configurations of a node, to be changed into those of a node that does it wrong.
+/// The configurations of a node, to be modified into those of a misbehaving one.
 fn client_of(identity: &Identity) -> ClientConfig {
     client_config(identity, &Allow::all(), &provider())
 }
@@ -87,14 +87,14 @@ fn server_of(identity: &Identity) -> ServerConfig {
     server_config(identity, &Allow::all(), &provider())
 }
 
-/// Shows the key of `shown` and signs with that of `signing`.
+/// Presents the key of `shown`, but signs with that of `signing`.
 fn impostor(shown: &[u8], signing: &Identity) -> Arc<CertifiedKey> {
     let spki = CertificateDer::from(shown.to_vec());
     let key = Arc::clone(&signing.certified_key().key);
     Arc::new(CertifiedKey::new(vec![spki], key))
 }
 
-/// Takes whatever the other side shows.
+/// A verifier that accepts everything.
 #[derive(Debug)]
 struct Gullible {
     raw: bool,
@@ -185,7 +185,7 @@ impl ClientCertVerifier for Gullible {
     }
 }
 
-/// A self-signed certificate for the key beside it.
+/// Returns a self-signed certificate, and its key.
 fn x509() -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
 MIIBNDCB56ADAgECAhQdVZ9X/jeybA0B+PZtZnmZKs2TuzAFBgMrZXAwDzENMAsG

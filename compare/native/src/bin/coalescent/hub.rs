@@ -3,14 +3,15 @@
 use coalescent::App;
 use coalescent::identity::Identity;
 use coalescent::prelude::*;
-use native::options::Options;
-use native::report::{self, Failed};
+use common::Failed;
+use common::options::{Options, Relay};
+use common::report::{print, serve, stdin_ends};
 use serde_json::json;
 
-/// More peers than are allowed without being told so.
+/// Peers that every node accepts: more than by default.
 const PEERS: usize = 10_000;
 
-/// An app as every role here begins it.
+/// Makes the app that every role here begins with.
 pub(crate) fn app(options: &Options) -> App {
     let app = App::new().max_inbound(PEERS);
     if options.tls {
@@ -23,19 +24,16 @@ pub(crate) fn app(options: &Options) -> App {
 pub(crate) async fn hub(options: &Options) -> Result<(), Failed> {
     let app = app(options);
     let at = "127.0.0.1:0";
-    let mesh = match &*options.relay {
-        "smartrelay" => {
-            let relay = match options.window {
-                0 => SmartRelay::new(),
-                window => SmartRelay::new().capacity(window),
-            };
+    let mesh = match (options.relay, options.capacity) {
+        (Relay::None, _) => app.listen(at).await?,
+        (Relay::Tattletale, _) => app.with(Tattletale::new()).listen(at).await?,
+        (Relay::SmartRelay, 0) => app.with(SmartRelay::new()).listen(at).await?,
+        (Relay::SmartRelay, frames) => {
+            let relay = SmartRelay::new().capacity(frames);
             app.with(relay).listen(at).await?
         }
-        "none" => app.listen(at).await?,
-        "tattletale" => app.with(Tattletale::new()).listen(at).await?,
-        other => return Err(format!("no such relay: {other:?}").into()),
     };
-    report::serve(mesh.local_addrs()[0]).await;
+    serve(mesh.local_addrs()[0]).await;
     Ok(())
 }
 
@@ -43,11 +41,10 @@ pub(crate) async fn idle(options: &Options) -> Result<(), Failed> {
     let mut meshes = Vec::new();
     for _ in 0..options.connections {
         let mesh = app(options).start().await?;
-        mesh.connect(&options.addr).await?;
+        mesh.connect(options.addr()?).await?;
         meshes.push(mesh);
     }
-    report::print(&json!({ "connected": meshes.len() }));
-    let mut stdin = tokio::io::stdin();
-    tokio::io::copy(&mut stdin, &mut tokio::io::sink()).await?;
+    print(&json!({ "connected": meshes.len() }));
+    stdin_ends().await;
     Ok(())
 }

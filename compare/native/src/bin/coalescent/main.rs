@@ -7,24 +7,19 @@ mod requests;
 
 use std::process::ExitCode;
 
+use common::Failed;
+use common::options::Options;
+use common::program::{self, Misuse, in_task};
 use native::load;
-use native::options::Options;
-use native::report::{self, Failed};
+use tokio::runtime::Runtime;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let options = match Options::from_env() {
-        Ok(options) => options,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(2);
-        }
-    };
-    let _ = rlimit::increase_nofile_limit(u64::MAX);
-    report::exit(report::in_task(async move { run(&options).await }).await)
+fn main() -> ExitCode {
+    program::run(Runtime::new(), |options| {
+        in_task(async move { play(&options).await })
+    })
 }
 
-async fn run(options: &Options) -> Result<(), Failed> {
+async fn play(options: &Options) -> Result<(), Failed> {
     match &*options.role {
         "hub" => hub::hub(options).await,
         "idle" if options.tls => hub::idle(options).await,
@@ -35,9 +30,9 @@ async fn run(options: &Options) -> Result<(), Failed> {
         "answer" => requests::answer(options).await,
         "ask" => requests::ask(options).await,
         "mesh" => mesh::mesh(options).await,
-        other => Err(format!(
-            "no such role: {other:?}; there are hub, idle, receive, send, pump, answer, ask and mesh"
-        )
-        .into()),
+        other => Err(Misuse::role(
+            other,
+            "hub, idle, receive, send, pump, answer, ask and mesh",
+        )),
     }
 }

@@ -1,21 +1,23 @@
 //! `broadcast` on one side, the read side of the mesh on the other.
 
-use std::time::Instant;
+use std::hint::black_box;
 
 use bytes::{Bytes, BytesMut};
 use coalescent::MeshReader;
 use coalescent::prelude::*;
 use coalescent::wire::Kind;
-use native::hand::Beep;
+use common::Failed;
+use common::options::Options;
+use common::phase::phases;
+use common::report::serve;
+use native::hand::{Beep, confirmed};
 use native::lines;
-use native::options::Options;
-use native::report::{self, Failed};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 
 use crate::hub::app;
 
-/// How much of a pipe is read at once.
+/// Bytes that are read from a pipe at once.
 const READ: usize = 64 * 1024;
 
 /// Counts the broadcasts, and answers a frame for this node alone with their number.
@@ -30,19 +32,19 @@ pub(crate) async fn receive(options: &Options) -> Result<(), Failed> {
         tokio::spawn(count(mesh.reader()));
         mesh
     };
-    report::serve(mesh.local_addrs()[0]).await;
+    serve(mesh.local_addrs()[0]).await;
     Ok(())
 }
 
-/// Looks at all payloads that came together.
+/// Reads the payloads batch by batch.
 async fn count(mut reader: MeshReader) {
     let (mut messages, mut bytes) = (0_u64, 0_u64);
     while let Some(frames) = reader.next_frames().await {
         for frame in frames {
             if frame.kind() == Kind::Data {
-                std::hint::black_box(bytes);
+                black_box(bytes);
                 let answer = Bytes::copy_from_slice(&messages.to_be_bytes());
-                // Whoever asked has gone if this fails.
+                // This fails only if the peer has gone.
                 let _ = frame.peer().send_payload(answer).await;
                 continue;
             }
@@ -57,8 +59,8 @@ async fn count_typed(mut reader: MeshReader) {
     let (mut messages, mut bytes, mut times) = (0_u64, 0_u64, 0_u64);
     while let Some(frame) = reader.next_frame().await {
         if frame.kind() == Kind::Data {
-            std::hint::black_box((bytes, times));
-            // Whoever asked has gone if this fails.
+            black_box((bytes, times));
+            // This fails only if the peer has gone.
             let _ = frame.peer().send("so many", &messages).await;
             continue;
         }
@@ -68,7 +70,7 @@ async fn count_typed(mut reader: MeshReader) {
             && message.kind_bytes() == b"beep"
             && let Ok(beep) = message.body::<Beep<'_>>()
         {
-            std::hint::black_box(beep.text);
+            black_box(beep.text);
             times = times.wrapping_add(beep.time);
         }
     }
@@ -81,16 +83,15 @@ pub(crate) async fn send(options: &Options) -> Result<(), Failed> {
     } else {
         app(options).start().await?
     };
-    let peer = mesh.connect(&options.addr).await?;
+    let peer = mesh.connect(options.addr()?).await?;
     let mut reader = mesh.reader();
     let payload = Bytes::from(vec![b'x'; options.size]);
     let text = "x".repeat(options.size);
     let text = text.get(..options.size - 8).unwrap_or("");
     let mut total = 0;
-    for limit in [options.warmup, options.seconds] {
-        let began = Instant::now();
+    for phase in phases(options) {
         let before = total;
-        while began.elapsed() < limit {
+        while phase.goes_on() {
             let batch = options.batch as u64;
             match (typed, batch) {
                 (true, 1) => {
@@ -110,28 +111,22 @@ pub(crate) async fn send(options: &Options) -> Result<(), Failed> {
             total += batch;
         }
         confirm(&peer, &mut reader, typed, total).await?;
-        if limit == options.seconds {
-            report::print(&json!({
-                "messages": total - before,
-                "seconds": began.elapsed().as_secs_f64(),
-            }));
-        }
+        phase.report(json!({ "messages": total - before }));
     }
     Ok(())
 }
 
-/// Broadcasts the lines of a pipe, those of each read together.
+/// Broadcasts the lines of a pipe, all of a read together.
 pub(crate) async fn pump(options: &Options) -> Result<(), Failed> {
     let mesh = app(options).start().await?;
-    let peer = mesh.connect(&options.addr).await?;
+    let peer = mesh.connect(options.addr()?).await?;
     let mut reader = mesh.reader();
     let mut total = 0;
-    for limit in [options.warmup, options.seconds] {
+    for phase in phases(options) {
         let mut stdin = lines::pipe(options.size)?;
         let mut read = BytesMut::new();
-        let began = Instant::now();
         let before = total;
-        while began.elapsed() < limit {
+        while phase.goes_on() {
             read.reserve(READ);
             stdin.read_buf(&mut read).await?;
             let Some(last) = memchr::memrchr(b'\n', &read) else {
@@ -148,17 +143,12 @@ pub(crate) async fn pump(options: &Options) -> Result<(), Failed> {
             mesh.broadcast_payloads(lines).await;
         }
         confirm(&peer, &mut reader, false, total).await?;
-        if limit == options.seconds {
-            report::print(&json!({
-                "messages": total - before,
-                "seconds": began.elapsed().as_secs_f64(),
-            }));
-        }
+        phase.report(json!({ "messages": total - before }));
     }
     Ok(())
 }
 
-/// Asks the other end whether it got so many messages.
+/// Asks the other end whether it has received `total` messages.
 async fn confirm(
     peer: &Peer,
     reader: &mut MeshReader,
@@ -171,13 +161,10 @@ async fn confirm(
         peer.send_payload("how many?").await?;
     }
     let frame = reader.next_frame().await.ok_or("the mesh has ended")?;
-    let confirmed = match (frame.message(), frame.payload().first_chunk()) {
+    let received = match (frame.message(), frame.payload().first_chunk()) {
         (Some(message), _) => message.body()?,
         (None, Some(number)) => u64::from_be_bytes(*number),
         (None, None) => return Err("the answer is no number".into()),
     };
-    if confirmed != total {
-        return Err(format!("sent {total} messages, and {confirmed} arrived").into());
-    }
-    Ok(())
+    confirmed(total, received)
 }

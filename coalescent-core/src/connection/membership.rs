@@ -1,0 +1,60 @@
+//! A connection's place in the roster of its node.
+
+use std::sync::Arc;
+
+use crate::node::peer::Peer;
+use crate::node::peer::handle::ConnectionHandle;
+use crate::reason::DisconnectReason;
+
+/// A connection's place in the roster, given up when this is dropped.
+#[derive(Debug)]
+pub(super) struct Membership {
+    peer: Peer,
+    handle: Arc<ConnectionHandle>,
+    /// Whether the peer left with this connection.
+    peer_left: bool,
+}
+
+impl Membership {
+    pub(super) fn new(peer: Peer, handle: Arc<ConnectionHandle>) -> Self {
+        Self {
+            peer,
+            handle,
+            peer_left: false,
+        }
+    }
+
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Gives the place up. The queue of the peer can still be written. Returns whether the
+    /// peer has left with this connection.
+    pub(super) fn give_up(&mut self, reason: &DisconnectReason) -> bool {
+        let node = self.peer.node();
+        self.peer_left |= node.begin_departure(&self.peer, self.handle.id(), reason);
+        self.peer_left
+    }
+
+    /// Tells everyone that the peer has left, and runs the disconnect hooks.
+    pub(super) async fn announce(&self, reason: &DisconnectReason) {
+        let node = self.peer.node();
+        node.finish_departure(&self.peer, reason.clone());
+        for hook in &node.hooks().disconnect {
+            hook(self.peer.clone()).await;
+        }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        // The peer is still connected only if the connection was dropped while it ran.
+        let reason = DisconnectReason::Disconnected("the connection was dropped".to_owned());
+        if self.peer.is_connected() && self.give_up(&reason) {
+            self.peer.node().finish_departure(&self.peer, reason);
+        }
+        if self.peer_left {
+            self.peer.end_departure();
+        }
+    }
+}

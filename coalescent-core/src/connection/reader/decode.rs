@@ -1,0 +1,187 @@
+//! Decodes frames: answers control frames, and gives the others to the stack driver.
+
+use std::ops::ControlFlow;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncRead;
+use tokio::time::Instant;
+
+use super::{Activity, Busy, Reader, Stream, Undecoded};
+use crate::node::as_token;
+use crate::reason::DisconnectReason;
+use crate::stack::PeerService;
+use crate::wire::{Block, Head, Kind, WireError, decode_reason};
+
+impl<R, S> Reader<R, S>
+where
+    R: AsyncRead + Unpin,
+    S: PeerService,
+{
+    /// Decodes the bytes that were read by `now`, up to the limit of reading ahead. Returns whether
+    /// a frame was completed.
+    pub(super) fn decode(&mut self, now: Instant) -> bool {
+        let mut completed = false;
+        self.undecoded = Undecoded::Nothing;
+        let last = matches!(self.stream, Stream::Ended(_));
+        while !self.stream.is_over() {
+            let Busy { buffer, driver, .. } = self.activity.busy(&self.peer);
+            let more = last || self.codec.may_hold_frames(buffer.bytes());
+            if completed && !more {
+                break;
+            }
+            if completed && driver.backlog() >= self.read_ahead {
+                self.undecoded = Undecoded::Frames;
+                break;
+            }
+            match self.decode_block() {
+                Ok(Some(block)) => {
+                    completed = true;
+                    self.take(block, now);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.fail(&error);
+                    break;
+                }
+            }
+        }
+        completed
+    }
+
+    /// Decodes the next frames. Returns `None` if the buffer holds no whole frame.
+    fn decode_block(&mut self) -> Result<Option<Block>, WireError> {
+        let last = matches!(self.stream, Stream::Ended(_));
+        // Without a clean end, the last bytes are a part of a frame whose rest is lost.
+        let clean = matches!(self.stream, Stream::Ended(DisconnectReason::Closed));
+        let Busy { buffer, driver, .. } = self.activity.busy(&self.peer);
+        let mut block = driver.take_block();
+        let found = if clean {
+            self.codec.finish(buffer.bytes_mut(), &mut block)?
+        } else {
+            self.codec.next_block(buffer.bytes_mut(), &mut block)?
+        };
+        if found {
+            return Ok(Some(block));
+        }
+        driver.put_block(block);
+        if last && !buffer.bytes().is_empty() {
+            buffer.fall_idle();
+        }
+        Ok(None)
+    }
+
+    /// Ends the stream, since the peer broke the rules of the wire.
+    fn fail(&mut self, error: &WireError) {
+        // An error of the socket stays the reason.
+        if !matches!(self.stream, Stream::Ended(DisconnectReason::Io(_))) {
+            self.stream = Stream::Ended(DisconnectReason::Protocol(error.to_string()));
+        }
+        self.activity.busy(&self.peer).buffer.fall_idle();
+    }
+
+    /// Returns the length of the frame whose first bytes are in the buffer, as far as it is known,
+    /// or `None` if there is no such frame.
+    pub(in crate::connection) fn partial(&self) -> Option<usize> {
+        match &self.activity {
+            Activity::Idle(_) => None,
+            Activity::Busy(busy) => {
+                let begun = busy.buffer.bytes();
+                (!begun.is_empty()).then(|| begun.len() + self.codec.missing(begun))
+            }
+        }
+    }
+
+    /// Answers the control frames of a block, and gives the block to the stack driver.
+    pub(super) fn take(&mut self, mut block: Block, now: Instant) {
+        let frames = if block.broadcasts {
+            block.heads.len() as u64
+        } else {
+            self.take_heads(&mut block, now)
+        };
+        let Busy { buffer, driver, .. } = self.activity.busy(&self.peer);
+        if frames == 0 {
+            driver.put_block(block);
+            return;
+        }
+        self.peer.counters().add_received(frames);
+        let last = block.heads.last().map_or(0, |(_, head)| head.wire_len());
+        buffer.took(&block.bytes, last);
+        driver.add(block, buffer.whole(), now);
+    }
+
+    /// Handles frames that are not for the stack, up to one that ends the stream: heads behind it
+    /// are removed. Returns how many frames there are that are no control frames.
+    fn take_heads(&mut self, block: &mut Block, now: Instant) -> u64 {
+        let mut frames = 0;
+        for index in 0..block.heads.len() {
+            let Some(&(offset, head)) = block.heads.get(index) else {
+                break;
+            };
+            match head.kind {
+                Kind::Data | Kind::Broadcast { .. } | Kind::Plain | Kind::Request { .. } => {
+                    frames += 1;
+                }
+                Kind::Reply { id, status } => {
+                    frames += 1;
+                    let payload = block.payload(offset, &head);
+                    self.peer.requests().complete(id, status, payload);
+                }
+                Kind::Cancel { id } => {
+                    let driver = &mut self.activity.busy(&self.peer).driver;
+                    driver.cancel(id, frames > 0);
+                }
+                Kind::Nothing => {}
+                _ => {
+                    let ends = self.take_control(&head, &block.payload(offset, &head), now);
+                    if let ControlFlow::Break(reason) = ends {
+                        self.stream = Stream::Ended(reason);
+                        block.heads.truncate(index + 1);
+                        break;
+                    }
+                }
+            }
+        }
+        frames
+    }
+
+    /// Handles a control frame. Breaks if it ends the stream.
+    fn take_control(
+        &mut self,
+        head: &Head,
+        payload: &Bytes,
+        now: Instant,
+    ) -> ControlFlow<DisconnectReason> {
+        match head.kind {
+            Kind::Ping => self.answer_ping(payload),
+            Kind::Pong => {
+                if let Some(after) = self.control.answered(payload, now) {
+                    self.peer.answered(after);
+                }
+                ControlFlow::Continue(())
+            }
+            Kind::Bye => ControlFlow::Break(DisconnectReason::Bye(decode_reason(payload))),
+            Kind::Hello => {
+                ControlFlow::Break(DisconnectReason::Protocol("a second HELLO".to_owned()))
+            }
+            _ => {
+                self.peer.counters().add_unknown();
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    fn answer_ping(&mut self, payload: &Bytes) -> ControlFlow<DisconnectReason> {
+        let mut pong = BytesMut::new();
+        let encoded = self.codec.encode(Kind::Pong, 0, payload, &mut pong);
+        let answered = encoded.is_ok() && self.control.push(&pong);
+        if let Some(token) = as_token(payload) {
+            self.peer.node().heard(&self.peer, &self.handle, token);
+        }
+        if answered {
+            ControlFlow::Continue(())
+        } else {
+            let reason = "pings faster than answers are read".to_owned();
+            ControlFlow::Break(DisconnectReason::Protocol(reason))
+        }
+    }
+}

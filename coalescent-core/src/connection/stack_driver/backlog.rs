@@ -1,0 +1,257 @@
+//! Frames that were read and wait for their call.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::frame::Frame;
+use crate::frame::call::CallScope;
+use crate::frame::in_flight::{InFlight, ReadBatch};
+use crate::wire::{Block, Head, Kind};
+
+/// How many withdrawn requests are remembered until their frames would be handled.
+const MAX_WITHDRAWN: usize = 64;
+
+/// The cost of a batch in the backlog, in bytes, in addition to its buffer and its list of heads:
+/// bookkeeping, and the overhead of the allocator.
+pub const BATCH_COST: usize = 192;
+
+/// The frames of one read.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) block: Block,
+    /// The part of the batch that its frames reference.
+    pub(super) arrival: Arc<ReadBatch>,
+    /// The cost of the batch, in bytes.
+    cost: usize,
+}
+
+/// A queue of read batches. The first one is being handled.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    batches: VecDeque<Batch>,
+    /// The cost of all batches, in bytes.
+    cost: usize,
+    /// The index of the next frame to handle in the first batch.
+    next: usize,
+    /// Ids of requests that the peer withdrew before their call.
+    withdrawn: VecDeque<u32>,
+    /// An empty block, kept for its allocation.
+    spare: Option<Block>,
+}
+
+/// The front of the backlog.
+pub(super) enum Next {
+    /// Nothing: every frame was handled.
+    Nothing,
+    /// The end of the first batch.
+    BlockEnd,
+    /// A frame for the stack.
+    Frame,
+}
+
+/// Frames that were never handled, counted by whether relays would have passed them on.
+#[derive(Debug, Default)]
+pub(super) struct Unhandled {
+    pub(super) broadcasts: u64,
+    pub(super) others: u64,
+}
+
+impl Batch {
+    /// Returns the frame with this offset and head, and begins its call.
+    #[inline]
+    pub(super) fn begin_frame(
+        &self,
+        scope: &CallScope<'_>,
+        (offset, head): (usize, &Head),
+        slot: usize,
+        seq: u64,
+    ) -> Frame {
+        let payload = self.block.payload_range(offset, head);
+        let arrival = scope.begin(seq, true, &self.arrival);
+        Frame::new(arrival, head, payload, slot, seq)
+    }
+}
+
+impl Backlog {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Returns the memory that the waiting frames keep alive, in bytes.
+    pub(super) fn cost(&self) -> usize {
+        self.cost
+    }
+
+    /// Adds the frames of `block`, read at `at` into the buffer `number`, of `buffer_len` bytes.
+    ///
+    /// A frame keeps its whole buffer alive, however small a part of it the frame is. So the whole
+    /// buffer is counted, once for consecutive batches of one buffer, since control frames between
+    /// them may have split one read.
+    pub(super) fn add(
+        &mut self,
+        link: &Arc<InFlight>,
+        block: Block,
+        (buffer_len, number): (usize, u64),
+        at: Instant,
+    ) {
+        let last = self.batches.back();
+        let counted = last.is_some_and(|last| last.arrival.buffer == number);
+        let pinned = if counted {
+            0
+        } else {
+            buffer_len.max(block.bytes.len())
+        };
+        let heads = block.heads.capacity() * size_of::<(usize, Head)>();
+        let cost = BATCH_COST + heads + pinned;
+        self.cost += cost;
+        let arrival = Arc::new(ReadBatch {
+            in_flight: Arc::clone(link),
+            bytes: block.bytes.clone(),
+            buffer: number,
+            buffer_len,
+            at,
+        });
+        self.batches.push_back(Batch {
+            block,
+            arrival,
+            cost,
+        });
+    }
+
+    /// Returns the first batch, and the index of its next frame.
+    #[inline]
+    pub(super) fn first(&mut self) -> Option<(&Batch, &mut usize)> {
+        Some((self.batches.front()?, &mut self.next))
+    }
+
+    /// Returns the first batch.
+    #[inline]
+    pub(super) fn front(&self) -> Option<&Batch> {
+        self.batches.front()
+    }
+
+    /// Returns the first batch, and whether all its frames were handled.
+    pub(super) fn front_mut(&mut self) -> (Option<&mut Batch>, bool) {
+        let next = self.next;
+        let first = self.batches.front_mut();
+        let done = first
+            .as_ref()
+            .is_some_and(|first| next >= first.block.heads.len());
+        (first, done)
+    }
+
+    /// Returns whether the first batch holds only broadcasts, none of which was handled.
+    pub(super) fn is_untouched_broadcasts(&self) -> bool {
+        self.next == 0 && self.front().is_some_and(|first| first.block.broadcasts)
+    }
+
+    /// Returns the index of the next frame in the first batch.
+    pub(super) fn position(&self) -> usize {
+        self.next
+    }
+
+    /// Passes over frames that are not for the stack, and looks at the front.
+    pub(super) fn next(&mut self) -> Next {
+        let Some(Batch { block, .. }) = self.batches.front() else {
+            return Next::Nothing;
+        };
+        while let Some((_, head)) = block.heads.get(self.next) {
+            let wanted = match head.kind {
+                Kind::Request { id } if !self.withdrawn.is_empty() => {
+                    let at = self.withdrawn.iter().position(|withdrawn| *withdrawn == id);
+                    at.and_then(|at| self.withdrawn.remove(at)).is_none()
+                }
+                kind => kind.is_payload(),
+            };
+            if wanted {
+                return Next::Frame;
+            }
+            self.next += 1;
+        }
+        Next::BlockEnd
+    }
+
+    /// Passes over the next frame, and returns its head.
+    pub(super) fn skip(&mut self) -> Option<Head> {
+        let (_, head) = *self.batches.front()?.block.heads.get(self.next)?;
+        self.next += 1;
+        Some(head)
+    }
+
+    /// Removes the first batch.
+    pub(super) fn end_block(&mut self) {
+        self.next = 0;
+        if let Some(batch) = self.batches.pop_front() {
+            self.cost -= batch.cost;
+            let mut block = batch.block;
+            block.clear();
+            self.spare = Some(block);
+        }
+        if self.batches.is_empty() {
+            self.withdrawn.clear();
+        }
+    }
+
+    /// Remembers that the peer withdrew the request `id`. Forgets the oldest one if there are many.
+    pub(super) fn withdraw(&mut self, id: u32) {
+        if self.withdrawn.len() == MAX_WITHDRAWN {
+            self.withdrawn.pop_front();
+        }
+        self.withdrawn.push_back(id);
+    }
+
+    /// Returns whether a waiting request may have been withdrawn.
+    #[inline]
+    pub(super) fn has_withdrawn(&self) -> bool {
+        !self.withdrawn.is_empty()
+    }
+
+    /// Returns an empty block to decode into.
+    pub(super) fn take_block(&mut self) -> Block {
+        self.spare.take().unwrap_or_default()
+    }
+
+    /// Takes an unused block back.
+    pub(super) fn put_block(&mut self, block: Block) {
+        self.spare = Some(block);
+    }
+
+    /// Keeps an empty list of heads for its allocation, unless a block is kept already.
+    pub(super) fn keep_heads(&mut self, heads: Vec<(usize, Head)>) {
+        self.spare.get_or_insert_with(|| Block {
+            heads,
+            ..Block::default()
+        });
+    }
+
+    /// Counts the frames that were not handled.
+    pub(super) fn unhandled(&self) -> Unhandled {
+        let mut unhandled = Unhandled::default();
+        let mut next = self.next;
+        for batch in &self.batches {
+            for (_, head) in batch.block.heads.get(next..).unwrap_or_default() {
+                match head.kind {
+                    Kind::Broadcast { .. } | Kind::Plain => unhandled.broadcasts += 1,
+                    kind => unhandled.others += u64::from(kind.is_payload()),
+                }
+            }
+            next = 0;
+        }
+        unhandled
+    }
+
+    /// Releases memory that is kept for later frames.
+    pub(super) fn fall_idle(&mut self) {
+        self.spare = None;
+        if self.batches.is_empty() {
+            self.batches = VecDeque::new();
+        }
+    }
+}
+
+#[cfg(all(test, feature = "test-util"))]
+#[path = "backlog_tests.rs"]
+mod tests;

@@ -1,0 +1,83 @@
+use bytes::BytesMut;
+
+use super::*;
+use crate::node::Peers;
+use crate::wire::Wire;
+use crate::{Config, test_util};
+
+fn link() -> Arc<InFlight> {
+    let peer = test_util::peer(&Peers::new(Config::default()));
+    Arc::new(InFlight::new(peer, 1))
+}
+
+/// Returns one block of frames of these kinds, as the native wire decodes them.
+fn block(kinds: &[Kind]) -> Block {
+    let mut codec = Wire::native().codec(1024);
+    let mut bytes = BytesMut::new();
+    for kind in kinds {
+        codec.encode(*kind, 2, b"8 bytes.", &mut bytes).unwrap();
+    }
+    codec.established();
+    let mut block = Block::new();
+    assert!(codec.next_block(&mut bytes, &mut block).unwrap());
+    assert_eq!(block.heads.len(), kinds.len());
+    block
+}
+
+fn add(backlog: &mut Backlog, kinds: &[Kind], buffer: (usize, u64)) {
+    backlog.add(&link(), block(kinds), buffer, Instant::now());
+}
+
+#[tokio::test]
+async fn a_buffer_is_counted_once_for_consecutive_batches() {
+    let mut backlog = Backlog::default();
+    add(&mut backlog, &[Kind::Data], (10_000, 1));
+    let first = backlog.cost();
+    assert!(first >= 10_000 + BATCH_COST);
+    add(&mut backlog, &[Kind::Data], (10_000, 1));
+    assert_eq!(backlog.cost(), 2 * first - 10_000);
+    add(&mut backlog, &[Kind::Data], (10_000, 2));
+    assert_eq!(backlog.cost(), 3 * first - 10_000);
+    for _ in 0..3 {
+        backlog.end_block();
+    }
+    assert_eq!(backlog.cost(), 0);
+    assert!(backlog.is_empty());
+}
+
+#[tokio::test]
+async fn withdrawn_requests_and_control_frames_are_passed_over() {
+    let mut backlog = Backlog::default();
+    let requests = [1, 2, 3].map(|id| Kind::Request { id });
+    add(&mut backlog, &requests, (1024, 1));
+    add(&mut backlog, &[Kind::Ping, Kind::Data], (1024, 1));
+    backlog.withdraw(1);
+    backlog.withdraw(3);
+    assert!(matches!(backlog.next(), Next::Frame));
+    assert_eq!(backlog.skip().map(|head| head.kind), Some(requests[1]));
+    assert!(matches!(backlog.next(), Next::BlockEnd));
+    assert!(!backlog.has_withdrawn());
+    backlog.end_block();
+    assert!(matches!(backlog.next(), Next::Frame));
+    assert_eq!(backlog.position(), 1);
+    assert_eq!(backlog.skip().map(|head| head.kind), Some(Kind::Data));
+    backlog.end_block();
+    assert!(matches!(backlog.next(), Next::Nothing));
+}
+
+#[tokio::test]
+async fn only_frames_that_were_not_handled_count_as_lost() {
+    let mut backlog = Backlog::default();
+    let broadcast = Kind::Broadcast { nonce: 1 };
+    add(&mut backlog, &[broadcast, broadcast], (1024, 1));
+    assert!(backlog.is_untouched_broadcasts());
+    backlog.skip();
+    assert!(!backlog.is_untouched_broadcasts());
+    add(
+        &mut backlog,
+        &[Kind::Data, Kind::Ping, broadcast],
+        (1024, 2),
+    );
+    let Unhandled { broadcasts, others } = backlog.unhandled();
+    assert_eq!((broadcasts, others), (2, 1));
+}

@@ -1,0 +1,333 @@
+//! Calls the stack with frames, and settles the results of each call.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::task::{Context, Poll, ready};
+
+use tokio::time::Instant;
+
+use super::calls::{PendingFrame, decided};
+use super::results::unpin;
+use super::{Frames, StackDriver, State};
+use crate::error::{Error, panic_text};
+use crate::frame::call::{CallOutcome, CallScope};
+use crate::frame::in_flight::{InFlight, RelayDecision};
+use crate::reason::DisconnectReason;
+use crate::stack::PeerService;
+use crate::stack::reply::Reply;
+
+/// Where a called frame stands: its slot, and its index in the first batch.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    slot: usize,
+    index: usize,
+}
+
+/// A call that was polled once, and has results that need bookkeeping.
+struct Called<E> {
+    place: Place,
+    outcome: CallOutcome,
+    result: Poll<Result<Reply, E>>,
+}
+
+/// Whose code runs, to tell where a panic came from.
+#[derive(Clone, Copy, Debug)]
+enum Within {
+    /// This crate's.
+    Ourselves,
+    /// The stack's `poll_ready`.
+    Readiness,
+    /// The stack's call of this frame.
+    Call(Place),
+}
+
+impl<S: PeerService> StackDriver<S> {
+    /// Calls the stack with frames of the first batch, and polls each call once, until there is no
+    /// free slot or something else must be done first. Pending if the stack is not ready for the
+    /// next frame.
+    pub(super) fn call_stack(
+        &mut self,
+        scope: &CallScope<'_>,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Poll<()> {
+        // One guard for all frames, since a guard for each costs as much as a frame does.
+        let mut within = Within::Ourselves;
+        let called = catch_unwind(AssertUnwindSafe(|| {
+            self.call_frames(scope, cx, now, &mut within)
+        }));
+        let panic = match called {
+            Ok(called) => return called,
+            Err(panic) => panic,
+        };
+        let outcome = scope.end();
+        match within {
+            Within::Ourselves => resume_unwind(panic),
+            Within::Readiness => {
+                self.fail(DisconnectReason::Stack(panic_text(&*panic).to_owned()));
+            }
+            Within::Call(place) => {
+                if let Some(call) = self.frames.calls.get(place.slot) {
+                    call.clear();
+                }
+                self.done(place, outcome, Err(Error::panicked(&*panic)), now);
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn call_frames(
+        &mut self,
+        scope: &CallScope<'_>,
+        cx: &mut Context<'_>,
+        now: Instant,
+        within: &mut Within,
+    ) -> Poll<()> {
+        loop {
+            let Some(called) = ready!(self.call_usual(scope, cx, within)) else {
+                return Poll::Ready(());
+            };
+            match called.result {
+                Poll::Pending => self.pending(called.place, called.outcome),
+                Poll::Ready(result) => {
+                    let result = result.map_err(Error::call);
+                    self.done(called.place, called.outcome, result, now);
+                }
+            }
+            let Frames {
+                backlog, results, ..
+            } = &mut self.frames;
+            results.add_rewritten(scope);
+            let stop = results.is_large() || backlog.has_withdrawn();
+            if stop || self.has_failed() {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Calls the stack with frames whose results need no bookkeeping; see
+    /// [`take_usual`](super::results::Results::take_usual). Returns the first call that does.
+    fn call_usual(
+        &mut self,
+        scope: &CallScope<'_>,
+        cx: &mut Context<'_>,
+        within: &mut Within,
+    ) -> Poll<Option<Called<S::Error>>> {
+        let Self {
+            base,
+            state,
+            frames,
+            ..
+        } = self;
+        let Frames {
+            link,
+            backlog,
+            calls,
+            results,
+        } = frames;
+        let withdrawn = backlog.has_withdrawn();
+        let (Some((slot, call)), Some((batch, next))) = (calls.free(), backlog.first()) else {
+            return Poll::Ready(None);
+        };
+        let heads = batch.block.heads.get(*next..).unwrap_or_default();
+        for &(offset, head) in heads {
+            if !head.kind.is_payload() {
+                break;
+            }
+            if !ready!(poll_ready(&mut base.stack, state, cx, within)) {
+                break;
+            }
+            let place = Place { slot, index: *next };
+            *next += 1;
+            base.seq += 1;
+            let seq = base.seq;
+            link.open(slot, seq);
+            let frame = batch.begin_frame(scope, (offset, &head), slot, seq);
+            call.seq = seq;
+            *within = Within::Call(place);
+            let result = call.start(base.stack.call(frame), cx);
+            *within = Within::Ourselves;
+            let outcome = scope.end();
+            let at = (place.index, offset, &head);
+            if !results.take_usual(link, (slot, seq), at, outcome, &result) {
+                return Poll::Ready(Some(Called {
+                    place,
+                    outcome,
+                    result,
+                }));
+            }
+            if outcome.whole() > 0 {
+                results.add_rewritten(scope);
+            }
+            // Whether a request was withdrawn was looked up for the first frame alone.
+            if withdrawn || results.is_large() {
+                break;
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// Keeps a frame whose call has not ended.
+    fn pending(&mut self, place: Place, outcome: CallOutcome) {
+        let Frames {
+            link,
+            backlog,
+            calls,
+            results,
+        } = &mut self.frames;
+        let Place { slot, index } = place;
+        results.note(link, outcome, index);
+        let (Some(batch), Some(call)) = (backlog.front(), calls.get(slot)) else {
+            return;
+        };
+        let Some(&(offset, head)) = batch.block.heads.get(index) else {
+            return;
+        };
+        let buffer_len = batch.arrival.buffer_len;
+        // A relay outside the handler has decided already, and its frame does not wait.
+        let decision = decided(outcome).or_else(|| link.marked(slot, call.seq));
+        let frame = PendingFrame {
+            head,
+            payload: batch.block.payload(offset, &head),
+            buffer_len,
+        };
+        calls.keep(slot, frame, decision.is_some());
+        if let Some(decision) = decision {
+            let relays = &mut results.relays;
+            relays.add(link, &batch.block, index, decision, buffer_len);
+        }
+    }
+
+    /// Settles a call that ended when it was polled first.
+    fn done(
+        &mut self,
+        place: Place,
+        outcome: CallOutcome,
+        result: Result<Reply, Error>,
+        now: Instant,
+    ) {
+        let Frames {
+            link,
+            backlog,
+            calls,
+            results,
+        } = &mut self.frames;
+        let Place { slot, index } = place;
+        results.note(link, outcome, index);
+        let seq = calls.get(slot).map_or(0, |call| call.seq);
+        let decision = close(link, slot, seq, outcome);
+        let is_undecided = decision.is_none();
+        let Some(batch) = backlog.front() else {
+            return;
+        };
+        let Some(&(_, head)) = batch.block.heads.get(index) else {
+            return;
+        };
+        let buffer_len = batch.arrival.buffer_len;
+        if let Some(decision) = decision {
+            let relays = &mut results.relays;
+            relays.add(link, &batch.block, index, decision, buffer_len);
+        }
+        let result = result.map(|reply| unpin(reply, &batch.block.bytes, buffer_len));
+        if is_undecided && result.as_ref().is_err_and(Error::is_panic) {
+            self.frames.lose_undecided(&head);
+        }
+        self.finish(&head, result, now);
+    }
+
+    /// Polls the calls that did not end at once.
+    pub(super) fn poll_calls(&mut self, scope: &CallScope<'_>, cx: &mut Context<'_>, now: Instant) {
+        if self.frames.calls.in_flight() == 0 {
+            return;
+        }
+        for slot in 0..self.frames.calls.len() {
+            self.poll_call(slot, scope, cx, now);
+        }
+        if self.frames.calls.in_flight() == 0 {
+            self.frames.link.peer().tell_meter();
+        }
+    }
+
+    fn poll_call(
+        &mut self,
+        slot: usize,
+        scope: &CallScope<'_>,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
+        let Frames {
+            link,
+            calls,
+            results,
+            ..
+        } = &mut self.frames;
+        let Some(call) = calls.running(slot) else {
+            return;
+        };
+        let seq = call.seq;
+        scope.go_on(seq);
+        let polled = match catch_unwind(AssertUnwindSafe(|| call.poll(cx))) {
+            Ok(polled) => polled.map_err(Error::call),
+            Err(panic) => Poll::Ready(Err(Error::panicked(&*panic))),
+        };
+        let Poll::Ready(result) = polled else {
+            let outcome = scope.end();
+            if !call.is_relayed()
+                && let Some(decision) = decided(outcome).or_else(|| link.marked(slot, seq))
+            {
+                call.relay_once(link, &mut results.relays, decision);
+            }
+            results.note(link, outcome, usize::MAX);
+            return;
+        };
+        // A future that has panicked is dropped before the outcome is asked for, too.
+        call.clear();
+        let outcome = scope.end();
+        let Some((frame, relayed)) = calls.end(slot) else {
+            return;
+        };
+        let decision = close(link, slot, seq, outcome);
+        let is_undecided = decision.is_none() && !relayed;
+        if let Some(decision) = decision.filter(|_| !relayed) {
+            frame.relay(link, &mut results.relays, decision);
+        }
+        results.note(link, outcome, usize::MAX);
+        let result = result.map(|reply| unpin(reply, &frame.payload, frame.buffer_len));
+        if is_undecided && result.as_ref().is_err_and(Error::is_panic) {
+            self.frames.lose_undecided(&frame.head);
+        }
+        self.finish(&frame.head, result, now);
+    }
+}
+
+/// Polls the stack for readiness. Returns false if it has failed.
+#[inline]
+fn poll_ready<S: PeerService>(
+    stack: &mut S,
+    state: &mut State,
+    cx: &mut Context<'_>,
+    within: &mut Within,
+) -> Poll<bool> {
+    *within = Within::Readiness;
+    let ready = stack.poll_ready(cx);
+    *within = Within::Ourselves;
+    match ready!(ready) {
+        Ok(()) => state.stop_timer(),
+        Err(error) => {
+            *state = State::stack_failed(error);
+            return Poll::Ready(false);
+        }
+    }
+    Poll::Ready(true)
+}
+
+/// Returns the decision of a relay about a frame whose call has ended. Relays that decide later are
+/// too late for the connection.
+#[inline]
+fn close(link: &InFlight, slot: usize, seq: u64, outcome: CallOutcome) -> Option<RelayDecision> {
+    if outcome.is_over() && link.is_untouched(slot, seq) {
+        link.shut(slot, seq);
+        return decided(outcome);
+    }
+    let elsewhere = link.close(slot, seq);
+    decided(outcome).or(elsewhere)
+}

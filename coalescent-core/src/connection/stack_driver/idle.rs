@@ -1,0 +1,101 @@
+//! The driver of an idle connection, and the changes between idle and busy.
+
+use std::sync::{Arc, Weak};
+
+use super::backlog::Backlog;
+use super::budget::Budget;
+use super::calls::Calls;
+use super::results::Results;
+use super::shortcut::Shortcut;
+use super::{Frames, StackDriver, State};
+use crate::frame::in_flight::InFlight;
+use crate::node::peer::Peer;
+use crate::node::peer::handle::LinkId;
+use crate::stack::PeerService;
+use crate::stack::inbox::Queue;
+
+/// The state of a stack driver that lasts as long as the connection.
+#[derive(Debug)]
+pub(super) struct Base<S> {
+    pub(super) id: LinkId,
+    pub(super) stack: S,
+    read_side: Arc<Queue>,
+    /// The number of the last frame that the stack was called with.
+    pub(super) seq: u64,
+    pub(super) budget: Budget,
+}
+
+/// State kept while a connection is idle.
+///
+/// Everything that can be rebuilt is dropped, because most connections are idle most of the time.
+#[derive(Debug)]
+pub(in crate::connection) struct IdleDriver<S> {
+    base: Base<S>,
+    /// Whether frames of this connection were ever relayed.
+    relayed: bool,
+    /// The link that frames from before the idle period still reference, if any are alive; new
+    /// frames share it.
+    link: Option<Weak<InFlight>>,
+}
+
+impl<S> IdleDriver<S> {
+    /// Returns a driver for the connection `id` to `peer`.
+    pub(in crate::connection) fn new(id: LinkId, peer: &Peer, stack: S) -> Self {
+        Self {
+            base: Base {
+                id,
+                stack,
+                read_side: Queue::of(peer.node()),
+                seq: 0,
+                budget: Budget::new(peer.node().config().error_budget),
+            },
+            relayed: false,
+            link: None,
+        }
+    }
+}
+
+impl<S: PeerService> IdleDriver<S> {
+    /// Builds the state that frames need. The connection's writer must be polled each time after
+    /// the driver was.
+    pub(in crate::connection) fn wake(self, peer: &Peer) -> StackDriver<S> {
+        let Self {
+            base,
+            relayed,
+            link,
+        } = self;
+        let link = link.and_then(|link| link.upgrade()).unwrap_or_else(|| {
+            let concurrency = peer.node().config().concurrency;
+            Arc::new(InFlight::new(peer.clone(), concurrency))
+        });
+        StackDriver {
+            state: State::Calling,
+            shortcut: Shortcut::of::<S>(peer),
+            frames: Frames {
+                backlog: Backlog::default(),
+                calls: Calls::new(link.slots()),
+                results: Results::new(Arc::clone(&base.read_side), relayed),
+                link,
+            },
+            base,
+        }
+    }
+}
+
+impl<S: PeerService> StackDriver<S> {
+    /// Returns whether nothing is in hand, so that [`fall_asleep`](Self::fall_asleep) loses
+    /// nothing.
+    pub(in crate::connection) fn can_sleep(&self) -> bool {
+        matches!(self.state, State::Calling) && self.is_idle()
+    }
+
+    /// Drops all that can be rebuilt.
+    pub(in crate::connection) fn fall_asleep(self) -> IdleDriver<S> {
+        let link = &self.frames.link;
+        IdleDriver {
+            relayed: self.frames.results.relays.is_used(),
+            link: (Arc::strong_count(link) > 1).then(|| Arc::downgrade(link)),
+            base: self.base,
+        }
+    }
+}

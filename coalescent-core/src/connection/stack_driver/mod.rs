@@ -1,0 +1,380 @@
+//! Drives the stack of one connection: calls it with each frame that was read, and hands the
+//! results on.
+//!
+//! ```text
+//! reader ─▶ backlog ─▶ calls ─▶ results ─┬─▶ relays: the other peers' outboxes
+//!           (waits)    (run)             ├─▶ delivery: the read side
+//!                                        └─▶ replies: this peer's outbox
+//! ```
+//!
+//! [`StackDriver::poll`] moves frames from the backlog through the calls, up to the end of a batch
+//! that has results. [`StackDriver::hand_on`] then takes the results as far as there is room, and
+//! [`StackDriver::wait_for_room`] waits for the rest.
+
+mod backlog;
+mod budget;
+mod call;
+mod calls;
+mod delivery;
+mod idle;
+mod replies;
+mod results;
+mod shortcut;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+pub use backlog::BATCH_COST;
+use backlog::{Backlog, Next};
+use calls::Calls;
+use idle::Base;
+pub(super) use idle::IdleDriver;
+use results::{Results, report};
+use shortcut::Shortcut;
+use tokio::time::{Instant, Sleep};
+
+use crate::error::{BoxError, Error};
+use crate::frame::call::CallScope;
+use crate::frame::in_flight::InFlight;
+use crate::frame::{self, passes};
+use crate::node::hooks::BoxFuture;
+use crate::reason::{DisconnectReason, DropReason};
+use crate::stack::PeerService;
+use crate::stack::reply::Reply;
+use crate::wire::{Block, Head, Kind};
+
+/// How long a stack may take to become ready for a frame. A timeout layer does not bound this.
+pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The weight of one offence in the error budget.
+const OFFENCE: u32 = 1;
+
+/// The driver of a connection that is not idle.
+pub(super) struct StackDriver<S: PeerService> {
+    // Dropped first: calls end before their stack does.
+    frames: Frames<S::Future>,
+    base: Base<S>,
+    state: State,
+    shortcut: Option<Shortcut>,
+}
+
+/// The states of a stack driver.
+enum State {
+    /// The connect hooks run. No frame is handled before they are done.
+    Hooks(BoxFuture),
+    /// The stack is called with one frame after another.
+    Calling,
+    /// The stack has no capacity for the next frame. The frame fails if the timer fires first.
+    Unready(Pin<Box<Sleep>>),
+    /// The stack failed, or the peer used up its error budget. No frame is handled any more, and
+    /// the connection ends for this reason once the results so far are handed on.
+    Failed(DisconnectReason),
+}
+
+/// The frames of a connection, from being read to being handed on.
+///
+/// Dropping it counts the frames that are lost.
+struct Frames<F> {
+    link: Arc<InFlight>,
+    /// The frames that wait.
+    backlog: Backlog,
+    /// The frames that are being handled.
+    calls: Calls<F>,
+    /// The results that are not handed on yet.
+    results: Results,
+}
+
+/// The result of polling the driver.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// There are results to hand on before anything else is done.
+    HandOn,
+    /// All frames that were read are handled.
+    Idle,
+    /// A handler, a hook or the stack's readiness is waited for.
+    Busy,
+    /// The connection must end.
+    End(DisconnectReason),
+}
+
+impl State {
+    #[cold]
+    fn stack_failed(error: impl Into<BoxError>) -> Self {
+        let error: BoxError = error.into();
+        Self::Failed(DisconnectReason::Stack(error.to_string()))
+    }
+
+    /// Stops the timer of the frame that the stack was not ready for, if there is one.
+    #[inline]
+    fn stop_timer(&mut self) {
+        if matches!(self, Self::Unready(_)) {
+            *self = Self::Calling;
+        }
+    }
+}
+
+impl<S: PeerService> StackDriver<S> {
+    /// Runs `hooks` before the first frame.
+    pub(super) fn run_hooks(&mut self, hooks: BoxFuture) {
+        self.state = State::Hooks(hooks);
+    }
+
+    /// Releases memory that is kept for later frames.
+    pub(super) fn fall_idle(&mut self) {
+        frame::fall_idle();
+        self.frames.backlog.fall_idle();
+        self.frames.results.fall_idle();
+    }
+
+    /// Returns an empty block to decode into.
+    pub(super) fn take_block(&mut self) -> Block {
+        self.frames.backlog.take_block()
+    }
+
+    /// Takes an unused block back.
+    pub(super) fn put_block(&mut self, block: Block) {
+        self.frames.backlog.put_block(block);
+    }
+
+    /// Adds the frames of `block`, read at `at` into `buffer`, which is given by its size and its
+    /// number.
+    pub(super) fn add(&mut self, block: Block, buffer: (usize, u64), at: Instant) {
+        let frames = &mut self.frames;
+        frames.backlog.add(&frames.link, block, buffer, at);
+    }
+
+    /// Returns the memory that the waiting frames keep alive, in bytes.
+    pub(super) fn backlog(&self) -> usize {
+        self.frames.backlog.cost()
+    }
+
+    /// Withdraws a request: drops its call, or passes over its frame.
+    ///
+    /// `in_hand` says whether it may be among frames that are about to be added.
+    pub(super) fn cancel(&mut self, id: u32, in_hand: bool) {
+        let frames = &mut self.frames;
+        let cancelled = frames.calls.cancel(id, &frames.link);
+        if !cancelled && (in_hand || !frames.backlog.is_empty()) {
+            frames.backlog.withdraw(id);
+        }
+    }
+
+    /// Handles frames until there are results to hand on, or nothing can be done.
+    ///
+    /// Call it in a loop with [`hand_on`](Self::hand_on).
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Step {
+        if self.poll_hooks(cx).is_pending() {
+            return Step::Busy;
+        }
+        if self.is_idle() {
+            return Step::Idle;
+        }
+        let mut staged = self.frames.results.delivery.take_whole();
+        let scope = CallScope::open(self.frames.link.place(), &mut staged);
+        self.poll_calls(&scope, cx, now);
+        let step = self.poll_backlog(&scope, cx, now);
+        drop(scope);
+        self.frames.results.delivery.put_whole(staged);
+        self.frames.results.count_discarded(self.frames.link.peer());
+        // Also before the end: the results so far must not be lost with the connection.
+        if self.frames.results.has_any() {
+            Step::HandOn
+        } else {
+            step
+        }
+    }
+
+    fn poll_hooks(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let State::Hooks(hooks) = &mut self.state else {
+            return Poll::Ready(());
+        };
+        match catch_unwind(AssertUnwindSafe(|| hooks.as_mut().poll(cx))) {
+            Ok(done) => ready!(done),
+            Err(panic) => report(self.frames.link.peer(), Error::panicked(&*panic)),
+        }
+        self.state = State::Calling;
+        Poll::Ready(())
+    }
+
+    /// Returns whether there is nothing to do, which is so nearly each time before a read.
+    fn is_idle(&self) -> bool {
+        self.frames.calls.in_flight() == 0
+            && self.frames.backlog.is_empty()
+            && !self.frames.results.has_any()
+            && !self.has_failed()
+    }
+
+    #[inline]
+    fn has_failed(&self) -> bool {
+        matches!(self.state, State::Failed(_))
+    }
+
+    /// Ends the handling of frames. The first reason stands.
+    fn fail(&mut self, reason: DisconnectReason) {
+        if !self.has_failed() {
+            self.state = State::Failed(reason);
+        }
+    }
+
+    /// Handles one waiting frame after another, up to the end of a batch that has results.
+    fn poll_backlog(&mut self, scope: &CallScope<'_>, cx: &mut Context<'_>, now: Instant) -> Step {
+        loop {
+            if let State::Failed(reason) = &self.state {
+                return Step::End(reason.clone());
+            }
+            if self.frames.calls.is_full() {
+                return Step::Busy;
+            }
+            if self.frames.results.is_large() {
+                return Step::HandOn;
+            }
+            match self.next() {
+                Next::Nothing if self.frames.calls.in_flight() == 0 => return Step::Idle,
+                Next::Nothing => return Step::Busy,
+                // The results are slices of this batch.
+                Next::BlockEnd if self.frames.results.refer_to_block() => return Step::HandOn,
+                Next::BlockEnd => {
+                    self.end_block();
+                    if self.frames.results.has_any() {
+                        return Step::HandOn;
+                    }
+                }
+                Next::Frame => match self.shortcut() {
+                    Some(shortcut) => self.take_shortcut(shortcut),
+                    None if self.call_stack(scope, cx, now).is_ready() => self.state.stop_timer(),
+                    None if self.poll_unready(cx, now).is_pending() => return Step::Busy,
+                    None => {}
+                },
+            }
+        }
+    }
+
+    /// Looks at the front of the backlog.
+    fn next(&mut self) -> Next {
+        let before = self.frames.backlog.position();
+        let next = self.frames.backlog.next();
+        if self.frames.backlog.position() != before {
+            // The frame that the stack was not ready for may have been passed over.
+            self.state.stop_timer();
+        }
+        next
+    }
+
+    fn end_block(&mut self) {
+        self.frames.backlog.end_block();
+        self.frames.link.peer().tell_meter();
+    }
+
+    /// Waits until the stack may be ready for the next frame. Fails the frame if that takes longer
+    /// than [`READY_TIMEOUT`].
+    fn poll_unready(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        if !matches!(self.state, State::Unready(_)) {
+            self.state = State::Unready(Box::pin(tokio::time::sleep(READY_TIMEOUT)));
+        }
+        if let State::Unready(timer) = &mut self.state {
+            ready!(timer.as_mut().poll(cx));
+        }
+        self.state = State::Calling;
+        if let Some(head) = self.frames.backlog.skip() {
+            let error = Error::call(format!("the stack was not ready within {READY_TIMEOUT:?}"));
+            self.frames.lose_undecided(&head);
+            self.finish(&head, Err(error), now);
+        }
+        Poll::Ready(())
+    }
+
+    /// Turns the result of a call into a reply or an error.
+    #[inline]
+    fn finish(&mut self, head: &Head, result: Result<Reply, Error>, now: Instant) {
+        // Inlined, since it is all that nearly every frame needs.
+        let is_request = matches!(head.kind, Kind::Request { .. });
+        if is_request || !matches!(result, Ok(Reply::None)) {
+            self.finish_slowly(head, result, now);
+        }
+    }
+
+    fn finish_slowly(&mut self, head: &Head, result: Result<Reply, Error>, now: Instant) {
+        let Frames { link, results, .. } = &mut self.frames;
+        if results.finish(link.peer(), head, result) {
+            self.base.budget.spend(OFFENCE, now);
+            if self.base.budget.exhausted() {
+                self.fail(DisconnectReason::TooManyErrors);
+            }
+        }
+    }
+
+    /// Hands the results on, as far as there is room. Returns whether that was all of them.
+    pub(super) fn hand_on(&mut self) -> bool {
+        let Frames {
+            link,
+            backlog,
+            results,
+            ..
+        } = &mut self.frames;
+        results.push_relays(link, backlog);
+        results.deliver(link, backlog);
+        results.offer_replies(link.peer(), self.base.id);
+        !results.has_any()
+    }
+
+    /// Waits for room for the results that [`hand_on`](Self::hand_on) had no room for. Relayed
+    /// frames are dropped meanwhile where their flow says so.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the next call continues where this one stopped.
+    pub(super) async fn wait_for_room(&mut self) {
+        self.frames.results.wait_for_room(&self.frames.link).await;
+    }
+}
+
+impl<F> Frames<F> {
+    /// Returns whether frames of this connection are relayed, as far as is known.
+    fn relays_frames(&self) -> bool {
+        self.link.peer().node().hooks().relays || self.results.relays.is_used()
+    }
+
+    /// Counts a frame as lost if its handling failed before a relay has decided about it.
+    #[cold]
+    fn lose_undecided(&self, head: &Head) {
+        if passes(head.kind, head.ttl, false) && self.relays_frames() {
+            let peer = self.link.peer();
+            peer.node().lost(peer, 1);
+        }
+    }
+
+    /// Hands on what relays have decided, as far as there is room, and counts the frames that were
+    /// not handled.
+    fn lose_backlog(&mut self) {
+        let Self {
+            link,
+            backlog,
+            calls,
+            results,
+        } = self;
+        let undecided = calls.lose(link, &mut results.relays);
+        results.push_relays(link, backlog);
+        let mut unhandled = backlog.unhandled();
+        let relays_frames = self.relays_frames();
+        let peer = self.link.peer();
+        if relays_frames {
+            peer.node().lost(peer, unhandled.broadcasts + undecided);
+        } else {
+            unhandled.others += unhandled.broadcasts;
+        }
+        peer.dropped(DropReason::Disconnected, unhandled.others);
+    }
+}
+
+impl<F> Drop for Frames<F> {
+    fn drop(&mut self) {
+        self.lose_backlog();
+        self.results.lose_replies(self.link.peer());
+        // What the read side has room for can still be read.
+        self.results.deliver(&self.link, &mut self.backlog);
+        self.link.set_staging(false);
+    }
+}

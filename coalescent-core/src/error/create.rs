@@ -1,0 +1,249 @@
+//! Creating errors.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use super::{BoxError, Error, ErrorKind, panic_text};
+use crate::text::{CAUSE_MAX, OneLine, truncate};
+
+/// The maximum length of a handler's error text that is kept, in bytes, because errors wait in the
+/// event queue.
+const MAX_KEPT: usize = 4 * 1024;
+
+impl Error {
+    pub(crate) fn config(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Config, text)
+    }
+
+    pub(crate) fn listen(addr: &str, source: impl Into<BoxError>) -> Self {
+        Self::new(ErrorKind::Listen, format!("cannot listen on {addr}")).because(source)
+    }
+
+    pub(crate) fn dial(addr: impl fmt::Display, source: impl Into<BoxError>) -> Self {
+        Self::new(ErrorKind::Dial, format!("cannot connect to {addr}")).because(source)
+    }
+
+    pub(crate) fn dial_timeout(addr: impl fmt::Display, after: Duration) -> Self {
+        Self::new(
+            ErrorKind::Timeout,
+            format!("no connection to {addr} within {after:?}"),
+        )
+    }
+
+    pub(crate) fn accept(source: std::io::Error) -> Self {
+        Self::new(ErrorKind::Listen, "cannot accept connections for now").because(source)
+    }
+
+    /// Adds the address to which the error relates.
+    pub(crate) fn at(mut self, addr: impl fmt::Display) -> Self {
+        self.text = format!("{addr}: {}", self.text).into();
+        self
+    }
+
+    pub(crate) fn handshake(source: impl Into<BoxError>) -> Self {
+        Self::new(ErrorKind::Handshake, "the handshake failed").because(source)
+    }
+
+    /// Creates the error of an inbound connection that ended before it sent any byte.
+    pub(crate) fn unsaid(source: impl Into<BoxError>) -> Self {
+        Self::new(ErrorKind::Unsaid, "the handshake failed").because(source)
+    }
+
+    pub(crate) fn handshake_timeout(after: Duration) -> Self {
+        Self::new(ErrorKind::Timeout, format!("no handshake within {after:?}"))
+    }
+
+    pub(crate) fn refused(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Refused, text)
+    }
+
+    /// Creates the error of a node that dialled `address`, resolved to `there`, and reached itself.
+    pub(crate) fn itself(address: impl fmt::Display, there: impl fmt::Display) -> Self {
+        Self::new(
+            ErrorKind::Itself,
+            format!("{address}: {there} is this node itself; it is passed over for now"),
+        )
+    }
+
+    /// Creates the error of a dialled `address`, resolved to `there`, that echoes what this node
+    /// sends.
+    pub(crate) fn echo(address: impl fmt::Display, there: impl fmt::Display) -> Self {
+        Self::new(
+            ErrorKind::Handshake,
+            format!(
+                "{address}: whoever is at {there} introduces itself as this node: an echo, another process \
+                 with its key, or this node behind an address that it does not know for its own"
+            ),
+        )
+    }
+
+    pub(crate) fn plaintext(addr: impl fmt::Display) -> Self {
+        Self::new(
+            ErrorKind::Plaintext,
+            format!(
+                "{addr} is not a loopback address: give the app an identity, so that it speaks TLS, \
+                 or allow plaintext with `allow_plaintext()`"
+            ),
+        )
+    }
+
+    /// Creates the error of a call through a peer's stack that failed with `source`.
+    pub(crate) fn call(source: impl Into<BoxError>) -> Self {
+        let source = source.into();
+        // One of our errors that a layer passed through keeps its kind.
+        match source.downcast::<Self>() {
+            Ok(own) => *own,
+            Err(source) => Self::unhandled(source),
+        }
+    }
+
+    fn unhandled(source: BoxError) -> Self {
+        let mut error = Self::new(ErrorKind::Call, "a frame could not be handled");
+        // Checked first, because only the text of a long error is kept.
+        error.offence = has_offence(&*source);
+        error.because(bounded(source))
+    }
+
+    /// Creates the error of a frame that its sender should not have sent, such as bytes that are
+    /// not a message. A layer that fails with it counts the frame against the peer.
+    ///
+    /// A failed call is an offence only if it fails with this error, directly or among its
+    /// [sources](std::error::Error::source), so that other layers may wrap it. If the peer itself
+    /// sent the frame to this node, the offence counts towards
+    /// [`Config::error_budget`](crate::Config::error_budget). If the peer may only have relayed it,
+    /// as with broadcasts and all frames of a wire without frame kinds, it does not count, because
+    /// a relay need not be able to detect it. Layers therefore need not distinguish the two.
+    ///
+    /// Use it for frames that no version of the program would send. A frame that a handler does not
+    /// know or has no room for is not an offence.
+    ///
+    /// ```
+    /// use coalescent_core::Error;
+    ///
+    /// let error = Error::offence("the checksum is wrong");
+    /// assert!(error.is_offence() && error.is_call());
+    /// ```
+    #[must_use]
+    pub fn offence(source: impl Into<BoxError>) -> Self {
+        let mut error = Self::unhandled(source.into());
+        error.offence = true;
+        error
+    }
+
+    /// Creates the error of an event callback that panicked.
+    pub(crate) fn callback(panic: &(dyn Any + Send)) -> Self {
+        let mut text = "a callback for events panicked, and gets the next one: ".to_owned();
+        let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(panic_text(panic));
+        Self::new(ErrorKind::Callback, text)
+    }
+
+    /// Creates the error that stands for this many errors that were not reported individually.
+    pub(crate) fn left_out(errors: u64) -> Self {
+        Self::new(
+            ErrorKind::LeftOut,
+            format!("{errors} more errors were left out in a minute"),
+        )
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self::new(ErrorKind::Closed, "the peer is no longer connected")
+    }
+
+    pub(crate) fn full() -> Self {
+        Self::new(
+            ErrorKind::Full,
+            "the peer's outbox is full; wait for room or send less",
+        )
+    }
+
+    pub(crate) fn encode(source: impl Into<BoxError>) -> Self {
+        Self::new(
+            ErrorKind::Encode,
+            "the payload does not fit this peer's wire",
+        )
+        .because(source)
+    }
+
+    pub(crate) fn request_timeout(after: Duration) -> Self {
+        Self::new(ErrorKind::Timeout, format!("no reply within {after:?}"))
+    }
+
+    pub(crate) fn no_answer() -> Self {
+        Self::new(
+            ErrorKind::NoAnswer,
+            "the peer has no answer to this request",
+        )
+    }
+
+    pub(crate) fn failed(reason: &str) -> Self {
+        Self::new(
+            ErrorKind::Failed,
+            format!("the peer failed to answer: {reason}"),
+        )
+    }
+
+    pub(crate) fn unsupported(text: &'static str) -> Self {
+        Self::new(ErrorKind::Refused, text)
+    }
+
+    /// Creates the error of a method that needs the courier when none is registered.
+    #[must_use]
+    pub fn no_courier() -> Self {
+        Self::new(
+            ErrorKind::NoCourier,
+            "no courier is registered: add `.with(Courier::new())` to the app before sending messages",
+        )
+    }
+
+    /// Creates the error of a call that panicked, from the panic's payload.
+    #[must_use]
+    pub fn panicked(panic: &(dyn Any + Send)) -> Self {
+        let mut text = "the handling of a frame panicked: ".to_owned();
+        // Truncated now, because events keep errors, and a panic may quote a whole frame.
+        let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(panic_text(panic));
+        Self::new(ErrorKind::Panic, text)
+    }
+
+    /// Creates the error of a reply that is not a message.
+    #[must_use]
+    pub fn undecodable(source: impl Into<BoxError>) -> Self {
+        Self::new(
+            ErrorKind::Decode,
+            "the reply cannot be decoded; check that both sides have the same codec",
+        )
+        .because(source)
+    }
+
+    /// Creates the error of a message that cannot be encoded.
+    #[must_use]
+    pub fn unencodable(source: impl Into<BoxError>) -> Self {
+        Self::new(ErrorKind::Encode, "the message cannot be encoded").because(source)
+    }
+}
+
+/// Returns the error unchanged, or the beginning of its text if that is long.
+fn bounded(source: BoxError) -> BoxError {
+    let text = source.to_string();
+    if text.len() <= MAX_KEPT {
+        return source;
+    }
+    truncate(&text, MAX_KEPT).into()
+}
+
+/// Returns whether an error is an [offence](Error::offence), or is caused by one.
+fn has_offence(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<Error>().is_some_and(|own| own.offence) {
+            return true;
+        }
+        // The `source` of an I/O error skips the error inside of it, so ask for that one.
+        next = match error.downcast_ref::<std::io::Error>() {
+            Some(io) => io.get_ref().map(|inner| inner as _),
+            None => error.source(),
+        };
+    }
+    false
+}

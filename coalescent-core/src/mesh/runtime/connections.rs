@@ -1,0 +1,131 @@
+//! Connections of a mesh: adopted, and run until they end.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tracing::Instrument;
+
+use super::Runtime;
+use crate::connection::{Connection, ConnectionInfo, Established, establish};
+use crate::error::Error;
+use crate::node::peer::Peer;
+use crate::node::{Peers, Refusal};
+use crate::reason::DisconnectReason;
+use crate::stack::PeerLayer;
+use crate::transport::{BoxIo, watch_silence};
+use crate::wire::Wire;
+
+/// Builds a stack for each connection and runs the connection with it. This trait hides the type of
+/// the app's layers.
+pub(super) trait Stacks: Send + Sync {
+    fn run(&self, connection: Connection<BoxIo>, peers: &Peers) -> RunningConnection;
+}
+
+type RunningConnection = Pin<Box<dyn Future<Output = DisconnectReason> + Send>>;
+
+type PanicPayload = Box<dyn Any + Send>;
+
+pub(super) struct Layers<L>(pub(super) L);
+
+impl<L: PeerLayer> Stacks for Layers<L> {
+    fn run(&self, connection: Connection<BoxIo>, peers: &Peers) -> RunningConnection {
+        Box::pin(connection.run(self.0.layer(peers.inbox())))
+    }
+}
+
+impl Runtime {
+    /// Makes a peer of a connection from elsewhere; see [`Mesh::adopt`](crate::Mesh::adopt).
+    pub(crate) async fn adopt(
+        self: &Arc<Self>,
+        io: BoxIo,
+        mut info: ConnectionInfo,
+    ) -> Result<Peer, Error> {
+        info.listen = self.advertised();
+        self.tune(&io, info.wire.as_ref());
+        let established = tokio::select! {
+            established = establish(io, self.peers.node(), info, || Ok(())) => established?,
+            () = self.stop.cancelled() => return Err(Error::closed()),
+        };
+        match established {
+            Established::Myself => Err(Error::refused("the connection leads to this node itself")),
+            Established::Already(_) => Err(Error::refused(Refusal::AlreadyConnected.words())),
+            Established::Connected(connection) => {
+                let peer = connection.peer().clone();
+                self.run(connection, std::future::ready(()));
+                Ok(peer)
+            }
+        }
+    }
+
+    /// Sets the options that a connection's socket needs for its wire: a wire without pings has
+    /// TCP detect dead peers.
+    pub(crate) fn tune(&self, io: &BoxIo, wire: Option<&Wire>) {
+        let config = self.peers.config();
+        if !wire.unwrap_or(&config.wire).has_handshake() {
+            watch_silence(&**io, config.ping_every, config.answer_within);
+        }
+    }
+
+    /// Runs a connection in a task of its own; see [`serve`](Self::serve).
+    pub(crate) fn run(
+        &self,
+        connection: Connection<BoxIo>,
+        then: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.tasks.spawn(self.serve(connection, then));
+    }
+
+    /// Runs a connection, and `then` when the connection has ended.
+    ///
+    /// A panic of a layer or hook ends only this connection, and `then` runs all the same.
+    pub(super) fn serve(
+        &self,
+        connection: Connection<BoxIo>,
+        then: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let peer = connection.peer().clone();
+        let span = tracing::info_span!(
+            "peer",
+            id = %peer.id(),
+            addr = peer.addr().map(tracing::field::display),
+            direction = %peer.direction(),
+        );
+        // Building the layers may panic too.
+        let built = catch_unwind(AssertUnwindSafe(|| {
+            let _entered = span.enter();
+            self.stacks.run(connection, &self.peers)
+        }));
+        let cut = self.cut.clone();
+        let task = async move {
+            let run = async {
+                let ended = match built {
+                    Ok(running) => catch_panic(running).await,
+                    Err(panic) => Err(panic),
+                };
+                if let Err(panic) = ended {
+                    peer.node().error(Some(&peer), Error::panicked(&*panic));
+                }
+            };
+            tokio::select! {
+                () = run => {}
+                () = cut.cancelled() => {}
+            }
+            then.await;
+        };
+        task.instrument(span)
+    }
+}
+
+/// Runs a connection until it ends or panics.
+async fn catch_panic(mut running: RunningConnection) -> Result<DisconnectReason, PanicPayload> {
+    std::future::poll_fn(move |cx| {
+        match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    })
+    .await
+}

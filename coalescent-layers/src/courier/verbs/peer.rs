@@ -1,0 +1,136 @@
+//! Sending messages to one peer.
+
+use coalescent_core::{Error, Message, Peer};
+use serde::Serialize;
+
+use super::{encode, encode_body};
+
+/// Sends messages to one peer.
+///
+/// Every method fails with [`is_no_courier`](Error::is_no_courier) if the app has no
+/// [`Courier`](crate::Courier), and with [`is_encode`](Error::is_encode) if the body cannot be
+/// serialized or the message does not fit the peer's wire. The body is serialized when the method
+/// is called, not when the returned future is first polled.
+pub trait PeerExt: sealed::Sealed {
+    /// Sends a message of type `kind` to this peer only, waiting for room in its outbox.
+    ///
+    /// Relays do not pass the message on. Success means that it is queued, not that it has arrived.
+    ///
+    /// # Errors
+    ///
+    /// As listed for [`PeerExt`], and [`is_closed`](Error::is_closed) if the peer has disconnected.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it completes, nothing was queued.
+    fn send<T>(&self, kind: &str, body: &T) -> impl Future<Output = Result<(), Error>> + Send
+    where
+        T: Serialize + ?Sized;
+
+    /// Sends a message built beforehand, for example one with headers; like
+    /// [`send`](PeerExt::send).
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](PeerExt::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`send`](PeerExt::send).
+    fn send_message(&self, message: Message) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Sends a message of type `kind` to this peer only, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](PeerExt::send), and [`is_full`](Error::is_full) if the outbox has no room.
+    fn try_send<T>(&self, kind: &str, body: &T) -> Result<(), Error>
+    where
+        T: Serialize + ?Sized;
+
+    /// Sends a message of type `kind` as a request and waits for the reply, for at most
+    /// [`Config::request_timeout`](coalescent_core::Config::request_timeout).
+    ///
+    /// # Errors
+    ///
+    /// As listed for [`PeerExt`], the errors of [`Peer::request_payload`], and
+    /// [`is_decode`](Error::is_decode) if the reply is not a message.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it completes, the peer is told that the request is
+    /// cancelled.
+    fn request<T>(
+        &self,
+        kind: &str,
+        body: &T,
+    ) -> impl Future<Output = Result<Message, Error>> + Send
+    where
+        T: Serialize + ?Sized;
+
+    /// Sends a message built beforehand as a request; like [`request`](PeerExt::request).
+    ///
+    /// # Errors
+    ///
+    /// As for [`request`](PeerExt::request).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`request`](PeerExt::request).
+    fn request_message(
+        &self,
+        message: Message,
+    ) -> impl Future<Output = Result<Message, Error>> + Send;
+}
+
+impl PeerExt for Peer {
+    fn send<T>(&self, kind: &str, body: &T) -> impl Future<Output = Result<(), Error>> + Send
+    where
+        T: Serialize + ?Sized,
+    {
+        let payload = encode_body(&self.peers(), kind, body);
+        async move { self.send_payload(payload?).await }
+    }
+
+    async fn send_message(&self, message: Message) -> Result<(), Error> {
+        let payload = encode(&self.peers(), &message)?;
+        self.send_payload(payload).await
+    }
+
+    fn try_send<T>(&self, kind: &str, body: &T) -> Result<(), Error>
+    where
+        T: Serialize + ?Sized,
+    {
+        self.try_send_payload(encode_body(&self.peers(), kind, body)?)
+    }
+
+    fn request<T>(
+        &self,
+        kind: &str,
+        body: &T,
+    ) -> impl Future<Output = Result<Message, Error>> + Send
+    where
+        T: Serialize + ?Sized,
+    {
+        let encoded = self.peers().codec().and_then(|codec| {
+            let payload = codec.encode_body(kind, body).map_err(Error::unencodable)?;
+            Ok((codec, payload))
+        });
+        async move {
+            let (codec, payload) = encoded?;
+            self.request_encoded(&codec, payload).await
+        }
+    }
+
+    async fn request_message(&self, message: Message) -> Result<Message, Error> {
+        let codec = self.peers().codec()?;
+        let payload = codec.encode(&message).map_err(Error::unencodable)?;
+        self.request_encoded(&codec, payload).await
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+
+    impl Sealed for coalescent_core::Peer {}
+}

@@ -1,0 +1,21 @@
+//! What the compiler says about handlers that are none.
+//!
+//! After a change, look at what `TRYBUILD=overwrite cargo test -p coalescent-router --test it
+//! diagnostics` writes.
+
+use std::process::Command;
+
+/// The compiler that the texts are of. Each puts some lines in other words.
+const RUSTC: &str = "rustc 1.95.";
+
+#[test]
+fn errors_say_what_is_wrong() {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let version = Command::new(rustc).arg("--version").output().unwrap();
+    let version = String::from_utf8_lossy(&version.stdout).into_owned();
+    if !version.starts_with(RUSTC) {
+        eprintln!("not compared: the texts are of {RUSTC}, and this is {version}");
+        return;
+    }
+    trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
+}

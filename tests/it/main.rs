@@ -1,0 +1,33 @@
+//! The integration tests of the whole framework, one module for each subject.
+
+mod adopt;
+mod blame;
+mod documents;
+mod faults;
+mod generated;
+mod mesh_of_30;
+mod meshcat;
+mod meshcat_end;
+mod meshcat_events;
+mod meshcat_streams;
+#[cfg(feature = "tls")]
+mod meshcat_tls;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod npm_courier;
+mod npm_leave;
+mod npm_raw;
+mod npm_relay;
+mod npm_self;
+mod once;
+mod original;
+mod original_app;
+mod proxy;
+mod requests;
+mod simulation;
+mod stream;
+mod tower_layers;
+#[cfg(all(feature = "metrics", feature = "tls"))]
+mod web;
+#[cfg(all(feature = "metrics", feature = "tls"))]
+mod web_limits;
