@@ -31,6 +31,18 @@ pub struct PeerChanges {
     pending: VecDeque<PeerChange>,
 }
 
+impl Peers {
+    /// Returns the peers that are connected now, followed by those that connect and disconnect,
+    /// each once.
+    ///
+    /// Unlike [`events`](Peers::events), a slow reader misses no peer that is still connected: it
+    /// learns of it later. It does not learn of peers that came and went in the meantime.
+    #[must_use]
+    pub fn changes(&self) -> PeerChanges {
+        PeerChanges::new(self.clone())
+    }
+}
+
 impl PeerChanges {
     pub(crate) fn new(peers: Peers) -> Self {
         // Listens first: a peer that joins in between is found twice, and told once.

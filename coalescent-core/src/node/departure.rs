@@ -14,11 +14,10 @@
 
 use tokio::time::Instant;
 
-use crate::node::Node;
 use crate::node::event::Event;
 use crate::node::peer::Peer;
 use crate::node::peer::handle::LinkId;
-use crate::node::roster::Roster;
+use crate::node::{Node, Roster};
 use crate::reason::DisconnectReason;
 
 impl Node {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::node::Node;
 use crate::node::event::Event;
 use crate::node::peer::handle::ConnectionHandle;
 use crate::node::peer::{Introduction, Peer};
-use crate::node::roster::{Refusal, Roster, roster_id};
+use crate::node::roster::{Refusal, roster_id};
 use crate::node::standing::StandBy;
+use crate::node::{Node, Roster};
 
 impl Node {
     /// Lets a connection whose peer has introduced itself stand by, if that peer is already

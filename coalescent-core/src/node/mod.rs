@@ -31,6 +31,7 @@ mod roster;
 pub(crate) mod standing;
 pub(crate) mod throttle;
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -46,14 +47,13 @@ use hooks::Hooks;
 use http::Extensions;
 use patience::Remembered;
 pub(crate) use patience::{Culprit, Penance};
-use report::Reports;
 pub(crate) use roster::Refusal;
-use roster::Roster;
+use standing::place::Place;
 pub(crate) use standing::{Joined, StandBy, Standing, Token, as_token};
+use throttle::Reports;
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::node::changes::PeerChanges;
 use crate::node::peer::handle::LinkId;
 use crate::node::peer::{Peer, PeerId};
 use crate::stats::Stats;
@@ -92,6 +92,35 @@ pub(crate) struct Node {
     links: AtomicU64,
     /// The nonce of the next broadcast.
     nonce: AtomicU64,
+}
+
+/// The peers of a node, by the number of the connection that each came with.
+#[derive(Default)]
+struct Roster {
+    /// The connected peers.
+    peers: BTreeMap<u64, Peer>,
+    /// The connected peers that have introduced themselves.
+    by_id: HashMap<PeerId, u64>,
+    /// Newcomers that claim to be a connected peer.
+    standing: Vec<Arc<Place>>,
+    /// The connected peers as a list, made when it is asked for: copying it at each join would
+    /// cost memory that grows with the square of the number of peers. `None` after a change.
+    list: Option<Arc<[Peer]>>,
+    /// The peers between the first and the second step of their departure.
+    leaving: BTreeMap<u64, Peer>,
+    /// The counters of the peers that have left.
+    departed: Stats,
+    /// Set when the node begins to shut down: from then on connections are refused.
+    closed: Option<Closed>,
+}
+
+/// The state of a node that shuts down.
+struct Closed {
+    /// The peers that were connected when it began. A frame that is relayed to one of them after
+    /// it has left is counted as dropped.
+    targets: Arc<[Peer]>,
+    /// When all connections must have ended.
+    deadline: Instant,
 }
 
 impl Peers {
@@ -181,16 +210,6 @@ impl Peers {
     #[must_use]
     pub fn events(&self) -> Events {
         self.0.events.subscribe()
-    }
-
-    /// Returns the peers that are connected now, followed by those that connect and disconnect,
-    /// each once.
-    ///
-    /// Unlike [`events`](Peers::events), a slow reader misses no peer that is still connected: it
-    /// learns of it later. It does not learn of peers that came and went in the meantime.
-    #[must_use]
-    pub fn changes(&self) -> PeerChanges {
-        PeerChanges::new(self.clone())
     }
 
     /// Returns the events from now on, without being the first reader.

@@ -8,60 +8,17 @@
 use std::any::Any;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::{Level, enabled};
 
 use super::Node;
 use crate::error::Error;
 use crate::node::event::{Event, Events};
-use crate::node::peer::Peer;
-use crate::node::throttle::{Decision, Source, Throttle};
+use crate::node::peer::{Peer, PeerId};
+use crate::node::throttle::{Source, Throttle};
 use crate::reason::DisconnectReason;
-
-/// The throttles of one node.
-#[derive(Debug, Default)]
-pub(super) struct Reports {
-    lines: Mutex<Throttle>,
-    errors: Mutex<Throttle>,
-    /// Wakes the task that reports how many were left out.
-    left_out: Notify,
-}
-
-impl Reports {
-    /// Decides about one line or event. Returns how many were left out before it, or `None` if it
-    /// is left out itself.
-    fn decide(&self, throttle: &Mutex<Throttle>, source: Source) -> Option<u64> {
-        let mut throttle = throttle.lock().unwrap_or_else(PoisonError::into_inner);
-        let decision = throttle.decide(source, Instant::now());
-        drop(throttle);
-        match decision {
-            Decision::Tell { left_out } => Some(left_out),
-            Decision::LeaveOut => {
-                self.left_out.notify_one();
-                None
-            }
-        }
-    }
-
-    /// Returns when the next number of left out lines or events is to be reported.
-    fn ends(&self) -> Option<Instant> {
-        let ends = [&self.lines, &self.errors].map(|throttle| {
-            let throttle = throttle.lock().unwrap_or_else(PoisonError::into_inner);
-            throttle.ends()
-        });
-        ends.into_iter().flatten().min()
-    }
-
-    /// Takes how many lines, and how many error events, were left out.
-    fn take(&self, take: impl Fn(&mut Throttle) -> u64) -> (u64, u64) {
-        let [lines, errors] = [&self.lines, &self.errors]
-            .map(|throttle| take(&mut throttle.lock().unwrap_or_else(PoisonError::into_inner)));
-        (lines, errors)
-    }
-}
 
 impl Node {
     /// Returns whether a line about `source` is to be logged. If others were left out before it,
@@ -207,6 +164,15 @@ impl Node {
     /// Reports how many were left out until now: the node ends.
     pub(super) fn finish_reports(&self) {
         self.tell_left_out(self.reports.take(Throttle::take_left_out));
+    }
+}
+
+impl Source {
+    fn of(peer: &Peer) -> Self {
+        match (peer.addr(), peer.id()) {
+            (None, PeerId::Key(key)) => Self::Key(*key),
+            (addr, _) => Self::at(addr.map(|addr| addr.ip())),
+        }
     }
 }
 

@@ -1,45 +1,14 @@
 //! The roster: the peers that are connected or leaving, and the newcomers that stand by for them.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::node::Node;
 use crate::node::peer::{Introduction, Peer, PeerId};
 use crate::node::standing::place::Place;
+use crate::node::{Closed, Node, Roster};
 use crate::reason::DropReason;
-use crate::stats::Stats;
 use crate::wire::NodeId;
-
-/// The peers of a node, by the number of the connection that each came with.
-#[derive(Default)]
-pub(super) struct Roster {
-    /// The connected peers.
-    pub(super) peers: BTreeMap<u64, Peer>,
-    /// The connected peers that have introduced themselves.
-    pub(super) by_id: HashMap<PeerId, u64>,
-    /// Newcomers that claim to be a connected peer.
-    standing: Vec<Arc<Place>>,
-    /// The connected peers as a list, made when it is asked for: copying it at each join would cost
-    /// memory that grows with the square of the number of peers. `None` after a change.
-    pub(super) list: Option<Arc<[Peer]>>,
-    /// The peers between the first and the second step of their departure.
-    pub(super) leaving: BTreeMap<u64, Peer>,
-    /// The counters of the peers that have left.
-    pub(super) departed: Stats,
-    /// Set when the node begins to shut down: from then on connections are refused.
-    pub(super) closed: Option<Closed>,
-}
-
-/// The state of a node that shuts down.
-pub(super) struct Closed {
-    /// The peers that were connected when it began. A frame that is relayed to one of them after it
-    /// has left is counted as dropped.
-    targets: Arc<[Peer]>,
-    /// When all connections must have ended.
-    deadline: Instant,
-}
 
 /// Why a connection does not become a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +65,7 @@ impl Roster {
 
     /// Returns the newcomers that stand by for `peer`.
     pub(super) fn standing_for(&self, peer: &Peer) -> Vec<Arc<Place>> {
-        let of_peer = |place: &&Arc<Place>| place.peer() == peer;
+        let of_peer = |place: &&Arc<Place>| place.serial() == peer.serial();
         self.standing.iter().filter(of_peer).cloned().collect()
     }
 }

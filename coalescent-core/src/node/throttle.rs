@@ -1,12 +1,14 @@
-//! Limits on how many lines are told about each source. Decisions only: no clock, no locks.
+//! Limits on how many lines are told about each source. [`Throttle`] decides; [`Reports`] gives
+//! it the time.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::node::peer::{Peer, PeerId};
 use crate::transport::group::Group;
 
 /// How many log lines, and how many error events, are told in a minute about one address (for IPv6,
@@ -38,13 +40,6 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    pub(crate) fn of(peer: &Peer) -> Self {
-        match (peer.addr(), peer.id()) {
-            (None, PeerId::Key(key)) => Self::Key(*key),
-            (addr, _) => Self::at(addr.map(|addr| addr.ip())),
-        }
-    }
-
     pub(crate) fn at(ip: Option<IpAddr>) -> Self {
         Self::Group(Group::of(ip))
     }
@@ -118,6 +113,48 @@ impl Throttle {
     /// Takes the number of lines that were left out so far.
     pub(crate) fn take_left_out(&mut self) -> u64 {
         std::mem::take(&mut self.left_out)
+    }
+}
+
+/// The throttles of one node.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    pub(super) lines: Mutex<Throttle>,
+    pub(super) errors: Mutex<Throttle>,
+    /// Wakes the task that reports how many were left out.
+    pub(super) left_out: Notify,
+}
+
+impl Reports {
+    /// Decides about one line or event. Returns how many were left out before it, or `None` if it
+    /// is left out itself.
+    pub(super) fn decide(&self, throttle: &Mutex<Throttle>, source: Source) -> Option<u64> {
+        let mut throttle = throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        let decision = throttle.decide(source, Instant::now());
+        drop(throttle);
+        match decision {
+            Decision::Tell { left_out } => Some(left_out),
+            Decision::LeaveOut => {
+                self.left_out.notify_one();
+                None
+            }
+        }
+    }
+
+    /// Returns when the next number of left out lines or events is to be reported.
+    pub(super) fn ends(&self) -> Option<Instant> {
+        let ends = [&self.lines, &self.errors].map(|throttle| {
+            let throttle = throttle.lock().unwrap_or_else(PoisonError::into_inner);
+            throttle.ends()
+        });
+        ends.into_iter().flatten().min()
+    }
+
+    /// Takes how many lines, and how many error events, were left out.
+    pub(super) fn take(&self, take: impl Fn(&mut Throttle) -> u64) -> (u64, u64) {
+        let [lines, errors] = [&self.lines, &self.errors]
+            .map(|throttle| take(&mut throttle.lock().unwrap_or_else(PoisonError::into_inner)));
+        (lines, errors)
     }
 }
 

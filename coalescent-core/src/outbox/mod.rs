@@ -23,25 +23,15 @@ use std::task::{Context, Poll, Waker};
 
 pub(crate) use chunk::{Chunk, Count, Entry, frames};
 pub(crate) use coalescer::{COALESCE_MAX, ChunkList, Coalescer};
+pub(crate) use queue::COPY_MAX;
+pub use queue::ENTRY_COST;
 use queue::Queue;
 use takers::Takers;
 use tokio::sync::Notify;
 
-use crate::message::codec::SHARED_MAX;
 use crate::signal::Signal;
 use crate::stats::Counters;
 use crate::stats::meter::Gauge;
-
-/// What each entry of an outbox counts for in addition to its bytes: its bookkeeping, and the
-/// overhead of the allocator.
-pub const ENTRY_COST: usize = 128;
-
-/// Chunks of up to this many bytes are copied into a shared buffer; larger ones keep their own
-/// memory. Room for 1 KiB of the application's data, and for what a message adds to it.
-pub(crate) const COPY_MAX: usize = 1280;
-
-// Messages that share memory are copied here, so that they hardly ever keep the others' memory.
-const _: () = assert!(SHARED_MAX <= COPY_MAX);
 
 /// How a relay treats a peer that has no room for a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,18 @@ use bytes::BytesMut;
 
 use super::chunk::{Chunk, Count, Entry};
 use super::coalescer::Coalescer;
-use super::{COPY_MAX, ENTRY_COST};
+use crate::message::codec::SHARED_MAX;
+
+/// What each entry of an outbox counts for in addition to its bytes: its bookkeeping, and the
+/// overhead of the allocator.
+pub const ENTRY_COST: usize = 128;
+
+/// Chunks of up to this many bytes are copied into a shared buffer; larger ones keep their own
+/// memory. Room for 1 KiB of the application's data, and for what a message adds to it.
+pub(crate) const COPY_MAX: usize = 1280;
+
+// Messages that share memory are copied here, so that they hardly ever keep the others' memory.
+const _: () = assert!(SHARED_MAX <= COPY_MAX);
 
 /// The smallest and the largest buffer that small frames are copied into.
 const TAIL_MIN: usize = 512;
@@ -26,8 +37,8 @@ const IDLE_ENTRIES: usize = 8;
 pub(super) struct Queue {
     /// The entries in the order in which they are to be written.
     entries: VecDeque<Entry>,
-    /// Small frames, always behind all entries. Becomes an entry when it is full, when a large body
-    /// follows, or when a connection takes it.
+    /// Small frames, always behind all entries. Becomes an entry when it is full, when a large
+    /// body follows, or when a connection takes it.
     tail: Coalescer,
     /// The bytes of `used` that the open tail accounts for: its whole buffer.
     tail_cost: usize,

@@ -1,12 +1,18 @@
-//! The buffers that runs are coalesced in, kept to be used again.
+//! The size of a batch, and the buffers that its runs are coalesced in, kept to be used again.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
-use super::{BATCH, PAYLOAD_COST};
 use crate::outbox::COALESCE_MAX;
+
+/// About how many bytes of payloads are coalesced before the peers get the first of them.
+pub const BATCH: usize = 64 * 1024;
+
+/// What each payload counts for in a [`BATCH`] in addition to its bytes: about the size of its
+/// framing.
+pub const PAYLOAD_COST: usize = 16;
 
 /// How many buffers each node keeps.
 pub(crate) const KEPT_RUNS: usize = 8;

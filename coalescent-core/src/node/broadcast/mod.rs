@@ -13,6 +13,7 @@ use std::ops::{Add, AddAssign};
 use std::time::Duration;
 
 use batch::{Batch, Unsent};
+pub use buffers::{BATCH, PAYLOAD_COST};
 pub(crate) use buffers::{KEPT_RUNS, RUN_BYTES, RunBuffers};
 use bytes::Bytes;
 use tokio::time::timeout;
@@ -23,13 +24,6 @@ use crate::node::peer::Peer;
 use crate::node::{Node, Peers};
 use crate::reason::DropReason;
 use crate::wire::WireError;
-
-/// About how many bytes of payloads are coalesced before the peers get the first of them.
-pub const BATCH: usize = 64 * 1024;
-
-/// What each payload counts for in a [`BATCH`] in addition to its bytes: about the size of its
-/// framing.
-pub const PAYLOAD_COST: usize = 16;
 
 /// How many bytes may be queued for a peer before the next batch is coalesced. Filling the outbox
 /// would gain nothing: what waits there has left the CPU cache by the time it is written.

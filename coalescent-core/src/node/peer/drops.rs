@@ -13,16 +13,6 @@ use crate::stats::Stats;
 /// Drops are reported at most this often for a peer.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
-/// What has been reported of dropped frames.
-#[derive(Debug, Default)]
-pub(super) struct Reported {
-    /// When the last event was told.
-    last: Option<Instant>,
-    /// Whether the node has taken over the peer's counters. Under one lock with them, so that each
-    /// dropped frame is in exactly one sum.
-    handed_over: bool,
-}
-
 impl Peer {
     /// Counts `frames` as dropped, and reports them unless an event was told a moment ago.
     pub(crate) fn dropped(&self, reason: DropReason, frames: u64) {

@@ -15,7 +15,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use drops::Reported;
 use handle::{ConnectionHandle, Quiesced};
 use http::Extensions;
 pub use id::PeerId;
@@ -70,6 +69,16 @@ struct Inner {
     since: Instant,
     /// What is held against the peer because it was too slow before.
     penance: Option<Penance>,
+}
+
+/// What has been reported of dropped frames.
+#[derive(Debug, Default)]
+struct Reported {
+    /// When the last event was told.
+    last: Option<Instant>,
+    /// Whether the node has taken over the peer's counters. Under one lock with them, so that each
+    /// dropped frame is in exactly one sum.
+    handed_over: bool,
 }
 
 /// The connections to one peer: nearly always one. There can be two for a moment, if both nodes

@@ -7,12 +7,10 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
 use crate::error::Error;
-use crate::node::peer::Peer;
-use crate::outbox::Count;
 use crate::text::Escaped;
-use crate::wire::{Kind, Status};
+use crate::wire::Status;
 
-type Answer = Result<Bytes, Error>;
+pub(super) type Answer = Result<Bytes, Error>;
 
 /// The requests that wait for a reply of one peer.
 #[derive(Debug, Default)]
@@ -27,26 +25,17 @@ struct Table {
     by_id: FxHashMap<u32, oneshot::Sender<Answer>>,
 }
 
-/// A request that waits for its reply. If it is dropped before, it tells the peer so, unless the
-/// request was never sent.
-#[derive(Debug)]
-pub(crate) struct Pending<'a> {
-    id: u32,
-    peer: &'a Peer,
-    /// Whether the request is on its way.
-    asked: bool,
-    /// `None` once the answer was taken.
-    answer: Option<oneshot::Receiver<Answer>>,
-}
-
 impl Requests {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a request, with an id that no waiting request has. It fails at once if the peer is
-    /// gone.
-    pub(crate) fn open<'a>(&self, peer: &'a Peer) -> Pending<'a> {
+    /// Opens a request, with an id that no waiting request has. It fails at once if the peer is no
+    /// longer connected.
+    pub(super) fn open(
+        &self,
+        is_connected: impl FnOnce() -> bool,
+    ) -> (u32, oneshot::Receiver<Answer>) {
         let (sender, receiver) = oneshot::channel();
         let mut table = self.table();
         let mut id = table.next;
@@ -55,17 +44,17 @@ impl Requests {
         }
         table.next = id.wrapping_add(1);
         // Looked at under the lock, which `fail_all` takes after the peer is gone.
-        if !peer.is_connected() {
-            let _ = sender.send(Err(Error::closed()));
-        } else {
+        if is_connected() {
             table.by_id.insert(id, sender);
+        } else {
+            let _ = sender.send(Err(Error::closed()));
         }
-        Pending {
-            id,
-            peer,
-            asked: false,
-            answer: Some(receiver),
-        }
+        (id, receiver)
+    }
+
+    /// Removes a request that nobody waits for any more. Returns whether its reply had not come.
+    pub(super) fn cancel(&self, id: u32) -> bool {
+        self.table().by_id.remove(&id).is_some()
     }
 
     /// Passes a reply to the task that waits for it. A reply that nobody waits for is no error: the
@@ -94,53 +83,6 @@ impl Requests {
     pub(super) fn fail_all(&self) {
         for (_, sender) in std::mem::take(&mut self.table().by_id) {
             let _ = sender.send(Err(Error::closed()));
-        }
-    }
-}
-
-impl Pending<'_> {
-    pub(crate) fn id(&self) -> u32 {
-        self.id
-    }
-
-    /// Notes that the request is on its way.
-    pub(crate) fn set_asked(&mut self) {
-        self.asked = true;
-    }
-
-    /// Waits for the reply.
-    pub(crate) async fn wait(mut self) -> Answer {
-        let Some(answer) = self.answer.as_mut() else {
-            return Err(Error::closed());
-        };
-        let result = answer.await.unwrap_or_else(|_| Err(Error::closed()));
-        self.answer = None;
-        result
-    }
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        if self.answer.is_none() {
-            return;
-        }
-        let waited = self
-            .peer
-            .requests()
-            .table()
-            .by_id
-            .remove(&self.id)
-            .is_some();
-        if waited && self.asked {
-            // Only a hint: if there is no room for it, the reply comes in vain.
-            if let Ok(cancel) = self.peer.encode(
-                Kind::Cancel { id: self.id },
-                0,
-                Bytes::new(),
-                Count::default(),
-            ) {
-                let _ = self.peer.outbox().try_push(&[cancel]);
-            }
         }
     }
 }

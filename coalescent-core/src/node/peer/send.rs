@@ -1,11 +1,13 @@
 //! Sending to one peer, and asking it.
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Peer;
+use super::requests::Answer;
 use crate::error::Error;
-use crate::outbox::Refused;
+use crate::outbox::{Count, Refused};
 use crate::wire::Kind;
 
 impl Peer {
@@ -66,11 +68,11 @@ impl Peer {
         self.check_requests()?;
         let limit = self.0.node.config().request_timeout;
         let begun = Instant::now();
-        let mut reply = self.0.requests.open(self);
+        let mut reply = Pending::open(self);
         let wait = async {
-            self.send_kind(Kind::Request { id: reply.id() }, payload.into())
+            self.send_kind(Kind::Request { id: reply.id }, payload.into())
                 .await?;
-            reply.set_asked();
+            reply.asked = true;
             reply.wait().await
         };
         let result = match tokio::time::timeout(limit, wait).await {
@@ -116,5 +118,58 @@ impl Peer {
             ));
         }
         Ok(())
+    }
+}
+
+/// A request that waits for its reply. If it is dropped before, it tells the peer so, unless the
+/// request was never sent.
+#[derive(Debug)]
+struct Pending<'a> {
+    id: u32,
+    peer: &'a Peer,
+    /// Whether the request is on its way.
+    asked: bool,
+    /// `None` once the answer was taken.
+    answer: Option<oneshot::Receiver<Answer>>,
+}
+
+impl<'a> Pending<'a> {
+    fn open(peer: &'a Peer) -> Self {
+        let (id, answer) = peer.0.requests.open(|| peer.is_connected());
+        Self {
+            id,
+            peer,
+            asked: false,
+            answer: Some(answer),
+        }
+    }
+
+    /// Waits for the reply.
+    async fn wait(mut self) -> Answer {
+        let Some(answer) = self.answer.as_mut() else {
+            return Err(Error::closed());
+        };
+        let result = answer.await.unwrap_or_else(|_| Err(Error::closed()));
+        self.answer = None;
+        result
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if self.answer.is_none() {
+            return;
+        }
+        if self.peer.0.requests.cancel(self.id) && self.asked {
+            // Only a hint: if there is no room for it, the reply comes in vain.
+            if let Ok(cancel) = self.peer.encode(
+                Kind::Cancel { id: self.id },
+                0,
+                Bytes::new(),
+                Count::default(),
+            ) {
+                let _ = self.peer.outbox().try_push(&[cancel]);
+            }
+        }
     }
 }

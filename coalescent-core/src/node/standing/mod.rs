@@ -20,16 +20,15 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-pub(crate) use place::Joined;
-use place::Place;
+use place::{How, Place};
 pub(crate) use token::{Token, as_token};
 use token::{came_right, goes_back, token};
 use tokio::time::Instant;
 
-use crate::node::Node;
 use crate::node::peer::handle::ConnectionHandle;
 use crate::node::peer::{Endpoint, Introduction, Peer};
-use crate::node::roster::{Refusal, Roster};
+use crate::node::roster::Refusal;
+use crate::node::{Node, Roster};
 use crate::signal::Signal;
 use crate::transport::Direction;
 
@@ -66,17 +65,40 @@ pub(crate) enum Standing {
     Wait(Instant),
 }
 
+/// How a newcomer's connection became one of its peer's connections.
+#[derive(Debug)]
+pub(crate) enum Joined {
+    /// It takes over, and the peer's other connection ends.
+    TakesOver(Peer),
+    /// The peer stays connected by the other connection; this one continues when that ends.
+    Beside(Peer),
+    /// The peer stays connected by the other connection; this one ends.
+    Yields(Peer),
+}
+
 /// A newcomer that stands by until this is dropped.
 #[derive(Debug)]
 pub(crate) struct StandBy {
     node: Arc<Node>,
+    /// The peer that the newcomer claims to be.
+    peer: Peer,
     place: Arc<Place>,
+}
+
+impl How {
+    fn of(self, peer: &Peer) -> Joined {
+        match self {
+            Self::TakesOver => Joined::TakesOver(peer.clone()),
+            Self::Beside => Joined::Beside(peer.clone()),
+            Self::Yields => Joined::Yields(peer.clone()),
+        }
+    }
 }
 
 impl StandBy {
     /// Returns the peer that the newcomer claims to be.
     pub(crate) fn peer(&self) -> &Peer {
-        &self.place.peer
+        &self.peer
     }
 
     /// Returns the newcomer's connection.
@@ -95,7 +117,7 @@ impl StandBy {
         let place = &self.place;
         let mut progress = place.progress();
         if let Some(joined) = progress.joined.take() {
-            return Standing::Joined(joined);
+            return Standing::Joined(joined.of(&self.peer));
         }
         if progress.free {
             return Standing::Free;
@@ -116,7 +138,7 @@ impl StandBy {
 
     /// Takes a token that the newcomer sent.
     pub(crate) fn heard(&self, token: Token) {
-        self.node.heard(&self.place.peer, &self.place.link, token);
+        self.node.heard(&self.peer, &self.place.link, token);
     }
 
     /// Gives up a connection that has just become the peer's, and that nobody runs.
@@ -132,7 +154,7 @@ impl Drop for StandBy {
         self.node.roster().remove_place(&self.place);
         let joined = self.place.progress().joined.take();
         if let Some(joined) = joined {
-            self.give_back(joined);
+            self.give_back(joined.of(&self.peer));
         }
     }
 }
@@ -157,19 +179,20 @@ impl Node {
         if roster.standing_for(&peer).len() >= MAX_STANDING {
             return Err(Refusal::AlreadyConnected);
         }
-        let place = Arc::new(self.place(intro, link, peer, now));
+        let place = Arc::new(self.place(intro, link, &peer, now));
         roster.add_place(&place);
-        for old in &place.peer.links().usable {
+        for old in &peer.links().usable {
             old.ask_alive();
             // The other node may have sent its token before.
-            if let Some(token) = old.kept().filter(|_| is_young(&place.peer, now)) {
+            if let Some(token) = old.kept().filter(|_| is_young(&peer, now)) {
                 place.repeat(token);
             }
         }
         drop(roster);
-        tracing::debug!(peer = %place.peer.id(), addr = intro.origin.addr.map(tracing::field::display), "a newcomer stands by");
+        tracing::debug!(peer = %peer.id(), addr = intro.origin.addr.map(tracing::field::display), "a newcomer stands by");
         Ok(Some(StandBy {
             node: Arc::clone(self),
+            peer,
             place,
         }))
     }
@@ -178,7 +201,7 @@ impl Node {
         &self,
         intro: &Introduction,
         link: &Arc<ConnectionHandle>,
-        peer: Peer,
+        peer: &Peer,
         now: Instant,
     ) -> Place {
         let (old, new) = (peer.origin().direction, intro.origin.direction);
@@ -188,7 +211,7 @@ impl Node {
         };
         Place {
             hopeful: intro.node_id == peer.node_id()
-                && (is_young(&peer, now) || old != new && greater_dialled),
+                && (is_young(peer, now) || old != new && greater_dialled),
             link: Arc::clone(link),
             node_id: intro.node_id,
             origin: intro.origin,
@@ -196,7 +219,8 @@ impl Node {
             since: now,
             progress: Mutex::default(),
             changed: Signal::default(),
-            peer,
+            serial: peer.serial(),
+            same_run: intro.node_id.is_some() && intro.node_id == peer.node_id(),
         }
     }
 
@@ -206,9 +230,9 @@ impl Node {
         let standing = roster.standing_for(peer);
         if let Some(place) = standing.iter().find(|place| place.token == token) {
             let by_old = peer.links().usable.iter().any(|old| old.id() == by.id());
-            if by_old && place.is_of_the_same_run() {
+            if by_old && place.same_run {
                 place.change(|progress| progress.proven = true);
-                self.settle(&mut roster, place);
+                self.settle(&mut roster, peer, place);
             }
             return;
         }
@@ -224,12 +248,12 @@ impl Node {
         let from = standing.iter().find(|place| place.link.id() == by.id());
         if let Some(place) = from {
             place.change(|progress| progress.mutual = true);
-            self.settle(&mut roster, place);
+            self.settle(&mut roster, peer, place);
             return;
         }
         for place in &standing {
             place.repeat(token);
-            self.settle(&mut roster, place);
+            self.settle(&mut roster, peer, place);
         }
     }
 
@@ -239,12 +263,11 @@ impl Node {
     /// If each node dialled one connection, the one dialled by the greater node id stays; both
     /// nodes know that, so neither has to ask. If one node dialled both, that node gives up the
     /// later one; the other keeps it beside the first until it does.
-    fn settle(&self, roster: &mut Roster, place: &Arc<Place>) {
+    fn settle(&self, roster: &mut Roster, peer: &Peer, place: &Arc<Place>) {
         let ready = {
             let progress = place.progress();
             progress.proven && progress.mutual && progress.joined.is_none() && !progress.free
         };
-        let peer = &place.peer;
         let mut links = peer.links();
         if !ready || links.usable.len() != 1 {
             return;
@@ -253,19 +276,19 @@ impl Node {
         let i_am_greater = place.node_id.is_some_and(|node_id| self.id() > node_id);
         let mut retired = Vec::new();
         let joined = match (old, new) {
-            (Direction::Outbound, Direction::Outbound) => Joined::Yields(peer.clone()),
+            (Direction::Outbound, Direction::Outbound) => How::Yields,
             (Direction::Inbound, Direction::Inbound) => {
                 links.usable.push(Arc::clone(&place.link));
-                Joined::Beside(peer.clone())
+                How::Beside
             }
-            _ if i_am_greater != (new == Direction::Outbound) => Joined::Yields(peer.clone()),
+            _ if i_am_greater != (new == Direction::Outbound) => How::Yields,
             _ => {
                 retired = std::mem::replace(&mut links.usable, vec![Arc::clone(&place.link)]);
-                Joined::TakesOver(peer.clone())
+                How::TakesOver
             }
         };
         drop(links);
-        if let Joined::TakesOver(_) = joined {
+        if joined == How::TakesOver {
             self.turn(peer, place.origin);
             peer.outbox().activate(place.link.id().0);
         }
@@ -299,7 +322,7 @@ impl Node {
         peer.links().usable = vec![Arc::clone(&place.link)];
         self.turn(peer, place.origin);
         peer.outbox().activate(place.link.id().0);
-        place.change(|progress| progress.joined = Some(Joined::TakesOver(peer.clone())));
+        place.change(|progress| progress.joined = Some(How::TakesOver));
         true
     }
 

@@ -5,31 +5,33 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use super::token::{Token, goes_back};
+use crate::node::peer::Endpoint;
 use crate::node::peer::handle::ConnectionHandle;
-use crate::node::peer::{Endpoint, Peer};
 use crate::signal::Signal;
 use crate::wire::NodeId;
 
 /// How a newcomer's connection became one of its peer's connections.
-#[derive(Debug)]
-pub(crate) enum Joined {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
     /// It takes over, and the peer's other connection ends.
-    TakesOver(Peer),
+    TakesOver,
     /// The peer stays connected by the other connection; this one continues when that ends.
-    Beside(Peer),
+    Beside,
     /// The peer stays connected by the other connection; this one ends.
-    Yields(Peer),
+    Yields,
 }
 
 /// A newcomer that stands by, and the peer that it claims to be.
 #[derive(Debug)]
-pub(in crate::node) struct Place {
-    /// The connected peer.
-    pub(super) peer: Peer,
+pub(crate) struct Place {
+    /// The number of the connected peer.
+    pub(super) serial: u64,
     /// The newcomer's connection.
     pub(super) link: Arc<ConnectionHandle>,
     /// The newcomer's node id, as it says.
     pub(super) node_id: Option<NodeId>,
+    /// Whether the newcomer claims to be the very process that the peer is.
+    pub(super) same_run: bool,
     pub(super) origin: Endpoint,
     /// The token that is sent to the newcomer.
     pub(super) token: Token,
@@ -53,7 +55,7 @@ pub(super) struct Progress {
     /// The old connection has ended.
     pub(super) free: bool,
     /// The newcomer has become a connection of the peer.
-    pub(super) joined: Option<Joined>,
+    pub(super) joined: Option<How>,
 }
 
 impl Place {
@@ -69,19 +71,14 @@ impl Place {
 
     /// Sends the newcomer a token of the other node, if it may be meant for it.
     pub(super) fn repeat(&self, token: Token) {
-        if goes_back(token, self.link.direction()) && self.is_of_the_same_run() {
+        if goes_back(token, self.link.direction()) && self.same_run {
             self.link.repeat(token);
             self.change(|progress| progress.mutual = true);
         }
     }
 
-    /// Returns whether the newcomer claims to be the very process that the peer is.
-    pub(super) fn is_of_the_same_run(&self) -> bool {
-        self.node_id.is_some() && self.node_id == self.peer.node_id()
-    }
-
-    /// Returns the peer that the newcomer claims to be.
-    pub(in crate::node) fn peer(&self) -> &Peer {
-        &self.peer
+    /// Returns the number of the peer that the newcomer claims to be.
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
     }
 }
