@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::clock;
 use crate::frame::Flow;
 use crate::frame::in_flight::{InFlight, RelayDecision};
 use crate::node::by_wire::ByWire;
@@ -108,7 +109,7 @@ impl Relays {
     /// Adds the frame `index` of the block, whose read buffer has `buffer` bytes.
     pub(super) fn add(
         &mut self,
-        link: &InFlight,
+        in_flight: &InFlight,
         block: &Block,
         index: usize,
         decision: RelayDecision,
@@ -122,7 +123,7 @@ impl Relays {
         if rewritten.is_some() || !head.verbatim || !relayable {
             let payload = rewritten.unwrap_or_else(|| block.payload(*offset, head));
             let payload = copy_if_small(payload, &block.bytes, buffer);
-            self.add_single(link, head, payload, flow);
+            self.add_single(in_flight, head, payload, flow);
             return;
         }
         if self.extend(index, *offset, head, flow) {
@@ -136,8 +137,14 @@ impl Relays {
     }
 
     /// Adds a frame that is no longer in a block, or whose payload was replaced.
-    pub(super) fn add_single(&mut self, link: &InFlight, head: &Head, payload: Bytes, flow: Flow) {
-        let (kind, ttl) = relayed_kind(link.peer().node(), head.kind, head.ttl, &payload);
+    pub(super) fn add_single(
+        &mut self,
+        in_flight: &InFlight,
+        head: &Head,
+        payload: Bytes,
+        flow: Flow,
+    ) {
+        let (kind, ttl) = relayed_kind(in_flight.peer().node(), head.kind, head.ttl, &payload);
         self.singles += payload.len();
         self.segments.push(Segment {
             flow,
@@ -155,17 +162,17 @@ impl Relays {
     /// left to [`wait`](Relays::wait).
     ///
     /// `buffer` is the size of the read buffer that the block is a part of.
-    pub(super) fn push(&mut self, link: &InFlight, block: &Block, buffer: usize) {
+    pub(super) fn push(&mut self, in_flight: &InFlight, block: &Block, buffer: usize) {
         if self.segments.is_empty() {
             return;
         }
         self.used = true;
-        let node = link.peer().node();
+        let node = in_flight.peer().node();
         let targets = node.targets();
         let mut encoded = ByWire::new();
-        let until = Instant::now() + node.config().relay_grace;
-        for peer in targets.iter().filter(|peer| *peer != link.peer()) {
-            let encode = || self.encode(link, block, buffer, peer);
+        let until = clock::now() + node.config().relay_grace;
+        for peer in targets.iter().filter(|peer| *peer != in_flight.peer()) {
+            let encode = || self.encode(in_flight, block, buffer, peer);
             encoded
                 .get_or_make(peer.wire(), encode)
                 .offer(peer, until, &mut self.stalled);
@@ -175,11 +182,11 @@ impl Relays {
     }
 
     /// Encodes the segments for the wire of `peer`.
-    fn encode(&self, link: &InFlight, block: &Block, buffer: usize, peer: &Peer) -> Encoded {
+    fn encode(&self, in_flight: &InFlight, block: &Block, buffer: usize, peer: &Peer) -> Encoded {
         let mut encoded = Encoded::default();
         for Segment { flow, frames } in &self.segments {
             match frames {
-                SegmentFrames::Run { bytes, heads } if peer.wire() == link.wire() => {
+                SegmentFrames::Run { bytes, heads } if peer.wire() == in_flight.wire() => {
                     let run = if bytes.len() >= buffer / SHARED_PART {
                         block.bytes.slice(bytes.clone())
                     } else {

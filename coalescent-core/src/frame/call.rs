@@ -135,12 +135,12 @@ impl CallOutcome {
     /// Returns how many frames reached the inbox while nobody read it.
     #[inline]
     pub(crate) fn discarded(self) -> u32 {
-        self.delivered - self.whole - u32::from(self.is_plain())
+        self.delivered - self.whole - u32::from(self.is_in_place())
     }
 
     /// Whether the read side gets the frame in place, as an index into its block.
     #[inline]
-    pub(crate) fn is_plain(self) -> bool {
+    pub(crate) fn is_in_place(self) -> bool {
         self.has(Self::IN_PLACE)
     }
 

@@ -104,13 +104,13 @@ fn a_replaced_payload_is_decided_about_in_the_slot() {
 fn only_a_pristine_frame_is_delivered_in_place() {
     let mut connection = Connection::new();
     let outcome = connection.call(1, |frame| assert!(stage(frame).is_none()));
-    assert!(outcome.is_over() && outcome.is_plain());
+    assert!(outcome.is_over() && outcome.is_in_place());
     assert_eq!((outcome.whole(), outcome.discarded()), (0, 0));
     let outcome = connection.call(2, |mut frame| {
         frame.set_payload("boop");
         assert!(stage(frame).is_none());
     });
-    assert!(outcome.is_over() && !outcome.is_plain());
+    assert!(outcome.is_over() && !outcome.is_in_place());
     assert_eq!((outcome.whole(), outcome.discarded()), (1, 0));
     assert_eq!(connection.staged.len(), 1);
     let outcome = connection.call(3, |frame| {

@@ -228,11 +228,6 @@ impl InFlight {
         self.slots.get(slot)?.take(seq)
     }
 
-    /// Another name of [`decision`](Self::decision).
-    pub(crate) fn marked(&self, slot: usize, seq: u64) -> Option<RelayDecision> {
-        self.decision(slot, seq)
-    }
-
     /// Closes the slot of the frame `seq`, and returns the decision about it. A later decision
     /// comes too late.
     pub(crate) fn close(&self, slot: usize, seq: u64) -> Option<RelayDecision> {

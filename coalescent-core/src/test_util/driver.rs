@@ -38,9 +38,9 @@ use crate::wire::{Head, Kind};
 /// assert_eq!(driver.relayed(), 0);
 /// ```
 pub struct Driver<S: Service<Frame>> {
-    link: Arc<InFlight>,
+    in_flight: Arc<InFlight>,
     /// The read batch of the frame; reused unless a frame still references it.
-    arrival: Arc<ReadBatch>,
+    read_batch: Arc<ReadBatch>,
     staged: VecDeque<Frame>,
     stack: S,
     /// The memory that is reused for each call.
@@ -53,16 +53,16 @@ impl<S: Service<Frame, Response = Reply>> Driver<S> {
     /// Creates a driver that calls `stack` with frames of `peer`, one after another.
     #[must_use]
     pub fn new(peer: &Peer, stack: S) -> Self {
-        let link = Arc::new(InFlight::new(peer.clone(), 1));
+        let in_flight = Arc::new(InFlight::new(peer.clone(), 1));
         Self {
-            arrival: Arc::new(ReadBatch {
-                in_flight: Arc::clone(&link),
+            read_batch: Arc::new(ReadBatch {
+                in_flight: Arc::clone(&in_flight),
                 bytes: Bytes::new(),
                 buffer: 0,
                 buffer_len: 0,
                 at: Instant::now(),
             }),
-            link,
+            in_flight,
             staged: VecDeque::new(),
             stack,
             call: Box::pin(None),
@@ -88,32 +88,32 @@ impl<S: Service<Frame, Response = Reply>> Driver<S> {
             Poll::Pending => panic!("the stack is not ready at once"),
         }
         self.seq += 1;
-        self.link.open(0, self.seq);
+        self.in_flight.open(0, self.seq);
         let payload = self.arrive(payload);
-        let head = Head::new(kind, self.link.peer().node().config().ttl);
-        let session = CallScope::open(self.link.place(), &mut self.staged);
-        let arrival = session.begin(self.seq, false, &self.arrival);
-        let frame = Frame::new(arrival, &head, payload, 0, self.seq);
+        let head = Head::new(kind, self.in_flight.peer().node().config().ttl);
+        let scope = CallScope::open(self.in_flight.place(), &mut self.staged);
+        let read_batch = scope.begin(self.seq, false, &self.read_batch);
+        let frame = Frame::new(read_batch, &head, payload, 0, self.seq);
         self.call.set(Some(self.stack.call(frame)));
         let polled = match self.call.as_mut().as_pin_mut() {
             Some(call) => call.poll(&mut cx),
             None => Poll::Pending,
         };
         self.call.set(None);
-        let outcome = session.end();
-        let elsewhere = if outcome.is_over() && self.link.is_untouched(0, self.seq) {
-            self.link.shut(0, self.seq);
+        let outcome = scope.end();
+        let elsewhere = if outcome.is_over() && self.in_flight.is_untouched(0, self.seq) {
+            self.in_flight.shut(0, self.seq);
             None
         } else {
-            self.link.close(0, self.seq)
+            self.in_flight.close(0, self.seq)
         };
         if outcome.flow().is_some() || elsewhere.is_some() {
             self.relayed += 1;
         }
-        drop(session);
+        drop(scope);
         self.staged.clear();
         let delivered = u64::from(outcome.discarded() + outcome.whole());
-        self.link.peer().counters().add_delivered(delivered);
+        self.in_flight.peer().counters().add_delivered(delivered);
         match polled {
             Poll::Ready(result) => result,
             Poll::Pending => panic!("the stack does not answer at once"),
@@ -123,15 +123,15 @@ impl<S: Service<Frame, Response = Reply>> Driver<S> {
     /// Makes `payload` the contents of the read batch, and returns its range.
     fn arrive(&mut self, payload: Bytes) -> Range<usize> {
         let place = 0..payload.len();
-        match Arc::get_mut(&mut self.arrival) {
-            Some(arrival) => arrival.bytes = payload,
+        match Arc::get_mut(&mut self.read_batch) {
+            Some(read_batch) => read_batch.bytes = payload,
             None => {
-                self.arrival = Arc::new(ReadBatch {
-                    in_flight: Arc::clone(&self.link),
+                self.read_batch = Arc::new(ReadBatch {
+                    in_flight: Arc::clone(&self.in_flight),
                     bytes: payload,
                     buffer: self.seq,
                     buffer_len: 0,
-                    at: self.arrival.at,
+                    at: self.read_batch.at,
                 });
             }
         }
@@ -148,7 +148,7 @@ impl<S: Service<Frame, Response = Reply>> Driver<S> {
 impl<S: Service<Frame>> fmt::Debug for Driver<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver")
-            .field("peer", self.link.peer())
+            .field("peer", self.in_flight.peer())
             .field("called", &self.seq)
             .field("relayed", &self.relayed)
             .finish_non_exhaustive()

@@ -22,7 +22,7 @@ pub const BATCH_COST: usize = 192;
 pub(super) struct Batch {
     pub(super) block: Block,
     /// The part of the batch that its frames reference.
-    pub(super) arrival: Arc<ReadBatch>,
+    pub(super) read_batch: Arc<ReadBatch>,
     /// The cost of the batch, in bytes.
     cost: usize,
 }
@@ -69,8 +69,8 @@ impl Batch {
         seq: u64,
     ) -> Frame {
         let payload = self.block.payload_range(offset, head);
-        let arrival = scope.begin(seq, true, &self.arrival);
-        Frame::new(arrival, head, payload, slot, seq)
+        let read_batch = scope.begin(seq, true, &self.read_batch);
+        Frame::new(read_batch, head, payload, slot, seq)
     }
 }
 
@@ -92,13 +92,13 @@ impl Backlog {
     /// them may have split one read.
     pub(super) fn add(
         &mut self,
-        link: &Arc<InFlight>,
+        in_flight: &Arc<InFlight>,
         block: Block,
         (buffer_len, number): (usize, u64),
         at: Instant,
     ) {
         let last = self.batches.back();
-        let counted = last.is_some_and(|last| last.arrival.buffer == number);
+        let counted = last.is_some_and(|last| last.read_batch.buffer == number);
         let pinned = if counted {
             0
         } else {
@@ -107,8 +107,8 @@ impl Backlog {
         let heads = block.heads.capacity() * size_of::<(usize, Head)>();
         let cost = BATCH_COST + heads + pinned;
         self.cost += cost;
-        let arrival = Arc::new(ReadBatch {
-            in_flight: Arc::clone(link),
+        let read_batch = Arc::new(ReadBatch {
+            in_flight: Arc::clone(in_flight),
             bytes: block.bytes.clone(),
             buffer: number,
             buffer_len,
@@ -116,7 +116,7 @@ impl Backlog {
         });
         self.batches.push_back(Batch {
             block,
-            arrival,
+            read_batch,
             cost,
         });
     }

@@ -5,7 +5,7 @@ use crate::node::Peers;
 use crate::wire::Wire;
 use crate::{Config, test_util};
 
-fn link() -> Arc<InFlight> {
+fn in_flight() -> Arc<InFlight> {
     let peer = test_util::peer(&Peers::new(Config::default()));
     Arc::new(InFlight::new(peer, 1))
 }
@@ -25,7 +25,7 @@ fn block(kinds: &[Kind]) -> Block {
 }
 
 fn add(backlog: &mut Backlog, kinds: &[Kind], buffer: (usize, u64)) {
-    backlog.add(&link(), block(kinds), buffer, Instant::now());
+    backlog.add(&in_flight(), block(kinds), buffer, Instant::now());
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ impl<S: PeerService> StackDriver<S> {
             ..
         } = self;
         let Frames {
-            link,
+            in_flight,
             backlog,
             calls,
             results,
@@ -140,7 +140,7 @@ impl<S: PeerService> StackDriver<S> {
             *next += 1;
             base.seq += 1;
             let seq = base.seq;
-            link.open(slot, seq);
+            in_flight.open(slot, seq);
             let frame = batch.begin_frame(scope, (offset, &head), slot, seq);
             call.seq = seq;
             *within = Within::Call(place);
@@ -148,7 +148,7 @@ impl<S: PeerService> StackDriver<S> {
             *within = Within::Ourselves;
             let outcome = scope.end();
             let at = (place.index, offset, &head);
-            if !results.take_usual(link, (slot, seq), at, outcome, &result) {
+            if !results.take_usual(in_flight, (slot, seq), at, outcome, &result) {
                 return Poll::Ready(Some(Called {
                     place,
                     outcome,
@@ -169,22 +169,22 @@ impl<S: PeerService> StackDriver<S> {
     /// Keeps a frame whose call has not ended.
     fn pending(&mut self, place: Place, outcome: CallOutcome) {
         let Frames {
-            link,
+            in_flight,
             backlog,
             calls,
             results,
         } = &mut self.frames;
         let Place { slot, index } = place;
-        results.note(link, outcome, index);
+        results.note(in_flight, outcome, index);
         let (Some(batch), Some(call)) = (backlog.front(), calls.get(slot)) else {
             return;
         };
         let Some(&(offset, head)) = batch.block.heads.get(index) else {
             return;
         };
-        let buffer_len = batch.arrival.buffer_len;
+        let buffer_len = batch.read_batch.buffer_len;
         // A relay outside the handler has decided already, and its frame does not wait.
-        let decision = decided(outcome).or_else(|| link.marked(slot, call.seq));
+        let decision = decided(outcome).or_else(|| in_flight.decision(slot, call.seq));
         let frame = PendingFrame {
             head,
             payload: batch.block.payload(offset, &head),
@@ -193,7 +193,7 @@ impl<S: PeerService> StackDriver<S> {
         calls.keep(slot, frame, decision.is_some());
         if let Some(decision) = decision {
             let relays = &mut results.relays;
-            relays.add(link, &batch.block, index, decision, buffer_len);
+            relays.add(in_flight, &batch.block, index, decision, buffer_len);
         }
     }
 
@@ -206,15 +206,15 @@ impl<S: PeerService> StackDriver<S> {
         now: Instant,
     ) {
         let Frames {
-            link,
+            in_flight,
             backlog,
             calls,
             results,
         } = &mut self.frames;
         let Place { slot, index } = place;
-        results.note(link, outcome, index);
+        results.note(in_flight, outcome, index);
         let seq = calls.get(slot).map_or(0, |call| call.seq);
-        let decision = close(link, slot, seq, outcome);
+        let decision = close(in_flight, slot, seq, outcome);
         let is_undecided = decision.is_none();
         let Some(batch) = backlog.front() else {
             return;
@@ -222,10 +222,10 @@ impl<S: PeerService> StackDriver<S> {
         let Some(&(_, head)) = batch.block.heads.get(index) else {
             return;
         };
-        let buffer_len = batch.arrival.buffer_len;
+        let buffer_len = batch.read_batch.buffer_len;
         if let Some(decision) = decision {
             let relays = &mut results.relays;
-            relays.add(link, &batch.block, index, decision, buffer_len);
+            relays.add(in_flight, &batch.block, index, decision, buffer_len);
         }
         let result = result.map(|reply| unpin(reply, &batch.block.bytes, buffer_len));
         if is_undecided && result.as_ref().is_err_and(Error::is_panic) {
@@ -236,14 +236,14 @@ impl<S: PeerService> StackDriver<S> {
 
     /// Polls the calls that did not end at once.
     pub(super) fn poll_calls(&mut self, scope: &CallScope<'_>, cx: &mut Context<'_>, now: Instant) {
-        if self.frames.calls.in_flight() == 0 {
+        if self.frames.calls.unfinished() == 0 {
             return;
         }
         for slot in 0..self.frames.calls.len() {
             self.poll_call(slot, scope, cx, now);
         }
-        if self.frames.calls.in_flight() == 0 {
-            self.frames.link.peer().tell_meter();
+        if self.frames.calls.unfinished() == 0 {
+            self.frames.in_flight.peer().tell_meter();
         }
     }
 
@@ -255,7 +255,7 @@ impl<S: PeerService> StackDriver<S> {
         now: Instant,
     ) {
         let Frames {
-            link,
+            in_flight,
             calls,
             results,
             ..
@@ -272,11 +272,11 @@ impl<S: PeerService> StackDriver<S> {
         let Poll::Ready(result) = polled else {
             let outcome = scope.end();
             if !call.is_relayed()
-                && let Some(decision) = decided(outcome).or_else(|| link.marked(slot, seq))
+                && let Some(decision) = decided(outcome).or_else(|| in_flight.decision(slot, seq))
             {
-                call.relay_once(link, &mut results.relays, decision);
+                call.relay_once(in_flight, &mut results.relays, decision);
             }
-            results.note(link, outcome, usize::MAX);
+            results.note(in_flight, outcome, usize::MAX);
             return;
         };
         // A future that has panicked is dropped before the outcome is asked for, too.
@@ -285,12 +285,12 @@ impl<S: PeerService> StackDriver<S> {
         let Some((frame, relayed)) = calls.end(slot) else {
             return;
         };
-        let decision = close(link, slot, seq, outcome);
+        let decision = close(in_flight, slot, seq, outcome);
         let is_undecided = decision.is_none() && !relayed;
         if let Some(decision) = decision.filter(|_| !relayed) {
-            frame.relay(link, &mut results.relays, decision);
+            frame.relay(in_flight, &mut results.relays, decision);
         }
-        results.note(link, outcome, usize::MAX);
+        results.note(in_flight, outcome, usize::MAX);
         let result = result.map(|reply| unpin(reply, &frame.payload, frame.buffer_len));
         if is_undecided && result.as_ref().is_err_and(Error::is_panic) {
             self.frames.lose_undecided(&frame.head);
@@ -323,11 +323,16 @@ fn poll_ready<S: PeerService>(
 /// Returns the decision of a relay about a frame whose call has ended. Relays that decide later are
 /// too late for the connection.
 #[inline]
-fn close(link: &InFlight, slot: usize, seq: u64, outcome: CallOutcome) -> Option<RelayDecision> {
-    if outcome.is_over() && link.is_untouched(slot, seq) {
-        link.shut(slot, seq);
+fn close(
+    in_flight: &InFlight,
+    slot: usize,
+    seq: u64,
+    outcome: CallOutcome,
+) -> Option<RelayDecision> {
+    if outcome.is_over() && in_flight.is_untouched(slot, seq) {
+        in_flight.shut(slot, seq);
         return decided(outcome);
     }
-    let elsewhere = link.close(slot, seq);
+    let elsewhere = in_flight.close(slot, seq);
     decided(outcome).or(elsewhere)
 }

@@ -18,7 +18,7 @@ use crate::wire::{Head, Kind};
 pub(super) struct Calls<F> {
     slots: Vec<Call<F>>,
     /// How many slots hold a frame.
-    in_flight: usize,
+    unfinished: usize,
 }
 
 /// A slot for one call. Its memory is used again for the next frame.
@@ -45,7 +45,7 @@ impl<F> Calls<F> {
     pub(super) fn new(slots: usize) -> Self {
         Self {
             slots: (0..slots).map(|_| Call::default()).collect(),
-            in_flight: 0,
+            unfinished: 0,
         }
     }
 
@@ -56,13 +56,13 @@ impl<F> Calls<F> {
 
     /// Returns how many calls have not ended.
     #[inline]
-    pub(super) fn in_flight(&self) -> usize {
-        self.in_flight
+    pub(super) fn unfinished(&self) -> usize {
+        self.unfinished
     }
 
     /// Returns whether every slot holds a call that has not ended.
     pub(super) fn is_full(&self) -> bool {
-        self.in_flight == self.slots.len()
+        self.unfinished == self.slots.len()
     }
 
     /// Returns the first free slot and its index.
@@ -86,7 +86,7 @@ impl<F> Calls<F> {
         if let Some(call) = self.slots.get_mut(slot) {
             call.frame = Some(frame);
             call.relayed = relayed;
-            self.in_flight += 1;
+            self.unfinished += 1;
         }
     }
 
@@ -96,12 +96,12 @@ impl<F> Calls<F> {
         let call = self.slots.get_mut(slot)?;
         call.clear();
         let frame = call.frame.take()?;
-        self.in_flight -= 1;
+        self.unfinished -= 1;
         Some((frame, call.relayed))
     }
 
     /// Drops the call of the request `id`. Returns false if none runs.
-    pub(super) fn cancel(&mut self, id: u32, link: &InFlight) -> bool {
+    pub(super) fn cancel(&mut self, id: u32, in_flight: &InFlight) -> bool {
         let found = self.slots.iter().position(|call| {
             let kind = call.frame.as_ref().map(|frame| frame.head.kind);
             matches!(kind, Some(Kind::Request { id: other }) if other == id)
@@ -110,14 +110,14 @@ impl<F> Calls<F> {
             return false;
         };
         if let Some(call) = self.slots.get(slot) {
-            link.close(slot, call.seq);
+            in_flight.close(slot, call.seq);
         }
         self.end(slot).is_some()
     }
 
     /// Drops all calls. Relays the frames that a relay has decided about, and returns how many of
     /// the others could have been relayed: relays may decide until a call ends.
-    pub(super) fn lose(&mut self, link: &InFlight, relays: &mut Relays) -> u64 {
+    pub(super) fn lose(&mut self, in_flight: &InFlight, relays: &mut Relays) -> u64 {
         let mut undecided = 0;
         for slot in 0..self.slots.len() {
             let seq = self.slots.get(slot).map_or(0, |call| call.seq);
@@ -125,11 +125,11 @@ impl<F> Calls<F> {
                 continue;
             };
             if relayed {
-                link.close(slot, seq);
+                in_flight.close(slot, seq);
                 continue;
             }
-            match link.close_for_ever(slot, seq) {
-                Some(decision) => frame.relay(link, relays, decision),
+            match in_flight.close_for_ever(slot, seq) {
+                Some(decision) => frame.relay(in_flight, relays, decision),
                 None => undecided += u64::from(passes(frame.head.kind, frame.head.ttl, false)),
             }
         }
@@ -157,12 +157,12 @@ impl<F> Call<F> {
     /// Relays the frame as decided, unless that was done before.
     pub(super) fn relay_once(
         &mut self,
-        link: &InFlight,
+        in_flight: &InFlight,
         relays: &mut Relays,
         decision: RelayDecision,
     ) {
         if let Some(frame) = self.frame.as_ref().filter(|_| !self.relayed) {
-            frame.relay(link, relays, decision);
+            frame.relay(in_flight, relays, decision);
             self.relayed = true;
         }
     }
@@ -204,13 +204,13 @@ impl PendingFrame {
     /// Adds the frame to those that are relayed.
     pub(super) fn relay(
         &self,
-        link: &InFlight,
+        in_flight: &InFlight,
         relays: &mut Relays,
         (flow, rewritten): RelayDecision,
     ) {
         let payload = rewritten.unwrap_or_else(|| self.payload.clone());
         let payload = copy_if_small(payload, &self.payload, self.buffer_len);
-        relays.add_single(link, &self.head, payload, flow);
+        relays.add_single(in_flight, &self.head, payload, flow);
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::backlog::Batch;
 use crate::frame::Frame;
 use crate::frame::call::CallOutcome;
-use crate::stack::inbox::{Heads, Kept};
+use crate::stack::inbox::{FrameGroup, Heads};
 
 /// Frames that the inbox took and the read side has not received.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(super) struct Delivery {
     /// The frames that are kept whole, in order.
     whole: VecDeque<Frame>,
     /// Frames gathered for the read side that it had no room for.
-    kept: VecDeque<Kept>,
+    kept: VecDeque<FrameGroup>,
 }
 
 #[derive(Debug)]
@@ -38,10 +38,10 @@ impl Delivery {
     #[inline]
     pub(super) fn note(&mut self, outcome: CallOutcome, index: usize) -> bool {
         let first = self.is_empty();
-        if !outcome.is_plain() && outcome.whole() == 0 {
+        if !outcome.is_in_place() && outcome.whole() == 0 {
             return false;
         }
-        if outcome.is_plain() {
+        if outcome.is_in_place() {
             match self.order.last_mut() {
                 Some(Part::Plain(range)) if range.end == index => range.end += 1,
                 _ => self.order.push(Part::Plain(index..index + 1)),
@@ -80,7 +80,7 @@ impl Delivery {
         &mut self,
         mut first: Option<&mut Batch>,
         done: bool,
-    ) -> &mut VecDeque<Kept> {
+    ) -> &mut VecDeque<FrameGroup> {
         let is_plain = |part: &&Part| matches!(part, Part::Plain(_));
         let last_use = done && self.order.iter().filter(is_plain).count() == 1;
         for part in self.order.drain(..) {
@@ -96,7 +96,7 @@ impl Delivery {
     }
 
     /// Returns the gathered frames that found no room.
-    pub(super) fn rest(&mut self) -> &mut VecDeque<Kept> {
+    pub(super) fn rest(&mut self) -> &mut VecDeque<FrameGroup> {
         &mut self.kept
     }
 
@@ -110,22 +110,22 @@ impl Delivery {
 
 /// Returns these frames of the batch as the read side keeps them. After their `last_use`, its heads
 /// need not stay.
-fn keep_plain(batch: &mut Batch, range: Range<usize>, last_use: bool) -> Kept {
-    let arrival = Arc::clone(&batch.arrival);
+fn keep_plain(batch: &mut Batch, range: Range<usize>, last_use: bool) -> FrameGroup {
+    let read_batch = Arc::clone(&batch.read_batch);
     // A list that is long against the frames in it would cost more than they count for.
     let few = range.len().saturating_mul(8) < batch.block.heads.capacity();
     if last_use && !few {
-        return Kept::block(arrival, std::mem::take(&mut batch.block.heads), range);
+        return FrameGroup::block(read_batch, std::mem::take(&mut batch.block.heads), range);
     }
     let heads: Heads = batch.block.heads.get(range).unwrap_or_default().to_vec();
     let range = 0..heads.len();
-    Kept::block(arrival, heads, range)
+    FrameGroup::block(read_batch, heads, range)
 }
 
 /// Moves the first `count` whole frames to `kept`.
-fn keep_whole(whole: &mut VecDeque<Frame>, count: usize, kept: &mut VecDeque<Kept>) {
+fn keep_whole(whole: &mut VecDeque<Frame>, count: usize, kept: &mut VecDeque<FrameGroup>) {
     if count >= whole.len()
-        && let Some(all) = Kept::all(whole)
+        && let Some(all) = FrameGroup::all(whole)
     {
         kept.push_back(all);
         return;
@@ -136,6 +136,6 @@ fn keep_whole(whole: &mut VecDeque<Frame>, count: usize, kept: &mut VecDeque<Kep
             Some(last) => last.add(frame),
             None => Some(frame),
         };
-        kept.extend(frame.map(Kept::whole));
+        kept.extend(frame.map(FrameGroup::whole));
     }
 }

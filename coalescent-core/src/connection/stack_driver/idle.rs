@@ -35,7 +35,7 @@ pub(in crate::connection) struct IdleDriver<S> {
     relayed: bool,
     /// The link that frames from before the idle period still reference, if any are alive; new
     /// frames share it.
-    link: Option<Weak<InFlight>>,
+    in_flight: Option<Weak<InFlight>>,
 }
 
 impl<S> IdleDriver<S> {
@@ -50,7 +50,7 @@ impl<S> IdleDriver<S> {
                 budget: Budget::new(peer.node().config().error_budget),
             },
             relayed: false,
-            link: None,
+            in_flight: None,
         }
     }
 }
@@ -62,20 +62,22 @@ impl<S: PeerService> IdleDriver<S> {
         let Self {
             base,
             relayed,
-            link,
+            in_flight,
         } = self;
-        let link = link.and_then(|link| link.upgrade()).unwrap_or_else(|| {
-            let concurrency = peer.node().config().concurrency;
-            Arc::new(InFlight::new(peer.clone(), concurrency))
-        });
+        let in_flight = in_flight
+            .and_then(|in_flight| in_flight.upgrade())
+            .unwrap_or_else(|| {
+                let concurrency = peer.node().config().concurrency;
+                Arc::new(InFlight::new(peer.clone(), concurrency))
+            });
         StackDriver {
             state: State::Calling,
             shortcut: Shortcut::of::<S>(peer),
             frames: Frames {
                 backlog: Backlog::default(),
-                calls: Calls::new(link.slots()),
+                calls: Calls::new(in_flight.slots()),
                 results: Results::new(Arc::clone(&base.read_side), relayed),
-                link,
+                in_flight,
             },
             base,
         }
@@ -91,10 +93,10 @@ impl<S: PeerService> StackDriver<S> {
 
     /// Drops all that can be rebuilt.
     pub(in crate::connection) fn fall_asleep(self) -> IdleDriver<S> {
-        let link = &self.frames.link;
+        let in_flight = &self.frames.in_flight;
         IdleDriver {
             relayed: self.frames.results.relays.is_used(),
-            link: (Arc::strong_count(link) > 1).then(|| Arc::downgrade(link)),
+            in_flight: (Arc::strong_count(in_flight) > 1).then(|| Arc::downgrade(in_flight)),
             base: self.base,
         }
     }

@@ -78,7 +78,7 @@ enum State {
 ///
 /// Dropping it counts the frames that are lost.
 struct Frames<F> {
-    link: Arc<InFlight>,
+    in_flight: Arc<InFlight>,
     /// The frames that wait.
     backlog: Backlog,
     /// The frames that are being handled.
@@ -143,7 +143,7 @@ impl<S: PeerService> StackDriver<S> {
     /// number.
     pub(super) fn add(&mut self, block: Block, buffer: (usize, u64), at: Instant) {
         let frames = &mut self.frames;
-        frames.backlog.add(&frames.link, block, buffer, at);
+        frames.backlog.add(&frames.in_flight, block, buffer, at);
     }
 
     /// Returns the memory that the waiting frames keep alive, in bytes.
@@ -156,7 +156,7 @@ impl<S: PeerService> StackDriver<S> {
     /// `in_hand` says whether it may be among frames that are about to be added.
     pub(super) fn cancel(&mut self, id: u32, in_hand: bool) {
         let frames = &mut self.frames;
-        let cancelled = frames.calls.cancel(id, &frames.link);
+        let cancelled = frames.calls.cancel(id, &frames.in_flight);
         if !cancelled && (in_hand || !frames.backlog.is_empty()) {
             frames.backlog.withdraw(id);
         }
@@ -173,12 +173,14 @@ impl<S: PeerService> StackDriver<S> {
             return Step::Idle;
         }
         let mut staged = self.frames.results.delivery.take_whole();
-        let scope = CallScope::open(self.frames.link.place(), &mut staged);
+        let scope = CallScope::open(self.frames.in_flight.place(), &mut staged);
         self.poll_calls(&scope, cx, now);
         let step = self.poll_backlog(&scope, cx, now);
         drop(scope);
         self.frames.results.delivery.put_whole(staged);
-        self.frames.results.count_discarded(self.frames.link.peer());
+        self.frames
+            .results
+            .count_discarded(self.frames.in_flight.peer());
         // Also before the end: the results so far must not be lost with the connection.
         if self.frames.results.has_any() {
             Step::HandOn
@@ -193,7 +195,7 @@ impl<S: PeerService> StackDriver<S> {
         };
         match catch_unwind(AssertUnwindSafe(|| hooks.as_mut().poll(cx))) {
             Ok(done) => ready!(done),
-            Err(panic) => report(self.frames.link.peer(), Error::panicked(&*panic)),
+            Err(panic) => report(self.frames.in_flight.peer(), Error::panicked(&*panic)),
         }
         self.state = State::Calling;
         Poll::Ready(())
@@ -201,7 +203,7 @@ impl<S: PeerService> StackDriver<S> {
 
     /// Returns whether there is nothing to do, which is so nearly each time before a read.
     fn is_idle(&self) -> bool {
-        self.frames.calls.in_flight() == 0
+        self.frames.calls.unfinished() == 0
             && self.frames.backlog.is_empty()
             && !self.frames.results.has_any()
             && !self.has_failed()
@@ -232,7 +234,7 @@ impl<S: PeerService> StackDriver<S> {
                 return Step::HandOn;
             }
             match self.next() {
-                Next::Nothing if self.frames.calls.in_flight() == 0 => return Step::Idle,
+                Next::Nothing if self.frames.calls.unfinished() == 0 => return Step::Idle,
                 Next::Nothing => return Step::Busy,
                 // The results are slices of this batch.
                 Next::BlockEnd if self.frames.results.refer_to_block() => return Step::HandOn,
@@ -265,7 +267,7 @@ impl<S: PeerService> StackDriver<S> {
 
     fn end_block(&mut self) {
         self.frames.backlog.end_block();
-        self.frames.link.peer().tell_meter();
+        self.frames.in_flight.peer().tell_meter();
     }
 
     /// Waits until the stack may be ready for the next frame. Fails the frame if that takes longer
@@ -297,8 +299,10 @@ impl<S: PeerService> StackDriver<S> {
     }
 
     fn finish_slowly(&mut self, head: &Head, result: Result<Reply, Error>, now: Instant) {
-        let Frames { link, results, .. } = &mut self.frames;
-        if results.finish(link.peer(), head, result) {
+        let Frames {
+            in_flight, results, ..
+        } = &mut self.frames;
+        if results.finish(in_flight.peer(), head, result) {
             self.base.budget.spend(OFFENCE, now);
             if self.base.budget.exhausted() {
                 self.fail(DisconnectReason::TooManyErrors);
@@ -309,14 +313,14 @@ impl<S: PeerService> StackDriver<S> {
     /// Hands the results on, as far as there is room. Returns whether that was all of them.
     pub(super) fn hand_on(&mut self) -> bool {
         let Frames {
-            link,
+            in_flight,
             backlog,
             results,
             ..
         } = &mut self.frames;
-        results.push_relays(link, backlog);
-        results.deliver(link, backlog);
-        results.offer_replies(link.peer(), self.base.id);
+        results.push_relays(in_flight, backlog);
+        results.deliver(in_flight, backlog);
+        results.offer_replies(in_flight.peer(), self.base.id);
         !results.has_any()
     }
 
@@ -327,21 +331,24 @@ impl<S: PeerService> StackDriver<S> {
     ///
     /// Safe: the next call continues where this one stopped.
     pub(super) async fn wait_for_room(&mut self) {
-        self.frames.results.wait_for_room(&self.frames.link).await;
+        self.frames
+            .results
+            .wait_for_room(&self.frames.in_flight)
+            .await;
     }
 }
 
 impl<F> Frames<F> {
     /// Returns whether frames of this connection are relayed, as far as is known.
     fn relays_frames(&self) -> bool {
-        self.link.peer().node().hooks().relays || self.results.relays.is_used()
+        self.in_flight.peer().node().hooks().relays || self.results.relays.is_used()
     }
 
     /// Counts a frame as lost if its handling failed before a relay has decided about it.
     #[cold]
     fn lose_undecided(&self, head: &Head) {
         if passes(head.kind, head.ttl, false) && self.relays_frames() {
-            let peer = self.link.peer();
+            let peer = self.in_flight.peer();
             peer.node().lost(peer, 1);
         }
     }
@@ -350,16 +357,16 @@ impl<F> Frames<F> {
     /// not handled.
     fn lose_backlog(&mut self) {
         let Self {
-            link,
+            in_flight,
             backlog,
             calls,
             results,
         } = self;
-        let undecided = calls.lose(link, &mut results.relays);
-        results.push_relays(link, backlog);
+        let undecided = calls.lose(in_flight, &mut results.relays);
+        results.push_relays(in_flight, backlog);
         let mut unhandled = backlog.unhandled();
         let relays_frames = self.relays_frames();
-        let peer = self.link.peer();
+        let peer = self.in_flight.peer();
         if relays_frames {
             peer.node().lost(peer, unhandled.broadcasts + undecided);
         } else {
@@ -372,9 +379,9 @@ impl<F> Frames<F> {
 impl<F> Drop for Frames<F> {
     fn drop(&mut self) {
         self.lose_backlog();
-        self.results.lose_replies(self.link.peer());
+        self.results.lose_replies(self.in_flight.peer());
         // What the read side has room for can still be read.
-        self.results.deliver(&self.link, &mut self.backlog);
-        self.link.set_staging(false);
+        self.results.deliver(&self.in_flight, &mut self.backlog);
+        self.in_flight.set_staging(false);
     }
 }

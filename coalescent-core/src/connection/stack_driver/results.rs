@@ -17,7 +17,7 @@ use crate::node::outgoing::copy_if_small;
 use crate::node::peer::Peer;
 use crate::node::peer::handle::LinkId;
 use crate::reason::DropReason;
-use crate::stack::inbox::{Kept, Queue};
+use crate::stack::inbox::{FrameGroup, Queue};
 use crate::stack::reply::Reply;
 use crate::text::truncate;
 use crate::wire::{Block, Head, Kind, Status, encode_reason};
@@ -77,18 +77,18 @@ impl Results {
     #[inline]
     pub(super) fn take_usual<E>(
         &mut self,
-        link: &InFlight,
+        in_flight: &InFlight,
         (slot, seq): (usize, u64),
         (index, offset, head): (usize, usize, &Head),
         outcome: CallOutcome,
         result: &Poll<Result<Reply, E>>,
     ) -> bool {
-        if !outcome.is_over() || !link.is_untouched(slot, seq) {
+        if !outcome.is_over() || !in_flight.is_untouched(slot, seq) {
             return false;
         }
         let taken = match (result, head.kind, outcome.flow()) {
             (Poll::Ready(Ok(Reply::Payload(payload))), Kind::Request { id }, None) => {
-                self.replies.add_small(link.peer(), id, payload)
+                self.replies.add_small(in_flight.peer(), id, payload)
             }
             (_, Kind::Request { .. }, _) => false,
             (Poll::Ready(Ok(Reply::None)), _, None) => true,
@@ -98,8 +98,8 @@ impl Results {
             _ => false,
         };
         if taken {
-            link.shut(slot, seq);
-            self.note(link, outcome, index);
+            in_flight.shut(slot, seq);
+            self.note(in_flight, outcome, index);
         }
         taken
     }
@@ -107,19 +107,19 @@ impl Results {
     /// Notes what the inbox did with a frame in a call. `index` is the frame's in the first batch,
     /// or `usize::MAX` if it no longer stands there.
     #[inline]
-    pub(super) fn note(&mut self, link: &InFlight, outcome: CallOutcome, index: usize) {
+    pub(super) fn note(&mut self, in_flight: &InFlight, outcome: CallOutcome, index: usize) {
         self.discarded += u64::from(outcome.discarded());
         if self.delivery.note(outcome, index) {
-            link.set_staging(true);
+            in_flight.set_staging(true);
         }
     }
 
     /// Notes that the inbox took all `count` frames of the first batch.
-    pub(super) fn take_plain(&mut self, link: &InFlight, count: usize) {
+    pub(super) fn take_plain(&mut self, in_flight: &InFlight, count: usize) {
         if !self.read_side.is_read() {
             self.discarded += count as u64;
         } else if self.delivery.take_plain(0..count) {
-            link.set_staging(true);
+            in_flight.set_staging(true);
         }
     }
 
@@ -202,17 +202,19 @@ impl Results {
     }
 
     /// Gives the frames that are relayed to the other peers, as far as these have room.
-    pub(super) fn push_relays(&mut self, link: &InFlight, backlog: &Backlog) {
+    pub(super) fn push_relays(&mut self, in_flight: &InFlight, backlog: &Backlog) {
         match backlog.front() {
-            Some(Batch { block, arrival, .. }) => {
-                self.relays.push(link, block, arrival.buffer_len);
+            Some(Batch {
+                block, read_batch, ..
+            }) => {
+                self.relays.push(in_flight, block, read_batch.buffer_len);
             }
-            None => self.relays.push(link, &Block::default(), 0),
+            None => self.relays.push(in_flight, &Block::default(), 0),
         }
     }
 
     /// Gives the frames that the inbox took to the read side, as far as it has room.
-    pub(super) fn deliver(&mut self, link: &InFlight, backlog: &mut Backlog) {
+    pub(super) fn deliver(&mut self, in_flight: &InFlight, backlog: &mut Backlog) {
         self.rewritten = 0;
         if self.delivery.is_empty() {
             return;
@@ -223,23 +225,26 @@ impl Results {
         if let Some(heads) = self.read_side.offer(frames) {
             backlog.keep_heads(heads);
         }
-        self.count_delivered(link, before);
+        self.count_delivered(in_flight, before);
     }
 
     /// Counts the frames that the read side got out of `before`. If it got all of them, frames that
     /// others bring there need not wait any more.
-    fn count_delivered(&mut self, link: &InFlight, before: usize) {
+    fn count_delivered(&mut self, in_flight: &InFlight, before: usize) {
         let left = count(self.delivery.rest());
-        link.peer().counters().add_delivered((before - left) as u64);
+        in_flight
+            .peer()
+            .counters()
+            .add_delivered((before - left) as u64);
         if self.delivery.is_empty() {
-            link.set_staging(false);
+            in_flight.set_staging(false);
         }
     }
 
     /// Gives the replies to the outbox of the peer, as far as it has room.
-    pub(super) fn offer_replies(&mut self, peer: &Peer, link: LinkId) {
+    pub(super) fn offer_replies(&mut self, peer: &Peer, in_flight: LinkId) {
         if !self.replies.is_empty() {
-            let lost = self.replies.offer(peer, link.0);
+            let lost = self.replies.offer(peer, in_flight.0);
             peer.dropped(DropReason::Disconnected, lost);
         }
     }
@@ -249,15 +254,15 @@ impl Results {
     /// # Cancel safety
     ///
     /// Safe: the next call continues where this one stopped.
-    pub(super) async fn wait_for_room(&mut self, link: &InFlight) {
+    pub(super) async fn wait_for_room(&mut self, in_flight: &InFlight) {
         self.relays.wait().await;
         let before = count(self.delivery.rest());
         self.read_side.push(self.delivery.rest()).await;
-        self.count_delivered(link, before);
+        self.count_delivered(in_flight, before);
         // This holds back a peer that asks and does not read its answers. It is disconnected when
         // its patience is used up.
-        let lost = self.replies.push(link.peer()).await;
-        link.peer().dropped(DropReason::Disconnected, lost);
+        let lost = self.replies.push(in_flight.peer()).await;
+        in_flight.peer().dropped(DropReason::Disconnected, lost);
     }
 
     /// Drops the replies, and counts them.
@@ -274,8 +279,8 @@ impl Results {
     }
 }
 
-fn count(frames: &VecDeque<Kept>) -> usize {
-    frames.iter().map(Kept::len).sum()
+fn count(frames: &VecDeque<FrameGroup>) -> usize {
+    frames.iter().map(FrameGroup::len).sum()
 }
 
 /// Reports an error that concerns the peer, and is not counted against it.

@@ -45,20 +45,28 @@ impl<S: PeerService> StackDriver<S> {
         let Some((batch, next)) = frames.backlog.first() else {
             return;
         };
-        let Batch { block, arrival, .. } = batch;
+        let Batch {
+            block, read_batch, ..
+        } = batch;
         if let Shortcut::Relay(flow) = shortcut {
             let relays = &mut frames.results.relays;
             for (index, (offset, head)) in block.heads.iter().enumerate() {
                 if passes(head.kind, head.ttl, false) && !relays.extend(index, *offset, head, flow)
                 {
                     let decision = (flow, None);
-                    relays.add(&frames.link, block, index, decision, arrival.buffer_len);
+                    relays.add(
+                        &frames.in_flight,
+                        block,
+                        index,
+                        decision,
+                        read_batch.buffer_len,
+                    );
                 }
             }
         }
         let count = block.heads.len();
         *next = count;
         self.base.seq += count as u64;
-        frames.results.take_plain(&frames.link, count);
+        frames.results.take_plain(&frames.in_flight, count);
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct AdmissionLimits {
     pub(crate) max_per_ip: usize,
     /// The number of connections in their handshake. They do not count towards `max_inbound`, so
     /// connections that stay silent cannot keep peers out. Default: 32.
-    pub(crate) pending_handshakes: usize,
+    pub(crate) max_pending: usize,
 }
 
 impl Default for AdmissionLimits {
@@ -39,7 +39,7 @@ impl Default for AdmissionLimits {
         Self {
             max_inbound: 64,
             max_per_ip: 8,
-            pending_handshakes: 32,
+            max_pending: 32,
         }
     }
 }
@@ -122,10 +122,10 @@ impl Admission {
                 limit: limits.max_per_ip,
             });
         }
-        if counts.pending.len() >= limits.pending_handshakes && !counts.make_room(group, now) {
+        if counts.pending.len() >= limits.max_pending && !counts.make_room(group, now) {
             return Err(Refused {
                 reason: Reason::Pending,
-                limit: limits.pending_handshakes,
+                limit: limits.max_pending,
             });
         }
         let id = counts.next_id;
@@ -232,7 +232,7 @@ impl Ticket {
         if !counts.pending.iter().any(|pending| pending.id == self.id) {
             return Err(Refused {
                 reason: Reason::Evicted,
-                limit: limits.pending_handshakes,
+                limit: limits.max_pending,
             });
         }
         if counts.established >= limits.max_inbound {
@@ -261,7 +261,7 @@ impl Ticket {
         self.evicted.notified().await;
         Refused {
             reason: Reason::Evicted,
-            limit: self.admission.limits.pending_handshakes,
+            limit: self.admission.limits.max_pending,
         }
     }
 }
@@ -294,7 +294,7 @@ pub(crate) enum Reason {
     Inbound,
     /// `max_per_ip` connections come from its address.
     PerIp,
-    /// `pending_handshakes` connections are in their handshake.
+    /// `max_pending` connections are in their handshake.
     Pending,
     /// It was evicted for a newcomer while in its handshake.
     Evicted,
@@ -326,13 +326,13 @@ impl fmt::Display for Refused {
             Reason::Pending => {
                 write!(
                     f,
-                    "{limit} handshakes under way; raise pending_handshakes to take more"
+                    "{limit} handshakes under way; raise max_pending to take more"
                 )
             }
             Reason::Evicted => write!(
                 f,
                 "gave way to a newcomer, as {limit} handshakes were under way; raise \
-                 pending_handshakes to take more"
+                 max_pending to take more"
             ),
         }
     }

@@ -13,11 +13,11 @@ fn reason<T: fmt::Debug>(result: Result<T, Refused>) -> Reason {
     result.unwrap_err().reason()
 }
 
-fn admission(max_inbound: usize, max_per_ip: usize, pending_handshakes: usize) -> Admission {
+fn admission(max_inbound: usize, max_per_ip: usize, max_pending: usize) -> Admission {
     Admission::new(AdmissionLimits {
         max_inbound,
         max_per_ip,
-        pending_handshakes,
+        max_pending,
     })
 }
 
@@ -145,7 +145,7 @@ fn limits_of_zero_refuse_everybody() {
     let refused = admission(8, 8, 0).admit(ip(1), now).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "0 handshakes under way; raise pending_handshakes to take more"
+        "0 handshakes under way; raise max_pending to take more"
     );
 }
 

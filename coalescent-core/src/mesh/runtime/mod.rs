@@ -74,7 +74,7 @@ impl Runtime {
             admission: Admission::new(AdmissionLimits {
                 max_inbound: config.max_inbound,
                 max_per_ip: config.max_per_ip,
-                pending_handshakes: config.max_pending,
+                max_pending: config.max_pending,
             }),
             peers: parts.peers,
             transport: parts.transport,

@@ -24,7 +24,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-pub(crate) use group::{FrameGroup as Kept, Heads};
+pub(crate) use group::{FrameGroup, Heads};
 pub(crate) use prefetch::Prefetch;
 pub(crate) use queue::Queue;
 use tower_service::Service;
@@ -32,7 +32,6 @@ use tower_service::Service;
 use crate::error::Error;
 use crate::frame::{Frame, call};
 use crate::node::Peers;
-use crate::stack::inbox::group::FrameGroup;
 use crate::stack::reply::Reply;
 
 /// How much each frame on the read side counts for, in bytes, in addition to the read buffer that

@@ -23,11 +23,11 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use super::Verdict;
 use super::index::Index;
 use super::share::{Lateness, YOUNG, may_take};
 use super::source::{FIRST, Source};
 use super::thin_link::ThinLink;
+use super::verdict::Verdict;
 
 /// Memory of an entry in bytes: 40 in the ring, 8 in the index, and 8 for its part of the
 /// [`counts`](Contents::counts).

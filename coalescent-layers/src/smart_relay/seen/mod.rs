@@ -21,6 +21,7 @@ mod nonces;
 mod share;
 mod source;
 mod thin_link;
+mod verdict;
 
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ use self::nonces::Nonces;
 use self::share::millis;
 pub(crate) use self::source::Source;
 use self::source::Sources;
+pub(crate) use self::verdict::Verdict;
 
 /// Default capacity in frames: 64 MiB for frames with a nonce and as much for frames without.
 /// Memory is allocated only as needed.
@@ -51,19 +53,6 @@ pub const REPEATS: u8 = 64;
 
 /// Upper bound of the configurable times: 24 days.
 const TTL_MAX: Duration = Duration::from_secs(24 * 24 * 60 * 60);
-
-/// The decision about a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// The frame is new: handle and relay it.
-    New,
-    /// Like `New`, but the set has no room for another frame of this source.
-    Last,
-    /// The frame has been seen before.
-    Copy,
-    /// There is no room to remember the frame, so it must not be handled or relayed.
-    Refused,
-}
 
 /// How much is remembered, and for how long.
 #[derive(Clone, Copy, Debug)]

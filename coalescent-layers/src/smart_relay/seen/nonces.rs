@@ -21,9 +21,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::Verdict;
 use super::share::{Lateness, YOUNG, may_take};
 use super::source::{ORPHANS, OWN, Source};
+use super::verdict::Verdict;
 
 /// Number of nonces in a page.
 pub(super) const PAGE: usize = 32;

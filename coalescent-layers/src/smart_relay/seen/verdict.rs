@@ -1,0 +1,14 @@
+//! What is decided about a frame that arrives.
+
+/// The decision about a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The frame is new: handle and relay it.
+    New,
+    /// Like `New`, but the set has no room for another frame of this source.
+    Last,
+    /// The frame has been seen before.
+    Copy,
+    /// There is no room to remember the frame, so it must not be handled or relayed.
+    Refused,
+}
