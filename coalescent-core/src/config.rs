@@ -28,17 +28,20 @@ pub const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// The number of connections to seeds below which seeds are dialled. Default: 3.
+    /// Seeds are dialled while fewer outbound connections than this, those of `Mesh::connect`
+    /// included, are up or being made. Default: 3.
     pub min_peers: usize,
-    /// The maximum number of outbound connections: at this number, no seed is dialled. Default: 12.
+    /// The maximum number of outbound connections: at this number, no seed is dialled. Default:
+    /// 12.
     pub max_peers: usize,
     /// The maximum number of inbound peers; further ones are refused. Default: 64.
     pub max_inbound: usize,
     /// The maximum number of inbound peers from one IP address (with IPv6, one /64). Further
     /// ones are refused. Loopback is exempt. Default: 8.
     pub max_per_ip: usize,
-    /// The maximum number of inbound connections in their handshake. At the limit, a new one evicts
-    /// the oldest handshake of the address that has the most of them, or is refused. Default: 32.
+    /// The maximum number of inbound connections in their handshake. At the limit, a new one
+    /// evicts the oldest handshake of the address that has the most of them, or is refused.
+    /// Default: 32.
     pub max_pending: usize,
     /// The network name. Peers with another name are refused in the handshake. Default: empty.
     pub network: String,
@@ -58,9 +61,9 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// The time limit for a peer's handshake; after it, the connection is closed. Default: 5 s.
     pub handshake_timeout: Duration,
-    /// The time limit for receiving a frame, from its first byte. The time that its length takes at
-    /// [`slow_floor`] is added: the whole length on the native wire, where the length precedes the
-    /// frame, and the part received so far on other wires. A frame therefore takes at most
+    /// The time limit for receiving a frame, from its first byte. The time that its length takes
+    /// at [`slow_floor`] is added: the whole length on the native wire, where the length precedes
+    /// the frame, and the part received so far on other wires. A frame therefore takes at most
     /// `frame_timeout` + `max_frame` / `slow_floor`, 94 s by default; with a floor of 0, at most
     /// `frame_timeout`. After it, the peer is disconnected. Default: 30 s.
     ///
@@ -68,8 +71,8 @@ pub struct Config {
     pub frame_timeout: Duration,
     /// The time without data from a peer after which it is pinged. On wires without liveness
     /// frames, the kernel probes TCP sockets instead: by keepalive, and on Linux also by the TCP
-    /// user timeout, so that a peer is disconnected if it acknowledges nothing, or reads nothing of
-    /// the data queued for it, for this time plus [`answer_within`](Config::answer_within).
+    /// user timeout, so that a peer is disconnected if it acknowledges nothing, or reads nothing
+    /// of the data queued for it, for this time plus [`answer_within`](Config::answer_within).
     /// Default: 30 s.
     pub ping_every: Duration,
     /// The time limit for the answer to a ping; after it, the peer is disconnected. Default: 20 s.
@@ -107,8 +110,8 @@ pub struct Config {
     pub error_budget: u32,
     /// How long a request waits for its reply, before it fails. Default: 30 s.
     pub request_timeout: Duration,
-    /// How long a shutdown waits for queued frames to be written, before they are dropped. Default:
-    /// 10 s.
+    /// How long a shutdown waits for queued frames to be written, before they are dropped.
+    /// Default: 10 s.
     pub drain: Duration,
     /// The ttl of broadcasts from this node: the number of hops that they may travel. The ttl of
     /// received broadcasts is limited to it. Default: 32.

@@ -2,8 +2,8 @@
 //!
 //! | layer | purpose | state |
 //! |---|---|---|
-//! | [`Tattletale`] | relays every frame, in trees and stars | none |
-//! | [`SmartRelay`] | relays every frame once, in any mesh | the frames seen, per node |
+//! | [`Tattletale`] | relays every broadcast, in trees and stars | none |
+//! | [`SmartRelay`] | relays every broadcast once, in any mesh | the frames seen, per node |
 //! | [`Courier`] | converts between payloads and messages | none; one codec per node |
 //! | [`CatchPanic`] | turns panics into errors | none |
 //! | [`TraceContext`] | continues the trace that a message belongs to | none |

@@ -1,4 +1,4 @@
-//! Relaying every frame, in trees and stars.
+//! Relaying every frame that is for all nodes, in trees and stars.
 //!
 //! [`Tattletale`] passes each frame that a peer sends on to all other peers. If a peer has no room,
 //! it waits and thereby slows the source down, so nothing is lost.

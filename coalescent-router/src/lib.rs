@@ -80,7 +80,7 @@
 //! # }
 //! ```
 //!
-//! The courier is a layer of the crate `coalescent`. Any other layer that calls
+//! The courier is a layer of the crate `coalescent-layers`. Any other layer that calls
 //! [`Frame::set_message`](coalescent_core::Frame::set_message) works too. Without an app, use the
 //! router as a tower layer, or turn it into a service with [`Router::into_service`].
 

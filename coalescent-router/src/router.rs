@@ -19,8 +19,8 @@ use crate::typed::TypedArguments;
 #[doc = include_str!("../docs/router.md")]
 #[must_use = "a router does nothing until it is added to an app, or used as a layer"]
 pub struct Router<S = ()> {
-    /// Shared by clones until one of them changes. Handles hold the inner `Arc`, which stays the
-    /// same when a sole owner changes.
+    /// Shared by clones until one of them changes. A router that has no clones is changed in place,
+    /// so that its handles see the change; one that has clones gets a copy first.
     live: Arc<Shared<S>>,
 }
 

@@ -176,14 +176,14 @@ impl<L> App<L> {
         self
     }
 
-    /// Sets how many connections to seeds the app tries to keep: it dials seeds while there are
-    /// fewer. Default: 3.
+    /// Sets how many outbound connections the app tries to keep: it dials seeds while fewer than
+    /// this, those of [`Mesh::connect`] included, are up or being made. Default: 3.
     pub fn min_peers(mut self, min_peers: usize) -> Self {
         self.config.min_peers = min_peers;
         self
     }
 
-    /// Sets the number of outbound connections above which no seed is dialled. Default: 12.
+    /// Sets the number of outbound connections from which on no seed is dialled. Default: 12.
     pub fn max_peers(mut self, max_peers: usize) -> Self {
         self.config.max_peers = max_peers;
         self

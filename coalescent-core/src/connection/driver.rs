@@ -70,10 +70,11 @@ struct Driver<IO, S: PeerService> {
     membership: Membership,
 }
 
-/// All parts of a running connection but its reader, which these run beside.
+/// The parts of a connection that are polled also while its reader waits for room: the writer, the
+/// watchdog, and the commands of other tasks.
 struct Edge<W> {
-    /// Not polled after a write has failed.
     writer: Writer<W>,
+    /// False once a write has failed. The driver then polls the writer no more.
     writes: bool,
     watch: Watchdog,
     handle: Arc<ConnectionHandle>,

@@ -48,7 +48,8 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        // The peer is still connected only if the connection was dropped while it ran.
+        // A peer that is still connected has another connection, and stays, or this connection was
+        // dropped before its end was announced.
         let reason = DisconnectReason::Disconnected("the connection was dropped".to_owned());
         if self.peer.is_connected() && self.give_up(&reason) {
             self.peer.node().finish_departure(&self.peer, reason);

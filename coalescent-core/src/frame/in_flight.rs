@@ -32,10 +32,10 @@ use crate::node::peer::Peer;
 use crate::outbox::Flow;
 use crate::wire::Wire;
 
-/// What the frames of one socket read have in common.
+/// What the frames of one block share.
 #[derive(Debug)]
 pub(crate) struct ReadBatch {
-    /// The connection that read them.
+    /// What they share with the connection that read them.
     pub(crate) in_flight: Arc<InFlight>,
     /// The bytes of the frames, one after another.
     pub(crate) bytes: Bytes,
@@ -232,7 +232,8 @@ impl InFlight {
     /// comes too late.
     pub(crate) fn close(&self, slot: usize, seq: u64) -> Option<RelayDecision> {
         let slot = self.slots.get(slot)?;
-        // If a relay has decided, the slot is closed already, and no locked instruction is needed.
+        // Once a relay has decided, the slot is no longer open: there is nothing to close, and no
+        // locked instruction is needed.
         if !slot.is_decided(seq) {
             let closed = seq << 2 | CLOSED;
             let open = seq << 2 | OPEN;

@@ -130,8 +130,8 @@ impl Peers {
         Self::with_hooks(config, Hooks::default(), Extensions::new(), false)
     }
 
-    /// Creates the node of an app. With `keep_events` the first reader of the events gets those
-    /// before it too; see [`Sender::new`](event::Sender::new).
+    /// Creates a node with the hooks and shared values of plugins. With `keep_events` the first
+    /// reader of the events gets those before it too; see [`Sender::new`](event::Sender::new).
     pub(crate) fn with_hooks(
         config: Config,
         hooks: Hooks,

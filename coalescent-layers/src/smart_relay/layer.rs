@@ -48,8 +48,9 @@ impl SmartRelay {
     /// 2,097,152, which is 64 MiB each.
     ///
     /// Frames of one publisher have consecutive nonces and take 10 bytes each; a frame whose nonce
-    /// is far from all others takes 320 bytes, and a frame without a nonce 56. One connection may
-    /// use at most three quarters of the room.
+    /// is far from all others takes 320 bytes, and a frame without a nonce 56: by default there is
+    /// room for 6.7 million, 210,000, and 1.2 million of them. One connection may use at most seven
+    /// ninths of the room.
     ///
     /// Choose it large enough for all frames that a busy mesh sends in the time that a copy takes
     /// on the longest path. [`SeenStats::refused`] grows if it is too small. The set is replaced by
@@ -72,9 +73,9 @@ impl SmartRelay {
     /// at most 24 days. Default: [`CONTENT_TTL`](super::CONTENT_TTL), 5 s.
     ///
     /// In two cases the time is that of [`window`](SmartRelay::window), because copies arrive late:
-    /// while more than 4,096 frames without a nonce are remembered, and after a burst that a link
-    /// of 16 KiB/s could not have carried within this time, until that link could have carried it.
-    /// 16 KiB/s is the slowest link that a node tolerates by default.
+    /// while 4,096 or more different frames without a nonce are remembered, and after a burst that
+    /// a link of 16 KiB/s could not have carried within this time, until that link could have
+    /// carried it. 16 KiB/s is the slowest link that a node tolerates by default.
     ///
     /// The set is replaced by an empty one that is not shared with earlier clones.
     pub fn content_window(mut self, window: Duration) -> Self {
@@ -161,8 +162,8 @@ pub struct SeenStats {
     /// frame had arrived lately, as in a star. A peer could send each of them a second time
     /// unnoticed.
     pub evicted_young: u64,
-    /// Number of frames refused, that is, neither handled nor relayed, because the set had no room.
-    /// If it grows, increase [`capacity`](SmartRelay::capacity) or limit the rate of the
+    /// Number of frames refused, that is, neither handled nor relayed, because the set had no
+    /// room. If it grows, increase [`capacity`](SmartRelay::capacity) or limit the rate of the
     /// publishers.
     pub refused: u64,
     /// Approximate memory use of the set, in bytes.

@@ -88,10 +88,11 @@
 //! [`SeenStats::refused`]). Before refusing, the relay stops reading from a peer that only
 //! publishes, for up to 5 s.
 //!
-//! A single connection may use at most three quarters of the room, so only the peer that floods the
+//! A single connection may use at most seven ninths of the room, so only the peer that floods the
 //! mesh is held back or refused. If no copy of any frame has arrived for two minutes, as in a star,
-//! nothing is refused: the oldest frame of the same connection is evicted instead, and only that
-//! connection could send it a second time unnoticed.
+//! the oldest frame is evicted instead of refusing a new one: of frames with a nonce the oldest of
+//! the same connection, if its nonces are consecutive, so that only that connection could send it a
+//! second time unnoticed.
 //!
 //! If another peer's outbox is full, the relay uses [`Flow::Drop`]: the connection that read the
 //! frame waits for [`Config::relay_grace`](coalescent_core::Config::relay_grace), then drops the

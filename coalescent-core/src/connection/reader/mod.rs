@@ -26,7 +26,8 @@ use crate::wire::{Block, WireCodec};
 /// After this many bytes read, the writer has its turn, even if there is more to read.
 const TURN: usize = 256 * 1024;
 
-/// After this many turns, the connection yields to its own timers and to other connections.
+/// After this many turns, the connection yields to its own timers and to other connections. If its
+/// frames are small, it yields after each turn.
 const TURNS: usize = 2;
 
 /// Reads what one peer sends over one connection, and has the stack handle it.
@@ -87,13 +88,13 @@ enum Undecoded {
     Frames,
 }
 
-/// Whether a connection reads.
+/// Whether this node has told the connection to read no more, since the node is to end.
 enum Quiet {
-    /// It does.
+    /// It has not.
     No,
-    /// It does not, and drops this once all that was read is handed on.
+    /// It has. The guard is dropped once all that was read is handed on.
     Soon(#[allow(dead_code, reason = "it is only dropped")] Quiesced),
-    /// It does not, and has nothing left to hand on.
+    /// It has, and all that was read is handed on.
     Now,
 }
 

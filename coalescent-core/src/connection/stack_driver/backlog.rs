@@ -17,7 +17,7 @@ const MAX_WITHDRAWN: usize = 64;
 /// bookkeeping, and the overhead of the allocator.
 pub const BATCH_COST: usize = 192;
 
-/// The frames of one read.
+/// The frames of one block. One read may give several blocks.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) block: Block,

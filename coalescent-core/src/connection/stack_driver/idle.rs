@@ -33,8 +33,8 @@ pub(in crate::connection) struct IdleDriver<S> {
     base: Base<S>,
     /// Whether frames of this connection were ever relayed.
     relayed: bool,
-    /// The link that frames from before the idle period still reference, if any are alive; new
-    /// frames share it.
+    /// What frames from before the idle period still share, if any are alive; new frames share it
+    /// too.
     in_flight: Option<Weak<InFlight>>,
 }
 

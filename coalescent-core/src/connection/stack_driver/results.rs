@@ -242,9 +242,9 @@ impl Results {
     }
 
     /// Gives the replies to the outbox of the peer, as far as it has room.
-    pub(super) fn offer_replies(&mut self, peer: &Peer, in_flight: LinkId) {
+    pub(super) fn offer_replies(&mut self, peer: &Peer, connection: LinkId) {
         if !self.replies.is_empty() {
-            let lost = self.replies.offer(peer, in_flight.0);
+            let lost = self.replies.offer(peer, connection.0);
             peer.dropped(DropReason::Disconnected, lost);
         }
     }
@@ -283,7 +283,7 @@ fn count(frames: &VecDeque<FrameGroup>) -> usize {
     frames.iter().map(FrameGroup::len).sum()
 }
 
-/// Reports an error that concerns the peer, and is not counted against it.
+/// Reports an error about the peer. The error budget is the caller's to spend.
 pub(super) fn report(peer: &Peer, error: Error) {
     peer.node().error(Some(peer), error);
 }

@@ -5,7 +5,7 @@
 //! 2. All connections stop reading, and hand on what they have read, while the peers that it is for
 //!    are still connected.
 //! 3. All peers are disconnected, once what is queued for them is written.
-//! 4. What is not done by the node's deadline is cut.
+//! 4. Connections that have not ended [`MARGIN`] after the node's deadline are cut.
 //! 5. The node and the read side end.
 
 use std::sync::Arc;

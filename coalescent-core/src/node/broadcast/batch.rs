@@ -23,7 +23,7 @@ pub(super) struct Batch<'a> {
     /// Whether peers without nonces are among the targets.
     has_plain: bool,
     /// Whether small payloads can be framed without asking the wire: all peers are on the native
-    /// one, its limit is above [`COALESCE_MAX`], and nobody is told.
+    /// one, its limit is at least [`COALESCE_MAX`], and nobody is told.
     quick: bool,
 }
 

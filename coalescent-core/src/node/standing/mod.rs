@@ -36,7 +36,7 @@ use crate::transport::Direction;
 pub(crate) const MAX_STANDING: usize = 4;
 
 /// How long the old connection has to answer, unless something shows that its answer needs longer;
-/// see [`Challenge`](crate::connection::Challenge). A newcomer that the other node may still prefer
+/// see `connection/watch/challenge.rs`. A newcomer that the other node may still prefer
 /// stands by for as long.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 

@@ -9,7 +9,7 @@ use crate::frame::Frame;
 /// The groups that one reader has taken out of the queue and not read yet.
 ///
 /// A reader locks the queue only to fill its prefetch, not for each frame. What it has read counts
-/// towards the queue's limit until the next fill.
+/// towards the queue's limit until the next fill, or until it is a quarter of the limit.
 #[derive(Debug)]
 pub(crate) struct Prefetch {
     /// Identifies the reader among the queue's wakers.

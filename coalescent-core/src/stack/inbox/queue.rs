@@ -291,7 +291,7 @@ impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
         f.debug_struct("Queue")
-            .field("frames", &state.groups.len())
+            .field("groups", &state.groups.len())
             .field("used", &state.used)
             .field("readers", &self.readers.load(Ordering::Relaxed))
             .finish_non_exhaustive()

@@ -12,8 +12,8 @@ use crate::sealed::AsPeers;
 ///
 /// Every method fails with [`is_no_courier`](Error::is_no_courier) if the app has no
 /// [`Courier`](crate::Courier), and with [`is_encode`](Error::is_encode) if the body cannot be
-/// serialized. The body is serialized once, however many peers receive it, when the method is
-/// called. A [`Message`] is serialized once, however often it is sent.
+/// serialized. The body is serialized once, however many peers receive it. A [`Message`] is
+/// serialized once, however often it is sent.
 ///
 /// The returned [`Sent`] counts the peers for which the message was queued or dropped.
 pub trait MeshExt: AsPeers {

@@ -9,8 +9,8 @@ use super::{encode, encode_body};
 ///
 /// Every method fails with [`is_no_courier`](Error::is_no_courier) if the app has no
 /// [`Courier`](crate::Courier), and with [`is_encode`](Error::is_encode) if the body cannot be
-/// serialized or the message does not fit the peer's wire. The body is serialized when the method
-/// is called, not when the returned future is first polled.
+/// serialized or the message does not fit the peer's wire. A value is serialized when the method is
+/// called, not when the returned future is first polled.
 pub trait PeerExt: sealed::Sealed {
     /// Sends a message of type `kind` to this peer only, waiting for room in its outbox.
     ///

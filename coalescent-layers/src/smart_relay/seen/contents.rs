@@ -17,8 +17,8 @@
 //! Five seconds after a line was last sent, anyone may send it again and its count restarts at one,
 //! because people repeat each other. A flooded mesh is different: copies arrive many seconds late,
 //! through full queues. While [`BUSY`] lines are remembered, or more bytes were sent than a thin
-//! link could have carried in the meantime ([`ThinLink`]), all lines are remembered for two
-//! minutes, like frames with a nonce.
+//! link could have carried in the meantime ([`ThinLink`]), counts restart after two minutes only.
+//! A line stays in the ring for two minutes in any case, like frames with a nonce.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -58,7 +58,8 @@ struct Entry {
     /// Start of the current rate window in units of 64 ms; `lately` counts the line within it.
     since: u16,
     lately: u8,
-    /// Whether it was sent as new since it was inserted here.
+    /// Whether it was sent as new again after it was put into this slot. Then it moves to the end
+    /// of the ring once it is the oldest.
     again: bool,
     /// Whether it has entries in `counts`.
     counted: bool,

@@ -9,8 +9,9 @@
 //!
 //! - **Shares.** A source may hold a bounded multiple of the free room ([`share`]), so a source
 //!   that floods is refused while others are not.
-//! - **Without copies, nothing is refused.** In a star no copies arrive. The oldest frame of the
-//!   same source is then evicted instead of refusing the new one.
+//! - **Without copies, old frames make room.** In a star no copies arrive. The oldest frame is then
+//!   evicted instead of refusing the new one: of frames with a nonce the oldest of the same source,
+//!   if its nonces are consecutive.
 //! - **Old frames may be evicted early.** The ages of recent copies show how old a frame can be
 //!   when a copy of it still arrives ([`Lateness`](share::Lateness)).
 

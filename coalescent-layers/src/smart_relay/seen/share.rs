@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// A source may hold at most this many times the free room in the shared part of the set.
 ///
-/// A single source can thus use three quarters of the set, and later sources less. This is the
-/// dynamic threshold of shared-memory switches (Choudhury and Hahne, 1998).
+/// A single source can thus use seven ninths of the set (x = 8 × (7/8 − x)), and later sources
+/// less. This is the dynamic threshold of shared-memory switches (Choudhury and Hahne, 1998).
 const SHARE: usize = 8;
 
 /// One in this many entries is reserved for sources that hold few.
@@ -40,8 +40,8 @@ pub(super) fn may_take(mine: usize, gone: usize, total: usize, max: usize) -> bo
 
 /// Estimates how old a frame can be when a copy of it still arrives.
 ///
-/// The horizon is a multiple of the age of recent copies. It doubles, up to `max`, when many of
-/// them are older than a quarter of it, and halves when that has not happened for a while.
+/// The horizon starts at `base`. It doubles, up to `max`, each time that [`LATE`] copies were older
+/// than a quarter of it, and halves, down to `base`, after twice its own length without that.
 #[derive(Debug)]
 pub(super) struct Lateness {
     base: u64,

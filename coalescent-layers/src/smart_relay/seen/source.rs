@@ -8,7 +8,8 @@ pub(super) const OWN: usize = 0;
 /// The index for the frames of closed connections.
 pub(super) const ORPHANS: usize = 1;
 
-/// Number of connections that can have a bit of their own in the entry of a line.
+/// One more than the number of connections with a bit of their own in the entry of a line: bit 0 is
+/// this node's, bits 1 to 62 are those of connections, and bit 63 is [`FIRST`].
 const BITS: u32 = 63;
 
 /// The bit of the connection that was first to send a line, if it has no bit of its own.

@@ -89,7 +89,7 @@ pub(crate) enum SeedChange {
     Connected,
     /// The seed's node is connected by another connection.
     Already,
-    /// The connection to the seed, by whichever connection, has ended.
+    /// The connection to the seed's node has ended, whichever it was.
     Lost,
 }
 
