@@ -379,8 +379,8 @@ async fn a_socket_that_met_itself_is_no_peer_on_any_wire() {
                 Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         };
-        until("it is connected", || there.peers().len() == 1).await;
-        assert_eq!(here.peers().len(), 1);
+        let both = || there.peers().len() == 1 && here.peers().len() == 1;
+        until("both are connected", both).await;
     }
 }
 
