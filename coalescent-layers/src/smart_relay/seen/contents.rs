@@ -20,9 +20,10 @@
 //! link could have carried in the meantime ([`ThinLink`]), counts restart after two minutes only.
 //! A line stays in the ring for two minutes in any case, like frames with a nonce.
 
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 
+use super::counts::Counts;
+use super::holders::Holders;
 use super::index::Index;
 use super::share::{Lateness, YOUNG, may_take};
 use super::source::{FIRST, Source};
@@ -30,7 +31,7 @@ use super::thin_link::ThinLink;
 use super::verdict::Verdict;
 
 /// Memory of an entry in bytes: 40 in the ring, 8 in the index, and 8 for its part of the
-/// [`counts`](Contents::counts).
+/// [`Counts`].
 pub(super) const ENTRY_COST: usize = 56;
 
 /// With this many lines remembered, the mesh may be flooded.
@@ -86,19 +87,8 @@ pub(super) struct Contents {
     head: usize,
     /// Number of occupied slots from `head` on.
     len: usize,
-    /// Counts that do not fit an entry: how often a source has sent a line, unless 0 or 1. The key
-    /// is half of the line's hash, which no peer knows, and the source.
-    counts: HashMap<(u64, u32), u16>,
-    /// The sources in `counts` of each line, to remove them with its entry.
-    counted: HashMap<u64, Vec<u32>>,
-    /// Number of counts of each source, which bounds the share of a source that repeats all its
-    /// lines.
-    counting: HashMap<u32, usize>,
-    /// Number of entries of each source, by serial number.
-    held: HashMap<u32, usize>,
-    /// The sources in `held` that are closed, and the number of their entries.
-    left: HashSet<u32>,
-    gone: usize,
+    counts: Counts,
+    holders: Holders,
     /// Time of the newest insertion, with all bits of the clock.
     newest: u64,
     /// Until this time, this node cannot distinguish its own lines from new ones because it has
@@ -111,8 +101,9 @@ impl Contents {
     /// Creates a set of at most `bytes` bytes that remembers lines for `ttl` and accepts a line as
     /// new again if it was not sent for `again_after`, both in milliseconds.
     pub(super) fn new(bytes: usize, again_after: u64, ttl: u64, repeats: u8) -> Self {
+        let max = (bytes / ENTRY_COST).clamp(1, MAX_ENTRIES);
         Self {
-            max: (bytes / ENTRY_COST).clamp(1, MAX_ENTRIES),
+            max,
             again_after,
             ttl: ttl.max(again_after),
             repeats: repeats.max(1),
@@ -124,12 +115,8 @@ impl Contents {
             index: Index::new(0),
             head: 0,
             len: 0,
-            counts: HashMap::new(),
-            counted: HashMap::new(),
-            counting: HashMap::new(),
-            held: HashMap::new(),
-            left: HashSet::new(),
-            gone: 0,
+            counts: Counts::new(max / COUNTED_PART),
+            holders: Holders::default(),
             newest: 0,
             blind_until: 0,
             forgotten_young: 0,
@@ -207,7 +194,8 @@ impl Contents {
             self.forgotten_young += u64::from(self.len > 0);
             self.drop_oldest();
         }
-        self.put(
+        self.holders.add(source.serial);
+        self.append(
             identity,
             Entry {
                 said: clock as u32,
@@ -250,21 +238,16 @@ impl Contents {
     }
 
     fn may_take(&self, source: Source, clock: u64) -> bool {
-        let held = self.held.get(&source.serial).copied().unwrap_or(0);
         let gone = match source.may_have_returned(clock) {
-            true => self.gone,
+            true => self.holders.gone(),
             false => 0,
         };
-        may_take(held, gone, self.len, self.max)
+        may_take(self.holders.held(source.serial), gone, self.len, self.max)
     }
 
     /// Closes a source. Its lines stay until they expire.
     pub(super) fn close(&mut self, source: Source) {
-        if let Some(held) = self.held.get(&source.serial)
-            && self.left.insert(source.serial)
-        {
-            self.gone += held;
-        }
+        self.holders.close(source.serial);
     }
 
     /// Returns the bit that marks the line in a slot as sent by a source.
@@ -283,8 +266,8 @@ impl Contents {
         if !self.entries[slot].counted {
             return u16::from(once);
         }
-        let key = (half(self.identities[slot]), source.serial);
-        self.counts.get(&key).copied().unwrap_or(u16::from(once))
+        let count = self.counts.get(self.identities[slot], source);
+        count.unwrap_or(u16::from(once))
     }
 
     /// Records how often a source has sent the line in a slot. Returns false if there is no room
@@ -295,45 +278,19 @@ impl Contents {
             self.by[slot] |= 1 << bit;
             return true;
         }
-        self.note_count(source, slot, times)
-    }
-
-    fn note_count(&mut self, source: Source, slot: usize, times: u16) -> bool {
-        let identity = half(self.identities[slot]);
-        let key = (identity, source.serial);
-        if let Some(count) = self.counts.get_mut(&key) {
-            *count = times;
-            return true;
-        }
-        let mine = self.counting.get(&source.serial).copied().unwrap_or(0);
-        let max = (self.max / COUNTED_PART).max(1);
-        if !may_take(mine, 0, self.counts.len(), max) && !source.is_own() {
-            return false;
-        }
-        self.counts.insert(key, times);
-        *self.counting.entry(source.serial).or_default() += 1;
-        self.counted
-            .entry(identity)
-            .or_default()
-            .push(source.serial);
-        self.entries[slot].counted = true;
-        true
+        let noted = self.counts.set(self.identities[slot], source, times);
+        self.entries[slot].counted |= noted;
+        noted
     }
 
     fn forget_counts(&mut self, slot: usize) {
-        if !std::mem::take(&mut self.entries[slot].counted) {
-            return;
-        }
-        let identity = half(self.identities[slot]);
-        for serial in self.counted.remove(&identity).unwrap_or_default() {
-            if self.counts.remove(&(identity, serial)).is_some() {
-                take_one(&mut self.counting, serial);
-            }
+        if std::mem::take(&mut self.entries[slot].counted) {
+            self.counts.forget(self.identities[slot]);
         }
     }
 
     /// Appends a line to the ring.
-    fn put(&mut self, identity: u128, entry: Entry, by: u64) {
+    fn append(&mut self, identity: u128, entry: Entry, by: u64) {
         if self.len == self.identities.len() {
             self.grow();
         }
@@ -343,7 +300,6 @@ impl Contents {
         self.by[slot] = by;
         self.index.put(identity, self.len);
         self.len += 1;
-        *self.held.entry(entry.source).or_default() += 1;
     }
 
     /// Evicts lines that were not sent for so long that no copy can arrive any more.
@@ -367,14 +323,9 @@ impl Contents {
                 // Sent again since: move it to the end, so that the entries behind it can be
                 // evicted.
                 let (identity, by) = (self.identities[self.head], self.by[self.head]);
-                let left = self.left.contains(&entry.source);
                 self.unlink_oldest();
                 let again = false;
-                self.put(identity, Entry { again, ..entry }, by);
-                if left {
-                    self.left.insert(entry.source);
-                    self.gone += 1;
-                }
+                self.append(identity, Entry { again, ..entry }, by);
                 self.newest = clock;
             } else {
                 return;
@@ -391,19 +342,11 @@ impl Contents {
             self.entries = Vec::new();
             self.by = Vec::new();
             self.index = Index::new(0);
-            self.counts = HashMap::new();
-            self.counted = HashMap::new();
-            self.counting = HashMap::new();
-            self.held = HashMap::new();
         } else {
             self.index.forget(self.len);
-            self.counts.clear();
-            self.counted.clear();
-            self.counting.clear();
-            self.held.clear();
         }
-        self.left = HashSet::new();
-        self.gone = 0;
+        self.counts.clear();
+        self.holders = Holders::default();
         self.head = 0;
         self.len = 0;
     }
@@ -412,20 +355,13 @@ impl Contents {
     fn drop_oldest(&mut self) {
         if self.len > 0 {
             self.forget_counts(self.head);
+            self.holders.take(self.entries[self.head].source);
             self.unlink_oldest();
         }
     }
 
-    /// Removes the oldest line from the ring, but not its counts.
+    /// Removes the oldest line from the ring, but neither its counts nor its source's.
     fn unlink_oldest(&mut self) {
-        let source = self.entries[self.head].source;
-        if self.left.contains(&source) {
-            self.gone -= 1;
-            if self.held.get(&source) == Some(&1) {
-                self.left.remove(&source);
-            }
-        }
-        take_one(&mut self.held, source);
         self.index.forget(1);
         self.head = self.slot(1);
         self.len -= 1;
@@ -472,12 +408,7 @@ impl Contents {
 
     pub(super) fn bytes(&self) -> usize {
         let entry = size_of::<u128>() + size_of::<Entry>() + size_of::<u64>();
-        let count = size_of::<((u64, u32), u16)>() + 1;
-        let list = size_of::<(u64, Vec<u32>)>() + 1;
-        self.identities.capacity() * entry
-            + self.index.bytes()
-            + self.counts.capacity() * count
-            + self.counted.capacity() * list
+        self.identities.capacity() * entry + self.index.bytes() + self.counts.bytes()
     }
 
     /// Checks the invariants.
@@ -486,16 +417,9 @@ impl Contents {
         let slots = (0..self.len).map(|offset| self.slot(offset));
         let identities: Vec<_> = slots.clone().map(|slot| self.identities[slot]).collect();
         self.index.check(&identities);
-        assert_eq!(self.held.values().sum::<usize>(), self.len);
-        let gone = self.left.iter().map(|serial| self.held[serial]);
-        assert_eq!(gone.sum::<usize>(), self.gone);
+        self.holders.check(self.len);
         let counted = slots.filter(|slot| self.entries[*slot].counted).count();
-        assert_eq!(self.counted.len(), counted);
-        assert_eq!(
-            self.counts.len(),
-            self.counted.values().map(Vec::len).sum::<usize>()
-        );
-        assert_eq!(self.counts.len(), self.counting.values().sum::<usize>());
+        self.counts.check(counted);
     }
 }
 
@@ -506,22 +430,6 @@ fn turn<T: Copy>(ring: &mut Vec<T>, head: usize, slots: usize, empty: T) {
     }
     ring.reserve_exact(slots.saturating_sub(ring.len()));
     ring.resize(slots, empty);
-}
-
-/// Decrements a source's count, and removes it at zero.
-fn take_one(of: &mut HashMap<u32, usize>, serial: u32) {
-    if let Some(count) = of.get_mut(&serial) {
-        *count -= 1;
-        if *count == 0 {
-            of.remove(&serial);
-        }
-    }
-}
-
-/// Returns the half of a line's hash that the index uses least.
-#[inline]
-fn half(identity: u128) -> u64 {
-    (identity >> 32) as u64
 }
 
 /// Resolution of the short clock for the rate of a line, in milliseconds.

@@ -16,7 +16,9 @@
 //!   when a copy of it still arrives ([`Lateness`](share::Lateness)).
 
 mod contents;
+mod counts;
 mod hasher;
+mod holders;
 mod index;
 mod nonces;
 mod share;
