@@ -48,8 +48,8 @@ impl SmartRelay {
     /// 2,097,152, which is 64 MiB each.
     ///
     /// Frames of one publisher have consecutive nonces and take 10 bytes each; a frame whose nonce
-    /// is far from all others takes 320 bytes, and a frame without a nonce 56: by default there is
-    /// room for 6.7 million, 210,000, and 1.2 million of them. One connection may use at most seven
+    /// is far from all others takes 320 bytes, and a frame without a nonce 52: by default there is
+    /// room for 6.7 million, 210,000, and 1.3 million of them. One connection may use at most seven
     /// ninths of the room.
     ///
     /// Choose it large enough for all frames that a busy mesh sends in the time that a copy takes

@@ -30,9 +30,9 @@ use super::source::{FIRST, Source};
 use super::thin_link::ThinLink;
 use super::verdict::Verdict;
 
-/// Memory of an entry in bytes: 40 in the ring, 8 in the index, and 8 for its part of the
+/// Memory of an entry in bytes: 40 in the ring, 8 in the index, and 4 for its part of the
 /// [`Counts`].
-pub(super) const ENTRY_COST: usize = 56;
+pub(super) const ENTRY_COST: usize = 52;
 
 /// With this many lines remembered, the mesh may be flooded.
 pub(super) const BUSY: usize = 4096;
@@ -45,7 +45,7 @@ const MAX_ENTRIES: usize = 1 << 30;
 
 /// One in this many entries may have a count outside the entry: for a line that one connection has
 /// sent more than once, or that a connection without a bit has sent after others.
-const COUNTED_PART: usize = 16;
+const COUNTED_PART: usize = 32;
 
 /// A line in the ring.
 #[derive(Clone, Copy, Debug, Default)]

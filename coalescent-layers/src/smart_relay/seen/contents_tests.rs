@@ -27,7 +27,7 @@ fn line(number: u64) -> u128 {
 
 #[test]
 fn a_line_said_again_is_new_and_passed_on_by_others_is_a_copy() {
-    let (mut contents, sources) = contents(2000);
+    let (mut contents, sources) = contents(4000);
     for round in 0..20 {
         let clock = 1_000 * round;
         for (at, source) in sources.iter().enumerate() {
