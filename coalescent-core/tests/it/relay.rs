@@ -109,29 +109,37 @@ async fn waiting_holds_back_the_source_and_loses_nothing() {
     assert_eq!(mesh.stats().dropped, 0);
 }
 
-#[tokio::test]
-async fn dropping_costs_the_slow_peer_alone_and_is_counted() {
-    let mesh = hub(Flow::Drop).await;
-    let mut events = mesh.events();
-    let mut source = ByHand::connect(dial(&mesh).await).await;
-    let _never_reads = ByHand::connect(dial(&mesh).await).await;
-    let mut quick = ByHand::connect(dial(&mesh).await).await;
-    until("all are in the roster", || mesh.peers().len() == 3).await;
-
-    const FRAMES: u64 = 400;
+/// Sends so many large broadcasts from `source`, and receives each of them, in order, at `quick`.
+async fn pass_on(
+    mut source: ByHand<TcpStream>,
+    quick: &mut ByHand<TcpStream>,
+    frames: u64,
+) -> ByHand<TcpStream> {
     let sending = tokio::spawn(async move {
-        for nonce in 0..FRAMES {
+        for nonce in 0..frames {
             source
                 .send(Kind::Broadcast { nonce }, vec![nonce as u8; 100_000])
                 .await;
         }
         source
     });
-    for nonce in 0..FRAMES {
+    for nonce in 0..frames {
         let got = quick.recv_frame().await.expect("a frame");
         assert_eq!(got.kind, Kind::Broadcast { nonce });
     }
-    let _source = sending.await.unwrap();
+    sending.await.unwrap()
+}
+
+#[tokio::test]
+async fn dropping_costs_the_slow_peer_alone_and_is_counted() {
+    let mesh = hub(Flow::Drop).await;
+    let mut events = mesh.events();
+    let source = ByHand::connect(dial(&mesh).await).await;
+    let _never_reads = ByHand::connect(dial(&mesh).await).await;
+    let mut quick = ByHand::connect(dial(&mesh).await).await;
+    until("all are in the roster", || mesh.peers().len() == 3).await;
+
+    let _source = pass_on(source, &mut quick, 400).await;
     let dropped = soon("the drops are reported", async {
         loop {
             if let Some(Event::Dropped { reason, frames, .. }) = events.next().await {
@@ -153,24 +161,12 @@ async fn a_peer_that_reads_nothing_is_disconnected_as_slow() {
     });
     let mesh = app.listen("127.0.0.1:0").await.unwrap();
     let mut events = mesh.events();
-    let mut source = ByHand::connect(dial(&mesh).await).await;
+    let source = ByHand::connect(dial(&mesh).await).await;
     let mut quick = ByHand::connect(dial(&mesh).await).await;
     let _never_reads = ByHand::connect(dial(&mesh).await).await;
     until("all are in the roster", || mesh.peers().len() == 3).await;
     const FRAMES: u64 = 400;
-    let sending = tokio::spawn(async move {
-        for nonce in 0..FRAMES {
-            source
-                .send(Kind::Broadcast { nonce }, vec![nonce as u8; 100_000])
-                .await;
-        }
-        source
-    });
-    for nonce in 0..FRAMES {
-        let got = quick.recv_frame().await.expect("a frame");
-        assert_eq!(got.kind, Kind::Broadcast { nonce });
-    }
-    let _source = sending.await.unwrap();
+    let _source = pass_on(source, &mut quick, FRAMES).await;
     let mut lost = 0;
     let reason = soon("the slow peer is gone", async {
         loop {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use coalescent_core::{Error, Mesh, Message, Peer, Peers, Sent};
 use serde::Serialize;
 
@@ -134,17 +135,8 @@ pub trait MeshExt: AsPeers {
     where
         T: Serialize + ?Sized,
     {
-        let peers = self.as_peers();
-        let payload = encode_body(peers, kind, body);
-        #[allow(
-            clippy::mutable_key_type,
-            reason = "the peer that a handle refers to never changes"
-        )]
-        let except: HashSet<&Peer> = except.iter().collect();
-        async move {
-            let to = |peer: &Peer| !except.contains(peer);
-            Ok(peers.broadcast_payload_where(payload?, to).await)
-        }
+        let payload = encode_body(self.as_peers(), kind, body);
+        broadcast_by_list(self.as_peers(), payload, except, false)
     }
 
     /// Queues a message of type `kind`, as a broadcast, for the connected peers in `to`. If peers
@@ -167,17 +159,8 @@ pub trait MeshExt: AsPeers {
     where
         T: Serialize + ?Sized,
     {
-        let peers = self.as_peers();
-        let payload = encode_body(peers, kind, body);
-        #[allow(
-            clippy::mutable_key_type,
-            reason = "the peer that a handle refers to never changes"
-        )]
-        let to: HashSet<&Peer> = to.iter().collect();
-        async move {
-            let to = |peer: &Peer| to.contains(peer);
-            Ok(peers.broadcast_payload_where(payload?, to).await)
-        }
+        let payload = encode_body(self.as_peers(), kind, body);
+        broadcast_by_list(self.as_peers(), payload, to, true)
     }
 
     /// Queues a message of type `kind` for every peer whose outbox has room, without waiting. For
@@ -199,3 +182,21 @@ pub trait MeshExt: AsPeers {
 impl MeshExt for Peers {}
 
 impl MeshExt for Mesh {}
+
+/// Queues a payload for the connected peers that are in `list`, or, unless `listed`, for all others.
+fn broadcast_by_list(
+    peers: &Peers,
+    payload: Result<Bytes, Error>,
+    list: &[Peer],
+    listed: bool,
+) -> impl Future<Output = Result<Sent, Error>> + Send {
+    #[allow(
+        clippy::mutable_key_type,
+        reason = "the peer that a handle refers to never changes"
+    )]
+    let list: HashSet<&Peer> = list.iter().collect();
+    async move {
+        let to = |peer: &Peer| list.contains(peer) == listed;
+        Ok(peers.broadcast_payload_where(payload?, to).await)
+    }
+}
