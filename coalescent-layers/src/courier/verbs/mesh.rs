@@ -183,7 +183,7 @@ impl MeshExt for Peers {}
 
 impl MeshExt for Mesh {}
 
-/// Queues a payload for the connected peers that are in `list`, or, unless `listed`, for all others.
+/// Queues a payload for the connected peers in `list`, or, unless `listed`, for all others.
 fn broadcast_by_list(
     peers: &Peers,
     payload: Result<Bytes, Error>,
