@@ -31,7 +31,17 @@ impl Error {
     /// that the wire does not support, or a connection of this node to itself.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        matches!(self.kind, ErrorKind::Refused | ErrorKind::Itself)
+        matches!(
+            self.kind,
+            ErrorKind::Refused | ErrorKind::Busy | ErrorKind::Itself
+        )
+    }
+
+    /// Returns whether the peer refused this node only because it has no place left for now. It may
+    /// have one later.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.kind == ErrorKind::Busy
     }
 
     /// Returns whether a dialled address leads to this node itself. This may change: seeds are
