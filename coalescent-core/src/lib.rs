@@ -62,13 +62,14 @@ pub use mesh::{
 pub use message::codec;
 pub use message::{Message, MessageType};
 pub use node::changes::{PeerChange, PeerChanges};
-pub use node::dial::{Dial, Source, Suggestion};
 #[doc(inline)]
 pub use node::event;
 pub use node::event::{DisconnectReason, DropReason, Event, Events};
+pub use node::hooks::Dial;
 pub use node::payload::Payload;
 pub use node::peer::{Peer, PeerId};
 pub use node::request::RequestFuture;
+pub use node::suggestion::{Source, Suggestion};
 pub use node::{BATCH, PAYLOAD_COST, Peers, Sent};
 pub use stack::reply::Reply;
 pub use stack::{Inbox, PeerLayer, PeerService};

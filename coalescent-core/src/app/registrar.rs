@@ -11,8 +11,7 @@ use crate::config::Config;
 use crate::frame::Flow;
 use crate::mesh::WeakMesh;
 use crate::node::Peers;
-use crate::node::dial::Dial;
-use crate::node::hooks::{BoxFuture, Hooks};
+use crate::node::hooks::{BoxFuture, Dial, Hooks};
 use crate::node::peer::Peer;
 use crate::stack::PeerService;
 

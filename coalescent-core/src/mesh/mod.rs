@@ -24,10 +24,10 @@ pub use writer::{MeshWriter, WRITE_CHUNK};
 
 use crate::connection::ConnectionInfo;
 use crate::error::Error;
-use crate::node::dial::Suggestion;
 use crate::node::event::{Event, Events};
 use crate::node::payload::Payload;
 use crate::node::peer::Peer;
+use crate::node::suggestion::Suggestion;
 use crate::node::{Peers, Sent};
 pub use crate::stack::inbox::FRAME_COST;
 pub use crate::stack::inbox::frames::{FrameRef, Frames};
@@ -271,7 +271,7 @@ impl Mesh {
     /// At most 256 suggestions are known at a time. For a new one, one of the source that has the
     /// most is forgotten: one that failed, or else the oldest.
     pub fn suggest(&self, suggestion: Suggestion) {
-        self.runtime().suggest(&suggestion);
+        self.runtime().suggest(suggestion);
     }
 
     /// Tells for how many outbound places this node knows nobody to dial.

@@ -11,8 +11,8 @@ use tokio::sync::broadcast;
 use tokio_util::sync::ReusableBoxFuture;
 
 use crate::error::Error;
-use crate::node::dial::Source;
 use crate::node::peer::Peer;
+use crate::node::suggestion::Source;
 pub use crate::node::throttle::{LINES_PER_NODE, LINES_PER_SOURCE};
 pub use crate::reason::{DisconnectReason, DropReason};
 pub use crate::text::Escaped;

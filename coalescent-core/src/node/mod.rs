@@ -10,16 +10,15 @@
 //! | `outgoing`, `by_wire` | what a payload is on a wire, and grouping peers by wire |
 //! | `request` | a peer as a tower service |
 //! | `event`, `changes` | what is told to the application |
-//! | `dial` | suggested addresses, and what became of dials |
 //! | `report`, `throttle` | which events and log lines are told, and how many |
 //! | `patience` | who was too slow before |
-//! | `hooks` | what plugins run when peers come and go |
+//! | `hooks` | what plugins run when peers come and go, and when a dial has ended |
+//! | `suggestion` | addresses that are suggested for dialling |
 
 mod broadcast;
 pub(crate) mod by_wire;
 pub(crate) mod changes;
 mod departure;
-pub(crate) mod dial;
 pub mod event;
 pub(crate) mod hooks;
 mod join;
@@ -31,6 +30,7 @@ mod report;
 pub(crate) mod request;
 mod roster;
 pub(crate) mod standing;
+pub(crate) mod suggestion;
 pub(crate) mod throttle;
 
 use std::collections::{BTreeMap, HashMap};

@@ -7,8 +7,7 @@ use rand::rngs::StdRng;
 use tokio::time::Instant;
 
 use super::backoff::{Backoff, MIN_DELAY};
-use super::plan::Retry;
-use crate::node::dial::Source;
+use crate::node::suggestion::Source;
 use crate::transport::group::NetGroup;
 
 /// How long a dial holds an outbound place: 2 s. One that takes longer, because its address
@@ -67,6 +66,14 @@ pub(super) enum State {
     Up(Instant),
     /// Connected by another connection, since this instant.
     Already(Instant),
+}
+
+/// When an address that failed or was lost may be dialled again, if it is needed by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Retry {
+    /// How many times in a row it has failed.
+    pub(crate) failures: u32,
+    pub(crate) at: Instant,
 }
 
 impl<K> Entry<K> {

@@ -18,6 +18,7 @@ use super::self_check::SelfChecks;
 use super::wanted::Wanted;
 use crate::config::Config;
 use crate::error::Error;
+use crate::transport::address::Address;
 use crate::transport::group::NetGroup;
 
 /// How many addresses are remembered so that
@@ -164,23 +165,20 @@ impl Dialer {
     }
 
     /// Takes a suggestion. Returns whether it is to be told of.
-    pub(super) fn suggest(&self, seed: Seed, learned: Learned) -> bool {
+    pub(super) fn suggest(&self, address: &Address, learned: Learned) -> bool {
         let mut state = self.shared.state();
-        let is_seed = state
-            .wired
-            .iter()
-            .any(|wired| wired.address == seed.address);
-        if is_seed || state.own.contains(&seed.address) {
+        let is_seed = state.wired.iter().any(|wired| wired.address == *address);
+        if is_seed || state.own.contains(address) {
             return false;
         }
-        let now = Instant::now();
-        let tell = match state.plan.suggest(seed.clone(), learned, now) {
+        let seed = Seed::from(address.clone());
+        let tell = match state.plan.suggest(seed, learned, Instant::now()) {
             Suggested::Nothing => false,
             Suggested::Taken { evicted } => {
                 if let Some(evicted) = evicted {
                     state.waits.remove(&evicted);
                 }
-                state.told.insert(&seed.address)
+                state.told.insert(address)
             }
         };
         // Counting is not cheap, and one more address cannot make a place wanted that was not.

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::budget::Budget;
-use super::entry::{Entry, HOLD, Kind, Learned, State};
-use crate::node::dial::Source;
+use super::entry::{Entry, HOLD, Kind, Learned, Retry, State};
+use crate::node::suggestion::Source;
 use crate::transport::group::NetGroup;
 
 /// How many suggested addresses are known at a time: 256.
@@ -51,14 +51,6 @@ pub(crate) struct Due<K> {
     /// How many times in a row it has failed.
     pub(crate) failures: u32,
     pub(crate) source: Source,
-}
-
-/// When an address that failed or was lost may be dialled again, if it is needed by then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Retry {
-    /// How many times in a row it has failed.
-    pub(crate) failures: u32,
-    pub(crate) at: Instant,
 }
 
 /// What has become of a suggestion.

@@ -3,20 +3,22 @@
 use std::net::SocketAddr;
 
 use super::entry::Learned;
-use super::seed::Seed;
 use crate::mesh::runtime::Runtime;
-use crate::node::dial::{Source, Suggestion};
 use crate::node::event::Event;
+use crate::node::suggestion::{Source, Suggestion};
 use crate::transport::group::NetGroup;
 
 impl Runtime {
     /// Takes a suggestion; see [`Mesh::suggest`](crate::Mesh::suggest).
-    pub(crate) fn suggest(&self, suggestion: &Suggestion) {
-        let address = suggestion.address();
-        let source = suggestion.source();
+    pub(crate) fn suggest(&self, suggestion: Suggestion) {
+        let Suggestion {
+            address,
+            source,
+            first,
+        } = suggestion;
         let ip = address.ip();
         let security = self.security();
-        let allowed = security.check(address).and_then(|()| match ip {
+        let allowed = security.check(&address).and_then(|()| match ip {
             Some(ip) => security.permit(SocketAddr::new(ip, address.port())),
             None => Ok(()),
         });
@@ -26,17 +28,15 @@ impl Runtime {
         }
         let learned = Learned {
             source,
-            first: suggestion.is_first(),
+            first,
             group: ip.and_then(NetGroup::of),
         };
-        if self.dialer().suggest(Seed::from(address.clone()), learned) {
+        let tell = self.dialer().suggest(&address, learned);
+        // A plugin may name seeds that it does not want to be kept.
+        if tell && source != Source::SEED {
             tracing::debug!(%address, %source, "an address was suggested");
-            // A plugin may name seeds that it does not want to be kept.
-            if source == Source::SEED {
-                return;
-            }
             self.peers().node().emit(Event::Discovered {
-                addr: address.clone(),
+                addr: address,
                 source,
             });
         }

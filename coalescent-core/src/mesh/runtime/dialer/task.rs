@@ -12,7 +12,8 @@ use super::plan::Due;
 use super::seed::Seed;
 use crate::error::{BUSY, Error};
 use crate::mesh::runtime::Runtime;
-use crate::node::dial::{Dial, Source};
+use crate::node::hooks::Dial;
+use crate::node::suggestion::Source;
 use crate::reason::DisconnectReason;
 use crate::transport::Direction;
 

@@ -1,10 +1,7 @@
-//! Addresses that are suggested for dialling, and the results of dials.
+//! Addresses that are suggested for dialling.
 
 use std::fmt;
-use std::net::SocketAddr;
 
-use crate::error::Error;
-use crate::node::peer::Peer;
 use crate::transport::address::Address;
 
 /// Where an address of a peer comes from.
@@ -57,9 +54,9 @@ impl fmt::Display for Source {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suggestion {
-    address: Address,
-    source: Source,
-    first: bool,
+    pub(crate) address: Address,
+    pub(crate) source: Source,
+    pub(crate) first: bool,
 }
 
 impl Suggestion {
@@ -93,57 +90,5 @@ impl Suggestion {
     #[must_use]
     pub const fn source(&self) -> Source {
         self.source
-    }
-
-    /// Returns whether the address is put ahead of the others.
-    #[must_use]
-    pub const fn is_first(&self) -> bool {
-        self.first
-    }
-}
-
-/// A dial that has ended, for [`Registrar::on_dial`](crate::Registrar::on_dial).
-#[derive(Debug)]
-pub struct Dial {
-    pub(crate) address: Address,
-    pub(crate) source: Source,
-    pub(crate) socket_addr: Option<SocketAddr>,
-    pub(crate) result: Result<Peer, Error>,
-}
-
-impl Dial {
-    /// Returns the address that was dialled.
-    #[must_use]
-    pub const fn address(&self) -> &Address {
-        &self.address
-    }
-
-    /// Returns where the address comes from: [`Source::SEED`] if it is a seed, else the source that
-    /// suggested it first.
-    #[must_use]
-    pub const fn source(&self) -> Source {
-        self.source
-    }
-
-    /// Returns the socket address to which a connection was opened, whatever became of it; `None`
-    /// if no connection was opened. Of several, it is the last.
-    #[must_use]
-    pub const fn socket_addr(&self) -> Option<SocketAddr> {
-        self.socket_addr
-    }
-
-    /// Returns the peer at the other end: one that this dial has connected, or one that was
-    /// connected already.
-    ///
-    /// # Errors
-    ///
-    /// - [`is_itself`](Error::is_itself) if only this node itself is there.
-    /// - [`is_busy`](Error::is_busy) if the peer has no place for now.
-    /// - [`is_refused`](Error::is_refused) if either side refused the other. On wires without node
-    ///   numbers it also means that another connection leads to the address already.
-    /// - [`is_dial`](Error::is_dial), [`is_timeout`](Error::is_timeout) or
-    ///   [`is_handshake`](Error::is_handshake) if no peer answers there.
-    pub const fn result(&self) -> Result<&Peer, &Error> {
-        self.result.as_ref()
     }
 }
