@@ -139,9 +139,9 @@ impl<L> App<L> {
 
     /// Adds seeds, as `[ID@]HOST:PORT`: addresses of peers to stay connected to.
     ///
-    /// Seeds are dialled while fewer than [`min_peers`](App::min_peers) connections to seeds are
-    /// up, and never above [`max_peers`](App::max_peers) connections. A seed that is not an address
-    /// makes the start of the app fail.
+    /// Seeds are dialled while fewer than [`min_peers`](App::min_peers) outbound connections are
+    /// up, and never above [`max_peers`](App::max_peers). They take turns with addresses that are
+    /// [suggested](Mesh::suggest). A seed that is not an address makes the start of the app fail.
     ///
     /// # Dialling
     ///

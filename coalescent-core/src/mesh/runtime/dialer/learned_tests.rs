@@ -7,7 +7,10 @@ use proptest::prelude::*;
 
 use super::super::backoff::MIN_DELAY;
 use super::super::budget::{LEARNED_DIAL_BURST, LEARNED_DIAL_EVERY};
+use super::super::entry::Learned;
+use super::super::pool::{LEARNED_MAX, Suggested};
 use super::*;
+use crate::transport::group::NetGroup;
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

@@ -2,7 +2,8 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | [`plan`], `due` | decide whom to dial when; `entry`, `backoff` and `budget` are its parts |
+//! | [`plan`], [`due`], [`pool`] | decide whom to dial when |
+//! | [`entry`], [`backoff`], [`budget`] | are parts of that |
 //! | [`handle`] | the plan, as shared by all who tell it something |
 //! | [`task`] | dials what the plan says, and tells it the results |
 //! | [`mod@dial`] | makes one connection |
@@ -26,6 +27,7 @@ mod due;
 mod entry;
 mod handle;
 mod plan;
+mod pool;
 mod probe;
 mod recent;
 mod seed;

@@ -11,12 +11,8 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::budget::Budget;
-use super::entry::{Entry, HOLD, Kind, Learned, Retry, State};
+use super::entry::{Entry, HOLD, Kind, Retry, State};
 use crate::node::suggestion::Source;
-use crate::transport::group::NetGroup;
-
-/// How many suggested addresses are known at a time: 256.
-pub(crate) const LEARNED_MAX: usize = 256;
 
 /// After how many failures in a row a suggested address is given up: 6. Seeds never are.
 pub(crate) const FORGET_AFTER: u32 = 6;
@@ -53,15 +49,6 @@ pub(crate) struct Due<K> {
     pub(crate) source: Source,
 }
 
-/// What has become of a suggestion.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Suggested<K> {
-    /// The address is known already, or there is no room for it.
-    Nothing,
-    /// It is taken, and this other one forgotten for it.
-    Taken { evicted: Option<K> },
-}
-
 /// Decides whom to dial: seeds, which the user names, and addresses that were suggested.
 ///
 /// Call [`due`](Self::due) at the start, after each other call that changes something, and at the
@@ -84,12 +71,14 @@ pub(crate) enum Suggested<K> {
 /// # What limits suggestions
 ///
 /// - They are dialled within a [`Budget`].
-/// - At most one of each [`NetGroup`] is dialled or connected by a dial at a time.
+/// - At most one of each [network](crate::transport::group::NetGroup) is dialled or connected by a
+///   dial at a time.
 /// - After [`FORGET_AFTER`] failures in a row they are given up. They are remembered until a pause
 ///   is over, so that suggesting one again does not shorten its pause.
-/// - At most [`LEARNED_MAX`] are known. For a new one, another is evicted that is neither dialled
-///   nor connected by a dial: of the source that has the most, one that is given up or failed most
-///   often, and of these the oldest. So nobody who tells many addresses evicts those of others.
+/// - At most [`LEARNED_MAX`](super::pool::LEARNED_MAX) are known. For a new one, another is evicted
+///   that is neither dialled nor connected by a dial: of the source that has the most, one that is
+///   given up or failed most often, and of these the oldest. So nobody who tells many addresses
+///   evicts those of others.
 ///
 /// No seed is ever given up, because its name may resolve to another node the next time.
 #[derive(Debug)]
@@ -103,9 +92,9 @@ pub(crate) struct Plan<K> {
     /// The number of the next entry.
     serial: u64,
     /// How many entries each source has.
-    counts: BTreeMap<Source, usize>,
+    pub(super) counts: BTreeMap<Source, usize>,
     /// How many entries are learned.
-    learned: usize,
+    pub(super) learned: usize,
     pub(super) budget: Budget,
     /// Whether the next turn is that of a suggestion.
     pub(super) learned_turn: bool,
@@ -164,30 +153,6 @@ impl<K: Clone + Eq + Hash> Plan<K> {
             self.forget(key);
         }
         true
-    }
-
-    /// Adds a suggested address, unless it is known.
-    pub(crate) fn suggest(&mut self, key: K, learned: Learned, now: Instant) -> Suggested<K> {
-        if let Some(entry) = self.entry(&key) {
-            let never_tried = entry.tried == 0;
-            if let Kind::Learned(known) = &mut entry.kind {
-                known.first |= learned.first && never_tried;
-            }
-            if !matches!(entry.state, State::GivenUp(until) if until <= now) {
-                return Suggested::Nothing;
-            }
-            self.forget(&key);
-        }
-        let mut evicted = None;
-        if self.learned >= LEARNED_MAX {
-            evicted = self.victim();
-            match &evicted {
-                Some(victim) => self.forget(victim),
-                None => return Suggested::Nothing,
-            }
-        }
-        self.insert(key, Kind::Learned(learned));
-        Suggested::Taken { evicted }
     }
 
     /// Forgets an address, whatever its state is.
@@ -286,26 +251,6 @@ impl<K: Clone + Eq + Hash> Plan<K> {
         self.get(key).is_some_and(|entry| entry.learned().is_some())
     }
 
-    /// Whether a dial of `key` may use an address of this group now.
-    pub(crate) fn is_free(&self, key: &K, group: NetGroup) -> bool {
-        !self.is_learned(key)
-            || !self.entries.values().any(|entry| {
-                entry.is_outbound() && entry.group() == Some(group) && entry.key != *key
-            })
-    }
-
-    /// Records the group that the name of a suggested address has turned out to be in. Returns
-    /// whether a dial of `key` may use it now.
-    pub(crate) fn claim_group(&mut self, key: &K, group: NetGroup) -> bool {
-        let free = self.is_free(key, group);
-        if let Some(entry) = self.entry(key)
-            && let Kind::Learned(learned) = &mut entry.kind
-        {
-            learned.group = Some(group);
-        }
-        free
-    }
-
     /// Sets the number of outbound connections that belong to no known address, because the
     /// application has asked for them. They count towards both limits.
     pub(crate) fn set_unseeded(&mut self, connections: usize) {
@@ -350,12 +295,6 @@ impl<K: Clone + Eq + Hash> Plan<K> {
         self.config.min_peers.min(self.config.max_peers)
     }
 
-    /// The groups of the suggestions that are dialled or connected.
-    pub(super) fn taken_groups(&self) -> Vec<NetGroup> {
-        let outbound = self.entries.values().filter(|entry| entry.is_outbound());
-        outbound.filter_map(Entry::group).collect()
-    }
-
     /// Returns how many outbound places are held.
     pub(super) fn held(&self, now: Instant) -> usize {
         let slow = |since| now.saturating_duration_since(since) >= HOLD;
@@ -370,7 +309,7 @@ impl<K: Clone + Eq + Hash> Plan<K> {
         self.target().saturating_sub(self.held(now)).min(room)
     }
 
-    fn insert(&mut self, key: K, kind: Kind) {
+    pub(super) fn insert(&mut self, key: K, kind: Kind) {
         if let Kind::Learned(learned) = kind {
             *self.counts.entry(learned.source).or_default() += 1;
             self.learned += 1;
@@ -414,37 +353,11 @@ impl<K: Clone + Eq + Hash> Plan<K> {
         retry
     }
 
-    /// Returns which suggestion to evict.
-    fn victim(&self) -> Option<K> {
-        let most = self.counts.iter().max_by_key(|(_, count)| **count);
-        let most = most.map(|(source, _)| *source);
-        let of_most = |learned: &Learned| Some(learned.source) == most && !learned.first;
-        self.worst(of_most).or_else(|| self.worst(|_| true))
-    }
-
-    /// Returns the suggestion with the least hope, of those that `may` be evicted.
-    fn worst(&self, may: impl Fn(&Learned) -> bool) -> Option<K> {
-        let mut worst = None;
-        for entry in self.entries.values() {
-            if entry.is_outbound() || !entry.learned().is_some_and(&may) {
-                continue;
-            }
-            let given_up = matches!(entry.state, State::GivenUp(_));
-            let already = matches!(entry.state, State::Already(_));
-            let rank = (given_up, !already, entry.failures);
-            // Of equals the oldest, which comes first.
-            if worst.is_none_or(|(worst, _)| rank > worst) {
-                worst = Some((rank, &entry.key));
-            }
-        }
-        worst.map(|(_, key)| key.clone())
-    }
-
     pub(super) fn get(&self, key: &K) -> Option<&Entry<K>> {
         self.entries.get(self.index.get(key)?)
     }
 
-    fn entry(&mut self, key: &K) -> Option<&mut Entry<K>> {
+    pub(super) fn entry(&mut self, key: &K) -> Option<&mut Entry<K>> {
         self.entries.get_mut(self.index.get(key)?)
     }
 }
