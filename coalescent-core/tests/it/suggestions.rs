@@ -1,9 +1,11 @@
 //! Addresses that are suggested: who is dialled, and what is told of it.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use coalescent_core::transport::{Memory, Transport};
+use coalescent_core::transport::{BoxFuture, BoxIo, Listener, Memory, Transport};
 use coalescent_core::wire::Kind;
 use coalescent_core::{
     Address, App, AppExt, Event, Mesh, PeerLayer, Plugin, Registrar, Source, Suggestion,
@@ -30,7 +32,7 @@ impl Plugin for Dials {
                 Err(_) => "other",
             };
             let opened = dial.socket_addr().is_some();
-            assert_eq!(opened, what != "nobody");
+            assert!(what == "other" || opened == (what != "nobody"));
             let text = format!("{} {what}", dial.source());
             let address = dial.address().to_string();
             let mut dials = dials.0.lock().unwrap();
@@ -322,4 +324,68 @@ async fn who_tells_many_addresses_makes_a_node_dial_one_a_second() {
     let took = since.elapsed().as_secs() as usize;
     assert!(dials.len() <= 8 + took, "{} in {took} s", dials.len());
     assert!(dials.len() >= took / 2);
+}
+
+/// A network in memory whose nodes seem to be far away: each name stands for an address of the
+/// network 8.8/16, those that begin with `other` for one of 9.9/16.
+struct Far(Memory);
+
+impl Transport for Far {
+    fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        self.0.listen(addr)
+    }
+
+    fn connect<'a>(
+        &'a self,
+        addr: &'a Address,
+        permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
+    ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>> {
+        Box::pin(async move {
+            let net = if addr.host().starts_with("other") {
+                9
+            } else {
+                8
+            };
+            let there = SocketAddr::from(([net, net, 0, addr.port() as u8], addr.port()));
+            permit(there)?;
+            let (io, _) = self.0.connect(addr, &|_| Ok(())).await?;
+            Ok((io, there))
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_of_one_network_hold_one_place() {
+    let network = Memory::new();
+    let dials = Dials::default();
+    let mut there = Vec::new();
+    for port in 1..22 {
+        there.push(node(&network, &format!("there:{port}")).await);
+    }
+    let here = App::new().transport(Far(network)).plugin(dials.clone());
+    let here = here.allow_plaintext().start().await.unwrap();
+    for port in 1..21 {
+        suggest(&here, &format!("sybil:{port}"));
+    }
+    suggest(&here, "other:21");
+    until("two are connected", || here.peers().len() == 2).await;
+    sleep(Duration::from_secs(600)).await;
+    let far = |mesh: &Mesh, net: &str| {
+        let peers = mesh.peers().list();
+        let addrs = peers.iter().filter_map(|peer| peer.addr());
+        addrs
+            .filter(|addr| addr.to_string().starts_with(net))
+            .count()
+    };
+    assert_eq!((far(&here, "8.8."), far(&here, "9.9.")), (1, 1));
+    assert!(dials.len() < 60, "{} dials", dials.len());
+    // A seed is exempt, and when the one is gone, another has its turn.
+    here.add_seed("seed:1").unwrap();
+    until("the seed's node is one", || !dials.of("seed:1").is_empty()).await;
+    let one = here.peers().list().iter().find_map(|peer| {
+        let addr = peer.addr()?;
+        addr.to_string().starts_with("8.8.").then(|| addr.port())
+    });
+    there[usize::from(one.unwrap()) - 1].abort().await;
+    until("another is there", || far(&here, "8.8.") >= 1).await;
 }
