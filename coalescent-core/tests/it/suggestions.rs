@@ -372,7 +372,7 @@ async fn names_of_one_network_hold_one_place() {
     sleep(Duration::from_secs(600)).await;
     let far = |mesh: &Mesh, net: &str| {
         let peers = mesh.peers().list();
-        let addrs = peers.iter().filter_map(|peer| peer.addr());
+        let addrs = peers.iter().filter_map(coalescent_core::Peer::addr);
         addrs
             .filter(|addr| addr.to_string().starts_with(net))
             .count()
