@@ -55,8 +55,8 @@ pub use frame::{Flow, Frame, Relay};
 #[doc(no_inline)]
 pub use http::Extensions;
 pub use mesh::{
-    DISCOVERED_MAX, FRAME_COST, FrameRef, Frames, Mesh, MeshReader, MeshWriter, Probe, WRITE_CHUNK,
-    Wanted, WeakMesh,
+    DISCOVERED_MAX, FRAME_COST, FrameRef, Frames, Mesh, MeshReader, MeshWriter, OneMore, Probe,
+    WRITE_CHUNK, Wanted, WeakMesh,
 };
 #[doc(inline)]
 pub use message::codec;

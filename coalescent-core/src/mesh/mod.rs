@@ -19,7 +19,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 pub use reader::MeshReader;
 use runtime::Runtime;
-pub use runtime::dialer::{DISCOVERED_MAX, Probe, Wanted};
+pub use runtime::dialer::{DISCOVERED_MAX, OneMore, Probe, Wanted};
 pub use writer::{MeshWriter, WRITE_CHUNK};
 
 use crate::connection::ConnectionInfo;
@@ -272,6 +272,17 @@ impl Mesh {
     /// most is forgotten: one that failed, or else the oldest.
     pub fn suggest(&self, suggestion: Suggestion) {
         self.runtime().suggest(suggestion);
+    }
+
+    /// Wants one outbound peer more than [`Config::min_peers`](crate::Config::min_peers), for as
+    /// long as the result is kept; never more than
+    /// [`Config::max_peers`](crate::Config::max_peers).
+    ///
+    /// When the result is dropped nobody is disconnected: the place is only not filled again. A
+    /// plugin that exchanges one peer for another keeps one for the newcomer, then lets the other
+    /// go.
+    pub fn one_more(&self) -> OneMore {
+        self.runtime().dialer().one_more()
     }
 
     /// Tells for how many outbound places this node knows nobody to dial.

@@ -92,6 +92,21 @@ impl Drop for Unseeded {
     }
 }
 
+/// A wish for one outbound peer more than [`Config::min_peers`], made with
+/// [`Mesh::one_more`](crate::Mesh::one_more). It ends when this is dropped.
+#[derive(Debug)]
+#[must_use = "the wish ends when this is dropped"]
+pub struct OneMore(Arc<Shared>);
+
+impl Drop for OneMore {
+    fn drop(&mut self) {
+        self.0.update(|state| {
+            let more = state.plan.more().saturating_sub(1);
+            state.plan.set_more(more);
+        });
+    }
+}
+
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -263,6 +278,15 @@ impl Dialer {
             state.plan.set_unseeded(count);
         });
         Unseeded(Arc::clone(&self.shared))
+    }
+
+    /// Wants one outbound peer more than `min_peers`.
+    pub(crate) fn one_more(&self) -> OneMore {
+        self.shared.update(|state| {
+            let more = state.plan.more().saturating_add(1);
+            state.plan.set_more(more);
+        });
+        OneMore(Arc::clone(&self.shared))
     }
 
     /// Whether a dial of `seed` may use an address of this group now.

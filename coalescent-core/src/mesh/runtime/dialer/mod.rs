@@ -38,8 +38,8 @@ mod walk;
 mod wanted;
 
 pub(crate) use addresses::is_within;
-pub use handle::DISCOVERED_MAX;
 pub(crate) use handle::Dialer;
+pub use handle::{DISCOVERED_MAX, OneMore};
 pub use probe::Probe;
 pub(crate) use seed::Seed;
 pub(crate) use self_check::SelfCheck;

@@ -100,6 +100,8 @@ pub(crate) struct Plan<K> {
     pub(super) learned_turn: bool,
     /// The number of outbound connections that belong to no known address.
     unseeded: usize,
+    /// How many more outbound connections are wanted than `min_peers`.
+    more: usize,
     /// The number of dials so far, which tells which address was tried longest ago.
     pub(super) tries: u64,
 }
@@ -119,6 +121,7 @@ impl<K: Clone + Eq + Hash> Plan<K> {
             budget: Budget::default(),
             learned_turn: false,
             unseeded: 0,
+            more: 0,
             tries: 0,
         };
         for seed in seeds {
@@ -261,6 +264,15 @@ impl<K: Clone + Eq + Hash> Plan<K> {
         self.unseeded
     }
 
+    /// Sets how many more outbound connections are wanted than `min_peers`.
+    pub(crate) fn set_more(&mut self, more: usize) {
+        self.more = more;
+    }
+
+    pub(crate) fn more(&self) -> usize {
+        self.more
+    }
+
     /// Returns the number of outbound connections that are up or in progress.
     pub(crate) fn outbound(&self) -> usize {
         let outbound = self.entries.values().filter(|entry| entry.is_outbound());
@@ -292,7 +304,8 @@ impl<K: Clone + Eq + Hash> Plan<K> {
     }
 
     pub(super) fn target(&self) -> usize {
-        self.config.min_peers.min(self.config.max_peers)
+        let wanted = self.config.min_peers.saturating_add(self.more);
+        wanted.min(self.config.max_peers)
     }
 
     /// Returns how many outbound places are held.

@@ -328,3 +328,20 @@ proptest! {
         prop_assert!(up.len() >= target.min(count - already.len()));
     }
 }
+
+#[test]
+fn a_place_more_is_filled_up_to_the_most_and_not_again_when_it_is_not_wanted_any_more() {
+    let now = Instant::now();
+    let mut plan = plan(5, 2, 3);
+    for key in seeds(plan.due(now)) {
+        plan.connected(&key, now);
+    }
+    assert_eq!(plan.due(now), []);
+    plan.set_more(2);
+    let more = seeds(plan.due(now));
+    assert_eq!(more.len(), 1, "max_peers is 3");
+    plan.connected(&more[0], now);
+    plan.set_more(0);
+    plan.lost(&more[0], now).unwrap();
+    assert_eq!((plan.due(now), plan.next(now)), (vec![], None));
+}

@@ -26,9 +26,10 @@ impl<K: Clone + Eq + Hash> Plan<K> {
     /// Adds a suggested address, unless it is known.
     pub(crate) fn suggest(&mut self, key: K, learned: Learned, now: Instant) -> Suggested<K> {
         if let Some(entry) = self.entry(&key) {
-            let never_tried = entry.tried == 0;
+            // Whoever fails does not come first again and again.
+            let promising = entry.is_promising();
             if let Kind::Learned(known) = &mut entry.kind {
-                known.first |= learned.first && never_tried;
+                known.first |= learned.first && promising;
             }
             if !matches!(entry.state, State::GivenUp(until) if until <= now) {
                 return Suggested::Nothing;
