@@ -1,7 +1,6 @@
 //! The handshake: two nodes introduce themselves with a HELLO each, on wires that have one.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::pin::Pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -9,17 +8,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use crate::config::Config;
+use super::introduction::{dialable, own_hello};
 use crate::error::{BoxError, Error};
 use crate::node::Node;
-use crate::node::hooks::Hooks;
 use crate::node::peer::{Endpoint, Introduction};
 use crate::reason::Goodbye;
 use crate::text::Escaped;
 use crate::transport::Direction;
-use crate::wire::{
-    Block, Hello, Kind, MAX_FRAME_CEILING, NodeId, Wire, WireCodec, decode_reason, encode_reason,
-};
+use crate::wire::{Block, Hello, Kind, Wire, WireCodec, decode_reason, encode_reason};
 
 /// How many bytes are read at a time before the peer has introduced itself.
 const READ: usize = 1024;
@@ -260,73 +256,6 @@ fn accept_hello(node: &Node, kind: Kind, payload: &[u8]) -> Result<Hello, Failur
         error: Error::refused(text),
         bye: format!("this node is of the network \"{network}\""),
     })
-}
-
-/// Returns the introduction of this node to a peer that it sees at `there`.
-fn own_hello(node: &Node, listen: Option<String>, there: Option<SocketAddr>) -> Hello {
-    Hello {
-        node: node.id(),
-        listen,
-        seen: there.map(|there| canonical(there).to_string()),
-        ..hello_of(node.config(), node.hooks())
-    }
-}
-
-/// Returns the parts of the introduction that do not depend on the connection.
-fn hello_of(config: &Config, hooks: &Hooks) -> Hello {
-    Hello {
-        agent: config.agent.clone(),
-        max: u32::try_from(config.max_frame.min(MAX_FRAME_CEILING)).ok(),
-        channels: hooks
-            .channel_names()
-            .into_iter()
-            .map(str::to_owned)
-            .collect(),
-        ..Hello::new(NodeId::from_bytes([0; 16]), config.network.clone())
-    }
-}
-
-/// Checks that the introduction of a node fits into a HELLO, whoever it is sent to.
-///
-/// # Errors
-///
-/// [`is_config`](Error::is_config) if it does not.
-pub(crate) fn check_hello(config: &Config, hooks: &Hooks) -> Result<(), Error> {
-    let longest = SocketAddrV6::new(Ipv6Addr::from([0xff; 16]), u16::MAX, 0, u32::MAX);
-    let hello = Hello {
-        listen: Some(
-            config
-                .advertise
-                .clone()
-                .unwrap_or_else(|| ":65535".to_owned()),
-        ),
-        seen: Some(longest.to_string()),
-        ..hello_of(config, hooks)
-    };
-    let encoded = hello.encode();
-    encoded
-        .map(drop)
-        .map_err(|error| Error::config(error.to_string()))
-}
-
-/// Returns an address as it is written without IPv6 around IPv4.
-fn canonical(addr: SocketAddr) -> SocketAddr {
-    match addr.ip().to_canonical() {
-        IpAddr::V4(ip) => SocketAddr::from((ip, addr.port())),
-        IpAddr::V6(_) => addr,
-    }
-}
-
-/// Returns the address at which a peer says that it can be dialled. Where it names only a port, the
-/// host is the one that it is seen at, `there`.
-fn dialable(listen: String, there: Option<SocketAddr>) -> Option<String> {
-    let Some(port) = listen.strip_prefix(':') else {
-        return Some(listen);
-    };
-    let port = port.parse().ok().filter(|port| *port != 0)?;
-    let mut there = canonical(there?);
-    there.set_port(port);
-    Some(there.to_string())
 }
 
 /// Refuses a connection that there is no place for, with one write that is not waited for.

@@ -67,6 +67,7 @@ mod control;
 mod driver;
 mod establish;
 mod handshake;
+mod introduction;
 mod membership;
 mod reader;
 mod relay;
@@ -81,7 +82,8 @@ pub(crate) use buffer::{KEPT_MAX, READ_MAX};
 pub use control::MAX_CONTROL;
 pub(crate) use driver::Connection;
 pub(crate) use establish::{Established, establish};
-pub(crate) use handshake::{check_hello, turn_away};
+pub(crate) use handshake::turn_away;
+pub(crate) use introduction::check_hello;
 pub use stack_driver::{BATCH_COST, READY_TIMEOUT};
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -3,12 +3,11 @@ mod tests;
 
 use std::error::Error;
 use std::fmt;
-use std::str::FromStr;
 
 use bytes::Bytes;
 use rmp::{decode, encode};
 
-use super::HELLO_MAX;
+use super::{HELLO_MAX, NodeId};
 use crate::message::codec::depth;
 use crate::text::truncate;
 
@@ -28,70 +27,6 @@ pub const CHANNEL_NAME_MAX: usize = 32;
 
 /// The maximum nesting depth of the values of unknown keys.
 const UNKNOWN_DEPTH: usize = 16;
-
-/// The id of one running node, unique within a mesh.
-///
-/// Chosen at random when the node starts. Ordered by its bytes, and displayed as 32 lower-case hex
-/// digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId([u8; 16]);
-
-impl NodeId {
-    /// Creates an id from 16 bytes.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    /// Creates a random id.
-    #[must_use]
-    pub fn random() -> Self {
-        Self(rand::random())
-    }
-
-    /// Returns the bytes of the id.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-}
-
-impl fmt::Display for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NodeId({self})")
-    }
-}
-
-impl FromStr for NodeId {
-    type Err = ParseNodeIdError;
-
-    fn from_str(text: &str) -> Result<Self, ParseNodeIdError> {
-        // from_str_radix would accept a sign.
-        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(ParseNodeIdError(()));
-        }
-        let number = u128::from_str_radix(text, 16).map_err(|_| ParseNodeIdError(()))?;
-        Ok(Self(number.to_be_bytes()))
-    }
-}
-
-/// The error of parsing text that is not a [`NodeId`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParseNodeIdError(());
-
-impl fmt::Display for ParseNodeIdError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a node id is 32 hex digits")
-    }
-}
-
-impl Error for ParseNodeIdError {}
 
 /// A node's introduction: the payload of the first frame in each direction.
 ///
@@ -193,7 +128,7 @@ impl Hello {
         encode::write_str(out, "v")?;
         encode::write_uint(out, VERSION.into())?;
         encode::write_str(out, "node")?;
-        encode::write_bin(out, &self.node.0)?;
+        encode::write_bin(out, self.node.as_bytes())?;
         encode::write_str(out, "net")?;
         encode::write_str(out, &self.net)?;
         encode::write_str(out, "agent")?;
@@ -312,7 +247,7 @@ impl Fields {
             Some("node") => {
                 let len = decode::read_bin_len(&mut value);
                 match (len, <[u8; 16]>::try_from(value)) {
-                    (Ok(16), Ok(bytes)) => set(&mut self.node, NodeId(bytes)),
+                    (Ok(16), Ok(bytes)) => set(&mut self.node, NodeId::from_bytes(bytes)),
                     _ => Err(HelloError::malformed("`node` is not 16 bytes of binary")),
                 }
             }

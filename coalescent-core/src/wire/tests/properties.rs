@@ -159,6 +159,24 @@ proptest! {
     }
 
     #[test]
+    fn hello_round_trips(
+        net in ".{0,20}",
+        listen in proptest::option::of(".{0,20}"),
+        seen in proptest::option::of(".{0,20}"),
+        max in any::<Option<u32>>(),
+        channels in vec("[a-z/0-9]{0,32}", 0..=MAX_CHANNELS),
+    ) {
+        let hello = Hello {
+            listen,
+            seen,
+            max,
+            channels,
+            ..Hello::new(NodeId::from_bytes([7; 16]), net)
+        };
+        prop_assert_eq!(Hello::decode(&hello.encode().unwrap()).unwrap(), hello);
+    }
+
+    #[test]
     fn hello_of_garbage_does_not_panic(bytes in vec(any::<u8>(), 0..200)) {
         let _ = Hello::decode(&bytes);
     }
