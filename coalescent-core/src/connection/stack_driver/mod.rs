@@ -301,10 +301,9 @@ impl<S: PeerService> StackDriver<S> {
         let Frames {
             in_flight, results, ..
         } = &mut self.frames;
-        if results.finish(in_flight.peer(), head, result) {
-            if in_flight.peer().spend(OFFENCE, now) {
-                self.fail(DisconnectReason::TooManyErrors);
-            }
+        let peer = in_flight.peer();
+        if results.finish(peer, head, result) && peer.spend(OFFENCE, now) {
+            self.fail(DisconnectReason::TooManyErrors);
         }
     }
 

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use super::PeerChannels;
-use super::inlet::{Arrival, Next};
+use super::inlet::{Arrival, Inlet, Next};
 use crate::error::Error;
 use crate::node::hooks::BoxFuture;
 use crate::node::peer::Peer;
@@ -78,7 +78,7 @@ impl Peer {
             loop {
                 let next = {
                     let mut received = channels.received();
-                    received.inlets.get_mut(own).and_then(|inlet| inlet.next())
+                    received.inlets.get_mut(own).and_then(Inlet::next)
                 };
                 let pending = match next {
                     None => break,
@@ -102,7 +102,7 @@ impl Peer {
             }
         }
         let received = channels.received();
-        let busy = received.inlets.iter().any(|inlet| inlet.is_busy());
+        let busy = received.inlets.iter().any(Inlet::is_busy);
         channels.busy.store(busy, Relaxed);
     }
 
@@ -113,11 +113,7 @@ impl Peer {
         };
         let mut received = channels.received();
         received.closed = true;
-        let closed: Vec<_> = received
-            .inlets
-            .iter_mut()
-            .map(|inlet| inlet.close())
-            .collect();
+        let closed: Vec<_> = received.inlets.iter_mut().map(Inlet::close).collect();
         channels.busy.store(false, Relaxed);
         // Handlers are dropped without the lock: they may own the peer.
         drop(received);
