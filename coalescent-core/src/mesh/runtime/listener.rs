@@ -234,6 +234,12 @@ async fn introduce(
     let limit = runtime.peers().config().handshake_timeout;
     let secured = tokio::time::timeout(limit, runtime.security().accept(io)).await;
     let (io, key) = secured.map_err(|_| Error::handshake_timeout(limit))??;
+    if runtime.security().is_encrypted()
+        && let Err(refused) = ticket.check()
+    {
+        turn_away(io, wire.as_ref().unwrap_or(&runtime.peers().config().wire));
+        return Err(Error::refused(refused.to_string()));
+    }
     let mut info = ConnectionInfo::inbound().addr(addr);
     info.wire = wire;
     info.key = key;

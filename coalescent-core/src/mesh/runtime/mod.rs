@@ -100,6 +100,7 @@ impl Runtime {
                 max_inbound: config.max_inbound,
                 max_per_ip: config.max_per_ip,
                 max_pending: config.max_pending,
+                tell_late: parts.security.is_encrypted(),
             }),
             peers: parts.peers,
             transport: parts.transport,
