@@ -62,6 +62,7 @@ pub use mesh::{
 pub use message::codec;
 pub use message::{Message, MessageType};
 pub use node::changes::{PeerChange, PeerChanges};
+pub use node::channel::CHANNEL_INBOX;
 #[doc(inline)]
 pub use node::event;
 pub use node::event::{DisconnectReason, DropReason, Event, Events};
@@ -71,6 +72,7 @@ pub use node::peer::{Peer, PeerId};
 pub use node::request::RequestFuture;
 pub use node::suggestion::{Source, Suggestion};
 pub use node::{BATCH, PAYLOAD_COST, Peers, Sent};
+pub use reason::Goodbye;
 pub use stack::reply::Reply;
 pub use stack::{Inbox, PeerLayer, PeerService};
 pub use stats::Stats;

@@ -6,9 +6,11 @@
 use crate::config::{Config, PENDING_BYTES};
 use crate::connection::{KEPT_MAX, MAX_CONTROL, READ_MAX};
 use crate::mesh::FRAME_COST;
+use crate::node::channel::CHANNEL_INBOX;
 use crate::node::event::EVENT_CAPACITY;
 use crate::node::throttle::THROTTLE_BYTES;
 use crate::node::{KEPT_RUNS, RUN_BYTES};
+use crate::outbox::{CHANNEL_OUTBOX, ENTRY_COST};
 use crate::wire::{MAX_BLOCK_FRAMES, MAX_PREFIX};
 
 /// The most bytes that an unread event costs, including the peer that it refers to.
@@ -31,6 +33,24 @@ impl Config {
             .saturating_add(self.read_ahead)
             .saturating_add(outbox)
             .saturating_add(2 * MAX_CONTROL + PEER_BYTES + KEPT_MAX * READ_MAX)
+    }
+
+    /// Returns the most memory, in bytes, that one connected peer can make this node use in
+    /// addition to [`peer_bytes`](Config::peer_bytes) if plugins have registered this many
+    /// [channels](crate::Registrar::channel).
+    #[must_use]
+    pub fn channels_bytes(&self, channels: usize) -> usize {
+        if channels == 0 {
+            return 0;
+        }
+        // An empty queue takes one frame, whatever its limit.
+        let waiting = CHANNEL_INBOX.max(self.max_frame.saturating_add(ENTRY_COST));
+        let in_hand = self.max_frame;
+        let outbox = CHANNEL_OUTBOX.max(self.max_frame.saturating_add(ENTRY_COST));
+        waiting
+            .saturating_add(in_hand)
+            .saturating_mul(channels)
+            .saturating_add(outbox)
     }
 
     /// Returns the most memory, in bytes, that all peers together can make this node use. The

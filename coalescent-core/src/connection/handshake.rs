@@ -1,19 +1,21 @@
 //! The handshake: two nodes introduce themselves with a HELLO each, on wires that have one.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use super::introduction::{dialable, own_hello};
 use crate::error::{BoxError, Error};
 use crate::node::Node;
 use crate::node::peer::{Endpoint, Introduction};
+use crate::reason::Goodbye;
 use crate::text::Escaped;
 use crate::transport::Direction;
-use crate::wire::{
-    Block, Hello, Kind, MAX_FRAME_CEILING, Wire, WireCodec, decode_reason, encode_reason,
-};
+use crate::wire::{Block, Hello, Kind, Wire, WireCodec, decode_reason, encode_reason};
 
 /// How many bytes are read at a time before the peer has introduced itself.
 const READ: usize = 1024;
@@ -64,6 +66,8 @@ where
         node_id: None,
         agent: None,
         listen: None,
+        seen: None,
+        channels: Vec::new(),
         max_payload: None,
         wire: wire.clone(),
         origin,
@@ -78,7 +82,8 @@ where
             intro,
         });
     }
-    let exchange = exchange(&mut io, node, &mut codec, &mut buf, listen);
+    let hello = own_hello(node, listen, origin.addr);
+    let exchange = exchange(&mut io, node, &mut codec, &mut buf, hello);
     let limit = config.handshake_timeout;
     let timeout = |_| Err(Failure::Fatal(Error::handshake_timeout(limit)));
     let exchanged = tokio::time::timeout(limit, exchange).await;
@@ -95,7 +100,11 @@ where
     codec.established();
     intro.node_id = Some(hello.node);
     intro.agent = Some(hello.agent);
-    intro.listen = hello.listen;
+    intro.listen = hello
+        .listen
+        .and_then(|listen| dialable(listen, origin.addr));
+    intro.seen = hello.seen.and_then(|seen| seen.parse().ok());
+    intro.channels = hello.channels;
     intro.max_payload = hello.max.map(|max| max as usize);
     Ok(Introduced {
         io,
@@ -153,13 +162,15 @@ async fn exchange<IO>(
     node: &Node,
     codec: &mut WireCodec,
     buf: &mut BytesMut,
-    listen: Option<String>,
+    hello: Hello,
 ) -> Result<(Hello, Option<Block>), Failure>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    send_hello(io, node, codec, listen).await?;
-    let mut block = read_block(io, codec, buf).await?;
+    let mut block = match send_hello(io, codec, &hello).await {
+        Ok(()) => read_block(io, codec, buf).await?,
+        Err(failure) => refusal(io, codec, buf).await.ok_or(failure)?,
+    };
     let Some(&(offset, head)) = block.heads.first() else {
         return Err(Failure::protocol("nothing was said".to_owned()));
     };
@@ -169,23 +180,10 @@ where
     Ok((hello, rest))
 }
 
-async fn send_hello<IO>(
-    io: &mut IO,
-    node: &Node,
-    codec: &mut WireCodec,
-    listen: Option<String>,
-) -> Result<(), Failure>
+async fn send_hello<IO>(io: &mut IO, codec: &mut WireCodec, hello: &Hello) -> Result<(), Failure>
 where
     IO: AsyncWrite + Unpin,
 {
-    let config = node.config();
-    let hello = Hello {
-        node: node.id(),
-        net: config.network.clone(),
-        agent: config.agent.clone(),
-        listen,
-        max: u32::try_from(config.max_frame.min(MAX_FRAME_CEILING)).ok(),
-    };
     let hello = hello.encode().map_err(Failure::fatal)?;
     let mut out = BytesMut::new();
     codec
@@ -194,6 +192,16 @@ where
     let unsaid = |error| Failure::broken(error, false);
     io.write_all(&out).await.map_err(unsaid)?;
     io.flush().await.map_err(unsaid)
+}
+
+/// Returns the BYE of a peer that has closed the connection without reading.
+async fn refusal<IO>(io: &mut IO, codec: &mut WireCodec, buf: &mut BytesMut) -> Option<Block>
+where
+    IO: AsyncRead + Unpin,
+{
+    let block = read_block(io, codec, buf).await.ok()?;
+    let first = block.heads.first().map(|(_, head)| head.kind);
+    (first == Some(Kind::Bye)).then_some(block)
 }
 
 /// Reads until the first frame is whole.
@@ -244,6 +252,35 @@ fn accept_hello(node: &Node, kind: Kind, payload: &[u8]) -> Result<Hello, Failur
         error: Error::refused(text),
         bye: format!("this node is of the network \"{network}\""),
     })
+}
+
+/// Refuses a connection that there is no place for, with one write that is not waited for.
+pub(crate) fn turn_away<IO>(mut io: IO, wire: &Wire)
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    if wire.has_handshake() {
+        dismiss(&mut io, &mut wire.codec(0));
+    }
+}
+
+/// Tells the peer that there is no place for it, as far as that takes no time.
+pub(super) fn dismiss<IO>(io: &mut IO, codec: &mut WireCodec)
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut bye = BytesMut::new();
+    let words = encode_reason(Goodbye::BUSY.as_str());
+    if codec.encode(Kind::Bye, 0, words, &mut bye).is_err() {
+        return;
+    }
+    let mut cx = Context::from_waker(Waker::noop());
+    let _ = Pin::new(&mut *io).poll_write(&mut cx, &bye);
+    let _ = Pin::new(&mut *io).poll_flush(&mut cx);
+    let _ = Pin::new(&mut *io).poll_shutdown(&mut cx);
+    // A socket that is closed with unread bytes may lose bytes that were written to it.
+    let mut unread = [0; READ];
+    let _ = Pin::new(&mut *io).poll_read(&mut cx, &mut ReadBuf::new(&mut unread));
 }
 
 /// Tells the peer why it is refused, and gives it time to read that.

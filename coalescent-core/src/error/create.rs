@@ -6,14 +6,12 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use super::{BoxError, Error, ErrorKind, panic_text};
+use crate::reason::Goodbye;
 use crate::text::{CAUSE_MAX, Escaped, OneLine, truncate};
 
 /// The maximum length of a handler's error text that is kept, in bytes, because errors wait in the
 /// event queue.
 const MAX_KEPT: usize = 4 * 1024;
-
-/// The reason with which a peer refuses another for want of a place.
-pub(crate) const BUSY: &str = "busy";
 
 impl Error {
     pub(crate) fn config(text: impl Into<Cow<'static, str>>) -> Self {
@@ -60,15 +58,40 @@ impl Error {
 
     /// Creates the error of a peer that refused this node with `reason`, in its own words.
     pub(crate) fn refused_by_peer(reason: &str) -> Self {
-        let kind = match reason {
-            BUSY => ErrorKind::Busy,
-            _ => ErrorKind::Refused,
+        let kind = if reason == Goodbye::BUSY.as_str() {
+            ErrorKind::Busy
+        } else {
+            ErrorKind::Refused
         };
         Self::new(kind, format!("the peer refused: {}", Escaped(reason)))
     }
 
     pub(crate) fn refused(text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Refused, text)
+    }
+
+    /// Creates the error of a peer that was penalized.
+    pub(crate) fn penalty(weight: u32, why: &str) -> Self {
+        let mut text = format!("a fault of weight {weight}: ");
+        let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(why);
+        let mut error = Self::new(ErrorKind::Penalty, text);
+        error.offence = true;
+        error
+    }
+
+    /// Creates the error of a send on a channel that one side does not know.
+    pub(crate) fn no_channel(name: &str) -> Self {
+        let mut text = "the channel \"".to_owned();
+        let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(name);
+        text.push_str("\" is not known to both sides: register it with `Registrar::channel`");
+        Self::new(ErrorKind::Refused, text)
+    }
+
+    /// Creates the error of a hook that panicked.
+    pub(crate) fn hook(panic: &(dyn Any + Send)) -> Self {
+        let mut text = "a hook panicked: ".to_owned();
+        let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(panic_text(panic));
+        Self::new(ErrorKind::Panic, text)
     }
 
     /// Creates the error of a node that dialled `address`, resolved to `there`, and reached itself.

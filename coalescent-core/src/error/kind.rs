@@ -37,8 +37,8 @@ impl Error {
         )
     }
 
-    /// Returns whether the peer refused this node only because it has no place left for now. It may
-    /// have one later.
+    /// Returns whether the other side has no place left for this node now: it is worth trying again
+    /// later. Such an error [`is_refused`](Error::is_refused) too.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.kind == ErrorKind::Busy
@@ -138,6 +138,12 @@ impl Error {
     #[must_use]
     pub fn is_failed(&self) -> bool {
         self.kind == ErrorKind::Failed
+    }
+
+    /// Returns whether a peer was [penalized](crate::Peer::penalize).
+    #[must_use]
+    pub fn is_penalty(&self) -> bool {
+        self.kind == ErrorKind::Penalty
     }
 
     /// Returns whether an inbound connection ended before it sent any byte.

@@ -9,7 +9,6 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-pub(crate) use create::BUSY;
 
 use crate::text::{CAUSE_MAX, OneLine};
 
@@ -57,6 +56,7 @@ enum ErrorKind {
     NoCourier,
     NoAnswer,
     Failed,
+    Penalty,
 }
 
 impl Error {

@@ -14,10 +14,12 @@
 //! | `patience` | who was too slow before |
 //! | `hooks` | what plugins run when peers come and go, and when a dial has ended |
 //! | `suggestion` | addresses that are suggested for dialling |
+//! | `channel` | frames between the plugins of two nodes |
 
 mod broadcast;
 pub(crate) mod by_wire;
 pub(crate) mod changes;
+pub(crate) mod channel;
 mod departure;
 pub mod event;
 pub(crate) mod hooks;
@@ -256,6 +258,12 @@ impl Node {
 
     pub(crate) fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// Returns the public key that this node proves to have, if it has one.
+    #[cfg(feature = "tls")]
+    pub(crate) fn key(&self) -> Option<&[u8; 32]> {
+        self.key.get()
     }
 
     /// Sets the public key that this node proves to have.

@@ -35,6 +35,7 @@ mod frame;
 mod hello;
 mod lines;
 mod native;
+mod node_id;
 mod raw;
 mod reason;
 #[cfg(test)]
@@ -52,11 +53,12 @@ pub use self::custom::CUSTOM_FRAMING_ALLOWANCE;
 pub use self::error::WireError;
 pub use self::frame::{Block, Framing, Head, Kind, MAX_BLOCK_FRAMES, MAX_PREFIX, Packet, Status};
 pub use self::hello::{
-    AGENT_MAX, Hello, HelloError, LISTEN_MAX, NET_MAX, NodeId, ParseNodeIdError, VERSION,
+    AGENT_MAX, CHANNEL_NAME_MAX, Hello, HelloError, LISTEN_MAX, MAX_CHANNELS, NET_MAX, VERSION,
 };
 pub use self::lines::LinesCodec;
 pub use self::native::{BYE_MAX, HANDSHAKE_MAX_FRAME, HELLO_MAX, NativeCodec, PING_LEN};
 pub(crate) use self::native::{broadcast_prefix, reply_prefix, split_frame};
+pub use self::node_id::{NodeId, ParseNodeIdError};
 pub use self::raw::RawCodec;
 pub use self::reason::{decode_reason, encode_reason};
 
@@ -76,6 +78,7 @@ fn plain_payload(kind: Kind, wire: &'static str) -> Result<bool, WireError> {
         Kind::Request { .. } => Err(WireError::unsupported("a request", wire)),
         Kind::Reply { .. } => Err(WireError::unsupported("a reply", wire)),
         Kind::Cancel { .. } => Err(WireError::unsupported("the end of a request", wire)),
+        Kind::Channel { .. } => Err(WireError::unsupported("a frame of a channel", wire)),
         Kind::Hello | Kind::Ping | Kind::Pong | Kind::Bye | Kind::Unknown(_) | Kind::Nothing => {
             Ok(false)
         }

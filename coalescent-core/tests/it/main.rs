@@ -2,6 +2,7 @@
 
 mod broadcast;
 mod calls;
+mod channels;
 mod dialing;
 mod edges;
 mod faults;

@@ -123,6 +123,11 @@ fn frames_and_bytes_are_counted_both_ways() {
         assert_eq!(stats.bytes_received as f64, received);
         assert_eq!(stats.bytes_sent as f64, sent);
 
+        for channels in ["sent", "received", "dropped"] {
+            let name = format!("coalescent_channel_frames_{channels}_total");
+            assert_eq!(seen.get(&name), 0.0);
+        }
+
         drop(alice);
         seen.reaches("coalescent_peers{direction=inbound}", 1.0)
             .await;
@@ -246,5 +251,36 @@ fn a_goodbye_is_a_reason_of_its_own() {
         alice.framed.get_mut().shutdown().await.unwrap();
         seen.reaches("coalescent_peers_disconnected_total{reason=bye}", 1.0)
             .await;
+    });
+}
+
+/// Knows one channel, and drops what comes over it.
+struct Deaf;
+
+impl coalescent_core::Plugin for Deaf {
+    fn register(&self, app: &mut coalescent_core::Registrar) {
+        app.channel("x/1", |_, _| async {});
+    }
+}
+
+#[test]
+fn frames_of_channels_are_counted_apart() {
+    metered(|mut seen| async move {
+        let network = coalescent_core::transport::Memory::new();
+        let app = || App::new().plugin(Deaf).transport(network.clone());
+        let alice = app().listen("alice:1").await.unwrap();
+        let bob = app().start().await.unwrap();
+        let peer = bob.connect("alice:1").await.unwrap();
+        for _ in 0..3 {
+            peer.send_on("x/1", "beep").await.unwrap();
+        }
+        until("all have arrived", || alice.stats().channel_received == 3).await;
+        bob.shutdown().await;
+        alice.shutdown().await;
+        seen.reaches("coalescent_channel_frames_sent_total", 3.0)
+            .await;
+        seen.reaches("coalescent_channel_frames_received_total", 3.0)
+            .await;
+        assert_eq!(seen.get("coalescent_frames_received_total"), 0.0);
     });
 }

@@ -51,6 +51,32 @@ async fn a_peer_is_known_by_its_key() {
 }
 
 #[tokio::test]
+async fn who_finds_no_place_is_told_after_the_tls_handshake() {
+    let app = App::new().identity(Identity::generate()).max_inbound(1);
+    let mesh = app.listen("127.0.0.1:0").await.unwrap();
+    let addr = mesh.local_addrs()[0].to_string();
+    let dialler = || App::new().identity(Identity::generate()).start();
+    let first = dialler().await.unwrap();
+    first.connect(&addr).await.unwrap();
+    until("the first has the place", || mesh.peers().len() == 1).await;
+    let second = dialler().await.unwrap();
+    for _ in 0..20 {
+        let refused = second.connect(&addr).await.unwrap_err();
+        assert!(refused.is_busy(), "{refused}");
+    }
+    first.shutdown().await;
+    until("the place is free", || mesh.peers().is_empty()).await;
+    second.connect(&addr).await.unwrap();
+    let key = second.public_key().unwrap();
+    until("it is known by its key", || {
+        let list = mesh.peers().list();
+        list.iter()
+            .any(|peer| *peer.id() == PeerId::Key(*key.as_bytes()))
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_seed_with_another_key_is_not_spoken_with() {
     let impostor = listening(&Identity::generate()).await;
     let events = impostor.events();

@@ -4,6 +4,7 @@
 //! at a time.
 
 mod calls;
+mod channels;
 mod limits;
 
 use peak_alloc::PeakAlloc;

@@ -353,7 +353,9 @@ fn a_hello(listen: Option<&str>) -> Hello {
         net: "".into(),
         agent: "generated".into(),
         listen: listen.map(Into::into),
+        seen: listen.map(Into::into),
         max: listen.map(|_| 1 << 20),
+        channels: listen.iter().map(|_| "peers/1".into()).collect(),
     }
 }
 
@@ -378,6 +380,7 @@ fn frames() -> Vec<Packet> {
             "reply",
         ),
         packet(Kind::Cancel { id: 1 }, ""),
+        packet(Kind::Channel { index: 1 }, "beep"),
         packet(Kind::Ping, "12345678"),
         packet(Kind::Pong, "12345678"),
         packet(Kind::Data, vec![b'x'; 300]),

@@ -12,7 +12,6 @@
 //! [`StackDriver::wait_for_room`] waits for the rest.
 
 mod backlog;
-mod budget;
 mod call;
 mod calls;
 mod delivery;
@@ -302,11 +301,9 @@ impl<S: PeerService> StackDriver<S> {
         let Frames {
             in_flight, results, ..
         } = &mut self.frames;
-        if results.finish(in_flight.peer(), head, result) {
-            self.base.budget.spend(OFFENCE, now);
-            if self.base.budget.exhausted() {
-                self.fail(DisconnectReason::TooManyErrors);
-            }
+        let peer = in_flight.peer();
+        if results.finish(peer, head, result) && peer.spend(OFFENCE, now) {
+            self.fail(DisconnectReason::TooManyErrors);
         }
     }
 

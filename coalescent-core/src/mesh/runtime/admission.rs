@@ -32,6 +32,9 @@ pub(crate) struct AdmissionLimits {
     /// The number of connections in their handshake. They do not count towards `max_inbound`, so
     /// connections that stay silent cannot keep peers out. Default: 32.
     pub(crate) max_pending: usize,
+    /// Whether a connection beyond `max_inbound` is admitted to its handshake, since it can be told
+    /// only after a part of that; see [`Ticket::check`]. Default: false.
+    pub(crate) tell_late: bool,
 }
 
 impl Default for AdmissionLimits {
@@ -40,6 +43,7 @@ impl Default for AdmissionLimits {
             max_inbound: 64,
             max_per_ip: 8,
             max_pending: 32,
+            tell_late: false,
         }
     }
 }
@@ -109,11 +113,8 @@ impl Admission {
         let group = Group::of(ip);
         let limits = self.limits;
         let mut counts = self.lock();
-        if counts.established >= limits.max_inbound {
-            return Err(Refused {
-                reason: Reason::Inbound,
-                limit: limits.max_inbound,
-            });
+        if !limits.tell_late {
+            counts.check(limits)?;
         }
         let of_group = counts.groups.get(&group).copied().unwrap_or(0);
         if group.is_limited() && of_group >= limits.max_per_ip {
@@ -165,6 +166,17 @@ impl Admission {
 }
 
 impl Counts {
+    /// Checks whether there is a place for one more connection whose handshake is done.
+    fn check(&self, limits: AdmissionLimits) -> Result<(), Refused> {
+        if self.established < limits.max_inbound {
+            return Ok(());
+        }
+        Err(Refused {
+            reason: Reason::Inbound,
+            limit: limits.max_inbound,
+        })
+    }
+
     /// Evicts a handshake for one from `newcomer`, by the rules in [`Admission`]. Returns `false`
     /// if no handshake may be evicted.
     fn make_room(&mut self, newcomer: Group, now: Instant) -> bool {
@@ -235,17 +247,21 @@ impl Ticket {
                 limit: limits.max_pending,
             });
         }
-        if counts.established >= limits.max_inbound {
-            return Err(Refused {
-                reason: Reason::Inbound,
-                limit: limits.max_inbound,
-            });
-        }
+        counts.check(limits)?;
         counts.take_pending(self.id);
         counts.established += 1;
         self.established.store(true, Ordering::Relaxed);
         drop(counts);
         Ok(())
+    }
+
+    /// Checks whether there is a place for this connection now, once its handshake will be done.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason if `max_inbound` peers are connected.
+    pub(crate) fn check(&self) -> Result<(), Refused> {
+        self.admission.lock().check(self.admission.limits)
     }
 
     fn is_established(&self) -> bool {

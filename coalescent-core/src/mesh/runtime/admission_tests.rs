@@ -18,6 +18,7 @@ fn admission(max_inbound: usize, max_per_ip: usize, max_pending: usize) -> Admis
         max_inbound,
         max_per_ip,
         max_pending,
+        ..AdmissionLimits::default()
     })
 }
 
@@ -195,4 +196,24 @@ proptest! {
         prop_assert_eq!(admission.inbound(), Inbound::default());
         prop_assert!(admission.lock().groups.is_empty());
     }
+}
+
+#[test]
+fn a_connection_that_is_told_late_is_admitted_to_its_handshake() {
+    let admission = Admission::new(AdmissionLimits {
+        max_inbound: 1,
+        tell_late: true,
+        ..AdmissionLimits::default()
+    });
+    let now = Instant::now();
+    let first = admission.admit(None, now).unwrap();
+    let second = admission.admit(None, now).unwrap();
+    assert!(second.check().is_ok());
+    first.establish().unwrap();
+    assert_eq!(second.check().unwrap_err().reason(), Reason::Inbound);
+    assert!(second.establish().is_err());
+    let third = admission.admit(None, now).unwrap();
+    assert!(third.check().is_err());
+    drop(first);
+    assert!(third.check().is_ok() && third.establish().is_ok());
 }

@@ -9,7 +9,9 @@ fn hello() -> Hello {
         net: "n".into(),
         agent: "a/1".into(),
         listen: None,
+        seen: None,
         max: None,
+        channels: Vec::new(),
     }
 }
 
@@ -142,6 +144,67 @@ fn the_largest_hello_fits() {
         ..hello()
     };
     assert!(over.encode().unwrap_err().is_too_large());
+}
+
+#[test]
+fn channels_and_the_address_seen_have_their_documented_bytes() {
+    let some = Hello {
+        seen: Some("192.0.2.1:7".into()),
+        channels: vec!["a/1".into(), String::new()],
+        ..hello()
+    };
+    let mut bytes = HELLO_BYTES.to_vec();
+    bytes[0] = 0x86;
+    bytes.extend_from_slice(b"\xa4seen\xab192.0.2.1:7\xa8channels\x92\xa3a/1\xa0");
+    assert_eq!(some.encode().unwrap(), bytes);
+    assert_eq!(Hello::decode(&bytes).unwrap(), some);
+}
+
+#[test]
+fn channels_are_few_short_strings() {
+    let with = |value: &[u8]| {
+        let mut bytes = HELLO_BYTES.to_vec();
+        bytes[0] = 0x85;
+        bytes.extend_from_slice(b"\xa8channels");
+        bytes.extend_from_slice(value);
+        Hello::decode(&bytes)
+    };
+    assert_eq!(with(b"\x90").unwrap().channels, [""; 0]);
+    assert_eq!(with(b"\xdd\0\0\0\x01\xd9\x01a").unwrap().channels, ["a"]);
+    let many = |count: u8| [&[0xdc, 0, count][..], &vec![0xa0; count.into()]].concat();
+    assert_eq!(with(&many(16)).unwrap().channels.len(), MAX_CHANNELS);
+    let long = |len: u8| [&[0x91, 0xd9, len][..], &vec![b'a'; len.into()]].concat();
+    assert_eq!(with(&long(32)).unwrap().channels, ["a".repeat(32)]);
+    for bad in [
+        &many(17)[..],
+        &long(33),
+        b"\x80",
+        b"\xa0",
+        b"\x91\x01",
+        b"\x91\xa1\xff",
+        b"\xc0",
+    ] {
+        assert!(with(bad).unwrap_err().is_malformed(), "{bad:?}");
+    }
+}
+
+#[test]
+fn what_is_too_large_is_not_encoded() {
+    let of = |channels: Vec<String>| Hello {
+        net: "n".repeat(NET_MAX),
+        channels,
+        ..hello()
+    };
+    let names = |count| vec!["c".repeat(CHANNEL_NAME_MAX); count];
+    let fits = of(names(16));
+    assert_eq!(Hello::decode(&fits.encode().unwrap()).unwrap(), fits);
+    let over = Hello {
+        listen: Some("l".repeat(LISTEN_MAX)),
+        ..of(names(16))
+    };
+    for over in [over, of(names(17)), of(vec!["c".repeat(33)])] {
+        assert!(over.encode().unwrap_err().is_too_large());
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::dial::{DialResult, Dialled, dial};
 use super::handle::Change;
 use super::plan::Due;
 use super::seed::Seed;
-use crate::error::{BUSY, Error};
+use crate::error::Error;
 use crate::mesh::runtime::Runtime;
 use crate::node::hooks::Dial;
 use crate::node::suggestion::Source;
@@ -121,7 +121,7 @@ impl Runtime {
             let runtime = Arc::clone(&self);
             async move {
                 let change = match peer.closed().await {
-                    DisconnectReason::Bye(reason) if reason == BUSY => Change::Later(None),
+                    reason if reason.is_busy() => Change::Later(None),
                     _ => Change::Lost,
                 };
                 let itself = guard.itself();
