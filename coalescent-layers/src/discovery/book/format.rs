@@ -80,6 +80,21 @@ impl Table {
         text.into_bytes()
     }
 
+    /// Adds the checksum that a file with these lines should have. Only for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_checksum(lines: &[u8]) -> Vec<u8> {
+        let mut secret = lines
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| line.strip_prefix(b"secret "));
+        let secret = secret
+            .next()
+            .and_then(|text| std::str::from_utf8(text).ok());
+        let secret = secret.and_then(unhex).unwrap_or_default();
+        let sum = sum(&secret, lines);
+        [lines, format!("sum {sum}\n").as_bytes()].concat()
+    }
+
     /// Decodes the text of a file. `seed` decides who is picked, as in [`new`](Table::new).
     ///
     /// Entries that are there twice, or whose place is taken, are left out. Which dials were waiting
