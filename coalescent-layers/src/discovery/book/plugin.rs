@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use coalescent_core::{Address, Dial, Mesh, Peer, PeerId, Plugin, Registrar, Source};
+use coalescent_core::{Address, Dial, Direction, Mesh, Peer, PeerId, Plugin, Registrar, Source};
 
 use super::handle::Book;
 use super::keeper::Keeper;
@@ -20,7 +20,7 @@ use super::scout;
 /// | what happens | what becomes of it |
 /// |---|---|
 /// | a dial of this node succeeds or fails, whoever suggested it | the address is tried, or less likely to be dialled |
-/// | a peer connects that says it listens at the host where it is seen | its address is known, and may be told to others |
+/// | a peer dials this node, and says that it listens at the host where it is seen | its address is known, and may be told to others |
 /// | an address turns out to be this node | it is forgotten |
 /// | about every [two minutes](super::FEELER_EVERY), if a peer is connected | an address that was never reached is dialled only to learn whether somebody is there, or one whose place another waits for |
 ///
@@ -124,9 +124,14 @@ fn record(book: &Book, dial: &Dial) {
     }
 }
 
-/// Takes note of where a peer says that it listens, if it is seen there.
+/// Takes note of where a peer that has dialled this node says that it listens, if it is seen there.
+///
+/// Where a peer listens that this node has dialled is known already.
 fn learn(book: &Book, peer: &Peer) {
-    let Some(listen) = listen(peer) else { return };
+    let inbound = peer.direction() == Direction::Inbound;
+    let Some(listen) = listen(peer).filter(|_| inbound) else {
+        return;
+    };
     let seen = peer.addr().map(|addr| addr.ip());
     if is_host(listen.ip(), seen) {
         book.declared(&listen.with_id(key(peer)));
