@@ -17,7 +17,9 @@
 //! | `secret` | the second | what the places of entries are hashed with, 32 hexadecimal digits |
 //! | `anchor` | at most 2 | who is dialled first after a start |
 //! | `new`, `tried` | at most 1,280 | an entry |
-//! | `sum` | the last | SipHash-2-4 with 128 bits, keyed with the secret, over all bytes before this line |
+//! | `sum` | the last | the checksum of all bytes before this line |
+//!
+//! The checksum is SipHash-2-4 with 128 bits, keyed with the secret, as 32 hexadecimal digits.
 //!
 //! `SOURCE` is the [`Group`] of who told of the address: `198.51.0.0/16`, `2001:db8::/32`,
 //! `example.org`. `HEARD`, `DIALLED`, `REACHED` and `DECLARED` are seconds since 1970, 0 for never:
@@ -97,8 +99,8 @@ impl Table {
 
     /// Decodes the text of a file. `seed` decides who is picked, as in [`new`](Table::new).
     ///
-    /// Entries that are there twice, or whose place is taken, are left out. Which dials were waiting
-    /// for a place is not remembered.
+    /// Entries that are there twice, or whose place is taken, are left out. It is not remembered who
+    /// waited for the place of another.
     ///
     /// # Errors
     ///

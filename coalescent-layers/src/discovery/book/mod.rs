@@ -6,21 +6,21 @@
 //!
 //! # What an attacker can take of it
 //!
-//! The table is that of Bitcoin Core's address manager, made smaller. A hash with a secret, which is
-//! drawn for each book and stays in its file, gives each address one place among the *new* ones, of
-//! which this node has only heard, and one among the *tried* ones, which a dial of this node has
+//! The table is that of Bitcoin Core's address manager, made smaller. A hash with a secret, which
+//! is drawn for each book and stays in its file, gives each address one place among the *new* ones,
+//! of which this node has only heard, and one among the *tried* ones, which a dial of this node has
 //! reached.
 //!
-//! | who | can fill at most | of |
-//! |---|---|---|
-//! | peers of one [group](Group), whatever they tell | [`NEW_BUCKETS_OF_SOURCE`], 8 | [`NEW_BUCKETS`], 64 |
-//! | addresses of one group that answer dials | [`TRIED_BUCKETS_OF_GROUP`], 4 | [`TRIED_BUCKETS`], 16 |
-//! | all together | [`BOOK_CAPACITY`], 1,280 addresses, [`BOOK_MEMORY`] bytes | |
+//! - Peers of one [group](Group), whatever they tell, can fill [`NEW_BUCKETS_OF_SOURCE`] of the
+//!   [`NEW_BUCKETS`]: 8 of 64.
+//! - Addresses of one group that answer dials can fill [`TRIED_BUCKETS_OF_GROUP`] of the
+//!   [`TRIED_BUCKETS`]: 4 of 16.
+//! - All together fill [`BOOK_CAPACITY`] places, 1,280, and [`BOOK_MEMORY`] bytes.
 //!
 //! What is there gives way only if it is [long unheard of](MENTION_LASTS), never answers
-//! ([`FAILURES_BEFORE_SUCCESS`], [`FAILURES_IN_A_WEEK`]), or is dated in the future; a tried address
-//! only if a dial to it fails while another waits for its place. Failed dials count only if others
-//! succeed meanwhile, so that a node that is offline does not lose what it knows.
+//! ([`FAILURES_BEFORE_SUCCESS`], [`FAILURES_IN_A_WEEK`]), or is dated in the future; a tried
+//! address only if a dial to it fails while another waits for its place. Failed dials count only if
+//! others succeed meanwhile, so that a node that is offline does not lose what it knows.
 //!
 //! Unlike there, an address has one place among the new ones, not up to eight, and who waits for a
 //! tried place gets it only when a dial to the holder has failed, not after some time.
@@ -38,6 +38,7 @@ mod format;
 mod group;
 mod handle;
 mod keeper;
+mod links;
 mod pick;
 mod places;
 mod plugin;

@@ -51,8 +51,9 @@ pub(super) type Slot = Option<Box<Entry>>;
 /// - One that was reached, and finds its tried place taken, waits until the one there was dialled:
 ///   if that dial fails, the two change places, else the waiting one stays where it is. So
 ///   [`feeler`](Table::feeler) proposes these dials first.
-/// - A host and port is one address, whatever the identity. One that a dial has proven is kept until
-///   another dial fails; of several that were only said, none is kept, and whoever answers is taken.
+/// - A host and port is one address, whatever the identity. One that a dial has proven is kept
+///   until another dial fails; of several that were only said, none is kept, and whoever answers is
+///   taken.
 ///
 /// The table reads no clock: it is told the time, which may jump. Times in the future are taken for
 /// wrong, not for recent. It takes at most [`BOOK_MEMORY`] bytes.
