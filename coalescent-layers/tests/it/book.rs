@@ -63,6 +63,8 @@ async fn a_node_that_restarts_comes_back_with_its_book_alone() {
     until("a peer", || first.peers().len() == 1).await;
     first.shutdown().await;
     drop(first);
+    let saved = std::fs::read_to_string(&file).unwrap();
+    assert!(saved.contains("\nanchor other:1\n"), "{saved}");
     until("nobody", || other.peers().is_empty()).await;
 
     let second = app(&network, AddressBook::new().file(&file));
@@ -126,6 +128,46 @@ async fn who_was_told_is_dialled_when_the_seed_has_gone() {
     );
     until("both are tried", || tried(&book) == 2).await;
     drop(node);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_restart_without_a_seed_find_the_others() {
+    const NODES: usize = 12;
+    let folder = tempfile::tempdir().unwrap();
+    let network = Memory::new();
+    let name = |node: usize| format!("node-{node}:{}", node + 1);
+    let start = async |node: usize, seed: Option<String>| {
+        let book = AddressBook::new().file(folder.path().join(format!("{node}.book")));
+        let app = app(&network, book).configure(|config| config.min_peers = 2);
+        app.seeds(seed).listen(&name(node)).await.unwrap()
+    };
+    let mut nodes = Vec::new();
+    for node in 0..NODES {
+        nodes.push(start(node, (node > 0).then(|| name(0))).await);
+    }
+    // As peers would tell each other.
+    for (node, mesh) in nodes.iter().enumerate() {
+        let book: Book = mesh.get().unwrap();
+        for other in (0..NODES).filter(|other| *other != node) {
+            book.heard(&address(&name(other)), &Group::of(&address(&name(0))));
+        }
+    }
+    within(Duration::from_secs(60), "all have peers", || {
+        nodes.iter().skip(1).all(|mesh| mesh.peers().len() >= 2)
+    })
+    .await;
+
+    // The seed goes for good, and a third of the others come back with their books alone.
+    nodes[0].shutdown().await;
+    for (node, mesh) in nodes.iter_mut().enumerate().skip(1).step_by(3) {
+        mesh.shutdown().await;
+        *mesh = start(node, None).await;
+    }
+    let took = within(Duration::from_secs(60), "all have peers again", || {
+        nodes.iter().skip(1).all(|mesh| mesh.peers().len() >= 2)
+    })
+    .await;
+    println!("whole again after {took:?}");
 }
 
 #[tokio::test(start_paused = true)]

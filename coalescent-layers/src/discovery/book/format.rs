@@ -99,8 +99,8 @@ impl Table {
 
     /// Decodes the text of a file. `seed` decides who is picked, as in [`new`](Table::new).
     ///
-    /// Entries that are there twice, or whose place is taken, are left out. It is not remembered who
-    /// waited for the place of another.
+    /// Entries that are there twice, or whose place is taken, are left out. It is not remembered
+    /// who waited for the place of another.
     ///
     /// # Errors
     ///

@@ -52,14 +52,14 @@ fn suggest(book: &Book, mesh: &Mesh, count: usize) {
     for _ in 0..count {
         let picked = book.update(|table, now| {
             let picked = table.pick(now, |address| !has(&known, address))?;
-            let is_restored = table.is_restored(&picked);
-            Some((picked, is_restored))
+            let is_remembered = table.is_remembered(&picked);
+            Some((picked, is_remembered))
         });
-        let Some((address, is_restored)) = picked else {
+        let Some((address, is_remembered)) = picked else {
             return;
         };
         known.push(address.clone().with_id(None));
-        let source = if is_restored {
+        let source = if is_remembered {
             Source::BOOK
         } else {
             Source::PEERS

@@ -269,11 +269,12 @@ impl Table {
         self.slot_of(address).is_some()
     }
 
-    /// Returns whether an address is known from a file, and not only since then.
+    /// Returns whether an address is known from a file or by a dial of this node, and not only
+    /// because others have told of it.
     #[must_use]
-    pub fn is_restored(&self, address: &Address) -> bool {
+    pub fn is_remembered(&self, address: &Address) -> bool {
         let entry = self.slot_of(address).and_then(|slot| self.slot(slot));
-        entry.is_some_and(|entry| entry.is_restored)
+        entry.is_some_and(|entry| entry.is_restored || entry.reached != 0)
     }
 
     /// Returns the number of addresses.

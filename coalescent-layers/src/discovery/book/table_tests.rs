@@ -356,6 +356,24 @@ fn the_clock_may_jump() {
 }
 
 #[test]
+fn a_table_from_a_file_takes_what_is_known_already() {
+    let mut loaded = Table::new([6; 16], 1);
+    loaded.dialled_ok(&spread(1), at(0));
+    loaded.heard(&spread(2), &source(1), at(0));
+    let loaded = Table::decode(&loaded.encode(), 1).unwrap();
+    let mut table = Table::new([5; 16], 1);
+    table.heard(&spread(1), &source(2), at(0));
+    table.heard(&spread(3), &source(2), at(0));
+    let before = table.changes();
+    table.replace_by(loaded);
+    table.check();
+    assert!(table.changes() > before);
+    assert_eq!((table.len(), table.tried_len()), (3, 1));
+    let remembered = [1, 2, 3].map(|n| table.is_remembered(&spread(n)));
+    assert_eq!(remembered, [true, true, false]);
+}
+
+#[test]
 fn who_declares_itself_is_told_to_others() {
     let mut table = Table::new([5; 16], 1);
     assert!(table.declared(&spread(1), at(0)));
