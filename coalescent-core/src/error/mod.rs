@@ -9,7 +9,6 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-
 use crate::text::{CAUSE_MAX, OneLine};
 
 /// A boxed error of any type, as layers and handlers return it.
@@ -47,6 +46,7 @@ enum ErrorKind {
     Call,
     Panic,
     Callback,
+    Plugin,
     LeftOut,
     Closed,
     Full,

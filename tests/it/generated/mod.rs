@@ -79,6 +79,11 @@ fn addresses_and_other_texts() {
 }
 
 #[test]
+fn address_books() {
+    run("book");
+}
+
+#[test]
 fn whole_connections() {
     run("connection");
 }

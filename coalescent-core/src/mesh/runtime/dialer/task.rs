@@ -14,7 +14,6 @@ use crate::error::Error;
 use crate::mesh::runtime::Runtime;
 use crate::node::hooks::Dial;
 use crate::node::suggestion::Source;
-use crate::reason::DisconnectReason;
 use crate::transport::Direction;
 
 impl Runtime {
