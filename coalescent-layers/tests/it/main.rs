@@ -3,5 +3,7 @@
 mod conformance;
 mod courier;
 mod leaving;
+#[cfg(feature = "mdns")]
+mod mdns;
 mod mesh;
 mod relays;

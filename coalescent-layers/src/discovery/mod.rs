@@ -1,0 +1,4 @@
+//! Finding peers.
+
+#[cfg(feature = "mdns")]
+pub mod mdns;
