@@ -45,6 +45,7 @@ enum ErrorKind {
     Call,
     Panic,
     Callback,
+    Plugin,
     LeftOut,
     Closed,
     Full,

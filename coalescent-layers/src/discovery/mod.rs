@@ -1,4 +1,4 @@
-//! Finding peers.
+//! Peers that find each other.
 
 #[cfg(feature = "mdns")]
 pub mod mdns;

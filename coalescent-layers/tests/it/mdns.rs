@@ -1,4 +1,5 @@
-//! Nodes that find each other by multicast DNS, over real sockets. All of it stays on loopback.
+//! Nodes that find each other by multicast DNS, over real sockets. All of it stays on loopback, and
+//! each test has a port of its own.
 
 use std::io::ErrorKind;
 use std::mem::MaybeUninit;
@@ -7,8 +8,8 @@ use std::net::SocketAddrV4;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use coalescent_core::{App, AppExt, Mesh, NodeId};
-use coalescent_layers::discovery::mdns::{MAX_INSTANCES, Mdns, SERVICE};
+use coalescent_core::{App, AppExt, Event, Mesh, NodeId};
+use coalescent_layers::discovery::mdns::{MAX_INSTANCES, Mdns, PAUSE, SERVICE};
 use mdns_sd::IfKind;
 use mdns_sd::{ServiceDaemon, ServiceEvent};
 use socket2::Domain;
@@ -29,8 +30,8 @@ fn speaker() -> Socket {
     socket
 }
 
-/// Fails at once where these tests can't succeed.
-fn needs_multicast() {
+/// Returns a port that no other test speaks mDNS at. Fails at once where these tests can't succeed.
+fn free_port() -> u16 {
     let listener = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
     let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
     listener.bind(&any.into()).unwrap();
@@ -44,6 +45,7 @@ fn needs_multicast() {
     if let Err(error) = heard {
         panic!("the loopback interface of this machine carries no multicast: {error}");
     }
+    port
 }
 
 /// Returns a network name that no other test has.
@@ -55,8 +57,8 @@ fn app(network: &str) -> App {
     App::new().network(network).min_peers(1)
 }
 
-async fn node(network: &str) -> Mesh {
-    let app = app(network).plugin(Mdns::new());
+async fn node(network: &str, port: u16) -> Mesh {
+    let app = app(network).plugin(Mdns::new().port(port));
     app.listen("127.0.0.1:0").await.unwrap()
 }
 
@@ -73,12 +75,12 @@ async fn meets(mesh: &Mesh, other: &Mesh) {
 
 #[tokio::test]
 async fn two_nodes_meet_without_a_seed_and_others_stay_apart() {
-    needs_multicast();
+    let mdns = free_port();
     let chess = network();
     // As long as a name can be, and longer than one value of a record.
     let go = format!("{:g<256}", network());
-    let (alice, bob) = (node(&chess).await, node(&chess).await);
-    let (carol, dave) = (node(&go).await, node(&go).await);
+    let (alice, bob) = (node(&chess, mdns).await, node(&chess, mdns).await);
+    let (carol, dave) = (node(&go, mdns).await, node(&go, mdns).await);
     for (one, other) in [(&alice, &bob), (&carol, &dave)] {
         meets(one, other).await;
         meets(other, one).await;
@@ -97,9 +99,9 @@ async fn two_nodes_meet_without_a_seed_and_others_stay_apart() {
 
 #[tokio::test]
 async fn a_node_that_does_not_listen_finds_others_and_is_found_once_it_listens() {
-    needs_multicast();
+    let mdns = free_port();
     let network = network();
-    let local = || Mdns::new().interface(Ipv4Addr::LOCALHOST);
+    let local = || Mdns::new().interface(Ipv4Addr::LOCALHOST).port(mdns);
     let listening = app(&network).min_peers(0).plugin(local());
     let listening = listening.listen("127.0.0.1:0").await.unwrap();
     let late = app(&network).plugin(local()).start().await.unwrap();
@@ -117,12 +119,12 @@ async fn a_node_that_does_not_listen_finds_others_and_is_found_once_it_listens()
 
 #[tokio::test]
 async fn a_node_that_leaves_says_goodbye() {
-    needs_multicast();
-    let observer = ServiceDaemon::new().unwrap();
+    let mdns = free_port();
+    let observer = ServiceDaemon::new_with_port(mdns).unwrap();
     observer.disable_interface(IfKind::All).unwrap();
     observer.enable_interface(IfKind::LoopbackV4).unwrap();
     let events = observer.browse(SERVICE).unwrap();
-    let mesh = node(&network()).await;
+    let mesh = node(&network(), mdns).await;
     let name = format!("{}.{SERVICE}", mesh.peers().node_id());
     let next = async |event: fn(&ServiceEvent) -> Option<&str>| {
         let seen = async {
@@ -148,6 +150,62 @@ async fn a_node_that_leaves_says_goodbye() {
     .await;
     let ended = observer.shutdown().unwrap();
     soon("the observer ends", ended.recv_async()).await.unwrap();
+}
+
+/// Waits for the report of the plugin that it does not work.
+async fn failure(mesh: &Mesh) -> String {
+    let mut events = mesh.events();
+    loop {
+        match events.next().await.expect("the mesh goes on") {
+            Event::Error { error, .. } if error.is_plugin() => return error.to_string(),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_does_not_hear_itself_says_so_once_and_goes_on() {
+    let plugin = Mdns::new().interface("nosuch0");
+    let mesh = App::new()
+        .plugin(plugin)
+        .listen("127.0.0.1:0")
+        .await
+        .unwrap();
+    let said = failure(&mesh).await;
+    assert!(
+        said.contains("has not heard itself within 5s") && said.contains("nosuch0"),
+        "{said}"
+    );
+    let again = tokio::time::timeout(5 * PAUSE, failure(&mesh)).await;
+    assert!(again.is_err(), "{again:?}");
+    mesh.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_announcements_is_forgotten() {
+    let mdns = free_port();
+    let mesh = node(&network(), mdns).await;
+    let (speaker, to) = (speaker(), SocketAddrV4::new(GROUP, mdns).into());
+    let flood = async {
+        for round in 0_u32.. {
+            let mut packet = Packet::default();
+            for number in 0..100 {
+                let host = labels(&format!("h{round}-{number}.local."));
+                packet = packet.record(&host, 1, &[127, 0, 0, 1]);
+            }
+            speaker.send_to(&packet.bytes(), &to).unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let said = tokio::select! {
+        said = soon("the flood is noticed", failure(&mesh)) => said,
+        () = flood => unreachable!("it goes on"),
+    };
+    assert!(
+        said.contains("others announce more than 8192 records"),
+        "{said}"
+    );
+    mesh.shutdown().await;
 }
 
 /// Records of DNS, as bytes.
@@ -251,17 +309,17 @@ fn hostile(network: &str, port: u16) -> Vec<Vec<u8>> {
 
 #[tokio::test]
 async fn hostile_announcements_lead_to_no_dial() {
-    needs_multicast();
+    let mdns = free_port();
     let network = network();
     let trap = TcpListener::bind("127.0.0.1:0").unwrap();
     let honest = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mesh = node(&network).await;
+    let mesh = node(&network, mdns).await;
     // It listens to mDNS once it is heard.
-    let second = node(&network).await;
+    let second = node(&network, mdns).await;
     meets(&mesh, &second).await;
     second.shutdown().await;
 
-    let (speaker, to) = (speaker(), SocketAddrV4::new(GROUP, 5353).into());
+    let (speaker, to) = (speaker(), SocketAddrV4::new(GROUP, mdns).into());
     let say = |packet: &[u8]| speaker.send_to(packet, &to).unwrap();
     for packet in hostile(&network, trap.local_addr().unwrap().port()) {
         say(&packet);
@@ -286,7 +344,7 @@ async fn hostile_announcements_lead_to_no_dial() {
 
     trap.set_nonblocking(true).unwrap();
     assert_eq!(trap.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
-    let third = node(&network).await;
+    let third = node(&network, mdns).await;
     meets(&mesh, &third).await;
     mesh.shutdown().await;
     third.shutdown().await;

@@ -7,31 +7,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use coalescent_core::event::Escaped;
-use coalescent_core::{Address, Mesh, WeakMesh};
+use coalescent_core::{Address, Error, Mesh, WeakMesh};
 use mdns_sd::IfKind;
 use mdns_sd::IfPredicate;
 use mdns_sd::Receiver;
 use mdns_sd::{Metrics, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo, TxtProperty};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::announce::{self, Place, Scope};
 use super::found::{Heard, Known, Own};
-use super::{
-    HEARD_WITHIN, Interface, LISTENS_WITHIN, MAX_RECORDS, MAX_TIMERS, PAUSE, SERVICE, TICK,
-};
+use super::{HEARD_WITHIN, LISTENS_WITHIN, MAX_RECORDS, MAX_TIMERS, Mdns, PAUSE, SERVICE, TICK};
 
 /// How often a node that does not listen yet is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How long the thread may take to say goodbye to others, before it is left to itself.
-const STOPS_WITHIN: Duration = Duration::from_secs(1);
-
 /// Announces the node and looks for others, until the mesh has ended.
-pub(super) async fn run(mesh: WeakMesh, interfaces: Vec<Interface>) {
+pub(super) async fn run(mesh: WeakMesh, options: Mdns) {
     listens(&mesh).await;
     let mut health = Health::default();
     loop {
-        match session(&mesh, &interfaces, &mut health).await {
+        match session(&mesh, &options, &mut health).await {
             End::Gone => return,
             End::Again => {}
             End::Failed(why) => {
@@ -75,7 +70,7 @@ struct Health {
 impl Health {
     fn fails(&mut self, mesh: &Mesh, why: String) {
         if !std::mem::replace(&mut self.failing, true) {
-            report(mesh, why);
+            mesh.peers().report(Error::plugin(why));
         }
     }
 
@@ -87,11 +82,11 @@ impl Health {
 }
 
 /// Runs one thread of mDNS for a node that listens at the same addresses all the time.
-async fn session(weak: &WeakMesh, interfaces: &[Interface], health: &mut Health) -> End {
+async fn session(weak: &WeakMesh, options: &Mdns, health: &mut Health) -> End {
     let Some(mesh) = weak.upgrade() else {
         return End::Gone;
     };
-    let mut session = match Session::start(&mesh, interfaces) {
+    let mut session = match Session::start(&mesh, options) {
         Ok(session) => session,
         Err(error) => return End::Failed(format!("mDNS cannot be started: {error}")),
     };
@@ -143,7 +138,7 @@ struct Session {
 }
 
 impl Session {
-    fn start(mesh: &Mesh, interfaces: &[Interface]) -> Result<Self, mdns_sd::Error> {
+    fn start(mesh: &Mesh, options: &Mdns) -> Result<Self, mdns_sd::Error> {
         let config = mesh.peers().config();
         let own = Own {
             node: mesh.peers().node_id(),
@@ -152,12 +147,12 @@ impl Session {
             loopback: true,
         };
         let scope = Scope {
-            chosen: interfaces.to_vec(),
+            chosen: options.interfaces.clone(),
             listening: mesh.local_addrs(),
         };
         let places = announce::places(&scope.listening, config.advertise.as_deref());
         let beyond_loopback = Arc::new(AtomicBool::new(false));
-        let daemon = Daemon(Some(ServiceDaemon::new()?));
+        let daemon = Daemon(Some(ServiceDaemon::new_with_port(options.port)?));
         let handle = daemon.handle()?;
         // Before anything else, so that nothing is said on other interfaces.
         handle.disable_interface(outside(scope.clone(), Arc::clone(&beyond_loopback)))?;
@@ -302,10 +297,6 @@ fn suggest(mesh: &Mesh, address: Address) {
     let _ = mesh.add_seed(&address.to_string());
 }
 
-fn report(_mesh: &Mesh, why: String) {
-    tracing::warn!("{why}");
-}
-
 fn public_key(_mesh: &Mesh) -> Option<[u8; 32]> {
     None
 }
@@ -318,11 +309,11 @@ impl Daemon {
         self.0.as_ref().ok_or(mdns_sd::Error::DaemonShutdown)
     }
 
-    /// Ends the thread, and waits for it for a short while.
+    /// Ends the thread, and waits for that.
     async fn stop(mut self) {
         let stopped = self.0.take().and_then(|daemon| daemon.shutdown().ok());
         if let Some(stopped) = stopped {
-            let _ = timeout(STOPS_WITHIN, stopped.recv_async()).await;
+            let _ = stopped.recv_async().await;
         }
     }
 }
