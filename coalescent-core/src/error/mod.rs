@@ -40,6 +40,7 @@ enum ErrorKind {
     Handshake,
     Unsaid,
     Refused,
+    Busy,
     Itself,
     Plaintext,
     Call,
@@ -55,6 +56,7 @@ enum ErrorKind {
     NoCourier,
     NoAnswer,
     Failed,
+    Penalty,
 }
 
 impl Error {
