@@ -63,7 +63,7 @@ async fn node(network: &str, port: u16) -> Mesh {
 }
 
 async fn meets(mesh: &Mesh, other: &Mesh) {
-    let id = other.peers().node_id();
+    let id = other.id();
     until("the nodes have found each other", || {
         let peers = mesh.peers().list();
         peers
@@ -125,7 +125,7 @@ async fn a_node_that_leaves_says_goodbye() {
     observer.enable_interface(IfKind::LoopbackV4).unwrap();
     let events = observer.browse(SERVICE).unwrap();
     let mesh = node(&network(), mdns).await;
-    let name = format!("{}.{SERVICE}", mesh.peers().node_id());
+    let name = format!("{}.{SERVICE}", mesh.id());
     let next = async |event: fn(&ServiceEvent) -> Option<&str>| {
         let seen = async {
             loop {

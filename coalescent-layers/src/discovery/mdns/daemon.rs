@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use coalescent_core::event::Escaped;
@@ -22,11 +22,11 @@ use super::{HEARD_WITHIN, LISTENS_WITHIN, MAX_RECORDS, MAX_TIMERS, Mdns, PAUSE, 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Announces the node and looks for others, until the mesh has ended.
-pub(super) async fn run(mesh: WeakMesh, options: Mdns) {
+pub(super) async fn run(mesh: WeakMesh, options: Mdns, running: Running) {
     listens(&mesh).await;
     let mut health = Health::default();
     loop {
-        match session(&mesh, &options, &mut health).await {
+        match session(&mesh, &options, &running, &mut health).await {
             End::Gone => return,
             End::Again => {}
             End::Failed(why) => {
@@ -82,11 +82,11 @@ impl Health {
 }
 
 /// Runs one thread of mDNS for a node that listens at the same addresses all the time.
-async fn session(weak: &WeakMesh, options: &Mdns, health: &mut Health) -> End {
+async fn session(weak: &WeakMesh, options: &Mdns, running: &Running, health: &mut Health) -> End {
     let Some(mesh) = weak.upgrade() else {
         return End::Gone;
     };
-    let mut session = match Session::start(&mesh, options) {
+    let mut session = match Session::start(&mesh, options, running) {
         Ok(session) => session,
         Err(error) => return End::Failed(format!("mDNS cannot be started: {error}")),
     };
@@ -138,10 +138,10 @@ struct Session {
 }
 
 impl Session {
-    fn start(mesh: &Mesh, options: &Mdns) -> Result<Self, mdns_sd::Error> {
+    fn start(mesh: &Mesh, options: &Mdns, running: &Running) -> Result<Self, mdns_sd::Error> {
         let config = mesh.peers().config();
         let own = Own {
-            node: mesh.peers().node_id(),
+            node: mesh.id(),
             network: config.network.clone(),
             key: public_key(mesh),
             loopback: true,
@@ -152,8 +152,8 @@ impl Session {
         };
         let places = announce::places(&scope.listening, config.advertise.as_deref());
         let beyond_loopback = Arc::new(AtomicBool::new(false));
-        let daemon = Daemon(Some(ServiceDaemon::new_with_port(options.port)?));
-        let handle = daemon.handle()?;
+        let daemon = Daemon::start(options.port, running)?;
+        let handle = &daemon.0;
         // Before anything else, so that nothing is said on other interfaces.
         handle.disable_interface(outside(scope.clone(), Arc::clone(&beyond_loopback)))?;
         let events = handle.browse(SERVICE)?;
@@ -219,8 +219,7 @@ impl Session {
             return Some(End::Failed(why));
         }
         // An error means that the thread has ended, of which the events tell, or is busy.
-        let handle = self.daemon.handle().ok();
-        self.metrics = handle.and_then(|handle| handle.get_metrics().ok());
+        self.metrics = self.daemon.0.get_metrics().ok();
         None
     }
 
@@ -297,31 +296,60 @@ fn suggest(mesh: &Mesh, address: Address) {
     let _ = mesh.add_seed(&address.to_string());
 }
 
-fn public_key(_mesh: &Mesh) -> Option<[u8; 32]> {
+#[cfg(feature = "tls")]
+fn public_key(mesh: &Mesh) -> Option<[u8; 32]> {
+    mesh.public_key().map(|key| *key.as_bytes())
+}
+
+/// Without TLS, no app has an identity.
+#[cfg(not(feature = "tls"))]
+fn public_key(_: &Mesh) -> Option<[u8; 32]> {
     None
 }
 
 /// The thread that speaks mDNS. It says goodbye and ends when this is dropped.
-struct Daemon(Option<ServiceDaemon>);
+struct Daemon(ServiceDaemon);
 
 impl Daemon {
-    fn handle(&self) -> Result<&ServiceDaemon, mdns_sd::Error> {
-        self.0.as_ref().ok_or(mdns_sd::Error::DaemonShutdown)
+    fn start(port: u16, running: &Running) -> Result<Self, mdns_sd::Error> {
+        let daemon = ServiceDaemon::new_with_port(port)?;
+        running.set(daemon.clone());
+        Ok(Self(daemon))
     }
 
     /// Ends the thread, and waits for that.
-    async fn stop(mut self) {
-        let stopped = self.0.take().and_then(|daemon| daemon.shutdown().ok());
-        if let Some(stopped) = stopped {
-            let _ = stopped.recv_async().await;
-        }
+    async fn stop(self) {
+        stop(&self.0).await;
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if let Some(daemon) = self.0.take() {
-            let _ = daemon.shutdown();
+        let _ = self.0.shutdown();
+    }
+}
+
+async fn stop(daemon: &ServiceDaemon) {
+    // An error means that it has ended already.
+    if let Ok(stopped) = daemon.shutdown() {
+        let _ = stopped.recv_async().await;
+    }
+}
+
+/// The thread that runs now, if any, for the shutdown of the mesh to wait for.
+#[derive(Clone, Default)]
+pub(super) struct Running(Arc<Mutex<Option<ServiceDaemon>>>);
+
+impl Running {
+    fn set(&self, daemon: ServiceDaemon) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(daemon);
+    }
+
+    /// Ends the thread, and waits until it has said goodbye.
+    pub(super) async fn stop(self) {
+        let daemon = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(daemon) = daemon {
+            stop(&daemon).await;
         }
     }
 }

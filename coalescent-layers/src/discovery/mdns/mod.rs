@@ -158,7 +158,10 @@ impl Mdns {
 impl Plugin for Mdns {
     fn register(&self, app: &mut Registrar) {
         let options = self.clone();
-        app.spawn(move |mesh| daemon::run(mesh, options));
+        let running = daemon::Running::default();
+        let ending = running.clone();
+        app.spawn(move |mesh| daemon::run(mesh, options, running));
+        app.on_shutdown(move |_| ending.stop());
     }
 }
 
