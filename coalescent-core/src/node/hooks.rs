@@ -8,12 +8,14 @@ use std::pin::Pin;
 use bytes::Bytes;
 
 use crate::node::channel::Channel;
+use crate::node::dial::Dial;
 use crate::node::peer::Peer;
 use crate::outbox::Flow;
 
 pub(crate) type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 type PeerHook = Box<dyn Fn(Peer) -> BoxFuture + Send + Sync>;
 type BroadcastHook = Box<dyn Fn(Option<u64>, &Bytes) + Send + Sync>;
+type DialHook = Box<dyn Fn(&Dial) + Send + Sync>;
 
 /// The hooks of a node's plugins, and what its stack is known to do.
 #[derive(Default)]
@@ -26,6 +28,8 @@ pub(crate) struct Hooks {
     pub(crate) broadcast: Vec<BroadcastHook>,
     /// The channels, whose positions are their indexes in the HELLO of this node.
     pub(crate) channels: Vec<Channel>,
+    /// Called with each dial of a seed or of a suggested address, when it has ended.
+    pub(crate) dial: Vec<DialHook>,
     /// Whether frames from peers are relayed.
     pub(crate) relays: bool,
     /// The type of a stack that only relays, and the flow it relays with.

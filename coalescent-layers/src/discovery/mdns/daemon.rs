@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use coalescent_core::event::Escaped;
-use coalescent_core::{Address, Error, Mesh, WeakMesh};
+use coalescent_core::{Error, Mesh, Source, Suggestion, WeakMesh};
 use mdns_sd::IfKind;
 use mdns_sd::IfPredicate;
 use mdns_sd::Receiver;
@@ -189,7 +189,7 @@ impl Session {
             Heard::Peer(addresses) => {
                 for address in addresses {
                     tracing::debug!(name = %Escaped(name), %address, "found by mDNS");
-                    suggest(mesh, address);
+                    mesh.suggest(Suggestion::new(address, Source::MDNS));
                 }
             }
         }
@@ -290,10 +290,6 @@ fn service(
         ))]);
     }
     Ok(service)
-}
-
-fn suggest(mesh: &Mesh, address: Address) {
-    let _ = mesh.add_seed(&address.to_string());
 }
 
 #[cfg(feature = "tls")]
