@@ -68,9 +68,7 @@ async fn meets(mesh: &Mesh, other: &Mesh) {
     let id = other.id();
     until("the nodes have found each other", || {
         let peers = mesh.peers().list();
-        peers
-            .iter()
-            .any(|peer| peer.id().to_string() == id.to_string())
+        peers.iter().any(|peer| peer.node_id() == Some(id))
     })
     .await;
 }

@@ -11,7 +11,7 @@ use coalescent_core::{Address, Error, Mesh, Source, Suggestion, WeakMesh};
 use mdns_sd::IfKind;
 use mdns_sd::IfPredicate;
 use mdns_sd::Receiver;
-use mdns_sd::{Metrics, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo, TxtProperty};
+use mdns_sd::{Metrics, ResolvedService, ServiceEvent, ServiceInfo, TxtProperty};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::announce::{self, Place, Scope};
