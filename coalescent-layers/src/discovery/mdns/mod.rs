@@ -52,19 +52,19 @@
 //! nobody to dial, all instances that are still announced are suggested again every minute.
 //!
 //! The crate `mdns-sd` keeps what others have announced, without a limit of its own, in a thread
-//! of its own. When it keeps more than [`MAX_RECORDS`] records or [`MAX_TIMERS`] times, or tells of instances faster than
-//! they are taken, it is ended, which frees the records, and started again after [`PAUSE`]. This is
-//! checked every [`TICK`], so what arrives within that time is limited only by what the thread can
-//! read; and while packets arrive faster than it can read them, it does not see that it is to end.
-//! No second one is started before it has. Where strangers share the network, choose the interface,
-//! or do without this plugin.
+//! of its own. When it keeps more than [`MAX_RECORDS`] records or [`MAX_TIMERS`] times, or tells of
+//! instances faster than they are taken, it is ended, which frees the records, and started again
+//! after [`PAUSE`]. This is checked every [`TICK`], so what arrives within that time is limited only
+//! by what the thread can read; and while packets arrive faster than it can read them, it does not
+//! see that it is to end. No second one is started before it has. Where strangers share the
+//! network, choose the interface, or do without this plugin.
 //!
 //! # When it does not work
 //!
 //! A node that announces itself hears itself. If it does not within [`HEARD_WITHIN`], because there
 //! is no such interface, multicast is not possible there, or a firewall forbids it, this is
-//! reported once, and tried again after [`PAUSE`]. The node goes on meanwhile. That a node that does
-//! not listen cannot hear others is not noticed.
+//! reported once, and tried again after [`PAUSE`]. The node goes on meanwhile. A node that does not
+//! listen does not notice that it cannot hear others.
 
 mod announce;
 mod daemon;
