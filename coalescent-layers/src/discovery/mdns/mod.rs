@@ -54,9 +54,9 @@
 //! The crate `mdns-sd` keeps what others have announced, without a limit of its own, in a thread
 //! of its own. When it keeps more than [`MAX_RECORDS`] records or [`MAX_TIMERS`] times, or tells of
 //! instances faster than they are taken, it is ended, which frees the records, and started again
-//! after [`PAUSE`]. This is checked every [`TICK`], so what arrives within that time is limited only
-//! by what the thread can read; and while packets arrive faster than it can read them, it does not
-//! see that it is to end. No second one is started before it has. Where strangers share the
+//! after [`PAUSE`]. This is checked every [`TICK`], so what arrives within that time is limited
+//! only by what the thread can read; and while packets arrive faster than it can read them, it does
+//! not see that it is to end. No second one is started before it has. Where strangers share the
 //! network, choose the interface, or do without this plugin.
 //!
 //! # When it does not work
