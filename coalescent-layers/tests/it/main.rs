@@ -4,5 +4,7 @@ mod book;
 mod conformance;
 mod courier;
 mod leaving;
+#[cfg(feature = "mdns")]
+mod mdns;
 mod mesh;
 mod relays;
