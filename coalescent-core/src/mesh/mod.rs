@@ -66,6 +66,7 @@ use crate::wire::Wire;
 /// # Ok(())
 /// # }
 /// ```
+#[must_use = "the mesh ends when the last handle to it is dropped"]
 pub struct Mesh {
     handle: Arc<Handle>,
     reader: Option<MeshReader>,
@@ -185,6 +186,13 @@ impl Mesh {
     /// node numbers this makes a new connection even if another leads to the same address. While it
     /// is open, no seed of that address is dialled.
     ///
+    /// When this returns, the peer is connected here, and what is broadcast from then on goes to
+    /// it. The other side counts this node once it has read the end of the handshake: on its way
+    /// that takes half a round trip more, and `connect` does not wait for it. So a broadcast that
+    /// the other side makes at that moment may miss this node, while whatever this node sends comes
+    /// after its introduction, and is never too early. Where it matters, let the other side speak
+    /// first, or answer a request; or wait there, with [`connected`](Mesh::connected).
+    ///
     /// # Errors
     ///
     /// - [`is_config`](Error::is_config) if `addr` is not an address.
@@ -234,15 +242,60 @@ impl Mesh {
         self.runtime().add_seed(addr, None)
     }
 
+    /// Waits until at least `n` peers are connected. Returns at once if they are.
+    ///
+    /// A peer counts once both sides have shaken hands: what is broadcast from then on goes to it,
+    /// and it hears it if it reads. Whether the peer counts this node yet is not known; it does
+    /// when the first frame from here arrives there.
+    ///
+    /// ```
+    /// # use coalescent_core::{App, transport::Memory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), coalescent_core::Error> {
+    /// # let network = Memory::new();
+    /// let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+    /// let bob = App::new().transport(network).seeds(["alice:1"]).start().await?;
+    /// alice.connected(1).await?;
+    /// bob.connected(1).await?;
+    /// assert_eq!(alice.broadcast_payload("hello").await?.queued, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`is_closed`](Error::is_closed) if the mesh ends before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: waiting changes nothing.
+    pub async fn connected(&self, n: usize) -> Result<(), Error> {
+        self.runtime().connected(n).await
+    }
+
     /// Queues `payload` for every peer, waiting for room in each peer's outbox; see
     /// [`Peers::broadcast_payload`].
-    pub async fn broadcast_payload(&self, payload: impl Into<Bytes>) -> Sent {
+    ///
+    /// # Errors
+    ///
+    /// [`is_encode`](Error::is_encode) if the payload is larger than
+    /// [`Config::max_frame`](crate::Config::max_frame), or no peer has a wire that can carry it. A
+    /// peer whose wire cannot carry what another's can counts as [`dropped`](Sent::dropped).
+    pub async fn broadcast_payload(&self, payload: impl Into<Bytes>) -> Result<Sent, Error> {
         self.peers().broadcast_payload(payload).await
     }
 
     /// Queues each of `payloads` for every peer, in order, waiting for room in each peer's outbox;
     /// see [`Peers::broadcast_payloads`].
-    pub async fn broadcast_payloads<P>(&self, payloads: impl IntoIterator<Item = P>) -> Sent
+    ///
+    /// # Errors
+    ///
+    /// As for [`broadcast_payload`](Mesh::broadcast_payload), for the first payload that cannot be
+    /// sent: those before it were queued, and those after it are not taken.
+    pub async fn broadcast_payloads<P>(
+        &self,
+        payloads: impl IntoIterator<Item = P>,
+    ) -> Result<Sent, Error>
     where
         P: Payload,
     {

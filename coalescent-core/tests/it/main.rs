@@ -18,4 +18,5 @@ mod relay;
 mod rest;
 #[cfg(feature = "tls")]
 mod tls;
+mod unsendable;
 mod writer;

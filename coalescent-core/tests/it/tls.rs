@@ -44,7 +44,7 @@ async fn a_peer_is_known_by_its_key() {
     let frame = soon("the frame", heard.next_frame()).await.unwrap();
     assert_eq!(*frame.peer().id(), key(&bob_key));
     assert_eq!(frame.payload().len(), 1_000_000);
-    let answer = alice.broadcast_payload("hello, bob").await;
+    let answer = alice.broadcast_payload("hello, bob").await.unwrap();
     assert_eq!(answer.queued, 1);
     let stats = bob.shutdown().await;
     assert_eq!((stats.received, stats.dropped), (1, 0));
@@ -186,7 +186,7 @@ async fn plaintext_beyond_loopback_must_be_allowed() {
         .await
         .unwrap_err();
     assert!(error.is_plaintext(), "{error}");
-    App::new()
+    let _ = App::new()
         .allow_plaintext()
         .listen("0.0.0.0:0")
         .await

@@ -144,7 +144,7 @@ async fn a_body_is_serialized_once_for_all_peers_and_a_message_once_for_all_broa
 
     let message = Message::new("beep", &Counted(&count));
     for _ in 0..2 {
-        hub.broadcast_message(message.clone()).await.unwrap();
+        let _ = hub.broadcast_message(message.clone()).await.unwrap();
     }
     assert_eq!(count.swap(0, Relaxed), 1);
     hub.peers().flushed().await;
@@ -180,7 +180,7 @@ async fn many_bodies_are_messages_in_their_order_up_to_one_that_cannot_be_serial
         let error = hub.peers().broadcast_all("some", bodies).await.unwrap_err();
         assert!(error.is_encode(), "{error}");
         assert!(error.to_string().contains("no three"), "{error}");
-        hub.broadcast("end", &()).await.unwrap();
+        let _ = hub.broadcast("end", &()).await.unwrap();
 
         for reader in &mut readers {
             for number in 0..20_000 {
@@ -290,9 +290,9 @@ async fn a_value_arrives_as_it_was_sent_or_fails_at_its_sender() {
         let peer = bob.connect("alice:1").await.unwrap();
 
         for number in [7, u128::MAX] {
-            bob.broadcast("n", &number).await.unwrap();
+            let _ = bob.broadcast("n", &number).await.unwrap();
             let made = Message::new("n", &number);
-            bob.broadcast_message(made.clone()).await.unwrap();
+            let _ = bob.broadcast_message(made.clone()).await.unwrap();
             peer.send_message(made).await.unwrap();
             for _ in 0..3 {
                 let message = next(&mut reader).await;
@@ -358,7 +358,7 @@ async fn a_request_is_answered_with_a_message() {
 
         // Outside of a request, the answer is a message of its own.
         let mut reader = bob.reader();
-        bob.broadcast("ping", &1).await.unwrap();
+        let _ = bob.broadcast("ping", &1).await.unwrap();
         assert_eq!(said(&next(&mut reader).await), "pong 2");
     }
 }
@@ -385,7 +385,8 @@ async fn json_on_lines_is_what_others_write_and_read() {
     let app = App::new().with(Courier::json()).layer(handler);
     let mesh = node(&Memory::new(), "hub:1", app).await;
     let (mut other, peer) = Lines::connect(&mesh).await;
-    mesh.broadcast("beep", &json!({ "sound": "boop" }))
+    let _ = mesh
+        .broadcast("beep", &json!({ "sound": "boop" }))
         .await
         .unwrap();
     assert_eq!(
@@ -453,6 +454,6 @@ async fn a_stack_needs_no_app() {
 
     // What this node says is in its relay's set.
     assert_eq!(relay.seen().identities, 0);
-    here.broadcast("beep", &1).await.unwrap();
+    let _ = here.broadcast("beep", &1).await.unwrap();
     assert_eq!(relay.seen().identities, 1);
 }

@@ -156,6 +156,25 @@ impl Runtime {
         self.ended.cancelled().await;
     }
 
+    /// Waits until at least `n` peers are connected; see [`Mesh::connected`].
+    pub(crate) async fn connected(&self, n: usize) -> Result<(), Error> {
+        // Listens first, so that a peer which connects in between is not missed.
+        let mut events = self.peers.events_from_now();
+        while self.peers.len() < n {
+            if self.stop.is_cancelled() {
+                return Err(Error::ended());
+            }
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(_) => {}
+                    None => return Err(Error::ended()),
+                },
+                () = self.stop.cancelled() => return Err(Error::ended()),
+            }
+        }
+        Ok(())
+    }
+
     /// Runs a task until it is done, or dropped because the mesh is to end.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
