@@ -16,6 +16,6 @@ pub mod prelude {
     pub use crate::{
         App, AppExt, Courier, Event, Frame, IntoReply, Mesh, MeshExt, Message, MessageType, Peer,
         PeerExt, Plugin, Registrar, Reply, Router, RouterExt, SmartRelay, Tattletale, Typed, Wire,
-        ends,
+        ends, message_type,
     };
 }

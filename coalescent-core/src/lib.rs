@@ -57,7 +57,7 @@ pub use http::Extensions;
 pub use mesh::{FRAME_COST, FrameRef, Frames, Mesh, MeshReader, MeshWriter, WRITE_CHUNK, WeakMesh};
 #[doc(inline)]
 pub use message::codec;
-pub use message::{Message, MessageType};
+pub use message::{Ask, Message, MessageType};
 pub use node::changes::{PeerChange, PeerChanges};
 #[doc(inline)]
 pub use node::event;

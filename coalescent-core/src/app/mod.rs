@@ -16,6 +16,7 @@ use crate::mesh::runtime::dialer::Seed;
 use crate::mesh::runtime::{Parts, Runtime, Security};
 use crate::node::Peers;
 use crate::node::event::Event;
+use crate::node::peer::Peer;
 use crate::stack::PeerLayer;
 use crate::transport::{Tcp, Transport};
 use crate::wire::Wire;
@@ -264,6 +265,33 @@ impl<L> App<L> {
     /// Makes and accepts connections with `transport` instead of TCP.
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = Arc::new(transport);
+        self
+    }
+
+    /// Runs `hook` for each peer that connects, before any frame of that peer reaches the stack;
+    /// see [`Registrar::on_connect`]. Hooks run in the order in which they were added, those of
+    /// plugins among them.
+    ///
+    /// ```
+    /// # use coalescent_core::App;
+    /// let app = App::new().on_connect(|peer| async move { println!("hello, {}", peer.id()) });
+    /// ```
+    pub fn on_connect<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(Peer) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.registrar.on_connect(hook);
+        self
+    }
+
+    /// Runs `hook` for each peer after it was disconnected; see [`Registrar::on_disconnect`].
+    pub fn on_disconnect<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(Peer) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.registrar.on_disconnect(hook);
         self
     }
 

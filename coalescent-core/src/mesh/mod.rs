@@ -187,11 +187,11 @@ impl Mesh {
     /// is open, no seed of that address is dialled.
     ///
     /// When this returns, the peer is connected here, and what is broadcast from then on goes to
-    /// it. The other side counts this node once it has read the end of the handshake: on its way
-    /// that takes half a round trip more, and `connect` does not wait for it. So a broadcast that
-    /// the other side makes at that moment may miss this node, while whatever this node sends comes
-    /// after its introduction, and is never too early. Where it matters, let the other side speak
-    /// first, or answer a request; or wait there, with [`connected`](Mesh::connected).
+    /// it. The other side counts this node once it has read its introduction, which may still be on
+    /// its way: a broadcast that the other side makes at that moment may miss this node. Whatever
+    /// this node sends comes after its introduction, and is never too early; so where it matters,
+    /// speak first, and wait for the answer. The other side can wait too, with
+    /// [`connected`](Mesh::connected).
     ///
     /// # Errors
     ///
@@ -244,9 +244,9 @@ impl Mesh {
 
     /// Waits until at least `n` peers are connected. Returns at once if they are.
     ///
-    /// A peer counts once both sides have shaken hands: what is broadcast from then on goes to it,
-    /// and it hears it if it reads. Whether the peer counts this node yet is not known; it does
-    /// when the first frame from here arrives there.
+    /// A peer counts once it has introduced itself: what is broadcast from then on goes to it,
+    /// and it hears it if it reads. The peer counts this node once it has read its introduction,
+    /// which comes before whatever this node sends.
     ///
     /// ```
     /// # use coalescent_core::{App, transport::Memory};

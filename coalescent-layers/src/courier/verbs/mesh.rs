@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use coalescent_core::{Error, Mesh, Message, Peer, Peers, Sent};
+use coalescent_core::{Error, Mesh, Message, MessageType, Peer, Peers, Sent};
 use serde::Serialize;
 
 use super::{encode, encode_body};
@@ -38,6 +38,45 @@ pub trait MeshExt: AsPeers {
         let peers = self.as_peers();
         let payload = encode_body(peers, kind, body);
         async move { peers.broadcast_payload(payload?).await }
+    }
+
+    /// Queues a message whose type its body names, for every peer; like
+    /// [`broadcast`](MeshExt::broadcast).
+    ///
+    /// ```
+    /// # use coalescent_core::{App, AppExt, Error, message_type};
+    /// # use coalescent_layers::{Courier, MeshExt};
+    /// # use serde::Serialize;
+    /// #[derive(Serialize)]
+    /// struct Set {
+    ///     key: String,
+    ///     value: u64,
+    /// }
+    ///
+    /// message_type! { Set => "set" }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let mesh = App::new().with(Courier::new()).start().await?;
+    /// let set = Set { key: "answer".to_owned(), value: 42 };
+    /// let sent = mesh.broadcast_typed(&set).await?;
+    /// # assert_eq!(sent.queued, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`broadcast`](MeshExt::broadcast).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`broadcast`](MeshExt::broadcast).
+    fn broadcast_typed<T>(&self, body: &T) -> impl Future<Output = Result<Sent, Error>> + Send
+    where
+        T: Serialize + MessageType + ?Sized,
+    {
+        self.broadcast(T::TYPE, body)
     }
 
     /// Queues a message built beforehand, for example one with headers; like
@@ -179,6 +218,19 @@ pub trait MeshExt: AsPeers {
         let peers = self.as_peers();
         let payload = encode_body(peers, kind, body)?;
         peers.try_broadcast_payload(payload)
+    }
+
+    /// Queues a message whose type its body names, without waiting; like
+    /// [`try_broadcast`](MeshExt::try_broadcast).
+    ///
+    /// # Errors
+    ///
+    /// As for [`broadcast`](MeshExt::broadcast).
+    fn try_broadcast_typed<T>(&self, body: &T) -> Result<Sent, Error>
+    where
+        T: Serialize + MessageType + ?Sized,
+    {
+        self.try_broadcast(T::TYPE, body)
     }
 }
 
