@@ -7,6 +7,9 @@ pub use coalescent_layers::*;
 #[doc(inline)]
 pub use coalescent_router::*;
 
+#[cfg(feature = "upgrade")]
+pub mod upgrade;
+
 #[doc = include_str!("../docs/tower.md")]
 pub mod tower_layers {}
 

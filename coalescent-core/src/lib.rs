@@ -54,7 +54,9 @@ pub use error::{BoxError, Error};
 pub use frame::{Flow, Frame, Relay};
 #[doc(no_inline)]
 pub use http::Extensions;
-pub use mesh::{FRAME_COST, FrameRef, Frames, Mesh, MeshReader, MeshWriter, WRITE_CHUNK, WeakMesh};
+pub use mesh::{
+    Admitted, FRAME_COST, FrameRef, Frames, Mesh, MeshReader, MeshWriter, WRITE_CHUNK, WeakMesh,
+};
 #[doc(inline)]
 pub use message::codec;
 pub use message::{Ask, Message, MessageType};

@@ -18,7 +18,7 @@ use crate::node::Peers;
 use crate::node::event::Event;
 use crate::node::peer::Peer;
 use crate::stack::PeerLayer;
-use crate::transport::{Tcp, Transport};
+use crate::transport::{IntoListener, Tcp, Transport};
 use crate::wire::Wire;
 
 /// A peer-to-peer app: its middleware, options and seeds. Started, it becomes a [`Mesh`], which is
@@ -322,6 +322,33 @@ impl<L: PeerLayer> App<L> {
     pub async fn listen(self, addr: impl AsRef<str>) -> Result<Mesh, Error> {
         let mesh = self.start().await?;
         mesh.listen(addr.as_ref()).await?;
+        Ok(mesh)
+    }
+
+    /// Starts the app, and accepts peers at a socket that listens already; see
+    /// [`Mesh::listen_on`].
+    ///
+    /// ```
+    /// # use coalescent_core::App;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// let mesh = App::new().listen_on(listener).await?;
+    /// # assert_eq!(mesh.local_addrs().len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`start`](App::start) and of [`Mesh::listen_on`].
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime.
+    pub async fn listen_on(self, listener: impl IntoListener) -> Result<Mesh, Error> {
+        let mesh = self.start().await?;
+        mesh.listen_on(listener)?;
         Ok(mesh)
     }
 

@@ -5,8 +5,10 @@
 //! | this file | [`Mesh`], the handle that applications use |
 //! | [`reader`], [`writer`] | the two sides of the duplex stream |
 //! | [`duplex`] | the streams as implemented by `Mesh` itself |
+//! | [`doors`] | who comes in: sockets from elsewhere, the allow list, and waiting for peers |
 //! | [`runtime`] | the tasks: listener, dialer, connections, shutdown |
 
+mod doors;
 mod duplex;
 mod reader;
 pub(crate) mod runtime;
@@ -19,6 +21,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 pub use reader::MeshReader;
 use runtime::Runtime;
+pub use runtime::listener::Admitted;
 pub use writer::{MeshWriter, WRITE_CHUNK};
 
 use crate::connection::ConnectionInfo;
@@ -223,12 +226,14 @@ impl Mesh {
     /// The connection counts neither towards [`Config::max_inbound`](crate::Config::max_inbound)
     /// nor towards [`Config::max_per_ip`](crate::Config::max_per_ip); the server that has accepted
     /// it must limit the number. It is not secured either: the caller knows whether it is encrypted
-    /// and who is at its other end, and says so in `info`.
+    /// and who is at its other end, and says so in `info`. For a connection of which the caller
+    /// knows nothing, there is [`accept`](Mesh::accept).
     ///
     /// # Errors
     ///
     /// [`is_handshake`](Error::is_handshake), [`is_timeout`](Error::is_timeout) or
-    /// [`is_refused`](Error::is_refused) if the handshake fails.
+    /// [`is_refused`](Error::is_refused) if the handshake fails, or the key in `info` is not
+    /// allowed.
     pub async fn adopt(&self, io: impl Io, info: ConnectionInfo) -> Result<Peer, Error> {
         self.runtime().adopt(Box::new(io), info).await
     }
@@ -240,37 +245,6 @@ impl Mesh {
     /// [`is_config`](Error::is_config) if `addr` is not an address.
     pub fn add_seed(&self, addr: &str) -> Result<(), Error> {
         self.runtime().add_seed(addr, None)
-    }
-
-    /// Waits until at least `n` peers are connected. Returns at once if they are.
-    ///
-    /// A peer counts once it has introduced itself: what is broadcast from then on goes to it,
-    /// and it hears it if it reads. The peer counts this node once it has read its introduction,
-    /// which comes before whatever this node sends.
-    ///
-    /// ```
-    /// # use coalescent_core::{App, transport::Memory};
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), coalescent_core::Error> {
-    /// # let network = Memory::new();
-    /// let alice = App::new().transport(network.clone()).listen("alice:1").await?;
-    /// let bob = App::new().transport(network).seeds(["alice:1"]).start().await?;
-    /// alice.connected(1).await?;
-    /// bob.connected(1).await?;
-    /// assert_eq!(alice.broadcast_payload("hello").await?.queued, 1);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`is_closed`](Error::is_closed) if the mesh ends before.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: waiting changes nothing.
-    pub async fn connected(&self, n: usize) -> Result<(), Error> {
-        self.runtime().connected(n).await
     }
 
     /// Queues `payload` for every peer, waiting for room in each peer's outbox; see

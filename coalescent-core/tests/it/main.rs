@@ -3,6 +3,7 @@
 mod broadcast;
 mod calls;
 mod dialing;
+mod doors;
 mod edges;
 mod faults;
 mod floods;

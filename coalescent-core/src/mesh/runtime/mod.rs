@@ -13,7 +13,7 @@ mod accept_backoff;
 pub(crate) mod admission;
 mod connections;
 pub(crate) mod dialer;
-mod listener;
+pub(super) mod listener;
 mod security;
 mod shutdown;
 
