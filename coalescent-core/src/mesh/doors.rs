@@ -1,5 +1,5 @@
-//! Who comes into a mesh: sockets that were opened or accepted elsewhere, the keys that are allowed,
-//! and waiting until peers are there.
+//! Who comes into a mesh: sockets that were opened or accepted elsewhere, the keys that are
+//! allowed, and waiting until peers are there.
 
 use std::net::SocketAddr;
 
