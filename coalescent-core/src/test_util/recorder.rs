@@ -110,7 +110,6 @@ impl Recorder {
     }
 
     /// Returns the recorded node; after [`join`](Recorder::join), the recorder's own.
-    #[must_use]
     pub fn mesh(&self) -> &Mesh {
         &self.mesh
     }

@@ -9,12 +9,13 @@ use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::transport::Memory;
 use coalescent_core::{
     App, AppExt, BoxError, Config, Error, Event, Frame, Mesh, MeshReader, Message, PeerLayer,
-    Peers, Plugin, Reply, connection,
+    Peers, Plugin, Reply, connection, message_type,
 };
 use coalescent_layers::{Courier, MeshExt, PeerExt, ServiceBuilderExt, SmartRelay};
 use serde::{Serialize, Serializer};
 use serde_json::json;
 use support::memory::{Lines, heard, node};
+use support::soon;
 use tower::layer::layer_fn;
 use tower::{ServiceBuilder, service_fn};
 
@@ -456,4 +457,72 @@ async fn a_stack_needs_no_app() {
     assert_eq!(relay.seen().identities, 0);
     let _ = here.broadcast("beep", &1).await.unwrap();
     assert_eq!(relay.seen().identities, 1);
+}
+
+#[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
+struct Set {
+    key: String,
+    value: u64,
+}
+
+#[derive(Serialize)]
+struct Get<'a> {
+    key: &'a str,
+}
+
+message_type! {
+    Set => "set",
+    Get<'_> => "get" -> Option<u64>,
+}
+
+#[tokio::test(start_paused = true)]
+async fn typed_verbs_say_the_type_and_an_answer_has_the_body_that_it_should() {
+    let network = Memory::new();
+    let handler = layer_fn(|_| {
+        service_fn(async |frame: Frame| {
+            let message = frame.message().ok_or_else(Error::no_courier)?;
+            let key = message.body_to_json_string()?;
+            Ok::<_, BoxError>(match () {
+                () if message.kind() != "get" => Reply::None,
+                () if key.contains("none") => Message::new("value", &()).into(),
+                () if key.contains("text") => Message::new("value", "text").into(),
+                () if key.contains("bytes") => Reply::Payload("no message".into()),
+                () => Message::new("value", &42).into(),
+            })
+        })
+    });
+    let app = || App::new().with(Courier::new());
+    let hub = node(&network, "hub:1", app().layer(handler)).await;
+    let bob = node(&network, "bob:2", app()).await;
+    let peer = bob.connect("hub:1").await.unwrap();
+    soon("bob", hub.connected(1)).await.unwrap();
+
+    let ask = |key| {
+        let peer = &peer;
+        async move { peer.ask(&Get { key }).await }
+    };
+    assert_eq!(ask("some").await.unwrap(), Some(42));
+    assert_eq!(ask("none").await.unwrap(), None);
+    for key in ["text", "bytes"] {
+        let error = ask(key).await.unwrap_err();
+        assert!(error.is_decode(), "{key}: {error}");
+    }
+
+    let set = |value| Set {
+        key: "answer".to_owned(),
+        value,
+    };
+    let mut heard = bob.reader();
+    let theirs = hub.peers().list()[0].clone();
+    assert_eq!(hub.broadcast_typed(&set(1)).await.unwrap().queued, 1);
+    assert_eq!(hub.try_broadcast_typed(&set(2)).unwrap().queued, 1);
+    theirs.send_typed(&set(3)).await.unwrap();
+    theirs.try_send_typed(&set(4)).unwrap();
+    for value in 1..5 {
+        let message = next(&mut heard).await;
+        assert_eq!(
+            (message.kind(), message.body().unwrap()),
+            ("set", set(value))
+        );
+    }
 }
