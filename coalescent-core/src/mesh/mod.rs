@@ -254,7 +254,7 @@ impl Mesh {
     ///
     /// [`is_encode`](Error::is_encode) if the payload is larger than
     /// [`Config::max_frame`](crate::Config::max_frame), or no peer has a wire that can carry it. A
-    /// peer whose wire cannot carry what another's can counts as [`dropped`](Sent::dropped).
+    /// peer whose wire cannot carry what another's can counts as [`dropped`](field@Sent::dropped).
     pub async fn broadcast_payload(&self, payload: impl Into<Bytes>) -> Result<Sent, Error> {
         self.peers().broadcast_payload(payload).await
     }
