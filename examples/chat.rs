@@ -125,7 +125,7 @@ async fn talk(mesh: &Mesh, handle: &str, mut lines: mpsc::Receiver<String>) -> R
             events.next().await.ok_or("the mesh has ended")?;
         }
         let handle = handle.to_owned();
-        mesh.broadcast("chat", &Chat { handle, text }).await?;
+        let _ = mesh.broadcast("chat", &Chat { handle, text }).await?;
     }
     mesh.peers().flushed().await;
     Ok(())

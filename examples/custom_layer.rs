@@ -80,7 +80,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bob = App::new().start().await?;
     bob.connect(&alice.local_addrs()[0].to_string()).await?;
     for number in 1..=6 {
-        let sent = bob.broadcast_payload(format!("beep {number}")).await;
+        let sent = bob.broadcast_payload(format!("beep {number}")).await?;
         assert_eq!(sent.queued, 1);
     }
     for number in 1..=5 {

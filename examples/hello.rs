@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(pong, Pong { time: 1 });
 
     // Broadcast to all peers. A reply to a broadcast arrives as a separate message.
-    bob.broadcast("ping", &Ping { time: 2 }).await?;
+    let _ = bob.broadcast("ping", &Ping { time: 2 }).await?;
     let frame = reader.next_frame().await.ok_or("the mesh has ended")?;
     let pong: Pong = frame.message().ok_or("no message")?.body()?;
     println!("bob asked all, and {} said {pong:?}", frame.peer().id());

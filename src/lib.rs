@@ -7,6 +7,9 @@ pub use coalescent_layers::*;
 #[doc(inline)]
 pub use coalescent_router::*;
 
+#[cfg(feature = "upgrade")]
+pub mod upgrade;
+
 #[doc = include_str!("../docs/tower.md")]
 pub mod tower_layers {}
 
@@ -16,6 +19,6 @@ pub mod prelude {
     pub use crate::{
         App, AppExt, Courier, Event, Frame, IntoReply, Mesh, MeshExt, Message, MessageType, Peer,
         PeerExt, Plugin, Registrar, Reply, Router, RouterExt, SmartRelay, Tattletale, Typed, Wire,
-        ends,
+        ends, message_type,
     };
 }

@@ -110,7 +110,7 @@ async fn publish(addr: &str, phase: &Barrier) {
     let payload = bytes::Bytes::from(vec![b'x'; 64]);
     let mut burst = async || {
         for _ in 0..BURST {
-            publisher.broadcast_payload(payload.clone()).await;
+            let _ = publisher.broadcast_payload(payload.clone()).await.unwrap();
         }
         for reader in &mut readers {
             for _ in 0..BURST {

@@ -55,12 +55,12 @@ pub use frame::{Flow, Frame, Relay};
 #[doc(no_inline)]
 pub use http::Extensions;
 pub use mesh::{
-    DISCOVERED_MAX, FRAME_COST, FrameRef, Frames, Mesh, MeshReader, MeshWriter, OneMore, Probe,
-    WRITE_CHUNK, Wanted, WeakMesh,
+    Admitted, DISCOVERED_MAX, FRAME_COST, FrameRef, Frames, Mesh, MeshReader, MeshWriter, OneMore,
+    Probe, WRITE_CHUNK, Wanted, WeakMesh,
 };
 #[doc(inline)]
 pub use message::codec;
-pub use message::{Message, MessageType};
+pub use message::{Ask, Message, MessageType};
 pub use node::changes::{PeerChange, PeerChanges};
 pub use node::channel::CHANNEL_INBOX;
 #[doc(inline)]

@@ -54,7 +54,7 @@
 //! bob.connect("hub:1").await?;
 //! alice.connect("hub:1").await?;
 //!
-//! alice.broadcast_payload("beep").await;
+//! let _ = alice.broadcast_payload("beep").await?;
 //!
 //! let frame = reader.next_frame().await.expect("bob runs");
 //! assert_eq!(frame.payload(), b"beep");

@@ -74,7 +74,8 @@ async fn handle(frame: Frame) -> Result<Reply, BoxError> {
     tokio::task::yield_now().await;
     assert_eq!(here, TraceParent::current(), "after a wait, too");
     let mesh = frame.peer().mesh().ok_or_else(Error::no_courier)?;
-    mesh.broadcast_message(Message::new("told", &()).with_trace())
+    let _ = mesh
+        .broadcast_message(Message::new("told", &()).with_trace())
         .await?;
     Ok(Message::new("answer", &()).into())
 }

@@ -85,7 +85,27 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     }
 
     /// Adds a handler for messages of the type named by its last argument, a
-    /// [`Typed`](crate::Typed) body.
+    /// [`Body`](crate::extract::Body) or [`Typed`](crate::Typed) body.
+    ///
+    /// ```
+    /// use coalescent_core::message_type;
+    /// use coalescent_router::extract::Body;
+    /// use coalescent_router::{Router, ends};
+    /// use serde::Deserialize;
+    ///
+    /// #[derive(Deserialize)]
+    /// struct End {
+    ///     winner: String,
+    /// }
+    ///
+    /// message_type! { End => "end" }
+    ///
+    /// async fn end(Body(end): Body<End>) {
+    ///     println!("{} wins", end.winner);
+    /// }
+    ///
+    /// let router: Router = Router::new().typed(ends(end)); // handles "end"
+    /// ```
     ///
     /// # Panics
     ///

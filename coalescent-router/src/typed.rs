@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::extract::{Body, BodyRejection, FromFrameParts};
+use crate::handler::Ends;
 use crate::into_reply::IntoReply;
 use crate::macros::all_the_tuples;
 
@@ -68,14 +69,14 @@ impl<T: Serialize + MessageType> IntoReply for Typed<T> {
     }
 }
 
-/// The arguments of a handler whose last one is [`Typed`], which is how
+/// The arguments of a handler whose last one is a [`Body`] or [`Typed`] body, which is how
 /// [`Router::typed`](crate::Router::typed) finds the message type. It is implemented for all such
 /// arguments and appears only in bounds.
 #[diagnostic::on_unimplemented(
     message = "the handler does not say which type of message it is for",
-    label = "its last argument is not `Typed<..>`",
-    note = "let it end in `Typed(body): Typed<Body>`, where `Body: MessageType`, or name the type \
-            with `route`"
+    label = "its last argument is neither `Body<..>` nor `Typed<..>` of a `MessageType`",
+    note = "let it end in `Body(end): Body<End>`, where `End: MessageType`, or name the type with \
+            `route`"
 )]
 pub trait TypedArguments {
     /// The message type to route.
@@ -88,7 +89,17 @@ macro_rules! impl_typed_arguments {
         impl<M, $($ty,)* $last: MessageType> TypedArguments for (M, $($ty,)* Typed<$last>,) {
             const TYPE: &'static str = $last::TYPE;
         }
+
+        #[diagnostic::do_not_recommend]
+        impl<M, $($ty,)* $last: MessageType> TypedArguments for (M, $($ty,)* Body<$last>,) {
+            const TYPE: &'static str = $last::TYPE;
+        }
     };
 }
 
 all_the_tuples!(impl_typed_arguments);
+
+#[diagnostic::do_not_recommend]
+impl<T: TypedArguments> TypedArguments for (Ends<()>, T) {
+    const TYPE: &'static str = T::TYPE;
+}

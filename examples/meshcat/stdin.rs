@@ -107,9 +107,9 @@ async fn send_bytes(mesh: &Mesh, chunks: &mut Chunks, stderr: &Stderr) {
     while let Some(mut chunk) = chunks.next(stderr).await {
         while !chunk.is_empty() {
             let frame = chunk.split_to(chunk.len().min(max_frame));
-            group.push(frame, mesh).await;
+            group.push(frame, mesh, stderr).await;
         }
-        group.send(mesh).await;
+        group.send(mesh, stderr).await;
     }
 }
 
@@ -141,7 +141,7 @@ async fn send_lines(
                 (Some(codec), Some(text)) => encode(codec, &text, &config),
             };
             match frame {
-                Ok(frame) => group.push(frame, mesh).await,
+                Ok(frame) => group.push(frame, mesh, stderr).await,
                 Err(why) => {
                     progress.said().refused += 1;
                     stderr.report(&format!("line {number} of stdin is not sent: {why}"));
@@ -149,7 +149,7 @@ async fn send_lines(
             }
         }
         // Send now: the next chunk may take long to arrive.
-        group.send(mesh).await;
+        group.send(mesh, stderr).await;
         if end {
             return;
         }
@@ -181,10 +181,10 @@ struct Group {
 
 impl Group {
     /// Adds a frame, after sending the others if the group is full.
-    async fn push(&mut self, frame: Bytes, mesh: &Mesh) {
+    async fn push(&mut self, frame: Bytes, mesh: &Mesh, stderr: &Stderr) {
         let cost = frame.len() + PAYLOAD_COST;
         if self.size + cost > BATCH {
-            self.send(mesh).await;
+            self.send(mesh, stderr).await;
         }
         self.size += cost;
         self.frames.push(frame);
@@ -192,12 +192,20 @@ impl Group {
 
     /// Sends the frames to all peers. If all peers leave meanwhile, the frames that no peer
     /// received are sent to the next peer that connects.
-    async fn send(&mut self, mesh: &Mesh) {
+    async fn send(&mut self, mesh: &Mesh, stderr: &Stderr) {
         let mut rest = self.frames.as_slice();
         while !rest.is_empty() {
             connected(mesh, 1).await;
             let before = mesh.peers().list();
-            let sent = mesh.broadcast_payloads(rest).await;
+            let mut sent = Sent::default();
+            let mut frames = rest.iter();
+            while frames.len() > 0 {
+                match mesh.broadcast_payloads(frames.by_ref()).await {
+                    Ok(some) => sent += some,
+                    // The frames behind it are sent all the same.
+                    Err(error) => stderr.report(&format!("a frame of stdin is not sent: {error}")),
+                }
+            }
             let after = mesh.peers().list();
             if after.iter().any(|peer| before.contains(peer)) {
                 // A peer that stayed connected receives all frames.
@@ -221,15 +229,9 @@ fn taken(sent: Sent, frames: usize) -> usize {
 
 /// Waits until `peers` peers are connected.
 async fn connected(mesh: &Mesh, peers: usize) {
-    if mesh.peers().len() >= peers {
-        return;
-    }
-    let mut events = mesh.events();
-    while mesh.peers().len() < peers {
-        if events.next().await.is_none() {
-            // The mesh has ended, and this task is about to be aborted.
-            std::future::pending::<()>().await;
-        }
+    if mesh.connected(peers).await.is_err() {
+        // The mesh has ended, and this task is about to be aborted.
+        std::future::pending::<()>().await;
     }
 }
 

@@ -49,6 +49,9 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 /// Limit of requests and frames being handled at the same time.
 const AT_ONCE: usize = 256;
 
+/// Limit of peers that connect over TCP, or join over HTTP as programs.
+const MAX_INBOUND: usize = 256;
+
 /// Limit of a message, in bytes. Lines of a chat are short.
 const MAX_FRAME: usize = 64 * 1024;
 
@@ -115,6 +118,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
 async fn mesh(args: &Args, limit: GlobalConcurrencyLimitLayer) -> Result<Mesh, coalescent::Error> {
     let mut config = Config::default();
     config.max_frame = MAX_FRAME;
+    config.max_inbound = MAX_INBOUND;
     config.allow_plaintext = args.allow_plaintext;
     let mesh = App::from_config(config)
         .seeds(&args.seeds)

@@ -81,7 +81,7 @@ async fn connect(server: &Mesh, client: &Mesh, wire: Wire) -> Peer {
 
 /// Says something to the one peer there is.
 async fn say(mesh: &Mesh, payload: impl Into<Bytes>) {
-    assert_eq!(mesh.broadcast_payload(payload).await.queued, 1);
+    assert_eq!(mesh.broadcast_payload(payload).await.unwrap().queued, 1);
 }
 
 async fn node() -> Mesh {

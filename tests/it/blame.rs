@@ -86,7 +86,12 @@ impl Line {
     async fn says(&self, payload: impl Into<Vec<u8>>) {
         let payload = payload.into();
         for _ in 0..MORE {
-            self.publisher.mesh.broadcast_payload(payload.clone()).await;
+            let _ = self
+                .publisher
+                .mesh
+                .broadcast_payload(payload.clone())
+                .await
+                .unwrap();
         }
     }
 
@@ -96,8 +101,13 @@ impl Line {
         let far = &self.nodes[3].mesh;
         let (mut near_heard, mut far_heard) = (self.publisher.mesh.reader(), far.reader());
         let honest = message("honest", &1);
-        self.publisher.mesh.broadcast_payload(honest.clone()).await;
-        far.broadcast_payload(honest.clone()).await;
+        let _ = self
+            .publisher
+            .mesh
+            .broadcast_payload(honest.clone())
+            .await
+            .unwrap();
+        let _ = far.broadcast_payload(honest.clone()).await.unwrap();
         hears(what, &mut far_heard, &honest).await;
         hears(what, &mut near_heard, &honest).await;
         assert_eq!(self.peers(), [2, 2, 2, 1], "{what}");
@@ -200,7 +210,11 @@ async fn on_wires_without_kinds_all_may_have_been_passed_on() {
         let peer = connected.expect("the hub");
         for said in 0..MORE {
             // One by one: on a wire without boundaries a frame is what one read brought.
-            publisher.mesh.broadcast_payload("no message").await;
+            let _ = publisher
+                .mesh
+                .broadcast_payload("no message")
+                .await
+                .unwrap();
             let received = || hub.mesh.stats().received as usize;
             until("it has come", || received() > said).await;
         }
@@ -391,7 +405,7 @@ async fn pays<L: PeerLayer>(app: App<L>, sends: Sends, payload: &'static [u8]) {
     let budget = u64::from(guilty.mesh.peers().config().error_budget);
     // What it has only passed on takes nothing from it.
     for _ in 0..MORE {
-        sender.mesh.broadcast_payload(payload).await;
+        let _ = sender.mesh.broadcast_payload(payload).await.unwrap();
     }
     for _ in 0..budget {
         assert!(send().await, "{sends:?}: it may do so");

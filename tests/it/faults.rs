@@ -97,7 +97,9 @@ impl Node {
     async fn broadcast(&self, messages: &[Bytes]) -> (usize, usize) {
         let (mut queued, mut dropped) = (0, 0);
         for message in messages {
-            let sent = soon("room", self.mesh.broadcast_payload(message.clone())).await;
+            let sent = soon("room", self.mesh.broadcast_payload(message.clone()))
+                .await
+                .unwrap();
             queued += sent.queued;
             dropped += sent.dropped;
         }

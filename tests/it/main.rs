@@ -20,6 +20,7 @@ mod npm_raw;
 mod npm_relay;
 mod npm_self;
 mod once;
+mod one_port;
 mod original;
 mod original_app;
 mod proxy;
@@ -27,6 +28,7 @@ mod requests;
 mod simulation;
 mod stream;
 mod tower_layers;
+mod upgrade;
 #[cfg(all(feature = "metrics", feature = "tls"))]
 mod web;
 #[cfg(all(feature = "metrics", feature = "tls"))]

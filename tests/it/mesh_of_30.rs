@@ -84,7 +84,8 @@ async fn each_of_500_messages_is_delivered_once_to_each_of_30_nodes() {
     for (number, &sender) in senders.iter().enumerate() {
         let sent = nodes[sender]
             .broadcast_payload(format!("message {number} of {sender}"))
-            .await;
+            .await
+            .unwrap();
         assert_eq!((sent.queued, sent.dropped), (degree(sender), 0));
     }
     let mut done = Vec::new();

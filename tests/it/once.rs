@@ -84,7 +84,7 @@ impl Nodes {
                 .expect("it listens nowhere");
             mesh.connect(&addr).await.expect("a node that listens");
             let said = (0..frames).map(|number| format!("{publisher} {number}"));
-            mesh.broadcast_payloads(said).await;
+            let _ = mesh.broadcast_payloads(said).await.unwrap();
             mesh.peers().flushed().await;
             mesh.shutdown().await
         })
@@ -329,7 +329,7 @@ async fn a_ttl_is_clamped_to_this_nodes_own() {
         let frame = frame.expect("in time").expect("a mesh that runs");
         assert_eq!((frame.payload(), frame.ttl()), (&b"far"[..], ttl));
     }
-    meshes[1].broadcast_payload("near").await;
+    let _ = meshes[1].broadcast_payload("near").await.unwrap();
     let frame = timeout(DEADLINE, readers[2].next_frame()).await;
     let frame = frame.expect("in time").expect("a mesh that runs");
     assert_eq!(frame.payload(), b"near", "nothing came before it");

@@ -120,7 +120,7 @@ async fn smart_relay_relays_no_duplicates() {
 
     // Said twice, it is two messages: what is no duplicate must not be taken for one.
     for _ in 0..2 {
-        let sent = first.broadcast_payload("beep").await;
+        let sent = first.broadcast_payload("beep").await.unwrap();
         assert_eq!(sent.queued, 2);
     }
     for reader in [&mut at_second, &mut at_third] {

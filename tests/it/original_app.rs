@@ -107,7 +107,7 @@ async fn a_plugin_is_applied_on_registration_and_told_of_each_peer() {
         let other = start(App::new()).await;
         other.connect(&addr(&mesh)).await.expect("it is there");
         connected(&mut events).await;
-        other.broadcast_payload("beep").await;
+        let _ = other.broadcast_payload("beep").await.unwrap();
         assert_eq!(payload(&mut reader).await, b"beep");
         for (what, times) in [("plugin", 1), ("init", peers), ("layer", peers)] {
             let noted = counting.noted();
@@ -205,7 +205,7 @@ async fn errors_are_events_with_the_peer_and_the_peer_stays() {
     let second = start(App::new()).await;
     second.connect(&addr(&first)).await.expect("it is there");
 
-    second.broadcast_payload("no message").await;
+    let _ = second.broadcast_payload("no message").await.unwrap();
 
     let peer = event("error of a peer", &mut events, |event| match event {
         Event::Error { peer, .. } => peer,

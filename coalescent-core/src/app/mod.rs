@@ -18,8 +18,9 @@ use crate::mesh::runtime::{Parts, Runtime, Security, Start};
 use crate::node::Peers;
 use crate::node::event::Event;
 use crate::node::hooks::check_channels;
+use crate::node::peer::Peer;
 use crate::stack::PeerLayer;
-use crate::transport::{Tcp, Transport};
+use crate::transport::{IntoListener, Tcp, Transport};
 use crate::wire::Wire;
 
 /// A peer-to-peer app: its middleware, options and seeds. Started, it becomes a [`Mesh`], which is
@@ -270,6 +271,33 @@ impl<L> App<L> {
         self
     }
 
+    /// Runs `hook` for each peer that connects, before any frame of that peer reaches the stack;
+    /// see [`Registrar::on_connect`]. Hooks run in the order in which they were added, those of
+    /// plugins among them.
+    ///
+    /// ```
+    /// # use coalescent_core::App;
+    /// let app = App::new().on_connect(|peer| async move { println!("hello, {}", peer.id()) });
+    /// ```
+    pub fn on_connect<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(Peer) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.registrar.on_connect(hook);
+        self
+    }
+
+    /// Runs `hook` for each peer after it was disconnected; see [`Registrar::on_disconnect`].
+    pub fn on_disconnect<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(Peer) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.registrar.on_disconnect(hook);
+        self
+    }
+
     /// Calls `callback` with each event, from the start of the mesh.
     ///
     /// The callback runs in a task of its own. If it is slow it delays nothing else, and gets
@@ -298,6 +326,33 @@ impl<L: PeerLayer> App<L> {
         let (mesh, start) = self.build()?;
         mesh.listen(addr.as_ref()).await?;
         start.run(&mesh).await;
+        Ok(mesh)
+    }
+
+    /// Starts the app, and accepts peers at a socket that listens already; see
+    /// [`Mesh::listen_on`].
+    ///
+    /// ```
+    /// # use coalescent_core::App;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// let mesh = App::new().listen_on(listener).await?;
+    /// # assert_eq!(mesh.local_addrs().len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`start`](App::start) and of [`Mesh::listen_on`].
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime.
+    pub async fn listen_on(self, listener: impl IntoListener) -> Result<Mesh, Error> {
+        let mesh = self.start().await?;
+        mesh.listen_on(listener)?;
         Ok(mesh)
     }
 

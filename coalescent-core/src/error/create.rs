@@ -207,6 +207,11 @@ impl Error {
         Self::new(ErrorKind::Closed, "the peer is no longer connected")
     }
 
+    /// Creates the error of waiting for something in a mesh that ends.
+    pub(crate) fn ended() -> Self {
+        Self::new(ErrorKind::Closed, "the mesh has ended")
+    }
+
     pub(crate) fn full() -> Self {
         Self::new(
             ErrorKind::Full,
@@ -215,11 +220,7 @@ impl Error {
     }
 
     pub(crate) fn encode(source: impl Into<BoxError>) -> Self {
-        Self::new(
-            ErrorKind::Encode,
-            "the payload does not fit this peer's wire",
-        )
-        .because(source)
+        Self::new(ErrorKind::Encode, "the payload cannot be sent").because(source)
     }
 
     pub(crate) fn request_timeout(after: Duration) -> Self {

@@ -97,7 +97,8 @@ impl Error {
         self.kind == ErrorKind::LeftOut
     }
 
-    /// Returns whether the peer had disconnected, or disconnected during the operation.
+    /// Returns whether the peer had disconnected, or disconnected during the operation; or whether
+    /// the mesh has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.kind == ErrorKind::Closed

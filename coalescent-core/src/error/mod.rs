@@ -8,6 +8,7 @@ mod tests;
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
 use crate::text::{CAUSE_MAX, OneLine};
 
@@ -21,12 +22,14 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// characters escaped, and truncated if it is long. [`source`](std::error::Error::source) returns
 /// the cause, for programs that inspect it: since the text contains the causes, a report that also
 /// prints the sources would repeat them.
-#[derive(Debug)]
+///
+/// An error is cheap to clone; clones share the cause.
+#[derive(Clone, Debug)]
 pub struct Error {
     kind: ErrorKind,
     /// The error's own text, without its causes.
     text: Cow<'static, str>,
-    source: Option<BoxError>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     /// Whether this is an [offence](Error::offence), or is caused by one.
     offence: bool,
 }
@@ -70,7 +73,7 @@ impl Error {
     }
 
     fn because(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(source.into().into());
         self
     }
 

@@ -5,8 +5,10 @@
 //! | this file | [`Mesh`], the handle that applications use |
 //! | [`reader`], [`writer`] | the two sides of the duplex stream |
 //! | [`duplex`] | the streams as implemented by `Mesh` itself |
+//! | [`doors`] | who comes in: sockets from elsewhere, the allow list, and waiting for peers |
 //! | [`runtime`] | the tasks: listener, dialer, connections, shutdown |
 
+mod doors;
 mod duplex;
 mod reader;
 pub(crate) mod runtime;
@@ -20,6 +22,7 @@ use bytes::Bytes;
 pub use reader::MeshReader;
 use runtime::Runtime;
 pub use runtime::dialer::{DISCOVERED_MAX, OneMore, Probe, Wanted};
+pub use runtime::listener::Admitted;
 pub use writer::{MeshWriter, WRITE_CHUNK};
 
 use crate::connection::ConnectionInfo;
@@ -71,6 +74,7 @@ use crate::wire::{NodeId, Wire};
 /// # Ok(())
 /// # }
 /// ```
+#[must_use = "the mesh ends when the last handle to it is dropped"]
 pub struct Mesh {
     handle: Arc<Handle>,
     reader: Option<MeshReader>,
@@ -206,6 +210,13 @@ impl Mesh {
     /// node numbers this makes a new connection even if another leads to the same address. While it
     /// is open, no seed of that address is dialled.
     ///
+    /// When this returns, the peer is connected here, and what is broadcast from then on goes to
+    /// it. The other side counts this node once it has read its introduction, which may still be on
+    /// its way: a broadcast that the other side makes at that moment may miss this node. Whatever
+    /// this node sends comes after its introduction, and is never too early; so where it matters,
+    /// speak first, and wait for the answer. The other side can wait too, with
+    /// [`connected`](Mesh::connected).
+    ///
     /// # Errors
     ///
     /// - [`is_config`](Error::is_config) if `addr` is not an address.
@@ -236,12 +247,14 @@ impl Mesh {
     /// The connection counts neither towards [`Config::max_inbound`](crate::Config::max_inbound)
     /// nor towards [`Config::max_per_ip`](crate::Config::max_per_ip); the server that has accepted
     /// it must limit the number. It is not secured either: the caller knows whether it is encrypted
-    /// and who is at its other end, and says so in `info`.
+    /// and who is at its other end, and says so in `info`. For a connection of which the caller
+    /// knows nothing, there is [`accept`](Mesh::accept).
     ///
     /// # Errors
     ///
     /// [`is_handshake`](Error::is_handshake), [`is_timeout`](Error::is_timeout) or
-    /// [`is_refused`](Error::is_refused) if the handshake fails.
+    /// [`is_refused`](Error::is_refused) if the handshake fails, or the key in `info` is not
+    /// allowed.
     pub async fn adopt(&self, io: impl Io, info: ConnectionInfo) -> Result<Peer, Error> {
         self.runtime().adopt(Box::new(io), info).await
     }
@@ -328,13 +341,27 @@ impl Mesh {
 
     /// Queues `payload` for every peer, waiting for room in each peer's outbox; see
     /// [`Peers::broadcast_payload`].
-    pub async fn broadcast_payload(&self, payload: impl Into<Bytes>) -> Sent {
+    ///
+    /// # Errors
+    ///
+    /// [`is_encode`](Error::is_encode) if the payload is larger than
+    /// [`Config::max_frame`](crate::Config::max_frame), or no peer has a wire that can carry it. A
+    /// peer whose wire cannot carry what another's can counts as [`dropped`](field@Sent::dropped).
+    pub async fn broadcast_payload(&self, payload: impl Into<Bytes>) -> Result<Sent, Error> {
         self.peers().broadcast_payload(payload).await
     }
 
     /// Queues each of `payloads` for every peer, in order, waiting for room in each peer's outbox;
     /// see [`Peers::broadcast_payloads`].
-    pub async fn broadcast_payloads<P>(&self, payloads: impl IntoIterator<Item = P>) -> Sent
+    ///
+    /// # Errors
+    ///
+    /// As for [`broadcast_payload`](Mesh::broadcast_payload), for the first payload that cannot be
+    /// sent: those before it were queued, and those after it are not taken.
+    pub async fn broadcast_payloads<P>(
+        &self,
+        payloads: impl IntoIterator<Item = P>,
+    ) -> Result<Sent, Error>
     where
         P: Payload,
     {

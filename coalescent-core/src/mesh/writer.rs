@@ -11,7 +11,7 @@ use tokio_util::sync::ReusableBoxFuture;
 
 use crate::error::Error;
 use crate::node::{BATCH, PAYLOAD_COST, Peers, Sent};
-use crate::wire::Wire;
+use crate::wire::{Wire, WireError};
 
 /// The largest number of bytes of one write that becomes one frame: 64 KiB. If
 /// [`Config::max_frame`](crate::Config::max_frame) is lower, that is the limit.
@@ -37,6 +37,16 @@ type SyncFuture<T> = ReusableBoxFuture<'static, T>;
 /// Without peers, what is written is discarded, as in the original. Flushing waits until everything
 /// is written to the peers' sockets. Shutting the writer down does not end the mesh.
 ///
+/// # Errors
+///
+/// A payload that is larger than [`Config::max_frame`](crate::Config::max_frame), or that no peer
+/// has a wire for, fails with [`is_encode`](Error::is_encode); as bytes with
+/// [`InvalidInput`](io::ErrorKind::InvalidInput). Nothing else is lost by it: the writer goes on
+/// with what was written before and after. What is too large is refused when it is fed. What no
+/// wire can carry is found when it is sent: a write fails with it, and of payloads that were fed
+/// together the flush fails with the first such error, once all others are written. A peer whose
+/// wire cannot carry what another's can is counted in [`sent`](MeshWriter::sent) as dropped.
+///
 /// # Cancel safety
 ///
 /// A write or frame whose future is dropped before it is ready was not taken. What was taken stays
@@ -50,11 +60,13 @@ pub struct MeshWriter {
     /// Their cost in bytes, to be compared with [`BATCH`].
     gathered_cost: usize,
     /// The broadcast that waits for room.
-    writing: Option<SyncFuture<Sent>>,
+    writing: Option<SyncFuture<(Sent, Option<Error>)>>,
     flushing: Option<SyncFuture<()>>,
     /// The beginning of a line, on the `lines` wire.
     line: BytesMut,
     sent: Sent,
+    /// The error of the first payload that could not be sent, until it is told.
+    failed: Option<Error>,
 }
 
 impl MeshWriter {
@@ -67,6 +79,7 @@ impl MeshWriter {
             flushing: None,
             line: BytesMut::new(),
             sent: Sent::default(),
+            failed: None,
         }
     }
 
@@ -92,9 +105,14 @@ impl MeshWriter {
             0 => return,
             1 => {
                 let payload = payloads.remove(0);
-                SyncFuture::new(async move { peers.broadcast_payload(payload).await })
+                SyncFuture::new(async move {
+                    match peers.broadcast_payload(payload).await {
+                        Ok(sent) => (sent, None),
+                        Err(error) => (Sent::default(), Some(error)),
+                    }
+                })
             }
-            _ => SyncFuture::new(async move { peers.broadcast_payloads(payloads).await }),
+            _ => SyncFuture::new(broadcast_all(peers, payloads)),
         };
         self.writing = Some(writing);
         self.flushing = None;
@@ -103,14 +121,21 @@ impl MeshWriter {
     /// Waits until the broadcast that was begun is queued for every peer.
     fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(writing) = &mut self.writing {
-            self.sent += ready!(writing.poll(cx));
+            let (sent, failed) = ready!(writing.poll(cx));
+            self.sent += sent;
+            self.failed = self.failed.take().or(failed);
             self.writing = None;
         }
         Poll::Ready(())
     }
 
+    /// Tells the error of a payload that could not be sent, once.
+    fn told(&mut self) -> Result<(), Error> {
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
     /// Sends everything, and waits until it is written to the peers' sockets.
-    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         ready!(self.poll_written(cx));
         if !self.line.is_empty() {
             let line = self.line.split().freeze();
@@ -124,7 +149,7 @@ impl MeshWriter {
             .get_or_insert_with(|| SyncFuture::new(async move { peers.flushed().await }));
         ready!(flushing.poll(cx));
         self.flushing = None;
-        Poll::Ready(())
+        Poll::Ready(self.told())
     }
 
     fn cuts_lines(&self) -> bool {
@@ -171,6 +196,23 @@ impl MeshWriter {
     }
 }
 
+/// Broadcasts all payloads that can be sent. Returns the error of the first that cannot.
+async fn broadcast_all(peers: Peers, payloads: Vec<Bytes>) -> (Sent, Option<Error>) {
+    let mut payloads = payloads.into_iter();
+    let (mut sent, failed) = peers.broadcast_until_failed(payloads.by_ref()).await;
+    if failed.is_some() {
+        while payloads.len() > 0 {
+            let (some, _) = peers.broadcast_until_failed(payloads.by_ref()).await;
+            sent += some;
+        }
+    }
+    (sent, failed)
+}
+
+fn invalid(error: Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, error)
+}
+
 impl AsyncWrite for MeshWriter {
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -178,6 +220,7 @@ impl AsyncWrite for MeshWriter {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_written(cx));
+        self.told().map_err(invalid)?;
         let max = if self.cuts_lines() {
             WRITE_CHUNK
         } else {
@@ -195,16 +238,18 @@ impl AsyncWrite for MeshWriter {
         };
         // Sent at once, since nothing more may be written.
         self.send_gathered();
+        // A payload is encoded when the broadcast is first polled, so what fails, fails here.
         let _ = self.poll_written(cx);
+        self.told().map_err(invalid)?;
         Poll::Ready(taken)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_flushed(cx).map(Ok)
+        self.poll_flushed(cx).map_err(invalid)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_flushed(cx).map(Ok)
+        self.poll_flushed(cx).map_err(invalid)
     }
 }
 
@@ -221,16 +266,20 @@ impl Sink<Bytes> for MeshWriter {
     }
 
     fn start_send(mut self: Pin<&mut Self>, payload: Bytes) -> Result<(), Error> {
+        let limit = self.peers.config().max_frame;
+        if payload.len() > limit {
+            return Err(Error::encode(WireError::too_large(limit)));
+        }
         self.gather(payload);
         Ok(())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.poll_flushed(cx).map(Ok)
+        self.poll_flushed(cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.poll_flushed(cx).map(Ok)
+        self.poll_flushed(cx)
     }
 }
 

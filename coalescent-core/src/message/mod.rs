@@ -4,6 +4,7 @@
 mod body;
 pub mod codec;
 mod headers;
+mod kinds;
 mod parts;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
+pub use self::kinds::{Ask, MessageType};
 use self::parts::Extra;
 pub(crate) use self::parts::{Json, Parts, Span, Value};
 use crate::message::codec::error::ErrorKind;
@@ -46,28 +48,6 @@ pub struct Message {
     /// Whether `bytes` is a MessagePack envelope that encodes exactly this message.
     sealed: bool,
     extra: Option<Arc<Extra>>,
-}
-
-/// Names the message type whose body a Rust type is, so that neither side has to spell the name.
-///
-/// ```
-/// use coalescent_core::{Message, MessageType};
-/// use serde::Serialize;
-///
-/// #[derive(Serialize)]
-/// struct Ping {
-///     time: u64,
-/// }
-///
-/// impl MessageType for Ping {
-///     const TYPE: &'static str = "ping";
-/// }
-///
-/// assert_eq!(Message::typed(&Ping { time: 1 }).kind(), "ping");
-/// ```
-pub trait MessageType {
-    /// The type of the messages that have this body.
-    const TYPE: &'static str;
 }
 
 impl Message {

@@ -14,7 +14,8 @@ use bytes::{Bytes, BytesMut};
 /// # async fn main() -> Result<(), coalescent_core::Error> {
 /// # let mesh = coalescent_core::App::new().start().await?;
 /// let text = std::fs::read_to_string("Cargo.toml").unwrap_or_default();
-/// mesh.broadcast_payloads(text.lines()).await;
+/// let sent = mesh.broadcast_payloads(text.lines()).await?;
+/// # assert_eq!(sent.queued, 0);
 /// # Ok(())
 /// # }
 /// ```

@@ -27,7 +27,7 @@ use crate::transport::Memory;
 /// let nodes = MemoryMesh::new(3).line().start(|_, app| app).await;
 /// let mut heard = nodes.recorder(1);
 ///
-/// nodes[0].broadcast_payload("beep").await;
+/// let _ = nodes[0].broadcast_payload("beep").await.unwrap();
 ///
 /// assert_eq!(heard.expect_frame().await.payload(), b"beep");
 /// // Nobody relays, so node 2 receives nothing.

@@ -66,7 +66,7 @@ async fn nodes_are_disconnected_and_connected_again() {
 async fn a_mesh_is_settled_when_all_has_arrived() {
     let nodes = MemoryMesh::new(5).star().start(|_, app| app).await;
     for _ in 0..50 {
-        let _ = nodes[0].broadcast_payload(vec![0; 10_000]).await;
+        let _ = nodes[0].broadcast_payload(vec![0; 10_000]).await.unwrap();
     }
     let start = Instant::now();
     nodes.settled().await;
@@ -106,7 +106,7 @@ async fn a_recorder_tells_what_came_in_place_of_what_it_expected() {
         said.contains("no frame within") && said.contains("nothing"),
         "{said}"
     );
-    inside.broadcast(&Message::new("bop", &3)).await;
+    let _ = inside.broadcast(&Message::new("bop", &3)).await;
     let said = panic_of(outside.expect_nothing()).await;
     assert!(
         said.contains("expected nothing") && said.contains("bop"),

@@ -52,7 +52,7 @@
 //! let nodes = MemoryMesh::new(3).line().start(|_, app| app.layer(shout())).await;
 //! let mut far = nodes.recorder(2);
 //!
-//! nodes[0].broadcast_payload("hello").await;
+//! let _ = nodes[0].broadcast_payload("hello").await.unwrap();
 //!
 //! assert_eq!(far.expect_frame().await.payload(), b"HELLO");
 //! assert_eq!(nodes[1].stats().relayed, 1);

@@ -38,7 +38,7 @@ const PIPE: usize = 64 * 1024;
 /// outside.send(&Message::new("beep", &1)).await;
 /// assert_eq!(inside.expect_message("beep").await.body::<u32>().ok(), Some(1));
 ///
-/// mesh.broadcast_payload("not a message").await;
+/// let _ = mesh.broadcast_payload("not a message").await?;
 /// assert_eq!(outside.expect_frame().await.payload(), b"not a message");
 /// outside.expect_nothing().await;
 /// # Ok(())
@@ -110,7 +110,6 @@ impl Recorder {
     }
 
     /// Returns the recorded node; after [`join`](Recorder::join), the recorder's own.
-    #[must_use]
     pub fn mesh(&self) -> &Mesh {
         &self.mesh
     }
@@ -222,7 +221,9 @@ impl Recorder {
     pub async fn broadcast(&self, message: &Message) {
         match self.codec.encode(message) {
             Ok(payload) => {
-                let _ = self.mesh.broadcast_payload(payload).await;
+                if let Err(error) = self.mesh.broadcast_payload(payload).await {
+                    panic!("the recorder can't broadcast: {error}");
+                }
             }
             Err(error) => panic!("the message can't be encoded: {error}"),
         }

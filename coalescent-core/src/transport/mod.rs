@@ -29,7 +29,7 @@ pub(crate) use heard::Heard;
 pub use memory::Memory;
 pub use race::{ATTEMPT_DELAY, MAX_ADDRESSES};
 pub use tcp::{BACKLOG, KEEPALIVE, Tcp};
-pub(crate) use tcp::{met_itself, no_address, reset_at_close, watch_silence};
+pub(crate) use tcp::{met_itself, no_address, reset_at_close, tune_tcp, watch_silence};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -99,6 +99,35 @@ pub trait Transport: Send + Sync + 'static {
     /// default implementation supports tokio's TCP sockets.
     fn local_addr(&self, io: &BoxIo) -> Option<SocketAddr> {
         tcp_stream(&**io).and_then(|stream| stream.local_addr().ok())
+    }
+}
+
+/// What can be made a [`Listener`]: a socket of `std` or tokio that listens, and every listener.
+pub trait IntoListener {
+    /// Makes the listener.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the socket cannot be used without blocking.
+    fn into_listener(self) -> io::Result<Box<dyn Listener>>;
+}
+
+impl<L: Listener> IntoListener for L {
+    fn into_listener(self) -> io::Result<Box<dyn Listener>> {
+        Ok(Box::new(self))
+    }
+}
+
+impl IntoListener for Box<dyn Listener> {
+    fn into_listener(self) -> io::Result<Box<dyn Listener>> {
+        Ok(self)
+    }
+}
+
+impl IntoListener for std::net::TcpListener {
+    fn into_listener(self) -> io::Result<Box<dyn Listener>> {
+        self.set_nonblocking(true)?;
+        Ok(Box::new(tokio::net::TcpListener::from_std(self)?))
     }
 }
 

@@ -187,6 +187,13 @@ fn tune(stream: &TcpStream) {
     ]);
 }
 
+/// Sets the socket options of a connection that was accepted elsewhere, if it is a TCP socket.
+pub(crate) fn tune_tcp(io: &dyn std::any::Any) {
+    if let Some(stream) = tcp_stream(io) {
+        tune(stream);
+    }
+}
+
 fn report(results: impl IntoIterator<Item = io::Result<()>>) {
     for error in results.into_iter().filter_map(Result::err) {
         tracing::debug!(%error, "a socket option was not taken");

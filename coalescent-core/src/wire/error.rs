@@ -34,7 +34,7 @@ enum WireProblem {
 }
 
 impl WireError {
-    pub(super) fn too_large(limit: usize) -> Self {
+    pub(crate) fn too_large(limit: usize) -> Self {
         Self(Box::new(WireProblem::TooLarge { limit }))
     }
 

@@ -28,6 +28,22 @@
 //! # Ok::<(), coalescent_core::wire::WireError>(())
 //! ```
 
+//!
+//! # The first byte of a connection
+//!
+//! Whoever dials speaks first on the native wire, and a server can tell from the first byte what it
+//! is spoken to. This is promised, so that a mesh can share a port with HTTP:
+//!
+//! | first byte | what it is |
+//! |---|---|
+//! | `0x00` | the native wire: the length of a HELLO, 32 bits of which the first 8 are always 0 |
+//! | `0x16` | TLS, with which a node that has an identity begins; HTTPS begins with it too |
+//! | a letter | HTTP: the method of a request |
+//!
+//! The wires `lines`, `raw` and `custom` begin with whatever the application says. A server that
+//! finds a peer gives the socket, with the byte still in it, to
+//! [`Mesh::accept`](crate::Mesh::accept); the example `one_port` shows it.
+
 mod codec;
 mod custom;
 mod error;

@@ -212,7 +212,7 @@ async fn two_names_of_one_address_are_one_connection() {
         })
         .await;
         // It would go round and round by two connections.
-        here.broadcast_payload("round").await;
+        let _ = here.broadcast_payload("round").await.unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!((here.peers().len(), there.peers().len()), (1, 1));
         assert!(there.stats().relayed == 0 && here.stats().received == 0);
@@ -234,7 +234,7 @@ async fn stays_one_peer(here: &Mesh, there: &Mesh) {
     })
     .await;
     // It would go round and round by two connections.
-    here.broadcast_payload("round").await;
+    let _ = here.broadcast_payload("round").await.unwrap();
     until("it is there", || there.stats().received > 0).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!((here.peers().len(), there.peers().len()), (1, 1));
@@ -612,7 +612,7 @@ async fn an_echo_of_bytes_is_a_peer_where_nothing_tells() {
     let here = app(&names, &Wire::raw()).start().await.unwrap();
     here.connect(&there.to_string()).await.unwrap();
     let mut reader = here.reader();
-    here.broadcast_payload("said").await;
+    let _ = here.broadcast_payload("said").await.unwrap();
     let mut heard = [0; 4];
     soon("the echo", reader.read_exact(&mut heard))
         .await

@@ -96,9 +96,12 @@ async fn an_empty_payload_of_our_own_is_no_write_and_counts_as_sent() {
         let mut io = join_wire(&mesh, wire, 1024).await;
         let peer = mesh.peers().list()[0].clone();
         let mut empty = 0;
-        assert_eq!(mesh.broadcast_payload("").await.queued, 1);
-        assert_eq!(mesh.peers().try_broadcast_payload("").queued, 1);
-        assert_eq!(mesh.broadcast_payloads(["", "", ""]).await.queued, 3);
+        assert_eq!(mesh.broadcast_payload("").await.unwrap().queued, 1);
+        assert_eq!(mesh.peers().try_broadcast_payload("").unwrap().queued, 1);
+        assert_eq!(
+            mesh.broadcast_payloads(["", "", ""]).await.unwrap().queued,
+            3
+        );
         peer.send_payload("").await.unwrap();
         peer.try_send_payload("").unwrap();
         empty += 7;
@@ -107,7 +110,10 @@ async fn an_empty_payload_of_our_own_is_no_write_and_counts_as_sent() {
 
         // Before, between and behind what there is to write.
         assert_eq!(
-            mesh.broadcast_payloads(["", "a", "", "b", ""]).await.queued,
+            mesh.broadcast_payloads(["", "a", "", "b", ""])
+                .await
+                .unwrap()
+                .queued,
             5
         );
         empty += 5;
@@ -236,7 +242,7 @@ async fn a_relay_keeps_the_carriage_returns_of_a_payload_wherever_it_came_from()
     native.send(Kind::Broadcast { nonce: 1 }, "d\r").await;
     assert_eq!(read(&mut other, 4).await, "d\r\r\n");
     // What this node says itself is its bytes and a newline.
-    mesh.broadcast_payload("e\r").await;
+    let _ = mesh.broadcast_payload("e\r").await.unwrap();
     assert_eq!(read(&mut other, 3).await, "e\r\n");
 }
 
@@ -501,7 +507,10 @@ async fn who_sends_much_over_a_thin_line_is_not_taken_for_dead_by_who_hears_noth
     let mut heard = to.reader();
     let (one, two) = thin(&from, &to, &Wire::native(), 24 * 1024, 8 << 20).await;
     let payloads = std::iter::repeat_n(vec![b'x'; 1000], FRAMES);
-    assert_eq!(from.broadcast_payloads(payloads).await.queued, FRAMES);
+    assert_eq!(
+        from.broadcast_payloads(payloads).await.unwrap().queued,
+        FRAMES
+    );
     for _ in 0..FRAMES {
         tokio::select! {
             frame = heard.next_frame() => assert!(frame.is_some()),
@@ -609,7 +618,7 @@ async fn a_peer_is_told_what_this_node_takes_and_sent_no_more_than_it_takes_itse
         let fit = within(limit, &payloads);
         let lost = payloads.len() - fit.len();
         for payload in &payloads {
-            let sent = mesh.broadcast_payload(payload.clone()).await;
+            let sent = mesh.broadcast_payload(payload.clone()).await.unwrap();
             let fits = payload.len() <= limit;
             assert_eq!(
                 (sent.queued, sent.dropped),
@@ -618,7 +627,7 @@ async fn a_peer_is_told_what_this_node_takes_and_sent_no_more_than_it_takes_itse
         }
         expect_broadcasts(&mut small, &fit).await;
         expect_broadcasts(&mut all, &payloads).await;
-        let sent = mesh.broadcast_payloads(&payloads).await;
+        let sent = mesh.broadcast_payloads(&payloads).await.unwrap();
         assert_eq!(
             (sent.queued, sent.dropped),
             (payloads.len() + fit.len(), lost)
@@ -767,8 +776,18 @@ async fn nodes_of_different_limits_stay_connected_whatever_is_said() {
     let peer = small.connect(&addr).await.unwrap();
     assert_eq!(peer.max_payload(), Some(1024 * 1024));
     until("both are there", || large.peers().len() == 1).await;
-    assert_eq!(large.broadcast_payload(vec![1; 1001]).await.dropped, 1);
-    assert_eq!(large.broadcast_payload(vec![1; 1000]).await.queued, 1);
+    assert_eq!(
+        large
+            .broadcast_payload(vec![1; 1001])
+            .await
+            .unwrap()
+            .dropped,
+        1
+    );
+    assert_eq!(
+        large.broadcast_payload(vec![1; 1000]).await.unwrap().queued,
+        1
+    );
     let frame = soon("the one that fits", heard.next_frame()).await.unwrap();
     assert_eq!(frame.payload().len(), 1000);
     assert_eq!((large.peers().len(), small.peers().len()), (1, 1));

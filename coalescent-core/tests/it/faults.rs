@@ -423,7 +423,7 @@ async fn a_reader_that_never_reads_holds_up_an_end_no_longer_than_the_drain() {
     );
     joined.unwrap();
     for _ in 0..10 {
-        let sent = mesh.broadcast_payload(vec![0; 10_000]).await;
+        let sent = mesh.broadcast_payload(vec![0; 10_000]).await.unwrap();
         assert_eq!(sent.queued, 1);
     }
     let since = tokio::time::Instant::now();

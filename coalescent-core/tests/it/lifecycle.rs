@@ -70,7 +70,7 @@ async fn nothing_is_left_of_a_mesh_that_has_ended() {
         there.send_payload(vec![0; 500_000]).await.unwrap();
         by_hand.send(Kind::Data, "hang").await;
         let asked = tokio::spawn(async move { peer.request_payload("what?").await });
-        let _ = mesh.broadcast_payload(vec![0; 100_000]).await;
+        let _ = mesh.broadcast_payload(vec![0; 100_000]).await.unwrap();
         left.push(Arc::downgrade(&probe));
         drop(probe);
         if abort {
@@ -230,7 +230,15 @@ async fn what_waits_does_not_spin() {
                 let write = peer.framed.get_mut().write_all(&more);
                 let _ = tokio::time::timeout(Duration::from_secs(1), write).await;
             }
-            "blocked" => while mesh.peers().try_broadcast_payload(vec![0; 2000]).queued > 0 {},
+            "blocked" => {
+                while mesh
+                    .peers()
+                    .try_broadcast_payload(vec![0; 2000])
+                    .unwrap()
+                    .queued
+                    > 0
+                {}
+            }
             _ => {}
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -293,7 +301,7 @@ async fn a_reader_that_takes_many_at_a_time_gets_all_of_them() {
         const FRAMES: u64 = 20_000;
         let sending = tokio::spawn(async move {
             for _ in 0..FRAMES {
-                sender.broadcast_payload(vec![0; 1023]).await;
+                let _ = sender.broadcast_payload(vec![0; 1023]).await.unwrap();
             }
             sender.peers().flushed().await;
             sender.shutdown().await

@@ -43,7 +43,7 @@ async fn a_chain_that_waits_loses_nothing_to_a_slow_end() {
         for number in 0..FRAMES {
             let mut payload = vec![0; 20_000];
             payload[..8].copy_from_slice(&number.to_be_bytes());
-            assert_eq!(source.broadcast_payload(payload).await.queued, 1);
+            assert_eq!(source.broadcast_payload(payload).await.unwrap().queued, 1);
         }
     });
     for number in 0..FRAMES {
@@ -85,7 +85,7 @@ async fn a_ring_that_drops_never_freezes_and_tells_what_it_dropped() {
         let mesh = mesh.clone();
         writers.push(tokio::spawn(async move {
             for _ in 0..1500 {
-                let _ = mesh.broadcast_payload(vec![0; 4000]).await;
+                let _ = mesh.broadcast_payload(vec![0; 4000]).await.unwrap();
             }
         }));
     }
@@ -146,7 +146,13 @@ async fn a_thin_line_is_served_and_a_trickle_is_not() {
         let peer = joined.unwrap();
         let writer = mesh.clone();
         let writing = tokio::spawn(async move {
-            while writer.broadcast_payload(vec![0; 1000]).await.queued > 0 {}
+            while writer
+                .broadcast_payload(vec![0; 1000])
+                .await
+                .unwrap()
+                .queued
+                > 0
+            {}
         });
         let since = tokio::time::Instant::now();
         let reason = tokio::select! {
@@ -171,7 +177,13 @@ async fn a_thin_line_is_served_and_a_trickle_is_not() {
 /// Says much until there is no peer, and returns how long that took.
 async fn say_until_alone(mesh: &Mesh) -> Duration {
     let since = tokio::time::Instant::now();
-    while mesh.broadcast_payload(vec![0; 10_000]).await.queued > 0 {}
+    while mesh
+        .broadcast_payload(vec![0; 10_000])
+        .await
+        .unwrap()
+        .queued
+        > 0
+    {}
     since.elapsed()
 }
 

@@ -4,6 +4,7 @@ mod broadcast;
 mod calls;
 mod channels;
 mod dialing;
+mod doors;
 mod edges;
 mod faults;
 mod floods;
@@ -20,4 +21,5 @@ mod rest;
 mod suggestions;
 #[cfg(feature = "tls")]
 mod tls;
+mod unsendable;
 mod writer;

@@ -99,7 +99,7 @@ fn frames_and_bytes_are_counted_both_ways() {
         for _ in 0..100 {
             assert_eq!(bob.recv_frame().await.unwrap().payload, "beep");
         }
-        let sent = mesh.broadcast_payload("from here").await;
+        let sent = mesh.broadcast_payload("from here").await.unwrap();
         assert_eq!(sent.queued, 2);
         mesh.peers().flushed().await;
 
@@ -155,15 +155,25 @@ fn what_waits_and_what_is_lost_is_counted() {
         let peer = mesh.adopt(there, ConnectionInfo::inbound()).await.unwrap();
 
         // What the peer does not read waits, and then there is no room.
-        while mesh.peers().try_broadcast_payload(vec![b'x'; 1000]).dropped == 0 {}
+        while mesh
+            .peers()
+            .try_broadcast_payload(vec![b'x'; 1000])
+            .unwrap()
+            .dropped
+            == 0
+        {}
         let dropped = "coalescent_frames_dropped_total{reason=full}";
         assert_eq!(seen.get(dropped), 1.0);
         assert_eq!(seen.get("coalescent_queued_bytes"), peer.queued() as f64);
         assert!(peer.queued() > 32 * 1024);
 
-        // A frame that its wire has no place for.
-        let sent = mesh.broadcast_payload("two\nlines").await;
-        assert_eq!(sent.dropped, 1);
+        // A frame that its wire has no place for, while that of another peer has.
+        let (_other, there) = tokio::io::duplex(64 * 1024);
+        let raw = ConnectionInfo::inbound().wire(Wire::raw());
+        let other = mesh.adopt(there, raw).await.unwrap();
+        let sent = mesh.broadcast_payload("two\nlines").await.unwrap();
+        assert_eq!((sent.queued, sent.dropped), (1, 1));
+        until("it is written", || other.queued() == 0).await;
         let unencodable = "coalescent_frames_dropped_total{reason=unencodable}";
         assert_eq!(seen.get(unencodable), 1.0);
         assert_eq!(seen.get("coalescent_errors_total"), 1.0);

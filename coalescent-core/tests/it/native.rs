@@ -320,7 +320,7 @@ async fn shutdown_writes_what_is_queued_and_handles_what_still_comes() {
     let mut peer = ByHand::connect(dial(&mesh).await).await;
     until("the peer is in the roster", || mesh.peers().len() == 1).await;
     for _ in 0..50 {
-        let sent = mesh.broadcast_payload(vec![1; 50_000]).await;
+        let sent = mesh.broadcast_payload(vec![1; 50_000]).await.unwrap();
         assert_eq!((sent.queued, sent.dropped), (1, 0));
     }
     let ended = tokio::spawn(async move { mesh.shutdown().await });

@@ -323,7 +323,8 @@ async fn say_and_hear(mesh: Mesh, heard: coalescent_core::MeshReader, frames: us
         for number in 0..frames {
             let sent = saying
                 .broadcast_payload(number.to_be_bytes().to_vec())
-                .await;
+                .await
+                .unwrap();
             assert_eq!((sent.queued, sent.dropped), (1, 0));
             if number % 8 == 0 {
                 tokio::task::yield_now().await;

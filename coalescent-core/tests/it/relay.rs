@@ -350,7 +350,7 @@ async fn what_is_sent_last_arrives_though_the_sender_leaves_at_once() {
             .await
             .unwrap();
         let payload = Bytes::from(vec![round; 700_000]);
-        let sent = sender.broadcast_payload(payload.clone()).await;
+        let sent = sender.broadcast_payload(payload.clone()).await.unwrap();
         assert_eq!(sent.queued, 1);
         drop(sender);
         assert_eq!(

@@ -1,5 +1,6 @@
 //! Identities: whole meshes over TLS, and who does not get in.
 
+use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::identity::Identity;
 use coalescent_core::transport::tls::Tls;
 use coalescent_core::wire::{Kind, NodeId};
@@ -44,7 +45,7 @@ async fn a_peer_is_known_by_its_key() {
     let frame = soon("the frame", heard.next_frame()).await.unwrap();
     assert_eq!(*frame.peer().id(), key(&bob_key));
     assert_eq!(frame.payload().len(), 1_000_000);
-    let answer = alice.broadcast_payload("hello, bob").await;
+    let answer = alice.broadcast_payload("hello, bob").await.unwrap();
     assert_eq!(answer.queued, 1);
     let stats = bob.shutdown().await;
     assert_eq!((stats.received, stats.dropped), (1, 0));
@@ -212,7 +213,7 @@ async fn plaintext_beyond_loopback_must_be_allowed() {
         .await
         .unwrap_err();
     assert!(error.is_plaintext(), "{error}");
-    App::new()
+    let _ = App::new()
         .allow_plaintext()
         .listen("0.0.0.0:0")
         .await
@@ -337,4 +338,64 @@ async fn one_key_is_one_peer_whatever_its_numbers() {
     let _third = by_hand(&alice, &bob_key, NodeId::random()).await;
     until("another is in", || alice.peers().len() == 1).await;
     assert_ne!(alice.peers().list()[0], peer);
+}
+
+#[tokio::test]
+async fn the_list_of_keys_changes_while_the_mesh_runs() {
+    let (alice_key, bob_key) = (Identity::generate(), Identity::generate());
+    for listed in [true, false] {
+        let mut tls = Tls::new(alice_key.clone());
+        if listed {
+            tls = tls.allow([]);
+        }
+        let alice = App::new().tls(tls).listen("127.0.0.1:0").await.unwrap();
+        let bob = App::new().identity(bob_key.clone()).start().await.unwrap();
+        let addr = alice.local_addrs()[0].to_string();
+        let bob_id = bob_key.id();
+
+        // A list has to be joined; without one, somebody has to be left out.
+        assert_eq!(alice.allow(bob_id).unwrap(), listed);
+        assert!(!alice.allow(bob_id).unwrap(), "he is on it already");
+        let peer = bob.connect(&addr).await.unwrap();
+        soon("bob", alice.connected(1)).await.unwrap();
+
+        assert!(alice.disallow(&bob_id).unwrap());
+        let reason = soon("he is cut off", peer.closed()).await;
+        assert!(reason.to_string().contains("not allowed"), "{reason}");
+        assert!(!alice.disallow(&bob_id).unwrap());
+        let error = bob.connect(&addr).await.unwrap_err();
+        assert!(error.is_handshake(), "{error}");
+
+        assert!(alice.allow(bob_id).unwrap());
+        bob.connect(&addr).await.unwrap();
+
+        // It holds for those that are dialled, and for those that are adopted by their key.
+        assert!(bob.disallow(&alice_key.id()).unwrap());
+        until("they part", || bob.peers().is_empty()).await;
+        let pinned = format!("{}@{addr}", alice_key.id());
+        assert!(bob.connect(&pinned).await.unwrap_err().is_handshake());
+        let (_here, there) = tokio::io::duplex(1024);
+        let info = ConnectionInfo::inbound().key(*alice_key.id().as_bytes());
+        assert!(bob.adopt(there, info).await.unwrap_err().is_refused());
+    }
+
+    let plain = App::new().start().await.unwrap();
+    for result in [plain.allow(bob_key.id()), plain.disallow(&bob_key.id())] {
+        assert!(result.unwrap_err().is_config());
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_is_accepted_speaks_tls_if_the_mesh_does() {
+    let (alice_key, bob_key) = (Identity::generate(), Identity::generate());
+    let alice = App::new().identity(alice_key).start().await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let bob = App::new().identity(bob_key.clone()).start().await.unwrap();
+    let (dialled, accepted) = tokio::join!(bob.connect(&addr), async {
+        let (io, addr) = listener.accept().await.unwrap();
+        alice.accept(io, addr).await
+    });
+    dialled.unwrap();
+    assert_eq!(*accepted.unwrap().id(), key(&bob_key));
 }

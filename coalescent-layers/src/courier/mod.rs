@@ -67,7 +67,7 @@
 //!
 //! // A reply to a broadcast arrives as a separate message.
 //! let mut reader = bob.reader();
-//! bob.broadcast("ping", &1).await?;
+//! let _ = bob.broadcast("ping", &1).await?;
 //! let frame = reader.next_frame().await.expect("bob runs");
 //! assert_eq!(frame.message().expect("bob has a courier").body::<u64>()?, 2);
 //! # drop(alice);

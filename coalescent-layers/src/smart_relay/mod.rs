@@ -117,8 +117,8 @@
 //! let mut reader = bob.reader();
 //!
 //! // Bob receives each frame once, although both Alice and Carol send it.
-//! alice.broadcast_payload("beep").await;
-//! alice.broadcast_payload("boop").await;
+//! let _ = alice.broadcast_payload("beep").await?;
+//! let _ = alice.broadcast_payload("boop").await?;
 //!
 //! assert_eq!(reader.next_frame().await.expect("bob runs").payload(), b"beep");
 //! assert_eq!(reader.next_frame().await.expect("bob runs").payload(), b"boop");

@@ -165,14 +165,15 @@ async fn frames_sent_to_this_node_only_are_never_copies() {
 async fn frames_that_this_node_sends_are_in_the_set() {
     let relay = SmartRelay::new();
     let peers = Peers::with_plugins(Config::default(), [&relay as &dyn Plugin]);
-    let _ = peers.broadcast_payload("beep").await;
+    let _ = peers.broadcast_payload("beep").await.unwrap();
     assert_eq!(relay.seen().identities, 1);
 
     // A relay that is not registered as a plugin does not learn of own broadcasts.
     let relay = SmartRelay::new();
     let _ = Peers::new(Config::default())
         .broadcast_payload("beep")
-        .await;
+        .await
+        .unwrap();
     assert_eq!(relay.seen().identities, 0);
 }
 

@@ -9,12 +9,13 @@ use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::transport::Memory;
 use coalescent_core::{
     App, AppExt, BoxError, Config, Error, Event, Frame, Mesh, MeshReader, Message, PeerLayer,
-    Peers, Plugin, Reply, connection,
+    Peers, Plugin, Reply, connection, message_type,
 };
 use coalescent_layers::{Courier, MeshExt, PeerExt, ServiceBuilderExt, SmartRelay};
 use serde::{Serialize, Serializer};
 use serde_json::json;
 use support::memory::{Lines, heard, node};
+use support::soon;
 use tower::layer::layer_fn;
 use tower::{ServiceBuilder, service_fn};
 
@@ -144,7 +145,7 @@ async fn a_body_is_serialized_once_for_all_peers_and_a_message_once_for_all_broa
 
     let message = Message::new("beep", &Counted(&count));
     for _ in 0..2 {
-        hub.broadcast_message(message.clone()).await.unwrap();
+        let _ = hub.broadcast_message(message.clone()).await.unwrap();
     }
     assert_eq!(count.swap(0, Relaxed), 1);
     hub.peers().flushed().await;
@@ -180,7 +181,7 @@ async fn many_bodies_are_messages_in_their_order_up_to_one_that_cannot_be_serial
         let error = hub.peers().broadcast_all("some", bodies).await.unwrap_err();
         assert!(error.is_encode(), "{error}");
         assert!(error.to_string().contains("no three"), "{error}");
-        hub.broadcast("end", &()).await.unwrap();
+        let _ = hub.broadcast("end", &()).await.unwrap();
 
         for reader in &mut readers {
             for number in 0..20_000 {
@@ -290,9 +291,9 @@ async fn a_value_arrives_as_it_was_sent_or_fails_at_its_sender() {
         let peer = bob.connect("alice:1").await.unwrap();
 
         for number in [7, u128::MAX] {
-            bob.broadcast("n", &number).await.unwrap();
+            let _ = bob.broadcast("n", &number).await.unwrap();
             let made = Message::new("n", &number);
-            bob.broadcast_message(made.clone()).await.unwrap();
+            let _ = bob.broadcast_message(made.clone()).await.unwrap();
             peer.send_message(made).await.unwrap();
             for _ in 0..3 {
                 let message = next(&mut reader).await;
@@ -358,7 +359,7 @@ async fn a_request_is_answered_with_a_message() {
 
         // Outside of a request, the answer is a message of its own.
         let mut reader = bob.reader();
-        bob.broadcast("ping", &1).await.unwrap();
+        let _ = bob.broadcast("ping", &1).await.unwrap();
         assert_eq!(said(&next(&mut reader).await), "pong 2");
     }
 }
@@ -385,7 +386,8 @@ async fn json_on_lines_is_what_others_write_and_read() {
     let app = App::new().with(Courier::json()).layer(handler);
     let mesh = node(&Memory::new(), "hub:1", app).await;
     let (mut other, peer) = Lines::connect(&mesh).await;
-    mesh.broadcast("beep", &json!({ "sound": "boop" }))
+    let _ = mesh
+        .broadcast("beep", &json!({ "sound": "boop" }))
         .await
         .unwrap();
     assert_eq!(
@@ -453,6 +455,74 @@ async fn a_stack_needs_no_app() {
 
     // What this node says is in its relay's set.
     assert_eq!(relay.seen().identities, 0);
-    here.broadcast("beep", &1).await.unwrap();
+    let _ = here.broadcast("beep", &1).await.unwrap();
     assert_eq!(relay.seen().identities, 1);
+}
+
+#[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
+struct Set {
+    key: String,
+    value: u64,
+}
+
+#[derive(Serialize)]
+struct Get<'a> {
+    key: &'a str,
+}
+
+message_type! {
+    Set => "set",
+    Get<'_> => "get" -> Option<u64>,
+}
+
+#[tokio::test(start_paused = true)]
+async fn typed_verbs_say_the_type_and_an_answer_has_the_body_that_it_should() {
+    let network = Memory::new();
+    let handler = layer_fn(|_| {
+        service_fn(async |frame: Frame| {
+            let message = frame.message().ok_or_else(Error::no_courier)?;
+            let key = message.body_to_json_string()?;
+            Ok::<_, BoxError>(match () {
+                () if message.kind() != "get" => Reply::None,
+                () if key.contains("none") => Message::new("value", &()).into(),
+                () if key.contains("text") => Message::new("value", "text").into(),
+                () if key.contains("bytes") => Reply::Payload("no message".into()),
+                () => Message::new("value", &42).into(),
+            })
+        })
+    });
+    let app = || App::new().with(Courier::new());
+    let hub = node(&network, "hub:1", app().layer(handler)).await;
+    let bob = node(&network, "bob:2", app()).await;
+    let peer = bob.connect("hub:1").await.unwrap();
+    soon("bob", hub.connected(1)).await.unwrap();
+
+    let ask = |key| {
+        let peer = &peer;
+        async move { peer.ask(&Get { key }).await }
+    };
+    assert_eq!(ask("some").await.unwrap(), Some(42));
+    assert_eq!(ask("none").await.unwrap(), None);
+    for key in ["text", "bytes"] {
+        let error = ask(key).await.unwrap_err();
+        assert!(error.is_decode(), "{key}: {error}");
+    }
+
+    let set = |value| Set {
+        key: "answer".to_owned(),
+        value,
+    };
+    let mut heard = bob.reader();
+    let theirs = hub.peers().list()[0].clone();
+    assert_eq!(hub.broadcast_typed(&set(1)).await.unwrap().queued, 1);
+    assert_eq!(hub.try_broadcast_typed(&set(2)).unwrap().queued, 1);
+    theirs.send_typed(&set(3)).await.unwrap();
+    theirs.try_send_typed(&set(4)).unwrap();
+    for value in 1..5 {
+        let message = next(&mut heard).await;
+        assert_eq!(
+            (message.kind(), message.body().unwrap()),
+            ("set", set(value))
+        );
+    }
 }

@@ -48,7 +48,7 @@ async fn leave<L: PeerLayer>(app: App<L>, frames: u64, size: usize, leave: Leave
         let publisher = publisher.downgrade();
         async move {
             if let Some(publisher) = publisher.upgrade() {
-                publisher.broadcast_payloads(said).await;
+                let _ = publisher.broadcast_payloads(said).await.unwrap();
             }
         }
     });
@@ -178,7 +178,7 @@ async fn what_was_said_before_a_shutdown_is_relayed_whole() {
         }
         publisher.connect("relay:1").await.unwrap();
         let said = std::iter::repeat_n("beep", 10_000);
-        publisher.broadcast_payloads(said).await;
+        let _ = publisher.broadcast_payloads(said).await.unwrap();
         while relay.stats().received < 10_000 {
             tokio::task::yield_now().await;
         }
@@ -340,7 +340,7 @@ async fn a_clone_that_outlives_its_connection_is_not_relayed_once_it_is_lost() {
         tokio::task::yield_now().await;
     }
     publisher.connect("relay:1").await.unwrap();
-    publisher.broadcast_payload("beep").await;
+    let _ = publisher.broadcast_payload("beep").await.unwrap();
     let frame: Frame = kept.recv().await.unwrap();
     frame.peer().disconnect("enough");
     // Leaving waits for its time, which does not pass while this task is busy.

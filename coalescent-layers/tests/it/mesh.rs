@@ -10,7 +10,7 @@ async fn gossip<L: PeerLayer>(mesh: MemoryMesh, build: impl Fn(App) -> App<L>) -
     let nodes = mesh.start(|_, app| build(app)).await;
     let mut recorders = nodes.recorders();
     for (node, mesh) in nodes.iter().enumerate() {
-        mesh.broadcast("from", &node).await.unwrap();
+        let _ = mesh.broadcast("from", &node).await.unwrap();
     }
     nodes.settled().await;
     for (node, recorder) in recorders.iter_mut().enumerate() {
@@ -75,10 +75,10 @@ async fn a_mesh_that_was_cut_and_joined_again_goes_on() {
         .await;
     let mut far = nodes.recorder(3);
     nodes.disconnect(1, 2).await;
-    nodes[0].broadcast("lost", &()).await.unwrap();
+    let _ = nodes[0].broadcast("lost", &()).await.unwrap();
     far.expect_nothing().await;
     nodes.connect(2, 0).await;
     let message = Message::new("found", &());
-    nodes[0].broadcast_message(message).await.unwrap();
+    let _ = nodes[0].broadcast_message(message).await.unwrap();
     far.expect_message("found").await;
 }

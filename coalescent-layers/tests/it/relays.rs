@@ -48,8 +48,8 @@ async fn circle<L: PeerLayer>(app: impl Fn() -> App<L>) -> (Vec<Mesh>, Vec<MeshR
 #[tokio::test(start_paused = true)]
 async fn a_frame_goes_through_a_row_of_tattletales() {
     let (meshes, mut readers) = row(3, || App::new().with(Tattletale::new())).await;
-    meshes[0].broadcast_payload("beep").await;
-    meshes[4].broadcast_payload("boop").await;
+    let _ = meshes[0].broadcast_payload("beep").await.unwrap();
+    let _ = meshes[4].broadcast_payload("boop").await.unwrap();
     for (place, reader) in readers.iter_mut().enumerate() {
         let mut expected = vec!["beep", "boop"];
         expected.retain(|said| (*said, place) != ("beep", 0) && (*said, place) != ("boop", 4));
@@ -76,9 +76,10 @@ async fn hub_of<L: PeerLayer>(
     let publisher = App::new().configure(|config| config.ttl = ttl);
     let publisher = node(&network, "publisher:3", publisher).await;
     publisher.connect("hub:1").await.unwrap();
-    publisher
+    let _ = publisher
         .broadcast_payloads((0..MANY).map(|number| number.to_string()))
-        .await;
+        .await
+        .unwrap();
     let relayed = heard(&mut reader).await;
     let kept = match &mut read {
         Some(read) => heard(read).await,
@@ -146,9 +147,9 @@ async fn what_is_sent_to_one_node_stays_there_unless_told_otherwise() {
 async fn in_a_circle_each_broadcast_is_heard_once_by_all_the_others() {
     let (meshes, mut readers) = circle(|| App::new().with(SmartRelay::new())).await;
     for said in ["beep", "beep", "boop"] {
-        assert_eq!(meshes[0].broadcast_payload(said).await.queued, 2);
+        assert_eq!(meshes[0].broadcast_payload(said).await.unwrap().queued, 2);
     }
-    meshes[2].broadcast_payload("from afar").await;
+    let _ = meshes[2].broadcast_payload("from afar").await.unwrap();
     for (place, reader) in readers.iter_mut().enumerate() {
         let mut heard = heard(reader).await;
         heard.sort();
@@ -199,7 +200,7 @@ async fn what_a_node_tells_lines_peers_does_not_come_back_to_it() {
     let mut reader = mesh.reader();
     let (mut echo, _) = Lines::connect(&mesh).await;
     let (mut bob, _) = Lines::connect(&mesh).await;
-    mesh.broadcast_payload("beep").await;
+    let _ = mesh.broadcast_payload("beep").await.unwrap();
     assert_eq!(echo.heard().await, ["beep"]);
     echo.say("beep\n").await;
     assert_eq!(bob.heard().await, ["beep"], "once, from the hub");
@@ -214,7 +215,7 @@ async fn a_relay_after_the_rest_passes_on_only_what_was_accepted() {
             let (meshes, mut readers) =
                 row(1, || App::new().with($relay).layer(refuse("bad"))).await;
             for said in ["good", "bad", "better"] {
-                meshes[0].broadcast_payload(said).await;
+                let _ = meshes[0].broadcast_payload(said).await.unwrap();
             }
             assert_eq!(heard(&mut readers[1]).await, ["good", "better"]);
             assert_eq!(meshes[1].peers().len(), 2, "an error is no reason to leave");
@@ -239,7 +240,7 @@ async fn a_relay_outside_the_courier_passes_on_all_and_inside_only_messages() {
         ($app:expr) => {{
             let (meshes, mut readers) = row(1, || $app).await;
             for said in [r#"{"type":"beep"}"#, "no message"] {
-                meshes[0].broadcast_payload(said).await;
+                let _ = meshes[0].broadcast_payload(said).await.unwrap();
             }
             heard(&mut readers[2]).await.len()
         }};
@@ -272,7 +273,7 @@ async fn rewriting_outside_a_relay_is_relayed_and_inside_is_not() {
     macro_rules! through {
         ($app:expr) => {{
             let (meshes, mut readers) = row(2, || $app).await;
-            meshes[0].broadcast_payload("beep").await;
+            let _ = meshes[0].broadcast_payload("beep").await.unwrap();
             assert_eq!(
                 heard(&mut readers[1]).await,
                 ["boop"],
@@ -312,7 +313,7 @@ async fn one_node_that_rewrites_outside_its_relay_makes_two_frames_of_one() {
     macro_rules! heard_in_circle {
         ($app:expr) => {{
             let (meshes, mut readers) = circle($app).await;
-            meshes[0].broadcast_payload("beep").await;
+            let _ = meshes[0].broadcast_payload("beep").await.unwrap();
             let mut all = Vec::new();
             for reader in &mut readers {
                 let mut heard = heard(reader).await;
@@ -337,7 +338,7 @@ async fn messages_go_round_a_circle_once() {
     let app = || App::new().with(SmartRelay::new()).with(Courier::new());
     let (meshes, mut readers) = circle(app).await;
     for _ in 0..2 {
-        meshes[0].broadcast("beep", &42).await.unwrap();
+        let _ = meshes[0].broadcast("beep", &42).await.unwrap();
     }
     for (place, reader) in readers.iter_mut().enumerate() {
         let expected = if place == 0 { 0 } else { 2 };

@@ -358,6 +358,23 @@ async fn a_typed_handler_names_its_route_and_its_reply() {
     };
     assert_eq!((answer.kind(), answer.body().unwrap()), ("pong", Pong(2)));
 
+    // So does one that ends, and one that takes the body alone.
+    async fn add(_peer: Peer, Body(ping): Body<Ping>) -> Typed<Pong> {
+        Typed(Pong(ping.0 + 1))
+    }
+    for router in [
+        Router::<()>::new().typed(ends(ping)),
+        Router::new().typed(ends(add)),
+        Router::new().typed(add),
+        Router::new().typed(|Body(ping): Body<Ping>| async move { Typed(Pong(ping.0 + 1)) }),
+    ] {
+        let asked = frame_of(Message::typed(&Ping(1)));
+        let Ok(Reply::Message(answer)) = router.into_service().oneshot(asked).await else {
+            panic!("no message");
+        };
+        assert_eq!((answer.kind(), answer.body().unwrap()), ("pong", Pong(2)));
+    }
+
     // Messages of another type go past it; those with another body fail there.
     let other = frame_of(Message::new("pang", &Ping(1)));
     assert!(matches!(

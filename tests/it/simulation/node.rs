@@ -141,7 +141,7 @@ pub(crate) async fn run(me: usize, seeds: Vec<usize>, world: World) -> turmoil::
 
     while let Some(message) = to_say.recv().await {
         world.add(id, Happened::Sent(message));
-        let sent = mesh.broadcast_payload(message.to_string()).await;
+        let sent = mesh.broadcast_payload(message.to_string()).await.unwrap();
         world.with(|state| {
             if let Some(running) = state.nodes.get_mut(&me) {
                 running.queued += sent.queued as u64;

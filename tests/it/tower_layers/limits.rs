@@ -136,7 +136,10 @@ async fn a_rate_limit_behind_a_buffer_can_stand_inside_of_relays() {
         .await;
     let start = Instant::now();
     for frame in 0..6 {
-        nodes[0].broadcast_payload(format!("{frame}")).await;
+        let _ = nodes[0]
+            .broadcast_payload(format!("{frame}"))
+            .await
+            .unwrap();
     }
     while gates[1].done() < 6 {
         idle().await;
@@ -158,7 +161,10 @@ async fn a_rate_limit_outside_of_a_relay_limits_what_is_relayed() {
     let mut far = nodes.recorder(2);
     let start = Instant::now();
     for frame in 0..3 {
-        nodes[0].broadcast_payload(format!("{frame}")).await;
+        let _ = nodes[0]
+            .broadcast_payload(format!("{frame}"))
+            .await
+            .unwrap();
     }
     far.expect_frame().await;
     far.expect_frame().await;

@@ -33,7 +33,7 @@ async fn a_mapped_request_is_what_a_relay_further_in_passes_on() {
     async fn heard_behind<L: coalescent::PeerLayer>(build: impl Fn(App) -> App<L>) -> bytes::Bytes {
         let nodes = MemoryMesh::new(3).line().start(|_, app| build(app)).await;
         let mut far = nodes.recorder(2);
-        nodes[0].broadcast_payload("hello").await;
+        let _ = nodes[0].broadcast_payload("hello").await.unwrap();
         far.expect_frame().await.into_payload()
     }
     let rewrites = || {

@@ -34,8 +34,8 @@ async fn a_filter_outside_of_a_relay_keeps_frames_from_others_and_inside_from_th
         .start(|_, app| app.layer(no_spam()).with(SmartRelay::new()))
         .await;
     let mut far = outside.recorder(2);
-    outside[0].broadcast_payload("spam").await;
-    outside[0].broadcast_payload("news").await;
+    let _ = outside[0].broadcast_payload("spam").await.unwrap();
+    let _ = outside[0].broadcast_payload("news").await.unwrap();
     assert_eq!(far.expect_frame().await.payload(), b"news");
     assert_eq!(outside[2].stats().received, 1);
 
@@ -44,8 +44,8 @@ async fn a_filter_outside_of_a_relay_keeps_frames_from_others_and_inside_from_th
         .start(|_, app| app.with(SmartRelay::new()).layer(no_spam()))
         .await;
     let mut far = inside.recorder(2);
-    inside[0].broadcast_payload("spam").await;
-    inside[0].broadcast_payload("news").await;
+    let _ = inside[0].broadcast_payload("spam").await.unwrap();
+    let _ = inside[0].broadcast_payload("news").await.unwrap();
     assert_eq!(far.expect_frame().await.payload(), b"news");
     assert_eq!(inside[2].stats().received, 2);
 }
@@ -86,7 +86,7 @@ async fn a_retry_outside_of_a_relay_is_taken_for_a_copy() {
         .layer(RetryLayer::new(Once))
         .layer(fails_once());
     let (_mesh, alice) = node(inside).await;
-    alice.mesh().broadcast_payload("hello").await;
+    let _ = alice.mesh().broadcast_payload("hello").await.unwrap();
     idle().await;
     assert_eq!(calls.swap(0, SeqCst), 2, "tried again");
 
@@ -95,7 +95,7 @@ async fn a_retry_outside_of_a_relay_is_taken_for_a_copy() {
         .with(SmartRelay::new())
         .layer(fails_once());
     let (mesh, alice) = node(outside).await;
-    alice.mesh().broadcast_payload("hello").await;
+    let _ = alice.mesh().broadcast_payload("hello").await.unwrap();
     idle().await;
     assert_eq!(
         calls.load(SeqCst),

@@ -379,7 +379,7 @@ async fn talk(addr: &str, rng: &mut StdRng, die: bool) -> Result<()> {
     for _ in 0..rng.random_range(1..100) {
         let text = "la ".repeat(rng.random_range(1..1000));
         let payload = Codec::msgpack().encode_body("say", &text)?;
-        let _ = mesh.broadcast_payload(payload).await;
+        let _ = mesh.broadcast_payload(payload).await.unwrap();
         let _ = timeout(
             Duration::from_millis(rng.random_range(0..20)),
             reader.next_frame(),

@@ -11,10 +11,12 @@ use tracing::Instrument;
 use super::Runtime;
 use crate::connection::{Connection, ConnectionInfo, Established, establish};
 use crate::error::Error;
-use crate::node::peer::Peer;
+use crate::node::peer::{Peer, PeerId};
 use crate::node::{Peers, Refusal};
 use crate::reason::DisconnectReason;
 use crate::stack::PeerLayer;
+#[cfg(feature = "tls")]
+use crate::transport::identity::PublicKey;
 use crate::transport::{BoxIo, watch_silence};
 use crate::wire::Wire;
 
@@ -25,6 +27,9 @@ pub(super) trait Stacks: Send + Sync {
 }
 
 type RunningConnection = Pin<Box<dyn Future<Output = DisconnectReason> + Send>>;
+
+/// What a peer is told whose key may not connect.
+const NOT_ALLOWED: &str = "this key is not allowed";
 
 type PanicPayload = Box<dyn Any + Send>;
 
@@ -43,6 +48,9 @@ impl Runtime {
         io: BoxIo,
         mut info: ConnectionInfo,
     ) -> Result<Peer, Error> {
+        if info.key.is_some_and(|key| !self.security.is_allowed(&key)) {
+            return Err(Error::refused(NOT_ALLOWED));
+        }
         info.listen = self.advertised();
         self.tune(&io, info.wire.as_ref());
         let established = tokio::select! {
@@ -58,6 +66,26 @@ impl Runtime {
                 Ok(peer)
             }
         }
+    }
+
+    /// Accepts the peer with this key from now on; see [`Mesh::allow`](crate::Mesh::allow).
+    #[cfg(feature = "tls")]
+    pub(crate) fn allow(&self, key: PublicKey) -> Result<bool, Error> {
+        let allowed = self.security.allowed().ok_or_else(no_keys)?;
+        Ok(allowed.insert(key))
+    }
+
+    /// Accepts the peer with this key no more, and disconnects it; see
+    /// [`Mesh::disallow`](crate::Mesh::disallow).
+    #[cfg(feature = "tls")]
+    pub(crate) fn disallow(&self, key: &PublicKey) -> Result<bool, Error> {
+        let allowed = self.security.allowed().ok_or_else(no_keys)?;
+        let was = allowed.remove(key);
+        let id = PeerId::Key(*key.as_bytes());
+        for peer in self.peers.list().iter().filter(|peer| *peer.id() == id) {
+            peer.disconnect(NOT_ALLOWED);
+        }
+        Ok(was)
     }
 
     /// Sets the options that a connection's socket needs for its wire: a wire without pings has
@@ -87,6 +115,13 @@ impl Runtime {
         then: impl Future<Output = ()> + Send + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
         let peer = connection.peer().clone();
+        // Its handshake may have begun before it was disallowed. It is in the roster by now, so
+        // whoever disallows it from here on finds it there.
+        if let PeerId::Key(key) = peer.id()
+            && !self.security.is_allowed(key)
+        {
+            peer.disconnect(NOT_ALLOWED);
+        }
         let span = tracing::info_span!(
             "peer",
             id = %peer.id(),
@@ -117,6 +152,14 @@ impl Runtime {
         };
         task.instrument(span)
     }
+}
+
+/// The error of an allow list where no peer proves a key.
+#[cfg(feature = "tls")]
+fn no_keys() -> Error {
+    Error::config(
+        "without TLS no peer proves a key, so none can be allowed: give the app an identity",
+    )
 }
 
 /// Runs a connection until it ends or panics.

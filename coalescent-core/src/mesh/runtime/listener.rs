@@ -1,5 +1,6 @@
 //! Accepting peers.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +15,12 @@ use crate::connection::{Connection, ConnectionInfo, Established, establish, turn
 use crate::error::Error;
 use crate::node::Refusal;
 use crate::node::event::Event;
-use crate::transport::{BoxIo, Listener, no_address, tcp_stream};
+use crate::node::peer::Peer;
+use crate::transport::{BoxIo, IntoListener, Io, Listener, no_address, tcp_stream, tune_tcp};
 use crate::wire::Wire;
+
+/// Why a connection of this node to itself is refused.
+const MYSELF: &str = "the connection leads to this node itself";
 
 /// How long a newcomer from this machine waits for a place in the handshake before it is refused:
 /// 1.5 s. Meanwhile other newcomers wait in the kernel's queue.
@@ -53,6 +58,119 @@ impl Runtime {
             self.spawn(run(Arc::clone(self), listener, wire.clone()));
         }
         first.ok_or_else(|| failed(no_address()))
+    }
+}
+
+impl Runtime {
+    /// Accepts peers at a socket that listens already, in a task of its own.
+    pub(crate) fn listen_on(
+        self: &Arc<Self>,
+        listener: impl IntoListener,
+        wire: Option<Wire>,
+    ) -> Result<SocketAddr, Error> {
+        if self.stop.is_cancelled() {
+            return Err(Error::ended());
+        }
+        let failed = |error| Error::listen("the given socket", error);
+        let listener = listener.into_listener().map_err(failed)?;
+        let local = listener.local_addr().map_err(failed)?;
+        self.security.permit(local)?;
+        self.listening().push(local);
+        self.peers.node().emit(Event::Listening { addr: local });
+        self.spawn(run(Arc::clone(self), listener, wire));
+        Ok(local)
+    }
+
+    /// Takes a place for a connection from `addr`; see [`Mesh::admit`](crate::Mesh::admit).
+    pub(crate) async fn admit(self: &Arc<Self>, addr: SocketAddr) -> Result<Admitted, Error> {
+        if self.stop.is_cancelled() {
+            return Err(Error::ended());
+        }
+        self.security.permit(addr)?;
+        let self_check = self.dialer().self_checks().accepted(addr);
+        if self_check.is_itself() {
+            return Err(Error::refused(MYSELF));
+        }
+        let admitted = admit(self, addr).await;
+        let ticket = admitted.map_err(|refused| Error::refused(format!("{addr}: {refused}")))?;
+        Ok(Admitted {
+            runtime: Arc::clone(self),
+            addr,
+            self_check,
+            ticket,
+            wire: None,
+        })
+    }
+}
+
+/// A place for a connection that was accepted elsewhere, from [`Mesh::admit`](crate::Mesh::admit).
+/// Dropping it gives the place back.
+#[must_use = "the place is given back when this is dropped"]
+pub struct Admitted {
+    runtime: Arc<Runtime>,
+    addr: SocketAddr,
+    self_check: SelfCheck,
+    ticket: Ticket,
+    wire: Option<Wire>,
+}
+
+impl Admitted {
+    /// Sets another wire than the app's.
+    pub fn wire(mut self, wire: Wire) -> Self {
+        self.wire = Some(wire);
+        self
+    }
+
+    /// Makes a peer of the connection for which the place was taken; see
+    /// [`Mesh::accept`](crate::Mesh::accept).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mesh::accept`](crate::Mesh::accept).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`Mesh::accept`](crate::Mesh::accept).
+    pub async fn accept(self, io: impl Io) -> Result<Peer, Error> {
+        let Self {
+            runtime,
+            addr,
+            self_check,
+            ticket,
+            wire,
+        } = self;
+        let io: BoxIo = Box::new(io);
+        tune_tcp(&*io);
+        let newcomer = Newcomer {
+            io,
+            addr,
+            self_check,
+            ticket,
+            wire,
+        };
+        // Boxed, so that the caller's future does not reserve space for the handshake.
+        let entering = Box::pin(newcomer.enter(&runtime));
+        let entered = tokio::select! {
+            () = runtime.stop.cancelled() => return Err(Error::ended()),
+            entered = entering => entered,
+        };
+        let entered = match entered {
+            Entry::Entered(entered) => entered,
+            Entry::Myself => return Err(Error::refused(MYSELF)),
+            Entry::Already => return Err(Error::refused(Refusal::AlreadyConnected.words())),
+            Entry::Failed(error) => return Err(error.at(addr)),
+        };
+        let peer = entered.connection.peer().clone();
+        runtime.tasks.spawn(entered.run(&runtime));
+        Ok(peer)
+    }
+}
+
+impl fmt::Debug for Admitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admitted")
+            .field("addr", &self.addr)
+            .finish_non_exhaustive()
     }
 }
 
@@ -136,7 +254,7 @@ impl Newcomer {
             async move {
                 tokio::select! {
                     () = runtime.stop.cancelled() => None,
-                    entered = self.enter(&runtime) => entered,
+                    entered = self.enter_or_report(&runtime) => entered,
                 }
             }
         });
@@ -150,8 +268,22 @@ impl Newcomer {
         }
     }
 
+    /// Performs the handshake, and reports a failure.
+    async fn enter_or_report(self, runtime: &Runtime) -> Option<Box<Entered>> {
+        let addr = self.addr;
+        match self.enter(runtime).await {
+            Entry::Entered(entered) => return Some(entered),
+            // The dialling side knows, and reports it.
+            Entry::Myself | Entry::Already => {}
+            // A health check, for example.
+            Entry::Failed(error) if error.is_unsaid() => runtime.peers().node().went_silently(addr),
+            Entry::Failed(error) => runtime.peers().node().error_at(addr, error.at(addr)),
+        }
+        None
+    }
+
     /// Performs the handshake.
-    async fn enter(self, runtime: &Runtime) -> Option<Box<Entered>> {
+    async fn enter(self, runtime: &Runtime) -> Entry {
         let Self {
             io,
             addr,
@@ -163,7 +295,7 @@ impl Newcomer {
             // On a timeout the dialling side finds out, and closes the connection.
             let _ = tokio::time::timeout(OWN_WAIT, self_check.settled()).await;
             if self_check.is_itself() {
-                return None;
+                return Entry::Myself;
             }
         }
         let entered = tokio::select! {
@@ -171,22 +303,27 @@ impl Newcomer {
             refused = ticket.evicted() => Err(Error::refused(refused.to_string())),
         };
         match entered {
-            Ok(Established::Connected(connection)) => {
-                return Some(Box::new(Entered {
-                    connection,
-                    ticket,
-                    self_check,
-                }));
-            }
-            // The dialling side knows, and reports it.
-            Ok(Established::Myself | Established::Already(_)) => {}
-            Err(_) if self_check.is_itself() => {}
-            // A health check, for example.
-            Err(error) if error.is_unsaid() => runtime.peers().node().went_silently(addr),
-            Err(error) => runtime.peers().node().error_at(addr, error.at(addr)),
+            Ok(Established::Connected(connection)) => Entry::Entered(Box::new(Entered {
+                connection,
+                ticket,
+                self_check,
+            })),
+            Ok(Established::Myself) => Entry::Myself,
+            Ok(Established::Already(_)) => Entry::Already,
+            Err(_) if self_check.is_itself() => Entry::Myself,
+            Err(error) => Entry::Failed(error),
         }
-        None
     }
+}
+
+/// How the handshake of a newcomer ended.
+enum Entry {
+    Entered(Box<Entered>),
+    /// It was this node itself that had dialled.
+    Myself,
+    /// The peer stays connected by another connection.
+    Already,
+    Failed(Error),
 }
 
 /// A connection whose handshake is done.

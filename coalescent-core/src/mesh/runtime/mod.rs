@@ -13,7 +13,7 @@ mod accept_backoff;
 pub(crate) mod admission;
 mod connections;
 pub(crate) mod dialer;
-mod listener;
+pub(super) mod listener;
 mod security;
 mod shutdown;
 
@@ -199,6 +199,25 @@ impl Runtime {
     /// Waits until the mesh has ended.
     pub(crate) async fn ended(&self) {
         self.ended.cancelled().await;
+    }
+
+    /// Waits until at least `n` peers are connected; see [`Mesh::connected`].
+    pub(crate) async fn connected(&self, n: usize) -> Result<(), Error> {
+        // Listens first, so that a peer which connects in between is not missed.
+        let mut events = self.peers.events_from_now();
+        while self.peers.len() < n {
+            if self.stop.is_cancelled() {
+                return Err(Error::ended());
+            }
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(_) => {}
+                    None => return Err(Error::ended()),
+                },
+                () = self.stop.cancelled() => return Err(Error::ended()),
+            }
+        }
+        Ok(())
     }
 
     /// Runs a task until it is done, or dropped because the mesh is to end.

@@ -11,7 +11,7 @@ use crate::transport::address::Address;
 #[cfg(feature = "tls")]
 use crate::transport::identity::PublicKey;
 #[cfg(feature = "tls")]
-use crate::transport::tls::Tls;
+use crate::transport::tls::{Allow, Tls};
 
 /// Whether and how connections are encrypted and authenticated.
 #[derive(Clone, Debug)]
@@ -70,6 +70,23 @@ impl Security {
             )));
         }
         Ok(())
+    }
+
+    /// Returns the list of the peers to accept, unless plaintext is spoken, which proves no key.
+    #[cfg(feature = "tls")]
+    pub(crate) fn allowed(&self) -> Option<&Allow> {
+        self.tls.as_ref().map(Tls::allowed)
+    }
+
+    /// Returns whether a peer that has proven this key may be connected.
+    pub(crate) fn is_allowed(&self, key: &[u8; 32]) -> bool {
+        #[cfg(feature = "tls")]
+        if let Some(allowed) = self.allowed() {
+            return PublicKey::from_bytes(*key).is_ok_and(|key| allowed.contains(&key));
+        }
+        #[cfg(not(feature = "tls"))]
+        let _ = key;
+        true
     }
 
     /// Secures an accepted connection. Returns it with the key that the peer has proven to hold, if

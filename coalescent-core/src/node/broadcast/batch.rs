@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::run::Run;
-use super::{BATCH, PAYLOAD_COST, Sent, as_number, too_large, unencodable};
+use super::{BATCH, PAYLOAD_COST, Sent, as_number, check_size, too_large, unencodable};
+use crate::error::Error;
 use crate::node::Node;
 use crate::node::by_wire::ByWire;
 use crate::node::payload::Payload;
@@ -48,8 +49,12 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Takes payloads until the batch is full or there are no more. Returns the size of the batch.
-    pub(super) fn fill<P: Payload>(&mut self, payloads: &mut impl Iterator<Item = P>) -> usize {
+    /// Takes payloads until the batch is full, there are no more, or one cannot be sent. Returns
+    /// the size of the batch, and the error of the last payload if it is not part of the batch.
+    pub(super) fn fill<P: Payload>(
+        &mut self,
+        payloads: &mut impl Iterator<Item = P>,
+    ) -> (usize, Option<Error>) {
         let ttl = self.node.config().ttl;
         let mut nonces = Nonces::new(self.node);
         let mut size = 0;
@@ -66,23 +71,47 @@ impl<'a> Batch<'a> {
                 && let Some(run) = self.runs.only()
             {
                 run.add_quickly(self.node, ttl, nonce, bytes);
-            } else {
-                self.add(nonce, &payload.into_bytes());
+            } else if let Err(error) = self.add(nonce, &payload.into_bytes()) {
+                return (size, Some(error));
             }
         }
-        size
+        (size, None)
     }
 
-    fn add(&mut self, nonce: u64, payload: &Bytes) {
+    fn add(&mut self, nonce: u64, payload: &Bytes) -> Result<(), Error> {
+        check_size(self.node, payload.len())?;
         if self.announced {
             self.node.announce(Some(nonce), payload);
             if self.has_plain {
                 self.node.announce(None, payload);
             }
         }
+        let (mut carried, mut without) = (0_usize, 0_usize);
         for (_, run) in self.runs.iter_mut() {
-            run.add(nonce, payload);
+            match run.add(nonce, payload) {
+                true => carried += 1,
+                false => without += 1,
+            }
         }
+        if without > 0 {
+            return self.settle(carried > 0);
+        }
+        Ok(())
+    }
+
+    /// Counts the payload that some wires could not carry as one that their peers do not get, if
+    /// another wire carries it. Otherwise nobody gets it, which is an error.
+    #[cold]
+    fn settle(&mut self, is_carried: bool) -> Result<(), Error> {
+        let mut failed = None;
+        for (_, run) in self.runs.iter_mut() {
+            if is_carried {
+                run.count_refused();
+            } else {
+                failed = run.take_refused().or(failed);
+            }
+        }
+        failed.map_or(Ok(()), |error| Err(Error::encode(error.to_string())))
     }
 
     /// Queues the batch for the peers in `list` as far as there is room. Returns the peers without

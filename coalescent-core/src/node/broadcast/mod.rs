@@ -34,6 +34,7 @@ const AHEAD: usize = 512 * 1024;
 const AHEAD_GRACE: Duration = Duration::from_millis(10);
 
 /// The result of sending a payload to several peers.
+#[must_use = "tells for how many peers it was dropped; `let _ = ..` if that does not matter"]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
     /// The number of peers it was queued for.
@@ -72,15 +73,30 @@ impl AddAssign for Sent {
 impl Peers {
     /// Queues `payload` for every peer as a broadcast, waiting for room in each outbox.
     ///
+    /// Without peers this does nothing, and succeeds. A peer whose wire cannot carry what others
+    /// can, such as a newline on [`lines`](crate::Wire::lines), does not get it, and neither does
+    /// one that accepts only smaller payloads: it counts as [`dropped`](field@Sent::dropped), in the
+    /// counters of that peer too.
+    ///
+    /// # Errors
+    ///
+    /// [`is_encode`](Error::is_encode) if the payload is larger than
+    /// [`Config::max_frame`](crate::Config::max_frame), whoever is connected, or if no peer has a
+    /// wire that can carry it. Then no peer gets it, and nothing is counted.
+    ///
     /// # Cancel safety
     ///
     /// If the future is dropped before it is done, some peers get the payload and others do not.
-    pub async fn broadcast_payload(&self, payload: impl Into<Bytes>) -> Sent {
+    pub async fn broadcast_payload(&self, payload: impl Into<Bytes>) -> Result<Sent, Error> {
         self.broadcast_payload_where(payload, |_| true).await
     }
 
     /// Queues `payload` as a broadcast for the peers that `to` selects, waiting for room in each
     /// outbox.
+    ///
+    /// # Errors
+    ///
+    /// As for [`broadcast_payload`](Peers::broadcast_payload), among the selected peers.
     ///
     /// # Cancel safety
     ///
@@ -89,26 +105,30 @@ impl Peers {
         &self,
         payload: impl Into<Bytes>,
         to: impl Fn(&Peer) -> bool,
-    ) -> Sent {
-        let (mut sent, waiting) = self.offer(&payload.into(), to);
+    ) -> Result<Sent, Error> {
+        let (mut sent, waiting) = self.offer(&payload.into(), to)?;
         for (peer, chunk) in waiting {
             match peer.outbox().push(&[chunk], &mut 0).await {
                 Ok(()) => sent.queued += 1,
                 Err(_) => sent.dropped += 1,
             }
         }
-        sent
+        Ok(sent)
     }
 
     /// Queues `payload` as a broadcast for the peers that have room for it now. For the others it
     /// is dropped, and counted.
-    pub fn try_broadcast_payload(&self, payload: impl Into<Bytes>) -> Sent {
-        let (mut sent, waiting) = self.offer(&payload.into(), |_| true);
+    ///
+    /// # Errors
+    ///
+    /// As for [`broadcast_payload`](Peers::broadcast_payload).
+    pub fn try_broadcast_payload(&self, payload: impl Into<Bytes>) -> Result<Sent, Error> {
+        let (mut sent, waiting) = self.offer(&payload.into(), |_| true)?;
         for (peer, _) in waiting {
             peer.dropped(DropReason::Full, 1);
             sent.dropped += 1;
         }
-        sent
+        Ok(sent)
     }
 
     /// Queues each of `payloads` for every peer as a broadcast of its own, in order, waiting for
@@ -127,51 +147,81 @@ impl Peers {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), coalescent_core::Error> {
     /// # let mesh = coalescent_core::App::new().start().await?;
-    /// mesh.broadcast_payloads(["beep", "boop"]).await;
-    /// mesh.broadcast_payloads((0..1000).map(|number| number.to_string())).await;
+    /// let sent = mesh.broadcast_payloads(["beep", "boop"]).await?;
+    /// assert_eq!(sent.dropped, 0);
+    /// let numbers = (0..1000).map(|number| number.to_string());
+    /// let sent = mesh.broadcast_payloads(numbers).await?;
+    /// # assert_eq!(sent.queued, 0);
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`broadcast_payload`](Peers::broadcast_payload), for the first payload that cannot be
+    /// sent. Those before it were queued, and those after it are not taken from `payloads`: pass
+    /// the iterator `by_ref()` to go on with them.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped before it is done, some peers get some of the payloads, each peer
     /// the first of them.
-    pub async fn broadcast_payloads<P>(&self, payloads: impl IntoIterator<Item = P>) -> Sent
+    pub async fn broadcast_payloads<P>(
+        &self,
+        payloads: impl IntoIterator<Item = P>,
+    ) -> Result<Sent, Error>
+    where
+        P: Payload,
+    {
+        match self.broadcast_until_failed(payloads).await {
+            (sent, None) => Ok(sent),
+            (_, Some(error)) => Err(error),
+        }
+    }
+
+    /// Does what [`broadcast_payloads`](Peers::broadcast_payloads) does, and returns what was sent
+    /// before the payload that could not be.
+    pub(crate) async fn broadcast_until_failed<P>(
+        &self,
+        payloads: impl IntoIterator<Item = P>,
+    ) -> (Sent, Option<Error>)
     where
         P: Payload,
     {
         let mut payloads = payloads.into_iter();
         let mut sent = Sent::default();
         loop {
-            let (some, waiting, size) = self.offer_batch(&mut payloads);
-            sent += some;
+            let offered = self.offer_batch(&mut payloads);
+            sent += offered.sent;
             self.eased().await;
             // Other tasks get their turn, even if no peer has to be waited for.
             tokio::task::coop::consume_budget().await;
-            for unsent in waiting {
+            for unsent in offered.waiting {
                 sent += unsent.push().await;
             }
             // A smaller batch was the last one. An iterator that has ended is not asked again: it
             // might go on.
-            if size < BATCH {
-                return sent;
+            if offered.failed.is_some() || offered.size < BATCH {
+                return (sent, offered.failed);
             }
         }
     }
 
-    /// Queues the next [`BATCH`] of broadcasts as far as there is room. Returns the peers without
-    /// room for all of them, and the size of the batch: less than [`BATCH`] if `payloads` has
-    /// ended.
-    fn offer_batch<P>(&self, payloads: &mut impl Iterator<Item = P>) -> (Sent, Vec<Unsent>, usize)
+    /// Queues the next [`BATCH`] of broadcasts as far as there is room.
+    fn offer_batch<P>(&self, payloads: &mut impl Iterator<Item = P>) -> Offered
     where
         P: Payload,
     {
         let list = self.list();
         let mut batch = Batch::new(self.node(), &list);
-        let size = batch.fill(payloads);
+        let (size, failed) = batch.fill(payloads);
         let (sent, waiting) = batch.offer(&list);
-        (sent, waiting, size)
+        Offered {
+            sent,
+            waiting,
+            size,
+            failed,
+        }
     }
 
     /// Waits until no more than [`AHEAD`] bytes are queued for any peer, at most [`AHEAD_GRACE`].
@@ -201,6 +251,27 @@ impl Peers {
             peer.flushed().await;
         }
     }
+}
+
+/// What became of a batch of broadcasts.
+struct Offered {
+    sent: Sent,
+    /// What peers had no room for.
+    waiting: Vec<Unsent>,
+    /// The size of the batch: less than [`BATCH`] if it was the last one.
+    size: usize,
+    /// The error of the payload that the batch ends before, if that cannot be sent.
+    failed: Option<Error>,
+}
+
+/// Checks a payload against the frame limit of this node, which holds on every wire.
+#[inline]
+fn check_size(node: &Node, len: usize) -> Result<(), Error> {
+    let limit = node.config().max_frame;
+    if len > limit {
+        return Err(Error::encode(WireError::too_large(limit)));
+    }
+    Ok(())
 }
 
 /// Reports frames that a peer's wire has no place for.

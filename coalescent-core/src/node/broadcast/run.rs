@@ -17,6 +17,8 @@ pub(super) struct Run<'a> {
     /// How many frames the wire has no place for, and the error of the last.
     unencodable: u64,
     error: Option<WireError>,
+    /// Why the wire cannot carry the payload that was added last, until that is settled.
+    refused: Option<WireError>,
 }
 
 impl<'a> Run<'a> {
@@ -26,6 +28,7 @@ impl<'a> Run<'a> {
             list: ChunkList::default(),
             unencodable: 0,
             error: None,
+            refused: None,
         }
     }
 
@@ -44,13 +47,14 @@ impl<'a> Run<'a> {
         Some((error, self.unencodable))
     }
 
-    /// Adds a frame.
-    pub(super) fn add(&mut self, nonce: u64, payload: &Bytes) {
+    /// Adds a frame. Returns whether the wire can carry it; if not, call
+    /// [`count_refused`](Self::count_refused) or [`take_refused`](Self::take_refused).
+    pub(super) fn add(&mut self, nonce: u64, payload: &Bytes) -> bool {
         if payload.len() <= COALESCE_MAX {
             return self.add_small(nonce, payload);
         }
         self.list.seal();
-        self.add_chunk(nonce, payload.clone());
+        self.add_chunk(nonce, payload.clone())
     }
 
     /// Adds a frame of at most [`COALESCE_MAX`] bytes, within the frame limit of the native wire.
@@ -62,34 +66,51 @@ impl<'a> Run<'a> {
         open.append(&prefix, payload, b"", Count::OWN);
     }
 
-    fn add_small(&mut self, nonce: u64, payload: &[u8]) {
+    fn add_small(&mut self, nonce: u64, payload: &[u8]) -> bool {
         let node = self.peer.node();
         let kind = own_kind(self.peer.wire(), nonce);
         match self.peer.framing(kind, node.config().ttl, payload) {
             Ok(Some(framing)) => {
                 let open = open(&mut self.list, node);
                 open.append(framing.prefix(), payload, framing.suffix(), Count::OWN);
+                true
             }
             Ok(None) => {
                 self.list.seal();
-                self.add_chunk(nonce, Bytes::copy_from_slice(payload));
+                self.add_chunk(nonce, Bytes::copy_from_slice(payload))
             }
-            Err(error) => self.fail(error),
+            Err(error) => self.refuse(error),
         }
     }
 
-    fn add_chunk(&mut self, nonce: u64, payload: Bytes) {
+    fn add_chunk(&mut self, nonce: u64, payload: Bytes) -> bool {
         let kind = own_kind(self.peer.wire(), nonce);
         let ttl = self.peer.node().config().ttl;
         match self.peer.encode(kind, ttl, payload, Count::OWN) {
-            Ok(chunk) => self.list.push(chunk),
-            Err(error) => self.fail(error),
+            Ok(chunk) => {
+                self.list.push(chunk);
+                true
+            }
+            Err(error) => self.refuse(error),
         }
     }
 
-    fn fail(&mut self, error: WireError) {
-        self.unencodable += 1;
-        self.error = Some(error);
+    fn refuse(&mut self, error: WireError) -> bool {
+        self.refused = Some(error);
+        false
+    }
+
+    /// Counts the frame that the wire has no place for, if that was the last one.
+    pub(super) fn count_refused(&mut self) {
+        if let Some(error) = self.refused.take() {
+            self.unencodable += 1;
+            self.error = Some(error);
+        }
+    }
+
+    /// Returns why the wire has no place for the last frame, which is not counted then.
+    pub(super) fn take_refused(&mut self) -> Option<WireError> {
+        self.refused.take()
     }
 
     /// Makes a chunk of the small frames at the end, and gives their buffer back to the node. Few

@@ -8,7 +8,8 @@
 //! - Both sides must name the protocol `coalescent/1` ([`ALPN`]), so that a node cannot be tricked
 //!   into talking to another protocol's TLS endpoint.
 //! - Every connection proves the keys again: no resumption, no tickets, no early data.
-//! - The allow list applies to inbound and outbound connections.
+//! - The allow list applies to inbound and outbound connections. It can change at any time, and
+//!   says who passes the handshakes from then on.
 //!
 //! # When a connection counts as verified
 //!
@@ -130,6 +131,12 @@ impl Tls {
             server,
             client,
         }
+    }
+
+    /// Returns the list of the peers to accept, which can be changed while it is used.
+    #[must_use]
+    pub fn allowed(&self) -> &Allow {
+        &self.allow
     }
 
     /// Returns the id by which peers know this node.

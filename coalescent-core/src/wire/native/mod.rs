@@ -49,6 +49,9 @@ const BYE: u8 = 0x13;
 ///  +--------+------+-----+----------------------+
 ///    u32 BE   u8     u8
 ///
+///  The first byte of a connection is 0: a HELLO is shorter than 16 MiB. No method of HTTP and no
+///  record of TLS begins so.
+///
 ///  00 DATA       payload
 ///  01 BROADCAST  nonce: u64, payload
 ///  02 REQUEST    id: u32, payload

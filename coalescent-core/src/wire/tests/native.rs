@@ -3,6 +3,15 @@
 use super::*;
 
 #[test]
+fn a_connection_begins_with_a_zero_byte() {
+    // Servers that share a port go by it.
+    for len in [0, HELLO_MAX] {
+        let framing = NativeCodec::new(MAX_FRAME_CEILING).framing(Kind::Hello, 0, len);
+        assert_eq!(framing.unwrap().prefix()[0], 0);
+    }
+}
+
+#[test]
 fn each_kind_has_its_documented_bytes() {
     let cases: [(Kind, u8, &[u8], &[u8]); 9] = [
         (Kind::Data, 0, b"hi", b"\0\0\0\x04\x00\0hi"),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use coalescent_core::{Error, Mesh, Message, Peer, Peers, Sent};
+use coalescent_core::{Error, Mesh, Message, MessageType, Peer, Peers, Sent};
 use serde::Serialize;
 
 use super::{encode, encode_body};
@@ -13,10 +13,13 @@ use crate::sealed::AsPeers;
 ///
 /// Every method fails with [`is_no_courier`](Error::is_no_courier) if the app has no
 /// [`Courier`](crate::Courier), and with [`is_encode`](Error::is_encode) if the body cannot be
-/// serialized. The body is serialized once, however many peers receive it. A [`Message`] is
-/// serialized once, however often it is sent.
+/// serialized, or the message is larger than
+/// [`Config::max_frame`](coalescent_core::Config::max_frame) or fits the wire of no peer. The body
+/// is serialized once, however many peers receive it. A [`Message`] is serialized once, however
+/// often it is sent.
 ///
-/// The returned [`Sent`] counts the peers for which the message was queued or dropped.
+/// The returned [`Sent`] counts the peers for which the message was queued or dropped. Of a mesh
+/// with several wires, the peers whose wire cannot carry the message count as dropped.
 pub trait MeshExt: AsPeers {
     /// Queues a message of type `kind` for every peer, waiting for room in each outbox.
     ///
@@ -34,7 +37,46 @@ pub trait MeshExt: AsPeers {
     {
         let peers = self.as_peers();
         let payload = encode_body(peers, kind, body);
-        async move { Ok(peers.broadcast_payload(payload?).await) }
+        async move { peers.broadcast_payload(payload?).await }
+    }
+
+    /// Queues a message whose type its body names, for every peer; like
+    /// [`broadcast`](MeshExt::broadcast).
+    ///
+    /// ```
+    /// # use coalescent_core::{App, AppExt, Error, message_type};
+    /// # use coalescent_layers::{Courier, MeshExt};
+    /// # use serde::Serialize;
+    /// #[derive(Serialize)]
+    /// struct Set {
+    ///     key: String,
+    ///     value: u64,
+    /// }
+    ///
+    /// message_type! { Set => "set" }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let mesh = App::new().with(Courier::new()).start().await?;
+    /// let set = Set { key: "answer".to_owned(), value: 42 };
+    /// let sent = mesh.broadcast_typed(&set).await?;
+    /// # assert_eq!(sent.queued, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`broadcast`](MeshExt::broadcast).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`broadcast`](MeshExt::broadcast).
+    fn broadcast_typed<T>(&self, body: &T) -> impl Future<Output = Result<Sent, Error>> + Send
+    where
+        T: Serialize + MessageType + ?Sized,
+    {
+        self.broadcast(T::TYPE, body)
     }
 
     /// Queues a message built beforehand, for example one with headers; like
@@ -54,7 +96,7 @@ pub trait MeshExt: AsPeers {
         let peers = self.as_peers();
         async move {
             let payload = encode(peers, &message)?;
-            Ok(peers.broadcast_payload(payload).await)
+            peers.broadcast_payload(payload).await
         }
     }
 
@@ -81,7 +123,7 @@ pub trait MeshExt: AsPeers {
     ///
     /// # Errors
     ///
-    /// As listed for [`MeshExt`], for the first body that cannot be serialized. The messages before
+    /// As listed for [`MeshExt`], for the first body that cannot be sent. The messages before
     /// it were queued; the bodies after it are not consumed.
     ///
     /// # Cancel safety
@@ -108,7 +150,7 @@ pub trait MeshExt: AsPeers {
                     None
                 }
             });
-            let sent = peers.broadcast_payloads(payloads).await;
+            let sent = peers.broadcast_payloads(payloads).await?;
             match failed {
                 None => Ok(sent),
                 Some(error) => Err(Error::unencodable(error)),
@@ -175,7 +217,20 @@ pub trait MeshExt: AsPeers {
     {
         let peers = self.as_peers();
         let payload = encode_body(peers, kind, body)?;
-        Ok(peers.try_broadcast_payload(payload))
+        peers.try_broadcast_payload(payload)
+    }
+
+    /// Queues a message whose type its body names, without waiting; like
+    /// [`try_broadcast`](MeshExt::try_broadcast).
+    ///
+    /// # Errors
+    ///
+    /// As for [`broadcast`](MeshExt::broadcast).
+    fn try_broadcast_typed<T>(&self, body: &T) -> Result<Sent, Error>
+    where
+        T: Serialize + MessageType + ?Sized,
+    {
+        self.try_broadcast(T::TYPE, body)
     }
 }
 
@@ -197,6 +252,6 @@ fn broadcast_by_list(
     let list: HashSet<&Peer> = list.iter().collect();
     async move {
         let to = |peer: &Peer| list.contains(peer) == listed;
-        Ok(peers.broadcast_payload_where(payload?, to).await)
+        peers.broadcast_payload_where(payload?, to).await
     }
 }

@@ -1,6 +1,6 @@
 //! Sending messages to one peer.
 
-use coalescent_core::{Error, Message, Peer};
+use coalescent_core::{Ask, Error, Message, MessageType, Peer};
 use serde::Serialize;
 
 use super::{encode, encode_body};
@@ -27,6 +27,22 @@ pub trait PeerExt: sealed::Sealed {
     where
         T: Serialize + ?Sized;
 
+    /// Sends a message whose type its body names; like [`send`](PeerExt::send).
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](PeerExt::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`send`](PeerExt::send).
+    fn send_typed<T>(&self, body: &T) -> impl Future<Output = Result<(), Error>> + Send
+    where
+        T: Serialize + MessageType + ?Sized,
+    {
+        self.send(T::TYPE, body)
+    }
+
     /// Sends a message built beforehand, for example one with headers; like
     /// [`send`](PeerExt::send).
     ///
@@ -47,6 +63,72 @@ pub trait PeerExt: sealed::Sealed {
     fn try_send<T>(&self, kind: &str, body: &T) -> Result<(), Error>
     where
         T: Serialize + ?Sized;
+
+    /// Sends a message whose type its body names, without waiting; like
+    /// [`try_send`](PeerExt::try_send).
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_send`](PeerExt::try_send).
+    fn try_send_typed<T>(&self, body: &T) -> Result<(), Error>
+    where
+        T: Serialize + MessageType + ?Sized,
+    {
+        self.try_send(T::TYPE, body)
+    }
+
+    /// Asks a question whose type its body names, and waits for the body of the answer, for at most
+    /// [`Config::request_timeout`](coalescent_core::Config::request_timeout).
+    ///
+    /// ```
+    /// # use coalescent_core::{App, AppExt, Error, Frame, Message, Reply, message_type};
+    /// # use coalescent_core::transport::Memory;
+    /// # use coalescent_layers::{Courier, PeerExt};
+    /// # use serde::{Deserialize, Serialize};
+    /// # use tower::{layer::layer_fn, service_fn};
+    /// #[derive(Deserialize, Serialize)]
+    /// struct Get {
+    ///     key: String,
+    /// }
+    ///
+    /// #[derive(Deserialize, Serialize)]
+    /// struct Value {
+    ///     value: u64,
+    /// }
+    ///
+    /// message_type! { Get => "get" -> Value }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let network = Memory::new();
+    /// # let app = || App::new().transport(network.clone()).with(Courier::new());
+    /// # let answer = layer_fn(|_| service_fn(async |_: Frame| {
+    /// #     Ok::<_, Error>(Reply::from(Message::new("value", &Value { value: 42 })))
+    /// # }));
+    /// # let alice = app().layer(answer).listen("alice:1").await?;
+    /// # let bob = app().start().await?;
+    /// # let peer = bob.connect("alice:1").await?;
+    /// let Value { value } = peer.ask(&Get { key: "answer".to_owned() }).await?;
+    /// assert_eq!(value, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`request`](PeerExt::request). Also [`is_decode`](Error::is_decode) if the body of
+    /// the answer is not what [`Ask::Answer`] says.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`request`](PeerExt::request).
+    fn ask<T>(&self, question: &T) -> impl Future<Output = Result<T::Answer, Error>> + Send
+    where
+        T: Serialize + Ask + ?Sized,
+    {
+        let asked = self.request(T::TYPE, question);
+        async move { asked.await?.body().map_err(Error::undecodable) }
+    }
 
     /// Sends a message of type `kind` as a request and waits for the reply, for at most
     /// [`Config::request_timeout`](coalescent_core::Config::request_timeout).

@@ -145,3 +145,14 @@ fn debug_shows_ids_but_no_secret() {
 fn a_stream_value_is_small() {
     assert!(size_of::<TlsStream<tokio::net::TcpStream>>() <= 80);
 }
+
+#[tokio::test]
+async fn the_side_that_connects_begins_with_a_record_of_a_handshake() {
+    // Servers that share a port go by it.
+    let (near, mut far) = tokio::io::duplex(1024);
+    let tls = Tls::new(Identity::generate());
+    let connecting = tokio::spawn(async move { tls.connect(near, None).await.map(drop) });
+    assert_eq!(far.read_u8().await.unwrap(), 0x16);
+    drop(far);
+    assert!(connecting.await.unwrap().is_err());
+}

@@ -19,7 +19,7 @@ struct Nodes {
 impl common_mesh::Mesh for Nodes {
     async fn publish(&mut self, node: usize, _: u64) -> Result<(), Failed> {
         let payload = self.payload.clone();
-        self.meshes[node].broadcast_payload(payload).await;
+        let _ = self.meshes[node].broadcast_payload(payload).await?;
         Ok(())
     }
 

@@ -95,17 +95,18 @@ pub(crate) async fn send(options: &Options) -> Result<(), Failed> {
             let batch = options.batch as u64;
             match (typed, batch) {
                 (true, 1) => {
-                    mesh.broadcast("beep", &Beep { time: total, text }).await?;
+                    let _ = mesh.broadcast("beep", &Beep { time: total, text }).await?;
                 }
                 (true, _) => {
                     let beeps = (total..total + batch).map(|time| Beep { time, text });
-                    mesh.broadcast_all("beep", beeps).await?;
+                    let _ = mesh.broadcast_all("beep", beeps).await?;
                 }
                 (false, 1) => {
-                    mesh.broadcast_payload(payload.clone()).await;
+                    let _ = mesh.broadcast_payload(payload.clone()).await?;
                 }
                 (false, _) => {
-                    mesh.broadcast_payloads((0..batch).map(|_| &payload)).await;
+                    let payloads = (0..batch).map(|_| &payload);
+                    let _ = mesh.broadcast_payloads(payloads).await?;
                 }
             }
             total += batch;
@@ -140,7 +141,7 @@ pub(crate) async fn pump(options: &Options) -> Result<(), Failed> {
                 total += 1;
                 line
             });
-            mesh.broadcast_payloads(lines).await;
+            let _ = mesh.broadcast_payloads(lines).await?;
         }
         confirm(&peer, &mut reader, false, total).await?;
         phase.report(json!({ "messages": total - before }));
