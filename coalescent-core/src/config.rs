@@ -152,7 +152,7 @@ impl Default for Config {
             outbox: DEFAULT_OUTBOX,
             inbox: 1024 * 1024,
             read_ahead: 256 * 1024,
-            concurrency: 1,
+            concurrency: 64,
             patience: Duration::from_secs(10),
             slow_floor: 16 * 1024,
             relay_grace: Duration::from_millis(50),

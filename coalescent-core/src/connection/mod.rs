@@ -81,7 +81,7 @@ pub(crate) use buffer::{KEPT_MAX, READ_MAX};
 pub use control::MAX_CONTROL;
 pub(crate) use driver::Connection;
 pub(crate) use establish::{Established, establish};
-pub use stack_driver::{BATCH_COST, READY_TIMEOUT};
+pub use stack_driver::{BATCH_COST, CALL_COST, READY_TIMEOUT};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::Error;

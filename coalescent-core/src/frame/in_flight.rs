@@ -22,7 +22,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -68,7 +68,10 @@ impl ReadBatch {
 /// the inbox from elsewhere whether earlier frames are still on their way.
 pub(crate) struct InFlight {
     peer: Peer,
-    slots: Box<[Slot]>,
+    first: Slot,
+    /// The slots behind the first, made when calls first overlap.
+    more: OnceLock<Box<[Slot]>>,
+    slots: usize,
     /// Whether the connection holds frames for the read side that are not in its queue yet. Frames
     /// that get there without the connection must not overtake them.
     staging: AtomicBool,
@@ -110,7 +113,9 @@ impl InFlight {
     pub(crate) fn new(peer: Peer, slots: usize) -> Self {
         Self {
             peer,
-            slots: (0..slots.max(1)).map(|_| Slot::default()).collect(),
+            first: Slot::default(),
+            more: OnceLock::new(),
+            slots: slots.max(1),
             staging: AtomicBool::new(false),
             unstaged: Notify::new(),
         }
@@ -144,8 +149,23 @@ impl InFlight {
         self.peer.wire()
     }
 
+    /// Returns the number of slots.
     pub(crate) fn slots(&self) -> usize {
-        self.slots.len()
+        self.slots
+    }
+
+    #[inline]
+    fn slot(&self, slot: usize) -> Option<&Slot> {
+        match slot.checked_sub(1) {
+            None => Some(&self.first),
+            Some(behind) => self.more.get()?.get(behind),
+        }
+    }
+
+    #[cold]
+    fn make_slots(&self) -> &[Slot] {
+        let make = || (1..self.slots).map(|_| Slot::default()).collect();
+        self.more.get_or_init(make)
     }
 
     /// Returns the address of this value, which identifies the connection as long as it lives.
@@ -165,7 +185,7 @@ impl InFlight {
         flow: Flow,
         rewritten: Option<&Bytes>,
     ) -> bool {
-        let Some(slot) = self.slots.get(slot) else {
+        let Some(slot) = self.slot(slot) else {
             return false;
         };
         let open = seq << 2 | OPEN;
@@ -190,7 +210,10 @@ impl InFlight {
     /// Gives the slot to the frame `seq`, about which may be decided from now on.
     #[inline]
     pub(crate) fn open(&self, slot: usize, seq: u64) {
-        if let Some(slot) = self.slots.get(slot) {
+        if slot > 0 && self.more.get().is_none() {
+            self.make_slots();
+        }
+        if let Some(slot) = self.slot(slot) {
             slot.decision.store(seq << 2 | OPEN, Ordering::Release);
         }
     }
@@ -198,7 +221,7 @@ impl InFlight {
     /// Whether the frame `seq` was neither decided about nor cloned outside of the call scope.
     #[inline]
     pub(crate) fn is_untouched(&self, slot: usize, seq: u64) -> bool {
-        self.slots.get(slot).is_some_and(|slot| {
+        self.slot(slot).is_some_and(|slot| {
             slot.decision.load(Ordering::Acquire) == seq << 2 | OPEN
                 && slot.shared.load(Ordering::Acquire) != seq
         })
@@ -206,7 +229,7 @@ impl InFlight {
 
     /// Records that the frame `seq` was cloned outside of the call scope.
     pub(super) fn share(&self, slot: usize, seq: u64) {
-        if let Some(slot) = self.slots.get(slot)
+        if let Some(slot) = self.slot(slot)
             && slot.decision.load(Ordering::Acquire) >> 2 == seq
         {
             slot.shared.store(seq, Ordering::Release);
@@ -217,7 +240,7 @@ impl InFlight {
     /// instruction, since nobody can decide at the same time.
     #[inline]
     pub(crate) fn shut(&self, slot: usize, seq: u64) {
-        if let Some(slot) = self.slots.get(slot) {
+        if let Some(slot) = self.slot(slot) {
             slot.decision.store(seq << 2 | CLOSED, Ordering::Release);
         }
     }
@@ -225,13 +248,13 @@ impl InFlight {
     /// Returns the decision about the frame `seq`, if there is one already. A replaced payload is
     /// returned only once.
     pub(crate) fn decision(&self, slot: usize, seq: u64) -> Option<RelayDecision> {
-        self.slots.get(slot)?.take(seq)
+        self.slot(slot)?.take(seq)
     }
 
     /// Closes the slot of the frame `seq`, and returns the decision about it. A later decision
     /// comes too late.
     pub(crate) fn close(&self, slot: usize, seq: u64) -> Option<RelayDecision> {
-        let slot = self.slots.get(slot)?;
+        let slot = self.slot(slot)?;
         // Once a relay has decided, the slot is no longer open: there is nothing to close, and no
         // locked instruction is needed.
         if !slot.is_decided(seq) {
@@ -252,13 +275,13 @@ impl InFlight {
     /// its caller counts it as lost, and a clone of it is not relayed later.
     pub(crate) fn close_for_ever(&self, slot: usize, seq: u64) -> Option<RelayDecision> {
         // Before it is closed: a relay that finds it closed looks here.
-        self.slots.get(slot)?.lost.store(seq, Ordering::Release);
+        self.slot(slot)?.lost.store(seq, Ordering::Release);
         self.close(slot, seq)
     }
 
     /// Returns whether the frame `seq` is counted as lost.
     pub(super) fn is_lost(&self, slot: usize, seq: u64) -> bool {
-        let slot = self.slots.get(slot);
+        let slot = self.slot(slot);
         slot.is_some_and(|slot| slot.lost.load(Ordering::Acquire) == seq)
     }
 }

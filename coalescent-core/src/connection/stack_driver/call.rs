@@ -1,16 +1,19 @@
 //! Calls the stack with frames, and settles the results of each call.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::Instant;
 
-use super::calls::{PendingFrame, decided};
+use super::calls::{PendingFrame, decided, held_buffer};
+use super::holding::{Held, Hold};
 use super::results::unpin;
 use super::{Frames, StackDriver, State};
 use crate::error::{Error, panic_text};
 use crate::frame::call::{CallOutcome, CallScope};
-use crate::frame::in_flight::{InFlight, RelayDecision};
+use crate::frame::in_flight::{InFlight, ReadBatch, RelayDecision};
 use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
 use crate::stack::reply::Reply;
@@ -25,6 +28,8 @@ struct Place {
 /// A call that was polled once, and has results that need bookkeeping.
 struct Called<E> {
     place: Place,
+    /// The copy that the call was given instead of a slice of the batch.
+    copy: Option<Arc<ReadBatch>>,
     outcome: CallOutcome,
     result: Poll<Result<Reply, E>>,
 }
@@ -87,7 +92,7 @@ impl<S: PeerService> StackDriver<S> {
                 return Poll::Ready(());
             };
             match called.result {
-                Poll::Pending => self.pending(called.place, called.outcome),
+                Poll::Pending => self.pending(called.place, called.copy, called.outcome),
                 Poll::Ready(result) => {
                     let result = result.map_err(Error::call);
                     self.done(called.place, called.outcome, result, now);
@@ -106,6 +111,9 @@ impl<S: PeerService> StackDriver<S> {
 
     /// Calls the stack with frames whose results need no bookkeeping; see
     /// [`take_usual`](super::results::Results::take_usual). Returns the first call that does.
+    ///
+    /// Stops where the task has used up its budget of the runtime: a layer that sheds load would
+    /// take that for a lack of room.
     fn call_usual(
         &mut self,
         scope: &CallScope<'_>,
@@ -125,14 +133,22 @@ impl<S: PeerService> StackDriver<S> {
             results,
         } = frames;
         let withdrawn = backlog.has_withdrawn();
-        let (Some((slot, call)), Some((batch, next))) = (calls.free(), backlog.first()) else {
+        let (Some((slot, call, holding)), Some((batch, next))) = (calls.free(), backlog.first())
+        else {
             return Poll::Ready(None);
         };
+        let buffer = held_buffer(&batch.read_batch);
+        let slices = holding.takes_slices(buffer);
         let heads = batch.block.heads.get(*next..).unwrap_or_default();
         for &(offset, head) in heads {
-            if !head.kind.is_payload() {
+            if !head.kind.is_payload() || !has_budget_remaining() {
                 break;
             }
+            let copies = !slices
+                && match holding.hold(buffer, head.payload().len()) {
+                    Some(hold) => hold == Hold::Copy,
+                    None => break,
+                };
             if !ready!(poll_ready(&mut base.stack, state, cx, within)) {
                 break;
             }
@@ -141,7 +157,8 @@ impl<S: PeerService> StackDriver<S> {
             base.seq += 1;
             let seq = base.seq;
             in_flight.open(slot, seq);
-            let frame = batch.begin_frame(scope, (offset, &head), slot, seq);
+            let copy = copies.then(|| batch.copy_of(offset, &head, seq));
+            let frame = batch.begin_frame(scope, (offset, &head), copy.as_ref(), slot, seq);
             call.seq = seq;
             *within = Within::Call(place);
             let result = call.start(base.stack.call(frame), cx);
@@ -151,6 +168,7 @@ impl<S: PeerService> StackDriver<S> {
             if !results.take_usual(in_flight, (slot, seq), at, outcome, &result) {
                 return Poll::Ready(Some(Called {
                     place,
+                    copy,
                     outcome,
                     result,
                 }));
@@ -167,7 +185,7 @@ impl<S: PeerService> StackDriver<S> {
     }
 
     /// Keeps a frame whose call has not ended.
-    fn pending(&mut self, place: Place, outcome: CallOutcome) {
+    fn pending(&mut self, place: Place, copy: Option<Arc<ReadBatch>>, outcome: CallOutcome) {
         let Frames {
             in_flight,
             backlog,
@@ -185,10 +203,19 @@ impl<S: PeerService> StackDriver<S> {
         let buffer_len = batch.read_batch.buffer_len;
         // A relay outside the handler has decided already, and its frame does not wait.
         let decision = decided(outcome).or_else(|| in_flight.decision(slot, call.seq));
-        let frame = PendingFrame {
-            head,
-            payload: batch.block.payload(offset, &head),
-            buffer_len,
+        let frame = match copy {
+            Some(copy) => PendingFrame {
+                head,
+                payload: copy.bytes.clone(),
+                buffer_len: copy.buffer_len,
+                held: Held::Copy(copy.buffer_len),
+            },
+            None => PendingFrame {
+                head,
+                payload: batch.block.payload(offset, &head),
+                buffer_len,
+                held: Held::Slice(held_buffer(&batch.read_batch)),
+            },
         };
         calls.keep(slot, frame, decision.is_some());
         if let Some(decision) = decision {
@@ -234,13 +261,33 @@ impl<S: PeerService> StackDriver<S> {
         self.finish(&head, result, now);
     }
 
-    /// Polls the calls that did not end at once.
+    /// Polls the calls that did not end at once, in the order in which their frames arrived.
+    ///
+    /// Ends early where the task has used up its budget of the runtime, and then goes on there in
+    /// the next round, so that a call that uses it up each time starves no other.
     pub(super) fn poll_calls(&mut self, scope: &CallScope<'_>, cx: &mut Context<'_>, now: Instant) {
-        if self.frames.calls.unfinished() == 0 {
+        let unfinished = self.frames.calls.unfinished();
+        if unfinished == 0 {
             return;
         }
-        for slot in 0..self.frames.calls.len() {
+        let mut at = std::mem::take(&mut self.frames.calls.resume);
+        for _ in 0..unfinished {
+            if !has_budget_remaining() {
+                self.frames.calls.resume = at;
+                yield_now(cx);
+                break;
+            }
+            let calls = &self.frames.calls;
+            let Some(slot) = calls.running_at(at).or_else(|| calls.running_at(0)) else {
+                break;
+            };
+            if at >= calls.unfinished() {
+                at = 0;
+            }
             self.poll_call(slot, scope, cx, now);
+            if self.frames.calls.running_at(at) == Some(slot) {
+                at += 1;
+            }
         }
         if self.frames.calls.unfinished() == 0 {
             self.frames.in_flight.peer().tell_meter();
@@ -265,7 +312,7 @@ impl<S: PeerService> StackDriver<S> {
         };
         let seq = call.seq;
         scope.go_on(seq);
-        let polled = match catch_unwind(AssertUnwindSafe(|| call.poll(cx))) {
+        let polled = match catch_unwind(AssertUnwindSafe(|| call.poll_again(cx))) {
             Ok(polled) => polled.map_err(Error::call),
             Err(panic) => Poll::Ready(Err(Error::panicked(&*panic))),
         };
@@ -297,6 +344,13 @@ impl<S: PeerService> StackDriver<S> {
         }
         self.finish(&frame.head, result, now);
     }
+}
+
+/// Has the task polled again, after others and with a new budget.
+#[cold]
+pub(super) fn yield_now(cx: &mut Context<'_>) {
+    // Wakes after the runtime has looked at its sockets, which a mere wake-up would delay.
+    let _ = std::pin::pin!(tokio::task::yield_now()).poll(cx);
 }
 
 /// Polls the stack for readiness. Returns false if it has failed.

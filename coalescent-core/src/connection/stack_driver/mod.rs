@@ -16,6 +16,7 @@ mod budget;
 mod call;
 mod calls;
 mod delivery;
+mod holding;
 mod idle;
 mod replies;
 mod results;
@@ -29,11 +30,14 @@ use std::time::Duration;
 
 pub use backlog::BATCH_COST;
 use backlog::{Backlog, Next};
+use call::yield_now;
 use calls::Calls;
+pub use holding::CALL_COST;
 use idle::Base;
 pub(super) use idle::IdleDriver;
 use results::{Results, report};
 use shortcut::Shortcut;
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep};
 
 use crate::error::{BoxError, Error};
@@ -46,7 +50,8 @@ use crate::stack::PeerService;
 use crate::stack::reply::Reply;
 use crate::wire::{Block, Head, Kind};
 
-/// How long a stack may take to become ready for a frame. A timeout layer does not bound this.
+/// How long a stack may take to become ready for a frame, while no call for the same peer is
+/// unfinished. A timeout layer does not bound this.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The weight of one offence in the error budget.
@@ -59,6 +64,9 @@ pub(super) struct StackDriver<S: PeerService> {
     base: Base<S>,
     state: State,
     shortcut: Option<Shortcut>,
+    /// Whether the next round begins with frames that wait, since unfinished calls used up the last
+    /// one.
+    frames_first: bool,
 }
 
 /// The states of a stack driver.
@@ -174,8 +182,15 @@ impl<S: PeerService> StackDriver<S> {
         }
         let mut staged = self.frames.results.delivery.take_whole();
         let scope = CallScope::open(self.frames.in_flight.place(), &mut staged);
-        self.poll_calls(&scope, cx, now);
-        let step = self.poll_backlog(&scope, cx, now);
+        let step = if std::mem::take(&mut self.frames_first) {
+            let step = self.poll_backlog(&scope, cx, now);
+            self.poll_calls(&scope, cx, now);
+            yield_now(cx);
+            step
+        } else {
+            self.poll_calls(&scope, cx, now);
+            self.poll_backlog(&scope, cx, now)
+        };
         drop(scope);
         self.frames.results.delivery.put_whole(staged);
         self.frames
@@ -223,6 +238,7 @@ impl<S: PeerService> StackDriver<S> {
 
     /// Handles one waiting frame after another, up to the end of a batch that has results.
     fn poll_backlog(&mut self, scope: &CallScope<'_>, cx: &mut Context<'_>, now: Instant) -> Step {
+        let seq = self.base.seq;
         loop {
             if let State::Failed(reason) = &self.state {
                 return Step::End(reason.clone());
@@ -246,12 +262,29 @@ impl<S: PeerService> StackDriver<S> {
                 }
                 Next::Frame => match self.shortcut() {
                     Some(shortcut) => self.take_shortcut(shortcut),
+                    None if !self.may_call() => return Step::Busy,
+                    None if !has_budget_remaining() => {
+                        // What was called before has used it up; or else it is this frame's turn
+                        // before that of unfinished calls.
+                        self.frames_first = seq == self.base.seq;
+                        yield_now(cx);
+                        return Step::Busy;
+                    }
                     None if self.call_stack(scope, cx, now).is_ready() => self.state.stop_timer(),
                     None if self.poll_unready(cx, now).is_pending() => return Step::Busy,
                     None => {}
                 },
             }
         }
+    }
+
+    /// Returns whether the next frame may be called beside the calls that are unfinished.
+    fn may_call(&self) -> bool {
+        let Frames { backlog, calls, .. } = &self.frames;
+        calls.unfinished() == 0
+            || backlog
+                .front_frame()
+                .is_some_and(|(batch, head)| calls.hold(&batch.read_batch, head.payload().len()).is_some())
     }
 
     /// Looks at the front of the backlog.
@@ -271,8 +304,12 @@ impl<S: PeerService> StackDriver<S> {
     }
 
     /// Waits until the stack may be ready for the next frame. Fails the frame if that takes longer
-    /// than [`READY_TIMEOUT`].
+    /// than [`READY_TIMEOUT`], not counting the time of unfinished calls, which may hold the very
+    /// capacity that is waited for.
     fn poll_unready(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        if self.frames.calls.unfinished() > 0 {
+            return Poll::Pending;
+        }
         if !matches!(self.state, State::Unready(_)) {
             self.state = State::Unready(Box::pin(tokio::time::sleep(READY_TIMEOUT)));
         }
