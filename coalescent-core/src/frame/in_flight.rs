@@ -92,9 +92,16 @@ struct Slot {
     has_rewritten: AtomicU64,
     /// The number of the frame that was last cloned outside of the call scope.
     shared: AtomicU64,
+    /// The number of the frame, shifted left by [`DERIVED_BITS`], and how many frames derived from
+    /// it relays have decided about.
+    derived: AtomicU64,
     /// The number of the frame that is counted as lost, since its connection has ended.
     lost: AtomicU64,
 }
+
+/// How many bits the number of derived frames has. A frame has fewer bytes than that, and a
+/// connection fewer frames than the other bits can count.
+const DERIVED_BITS: u32 = 24;
 
 /// Nobody has decided about the frame.
 const OPEN: u64 = 0;
@@ -233,6 +240,38 @@ impl InFlight {
             && slot.decision.load(Ordering::Acquire) >> 2 == seq
         {
             slot.shared.store(seq, Ordering::Release);
+        }
+    }
+
+    /// Notes that a relay has decided about a frame derived from the frame `seq`. Returns `false` if
+    /// the call of that frame has ended.
+    pub(super) fn note_derived(&self, slot: usize, seq: u64) -> bool {
+        let Some(slot) = self.slot(slot) else {
+            return false;
+        };
+        let decision = slot.decision.load(Ordering::Acquire);
+        if decision >> 2 != seq || decision & 3 == CLOSED {
+            return false;
+        }
+        let add = |derived: u64| {
+            let known = derived >> DERIVED_BITS == seq;
+            Some(if known { derived } else { seq << DERIVED_BITS } + 1)
+        };
+        let _ = slot
+            .derived
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
+        true
+    }
+
+    /// Returns about how many frames derived from the frame `seq` relays have decided.
+    pub(crate) fn derived(&self, slot: usize, seq: u64) -> u64 {
+        let derived = self
+            .slot(slot)
+            .map_or(0, |slot| slot.derived.load(Ordering::Acquire));
+        if derived >> DERIVED_BITS == seq {
+            derived & ((1 << DERIVED_BITS) - 1)
+        } else {
+            0
         }
     }
 

@@ -3,10 +3,12 @@
 //! - [`Frame`] (this file) is a pointer to [`inner`], whose boxes come from a [`pool`].
 //! - [`in_flight`] holds what a frame shares: with the frames of the same read (`ReadBatch`), and
 //!   with its connection, from any thread (`InFlight`).
+//! - [`derived`] holds what layers make of a frame.
 //! - [`call`] holds what a frame shares with its connection while that calls the stack with it, on
 //!   the same thread.
 
 pub(crate) mod call;
+mod derived;
 pub(crate) mod in_flight;
 mod inner;
 mod pool;
@@ -19,6 +21,7 @@ use bytes::Bytes;
 use http::Extensions;
 use in_flight::ReadBatch;
 use inner::Inner;
+pub(crate) use derived::DerivedRelay;
 pub(crate) use pool::fall_idle;
 use tokio::time::Instant;
 
@@ -308,6 +311,9 @@ impl Frame {
     /// Decides to relay a frame that this thread is not calling, or whose payload was replaced:
     /// the call scope has no room for a payload.
     fn relay_slowly(&self, flow: Flow) {
+        if self.relay_derived(flow) {
+            return;
+        }
         let (connection, seq) = self.key();
         let rewritten = self.rewritten();
         if rewritten.is_some() {
@@ -360,6 +366,9 @@ impl Frame {
     /// Counts this frame as a duplicate of one that had arrived before.
     #[inline]
     pub fn count_duplicate(&self) {
+        if !self.is_pristine() {
+            self.count_derived();
+        }
         self.peer().counters().add_duplicate();
     }
 
@@ -367,6 +376,7 @@ impl Frame {
     /// the frame, which is then neither handled nor passed on.
     #[cold]
     pub fn count_refused(&self) {
+        self.count_derived();
         self.peer().dropped(DropReason::Refused, 1);
     }
 }
@@ -392,6 +402,7 @@ impl Clone for Frame {
             clone.message.clone_from(&inner.message);
             clone.payload.clone_from(&inner.payload);
             clone.extensions.clone_from(&inner.extensions);
+            clone.derived.clone_from(&inner.derived);
         }
         Self(Some(clone))
     }

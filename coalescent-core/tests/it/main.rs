@@ -2,6 +2,7 @@
 
 mod broadcast;
 mod calls;
+mod derived;
 mod dialing;
 mod edges;
 mod faults;
@@ -12,8 +13,10 @@ mod listen;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod native;
+mod overlap;
 mod places;
 mod readers;
+mod refusals;
 mod relay;
 mod rest;
 #[cfg(feature = "tls")]

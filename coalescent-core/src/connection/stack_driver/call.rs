@@ -65,6 +65,7 @@ impl<S: PeerService> StackDriver<S> {
             Err(panic) => panic,
         };
         let outcome = scope.end();
+        self.take_derived(scope, outcome);
         match within {
             Within::Ourselves => resume_unwind(panic),
             Within::Readiness => {
@@ -91,6 +92,7 @@ impl<S: PeerService> StackDriver<S> {
             let Some(called) = ready!(self.call_usual(scope, cx, within)) else {
                 return Poll::Ready(());
             };
+            self.take_derived(scope, called.outcome);
             match called.result {
                 Poll::Pending => self.pending(called.place, called.copy, called.outcome),
                 Poll::Ready(result) => {
@@ -184,6 +186,19 @@ impl<S: PeerService> StackDriver<S> {
         Poll::Ready(None)
     }
 
+    /// Takes over the derived frames that are relayed, if there are any.
+    #[inline]
+    fn take_derived(&mut self, scope: &CallScope<'_>, outcome: CallOutcome) {
+        if outcome.has_derived() {
+            let Frames {
+                in_flight, results, ..
+            } = &mut self.frames;
+            for derived in scope.take_derived() {
+                results.relays.add_derived(in_flight, derived);
+            }
+        }
+    }
+
     /// Keeps a frame whose call has not ended.
     fn pending(&mut self, place: Place, copy: Option<Arc<ReadBatch>>, outcome: CallOutcome) {
         let Frames {
@@ -243,6 +258,7 @@ impl<S: PeerService> StackDriver<S> {
         let seq = calls.get(slot).map_or(0, |call| call.seq);
         let decision = close(in_flight, slot, seq, outcome);
         let is_undecided = decision.is_none();
+        let derived = in_flight.derived(slot, seq);
         let Some(batch) = backlog.front() else {
             return;
         };
@@ -255,16 +271,17 @@ impl<S: PeerService> StackDriver<S> {
             relays.add(in_flight, &batch.block, index, decision, buffer_len);
         }
         let result = result.map(|reply| unpin(reply, &batch.block.bytes, buffer_len));
-        if is_undecided && result.as_ref().is_err_and(Error::is_panic) {
-            self.frames.lose_undecided(&head);
-        }
+        let lost = is_undecided && result.as_ref().is_err_and(Error::is_panic);
+        let lost = lost && self.frames.lose_undecided(&head);
+        self.frames.count_derived(derived, lost || !is_undecided);
         self.finish(&head, result, now);
     }
 
     /// Polls the calls that did not end at once, in the order in which their frames arrived.
     ///
-    /// Ends early where the task has used up its budget of the runtime, and then goes on there in
-    /// the next round, so that a call that uses it up each time starves no other.
+    /// Ends early where the task has used up its budget of the runtime. Then the next round is left
+    /// to others, and the one after that goes on there, so that a call that uses it up each time
+    /// starves nobody.
     pub(super) fn poll_calls(&mut self, scope: &CallScope<'_>, cx: &mut Context<'_>, now: Instant) {
         let unfinished = self.frames.calls.unfinished();
         if unfinished == 0 {
@@ -291,6 +308,8 @@ impl<S: PeerService> StackDriver<S> {
         }
         if self.frames.calls.unfinished() == 0 {
             self.frames.in_flight.peer().tell_meter();
+        } else {
+            self.calls_rest = !has_budget_remaining();
         }
     }
 
@@ -318,6 +337,11 @@ impl<S: PeerService> StackDriver<S> {
         };
         let Poll::Ready(result) = polled else {
             let outcome = scope.end();
+            if outcome.has_derived() {
+                for derived in scope.take_derived() {
+                    results.relays.add_derived(in_flight, derived);
+                }
+            }
             if !call.is_relayed()
                 && let Some(decision) = decided(outcome).or_else(|| in_flight.decision(slot, seq))
             {
@@ -329,19 +353,25 @@ impl<S: PeerService> StackDriver<S> {
         // A future that has panicked is dropped before the outcome is asked for, too.
         call.clear();
         let outcome = scope.end();
+        if outcome.has_derived() {
+            for derived in scope.take_derived() {
+                results.relays.add_derived(in_flight, derived);
+            }
+        }
         let Some((frame, relayed)) = calls.end(slot) else {
             return;
         };
         let decision = close(in_flight, slot, seq, outcome);
         let is_undecided = decision.is_none() && !relayed;
+        let derived = in_flight.derived(slot, seq);
         if let Some(decision) = decision.filter(|_| !relayed) {
             frame.relay(in_flight, &mut results.relays, decision);
         }
         results.note(in_flight, outcome, usize::MAX);
         let result = result.map(|reply| unpin(reply, &frame.payload, frame.buffer_len));
-        if is_undecided && result.as_ref().is_err_and(Error::is_panic) {
-            self.frames.lose_undecided(&frame.head);
-        }
+        let lost = is_undecided && result.as_ref().is_err_and(Error::is_panic);
+        let lost = lost && self.frames.lose_undecided(&frame.head);
+        self.frames.count_derived(derived, lost || !is_undecided);
         self.finish(&frame.head, result, now);
     }
 }

@@ -204,14 +204,20 @@ impl<F> Calls<F> {
             let Some((frame, relayed)) = self.end(slot) else {
                 continue;
             };
-            if relayed {
+            let kept = if relayed {
                 in_flight.close(slot, seq);
-                continue;
-            }
-            match in_flight.close_for_ever(slot, seq) {
-                Some(decision) => frame.relay(in_flight, relays, decision),
-                None => undecided += u64::from(passes(frame.head.kind, frame.head.ttl, false)),
-            }
+                true
+            } else if let Some(decision) = in_flight.close_for_ever(slot, seq) {
+                frame.relay(in_flight, relays, decision);
+                true
+            } else {
+                let passes = passes(frame.head.kind, frame.head.ttl, false);
+                undecided += u64::from(passes);
+                passes
+            };
+            let derived = in_flight.derived(slot, seq);
+            let more = derived.saturating_sub(u64::from(!kept));
+            in_flight.peer().counters().add_received(more);
         }
         undecided
     }

@@ -74,7 +74,7 @@ impl<S: PeerService> IdleDriver<S> {
         // read while calls hold all that they may.
         let limit = peer.node().config().read_ahead / 2;
         StackDriver {
-            frames_first: false,
+            calls_rest: false,
             state: State::Calling,
             shortcut: Shortcut::of::<S>(peer),
             frames: Frames {

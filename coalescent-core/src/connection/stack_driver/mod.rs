@@ -64,9 +64,9 @@ pub(super) struct StackDriver<S: PeerService> {
     base: Base<S>,
     state: State,
     shortcut: Option<Shortcut>,
-    /// Whether the next round begins with frames that wait, since unfinished calls used up the last
-    /// one.
-    frames_first: bool,
+    /// Whether the next round is left to frames that wait and to reading, since unfinished calls
+    /// used up the task's budget in the last one.
+    calls_rest: bool,
 }
 
 /// The states of a stack driver.
@@ -182,15 +182,12 @@ impl<S: PeerService> StackDriver<S> {
         }
         let mut staged = self.frames.results.delivery.take_whole();
         let scope = CallScope::open(self.frames.in_flight.place(), &mut staged);
-        let step = if std::mem::take(&mut self.frames_first) {
-            let step = self.poll_backlog(&scope, cx, now);
-            self.poll_calls(&scope, cx, now);
+        if std::mem::take(&mut self.calls_rest) {
             yield_now(cx);
-            step
         } else {
             self.poll_calls(&scope, cx, now);
-            self.poll_backlog(&scope, cx, now)
-        };
+        }
+        let step = self.poll_backlog(&scope, cx, now);
         drop(scope);
         self.frames.results.delivery.put_whole(staged);
         self.frames
@@ -238,7 +235,6 @@ impl<S: PeerService> StackDriver<S> {
 
     /// Handles one waiting frame after another, up to the end of a batch that has results.
     fn poll_backlog(&mut self, scope: &CallScope<'_>, cx: &mut Context<'_>, now: Instant) -> Step {
-        let seq = self.base.seq;
         loop {
             if let State::Failed(reason) = &self.state {
                 return Step::End(reason.clone());
@@ -264,9 +260,6 @@ impl<S: PeerService> StackDriver<S> {
                     Some(shortcut) => self.take_shortcut(shortcut),
                     None if !self.may_call() => return Step::Busy,
                     None if !has_budget_remaining() => {
-                        // What was called before has used it up; or else it is this frame's turn
-                        // before that of unfinished calls.
-                        self.frames_first = seq == self.base.seq;
                         yield_now(cx);
                         return Step::Busy;
                     }
@@ -381,12 +374,29 @@ impl<F> Frames<F> {
         self.in_flight.peer().node().hooks().relays || self.results.relays.is_used()
     }
 
-    /// Counts a frame as lost if its handling failed before a relay has decided about it.
+    /// Counts a frame as lost if its handling failed before a relay has decided about it. Returns
+    /// whether it is.
     #[cold]
-    fn lose_undecided(&self, head: &Head) {
-        if passes(head.kind, head.ttl, false) && self.relays_frames() {
+    fn lose_undecided(&self, head: &Head) -> bool {
+        let lost = passes(head.kind, head.ttl, false) && self.relays_frames();
+        if lost {
             let peer = self.in_flight.peer();
             peer.node().lost(peer, 1);
+        }
+        lost
+    }
+
+    /// Counts the frames derived from a frame, about which relays have decided, as received. The
+    /// first one takes the place of the frame itself, unless that is `kept`, since it is relayed or
+    /// lost.
+    fn count_derived(&self, derived: u64, kept: bool) {
+        let more = if kept {
+            derived
+        } else {
+            derived.saturating_sub(1)
+        };
+        if more > 0 {
+            self.in_flight.peer().counters().add_received(more);
         }
     }
 
