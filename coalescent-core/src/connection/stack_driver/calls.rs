@@ -115,6 +115,11 @@ impl<F> Calls<F> {
         self.order.len() == self.max
     }
 
+    /// Returns what the unfinished calls hold beside one buffer, in bytes.
+    pub(super) fn held(&self) -> usize {
+        self.holding.counted()
+    }
+
     /// Returns how a frame with a payload of `len` bytes may be given to its call, or `None` if
     /// others must end before.
     pub(super) fn hold(&self, batch: &ReadBatch, len: usize) -> Option<Hold> {

@@ -31,7 +31,7 @@ pub(super) enum Held {
 /// The memory that the unfinished calls of one connection hold.
 ///
 /// They may hold one buffer, whatever its size, and `limit` bytes besides. The first call may
-/// always be made, so the rest of its buffer costs nothing more.
+/// always be made, so other frames of its buffer cost nothing more than their calls.
 #[derive(Debug)]
 pub(super) struct Holding {
     limit: usize,
@@ -57,6 +57,11 @@ impl Holding {
             counted: 0,
             buffers: Vec::new(),
         }
+    }
+
+    /// Returns what the calls hold beside one buffer, in bytes.
+    pub(super) fn counted(&self) -> usize {
+        self.counted
     }
 
     /// Returns whether every frame of this buffer may be given to its call as a slice, as long as

@@ -154,9 +154,10 @@ impl<S: PeerService> StackDriver<S> {
         frames.backlog.add(&frames.in_flight, block, buffer, at);
     }
 
-    /// Returns the memory that the waiting frames keep alive, in bytes.
+    /// Returns the memory that the waiting frames keep alive, and what unfinished calls hold beside
+    /// one buffer, in bytes.
     pub(super) fn backlog(&self) -> usize {
-        self.frames.backlog.cost()
+        self.frames.backlog.cost() + self.frames.calls.held()
     }
 
     /// Withdraws a request: drops its call, or passes over its frame.
