@@ -1,9 +1,9 @@
 //! A middleware that makes many frames of one: it splits each frame into its lines.
 //!
-//! Each line is a frame of its own for what is inside: the relay passes it on as a broadcast of this
-//! node, and the reader reads it. Put the relay outside of the middleware (exchange the two lines in
-//! `main`), and frames are relayed as they came, while each node splits them for itself: that is the
-//! choice for meshes with circles, where a frame comes several ways.
+//! Each line is a frame of its own for what is inside: the relay passes it on as a broadcast of
+//! this node, and the reader reads it. Put the relay outside of the middleware (exchange the two
+//! lines in `main`), and frames are relayed as they came, while each node splits them for itself:
+//! that is the choice for meshes with circles, where a frame comes several ways.
 //!
 //! ```text
 //! cargo run --example split

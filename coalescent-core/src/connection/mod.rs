@@ -37,8 +37,8 @@
 //!
 //! Calls overlap: see [`Config::concurrency`](crate::Config::concurrency). The reader continues
 //! while handlers wait, up to [`Config::read_ahead`](crate::Config::read_ahead) bytes, so that
-//! control frames and replies can overtake them. Consecutive frames with the same relay decision are handed on together, as one
-//! slice of the buffer they were read into.
+//! control frames and replies can overtake them. Consecutive frames with the same relay decision
+//! are handed on together, as one slice of the buffer they were read into.
 //!
 //! Decisions are given the time, and read no clock: see `clock.rs`, and the timers in `watch/`.
 //!

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::clock;
-use crate::frame::{DerivedRelay, Flow};
 use crate::frame::in_flight::{InFlight, RelayDecision};
+use crate::frame::{DerivedRelay, Flow};
 use crate::node::by_wire::ByWire;
 use crate::node::outgoing::{SHARED_PART, copy_if_small, encode_relayed, relayed_kind};
 use crate::node::peer::Peer;

@@ -48,8 +48,9 @@ use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
+use super::derived::DerivedRelay;
 use super::in_flight::ReadBatch;
-use crate::frame::{DerivedRelay, Flow, Frame};
+use crate::frame::{Flow, Frame};
 
 thread_local! {
     /// Has no destructor: a thread-local with one must check at each access whether it still

@@ -243,8 +243,8 @@ impl InFlight {
         }
     }
 
-    /// Notes that a relay has decided about a frame derived from the frame `seq`. Returns `false` if
-    /// the call of that frame has ended.
+    /// Notes that a relay has decided about a frame derived from the frame `seq`. Returns `false`
+    /// if the call of that frame has ended.
     pub(super) fn note_derived(&self, slot: usize, seq: u64) -> bool {
         let Some(slot) = self.slot(slot) else {
             return false;

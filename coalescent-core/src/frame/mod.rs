@@ -3,11 +3,12 @@
 //! - [`Frame`] (this file) is a pointer to [`inner`], whose boxes come from a [`pool`].
 //! - [`in_flight`] holds what a frame shares: with the frames of the same read (`ReadBatch`), and
 //!   with its connection, from any thread (`InFlight`).
-//! - [`derived`] holds what layers make of a frame.
+//! - [`derive`] and [`derived`] hold what layers make of a frame.
 //! - [`call`] holds what a frame shares with its connection while that calls the stack with it, on
 //!   the same thread.
 
 pub(crate) mod call;
+mod derive;
 mod derived;
 pub(crate) mod in_flight;
 mod inner;
@@ -18,10 +19,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+pub(crate) use derived::DerivedRelay;
 use http::Extensions;
 use in_flight::ReadBatch;
 use inner::Inner;
-pub(crate) use derived::DerivedRelay;
 pub(crate) use pool::fall_idle;
 use tokio::time::Instant;
 

@@ -100,7 +100,11 @@ async fn each_part_is_relayed_and_read_and_counted_as_a_frame_of_its_own() {
         assert_eq!(frames, expected, "{how:?}");
         let stats = mesh.stats();
         let count = expected.len() as u64;
-        assert_eq!((stats.received, stats.relayed, stats.dropped), (count, count, 0), "{how:?}");
+        assert_eq!(
+            (stats.received, stats.relayed, stats.dropped),
+            (count, count, 0),
+            "{how:?}"
+        );
         assert_eq!(stats.delivered, count);
     }
 }
@@ -118,7 +122,10 @@ async fn parts_without_a_relay_inside_change_no_counter() {
     let (mut source, mut far) = two_peers(&mesh).await;
     source.send(Kind::Broadcast { nonce: 1 }, "a\nb\nc").await;
     let heard = far.recv_frame().await.expect("a relayed frame");
-    assert_eq!((heard.kind, &heard.payload[..]), (Kind::Broadcast { nonce: 1 }, &b"a\nb\nc"[..]));
+    assert_eq!(
+        (heard.kind, &heard.payload[..]),
+        (Kind::Broadcast { nonce: 1 }, &b"a\nb\nc"[..])
+    );
     until("all is delivered", || mesh.stats().delivered == 3).await;
     assert_eq!((mesh.stats().received, mesh.stats().relayed), (1, 1));
 }
@@ -137,7 +144,12 @@ async fn duplicates_and_refused_ones_count_as_received_too() {
     assert_eq!(far.recv_frame().await.unwrap().payload, "passed on");
     let stats = mesh.stats();
     assert_eq!(
-        (stats.received, stats.relayed, stats.duplicates, stats.dropped),
+        (
+            stats.received,
+            stats.relayed,
+            stats.duplicates,
+            stats.dropped
+        ),
         (3, 1, 1, 1)
     );
 }
@@ -211,7 +223,10 @@ async fn parts_of_what_was_sent_to_this_node_alone_are_broadcasts_where_a_relay_
         for part in ["a", "b"] {
             let part = frame.derive(part);
             assert!(!part.relay(RELAY));
-            assert!(part.relay(Relay { direct: true, ..RELAY }));
+            assert!(part.relay(Relay {
+                direct: true,
+                ..RELAY
+            }));
             deliver(&mut inbox, part).await?;
         }
         Ok(Reply::None)

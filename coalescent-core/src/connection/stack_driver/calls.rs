@@ -28,6 +28,8 @@ pub(super) struct Calls<F> {
     /// Where in `order` to go on, if the last round ended early.
     pub(super) resume: usize,
     holding: Holding,
+    /// Whether a call has not ended at once.
+    waited: bool,
 }
 
 /// A slot for one call. Its memory is used again for the next frame.
@@ -101,6 +103,7 @@ impl<F> Calls<F> {
             order: Vec::new(),
             resume: 0,
             holding: Holding::new(limit),
+            waited: false,
         }
     }
 
@@ -108,6 +111,12 @@ impl<F> Calls<F> {
     #[inline]
     pub(super) fn unfinished(&self) -> usize {
         self.order.len()
+    }
+
+    /// Returns whether a call has ever not ended at once.
+    #[inline]
+    pub(super) fn have_waited(&self) -> bool {
+        self.waited
     }
 
     /// Returns whether every slot holds a call that has not ended.
@@ -168,6 +177,7 @@ impl<F> Calls<F> {
             call.frame = Some(frame);
             call.relayed = relayed;
             call.armed = false;
+            self.waited = true;
             self.free.retain(|free| *free != slot);
             self.order.push(slot);
         }

@@ -276,9 +276,11 @@ impl<S: PeerService> StackDriver<S> {
     fn may_call(&self) -> bool {
         let Frames { backlog, calls, .. } = &self.frames;
         calls.unfinished() == 0
-            || backlog
-                .front_frame()
-                .is_some_and(|(batch, head)| calls.hold(&batch.read_batch, head.payload().len()).is_some())
+            || backlog.front_frame().is_some_and(|(batch, head)| {
+                calls
+                    .hold(&batch.read_batch, head.payload().len())
+                    .is_some()
+            })
     }
 
     /// Looks at the front of the backlog.
