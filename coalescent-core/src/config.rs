@@ -90,11 +90,24 @@ pub struct Config {
     /// The number of bytes that the read side of the mesh buffers. When it is full, reading from
     /// peers pauses. Default: 1 MiB.
     pub inbox: usize,
-    /// The number of bytes that are read ahead while a handler is running, so that control frames
-    /// and replies are not delayed by it. Default: 256 KiB.
+    /// The number of bytes that are read ahead while handlers are running, so that control frames
+    /// and replies are not delayed by them, and other frames are handled in the meantime. At most
+    /// half of it is held by [unfinished calls](Config::concurrency). Default: 256 KiB.
     pub read_ahead: usize,
     /// The maximum number of frames of one peer that its stack handles concurrently, from 1 to
-    /// [`MAX_CONCURRENCY`]. Above 1, calls may complete out of order. Default: 1.
+    /// [`MAX_CONCURRENCY`]. Default: 64.
+    ///
+    /// Calls start in the order in which the frames arrived, each once the stack is ready for it.
+    /// They overlap where a handler or a layer waits, so a slow handler delays neither relaying nor
+    /// other handlers, and a handler may ask the peer whose frame it handles. Frames that nothing
+    /// waits for are relayed, and reach the read side, in the order in which they arrived; a frame
+    /// whose handler waits comes after those that have overtaken it.
+    ///
+    /// With 1, each frame waits for the call before it, whatever that waits for: use it where
+    /// handlers that wait must see one frame after another.
+    ///
+    /// Unfinished calls hold their frames, in half of [`read_ahead`](Config::read_ahead) and in one
+    /// read buffer. A frame that finds no room there waits for calls to end.
     pub concurrency: usize,
     /// How long a peer's outbox may stay full while it drains more slowly than [`slow_floor`],
     /// before the peer is disconnected as slow. A peer that alternates between bursts and stalls
@@ -160,7 +173,7 @@ impl Default for Config {
             outbox: DEFAULT_OUTBOX,
             inbox: 1024 * 1024,
             read_ahead: 256 * 1024,
-            concurrency: 1,
+            concurrency: 64,
             patience: Duration::from_secs(10),
             slow_floor: 16 * 1024,
             relay_grace: Duration::from_millis(50),

@@ -24,9 +24,9 @@ impl Config {
     /// [module's docs](crate::config) explain the parts.
     #[must_use]
     pub fn peer_bytes(&self) -> usize {
-        let reading = self
-            .buffer_bytes()
-            .saturating_mul(self.concurrency.max(1) + 1);
+        // The buffer with an incomplete frame becomes one that frames wait in. Unfinished calls
+        // hold another, and what they hold besides is a part of `read_ahead`.
+        let reading = self.buffer_bytes().saturating_mul(2);
         // An empty outbox takes one frame, whatever its limit.
         let outbox = self.outbox.max(self.max_frame).saturating_mul(2);
         reading

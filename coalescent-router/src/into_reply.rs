@@ -22,8 +22,9 @@ use serde::Serialize;
 /// author of a broadcast: a reply travels one hop only. If that peer has a handler for the reply's
 /// type, it may reply in turn; two nodes that reply to each other's replies never stop.
 ///
-/// A frame whose handler failed goes no further. The error becomes an event of the mesh, and a
-/// request is answered with the beginning of the error's text.
+/// A frame whose handler failed goes no further. A request is answered with the beginning of the
+/// error's text, at most 256 bytes, and the error becomes an event of the mesh, unless it is a
+/// [`Refusal`](coalescent_core::Refusal) of a request.
 ///
 /// ```
 /// use coalescent_router::{IntoReply, extract::Body};

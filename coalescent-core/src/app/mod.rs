@@ -218,8 +218,12 @@ impl<L> App<L> {
         self
     }
 
-    /// Sets how many frames of one peer its stack handles at a time. Default: 1, which handles them
-    /// strictly in order.
+    /// Sets how many frames of one peer its stack handles at a time. Default: 64.
+    ///
+    /// Calls start in the order of arrival and overlap where they wait, as async handlers do in
+    /// Express and axum: a slow one delays neither relaying nor other handlers. With 1, frames are
+    /// handled strictly one after another. [`Config::concurrency`](crate::Config::concurrency) says
+    /// what stays in order.
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.config.concurrency = concurrency;
         self

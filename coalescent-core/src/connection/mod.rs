@@ -35,10 +35,10 @@
 //!             └────────────────────────────────────────────┘
 //! ```
 //!
-//! The reader continues while a handler waits, up to
-//! [`Config::read_ahead`](crate::Config::read_ahead) bytes, so that control frames and replies can
-//! overtake it. Consecutive frames with the same relay decision are handed on together, as one
-//! slice of the buffer they were read into.
+//! Calls overlap: see [`Config::concurrency`](crate::Config::concurrency). The reader continues
+//! while handlers wait, up to [`Config::read_ahead`](crate::Config::read_ahead) bytes, so that
+//! control frames and replies can overtake them. Consecutive frames with the same relay decision
+//! are handed on together, as one slice of the buffer they were read into.
 //!
 //! Decisions are given the time, and read no clock: see `clock.rs`, and the timers in `watch/`.
 //!
@@ -86,7 +86,7 @@ pub(crate) use establish::{Established, establish};
 pub(crate) use handshake::turn_away;
 pub(crate) use introduction::check_hello;
 pub(crate) use probe::probe;
-pub use stack_driver::{BATCH_COST, READY_TIMEOUT};
+pub use stack_driver::{BATCH_COST, CALL_COST, READY_TIMEOUT};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::Error;

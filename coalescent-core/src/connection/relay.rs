@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::clock;
-use crate::frame::Flow;
 use crate::frame::in_flight::{InFlight, RelayDecision};
+use crate::frame::{DerivedRelay, Flow};
 use crate::node::by_wire::ByWire;
 use crate::node::outgoing::{SHARED_PART, copy_if_small, encode_relayed, relayed_kind};
 use crate::node::peer::Peer;
@@ -145,6 +145,22 @@ impl Relays {
         flow: Flow,
     ) {
         let (kind, ttl) = relayed_kind(in_flight.peer().node(), head.kind, head.ttl, &payload);
+        self.add_own(flow, kind, ttl, payload);
+    }
+
+    /// Adds a frame that a layer has derived from another one.
+    pub(super) fn add_derived(&mut self, in_flight: &InFlight, derived: DerivedRelay) {
+        let DerivedRelay {
+            kind,
+            ttl,
+            payload,
+            flow,
+        } = derived;
+        let (kind, ttl) = relayed_kind(in_flight.peer().node(), kind, ttl, &payload);
+        self.add_own(flow, kind, ttl, payload);
+    }
+
+    fn add_own(&mut self, flow: Flow, kind: Kind, ttl: u8, payload: Bytes) {
         self.singles += payload.len();
         self.segments.push(Segment {
             flow,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use super::{BoxError, Error, ErrorKind, panic_text};
+use super::{BoxError, Error, ErrorKind, PEER_FAILED, chain, panic_text, refusal_in};
 use crate::reason::Goodbye;
 use crate::text::{CAUSE_MAX, Escaped, OneLine, truncate};
 
@@ -138,6 +138,7 @@ impl Error {
         let mut error = Self::new(ErrorKind::Call, "a frame could not be handled");
         // Checked first, because only the text of a long error is kept.
         error.offence = has_offence(&*source);
+        error.refusal = refusal_in(&*source).is_some();
         error.because(bounded(source))
     }
 
@@ -234,11 +235,11 @@ impl Error {
         )
     }
 
+    /// Creates the error of a request that the peer refused, or failed to answer, for `reason`.
     pub(crate) fn failed(reason: &str) -> Self {
-        Self::new(
-            ErrorKind::Failed,
-            format!("the peer failed to answer: {reason}"),
-        )
+        let mut text = PEER_FAILED.to_owned();
+        let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(reason);
+        Self::new(ErrorKind::Failed, text)
     }
 
     pub(crate) fn unsupported(text: &'static str) -> Self {
@@ -291,16 +292,5 @@ fn bounded(source: BoxError) -> BoxError {
 
 /// Returns whether an error is an [offence](Error::offence), or is caused by one.
 fn has_offence(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.downcast_ref::<Error>().is_some_and(|own| own.offence) {
-            return true;
-        }
-        // The `source` of an I/O error skips the error inside of it, so ask for that one.
-        next = match error.downcast_ref::<std::io::Error>() {
-            Some(io) => io.get_ref().map(|inner| inner as _),
-            None => error.source(),
-        };
-    }
-    false
+    chain(error).any(|error| error.downcast_ref::<Error>().is_some_and(|own| own.offence))
 }

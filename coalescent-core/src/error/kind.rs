@@ -141,7 +141,11 @@ impl Error {
         self.kind == ErrorKind::NoAnswer
     }
 
-    /// Returns whether the peer reported that a request failed.
+    /// Returns whether the peer answered a request with an error: its handler, or a layer of its
+    /// stack, refused the request or failed. The peer's words are the [reason](Error::peer_reason).
+    ///
+    /// This is an answer, like the status of an HTTP response: the connection is well, and asking
+    /// again may succeed. Contrast [`is_refused`](Error::is_refused), which is about connections.
     #[must_use]
     pub fn is_failed(&self) -> bool {
         self.kind == ErrorKind::Failed
@@ -151,6 +155,22 @@ impl Error {
     #[must_use]
     pub fn is_penalty(&self) -> bool {
         self.kind == ErrorKind::Penalty
+    }
+
+    /// Returns the reason that the peer gave for refusing or failing a request, if this
+    /// [is such an answer](Error::is_failed): what its handler said, such as the reason of a
+    /// [`Refusal`](crate::Refusal). On one line, with control characters escaped; the peer sends at
+    /// most 256 bytes.
+    #[must_use]
+    pub fn peer_reason(&self) -> Option<&str> {
+        let text = self.is_failed().then_some(&self.text)?;
+        text.strip_prefix(super::PEER_FAILED)
+    }
+
+    /// Returns whether this is caused by a [`Refusal`](crate::Refusal).
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.refusal
     }
 
     /// Returns whether an inbound connection ended before it sent any byte.

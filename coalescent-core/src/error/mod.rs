@@ -2,6 +2,7 @@
 
 mod create;
 mod kind;
+mod refusal;
 #[cfg(test)]
 mod tests;
 
@@ -9,6 +10,8 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
+
+pub use refusal::Refusal;
 
 use crate::text::{CAUSE_MAX, OneLine};
 
@@ -32,7 +35,12 @@ pub struct Error {
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     /// Whether this is an [offence](Error::offence), or is caused by one.
     offence: bool,
+    /// Whether this is caused by a [`Refusal`].
+    refusal: bool,
 }
+
+/// The beginning of the text of [`ErrorKind::Failed`], before the peer's reason.
+const PEER_FAILED: &str = "the peer failed to answer: ";
 
 /// The kind of an [`Error`]. The `is_*` methods describe the kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +77,7 @@ impl Error {
             text: text.into(),
             source: None,
             offence: false,
+            refusal: false,
         }
     }
 
@@ -80,6 +89,10 @@ impl Error {
     /// Returns the reason that is sent to a peer whose request failed with this error.
     pub(crate) fn reason(&self) -> String {
         match &self.source {
+            Some(source) if self.refusal => match refusal_in(&**source) {
+                Some(refusal) => refusal.reason().to_owned(),
+                None => source.to_string(),
+            },
             Some(source) if self.kind == ErrorKind::Call => source.to_string(),
             _ => self.to_string(),
         }
@@ -108,6 +121,24 @@ impl std::error::Error for Error {
             .as_deref()
             .map(|e| e as &(dyn std::error::Error + 'static))
     }
+}
+
+/// Returns the errors of a chain, beginning with this one.
+fn chain<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        // The `source` of an I/O error skips the error inside of it, so ask for that one.
+        match error.downcast_ref::<std::io::Error>() {
+            Some(io) => io.get_ref().map(|inner| inner as _),
+            None => error.source(),
+        }
+    })
+}
+
+/// Returns the [`Refusal`] that an error is, or is caused by.
+fn refusal_in<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Refusal> {
+    chain(error).find_map(|error| error.downcast_ref())
 }
 
 /// Returns the message of a panic.

@@ -48,6 +48,7 @@ use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
+use super::derived::DerivedRelay;
 use super::in_flight::ReadBatch;
 use crate::frame::{Flow, Frame};
 
@@ -66,6 +67,8 @@ thread_local! {
     };
     /// The frames that the inbox has taken, in the list of the connection whose scope is open.
     static STAGED: RefCell<VecDeque<Frame>> = const { RefCell::new(VecDeque::new()) };
+    /// The derived frames that the connection whose scope is open is to relay.
+    static DERIVED: RefCell<Vec<DerivedRelay>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The frame that this thread calls a stack with, and what has happened to it.
@@ -114,6 +117,8 @@ impl CallOutcome {
     const ENDED: u8 = 8;
     /// A clone of the frame exists, or `InFlight` has recorded something about it.
     const SHARED: u8 = 16;
+    /// Frames derived from it are relayed.
+    const DERIVED: u8 = 4;
     /// The read side gets the frame as an index into its block.
     const IN_PLACE: u8 = 32;
 
@@ -149,6 +154,11 @@ impl CallOutcome {
     #[inline]
     pub(crate) fn whole(self) -> u32 {
         self.whole
+    }
+
+    /// Whether frames derived from the frame are relayed; see [`CallScope::take_derived`].
+    pub(crate) fn has_derived(self) -> bool {
+        self.has(Self::DERIVED)
     }
 
     /// Whether nobody holds the frame any more, as far as this thread knows.
@@ -198,6 +208,21 @@ pub(crate) fn decide(connection: usize, seq: u64, flow: Flow) -> bool {
         }
     });
     decided.is_some()
+}
+
+/// Has the connection relay a frame derived from the frame `seq`. Gives it back if this thread is
+/// not calling that frame.
+pub(crate) fn relay_derived(
+    connection: usize,
+    seq: u64,
+    relay: DerivedRelay,
+) -> Option<DerivedRelay> {
+    let mut relay = Some(relay);
+    let _ = if_current(connection, seq, |current| {
+        current.set(CallOutcome::DERIVED | CallOutcome::SHARED);
+        DERIVED.with_borrow_mut(|derived| derived.extend(relay.take()));
+    });
+    relay
 }
 
 /// Records that the frame was cloned, or that `InFlight` knows about it. Returns `false` if this
@@ -260,6 +285,7 @@ struct OuterCall {
     seq: u64,
     outcome: CallOutcome,
     in_block: bool,
+    derived: Vec<DerivedRelay>,
 }
 
 impl<'a> CallScope<'a> {
@@ -273,6 +299,7 @@ impl<'a> CallScope<'a> {
             seq: current.seq.replace(0),
             outcome: current.outcome.replace(CallOutcome::NOTHING),
             in_block: current.in_block.get(),
+            derived: DERIVED.take(),
         });
         Self { staged, outer }
     }
@@ -307,6 +334,11 @@ impl<'a> CallScope<'a> {
         });
     }
 
+    /// Returns the derived frames that are relayed, since the last time.
+    pub(crate) fn take_derived(&self) -> Vec<DerivedRelay> {
+        DERIVED.take()
+    }
+
     /// Returns how many bytes of payloads set by layers were staged since the last time.
     pub(crate) fn take_rewritten(&self) -> usize {
         CURRENT.with(|current| current.rewritten.take())
@@ -326,6 +358,7 @@ impl<'a> CallScope<'a> {
 impl Drop for CallScope<'_> {
     fn drop(&mut self) {
         STAGED.with_borrow_mut(|here| std::mem::swap(self.staged, here));
+        drop(DERIVED.replace(std::mem::take(&mut self.outer.derived)));
         CURRENT.with(|current| {
             drop(ManuallyDrop::into_inner(current.spare.replace(NO_SPARE)));
             current.in_block.set(self.outer.in_block);

@@ -22,7 +22,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -68,7 +68,10 @@ impl ReadBatch {
 /// the inbox from elsewhere whether earlier frames are still on their way.
 pub(crate) struct InFlight {
     peer: Peer,
-    slots: Box<[Slot]>,
+    first: Slot,
+    /// The slots behind the first, made when calls first overlap.
+    more: OnceLock<Box<[Slot]>>,
+    slots: usize,
     /// Whether the connection holds frames for the read side that are not in its queue yet. Frames
     /// that get there without the connection must not overtake them.
     staging: AtomicBool,
@@ -89,9 +92,16 @@ struct Slot {
     has_rewritten: AtomicU64,
     /// The number of the frame that was last cloned outside of the call scope.
     shared: AtomicU64,
+    /// The number of the frame, shifted left by [`DERIVED_BITS`], and how many frames derived from
+    /// it relays have decided about.
+    derived: AtomicU64,
     /// The number of the frame that is counted as lost, since its connection has ended.
     lost: AtomicU64,
 }
+
+/// How many bits the number of derived frames has. A frame has fewer bytes than that, and a
+/// connection fewer frames than the other bits can count.
+const DERIVED_BITS: u32 = 24;
 
 /// Nobody has decided about the frame.
 const OPEN: u64 = 0;
@@ -110,7 +120,9 @@ impl InFlight {
     pub(crate) fn new(peer: Peer, slots: usize) -> Self {
         Self {
             peer,
-            slots: (0..slots.max(1)).map(|_| Slot::default()).collect(),
+            first: Slot::default(),
+            more: OnceLock::new(),
+            slots: slots.max(1),
             staging: AtomicBool::new(false),
             unstaged: Notify::new(),
         }
@@ -144,8 +156,23 @@ impl InFlight {
         self.peer.wire()
     }
 
+    /// Returns the number of slots.
     pub(crate) fn slots(&self) -> usize {
-        self.slots.len()
+        self.slots
+    }
+
+    #[inline]
+    fn slot(&self, slot: usize) -> Option<&Slot> {
+        match slot.checked_sub(1) {
+            None => Some(&self.first),
+            Some(behind) => self.more.get()?.get(behind),
+        }
+    }
+
+    #[cold]
+    fn make_slots(&self) -> &[Slot] {
+        let make = || (1..self.slots).map(|_| Slot::default()).collect();
+        self.more.get_or_init(make)
     }
 
     /// Returns the address of this value, which identifies the connection as long as it lives.
@@ -165,7 +192,7 @@ impl InFlight {
         flow: Flow,
         rewritten: Option<&Bytes>,
     ) -> bool {
-        let Some(slot) = self.slots.get(slot) else {
+        let Some(slot) = self.slot(slot) else {
             return false;
         };
         let open = seq << 2 | OPEN;
@@ -190,7 +217,10 @@ impl InFlight {
     /// Gives the slot to the frame `seq`, about which may be decided from now on.
     #[inline]
     pub(crate) fn open(&self, slot: usize, seq: u64) {
-        if let Some(slot) = self.slots.get(slot) {
+        if slot > 0 && self.more.get().is_none() {
+            self.make_slots();
+        }
+        if let Some(slot) = self.slot(slot) {
             slot.decision.store(seq << 2 | OPEN, Ordering::Release);
         }
     }
@@ -198,7 +228,7 @@ impl InFlight {
     /// Whether the frame `seq` was neither decided about nor cloned outside of the call scope.
     #[inline]
     pub(crate) fn is_untouched(&self, slot: usize, seq: u64) -> bool {
-        self.slots.get(slot).is_some_and(|slot| {
+        self.slot(slot).is_some_and(|slot| {
             slot.decision.load(Ordering::Acquire) == seq << 2 | OPEN
                 && slot.shared.load(Ordering::Acquire) != seq
         })
@@ -206,10 +236,42 @@ impl InFlight {
 
     /// Records that the frame `seq` was cloned outside of the call scope.
     pub(super) fn share(&self, slot: usize, seq: u64) {
-        if let Some(slot) = self.slots.get(slot)
+        if let Some(slot) = self.slot(slot)
             && slot.decision.load(Ordering::Acquire) >> 2 == seq
         {
             slot.shared.store(seq, Ordering::Release);
+        }
+    }
+
+    /// Notes that a relay has decided about a frame derived from the frame `seq`. Returns `false`
+    /// if the call of that frame has ended.
+    pub(super) fn note_derived(&self, slot: usize, seq: u64) -> bool {
+        let Some(slot) = self.slot(slot) else {
+            return false;
+        };
+        let decision = slot.decision.load(Ordering::Acquire);
+        if decision >> 2 != seq || decision & 3 == CLOSED {
+            return false;
+        }
+        let add = |derived: u64| {
+            let known = derived >> DERIVED_BITS == seq;
+            Some(if known { derived } else { seq << DERIVED_BITS } + 1)
+        };
+        let _ = slot
+            .derived
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
+        true
+    }
+
+    /// Returns about how many frames derived from the frame `seq` relays have decided.
+    pub(crate) fn derived(&self, slot: usize, seq: u64) -> u64 {
+        let derived = self
+            .slot(slot)
+            .map_or(0, |slot| slot.derived.load(Ordering::Acquire));
+        if derived >> DERIVED_BITS == seq {
+            derived & ((1 << DERIVED_BITS) - 1)
+        } else {
+            0
         }
     }
 
@@ -217,7 +279,7 @@ impl InFlight {
     /// instruction, since nobody can decide at the same time.
     #[inline]
     pub(crate) fn shut(&self, slot: usize, seq: u64) {
-        if let Some(slot) = self.slots.get(slot) {
+        if let Some(slot) = self.slot(slot) {
             slot.decision.store(seq << 2 | CLOSED, Ordering::Release);
         }
     }
@@ -225,13 +287,13 @@ impl InFlight {
     /// Returns the decision about the frame `seq`, if there is one already. A replaced payload is
     /// returned only once.
     pub(crate) fn decision(&self, slot: usize, seq: u64) -> Option<RelayDecision> {
-        self.slots.get(slot)?.take(seq)
+        self.slot(slot)?.take(seq)
     }
 
     /// Closes the slot of the frame `seq`, and returns the decision about it. A later decision
     /// comes too late.
     pub(crate) fn close(&self, slot: usize, seq: u64) -> Option<RelayDecision> {
-        let slot = self.slots.get(slot)?;
+        let slot = self.slot(slot)?;
         // Once a relay has decided, the slot is no longer open: there is nothing to close, and no
         // locked instruction is needed.
         if !slot.is_decided(seq) {
@@ -252,13 +314,13 @@ impl InFlight {
     /// its caller counts it as lost, and a clone of it is not relayed later.
     pub(crate) fn close_for_ever(&self, slot: usize, seq: u64) -> Option<RelayDecision> {
         // Before it is closed: a relay that finds it closed looks here.
-        self.slots.get(slot)?.lost.store(seq, Ordering::Release);
+        self.slot(slot)?.lost.store(seq, Ordering::Release);
         self.close(slot, seq)
     }
 
     /// Returns whether the frame `seq` is counted as lost.
     pub(super) fn is_lost(&self, slot: usize, seq: u64) -> bool {
-        let slot = self.slots.get(slot);
+        let slot = self.slot(slot);
         slot.is_some_and(|slot| slot.lost.load(Ordering::Acquire) == seq)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Extensions;
 
+use super::derived::Derived;
 use super::in_flight::ReadBatch;
 use super::{Frame, call, pool};
 use crate::message::Message;
@@ -33,6 +34,8 @@ pub(super) struct Inner {
     /// The payload that a layer has put in place of the received one.
     pub(super) payload: Option<Bytes>,
     pub(super) extensions: Extensions,
+    /// Set if the frame was [derived](Frame::derive) from another one.
+    pub(super) derived: Option<Arc<Derived>>,
 }
 
 impl Inner {
@@ -56,6 +59,7 @@ impl Inner {
             message: None,
             payload: None,
             extensions: Extensions::new(),
+            derived: None,
         })
     }
 
@@ -82,5 +86,6 @@ impl Inner {
         self.message = None;
         self.payload = None;
         self.extensions.clear();
+        self.derived = None;
     }
 }

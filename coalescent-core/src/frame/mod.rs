@@ -3,10 +3,13 @@
 //! - [`Frame`] (this file) is a pointer to [`inner`], whose boxes come from a [`pool`].
 //! - [`in_flight`] holds what a frame shares: with the frames of the same read (`ReadBatch`), and
 //!   with its connection, from any thread (`InFlight`).
+//! - [`derive`] and [`derived`] hold what layers make of a frame.
 //! - [`call`] holds what a frame shares with its connection while that calls the stack with it, on
 //!   the same thread.
 
 pub(crate) mod call;
+mod derive;
+mod derived;
 pub(crate) mod in_flight;
 mod inner;
 mod pool;
@@ -16,6 +19,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+pub(crate) use derived::DerivedRelay;
 use http::Extensions;
 use in_flight::ReadBatch;
 use inner::Inner;
@@ -308,6 +312,9 @@ impl Frame {
     /// Decides to relay a frame that this thread is not calling, or whose payload was replaced:
     /// the call scope has no room for a payload.
     fn relay_slowly(&self, flow: Flow) {
+        if self.relay_derived(flow) {
+            return;
+        }
         let (connection, seq) = self.key();
         let rewritten = self.rewritten();
         if rewritten.is_some() {
@@ -360,6 +367,9 @@ impl Frame {
     /// Counts this frame as a duplicate of one that had arrived before.
     #[inline]
     pub fn count_duplicate(&self) {
+        if !self.is_pristine() {
+            self.count_derived();
+        }
         self.peer().counters().add_duplicate();
     }
 
@@ -367,6 +377,7 @@ impl Frame {
     /// the frame, which is then neither handled nor passed on.
     #[cold]
     pub fn count_refused(&self) {
+        self.count_derived();
         self.peer().dropped(DropReason::Refused, 1);
     }
 }
@@ -392,6 +403,7 @@ impl Clone for Frame {
             clone.message.clone_from(&inner.message);
             clone.payload.clone_from(&inner.payload);
             clone.extensions.clone_from(&inner.extensions);
+            clone.derived.clone_from(&inner.derived);
         }
         Self(Some(clone))
     }

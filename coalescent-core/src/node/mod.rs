@@ -302,7 +302,7 @@ impl Node {
     }
 
     /// Returns the nonce for a broadcast.
-    fn next_nonce(&self) -> u64 {
+    pub(crate) fn next_nonce(&self) -> u64 {
         self.next_nonces(1)
     }
 

@@ -23,15 +23,15 @@ use tokio::sync::{Notify, mpsc};
 use tower::{Service, ServiceExt};
 
 /// How many bytes each direction of a connection holds: more than any test sends.
-const PIPE: usize = 1024 * 1024;
+pub(super) const PIPE: usize = 1024 * 1024;
 
-const RELAY: Relay = Relay {
+pub(super) const RELAY: Relay = Relay {
     flow: Flow::Wait,
     direct: false,
 };
 
 /// A layer that is one function of the frame and the inbox.
-fn around<F, Fut>(function: F) -> impl PeerLayer
+pub(super) fn around<F, Fut>(function: F) -> impl PeerLayer
 where
     F: Fn(Frame, Inbox) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Reply, BoxError>> + Send + 'static,
@@ -42,20 +42,20 @@ where
     })
 }
 
-async fn deliver(inbox: &mut Inbox, frame: Frame) -> Result<Reply, BoxError> {
+pub(super) async fn deliver(inbox: &mut Inbox, frame: Frame) -> Result<Reply, BoxError> {
     Ok(inbox.ready().await?.call(frame).await?)
 }
 
-fn text(nonce: u64) -> String {
+pub(super) fn text(nonce: u64) -> String {
     format!("frame {nonce}")
 }
 
-fn broadcast(nonce: u64) -> Packet {
+pub(super) fn broadcast(nonce: u64) -> Packet {
     packet(Kind::Broadcast { nonce }, text(nonce))
 }
 
 /// Sends broadcasts with these nonces, in as few writes as possible.
-async fn send_all(peer: &mut ByHand<DuplexStream>, nonces: Range<u64>) {
+pub(super) async fn send_all(peer: &mut ByHand<DuplexStream>, nonces: Range<u64>) {
     let packets: Vec<_> = nonces.map(broadcast).collect();
     let bytes = on_the_wire(&packets);
     soon("a write", peer.framed.get_mut().write_all(&bytes))
@@ -63,14 +63,14 @@ async fn send_all(peer: &mut ByHand<DuplexStream>, nonces: Range<u64>) {
         .expect("a node that reads");
 }
 
-async fn read(reader: &mut MeshReader) -> Frame {
+pub(super) async fn read(reader: &mut MeshReader) -> Frame {
     soon("a frame to read", reader.next_frame())
         .await
         .expect("a mesh that goes on")
 }
 
 /// Reads these broadcasts, in this order.
-async fn expect_all(reader: &mut MeshReader, nonces: impl IntoIterator<Item = u64>) {
+pub(super) async fn expect_all(reader: &mut MeshReader, nonces: impl IntoIterator<Item = u64>) {
     for nonce in nonces {
         let frame = read(reader).await;
         assert_eq!(frame.nonce(), Some(nonce));
@@ -247,7 +247,9 @@ async fn a_call_can_run_another_connection_before_it_delivers() {
             deliver(&mut inbox, frame).await
         }
     });
-    let mesh = App::new().layer(layer).start().await.unwrap();
+    // One after another, so that what the other node reads has an order.
+    let app = App::new().layer(layer).concurrency(1);
+    let mesh = app.start().await.unwrap();
     let mut reader = mesh.reader();
     let mut peer = join(&mesh, PIPE).await;
     send_all(&mut peer, 0..5).await;

@@ -3,6 +3,7 @@
 mod broadcast;
 mod calls;
 mod channels;
+mod derived;
 mod dialing;
 mod doors;
 mod edges;
@@ -14,8 +15,10 @@ mod listen;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod native;
+mod overlap;
 mod places;
 mod readers;
+mod refusals;
 mod relay;
 mod rest;
 mod suggestions;

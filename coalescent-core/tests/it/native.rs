@@ -257,7 +257,8 @@ async fn a_cancelled_request_is_dropped_whether_it_runs_or_waits() {
             }
         }
     });
-    let mesh = App::new().with(stack).listen("127.0.0.1:0").await.unwrap();
+    let app = App::new().with(stack).concurrency(1);
+    let mesh = app.listen("127.0.0.1:0").await.unwrap();
     let mut peer = ByHand::connect(dial(&mesh).await).await;
     peer.send(Kind::Request { id: 1 }, "hang").await;
     peer.send(Kind::Request { id: 2 }, "waits behind it").await;
@@ -280,37 +281,31 @@ async fn a_cancelled_request_is_dropped_whether_it_runs_or_waits() {
 
 #[tokio::test]
 async fn a_handler_can_wait_for_a_reply_from_the_peer_it_serves() {
-    let stack = handle(|frame: Frame| async move {
-        let answer = frame.peer().request_payload("and you?").await?;
-        Ok(Reply::Payload(answer))
-    });
-    let mesh = App::new().with(stack).listen("127.0.0.1:0").await.unwrap();
-    let mut peer = ByHand::connect(dial(&mesh).await).await;
-    peer.send(Kind::Request { id: 9 }, "how are you?").await;
-    let Kind::Request { id } = peer.recv_frame().await.unwrap().kind else {
-        panic!("no question")
-    };
-    // Much stands between the question and its answer.
-    for _ in 0..100 {
-        peer.send(Kind::Data, vec![0; 1000]).await;
-    }
-    peer.send(
-        Kind::Reply {
-            id,
-            status: Status::Ok,
-        },
-        "fine",
-    )
-    .await;
-    let reply = peer.recv_frame().await.unwrap();
-    assert_eq!(
-        reply.kind,
-        Kind::Reply {
-            id: 9,
-            status: Status::Ok
+    for concurrency in [1, 64] {
+        let stack = handle(|frame: Frame| async move {
+            if !frame.is_request() {
+                return Ok(Reply::None);
+            }
+            let answer = frame.peer().request_payload("and you?").await?;
+            Ok(Reply::Payload(answer))
+        });
+        let app = App::new().with(stack).concurrency(concurrency);
+        let mesh = app.listen("127.0.0.1:0").await.unwrap();
+        let mut peer = ByHand::connect(dial(&mesh).await).await;
+        peer.send(Kind::Request { id: 9 }, "how are you?").await;
+        let Kind::Request { id } = peer.recv_frame().await.unwrap().kind else {
+            panic!("no question")
+        };
+        // Much stands between the question and its answer.
+        for _ in 0..100 {
+            peer.send(Kind::Data, vec![0; 1000]).await;
         }
-    );
-    assert_eq!(reply.payload, "fine");
+        let status = Status::Ok;
+        peer.send(Kind::Reply { id, status }, "fine").await;
+        let reply = peer.recv_frame().await.unwrap();
+        assert_eq!(reply.kind, Kind::Reply { id: 9, status });
+        assert_eq!(reply.payload, "fine");
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::BytesMut;
+use coalescent_core::config::MAX_CONCURRENCY;
 use coalescent_core::event::EVENT_CAPACITY;
 use coalescent_core::wire::Kind;
 use coalescent_core::{App, AppExt, BoxError, Config, Frame, Inbox, Mesh, Reply, Wire};
@@ -171,4 +172,32 @@ async fn frames_of_a_peer_that_speaks_now_and_then_share_what_they_hold() {
     let bound = 2 * MIB + MIB;
     assert!(grown <= bound, "{grown} bytes, and {bound} are allowed");
     assert!(mesh.stats().delivered > 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_unfinished_calls_hold_is_bounded_by_bytes() {
+    let _alone = ALONE.lock().await;
+    // Tiny, medium and large frames, each at the end of a read of junk that it would keep alive.
+    for len in [1, 3 * KIB, 100 * KIB] {
+        let stack = handle(|frame: Frame| async move {
+            std::future::pending::<()>().await;
+            Ok::<_, BoxError>(Reply::Payload(frame.into_payload()))
+        });
+        let app = App::new().with(stack).configure(|config| {
+            small(config);
+            config.max_frame = 128 * KIB;
+            config.concurrency = MAX_CONCURRENCY;
+        });
+        let mesh = app.start().await.unwrap();
+        let mut peer = join(&mesh, PIPE).await;
+        let io = peer.framed.get_mut();
+        let mut bytes = junk();
+        bytes.extend_from_slice(&on_the_wire(&[packet(Kind::Data, vec![0; len])]));
+        let before = HEAP.current_usage();
+        pour(io, &bytes, 2000).await;
+        let grown = HEAP.current_usage().saturating_sub(before);
+        assert!(mesh.stats().received > 1, "calls overlap");
+        let bound = mesh.peers().config().peer_bytes() + MARGIN;
+        assert!(grown <= bound, "{grown} bytes, not {bound}, at {len}");
+    }
 }

@@ -1,6 +1,6 @@
 use std::any::type_name;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::task::{Context, Poll};
 
@@ -215,19 +215,45 @@ all_the_tuples!(impl_service);
 
 /// The inner services, as the last argument of a middleware function; see [`from_fn`].
 #[must_use = "without `run`, the frame ends here"]
-pub struct Next(Box<dyn FnOnce(Frame) -> HandlerFuture + Send>);
+pub struct Next {
+    inner: Box<dyn Inner>,
+    /// Whether the inner services were made ready for the next frame.
+    ready: bool,
+}
+
+/// The inner services, of whatever type.
+trait Inner: Send {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>>;
+
+    fn call(&mut self, frame: Frame) -> HandlerFuture;
+}
+
+impl<I> Inner for I
+where
+    I: Service<Frame, Response: IntoReply, Error: Into<BoxError>, Future: Send + 'static> + Send,
+{
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Service::poll_ready(self, cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, frame: Frame) -> HandlerFuture {
+        let future = Service::call(self, frame);
+        Box::pin(async move { future.await.map_err(Into::into)?.into_reply() })
+    }
+}
 
 impl Next {
-    fn new<I>(mut inner: I) -> Self
+    /// Takes an inner service that is ready.
+    fn new<I>(inner: I) -> Self
     where
         I: Service<Frame, Response: IntoReply, Error: Into<BoxError>, Future: Send + 'static>
             + Send
             + 'static,
     {
-        Self(Box::new(move |frame| {
-            let future = inner.call(frame);
-            Box::pin(async move { future.await.map_err(Into::into)?.into_reply() })
-        }))
+        Self {
+            inner: Box::new(inner),
+            ready: true,
+        }
     }
 
     /// Passes the frame to the inner services and returns their reply.
@@ -235,8 +261,45 @@ impl Next {
     /// # Errors
     ///
     /// The error of the inner services.
-    pub async fn run(self, frame: Frame) -> Result<Reply, BoxError> {
-        (self.0)(frame).await
+    pub async fn run(mut self, frame: Frame) -> Result<Reply, BoxError> {
+        if !self.ready {
+            return self.call(frame).await;
+        }
+        let call = self.inner.call(frame);
+        // It holds nothing while its call runs.
+        drop(self.inner);
+        call.await
+    }
+
+    /// Passes one of several frames to the inner services, once they are ready for it, and returns
+    /// their reply.
+    ///
+    /// Use it with frames that are [derived](Frame::derive) from the one that the middleware was
+    /// called with.
+    ///
+    /// ```
+    /// use coalescent_core::{BoxError, Frame, Reply};
+    /// use coalescent_router::middleware::Next;
+    ///
+    /// async fn twice(frame: Frame, mut next: Next) -> Result<Reply, BoxError> {
+    ///     let first = next.call(frame.derive("first")).await?;
+    ///     Ok(first.or(next.call(frame.derive("second")).await?))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The error of the inner services.
+    ///
+    /// # Cancel safety
+    ///
+    /// Until the inner services are ready, the frame is not passed on. After that, dropping the
+    /// future drops their call.
+    pub async fn call(&mut self, frame: Frame) -> Result<Reply, BoxError> {
+        if !std::mem::take(&mut self.ready) {
+            poll_fn(|cx| self.inner.poll_ready(cx)).await?;
+        }
+        self.inner.call(frame).await
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use coalescent_core::codec::{Codec, Format};
 use coalescent_core::{
-    App, AppExt, BoxError, Frame, Mesh, Message, MessageType, Peer, Peers, Reply,
+    App, AppExt, BoxError, Frame, Mesh, Message, MessageType, Peer, Peers, Refusal, Reply,
 };
 use coalescent_router::extract::{
     Body, BodyRejection, Extension, FromRef, Headers, RawBody, Shared, State, Type, ValueRejection,
@@ -12,6 +12,7 @@ use coalescent_router::middleware::{Next, from_fn, from_fn_with_state};
 use coalescent_router::{Handler, IntoReply, Router, Typed, ends};
 use support::pair::{Pair, courier_layer, encode, frame, frame_of};
 use tower::ServiceExt;
+use tower::limit::ConcurrencyLimitLayer;
 
 /// Calls a handler without a mesh.
 async fn call<H, T>(handler: H, frame: Frame) -> Result<Reply, BoxError>
@@ -330,6 +331,60 @@ async fn a_layer_made_of_a_function_is_inferred_where_the_app_starts() {
         .layer(from_fn(pass))
         .with(Router::new().route("ping", ("pong", "pong")));
     assert_eq!(Pair::start(app).await.ask_text("ping").await, "pong");
+}
+
+#[tokio::test]
+async fn a_middleware_can_pass_on_many_frames_for_one() {
+    async fn split(frame: Frame, mut next: Next) -> Result<Reply, BoxError> {
+        let payload = frame.payload_bytes();
+        let mut reply = Reply::None;
+        for line in payload.split(|byte| *byte == b'\n') {
+            let line = frame.derive(payload.slice_ref(line));
+            reply = reply.or(next.call(line).await?);
+        }
+        // The frame itself is another one.
+        Ok(reply.or(next.run(frame).await?))
+    }
+    async fn answer_two(frame: Frame, _next: Next) -> Option<Bytes> {
+        tokio::task::yield_now().await;
+        (frame.payload() == b"2").then(|| Bytes::from("two"))
+    }
+    // One at a time, so that each call needs a readiness of its own.
+    let app = App::new()
+        .layer(from_fn(split))
+        .layer(ConcurrencyLimitLayer::new(1))
+        .layer(from_fn(answer_two));
+    let pair = Pair::start(app).await;
+    for (question, answer) in [("1\n2\n3", Some("two")), ("2", Some("two")), ("1\n3", None)] {
+        let answered = pair.peer.request_payload(question).await;
+        assert_eq!(answered.ok().as_deref(), answer.map(str::as_bytes));
+    }
+}
+
+#[tokio::test]
+async fn a_handler_refuses_with_a_reason_for_the_asker_alone() {
+    async fn withdraw(Body(amount): Body<u64>) -> Result<impl IntoReply, Refusal> {
+        if amount > 100 {
+            return Err(Refusal::new("at most 100 at a time"));
+        }
+        Ok(Message::new("withdrawn", &amount))
+    }
+    async fn fail() -> Result<(), String> {
+        Err("out of paper".to_owned())
+    }
+    let router = Router::new()
+        .route("withdraw", withdraw)
+        .route("fail", fail);
+    let mut pair = Pair::new(router).await;
+    let error = pair.ask(Message::new("withdraw", &101)).await.unwrap_err();
+    assert!(error.is_failed(), "{error}");
+    assert_eq!(error.peer_reason(), Some("at most 100 at a time"));
+    let error = pair.ask(Message::new("fail", &())).await.unwrap_err();
+    assert_eq!(error.peer_reason(), Some("out of paper"));
+    // The first event is of the second failure: the refusal was none.
+    assert!(pair.error().await.to_string().contains("out of paper"));
+    let answer = pair.ask(Message::new("withdraw", &100)).await.unwrap();
+    assert_eq!(answer.body::<u64>().unwrap(), 100);
 }
 
 #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]

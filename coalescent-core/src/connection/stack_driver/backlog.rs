@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::frame::Frame;
@@ -59,18 +60,38 @@ pub(super) struct Unhandled {
 }
 
 impl Batch {
-    /// Returns the frame with this offset and head, and begins its call.
+    /// Returns the frame with this offset and head, and begins its call. The frame references
+    /// `copy` instead of this batch if there is one.
     #[inline]
     pub(super) fn begin_frame(
         &self,
         scope: &CallScope<'_>,
         (offset, head): (usize, &Head),
+        copy: Option<&Arc<ReadBatch>>,
         slot: usize,
         seq: u64,
     ) -> Frame {
-        let payload = self.block.payload_range(offset, head);
-        let read_batch = scope.begin(seq, true, &self.read_batch);
-        Frame::new(read_batch, head, payload, slot, seq)
+        let (batch, payload) = match copy {
+            Some(copy) => (copy, 0..copy.bytes.len()),
+            None => (&self.read_batch, self.block.payload_range(offset, head)),
+        };
+        let batch = scope.begin(seq, true, batch);
+        Frame::new(batch, head, payload, slot, seq)
+    }
+
+    /// Copies the payload of the frame with this offset and head, as a batch of its own.
+    #[cold]
+    pub(super) fn copy_of(&self, offset: usize, head: &Head, seq: u64) -> Arc<ReadBatch> {
+        let range = self.block.payload_range(offset, head);
+        let payload = self.block.bytes.get(range).unwrap_or_default();
+        Arc::new(ReadBatch {
+            in_flight: Arc::clone(&self.read_batch.in_flight),
+            bytes: Bytes::copy_from_slice(payload),
+            // Buffers are counted from 0, and frames too.
+            buffer: u64::MAX - seq,
+            buffer_len: payload.len(),
+            at: self.read_batch.at,
+        })
     }
 }
 
@@ -125,6 +146,13 @@ impl Backlog {
     #[inline]
     pub(super) fn first(&mut self) -> Option<(&Batch, &mut usize)> {
         Some((self.batches.front()?, &mut self.next))
+    }
+
+    /// Returns the first batch, and the head of its next frame.
+    pub(super) fn front_frame(&self) -> Option<(&Batch, &Head)> {
+        let batch = self.batches.front()?;
+        let (_, head) = batch.block.heads.get(self.next)?;
+        Some((batch, head))
     }
 
     /// Returns the first batch.

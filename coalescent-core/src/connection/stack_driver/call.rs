@@ -1,19 +1,26 @@
 //! Calls the stack with frames, and settles the results of each call.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::Instant;
 
-use super::calls::{PendingFrame, decided};
+use super::calls::{PendingFrame, decided, held_buffer};
+use super::holding::{Held, Hold};
 use super::results::unpin;
 use super::{Frames, StackDriver, State};
 use crate::error::{Error, panic_text};
 use crate::frame::call::{CallOutcome, CallScope};
-use crate::frame::in_flight::{InFlight, RelayDecision};
+use crate::frame::in_flight::{InFlight, ReadBatch, RelayDecision};
 use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
 use crate::stack::reply::Reply;
+
+/// How many frames are called until the task's budget is looked at again, as long as no call of the
+/// connection has had to wait: looking costs a tenth of a short stack.
+const BUDGET_EVERY: usize = 16;
 
 /// Where a called frame stands: its slot, and its index in the first batch.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +32,8 @@ struct Place {
 /// A call that was polled once, and has results that need bookkeeping.
 struct Called<E> {
     place: Place,
+    /// The copy that the call was given instead of a slice of the batch.
+    copy: Option<Arc<ReadBatch>>,
     outcome: CallOutcome,
     result: Poll<Result<Reply, E>>,
 }
@@ -60,6 +69,7 @@ impl<S: PeerService> StackDriver<S> {
             Err(panic) => panic,
         };
         let outcome = scope.end();
+        self.take_derived(scope, outcome);
         match within {
             Within::Ourselves => resume_unwind(panic),
             Within::Readiness => {
@@ -86,8 +96,9 @@ impl<S: PeerService> StackDriver<S> {
             let Some(called) = ready!(self.call_usual(scope, cx, within)) else {
                 return Poll::Ready(());
             };
+            self.take_derived(scope, called.outcome);
             match called.result {
-                Poll::Pending => self.pending(called.place, called.outcome),
+                Poll::Pending => self.pending(called.place, called.copy, called.outcome),
                 Poll::Ready(result) => {
                     let result = result.map_err(Error::call);
                     self.done(called.place, called.outcome, result, now);
@@ -106,6 +117,9 @@ impl<S: PeerService> StackDriver<S> {
 
     /// Calls the stack with frames whose results need no bookkeeping; see
     /// [`take_usual`](super::results::Results::take_usual). Returns the first call that does.
+    ///
+    /// Stops where the task has used up its budget of the runtime: a layer that sheds load would
+    /// take that for a lack of room.
     fn call_usual(
         &mut self,
         scope: &CallScope<'_>,
@@ -125,14 +139,27 @@ impl<S: PeerService> StackDriver<S> {
             results,
         } = frames;
         let withdrawn = backlog.has_withdrawn();
-        let (Some((slot, call)), Some((batch, next))) = (calls.free(), backlog.first()) else {
+        let waits = calls.have_waited();
+        let (Some((slot, call, holding)), Some((batch, next))) = (calls.free(), backlog.first())
+        else {
             return Poll::Ready(None);
         };
+        let buffer = held_buffer(&batch.read_batch);
+        let slices = holding.takes_slices(buffer);
         let heads = batch.block.heads.get(*next..).unwrap_or_default();
-        for &(offset, head) in heads {
+        for (called, &(offset, head)) in heads.iter().enumerate() {
             if !head.kind.is_payload() {
                 break;
             }
+            let look = waits || called.is_multiple_of(BUDGET_EVERY);
+            if look && !has_budget_remaining() {
+                break;
+            }
+            let copies = !slices
+                && match holding.hold(buffer, head.payload().len()) {
+                    Some(hold) => hold == Hold::Copy,
+                    None => break,
+                };
             if !ready!(poll_ready(&mut base.stack, state, cx, within)) {
                 break;
             }
@@ -141,7 +168,8 @@ impl<S: PeerService> StackDriver<S> {
             base.seq += 1;
             let seq = base.seq;
             in_flight.open(slot, seq);
-            let frame = batch.begin_frame(scope, (offset, &head), slot, seq);
+            let copy = copies.then(|| batch.copy_of(offset, &head, seq));
+            let frame = batch.begin_frame(scope, (offset, &head), copy.as_ref(), slot, seq);
             call.seq = seq;
             *within = Within::Call(place);
             let result = call.start(base.stack.call(frame), cx);
@@ -151,6 +179,7 @@ impl<S: PeerService> StackDriver<S> {
             if !results.take_usual(in_flight, (slot, seq), at, outcome, &result) {
                 return Poll::Ready(Some(Called {
                     place,
+                    copy,
                     outcome,
                     result,
                 }));
@@ -166,8 +195,21 @@ impl<S: PeerService> StackDriver<S> {
         Poll::Ready(None)
     }
 
+    /// Takes over the derived frames that are relayed, if there are any.
+    #[inline]
+    fn take_derived(&mut self, scope: &CallScope<'_>, outcome: CallOutcome) {
+        if outcome.has_derived() {
+            let Frames {
+                in_flight, results, ..
+            } = &mut self.frames;
+            for derived in scope.take_derived() {
+                results.relays.add_derived(in_flight, derived);
+            }
+        }
+    }
+
     /// Keeps a frame whose call has not ended.
-    fn pending(&mut self, place: Place, outcome: CallOutcome) {
+    fn pending(&mut self, place: Place, copy: Option<Arc<ReadBatch>>, outcome: CallOutcome) {
         let Frames {
             in_flight,
             backlog,
@@ -185,10 +227,19 @@ impl<S: PeerService> StackDriver<S> {
         let buffer_len = batch.read_batch.buffer_len;
         // A relay outside the handler has decided already, and its frame does not wait.
         let decision = decided(outcome).or_else(|| in_flight.decision(slot, call.seq));
-        let frame = PendingFrame {
-            head,
-            payload: batch.block.payload(offset, &head),
-            buffer_len,
+        let frame = match copy {
+            Some(copy) => PendingFrame {
+                head,
+                payload: copy.bytes.clone(),
+                buffer_len: copy.buffer_len,
+                held: Held::Copy(copy.buffer_len),
+            },
+            None => PendingFrame {
+                head,
+                payload: batch.block.payload(offset, &head),
+                buffer_len,
+                held: Held::Slice(held_buffer(&batch.read_batch)),
+            },
         };
         calls.keep(slot, frame, decision.is_some());
         if let Some(decision) = decision {
@@ -216,6 +267,7 @@ impl<S: PeerService> StackDriver<S> {
         let seq = calls.get(slot).map_or(0, |call| call.seq);
         let decision = close(in_flight, slot, seq, outcome);
         let is_undecided = decision.is_none();
+        let derived = in_flight.derived(slot, seq);
         let Some(batch) = backlog.front() else {
             return;
         };
@@ -228,22 +280,45 @@ impl<S: PeerService> StackDriver<S> {
             relays.add(in_flight, &batch.block, index, decision, buffer_len);
         }
         let result = result.map(|reply| unpin(reply, &batch.block.bytes, buffer_len));
-        if is_undecided && result.as_ref().is_err_and(Error::is_panic) {
-            self.frames.lose_undecided(&head);
-        }
+        let lost = is_undecided && result.as_ref().is_err_and(Error::is_panic);
+        let lost = lost && self.frames.lose_undecided(&head);
+        self.frames.count_derived(derived, lost || !is_undecided);
         self.finish(&head, result, now);
     }
 
-    /// Polls the calls that did not end at once.
+    /// Polls the calls that did not end at once, in the order in which their frames arrived.
+    ///
+    /// Ends early where the task has used up its budget of the runtime. Then the next round is left
+    /// to others, and the one after that goes on there, so that a call that uses it up each time
+    /// starves nobody.
     pub(super) fn poll_calls(&mut self, scope: &CallScope<'_>, cx: &mut Context<'_>, now: Instant) {
-        if self.frames.calls.unfinished() == 0 {
+        let unfinished = self.frames.calls.unfinished();
+        if unfinished == 0 {
             return;
         }
-        for slot in 0..self.frames.calls.len() {
+        let mut at = std::mem::take(&mut self.frames.calls.resume);
+        for _ in 0..unfinished {
+            if !has_budget_remaining() {
+                self.frames.calls.resume = at;
+                yield_now(cx);
+                break;
+            }
+            let calls = &self.frames.calls;
+            let Some(slot) = calls.running_at(at).or_else(|| calls.running_at(0)) else {
+                break;
+            };
+            if at >= calls.unfinished() {
+                at = 0;
+            }
             self.poll_call(slot, scope, cx, now);
+            if self.frames.calls.running_at(at) == Some(slot) {
+                at += 1;
+            }
         }
         if self.frames.calls.unfinished() == 0 {
             self.frames.in_flight.peer().tell_meter();
+        } else {
+            self.calls_rest = !has_budget_remaining();
         }
     }
 
@@ -265,12 +340,17 @@ impl<S: PeerService> StackDriver<S> {
         };
         let seq = call.seq;
         scope.go_on(seq);
-        let polled = match catch_unwind(AssertUnwindSafe(|| call.poll(cx))) {
+        let polled = match catch_unwind(AssertUnwindSafe(|| call.poll_again(cx))) {
             Ok(polled) => polled.map_err(Error::call),
             Err(panic) => Poll::Ready(Err(Error::panicked(&*panic))),
         };
         let Poll::Ready(result) = polled else {
             let outcome = scope.end();
+            if outcome.has_derived() {
+                for derived in scope.take_derived() {
+                    results.relays.add_derived(in_flight, derived);
+                }
+            }
             if !call.is_relayed()
                 && let Some(decision) = decided(outcome).or_else(|| in_flight.decision(slot, seq))
             {
@@ -282,21 +362,34 @@ impl<S: PeerService> StackDriver<S> {
         // A future that has panicked is dropped before the outcome is asked for, too.
         call.clear();
         let outcome = scope.end();
+        if outcome.has_derived() {
+            for derived in scope.take_derived() {
+                results.relays.add_derived(in_flight, derived);
+            }
+        }
         let Some((frame, relayed)) = calls.end(slot) else {
             return;
         };
         let decision = close(in_flight, slot, seq, outcome);
         let is_undecided = decision.is_none() && !relayed;
+        let derived = in_flight.derived(slot, seq);
         if let Some(decision) = decision.filter(|_| !relayed) {
             frame.relay(in_flight, &mut results.relays, decision);
         }
         results.note(in_flight, outcome, usize::MAX);
         let result = result.map(|reply| unpin(reply, &frame.payload, frame.buffer_len));
-        if is_undecided && result.as_ref().is_err_and(Error::is_panic) {
-            self.frames.lose_undecided(&frame.head);
-        }
+        let lost = is_undecided && result.as_ref().is_err_and(Error::is_panic);
+        let lost = lost && self.frames.lose_undecided(&frame.head);
+        self.frames.count_derived(derived, lost || !is_undecided);
         self.finish(&frame.head, result, now);
     }
+}
+
+/// Has the task polled again, after others and with a new budget.
+#[cold]
+pub(super) fn yield_now(cx: &mut Context<'_>) {
+    // Wakes after the runtime has looked at its sockets, which a mere wake-up would delay.
+    let _ = std::pin::pin!(tokio::task::yield_now()).poll(cx);
 }
 
 /// Polls the stack for readiness. Returns false if it has failed.

@@ -1,24 +1,35 @@
 //! The calls of one connection that run at the same time.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 
+use super::holding::{Held, HeldBuffer, Hold, Holding};
 use crate::connection::relay::Relays;
 use crate::error::BoxError;
 use crate::frame::call::CallOutcome;
-use crate::frame::in_flight::{InFlight, RelayDecision};
+use crate::frame::in_flight::{InFlight, ReadBatch, RelayDecision};
 use crate::frame::passes;
 use crate::node::outgoing::copy_if_small;
 use crate::stack::reply::Reply;
 use crate::wire::{Head, Kind};
 
-/// A fixed number of slots for calls.
+/// The slots for calls: as many as were needed at a time, up to a limit.
 pub(super) struct Calls<F> {
     slots: Vec<Call<F>>,
-    /// How many slots hold a frame.
-    unfinished: usize,
+    max: usize,
+    /// The slots that hold no frame; the last is used next.
+    free: Vec<usize>,
+    /// The slots that hold a frame, in the order in which the frames arrived.
+    order: Vec<usize>,
+    /// Where in `order` to go on, if the last round ended early.
+    pub(super) resume: usize,
+    holding: Holding,
+    /// Whether a call has not ended at once.
+    waited: bool,
 }
 
 /// A slot for one call. Its memory is used again for the next frame.
@@ -30,6 +41,22 @@ pub(super) struct Call<F> {
     frame: Option<PendingFrame>,
     /// Whether the frame was relayed while its call runs.
     relayed: bool,
+    /// How the call is woken, once it was polled a second time.
+    alarm: Option<Alarm>,
+    /// Whether the alarm is the call's, and not that of an earlier one.
+    armed: bool,
+}
+
+/// Tells which call was woken, so that the others need not be polled.
+struct Alarm {
+    rings: Arc<Rings>,
+    waker: Waker,
+}
+
+struct Rings {
+    woken: AtomicBool,
+    /// Wakes the connection.
+    task: Waker,
 }
 
 /// A frame whose call has not ended.
@@ -39,41 +66,103 @@ pub(super) struct PendingFrame {
     pub(super) payload: Bytes,
     /// The size of the buffer that the payload is a slice of.
     pub(super) buffer_len: usize,
+    pub(super) held: Held,
+}
+
+impl Wake for Rings {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            self.task.wake_by_ref();
+        }
+    }
+}
+
+impl Alarm {
+    fn new(task: &Waker) -> Self {
+        let rings = Arc::new(Rings {
+            woken: AtomicBool::new(true),
+            task: task.clone(),
+        });
+        let waker = Waker::from(Arc::clone(&rings));
+        Self { rings, waker }
+    }
 }
 
 impl<F> Calls<F> {
-    pub(super) fn new(slots: usize) -> Self {
+    /// Returns at most `max` slots, whose unfinished calls hold at most `limit` bytes beside one
+    /// buffer.
+    pub(super) fn new(max: usize, limit: usize) -> Self {
         Self {
-            slots: (0..slots).map(|_| Call::default()).collect(),
-            unfinished: 0,
+            slots: Vec::new(),
+            max,
+            free: Vec::new(),
+            order: Vec::new(),
+            resume: 0,
+            holding: Holding::new(limit),
+            waited: false,
         }
-    }
-
-    /// Returns the number of slots.
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
     }
 
     /// Returns how many calls have not ended.
     #[inline]
     pub(super) fn unfinished(&self) -> usize {
-        self.unfinished
+        self.order.len()
+    }
+
+    /// Returns whether a call has ever not ended at once.
+    #[inline]
+    pub(super) fn have_waited(&self) -> bool {
+        self.waited
     }
 
     /// Returns whether every slot holds a call that has not ended.
     pub(super) fn is_full(&self) -> bool {
-        self.unfinished == self.slots.len()
+        self.order.len() == self.max
     }
 
-    /// Returns the first free slot and its index.
+    /// Returns what the unfinished calls hold beside one buffer, in bytes.
+    pub(super) fn held(&self) -> usize {
+        self.holding.counted()
+    }
+
+    /// Returns how a frame with a payload of `len` bytes may be given to its call, or `None` if
+    /// others must end before.
+    pub(super) fn hold(&self, batch: &ReadBatch, len: usize) -> Option<Hold> {
+        self.holding.hold(held_buffer(batch), len)
+    }
+
+    /// Returns a free slot and its index, and what the unfinished calls hold.
     #[inline]
-    pub(super) fn free(&mut self) -> Option<(usize, &mut Call<F>)> {
-        let mut slots = self.slots.iter_mut().enumerate();
-        slots.find(|(_, call)| call.frame.is_none())
+    pub(super) fn free(&mut self) -> Option<(usize, &mut Call<F>, &Holding)> {
+        let slot = match self.free.last() {
+            Some(slot) => *slot,
+            None => self.add_slot()?,
+        };
+        Some((slot, self.slots.get_mut(slot)?, &self.holding))
+    }
+
+    #[cold]
+    fn add_slot(&mut self) -> Option<usize> {
+        let slot = self.slots.len();
+        if slot >= self.max {
+            return None;
+        }
+        self.slots.push(Call::default());
+        self.free.push(slot);
+        Some(slot)
     }
 
     pub(super) fn get(&mut self, slot: usize) -> Option<&mut Call<F>> {
         self.slots.get_mut(slot)
+    }
+
+    /// Returns the slot of the unfinished call at this place in the order of arrival.
+    pub(super) fn running_at(&self, at: usize) -> Option<usize> {
+        self.order.get(at).copied()
     }
 
     /// Returns the slot `slot` if it holds a call that has not ended.
@@ -84,9 +173,13 @@ impl<F> Calls<F> {
     /// Keeps `frame` in `slot`, since its call has not ended.
     pub(super) fn keep(&mut self, slot: usize, frame: PendingFrame, relayed: bool) {
         if let Some(call) = self.slots.get_mut(slot) {
+            self.holding.add(frame.held);
             call.frame = Some(frame);
             call.relayed = relayed;
-            self.unfinished += 1;
+            call.armed = false;
+            self.waited = true;
+            self.free.retain(|free| *free != slot);
+            self.order.push(slot);
         }
     }
 
@@ -96,7 +189,9 @@ impl<F> Calls<F> {
         let call = self.slots.get_mut(slot)?;
         call.clear();
         let frame = call.frame.take()?;
-        self.unfinished -= 1;
+        self.holding.remove(frame.held);
+        self.order.retain(|running| *running != slot);
+        self.free.push(slot);
         Some((frame, call.relayed))
     }
 
@@ -119,19 +214,25 @@ impl<F> Calls<F> {
     /// the others could have been relayed: relays may decide until a call ends.
     pub(super) fn lose(&mut self, in_flight: &InFlight, relays: &mut Relays) -> u64 {
         let mut undecided = 0;
-        for slot in 0..self.slots.len() {
+        for slot in self.order.clone() {
             let seq = self.slots.get(slot).map_or(0, |call| call.seq);
             let Some((frame, relayed)) = self.end(slot) else {
                 continue;
             };
-            if relayed {
+            let kept = if relayed {
                 in_flight.close(slot, seq);
-                continue;
-            }
-            match in_flight.close_for_ever(slot, seq) {
-                Some(decision) => frame.relay(in_flight, relays, decision),
-                None => undecided += u64::from(passes(frame.head.kind, frame.head.ttl, false)),
-            }
+                true
+            } else if let Some(decision) = in_flight.close_for_ever(slot, seq) {
+                frame.relay(in_flight, relays, decision);
+                true
+            } else {
+                let passes = passes(frame.head.kind, frame.head.ttl, false);
+                undecided += u64::from(passes);
+                passes
+            };
+            let derived = in_flight.derived(slot, seq);
+            let more = derived.saturating_sub(u64::from(!kept));
+            in_flight.peer().counters().add_received(more);
         }
         undecided
     }
@@ -144,6 +245,8 @@ impl<F> Default for Call<F> {
             seq: 0,
             frame: None,
             relayed: false,
+            alarm: None,
+            armed: false,
         }
     }
 }
@@ -185,10 +288,30 @@ where
         self.poll(cx)
     }
 
+    /// Polls a call that is unfinished, if it was woken since.
+    pub(super) fn poll_again(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, E>> {
+        let alarm = match self.alarm.take() {
+            Some(alarm) if alarm.rings.task.will_wake(cx.waker()) => alarm,
+            _ => {
+                self.armed = false;
+                Alarm::new(cx.waker())
+            }
+        };
+        let woken = alarm.rings.woken.swap(false, Ordering::AcqRel);
+        let polled = if woken || !self.armed {
+            self.armed = true;
+            self.poll(&mut Context::from_waker(&alarm.waker))
+        } else {
+            Poll::Pending
+        };
+        self.alarm = Some(alarm);
+        polled
+    }
+
     /// Polls the call, and drops its future once it is done: the future may hold the frame to its
     /// end, and the outcome is known only after that.
     #[inline]
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, E>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, E>> {
         let polled = match self.future.as_mut().as_pin_mut() {
             Some(future) => future.poll(cx),
             None => Poll::Ready(Ok(Reply::None)),
@@ -218,4 +341,12 @@ impl PendingFrame {
 #[inline]
 pub(super) fn decided(outcome: CallOutcome) -> Option<RelayDecision> {
     outcome.flow().map(|flow| (flow, None))
+}
+
+/// Returns the buffer of a read.
+pub(super) fn held_buffer(batch: &ReadBatch) -> HeldBuffer {
+    HeldBuffer {
+        number: batch.buffer,
+        len: batch.bytes_kept_alive(),
+    }
 }

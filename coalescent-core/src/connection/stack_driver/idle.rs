@@ -67,12 +67,16 @@ impl<S: PeerService> IdleDriver<S> {
                 let concurrency = peer.node().config().concurrency;
                 Arc::new(InFlight::new(peer.clone(), concurrency))
             });
+        // The other half is left to frames that wait, so that control frames and replies can be
+        // read while calls hold all that they may.
+        let limit = peer.node().config().read_ahead / 2;
         StackDriver {
+            calls_rest: false,
             state: State::Calling,
             shortcut: Shortcut::of::<S>(peer),
             frames: Frames {
                 backlog: Backlog::default(),
-                calls: Calls::new(in_flight.slots()),
+                calls: Calls::new(in_flight.slots(), limit),
                 results: Results::new(Arc::clone(&base.read_side), relayed),
                 in_flight,
             },

@@ -15,6 +15,7 @@ mod backlog;
 mod call;
 mod calls;
 mod delivery;
+mod holding;
 mod idle;
 mod replies;
 mod results;
@@ -28,11 +29,14 @@ use std::time::Duration;
 
 pub use backlog::BATCH_COST;
 use backlog::{Backlog, Next};
+use call::yield_now;
 use calls::Calls;
+pub use holding::CALL_COST;
 use idle::Base;
 pub(super) use idle::IdleDriver;
 use results::{Results, report};
 use shortcut::Shortcut;
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep};
 
 use crate::error::{BoxError, Error};
@@ -45,7 +49,8 @@ use crate::stack::PeerService;
 use crate::stack::reply::Reply;
 use crate::wire::{Block, Head, Kind};
 
-/// How long a stack may take to become ready for a frame. A timeout layer does not bound this.
+/// How long a stack may take to become ready for a frame, while no call for the same peer is
+/// unfinished. A timeout layer does not bound this.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The weight of one offence in the error budget.
@@ -58,6 +63,9 @@ pub(super) struct StackDriver<S: PeerService> {
     base: Base<S>,
     state: State,
     shortcut: Option<Shortcut>,
+    /// Whether the next round is left to frames that wait and to reading, since unfinished calls
+    /// used up the task's budget in the last one.
+    calls_rest: bool,
 }
 
 /// The states of a stack driver.
@@ -145,9 +153,10 @@ impl<S: PeerService> StackDriver<S> {
         frames.backlog.add(&frames.in_flight, block, buffer, at);
     }
 
-    /// Returns the memory that the waiting frames keep alive, in bytes.
+    /// Returns the memory that the waiting frames keep alive, and what unfinished calls hold beside
+    /// one buffer, in bytes.
     pub(super) fn backlog(&self) -> usize {
-        self.frames.backlog.cost()
+        self.frames.backlog.cost() + self.frames.calls.held()
     }
 
     /// Withdraws a request: drops its call, or passes over its frame.
@@ -173,7 +182,11 @@ impl<S: PeerService> StackDriver<S> {
         }
         let mut staged = self.frames.results.delivery.take_whole();
         let scope = CallScope::open(self.frames.in_flight.place(), &mut staged);
-        self.poll_calls(&scope, cx, now);
+        if std::mem::take(&mut self.calls_rest) {
+            yield_now(cx);
+        } else {
+            self.poll_calls(&scope, cx, now);
+        }
         let step = self.poll_backlog(&scope, cx, now);
         drop(scope);
         self.frames.results.delivery.put_whole(staged);
@@ -245,12 +258,28 @@ impl<S: PeerService> StackDriver<S> {
                 }
                 Next::Frame => match self.shortcut() {
                     Some(shortcut) => self.take_shortcut(shortcut),
+                    None if !self.may_call() => return Step::Busy,
+                    None if !has_budget_remaining() => {
+                        yield_now(cx);
+                        return Step::Busy;
+                    }
                     None if self.call_stack(scope, cx, now).is_ready() => self.state.stop_timer(),
                     None if self.poll_unready(cx, now).is_pending() => return Step::Busy,
                     None => {}
                 },
             }
         }
+    }
+
+    /// Returns whether the next frame may be called beside the calls that are unfinished.
+    fn may_call(&self) -> bool {
+        let Frames { backlog, calls, .. } = &self.frames;
+        calls.unfinished() == 0
+            || backlog.front_frame().is_some_and(|(batch, head)| {
+                calls
+                    .hold(&batch.read_batch, head.payload().len())
+                    .is_some()
+            })
     }
 
     /// Looks at the front of the backlog.
@@ -270,8 +299,12 @@ impl<S: PeerService> StackDriver<S> {
     }
 
     /// Waits until the stack may be ready for the next frame. Fails the frame if that takes longer
-    /// than [`READY_TIMEOUT`].
+    /// than [`READY_TIMEOUT`], not counting the time of unfinished calls, which may hold the very
+    /// capacity that is waited for.
     fn poll_unready(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        if self.frames.calls.unfinished() > 0 {
+            return Poll::Pending;
+        }
         if !matches!(self.state, State::Unready(_)) {
             self.state = State::Unready(Box::pin(tokio::time::sleep(READY_TIMEOUT)));
         }
@@ -341,12 +374,29 @@ impl<F> Frames<F> {
         self.in_flight.peer().node().hooks().relays || self.results.relays.is_used()
     }
 
-    /// Counts a frame as lost if its handling failed before a relay has decided about it.
+    /// Counts a frame as lost if its handling failed before a relay has decided about it. Returns
+    /// whether it is.
     #[cold]
-    fn lose_undecided(&self, head: &Head) {
-        if passes(head.kind, head.ttl, false) && self.relays_frames() {
+    fn lose_undecided(&self, head: &Head) -> bool {
+        let lost = passes(head.kind, head.ttl, false) && self.relays_frames();
+        if lost {
             let peer = self.in_flight.peer();
             peer.node().lost(peer, 1);
+        }
+        lost
+    }
+
+    /// Counts the frames derived from a frame, about which relays have decided, as received. The
+    /// first one takes the place of the frame itself, unless that is `kept`, since it is relayed or
+    /// lost.
+    fn count_derived(&self, derived: u64, kept: bool) {
+        let more = if kept {
+            derived
+        } else {
+            derived.saturating_sub(1)
+        };
+        if more > 0 {
+            self.in_flight.peer().counters().add_received(more);
         }
     }
 

@@ -163,6 +163,9 @@ impl Results {
         };
         if request.is_some() {
             self.reply_failed(peer, request, &error.reason());
+            if error.is_refusal() {
+                return false;
+            }
         }
         // The peer need not have made what it passed on, and on a wire without kinds it may have
         // passed on everything.

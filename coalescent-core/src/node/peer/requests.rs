@@ -7,7 +7,6 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
 use crate::error::Error;
-use crate::text::Escaped;
 use crate::wire::Status;
 
 pub(super) type Answer = Result<Bytes, Error>;
@@ -68,7 +67,7 @@ impl Requests {
             Status::NoAnswer => Err(Error::no_answer()),
             Status::Failed => {
                 let reason = String::from_utf8_lossy(&payload);
-                Err(Error::failed(&Escaped(&reason).to_string()))
+                Err(Error::failed(&reason))
             }
         };
         let _ = sender.send(answer);
