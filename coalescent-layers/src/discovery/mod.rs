@@ -1,0 +1,3 @@
+//! Peers that find each other.
+
+pub mod exchange;
