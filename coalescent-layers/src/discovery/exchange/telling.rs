@@ -1,5 +1,7 @@
 //! What a peer that asks is told.
 
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use coalescent_core::Address;
@@ -8,6 +10,7 @@ use rand::seq::SliceRandom;
 use tokio::time::Instant;
 
 use super::message::MAX_ADDRESSES;
+use super::place::Place;
 
 /// From so many known addresses on, all that ask within [`SAME_FOR`] get the same answer.
 pub const SAME_FROM: usize = 8;
@@ -24,47 +27,65 @@ pub(crate) struct Telling {
 }
 
 impl Telling {
-    /// Returns at most `count` addresses for a peer that can be dialled at those in `own`: none of
-    /// these, and at most half of what `known` returns, rounded up. `known` is called only if there
-    /// is no earlier answer to repeat.
+    /// Returns at most `count` addresses, of those that `may` says the asker may be told, and at
+    /// most half of what `known` returns, rounded up. `known` is called only if there is no earlier
+    /// answer to repeat.
     pub(crate) fn answer(
         &mut self,
         count: usize,
-        own: &[Address],
+        may: impl Fn(&Address) -> bool,
         known: impl FnOnce() -> Vec<Address>,
         now: Instant,
         rng: &mut impl Rng,
     ) -> Vec<Address> {
+        let told = |answer: &[Address]| {
+            let told = answer.iter().filter(|address| may(address));
+            told.take(count).cloned().collect()
+        };
         if let Some((since, same)) = &self.same
             && now.saturating_duration_since(*since) < SAME_FOR
         {
-            return without(same, own, count);
+            return told(same);
         }
         let mut known = known();
         let half = known.len().div_ceil(2).min(MAX_ADDRESSES);
         let few = known.len() < SAME_FROM;
         if few {
             // The asker's own would take the place of what is of use to it.
-            known.retain(|address| !is_one_of(address, own));
+            known.retain(&may);
         }
         known.shuffle(rng);
         known.truncate(half);
-        let answer = without(&known, own, count);
+        let answer = told(&known);
         self.same = (!few).then_some((now, known));
         answer
     }
 }
 
-fn without(known: &[Address], own: &[Address], count: usize) -> Vec<Address> {
-    let others = known.iter().filter(|address| !is_one_of(address, own));
-    others.take(count).cloned().collect()
+/// The addresses of one peer: it is not told of these.
+#[derive(Debug, Default)]
+pub(crate) struct OwnOf(pub(crate) Vec<Address>);
+
+impl OwnOf {
+    /// Returns whether an address leads to the peer, whatever identity it names.
+    pub(crate) fn contains(&self, address: &Address) -> bool {
+        let is = |own: &Address| own.port() == address.port() && own.host() == address.host();
+        self.0.iter().any(is)
+    }
 }
 
-/// Returns whether an address leads to the same place as one of `own`, whatever identities they
-/// name.
-fn is_one_of(address: &Address, own: &[Address]) -> bool {
-    own.iter()
-        .any(|own| own.port() == address.port() && own.host() == address.host())
+/// Leaves one address of each host on the internet, the first: so whoever declares many ports does
+/// not fill the answers. In private networks and on one machine hosts may well run many nodes.
+pub(crate) fn one_of_each_host(known: Vec<Address>) -> Vec<Address> {
+    let mut hosts = HashSet::new();
+    let mut is_new = |address: &Address| match address.ip().map(|ip| ip.to_canonical()) {
+        Some(IpAddr::V6(ip)) => hosts.insert(u128::from(ip) >> 64 << 64),
+        Some(IpAddr::V4(ip)) => hosts.insert(u128::from(ip.to_ipv6_mapped())),
+        None => true,
+    };
+    let known = known.into_iter();
+    let kept = known.filter(|address| Place::of(address) != Place::Public || is_new(address));
+    kept.collect()
 }
 
 #[cfg(test)]
@@ -93,7 +114,7 @@ mod tests {
 
     /// What a node that knows so many tells a peer that is not among them.
     fn tell(telling: &mut Telling, count: usize, know: usize, now: Instant) -> Vec<Address> {
-        telling.answer(count, &[], || known(know), now, &mut rand::rng())
+        telling.answer(count, |_| true, || known(know), now, &mut rand::rng())
     }
 
     #[test]
@@ -145,7 +166,7 @@ mod tests {
         let mut telling = Telling::default();
         tell(&mut telling, 64, 8, now);
         let again = || panic!("asked what is known");
-        telling.answer(64, &[], again, now, &mut rng(1));
+        telling.answer(64, |_| true, again, now, &mut rng(1));
     }
 
     #[test]
@@ -164,7 +185,7 @@ mod tests {
         for seed in 0..20 {
             let answer = Telling::default().answer(
                 64,
-                &known(1),
+                |told| *told != address(0),
                 || known(2),
                 Instant::now(),
                 &mut rng(seed),
@@ -173,17 +194,41 @@ mod tests {
         }
     }
 
+    #[test]
+    fn one_address_of_each_host_is_told() {
+        let all = [
+            "9.9.9.9:1",
+            "9.9.9.9:2",
+            "[::ffff:9.9.9.9]:3",
+            "9.9.9.8:1",
+            "[2600::1]:1",
+            "[2600::2]:1",
+            "[2600:0:0:1::1]:1",
+            "10.0.0.1:1",
+            "10.0.0.1:2",
+            "127.0.0.1:1",
+            "127.0.0.1:2",
+            "example.com:1",
+            "example.com:2",
+        ];
+        let all = all.map(|text| text.parse::<Address>().unwrap());
+        let kept = one_of_each_host(all.to_vec());
+        let left_out = [1, 2, 5].map(|at| all[at].clone());
+        let expected = all.iter().filter(|address| !left_out.contains(address));
+        assert_eq!(kept, expected.cloned().collect::<Vec<_>>());
+    }
+
     proptest! {
         #[test]
         fn nobody_is_told_its_own(know in 0usize..40, own in 0usize..40, count in 0usize..65, seed: u64) {
             let now = Instant::now();
             let mut telling = Telling::default();
-            let own = [address(own).with_id(Some([7; 32]))];
+            let of_asker = OwnOf(vec![address(own).with_id(Some([7; 32]))]);
+            let may = |told: &Address| !of_asker.contains(told);
             for _ in 0..3 {
-                let answer = telling.answer(count, &own, || known(know), now, &mut rng(seed));
+                let answer = telling.answer(count, may, || known(know), now, &mut rng(seed));
                 prop_assert!(answer.len() <= count.min(know.div_ceil(2)));
-                let own = own[0].clone().with_id(None);
-                prop_assert!(!answer.contains(&own));
+                prop_assert!(!answer.contains(&address(own)));
                 prop_assert!(answer.iter().all(|address| known(know).contains(address)));
             }
         }
