@@ -47,8 +47,9 @@ pub struct Config {
     pub network: String,
     /// The name of this program, which is sent to peers. Default: `coalescent/` and the version.
     pub agent: String,
-    /// The address that is announced to peers for dialling this node, as `host:port`. Default:
-    /// none.
+    /// The address that is announced to peers for dialling this node, as `host:port`. Without it, a
+    /// node that listens announces the port of its first listener, and peers add the address at
+    /// which they see the node. Default: none.
     pub advertise: Option<String>,
     /// The wire: how frames are encoded on a socket. Default: [`Wire::native`].
     pub wire: Wire,
@@ -106,7 +107,8 @@ pub struct Config {
     /// The number of [offences](Error::offence) per minute after which a peer is disconnected.
     /// Offences are frames that the peer itself sent to this node (not relayed ones) and that the
     /// courier cannot decode, or that another layer reports as offences. Other failures, such as
-    /// those of handlers, do not count. Default: 100.
+    /// those of handlers, do not count. What [`Peer::penalize`](crate::Peer::penalize) holds against
+    /// a peer is added with its weight. Default: 100.
     pub error_budget: u32,
     /// How long a request waits for its reply, before it fails. Default: 30 s.
     pub request_timeout: Duration,

@@ -59,6 +59,7 @@ pub use mesh::{FRAME_COST, FrameRef, Frames, Mesh, MeshReader, MeshWriter, WRITE
 pub use message::codec;
 pub use message::{Message, MessageType};
 pub use node::changes::{PeerChange, PeerChanges};
+pub use node::channel::CHANNEL_INBOX;
 #[doc(inline)]
 pub use node::event;
 pub use node::event::{DisconnectReason, DropReason, Event, Events};
@@ -66,6 +67,7 @@ pub use node::payload::Payload;
 pub use node::peer::{Peer, PeerId};
 pub use node::request::RequestFuture;
 pub use node::{BATCH, PAYLOAD_COST, Peers, Sent};
+pub use reason::Goodbye;
 pub use stack::reply::Reply;
 pub use stack::{Inbox, PeerLayer, PeerService};
 pub use stats::Stats;

@@ -81,6 +81,7 @@ pub(crate) use buffer::{KEPT_MAX, READ_MAX};
 pub use control::MAX_CONTROL;
 pub(crate) use driver::Connection;
 pub(crate) use establish::{Established, establish};
+pub(crate) use handshake::{check_hello, turn_away};
 pub use stack_driver::{BATCH_COST, READY_TIMEOUT};
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -59,6 +59,38 @@ impl Error {
         Self::new(ErrorKind::Refused, text)
     }
 
+    /// Creates the error of a connection that the other side has no place for.
+    pub(crate) fn busy() -> Self {
+        Self::new(
+            ErrorKind::Busy,
+            "the peer refused: busy; it has no place left now, try again later",
+        )
+    }
+
+    /// Creates the error of a peer that was penalized.
+    pub(crate) fn penalty(weight: u32, why: &str) -> Self {
+        let mut text = format!("a fault of weight {weight}: ");
+        let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(why);
+        let mut error = Self::new(ErrorKind::Penalty, text);
+        error.offence = true;
+        error
+    }
+
+    /// Creates the error of a send on a channel that one side does not know.
+    pub(crate) fn no_channel(name: &str) -> Self {
+        let mut text = "the channel \"".to_owned();
+        let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(name);
+        text.push_str("\" is not known to both sides: register it with `Registrar::channel`");
+        Self::new(ErrorKind::Refused, text)
+    }
+
+    /// Creates the error of a hook that panicked.
+    pub(crate) fn hook(panic: &(dyn Any + Send)) -> Self {
+        let mut text = "a hook panicked: ".to_owned();
+        let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(panic_text(panic));
+        Self::new(ErrorKind::Panic, text)
+    }
+
     /// Creates the error of a node that dialled `address`, resolved to `there`, and reached itself.
     pub(crate) fn itself(address: impl fmt::Display, there: impl fmt::Display) -> Self {
         Self::new(

@@ -31,7 +31,17 @@ impl Error {
     /// that the wire does not support, or a connection of this node to itself.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        matches!(self.kind, ErrorKind::Refused | ErrorKind::Itself)
+        matches!(
+            self.kind,
+            ErrorKind::Refused | ErrorKind::Busy | ErrorKind::Itself
+        )
+    }
+
+    /// Returns whether the other side has no place left for this node now: it is worth trying again
+    /// later. Such an error [`is_refused`](Error::is_refused) too.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.kind == ErrorKind::Busy
     }
 
     /// Returns whether a dialled address leads to this node itself. This may change: seeds are
@@ -128,6 +138,12 @@ impl Error {
     #[must_use]
     pub fn is_failed(&self) -> bool {
         self.kind == ErrorKind::Failed
+    }
+
+    /// Returns whether a peer was [penalized](crate::Peer::penalize).
+    #[must_use]
+    pub fn is_penalty(&self) -> bool {
+        self.kind == ErrorKind::Penalty
     }
 
     /// Returns whether an inbound connection ended before it sent any byte.

@@ -40,6 +40,7 @@ enum ErrorKind {
     Handshake,
     Unsaid,
     Refused,
+    Busy,
     Itself,
     Plaintext,
     Call,
@@ -54,6 +55,7 @@ enum ErrorKind {
     NoCourier,
     NoAnswer,
     Failed,
+    Penalty,
 }
 
 impl Error {

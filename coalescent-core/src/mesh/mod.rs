@@ -31,7 +31,9 @@ pub use crate::stack::inbox::FRAME_COST;
 pub use crate::stack::inbox::frames::{FrameRef, Frames};
 use crate::stats::Stats;
 use crate::transport::Io;
-use crate::wire::Wire;
+#[cfg(feature = "tls")]
+use crate::transport::identity::PublicKey;
+use crate::wire::{NodeId, Wire};
 
 /// A handle to a running app: a duplex stream to all connected peers.
 ///
@@ -137,6 +139,22 @@ impl Mesh {
 
     fn runtime(&self) -> &Arc<Runtime> {
         &self.handle.0
+    }
+
+    /// Returns the number that this process chose for itself; peers on the native wire know it by
+    /// this number.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.peers().node_id()
+    }
+
+    /// Returns the public key that this node proves to its peers, if it has an
+    /// [identity](crate::App::identity).
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn public_key(&self) -> Option<PublicKey> {
+        let key = self.peers().node().key()?;
+        PublicKey::from_bytes(*key).ok()
     }
 
     /// Returns the connected peers.

@@ -1,4 +1,5 @@
-//! Hooks: what plugins run when peers connect and disconnect, and when this node broadcasts.
+//! Hooks: what plugins run when peers connect and disconnect, when this node broadcasts, and when
+//! frames of their channels arrive.
 
 use std::any::TypeId;
 use std::future::Future;
@@ -6,6 +7,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 
+use crate::node::channel::Channel;
 use crate::node::peer::Peer;
 use crate::outbox::Flow;
 
@@ -22,6 +24,8 @@ pub(crate) struct Hooks {
     pub(crate) disconnect: Vec<PeerHook>,
     /// Called with the nonce, if any, and the payload of each frame that this node sends to all.
     pub(crate) broadcast: Vec<BroadcastHook>,
+    /// The channels, whose positions are their indexes in the HELLO of this node.
+    pub(crate) channels: Vec<Channel>,
     /// Whether frames from peers are relayed.
     pub(crate) relays: bool,
     /// The type of a stack that only relays, and the flow it relays with.

@@ -13,10 +13,12 @@
 //! | `report`, `throttle` | which events and log lines are told, and how many |
 //! | `patience` | who was too slow before |
 //! | `hooks` | what plugins run when peers come and go |
+//! | `channel` | frames between the plugins of two nodes |
 
 mod broadcast;
 pub(crate) mod by_wire;
 pub(crate) mod changes;
+pub(crate) mod channel;
 mod departure;
 pub mod event;
 pub(crate) mod hooks;
@@ -254,6 +256,12 @@ impl Node {
 
     pub(crate) fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// Returns the public key that this node proves to have, if it has one.
+    #[cfg(feature = "tls")]
+    pub(crate) fn key(&self) -> Option<&[u8; 32]> {
+        self.key.get()
     }
 
     /// Sets the public key that this node proves to have.

@@ -377,7 +377,9 @@ fn a_hello(listen: Option<&str>) -> Hello {
         net: "".into(),
         agent: "generated".into(),
         listen: listen.map(Into::into),
+        seen: None,
         max: listen.map(|_| 1 << 20),
+        channels: Vec::new(),
     }
 }
 
