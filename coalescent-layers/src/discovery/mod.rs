@@ -1,3 +1,4 @@
 //! Peers that find each other.
 
+pub mod book;
 pub mod exchange;
