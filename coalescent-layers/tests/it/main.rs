@@ -2,6 +2,7 @@
 
 mod conformance;
 mod courier;
+mod exchange;
 mod leaving;
 mod mesh;
 mod relays;

@@ -212,7 +212,10 @@ impl Node {
         let place = Place::of_peer(addr.map(|addr| addr.ip()));
         let mut taken = acceptable(told, place, own);
         let teller = Teller::of(addr, peer.direction(), *peer.id());
-        let count = self.state().allowances.take(teller, taken.len(), Instant::now());
+        let count = self
+            .state()
+            .allowances
+            .take(teller, taken.len(), Instant::now());
         taken.truncate(count);
         taken
     }
