@@ -107,8 +107,8 @@ pub struct Config {
     /// The number of [offences](Error::offence) per minute after which a peer is disconnected.
     /// Offences are frames that the peer itself sent to this node (not relayed ones) and that the
     /// courier cannot decode, or that another layer reports as offences. Other failures, such as
-    /// those of handlers, do not count. What [`Peer::penalize`](crate::Peer::penalize) holds against
-    /// a peer is added with its weight. Default: 100.
+    /// those of handlers, do not count. What [`Peer::penalize`](crate::Peer::penalize) holds
+    /// against a peer is added with its weight. Default: 100.
     pub error_budget: u32,
     /// How long a request waits for its reply, before it fails. Default: 30 s.
     pub request_timeout: Duration,

@@ -16,8 +16,8 @@ use crate::mesh::Mesh;
 use crate::mesh::runtime::dialer::Seed;
 use crate::mesh::runtime::{Parts, Runtime, Security, Start};
 use crate::node::Peers;
-use crate::node::channel;
 use crate::node::event::Event;
+use crate::node::hooks::check_channels;
 use crate::stack::PeerLayer;
 use crate::transport::{Tcp, Transport};
 use crate::wire::Wire;
@@ -230,8 +230,8 @@ impl<L> App<L> {
         self
     }
 
-    /// Sets the address, `HOST:PORT`, at which peers are told to dial this node. Default: the address
-    /// at which they see it, with the port at which it listens first.
+    /// Sets the address, `HOST:PORT`, at which peers are told to dial this node. Default: the
+    /// address at which they see it, with the port at which it listens first.
     pub fn advertise(mut self, addr: impl Into<String>) -> Self {
         self.config.advertise = Some(addr.into());
         self
@@ -319,8 +319,8 @@ impl<L: PeerLayer> App<L> {
     /// Makes a mesh that neither accepts nor dials peers until its start has run.
     fn build(self) -> Result<(Mesh, Start), Error> {
         self.config.check()?;
-        channel::check(&self.registrar.hooks.channels)?;
-        check_hello(&self.config, &self.registrar.hooks.channels)?;
+        check_channels(&self.registrar.hooks.channels)?;
+        check_hello(&self.config, &self.registrar.hooks)?;
         let seeds = self.seeds.into_iter().collect::<Result<Vec<_>, _>>()?;
         let Registrar {
             hooks,

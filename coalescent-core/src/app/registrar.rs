@@ -12,8 +12,7 @@ use crate::frame::Flow;
 use crate::mesh::runtime::MeshHook;
 use crate::mesh::{Mesh, WeakMesh};
 use crate::node::Peers;
-use crate::node::channel::Channel;
-use crate::node::hooks::{BoxFuture, Hooks};
+use crate::node::hooks::{BoxFuture, Channel, Hooks};
 use crate::node::peer::Peer;
 use crate::stack::PeerService;
 
@@ -118,25 +117,26 @@ impl Registrar {
     /// Registers a channel: frames between this plugin and the same plugin of each peer, which pass
     /// neither the stack nor relays. Sent with [`Peer::send_on`].
     ///
-    /// `name` has at most [`CHANNEL_NAME_MAX`](crate::wire::CHANNEL_NAME_MAX) bytes, and should hold
-    /// a version, as in `peers/1`. A node has at most [`MAX_CHANNELS`](crate::wire::MAX_CHANNELS)
-    /// channels. Peers learn the names in the handshake, so only peers on the native wire have
-    /// channels. A name that is not valid or is registered twice makes the start of the app fail.
+    /// `name` has at most [`CHANNEL_NAME_MAX`](crate::wire::CHANNEL_NAME_MAX) bytes, and should
+    /// hold a version, as in `peers/1`. A node has at most
+    /// [`MAX_CHANNELS`](crate::wire::MAX_CHANNELS) channels. Peers learn the names in the
+    /// handshake, so only peers on the native wire have channels. A name that is not valid or is
+    /// registered twice makes the start of the app fail.
     ///
     /// # Order
     ///
-    /// For one peer, the handler is called with one frame after another, in order: with the next one
-    /// when its future for the last one is done. Frames of different channels and peers are handled
-    /// independently, and at the same time as frames of the stack. The first frames of a peer may
-    /// arrive before the [connect hooks](Registrar::on_connect) have run.
+    /// For one peer, the handler is called with one frame after another, in order: with the next
+    /// one when its future for the last one is done. Frames of different channels and peers are
+    /// handled independently, and at the same time as frames of the stack. The first frames of a
+    /// peer may arrive before the [connect hooks](Registrar::on_connect) have run.
     ///
     /// # When it is slow
     ///
     /// The future is polled once where the frame arrives, on the task of the connection, so it must
     /// not block. While it waits, up to [`CHANNEL_INBOX`](crate::CHANNEL_INBOX) bytes wait for
     /// each peer; what has no room is dropped and counted in
-    /// [`Stats::channel_dropped`](crate::Stats::channel_dropped). It never delays other frames. When
-    /// the peer has left, it is dropped after at most [`Config::drain`].
+    /// [`Stats::channel_dropped`](crate::Stats::channel_dropped). It never delays other frames.
+    /// When the peer has left, it is dropped after at most [`Config::drain`].
     ///
     /// A panic is reported as an error event, and the handler is called with the next frame.
     ///

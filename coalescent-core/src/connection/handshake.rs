@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use crate::config::Config;
 use crate::error::{BoxError, Error};
 use crate::node::Node;
-use crate::node::channel::Channel;
+use crate::node::hooks::Hooks;
 use crate::node::peer::{Endpoint, Introduction};
 use crate::reason::Goodbye;
 use crate::text::Escaped;
@@ -264,23 +264,23 @@ fn accept_hello(node: &Node, kind: Kind, payload: &[u8]) -> Result<Hello, Failur
 
 /// Returns the introduction of this node to a peer that it sees at `there`.
 fn own_hello(node: &Node, listen: Option<String>, there: Option<SocketAddr>) -> Hello {
-    let channels = &node.hooks().channels;
     Hello {
         node: node.id(),
         listen,
         seen: there.map(|there| canonical(there).to_string()),
-        ..hello_of(node.config(), channels)
+        ..hello_of(node.config(), node.hooks())
     }
 }
 
 /// Returns the parts of the introduction that do not depend on the connection.
-fn hello_of(config: &Config, channels: &[Channel]) -> Hello {
+fn hello_of(config: &Config, hooks: &Hooks) -> Hello {
     Hello {
         agent: config.agent.clone(),
         max: u32::try_from(config.max_frame.min(MAX_FRAME_CEILING)).ok(),
-        channels: channels
-            .iter()
-            .map(|channel| channel.name.clone())
+        channels: hooks
+            .channel_names()
+            .into_iter()
+            .map(str::to_owned)
             .collect(),
         ..Hello::new(NodeId::from_bytes([0; 16]), config.network.clone())
     }
@@ -291,7 +291,7 @@ fn hello_of(config: &Config, channels: &[Channel]) -> Hello {
 /// # Errors
 ///
 /// [`is_config`](Error::is_config) if it does not.
-pub(crate) fn check_hello(config: &Config, channels: &[Channel]) -> Result<(), Error> {
+pub(crate) fn check_hello(config: &Config, hooks: &Hooks) -> Result<(), Error> {
     let longest = SocketAddrV6::new(Ipv6Addr::from([0xff; 16]), u16::MAX, 0, u32::MAX);
     let hello = Hello {
         listen: Some(
@@ -301,7 +301,7 @@ pub(crate) fn check_hello(config: &Config, channels: &[Channel]) -> Result<(), E
                 .unwrap_or_else(|| ":65535".to_owned()),
         ),
         seen: Some(longest.to_string()),
-        ..hello_of(config, channels)
+        ..hello_of(config, hooks)
     };
     let encoded = hello.encode();
     encoded

@@ -9,8 +9,8 @@
 //! A frame that takes no bytes on its peer's wire, such as an empty payload on `raw`, is never
 //! queued: it is counted as written when it is pushed.
 //!
-//! The frames of channels have a second lane (`lane.rs`), with room of their own. It is made when the
-//! first such frame is queued.
+//! The frames of channels have a second lane (`lane.rs`), with room of their own. It is made when
+//! the first such frame is queued.
 //!
 //! An outbox has one lock, taken once for each push and each write, and never held across an await.
 

@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use meter::Meter;
 
 /// The numbers of frames and bytes that were received and sent. Control frames (handshake,
-/// liveness) and those of channels do not count as frames. A frame that takes no bytes on a peer's wire, such as an empty
-/// payload on `raw` or `lines`, counts as written.
+/// liveness) and those of channels do not count as frames. A frame that takes no bytes on a peer's
+/// wire, such as an empty payload on `raw` or `lines`, counts as written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {

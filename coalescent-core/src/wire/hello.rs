@@ -118,8 +118,8 @@ pub struct Hello {
     /// The largest payload that this node accepts, in bytes. Peers send it nothing larger.
     pub max: Option<u32>,
     /// The names of the channels that this node knows, each with its version (`peers/1`): at most
-    /// [`MAX_CHANNELS`] of at most [`CHANNEL_NAME_MAX`] bytes. A CHANNEL frame of this node names its
-    /// channel by its position here.
+    /// [`MAX_CHANNELS`] of at most [`CHANNEL_NAME_MAX`] bytes. A CHANNEL frame of this node names
+    /// its channel by its position here.
     pub channels: Vec<String>,
 }
 

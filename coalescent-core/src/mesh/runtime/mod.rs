@@ -47,7 +47,8 @@ pub(crate) struct Runtime {
     dialer: Dialer,
     /// Run when the mesh shuts down.
     on_shutdown: Mutex<Vec<MeshHook>>,
-    /// Cancelled when the hooks for the start have run: from then on peers are accepted and dialled.
+    /// Cancelled when the hooks for the start have run: from then on peers are accepted and
+    /// dialled.
     started: CancellationToken,
     tasks: TaskTracker,
     /// Cancelled when the mesh is to end: connections drain, all other tasks are dropped.
@@ -89,8 +90,8 @@ impl Start {
 }
 
 impl Runtime {
-    /// Makes a mesh, which does not listen yet, and neither accepts nor dials peers before its start
-    /// has [run](Start::run).
+    /// Makes a mesh, which does not listen yet, and neither accepts nor dials peers before its
+    /// start has [run](Start::run).
     pub(crate) fn start<L: PeerLayer>(parts: Parts<L>) -> (Mesh, Start) {
         let config = parts.peers.config();
         let (dialer, inputs) = Dialer::new();
@@ -158,8 +159,8 @@ impl Runtime {
         self.addrs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the address that peers are told to dial this node at: by default the one at which they
-    /// see it, with the port of the first listener.
+    /// Returns the address that peers are told to dial this node at: by default the one at which
+    /// they see it, with the port of the first listener.
     pub(crate) fn advertised(&self) -> Option<String> {
         let advertise = self.peers.config().advertise.clone();
         advertise.or_else(|| {

@@ -2,7 +2,7 @@
 //!
 //! | file | role |
 //! |---|---|
-//! | `mod` | what is registered, and what a peer has listed |
+//! | `mod` | the channels that a peer has listed |
 //! | `inlet` | what waits for one handler: a decision without clock or lock |
 //! | `receive` | calls the handlers with the frames of one peer |
 //! | `send` | sends to a peer |
@@ -11,71 +11,17 @@ mod inlet;
 mod receive;
 mod send;
 
-use std::fmt;
+use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 pub use inlet::CHANNEL_INBOX;
 use inlet::Inlet;
-
-use crate::error::Error;
-use crate::node::hooks::BoxFuture;
-use crate::node::peer::Peer;
-use crate::wire::{CHANNEL_NAME_MAX, MAX_CHANNELS};
 
 /// Says that the peer's channel is not known here.
 const UNKNOWN: u8 = u8::MAX;
 
-type Handler = Box<dyn Fn(Peer, Bytes) -> BoxFuture + Send + Sync>;
-
-/// A channel that a plugin has registered.
-pub(crate) struct Channel {
-    pub(crate) name: String,
-    handler: Handler,
-}
-
-impl Channel {
-    pub(crate) fn new<F, Fut>(name: String, handler: F) -> Self
-    where
-        F: Fn(Peer, Bytes) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
-    {
-        Self {
-            name,
-            handler: Box::new(move |peer, payload| Box::pin(handler(peer, payload))),
-        }
-    }
-}
-
-/// Checks the channels that plugins have registered.
-///
-/// # Errors
-///
-/// [`is_config`](Error::is_config) if a name is empty, too long, or taken, or there are too many.
-pub(crate) fn check(channels: &[Channel]) -> Result<(), Error> {
-    let refuse = |text: String| Err(Error::config(text));
-    if channels.len() > MAX_CHANNELS {
-        return refuse(format!(
-            "{} channels are registered, and a node can have at most {MAX_CHANNELS}",
-            channels.len()
-        ));
-    }
-    for (index, Channel { name, .. }) in channels.iter().enumerate() {
-        if name.is_empty() || name.len() > CHANNEL_NAME_MAX {
-            return refuse(format!(
-                "the name of the channel {name:?} must be from 1 to {CHANNEL_NAME_MAX} bytes"
-            ));
-        }
-        if channels.iter().take(index).any(|other| other.name == *name) {
-            return refuse(format!(
-                "the channel {name:?} is registered twice: a plugin was added twice, or two plugins \
-                 use one name"
-            ));
-        }
-    }
-    Ok(())
-}
+type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The channels that a peer and this node both know.
 pub(crate) struct PeerChannels {
@@ -96,9 +42,9 @@ struct Received {
 
 impl PeerChannels {
     /// Returns `None` if no name is in both lists.
-    pub(crate) fn new(own: &[Channel], listed: &[String]) -> Option<Box<Self>> {
+    pub(crate) fn new(own: &[&str], listed: &[String]) -> Option<Box<Self>> {
         let index = |name: &String| {
-            let own = own.iter().position(|channel| channel.name == *name);
+            let own = own.iter().position(|own| own == name);
             own.and_then(|own| u8::try_from(own).ok())
                 .unwrap_or(UNKNOWN)
         };
@@ -131,37 +77,13 @@ impl PeerChannels {
     }
 }
 
-impl fmt::Debug for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Channel").field(&self.name).finish()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn channels(names: &[&str]) -> Vec<Channel> {
-        let channel = |name: &&str| Channel::new((*name).to_owned(), |_, _| async {});
-        names.iter().map(channel).collect()
-    }
-
-    #[test]
-    fn names_are_short_and_each_is_registered_once() {
-        assert!(check(&channels(&["a/1", "b/1"])).is_ok());
-        assert!(check(&channels(&["a/1", "b/1", "a/1"])).is_err());
-        assert!(check(&channels(&[""])).is_err());
-        assert!(check(&channels(&[&"x".repeat(32)])).is_ok());
-        assert!(check(&channels(&[&"x".repeat(33)])).is_err());
-        let names: Vec<_> = (0..17).map(|number| format!("{number}")).collect();
-        let names: Vec<_> = names.iter().map(String::as_str).collect();
-        assert!(check(&channels(&names)).is_err());
-        assert!(check(&channels(&names[..16])).is_ok());
-    }
-
     #[test]
     fn an_index_is_that_of_the_senders_list() {
-        let own = channels(&["a/1", "b/1", "c/1"]);
+        let own = ["a/1", "b/1", "c/1"];
         let listed = ["c/1", "x/1", "a/1"].map(str::to_owned);
         let peer = PeerChannels::new(&own, &listed).expect("common channels");
         assert_eq!(

@@ -14,7 +14,8 @@ impl Peer {
         self.channel_index(channel).is_some()
     }
 
-    /// Queues `payload` for the plugin of this peer that has registered `channel`, waiting for room.
+    /// Queues `payload` for the plugin of this peer that has registered `channel`, waiting for
+    /// room.
     ///
     /// Frames of channels have room of their own,
     /// [`CHANNEL_OUTBOX`](crate::outbox::CHANNEL_OUTBOX) for each peer, and are written in turns
@@ -24,9 +25,9 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// [`is_refused`](Error::is_refused) if one of the two sides has not registered the channel (see
-    /// [`has_channel`](Peer::has_channel)), [`is_encode`](Error::is_encode) if the payload is larger
-    /// than [`Config::max_frame`](crate::Config::max_frame) or
+    /// [`is_refused`](Error::is_refused) if one of the two sides has not registered the channel
+    /// (see [`has_channel`](Peer::has_channel)), [`is_encode`](Error::is_encode) if the payload is
+    /// larger than [`Config::max_frame`](crate::Config::max_frame) or
     /// [`max_payload`](Peer::max_payload), [`is_closed`](Error::is_closed) if the peer is gone.
     ///
     /// # Cancel safety

@@ -128,7 +128,7 @@ impl Peer {
                 Arc::clone(&counters),
             ),
             encoder: Mutex::new(None),
-            channels: PeerChannels::new(&node.hooks().channels, &intro.channels),
+            channels: PeerChannels::new(&node.hooks().channel_names(), &intro.channels),
             budget: Mutex::new(Budget::new(config.error_budget)),
             requests: Requests::default(),
             counters,
@@ -179,8 +179,8 @@ impl Peer {
     /// Returns where the peer says that others can dial it, as `host:port`. The text comes from the
     /// peer.
     ///
-    /// If the peer says only at which port it listens, the host is the IP address at which this node
-    /// sees it: the one that was dialled, or the one that it came from.
+    /// If the peer says only at which port it listens, the host is the IP address at which this
+    /// node sees it: the one that was dialled, or the one that it came from.
     #[must_use]
     pub fn listen_addr(&self) -> Option<&str> {
         self.0.listen.as_deref()

@@ -66,8 +66,8 @@ const BYE: u8 = 0x13;
 /// length field has arrived, before any of it is buffered. HELLO, PING, PONG and BYE have their own
 /// limits, so a small frame limit does not exclude them.
 ///
-/// Bytes after the `id` of a CANCEL are its payload and are ignored. The `index` of a CHANNEL is the
-/// position of the channel's name in the HELLO of its sender.
+/// Bytes after the `id` of a CANCEL are its payload and are ignored. The `index` of a CHANNEL is
+/// the position of the channel's name in the HELLO of its sender.
 #[derive(Clone, Debug)]
 pub struct NativeCodec {
     max_frame: usize,
