@@ -171,6 +171,20 @@ impl Error {
         Self::new(ErrorKind::Callback, text)
     }
 
+    /// Creates the error of a plugin that cannot do its work. The text says what does not work, and
+    /// what to do.
+    ///
+    /// ```
+    /// use coalescent_core::Error;
+    ///
+    /// let error = Error::plugin("the book cannot be read");
+    /// assert!(error.is_plugin());
+    /// ```
+    #[must_use]
+    pub fn plugin(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Plugin, text)
+    }
+
     /// Creates the error that stands for this many errors that were not reported individually.
     pub(crate) fn left_out(errors: u64) -> Self {
         Self::new(

@@ -84,6 +84,12 @@ impl Error {
         self.kind == ErrorKind::Callback
     }
 
+    /// Returns whether a plugin has [reported](crate::Peers::report) that it cannot do its work.
+    #[must_use]
+    pub fn is_plugin(&self) -> bool {
+        self.kind == ErrorKind::Plugin
+    }
+
     /// Returns whether this error stands for several that were not reported individually; the text
     /// contains their number.
     #[must_use]

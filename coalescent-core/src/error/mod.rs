@@ -46,6 +46,7 @@ enum ErrorKind {
     Call,
     Panic,
     Callback,
+    Plugin,
     LeftOut,
     Closed,
     Full,

@@ -31,6 +31,9 @@ pub const FAILURES_IN_A_WEEK: u32 = 10;
 /// How soon after a dial to an address it is unlikely to be picked again.
 const RECENT: Seconds = 10 * MINUTE;
 
+/// How long after a failed dial an address is not picked.
+const RESTS: Seconds = 15;
+
 /// How much less likely an address is picked after each failed dial, and for how many it counts.
 const LESS_LIKELY: f64 = 0.66;
 const LESS_LIKELY_MAX: i32 = 8;
@@ -73,6 +76,8 @@ pub(super) struct Entry {
     /// How many dials of the whole table had succeeded when a failure was last counted. It is not
     /// saved.
     pub(super) counted_at: u64,
+    /// Whether it comes from the file.
+    pub(super) is_restored: bool,
 }
 
 impl Entry {
@@ -86,6 +91,7 @@ impl Entry {
             declared: 0,
             failures: 0,
             counted_at: 0,
+            is_restored: false,
         }
     }
 
@@ -158,6 +164,11 @@ impl Entry {
             1.0
         };
         recent * LESS_LIKELY.powi(failures)
+    }
+
+    /// Returns whether a dial has failed so short a time ago that another is of no use.
+    pub(super) fn rests(&self, now: Seconds) -> bool {
+        self.dialled != self.reached && is_within(now, self.dialled, RESTS)
     }
 
     pub(super) fn was_dialled_recently(&self, now: Seconds) -> bool {

@@ -68,6 +68,7 @@ impl Table {
                 declared,
                 failures,
                 counted_at: _,
+                is_restored: _,
             } = entry;
             let _ = writeln!(
                 text,
@@ -154,6 +155,7 @@ fn entry(mut words: SplitWhitespace<'_>) -> Option<Entry> {
         declared: time()?,
         failures: words.next()?.parse().ok()?,
         counted_at: 0,
+        is_restored: true,
         address,
         source,
     })

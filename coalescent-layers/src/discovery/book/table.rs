@@ -179,6 +179,15 @@ impl Table {
         }
     }
 
+    /// Takes note that somebody answered a dial to an address, but had no place for this node: no
+    /// success, and no failure.
+    pub fn dialled_busy(&mut self, address: &Address, now: SystemTime) {
+        if let Some(entry) = self.entry_mut(address) {
+            entry.dialled = seconds(now);
+            self.changes += 1;
+        }
+    }
+
     /// Takes note that a dial to an address has failed.
     pub fn dial_failed(&mut self, address: &Address, now: SystemTime) {
         let now = seconds(now);
@@ -230,7 +239,7 @@ impl Table {
     ///
     /// Half of the picks are tried addresses, half new ones, if there are both. Each bucket counts
     /// the same, however full it is. Addresses are less likely the more dials to them have failed,
-    /// and rare within ten minutes after a dial.
+    /// rare within ten minutes after a dial, and not picked for 15 seconds after one that failed.
     pub fn pick(&mut self, now: SystemTime, filter: impl Fn(&Address) -> bool) -> Option<Address> {
         let now = seconds(now);
         let tried_first = self.rng.random_bool(0.5);
@@ -240,7 +249,9 @@ impl Table {
             } else {
                 0..TRIED_FROM
             };
-            self.pick_from(range, now, |entry| filter(&entry.address))
+            self.pick_from(range, now, |entry| {
+                !entry.rests(now) && filter(&entry.address)
+            })
         })
     }
 
@@ -328,6 +339,13 @@ impl Table {
         self.slot_of(address).is_some()
     }
 
+    /// Returns whether an address is known from a file, and not only since then.
+    #[must_use]
+    pub fn is_restored(&self, address: &Address) -> bool {
+        let entry = self.slot_of(address).and_then(|slot| self.slot(slot));
+        entry.is_some_and(|entry| entry.is_restored)
+    }
+
     /// Returns the number of addresses.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -350,6 +368,18 @@ impl Table {
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.changes
+    }
+
+    /// Replaces this table by one from a file. What was known before is kept where there is room.
+    pub(super) fn replace_by(&mut self, loaded: Self) {
+        let before = std::mem::replace(self, loaded);
+        self.changes = self.changes.wrapping_add(before.changes);
+        let tried = |slot| slot >= TRIED_FROM;
+        for (slot, entry) in before.slots.into_iter().enumerate() {
+            if let Some(entry) = entry {
+                self.restore(*entry, tried(slot));
+            }
+        }
     }
 
     pub(super) fn secret(&self) -> &[u8; 16] {
