@@ -12,6 +12,7 @@ use crate::frame::Flow;
 use crate::mesh::runtime::MeshHook;
 use crate::mesh::{Mesh, WeakMesh};
 use crate::node::Peers;
+use crate::node::dial::Dial;
 use crate::node::hooks::{BoxFuture, Channel, Hooks};
 use crate::node::peer::Peer;
 use crate::stack::PeerService;
@@ -213,6 +214,23 @@ impl Registrar {
         self
     }
 
+    /// Adds a hook that is called with each dial of a seed or of a [suggested] address when it has
+    /// ended, with or without a connection.
+    ///
+    /// It runs in the task of that dial, and before the peer's frames are handled, so it must not
+    /// block. A panic in it is reported as an error, and stops neither the dial nor other hooks.
+    /// [`Mesh::connect`](crate::Mesh::connect) and [`Mesh::probe`](crate::Mesh::probe) do not call
+    /// it: their callers know the result.
+    ///
+    /// [suggested]: crate::Mesh::suggest
+    pub fn on_dial<F>(&mut self, hook: F) -> &mut Self
+    where
+        F: Fn(&Dial) + Send + Sync + 'static,
+    {
+        self.hooks.dial.push(Box::new(hook));
+        self
+    }
+
     /// Declares that this app relays the broadcasts that it receives.
     ///
     /// Then a received broadcast that no relay has decided about when its connection ends is
@@ -269,6 +287,7 @@ impl fmt::Debug for Registrar {
             .field("disconnect_hooks", &self.hooks.disconnect.len())
             .field("broadcast_hooks", &self.hooks.broadcast.len())
             .field("channels", &self.hooks.channels)
+            .field("dial_hooks", &self.hooks.dial.len())
             .field("tasks", &self.tasks.len())
             .finish_non_exhaustive()
     }

@@ -242,11 +242,7 @@ fn accept_hello(node: &Node, kind: Kind, payload: &[u8]) -> Result<Hello, Failur
         Kind::Hello => {}
         Kind::Bye => {
             let reason = decode_reason(payload);
-            if reason == Goodbye::BUSY.as_str() {
-                return Err(Failure::Fatal(Error::busy()));
-            }
-            let text = format!("the peer refused: {}", Escaped(&reason));
-            return Err(Failure::Fatal(Error::refused(text)));
+            return Err(Failure::Fatal(Error::refused_by_peer(&reason)));
         }
         _ => return Err(Failure::protocol("a frame came before HELLO".to_owned())),
     }

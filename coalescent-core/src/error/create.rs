@@ -6,11 +6,14 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use super::{BoxError, Error, ErrorKind, panic_text};
-use crate::text::{CAUSE_MAX, OneLine, truncate};
+use crate::text::{CAUSE_MAX, Escaped, OneLine, truncate};
 
 /// The maximum length of a handler's error text that is kept, in bytes, because errors wait in the
 /// event queue.
 const MAX_KEPT: usize = 4 * 1024;
+
+/// The reason with which a peer refuses another for want of a place.
+pub(crate) const BUSY: &str = "busy";
 
 impl Error {
     pub(crate) fn config(text: impl Into<Cow<'static, str>>) -> Self {
@@ -55,16 +58,17 @@ impl Error {
         Self::new(ErrorKind::Timeout, format!("no handshake within {after:?}"))
     }
 
-    pub(crate) fn refused(text: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(ErrorKind::Refused, text)
+    /// Creates the error of a peer that refused this node with `reason`, in its own words.
+    pub(crate) fn refused_by_peer(reason: &str) -> Self {
+        let kind = match reason {
+            BUSY => ErrorKind::Busy,
+            _ => ErrorKind::Refused,
+        };
+        Self::new(kind, format!("the peer refused: {}", Escaped(reason)))
     }
 
-    /// Creates the error of a connection that the other side has no place for.
-    pub(crate) fn busy() -> Self {
-        Self::new(
-            ErrorKind::Busy,
-            "the peer refused: busy; it has no place left now, try again later",
-        )
+    pub(crate) fn refused(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Refused, text)
     }
 
     /// Creates the error of a peer that was penalized.
@@ -162,6 +166,13 @@ impl Error {
         let mut error = Self::unhandled(source.into());
         error.offence = true;
         error
+    }
+
+    /// Creates the error of a hook for dials that panicked.
+    pub(crate) fn dial_hook(panic: &(dyn Any + Send)) -> Self {
+        let mut text = "a hook for dials panicked, and gets the next one: ".to_owned();
+        let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(panic_text(panic));
+        Self::new(ErrorKind::Panic, text)
     }
 
     /// Creates the error of an event callback that panicked.

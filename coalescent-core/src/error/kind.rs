@@ -37,8 +37,8 @@ impl Error {
         )
     }
 
-    /// Returns whether the other side has no place left for this node now: it is worth trying again
-    /// later. Such an error [`is_refused`](Error::is_refused) too.
+    /// Returns whether the peer refused this node only because it has no place left for now. It may
+    /// have one later.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.kind == ErrorKind::Busy

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 
 use crate::error::Error;
+use crate::node::dial::Dial;
 use crate::node::peer::Peer;
 use crate::outbox::Flow;
 use crate::wire::{CHANNEL_NAME_MAX, MAX_CHANNELS};
@@ -16,6 +17,7 @@ use crate::wire::{CHANNEL_NAME_MAX, MAX_CHANNELS};
 pub(crate) type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 type PeerHook = Box<dyn Fn(Peer) -> BoxFuture + Send + Sync>;
 type BroadcastHook = Box<dyn Fn(Option<u64>, &Bytes) + Send + Sync>;
+type DialHook = Box<dyn Fn(&Dial) + Send + Sync>;
 
 /// The hooks of a node's plugins, and what its stack is known to do.
 #[derive(Default)]
@@ -28,6 +30,8 @@ pub(crate) struct Hooks {
     pub(crate) broadcast: Vec<BroadcastHook>,
     /// The channels, whose positions are their indexes in the HELLO of this node.
     pub(crate) channels: Vec<Channel>,
+    /// Called with each dial of a seed or of a suggested address, when it has ended.
+    pub(crate) dial: Vec<DialHook>,
     /// Whether frames from peers are relayed.
     pub(crate) relays: bool,
     /// The type of a stack that only relays, and the flow it relays with.

@@ -10,6 +10,7 @@
 //! | `outgoing`, `by_wire` | what a payload is on a wire, and grouping peers by wire |
 //! | `request` | a peer as a tower service |
 //! | `event`, `changes` | what is told to the application |
+//! | `dial` | suggested addresses, and what became of dials |
 //! | `report`, `throttle` | which events and log lines are told, and how many |
 //! | `patience` | who was too slow before |
 //! | `hooks` | what plugins run when peers come and go |
@@ -20,6 +21,7 @@ pub(crate) mod by_wire;
 pub(crate) mod changes;
 pub(crate) mod channel;
 mod departure;
+pub(crate) mod dial;
 pub mod event;
 pub(crate) mod hooks;
 mod join;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | this file | starts a mesh, and holds what its tasks share |
 //! | [`listener`] | accepts peers, as far as [`admission`] lets them in |
-//! | [`dialer`] | stays connected to seeds |
+//! | [`dialer`] | stays connected to seeds, and to peers at suggested addresses |
 //! | [`security`] | decides which addresses are allowed, and speaks TLS |
 //! | [`connections`] | runs each connection with a stack of its own |
 //! | [`shutdown`] | ends it all, in order |
@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use connections::{Layers, Stacks};
-use dialer::{Dialer, Seed};
+use dialer::{Dialer, Seed, Wanted};
 pub(crate) use security::Security;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -94,7 +94,7 @@ impl Runtime {
     /// start has [run](Start::run).
     pub(crate) fn start<L: PeerLayer>(parts: Parts<L>) -> (Mesh, Start) {
         let config = parts.peers.config();
-        let (dialer, inputs) = Dialer::new();
+        let dialer = Dialer::new(config, parts.seeds);
         let runtime = Arc::new(Self {
             admission: Admission::new(AdmissionLimits {
                 max_inbound: config.max_inbound,
@@ -120,7 +120,7 @@ impl Runtime {
             runtime.spawn(task(mesh.downgrade()));
         }
         runtime.spawn(Arc::clone(runtime.peers.node()).keep_telling_left_out());
-        let dial = dialer::run(Arc::clone(&runtime), parts.seeds, inputs);
+        let dial = Arc::clone(&runtime).keep_dialling();
         let started = runtime.started.clone();
         runtime.spawn(async move {
             started.cancelled().await;
@@ -172,6 +172,14 @@ impl Runtime {
     pub(crate) fn add_seed(&self, addr: &str, wire: Option<Wire>) -> Result<(), Error> {
         self.dialer.add(Seed::parse(addr, wire)?);
         Ok(())
+    }
+
+    pub(crate) fn remove_seed(&self, addr: &str) -> Result<bool, Error> {
+        Ok(self.dialer.remove(&Seed::parse(addr, None)?))
+    }
+
+    pub(crate) fn wanted(&self) -> Wanted {
+        self.dialer.wanted(self.stop.clone())
     }
 
     /// Ends the mesh, after connections have drained.

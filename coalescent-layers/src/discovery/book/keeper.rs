@@ -1,7 +1,8 @@
 //! When the file is read and written.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,16 +25,19 @@ pub(super) struct Keeper {
     path: PathBuf,
     /// Unset if the file may hold a book that could not be read.
     may_save: AtomicBool,
-    file: Arc<Mutex<Written>>,
+    file: Arc<Written>,
     /// The last error that was reported, so that it is said once.
     said: Mutex<Option<String>>,
 }
 
-/// What is in the file. Locked while it is written, so that of two writes the later one stays.
+/// What is in the file.
 #[derive(Debug, Default)]
 struct Written {
     /// The number of changes of the book that is there.
-    changes: u64,
+    changes: AtomicU64,
+    /// Locked while the file is written, so that of two writes the later one stays. Only threads
+    /// that may block wait for it.
+    writing: Mutex<()>,
 }
 
 impl Keeper {
@@ -58,7 +62,7 @@ impl Keeper {
                     table.replace_by(loaded);
                     table.changes().wrapping_sub(u64::from(is_news))
                 });
-                lock(&self.file).changes = changes;
+                self.file.changes.store(changes, Relaxed);
                 let (known, anchors) = self
                     .book
                     .update(|table, _| (table.len(), table.anchors().to_vec()));
@@ -92,11 +96,11 @@ impl Keeper {
         });
         let (path, file) = (self.path.clone(), Arc::clone(&self.file));
         let saved = spawn_blocking(move || {
-            let mut written = lock(&file);
-            if written.changes >= changes {
+            let _writing = lock(&file.writing);
+            if file.changes.load(Relaxed) >= changes {
                 return Ok(());
             }
-            disk::save(&path, &bytes).inspect(|()| written.changes = changes)
+            disk::save(&path, &bytes).inspect(|()| file.changes.store(changes, Relaxed))
         });
         match saved.await {
             Ok(Ok(())) => *lock(&self.said) = None,
@@ -111,9 +115,12 @@ impl Keeper {
         let start = Instant::now();
         let mut last = None;
         loop {
-            let written = lock(&self.file).changes;
+            let written = self.file.changes.load(Relaxed);
             let (is_changed, is_peer_known) = self.book.update(|table, now| {
-                (table.changes() != written, table.tellable(now).next().is_some())
+                (
+                    table.changes() != written,
+                    table.tellable(now).next().is_some(),
+                )
             });
             let now = Instant::now();
             match due(last, start, is_peer_known) {

@@ -166,7 +166,10 @@ pub(super) fn connected(mesh: &Mesh) -> Vec<Address> {
         let dialled = peer.get::<DialledAs>().map(|DialledAs(address, _)| address);
         [dialled, listen(peer)]
     });
-    addresses.flatten().map(|address| address.with_id(None)).collect()
+    addresses
+        .flatten()
+        .map(|address| address.with_id(None))
+        .collect()
 }
 
 fn listen(peer: &Peer) -> Option<Address> {

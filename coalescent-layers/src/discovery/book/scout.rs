@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use coalescent_core::{Address, Mesh, Source, Suggestion, WeakMesh};
-use rand::Rng;
 use tokio::time::{sleep, timeout};
 
 use super::handle::Book;
@@ -59,7 +58,11 @@ fn suggest(book: &Book, mesh: &Mesh, count: usize) {
             return;
         };
         known.push(address.clone().with_id(None));
-        let source = if is_restored { Source::BOOK } else { Source::PEERS };
+        let source = if is_restored {
+            Source::BOOK
+        } else {
+            Source::PEERS
+        };
         mesh.suggest(Suggestion::new(address, source));
     }
 }
@@ -72,7 +75,7 @@ fn has(known: &[Address], address: &Address) -> bool {
 /// Dials an address now and then, only to learn whether somebody is there, until the mesh ends.
 pub(super) async fn keep_feeling(book: Book, mesh: WeakMesh) {
     loop {
-        sleep(FEELER_EVERY.mul_f64(rand::rng().random_range(0.5..1.5))).await;
+        sleep(FEELER_EVERY.mul_f64(rand::random_range(0.5..1.5))).await;
         let Some(mesh) = mesh.upgrade() else { return };
         feel(&book, &mesh).await;
     }
