@@ -2,3 +2,5 @@
 
 pub mod book;
 pub mod exchange;
+#[cfg(feature = "mdns")]
+pub mod mdns;

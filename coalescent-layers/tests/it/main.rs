@@ -4,5 +4,7 @@ mod conformance;
 mod courier;
 mod exchange;
 mod leaving;
+#[cfg(feature = "mdns")]
+mod mdns;
 mod mesh;
 mod relays;
