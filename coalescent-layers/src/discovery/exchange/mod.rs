@@ -63,16 +63,17 @@ use super::book::Book;
 
 /// Exchanges addresses with peers; see the [module](self).
 ///
-/// It needs the [`Book`] that keeps the addresses, which is a plugin of its own:
+/// It needs an [`AddressBook`](super::book::AddressBook), which keeps the addresses and has them
+/// dialled:
 ///
 /// ```
 /// use coalescent_core::{App, AppExt};
-/// use coalescent_layers::discovery::book::Book;
+/// use coalescent_layers::discovery::book::AddressBook;
 /// use coalescent_layers::discovery::exchange::Exchange;
 ///
-/// let book = Book::new();
+/// let book = AddressBook::new();
 /// # let _ =
-/// App::new().plugin(Exchange::new(&book)).plugin(book)
+/// App::new().plugin(Exchange::new(book.book())).plugin(book)
 /// # ;
 /// ```
 #[must_use = "a plugin does nothing until it is added with `plugin`"]

@@ -37,7 +37,7 @@ pub(super) struct Node {
 struct State {
     telling: Telling,
     allowances: Allowances,
-    /// The IP addresses to which host names led.
+    /// The IP addresses to which host names led, both without identities.
     names: HashMap<Address, Address>,
 }
 
@@ -50,6 +50,25 @@ struct LinkState {
     asking: Asking,
     /// The addresses that led to the peer.
     ways: Vec<Address>,
+}
+
+impl State {
+    /// Remembers to which IP address a host name led.
+    fn note(&mut self, name: Address, ip: Address) {
+        if self.names.len() >= MAX_NAMES && !self.names.contains_key(&name) {
+            let other = self.names.keys().next().cloned();
+            other.and_then(|other| self.names.remove(&other));
+        }
+        self.names.insert(name, ip);
+    }
+
+    /// Returns what is told instead of an address: the IP address to which it led, if it has a
+    /// name.
+    fn as_ip(names: &HashMap<Address, Address>, address: Address) -> Address {
+        let id = address.id().copied();
+        let name = address.with_id(None);
+        names.get(&name).unwrap_or(&name).clone().with_id(id)
+    }
 }
 
 impl Node {
@@ -84,21 +103,20 @@ impl Node {
         }
     }
 
-    /// Takes note of where an inbound peer says that it listens.
+    /// Takes note of where an inbound peer says that it listens, unless it is seen there: that is
+    /// left to [`AddressBook`](crate::discovery::book::AddressBook), which believes it.
     ///
-    /// It is believed if it is seen there. Another host is an address like those that a peer tells:
-    /// the book keeps it until a dial has shown who is there.
+    /// Another host is an address like those that a peer tells: it is not told to others until a
+    /// dial has shown that somebody is there.
     fn declared(&self, peer: &Peer, listen: Address) {
-        let seen = peer.addr().map(|addr| addr.ip());
+        if is_host(&listen, peer.addr().map(|addr| addr.ip())) {
+            return;
+        }
         let Some(mesh) = peer.mesh() else { return };
         // Without where peers see this node: that takes a look at all of them.
         let own = own(&mesh, []);
         for listen in self.acceptable(peer, vec![listen], &own) {
-            if is_host(&listen, seen) {
-                self.book.declared(&listen);
-            } else {
-                self.book.heard(&listen, &group(peer, &listen));
-            }
+            self.book.heard(&listen, &group(peer, &listen));
         }
     }
 
@@ -107,12 +125,7 @@ impl Node {
         let Ok(peer) = dial.result() else { return };
         let address = dial.address();
         if let Some(ip) = resolved(address, dial.socket_addr()) {
-            let mut state = self.state();
-            if state.names.len() >= MAX_NAMES && !state.names.contains_key(address) {
-                let other = state.names.keys().next().cloned();
-                other.and_then(|other| state.names.remove(&other));
-            }
-            state.names.insert(address.clone(), ip);
+            self.state().note(address.clone().with_id(None), ip);
         }
         let link = self.link(peer);
         let ways = &mut lock(&link.0).ways;
@@ -178,8 +191,8 @@ impl Node {
         let State { telling, names, .. } = &mut *state;
         let known = || {
             let known = self.book.tellable().into_iter();
-            let as_ip = |address| names.get(&address).cloned().unwrap_or(address);
-            one_of_each_host(known.map(as_ip).collect())
+            let known = known.map(|address| State::as_ip(names, address));
+            one_of_each_host(known.collect())
         };
         telling.answer(count, may, known, Instant::now(), &mut rand::rng())
     }
@@ -259,7 +272,7 @@ fn resolved(address: &Address, led_to: Option<SocketAddr>) -> Option<Address> {
     let ip = Address::try_from(led_to?).ok()?;
     let of_use = matches!(Place::of(&ip), Place::Public | Place::Private);
     let named = Place::of(address) == Place::Named;
-    (named && of_use).then(|| ip.with_id(address.id().copied()))
+    (named && of_use).then_some(ip)
 }
 
 /// Returns the group that an address counts against: that of the peer who told it.
