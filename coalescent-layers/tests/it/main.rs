@@ -2,6 +2,7 @@
 
 mod conformance;
 mod courier;
+mod discovery;
 mod exchange;
 mod leaving;
 #[cfg(feature = "mdns")]
