@@ -1,5 +1,6 @@
 //! The integration tests of the layers, one module for each subject.
 
+mod book;
 mod conformance;
 mod courier;
 mod discovery;

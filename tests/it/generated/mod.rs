@@ -84,6 +84,11 @@ fn peer_exchange() {
 }
 
 #[test]
+fn address_books() {
+    run("book");
+}
+
+#[test]
 fn whole_connections() {
     run("connection");
 }

@@ -5,7 +5,7 @@
 //! inputs, to make others of.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use coalescent::codec::{Codec, Format, MAX_DEPTH};
@@ -14,6 +14,7 @@ use coalescent::wire::{
     HELLO_MAX, Hello, Kind, LinesCodec, NativeCodec, NodeId, Packet, Status, Wire, decode_reason,
 };
 use coalescent::{Address, Config, Frame, Message, Peers, Reply};
+use coalescent_layers::discovery::book::{BOOK_CAPACITY, BOOK_FILE_MAX, Group, Table};
 use coalescent_layers::discovery::exchange::{
     ExchangeMessage, MAX_ADDRESS, MAX_ADDRESSES, MAX_MESSAGE,
 };
@@ -41,6 +42,7 @@ pub(crate) const TARGETS: &[Target] = &[
     target("body", body, body_corpus),
     target("text", text, text_corpus),
     target("peers", peers, peers_corpus),
+    target("book", book, book_corpus),
     Target {
         name: "connection",
         run: connection,
@@ -284,6 +286,36 @@ fn peers(input: &[u8]) {
     }
     let again = message.encode();
     assert_eq!(ExchangeMessage::decode(&again), Ok(message));
+}
+
+/// The file of an address book, as it is and with the checksum that it should have: what is read
+/// is bounded, stands in its places, and is the same when it is written and read again.
+fn book(input: &[u8]) {
+    look_at_book(input);
+    if let Some(end) = input.windows(5).rposition(|part| part == b"\nsum ") {
+        look_at_book(&Table::with_checksum(&input[..=end]));
+    }
+}
+
+fn look_at_book(input: &[u8]) {
+    let Ok(mut table) = Table::decode(input, 1) else {
+        return;
+    };
+    assert!(table.len() <= BOOK_CAPACITY && table.tried_len() <= table.len());
+    let written = table.encode();
+    assert!(written.len() <= BOOK_FILE_MAX);
+    let again = Table::decode(&written, 1).expect("what was written can be read");
+    assert_eq!(again.encode(), written);
+    for seconds in [0, 1_800_000_000, u32::MAX.into()] {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        if let Some(picked) = table.pick(now, |_| true) {
+            table.dialled_ok(&picked, now);
+        }
+        if let Some(asked) = table.feeler(now) {
+            table.dial_failed(&asked, now);
+        }
+        assert!(table.tellable(now).count() <= table.len());
+    }
 }
 
 /// A whole connection with relay and courier: whatever the peer says, it ends when the peer has
@@ -548,6 +580,28 @@ fn text_corpus() -> Vec<Vec<u8>> {
     texts.push(a_node().to_string());
     texts.push(format!("{}@example.com:1337", "ab".repeat(32)));
     texts.into_iter().map(String::into_bytes).collect()
+}
+
+fn book_corpus() -> Vec<Vec<u8>> {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let texts = [
+        "198.51.100.7:1337",
+        "[2001:db8::7]:80",
+        "seed.example.org:65535",
+        "[fe80::1%eth0]:1",
+    ];
+    let mut table = Table::new([7; 16], 1);
+    let mut corpus = vec![table.encode()];
+    for (number, text) in texts.iter().enumerate() {
+        let address: Address = text.parse().expect("an address");
+        let address = address.with_id((number == 0).then_some([9; 32]));
+        table.heard(&address, &Group::of(&address), now);
+        corpus.push(table.encode());
+        table.dialled_ok(&address, now);
+        table.set_anchors([address]);
+        corpus.push(table.encode());
+    }
+    corpus
 }
 
 fn connection_corpus() -> Vec<Vec<u8>> {

@@ -17,7 +17,9 @@
 //! | `secret` | the second | what the places of entries are hashed with, 32 hexadecimal digits |
 //! | `anchor` | at most 2 | who is dialled first after a start |
 //! | `new`, `tried` | at most 1,280 | an entry |
-//! | `sum` | the last | SipHash-2-4 with 128 bits, keyed with the secret, over all bytes before this line |
+//! | `sum` | the last | the checksum of all bytes before this line |
+//!
+//! The checksum is SipHash-2-4 with 128 bits, keyed with the secret, as 32 hexadecimal digits.
 //!
 //! `SOURCE` is the [`Group`] of who told of the address: `198.51.0.0/16`, `2001:db8::/32`,
 //! `example.org`. `HEARD`, `DIALLED`, `REACHED` and `DECLARED` are seconds since 1970, 0 for never:
@@ -80,10 +82,25 @@ impl Table {
         text.into_bytes()
     }
 
+    /// Adds the checksum that a file with these lines should have. Only for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_checksum(lines: &[u8]) -> Vec<u8> {
+        let mut secret = lines
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| line.strip_prefix(b"secret "));
+        let secret = secret
+            .next()
+            .and_then(|text| std::str::from_utf8(text).ok());
+        let secret = secret.and_then(unhex).unwrap_or_default();
+        let sum = sum(&secret, lines);
+        [lines, format!("sum {sum}\n").as_bytes()].concat()
+    }
+
     /// Decodes the text of a file. `seed` decides who is picked, as in [`new`](Table::new).
     ///
-    /// Entries that are there twice, or whose place is taken, are left out. Which dials were waiting
-    /// for a place is not remembered.
+    /// Entries that are there twice, or whose place is taken, are left out. It is not remembered who
+    /// waited for the place of another.
     ///
     /// # Errors
     ///

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::disk;
 use super::error::BookError;
 use super::handle::Book;
-use super::plugin::anchors;
+use super::links::anchors;
 
 /// How often a book that changes is saved: once a minute.
 pub const SAVE_EVERY: Duration = Duration::from_secs(60);

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use coalescent_core::{Address, Dial, Mesh, Peer, PeerId, Plugin, Registrar, Source};
+use coalescent_core::{Dial, Direction, Peer, Plugin, Registrar};
 
 use super::handle::Book;
 use super::keeper::Keeper;
+use super::links::{DialledAs, key, listen};
 use super::scout;
 
 /// Remembers peers, and dials them when this node has too few.
@@ -17,17 +18,18 @@ use super::scout;
 /// suggests addresses of its [`Book`]: those that other plugins have put there, and those that it
 /// has learned itself.
 ///
-/// | what happens | what becomes of it |
-/// |---|---|
-/// | a dial of this node succeeds or fails, whoever suggested it | the address is tried, or less likely to be dialled |
-/// | a peer connects that says it listens at the host where it is seen | its address is known, and may be told to others |
-/// | an address turns out to be this node | it is forgotten |
-/// | about every [two minutes](super::FEELER_EVERY), if a peer is connected | an address that was never reached is dialled only to learn whether somebody is there, or one whose place another waits for |
+/// - After each dial of this node, whoever suggested the address, it is tried or less likely to be
+///   dialled again. One that turns out to be this node is forgotten.
+/// - A peer that has dialled this node, and says that it listens at the host where it is seen, is
+///   known, and others may be told of it.
+/// - About every [two minutes](super::FEELER_EVERY), if a peer is connected, an address that was
+///   never reached is dialled only to learn whether somebody is there, or one whose place another
+///   waits for.
 ///
-/// With a [`file`](AddressBook::file) it remembers over restarts: the file is read at the start, and
-/// written when the first peer is known, then once in [`SAVE_EVERY`](super::SAVE_EVERY) while the
-/// book changes, and when the mesh shuts down. The two peers that this node was connected to last
-/// are dialled first. Of several processes with one file, the last one that writes it wins.
+/// With a [`file`](AddressBook::file) it remembers over restarts: the file is read at the start,
+/// and written when the first peer is known, then every [minute](super::SAVE_EVERY) in which the
+/// book has changed, and when the mesh shuts down. The two peers that this node was connected to
+/// last are dialled first. Of several processes with one file, the last one that writes it wins.
 ///
 /// A file that is no book is kept as `FILE.bad`, and a new one begun. Whatever is wrong with the
 /// file is an [error event](coalescent_core::Event::Error) for which
@@ -124,9 +126,14 @@ fn record(book: &Book, dial: &Dial) {
     }
 }
 
-/// Takes note of where a peer says that it listens, if it is seen there.
+/// Takes note of where a peer that has dialled this node says that it listens, if it is seen there.
+///
+/// Where a peer listens that this node has dialled is known already.
 fn learn(book: &Book, peer: &Peer) {
-    let Some(listen) = listen(peer) else { return };
+    let inbound = peer.direction() == Direction::Inbound;
+    let Some(listen) = listen(peer).filter(|_| inbound) else {
+        return;
+    };
     let seen = peer.addr().map(|addr| addr.ip());
     if is_host(listen.ip(), seen) {
         book.declared(&listen.with_id(key(peer)));
@@ -141,47 +148,6 @@ fn is_host(named: Option<IpAddr>, seen: Option<IpAddr>) -> bool {
     };
     let (named, seen) = (named.to_canonical(), seen.to_canonical());
     named == seen || (named.is_loopback() && seen.is_loopback())
-}
-
-/// The address by which a dial of this node has reached a peer, and where it came from; kept with
-/// the peer.
-#[derive(Clone, Debug)]
-struct DialledAs(Address, Source);
-
-/// Returns the addresses to dial first after a start: those of the connected peers that this node
-/// has dialled. Seeds, which are known anyway, come last.
-pub(super) fn anchors(mesh: &Mesh) -> Vec<Address> {
-    let peers = mesh.peers().list();
-    let dialled = peers.iter().filter_map(Peer::get::<DialledAs>);
-    let (seeds, others): (Vec<_>, Vec<_>) =
-        dialled.partition(|DialledAs(_, source)| *source == Source::SEED);
-    let all = others.into_iter().chain(seeds);
-    all.map(|DialledAs(address, _)| address).collect()
-}
-
-/// Returns the addresses, without identities, at which the connected peers can be dialled.
-pub(super) fn connected(mesh: &Mesh) -> Vec<Address> {
-    let peers = mesh.peers().list();
-    let addresses = peers.iter().flat_map(|peer| {
-        let dialled = peer.get::<DialledAs>().map(|DialledAs(address, _)| address);
-        [dialled, listen(peer)]
-    });
-    addresses
-        .flatten()
-        .map(|address| address.with_id(None))
-        .collect()
-}
-
-fn listen(peer: &Peer) -> Option<Address> {
-    peer.listen_addr()?.parse().ok()
-}
-
-/// Returns the public key that a peer has proven.
-fn key(peer: &Peer) -> Option<[u8; 32]> {
-    match peer.id() {
-        PeerId::Key(key) => Some(*key),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

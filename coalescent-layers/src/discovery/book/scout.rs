@@ -6,7 +6,8 @@ use coalescent_core::{Address, Mesh, Source, Suggestion, WeakMesh};
 use tokio::time::{sleep, timeout};
 
 use super::handle::Book;
-use super::plugin::connected;
+use super::links::connected;
+use super::table::Table;
 
 /// How often an address is dialled only to learn whether somebody is there: every two minutes, give
 /// or take a half.
@@ -86,7 +87,7 @@ async fn feel(book: &Book, mesh: &Mesh) {
         // Perhaps this node is offline: then a failure would say nothing.
         return;
     }
-    let Some(address) = book.update(|table, now| table.feeler(now)) else {
+    let Some(address) = book.update(Table::feeler) else {
         return;
     };
     if has(&connected(mesh), &address) {

@@ -1,4 +1,4 @@
-//! The table of addresses: what is kept, what gives way, and who is picked.
+//! The table of addresses: what is kept, and what gives way.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,8 +6,8 @@ use std::mem::size_of;
 use std::time::SystemTime;
 
 use coalescent_core::Address;
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 
 use super::entry::{Entry, seconds};
 use super::group::{GROUP_NAME_MAX, Group};
@@ -35,7 +35,7 @@ pub const BOOK_MEMORY: usize = size_of::<Table>()
     + MAX_TESTS * size_of::<Test>()
     + ANCHORS * (size_of::<Address>() + HOST_MAX + OVERHEAD);
 
-type Slot = Option<Box<Entry>>;
+pub(super) type Slot = Option<Box<Entry>>;
 
 /// The addresses that a node knows, as Bitcoin Core keeps them, so that whoever tells many cannot
 /// push out the others.
@@ -51,8 +51,9 @@ type Slot = Option<Box<Entry>>;
 /// - One that was reached, and finds its tried place taken, waits until the one there was dialled:
 ///   if that dial fails, the two change places, else the waiting one stays where it is. So
 ///   [`feeler`](Table::feeler) proposes these dials first.
-/// - A host and port is one address, whatever the identity. One that a dial has proven is kept until
-///   another dial fails; of several that were only said, none is kept, and whoever answers is taken.
+/// - A host and port is one address, whatever the identity. One that a dial has proven is kept
+///   until another dial fails; of several that were only said, none is kept, and whoever answers is
+///   taken.
 ///
 /// The table reads no clock: it is told the time, which may jump. Times in the future are taken for
 /// wrong, not for recent. It takes at most [`BOOK_MEMORY`] bytes.
@@ -74,25 +75,25 @@ type Slot = Option<Box<Entry>>;
 /// ```
 pub struct Table {
     places: Places,
-    slots: Box<[Slot]>,
+    pub(super) slots: Box<[Slot]>,
     /// The slot of each address, by its fingerprint.
-    index: HashMap<u64, usize>,
+    pub(super) index: HashMap<u64, usize>,
     /// How many of the entries are tried.
     tried: usize,
-    tests: Vec<Test>,
+    pub(super) tests: Vec<Test>,
     anchors: Vec<Address>,
     /// How many dials have succeeded; see [`Entry::fail`].
     successes: u64,
     /// Counts changes of what is saved.
     changes: u64,
-    rng: StdRng,
+    pub(super) rng: StdRng,
 }
 
 /// A reached address that waits for the tried place of another, by their fingerprints.
 #[derive(Clone, Copy, Debug)]
-struct Test {
-    waiting: u64,
-    holder: u64,
+pub(super) struct Test {
+    pub(super) waiting: u64,
+    pub(super) holder: u64,
 }
 
 impl Table {
@@ -233,77 +234,6 @@ impl Table {
         if let Some(slot) = self.slot_of(address) {
             self.discard(slot);
         }
-    }
-
-    /// Picks an address to dial among those that `filter` lets pass.
-    ///
-    /// Half of the picks are tried addresses, half new ones, if there are both. Each bucket counts
-    /// the same, however full it is. Addresses are less likely the more dials to them have failed,
-    /// rare within ten minutes after a dial, and not picked for 15 seconds after one that failed.
-    pub fn pick(&mut self, now: SystemTime, filter: impl Fn(&Address) -> bool) -> Option<Address> {
-        let now = seconds(now);
-        let tried_first = self.rng.random_bool(0.5);
-        [tried_first, !tried_first].into_iter().find_map(|tried| {
-            let range = if tried {
-                TRIED_FROM..BOOK_CAPACITY
-            } else {
-                0..TRIED_FROM
-            };
-            self.pick_from(range, now, |entry| {
-                !entry.rests(now) && filter(&entry.address)
-            })
-        })
-    }
-
-    fn pick_from(
-        &mut self,
-        range: std::ops::Range<usize>,
-        now: u64,
-        filter: impl Fn(&Entry) -> bool,
-    ) -> Option<Address> {
-        let slots = self.slots.get(range)?;
-        let mut candidates: Vec<(f64, &Entry)> = Vec::new();
-        for bucket in slots.chunks(super::places::BUCKET_PLACES) {
-            let from = candidates.len();
-            let passing = bucket.iter().flatten().filter(|entry| filter(entry));
-            candidates.extend(passing.map(|entry| (entry.weight(now), &**entry)));
-            let bucket = candidates.get_mut(from..).unwrap_or_default();
-            let count = bucket.len() as f64;
-            for (weight, _) in bucket {
-                *weight /= count;
-            }
-        }
-        let total: f64 = candidates.iter().map(|(weight, _)| weight).sum();
-        let mut left = self.rng.random::<f64>() * total;
-        let chosen = candidates.iter().find(|(weight, _)| {
-            left -= weight;
-            left < 0.0
-        });
-        // Rounding may leave a little after the last.
-        let (_, entry) = chosen.or(candidates.last())?;
-        Some(entry.address.clone())
-    }
-
-    /// Returns an address to be dialled only to learn whether somebody is there: a tried one whose
-    /// place another waits for, or else one that was never reached. `None` if there is nothing to
-    /// learn now.
-    ///
-    /// The outcome is told with [`dialled_ok`](Table::dialled_ok) or
-    /// [`dial_failed`](Table::dial_failed).
-    pub fn feeler(&mut self, now: SystemTime) -> Option<Address> {
-        let now = seconds(now);
-        let is_due = |entry: &&Entry| !entry.was_dialled_recently(now);
-        let tested = self
-            .tests
-            .iter()
-            .filter_map(|test| self.slot(*self.index.get(&test.holder)?))
-            .find(is_due);
-        if let Some(entry) = tested {
-            return Some(entry.address.clone());
-        }
-        self.pick_from(0..TRIED_FROM, now, |entry| {
-            entry.reached == 0 && is_due(&entry) && !entry.is_terrible(now)
-        })
     }
 
     /// Returns the addresses of the last peers that this node has dialled, which should be dialled
@@ -478,7 +408,7 @@ impl Table {
         }
     }
 
-    fn slot(&self, slot: usize) -> Option<&Entry> {
+    pub(super) fn slot(&self, slot: usize) -> Option<&Entry> {
         self.slots.get(slot)?.as_deref()
     }
 

@@ -1,0 +1,270 @@
+//! Nodes with address books: who is remembered, dialled and forgotten, and what becomes of the
+//! file.
+
+use std::path::Path;
+use std::time::Duration;
+
+use coalescent_core::transport::Memory;
+use coalescent_core::{Address, App, AppExt, Event, Events, Mesh, Source};
+use coalescent_layers::discovery::book::{AddressBook, Book, FEELER_EVERY, Group};
+use support::mesh::{addr, event};
+use support::until;
+use tokio::time::{Instant, timeout};
+
+fn address(text: &str) -> Address {
+    text.parse().unwrap()
+}
+
+fn app(network: &Memory, book: AddressBook) -> App<impl coalescent_core::PeerLayer + use<>> {
+    App::new()
+        .transport(network.clone())
+        .plugin(book)
+        .configure(|config| config.min_peers = 1)
+}
+
+/// Starts a node that only listens.
+async fn listen(network: &Memory, name: &str) -> Mesh {
+    let app = App::new().transport(network.clone());
+    app.listen(name).await.unwrap()
+}
+
+fn tried(book: &Book) -> usize {
+    book.update(|table, _| table.tried_len())
+}
+
+/// Waits on paused time, in steps, for at most `limit`; returns how long it took.
+async fn within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    let waited = timeout(limit, async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "not in time: {what}");
+    start.elapsed()
+}
+
+async fn discovered(events: &mut Events) -> (Address, Source) {
+    event("a discovery", events, |event| match event {
+        Event::Discovered { addr, source } => Some((addr, source)),
+        _ => None,
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_restarts_comes_back_with_its_book_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("peers.book");
+    let network = Memory::new();
+    let other = listen(&network, "other:1").await;
+    let first = app(&network, AddressBook::new().file(&file)).seeds(["other:1"]);
+    let first = first.start().await.unwrap();
+    until("a peer", || first.peers().len() == 1).await;
+    first.shutdown().await;
+    drop(first);
+    until("nobody", || other.peers().is_empty()).await;
+
+    let second = app(&network, AddressBook::new().file(&file));
+    let second = second.start().await.unwrap();
+    let mut events = second.events();
+    assert_eq!(
+        discovered(&mut events).await,
+        (address("other:1"), Source::BOOK)
+    );
+    let took = within(Duration::from_secs(5), "a peer", || {
+        second.peers().len() == 1
+    })
+    .await;
+    println!("back after {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_peer_is_saved_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("peers.book");
+    let network = Memory::new();
+    let _other = listen(&network, "other:1").await;
+    let node = app(&network, AddressBook::new().file(&file)).seeds(["other:1"]);
+    let node = node.start().await.unwrap();
+    let has = |text: &str| std::fs::read_to_string(&file).is_ok_and(|book| book.contains(text));
+    within(Duration::from_secs(5), "the file", || has("tried other:1 ")).await;
+
+    // Later changes wait for their minute; nothing but the time makes them be saved.
+    let book: Book = node.get().unwrap();
+    book.heard(&address("198.51.100.7:1"), &Group::of(&address("other:1")));
+    assert!(!has("new 198.51.100.7:1 "));
+    let took = within(Duration::from_secs(61), "a change", || {
+        has("new 198.51.100.7:1 ")
+    })
+    .await;
+    println!("saved after {took:?}");
+    node.abort().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_told_is_dialled_when_the_seed_has_gone() {
+    let network = Memory::new();
+    let seed = listen(&network, "seed:1").await;
+    let third = listen(&network, "third:2").await;
+    let book = Book::new();
+    let node = app(&network, AddressBook::new().with_book(book.clone())).seeds(["seed:1"]);
+    let node = node.start().await.unwrap();
+    let mut events = node.events();
+    until("the seed", || seed.peers().len() == 1).await;
+    book.heard(&address("third:2"), &Group::of(&address("seed:1")));
+    assert_eq!(third.peers().len(), 0, "one peer is enough");
+    seed.shutdown().await;
+    let took = within(Duration::from_secs(30), "the third", || {
+        third.peers().len() == 1
+    })
+    .await;
+    println!("healed after {took:?}");
+    assert_eq!(
+        discovered(&mut events).await,
+        (address("third:2"), Source::PEERS)
+    );
+    until("both are tried", || tried(&book) == 2).await;
+    drop(node);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feeler_finds_out_who_is_there_and_makes_no_peer() {
+    let network = Memory::new();
+    let _seed = listen(&network, "seed:1").await;
+    let third = listen(&network, "third:2").await;
+    let book = Book::new();
+    let node = app(&network, AddressBook::new().with_book(book.clone())).seeds(["seed:1"]);
+    let node = node.start().await.unwrap();
+    until("the seed", || node.peers().len() == 1).await;
+    let source = Group::of(&address("seed:1"));
+    book.heard(&address("third:2"), &source);
+    book.heard(&address("nobody:3"), &source);
+    within(FEELER_EVERY * 20, "the third is tried", || {
+        tried(&book) == 2
+    })
+    .await;
+    assert_eq!((node.peers().len(), node.stats().received), (1, 0));
+    until("the feeler has gone", || third.peers().is_empty()).await;
+    // Who is not there is asked some times, and is never told to others.
+    assert_eq!(book.tellable().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_of_this_node_is_forgotten() {
+    let network = Memory::new();
+    let book = Book::new();
+    let node = app(&network, AddressBook::new().with_book(book.clone()));
+    let node = node.listen("self:1").await.unwrap();
+    book.heard(&address("self:1"), &Group::of(&address("other:1")));
+    within(Duration::from_secs(30), "it is forgotten", || {
+        book.is_empty()
+    })
+    .await;
+    assert!(node.peers().is_empty());
+}
+
+fn plugin_error(event: Event) -> Option<String> {
+    match event {
+        Event::Error { error, .. } if error.is_plugin() => Some(error.to_string()),
+        _ => None,
+    }
+}
+
+/// Starts a node whose book is at `path`, and returns it with the first error that it reports.
+async fn with_bad_file(network: &Memory, path: &Path) -> (Mesh, String) {
+    let node = app(network, AddressBook::new().file(path)).seeds(["other:1"]);
+    let node = node.start().await.unwrap();
+    let mut events = node.events();
+    let error = event("an error", &mut events, plugin_error).await;
+    until("a peer all the same", || node.peers().len() == 1).await;
+    (node, error)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_no_book_is_kept_and_a_new_one_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("peers.book");
+    let network = Memory::new();
+    let _other = listen(&network, "other:1").await;
+    std::fs::write(&file, "my notes").unwrap();
+    let (node, error) = with_bad_file(&network, &file).await;
+    println!("{error}");
+    assert!(
+        error.contains("is not used: it does not begin as one; it is kept as"),
+        "{error}"
+    );
+    node.shutdown().await;
+    assert_eq!(
+        std::fs::read_to_string(folder.path().join("peers.book.bad")).unwrap(),
+        "my notes"
+    );
+    assert!(
+        std::fs::read_to_string(&file)
+            .unwrap()
+            .contains("tried other:1 ")
+    );
+
+    std::fs::write(&file, "").unwrap();
+    let (node, error) = with_bad_file(&network, &file).await;
+    assert!(error.ends_with("is empty; a new one is begun"), "{error}");
+    node.shutdown().await;
+    assert!(
+        std::fs::read_to_string(&file)
+            .unwrap()
+            .contains("tried other:1 ")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_where_no_file_can_be_is_said_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = Memory::new();
+    let _other = listen(&network, "other:1").await;
+    let cases = [
+        (folder.path().to_owned(), "is a directory; name a file"),
+        (folder.path().join("none/peers.book"), "there is no folder"),
+    ];
+    for (path, said) in cases {
+        let (node, error) = with_bad_file(&network, &path).await;
+        println!("{error}");
+        assert!(error.contains(said), "{error}");
+        // Each later try to save fails with the same words.
+        let mut events = node.events();
+        let again = timeout(Duration::from_secs(200), async {
+            while let Some(event) = events.next().await {
+                assert_eq!(plugin_error(event), None);
+            }
+        });
+        assert!(again.await.is_err(), "the mesh has ended");
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_peer_says_of_where_it_listens_is_kept_with_its_proven_identity() {
+    use coalescent_core::identity::Identity;
+
+    let app = |identity: &Identity, book: &Book| {
+        App::new()
+            .identity(identity.clone())
+            .plugin(AddressBook::new().with_book(book.clone()))
+    };
+    let (one, other) = (Identity::generate(), Identity::generate());
+    let (ones, others) = (Book::new(), Book::new());
+    let first = app(&one, &ones).listen("127.0.0.1:0").await.unwrap();
+    let place = addr(&first);
+    let second = app(&other, &others).seeds([place.clone()]);
+    let second = second.listen("127.0.0.1:0").await.unwrap();
+    until("both know each other", || {
+        !ones.tellable().is_empty() && !others.tellable().is_empty()
+    })
+    .await;
+    let known = |identity: &Identity, mesh: &Mesh| {
+        let address: Address = addr(mesh).parse().unwrap();
+        address.with_id(Some(*identity.id().as_bytes()))
+    };
+    assert_eq!(others.tellable(), [known(&one, &first)]);
+    assert_eq!(ones.tellable(), [known(&other, &second)]);
+    assert_eq!((tried(&ones), tried(&others)), (0, 1));
+}
