@@ -8,6 +8,8 @@ use std::net::SocketAddrV4;
 use std::net::TcpListener;
 use std::time::Duration;
 
+#[cfg(feature = "tls")]
+use coalescent_core::{Address, Source};
 use coalescent_core::{App, AppExt, Event, Mesh, NodeId};
 use coalescent_layers::discovery::mdns::{MAX_INSTANCES, Mdns, PAUSE, SERVICE};
 use mdns_sd::IfKind;
@@ -66,9 +68,7 @@ async fn meets(mesh: &Mesh, other: &Mesh) {
     let id = other.id();
     until("the nodes have found each other", || {
         let peers = mesh.peers().list();
-        peers
-            .iter()
-            .any(|peer| peer.id().to_string() == id.to_string())
+        peers.iter().any(|peer| peer.node_id() == Some(id))
     })
     .await;
 }
@@ -94,6 +94,45 @@ async fn two_nodes_meet_without_a_seed_and_others_stay_apart() {
     assert_eq!(all.each_ref().map(|mesh| mesh.peers().len()), [1; 4]);
     for mesh in all {
         mesh.shutdown().await;
+    }
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn nodes_with_identities_meet_and_prove_their_keys() {
+    use coalescent_core::identity::{Identity, PublicKey};
+
+    let (mdns, network) = (free_port(), network());
+    let secure = async || {
+        let app = app(&network).identity(Identity::generate());
+        let app = app.plugin(Mdns::new().port(mdns));
+        app.listen("127.0.0.1:0").await.unwrap()
+    };
+    let (alice, bob) = (secure().await, secure().await);
+    let (carol, dave) = (node(&network, mdns).await, node(&network, mdns).await);
+    for (one, other) in [(&alice, &bob), (&bob, &alice), (&carol, &dave)] {
+        meets(one, other).await;
+        until("one connection", || one.peers().len() == 1).await;
+    }
+    // The key was part of what was suggested, so it was demanded.
+    for (mesh, key) in [(&alice, bob.public_key()), (&carol, None)] {
+        let addr = soon("a suggestion", discovered(mesh)).await;
+        assert_eq!(addr.id(), key.as_ref().map(PublicKey::as_bytes));
+    }
+    for mesh in [alice, bob, carol, dave] {
+        mesh.shutdown().await;
+    }
+}
+
+/// Returns the first address that was suggested to the mesh.
+#[cfg(feature = "tls")]
+async fn discovered(mesh: &Mesh) -> Address {
+    let mut events = mesh.events();
+    loop {
+        if let Event::Discovered { addr, source } = events.next().await.expect("the mesh goes on") {
+            assert_eq!(source, Source::MDNS);
+            return addr;
+        }
     }
 }
 

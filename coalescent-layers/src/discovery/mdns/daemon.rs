@@ -2,21 +2,25 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use coalescent_core::event::Escaped;
-use coalescent_core::{Error, Mesh, Source, Suggestion, WeakMesh};
+use coalescent_core::{Address, Error, Mesh, Source, Suggestion, WeakMesh};
 use mdns_sd::IfKind;
 use mdns_sd::IfPredicate;
 use mdns_sd::Receiver;
-use mdns_sd::{Metrics, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo, TxtProperty};
+use mdns_sd::{Metrics, ResolvedService, ServiceEvent, ServiceInfo, TxtProperty};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::announce::{self, Place, Scope};
 use super::found::{Heard, Known, Own};
+use super::thread::{Running, Thread};
 use super::{HEARD_WITHIN, LISTENS_WITHIN, MAX_RECORDS, MAX_TIMERS, Mdns, PAUSE, SERVICE, TICK};
+
+/// How often all instances are suggested again, if the mesh knows nobody else to dial.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// How often a node that does not listen yet is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -122,7 +126,7 @@ async fn session(weak: &WeakMesh, options: &Mdns, running: &Running, health: &mu
 }
 
 struct Session {
-    daemon: Daemon,
+    daemon: Thread,
     events: Receiver<ServiceEvent>,
     /// The answer to the last question for what the thread keeps.
     metrics: Option<Receiver<Metrics>>,
@@ -131,6 +135,8 @@ struct Session {
     /// Whether the thread speaks on an interface that is not loopback.
     beyond_loopback: Arc<AtomicBool>,
     known: Known,
+    /// When the mesh is asked next whether it wants to hear of all of them again.
+    again_at: Instant,
     started: Instant,
     /// When the node is to be heard by itself at the latest; `None` once it was, and if it
     /// announces nothing.
@@ -152,8 +158,8 @@ impl Session {
         };
         let places = announce::places(&scope.listening, config.advertise.as_deref());
         let beyond_loopback = Arc::new(AtomicBool::new(false));
-        let daemon = Daemon::start(options.port, running)?;
-        let handle = &daemon.0;
+        let daemon = Thread::start(options.port, running)?;
+        let handle = daemon.handle();
         // Before anything else, so that nothing is said on other interfaces.
         handle.disable_interface(outside(scope.clone(), Arc::clone(&beyond_loopback)))?;
         let events = handle.browse(SERVICE)?;
@@ -168,6 +174,7 @@ impl Session {
             scope,
             beyond_loopback,
             known: Known::default(),
+            again_at: started + AGAIN,
             started,
             heard_by: (!places.is_empty()).then(|| started + HEARD_WITHIN),
             daemon,
@@ -183,13 +190,12 @@ impl Session {
                 health.works();
             }
             Heard::Other(why) => tracing::debug!(name = %Escaped(name), "not a peer: {why}"),
-            Heard::Peer(_) if !self.known.admit(name) => {
-                tracing::debug!(name = %Escaped(name), "too many are known already");
-            }
             Heard::Peer(addresses) => {
-                for address in addresses {
-                    tracing::debug!(name = %Escaped(name), %address, "found by mDNS");
-                    mesh.suggest(Suggestion::new(address, Source::MDNS));
+                tracing::debug!(name = %Escaped(name), ?addresses, "found by mDNS");
+                if self.known.admit(name, &addresses) {
+                    suggest(mesh, addresses);
+                } else {
+                    tracing::debug!(name = %Escaped(name), "too many are known already");
                 }
             }
         }
@@ -208,6 +214,13 @@ impl Session {
                 return Some(End::Again);
             }
         }
+        // The mesh forgets who could not be reached; the thread tells of nobody twice.
+        if Instant::now() >= self.again_at {
+            self.again_at = Instant::now() + AGAIN;
+            if mesh.wanted().now() > 0 {
+                suggest(mesh, self.known.addresses().cloned());
+            }
+        }
         let kept = self
             .metrics
             .take()
@@ -219,7 +232,7 @@ impl Session {
             return Some(End::Failed(why));
         }
         // An error means that the thread has ended, of which the events tell, or is busy.
-        self.metrics = self.daemon.0.get_metrics().ok();
+        self.metrics = self.daemon.handle().get_metrics().ok();
         None
     }
 
@@ -250,6 +263,12 @@ fn is_flooded(metrics: &HashMap<String, i64>) -> bool {
         || metrics
             .get("timer")
             .is_some_and(|timers| *timers > MAX_TIMERS)
+}
+
+fn suggest(mesh: &Mesh, addresses: impl IntoIterator<Item = Address>) {
+    for address in addresses {
+        mesh.suggest(Suggestion::new(address, Source::MDNS));
+    }
 }
 
 /// The interfaces on which nothing is to be said. Notes whether others than loopback are left.
@@ -301,53 +320,6 @@ fn public_key(mesh: &Mesh) -> Option<[u8; 32]> {
 #[cfg(not(feature = "tls"))]
 fn public_key(_: &Mesh) -> Option<[u8; 32]> {
     None
-}
-
-/// The thread that speaks mDNS. It says goodbye and ends when this is dropped.
-struct Daemon(ServiceDaemon);
-
-impl Daemon {
-    fn start(port: u16, running: &Running) -> Result<Self, mdns_sd::Error> {
-        let daemon = ServiceDaemon::new_with_port(port)?;
-        running.set(daemon.clone());
-        Ok(Self(daemon))
-    }
-
-    /// Ends the thread, and waits for that.
-    async fn stop(self) {
-        stop(&self.0).await;
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.shutdown();
-    }
-}
-
-async fn stop(daemon: &ServiceDaemon) {
-    // An error means that it has ended already.
-    if let Ok(stopped) = daemon.shutdown() {
-        let _ = stopped.recv_async().await;
-    }
-}
-
-/// The thread that runs now, if any, for the shutdown of the mesh to wait for.
-#[derive(Clone, Default)]
-pub(super) struct Running(Arc<Mutex<Option<ServiceDaemon>>>);
-
-impl Running {
-    fn set(&self, daemon: ServiceDaemon) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(daemon);
-    }
-
-    /// Ends the thread, and waits until it has said goodbye.
-    pub(super) async fn stop(self) {
-        let daemon = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(daemon) = daemon {
-            stop(&daemon).await;
-        }
-    }
 }
 
 #[cfg(test)]

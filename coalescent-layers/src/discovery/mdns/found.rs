@@ -1,6 +1,6 @@
 //! What to make of what others announce. Decisions without sockets; nothing here is to be believed.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use coalescent_core::{Address, NodeId};
@@ -121,25 +121,32 @@ fn bytes<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-/// The instances that are known, at most [`MAX_INSTANCES`].
+/// The instances that are known, at most [`MAX_INSTANCES`], and where they are.
 #[derive(Debug, Default)]
-pub(super) struct Known(HashSet<String>);
+pub(super) struct Known(HashMap<String, Vec<Address>>);
 
 impl Known {
-    /// Notes an instance, and returns whether it is one of those that are considered.
-    pub(super) fn admit(&mut self, name: &str) -> bool {
-        if self.0.contains(name) {
+    /// Notes where an instance is, and returns whether it is one of those that are considered.
+    pub(super) fn admit(&mut self, name: &str, addresses: &[Address]) -> bool {
+        if let Some(known) = self.0.get_mut(name) {
+            *known = addresses.to_vec();
             return true;
         }
         if self.0.len() >= MAX_INSTANCES || name.len() > NAME_MAX {
             return false;
         }
-        self.0.insert(name.to_owned())
+        self.0.insert(name.to_owned(), addresses.to_vec());
+        true
     }
 
     /// Forgets an instance that is gone, which makes room for another.
     pub(super) fn forget(&mut self, name: &str) {
         self.0.remove(name);
+    }
+
+    /// Returns where all of them are.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.0.values().flatten()
     }
 }
 
@@ -254,15 +261,21 @@ mod tests {
     #[test]
     fn only_so_many_instances_are_known() {
         let mut known = Known::default();
+        let at = |port: usize| -> Vec<Address> {
+            vec![format!("192.0.2.1:{}", port + 1).parse().unwrap()]
+        };
         for number in 0..MAX_INSTANCES {
-            assert!(known.admit(&number.to_string()));
+            assert!(known.admit(&number.to_string(), &at(number)));
         }
-        assert!(!known.admit("one more") && known.admit("7"));
+        assert!(!known.admit("one more", &at(9)) && known.admit("7", &at(7000)));
+        assert_eq!(known.addresses().count(), MAX_INSTANCES);
+        assert!(known.addresses().any(|address| address.port() == 7001));
+        assert!(!known.addresses().any(|address| address.port() == 8));
         known.forget("nobody");
-        assert!(!known.admit("one more"));
+        assert!(!known.admit("one more", &at(9)));
         known.forget("7");
-        assert!(known.admit("one more") && !known.admit("7"));
-        assert!(!Known::default().admit(&"x".repeat(NAME_MAX + 1)));
+        assert!(known.admit("one more", &at(9)) && !known.admit("7", &at(7)));
+        assert!(!Known::default().admit(&"x".repeat(NAME_MAX + 1), &at(9)));
     }
 
     proptest! {

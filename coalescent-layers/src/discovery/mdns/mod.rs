@@ -48,7 +48,8 @@
 //! at a time. With an identity, only instances with a key are suggested, and whoever is dialled
 //! must prove to hold it; a node without an identity suggests only those without a key. A loopback
 //! address is taken only by a node that speaks on loopback alone, and such a node takes no other.
-//! That an instance is gone changes nothing: the mesh forgets addresses that fail.
+//! That an instance is gone changes nothing: the mesh forgets addresses that fail. While it knows
+//! nobody to dial, all instances that are still announced are suggested again every minute.
 //!
 //! The crate `mdns-sd` keeps what others have announced, without a limit of its own, in a thread
 //! of its own. When it keeps more than [`MAX_RECORDS`] records or [`MAX_TIMERS`] times, or tells of instances faster than
@@ -68,6 +69,7 @@
 mod announce;
 mod daemon;
 mod found;
+mod thread;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -158,7 +160,7 @@ impl Mdns {
 impl Plugin for Mdns {
     fn register(&self, app: &mut Registrar) {
         let options = self.clone();
-        let running = daemon::Running::default();
+        let running = thread::Running::default();
         let ending = running.clone();
         app.spawn(move |mesh| daemon::run(mesh, options, running));
         app.on_shutdown(move |_| ending.stop());
