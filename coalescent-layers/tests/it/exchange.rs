@@ -305,7 +305,7 @@ async fn what_breaks_the_rules_is_a_fault_and_six_disconnect() {
     let (node, hand) = (Node::new(&network).await, Hand::new(&network).await);
     let peer = connect(&hand.mesh, &node.mesh).await;
     holds(&node, 1).await;
-    is_disconnected(&node, &peer, &[tell.clone()]).await;
+    is_disconnected(&node, &peer, std::slice::from_ref(&tell)).await;
 
     let (node, hand) = (Node::new(&network).await, Hand::new(&network).await);
     let peer = connect(&hand.mesh, &node.mesh).await;

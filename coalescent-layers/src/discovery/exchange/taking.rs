@@ -45,7 +45,7 @@ impl Teller {
         match addr.ip().to_canonical() {
             ip if ip.is_loopback() => Self::Local(SocketAddr::new(ip, port)),
             IpAddr::V6(ip) => Self::Net(Ipv6Addr::from(u128::from(ip) >> 64 << 64).into()),
-            ip => Self::Net(ip),
+            ip @ IpAddr::V4(_) => Self::Net(ip),
         }
     }
 }
