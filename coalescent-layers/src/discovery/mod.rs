@@ -5,8 +5,8 @@
 //!
 //! | plugin | finds peers | needs |
 //! |---|---|---|
-//! | [`AddressBook`](book::AddressBook) | that were known before, even before a restart | a file, for the latter |
-//! | [`Exchange`](exchange::Exchange) | that other peers know | somebody to ask: a seed, or the book |
+//! | [`AddressBook`] | that were known before, even before a restart | a file, for the latter |
+//! | [`Exchange`] | that other peers know | somebody to ask: a seed, or the book |
 //! | `Mdns` (feature `mdns`) | on the local network | multicast |
 //!
 //! None of them dials: they suggest addresses, and the mesh decides whom to dial. Nothing ever

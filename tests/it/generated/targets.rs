@@ -268,8 +268,8 @@ fn text(input: &[u8]) {
     let _ = text.parse::<Wire>();
 }
 
-/// A message of the peer exchange that is understood holds to its limits, and says the same after it
-/// was encoded.
+/// A message of the peer exchange that is understood holds to its limits, and says the same after
+/// it was encoded.
 fn peers(input: &[u8]) {
     let Ok(message) = ExchangeMessage::decode(input) else {
         return;

@@ -1,19 +1,4 @@
 //! The bytes of the channel `peers/1`.
-//!
-//! ```text
-//!  92              array of 2
-//!  a3 61 73 6b     "ask"
-//!  10              n: how many addresses are asked for, 0 to 64
-//!
-//!  92              array of 2
-//!  a4 74 65 6c 6c  "tell"
-//!  92              array of at most 64 addresses
-//!  ae ...          "192.0.2.7:1337": [ID@]HOST:PORT, at most 300 bytes
-//!  d9 5a ...       "2001…: 64 digits…@[2001:db8::7]:1337"
-//! ```
-//!
-//! What is longer than it may be, has bytes behind it, or holds a text that is no [`Address`] is an
-//! error as a whole. No count that a peer claims is used to reserve memory.
 
 use std::fmt;
 
@@ -37,7 +22,30 @@ pub const MAX_MESSAGE: usize = 20 * 1024;
 const ASK: &str = "ask";
 const TELL: &str = "tell";
 
-/// A message of the channel `peers/1`.
+/// A message of the channel `peers/1`, in MessagePack.
+///
+/// ```text
+///  92              array of 2
+///  a3 61 73 6b     "ask"
+///  10              for how many addresses, 0 to 64
+///
+///  92              array of 2
+///  a4 74 65 6c 6c  "tell"
+///  91              array of at most 64 addresses
+///  ae ...          "192.0.2.7:1337": [ID@]HOST:PORT, at most 300 bytes
+/// ```
+///
+/// What is longer than it may be, has bytes behind it, or holds a text that is no [`Address`] is an
+/// error as a whole. No count that a peer claims is used to reserve memory.
+///
+/// ```
+/// use coalescent_layers::discovery::exchange::ExchangeMessage;
+///
+/// let ask = ExchangeMessage::Ask(16);
+/// assert_eq!(ask.encode(), &b"\x92\xa3ask\x10"[..]);
+/// assert_eq!(ExchangeMessage::decode(b"\x92\xa3ask\x10")?, ask);
+/// # Ok::<(), coalescent_layers::discovery::exchange::ExchangeMessageError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExchangeMessage {

@@ -24,7 +24,12 @@ impl Place {
     /// Returns where a peer is that is connected from this address. One whose transport has no
     /// addresses can only be named.
     pub(crate) fn of_peer(ip: Option<IpAddr>) -> Self {
-        ip.map_or(Self::Named, of_ip)
+        match ip {
+            None => Self::Named,
+            // It cannot be told to others without its zone, but whoever is there is near.
+            Some(IpAddr::V6(ip)) if ip.is_unicast_link_local() => Self::Private,
+            Some(ip) => of_ip(ip),
+        }
     }
 
     /// Returns where an address leads.
@@ -198,12 +203,15 @@ mod tests {
             for host in hosts {
                 let address: Address = format!("{host}:1").parse().unwrap();
                 assert_eq!(Place::of(&address), place, "{host}");
-                if let Some(ip) = address.ip() {
+                let link_local = host.starts_with("[fe80");
+                if let Some(ip) = address.ip().filter(|_| !link_local) {
                     assert_eq!(Place::of_peer(Some(ip)), place, "{host}");
                 }
             }
         }
         assert_eq!(Place::of_peer(None), Place::Named);
+        let link_local = "fe80::1".parse().unwrap();
+        assert_eq!(Place::of_peer(Some(link_local)), Place::Private);
     }
 
     #[test]
