@@ -312,3 +312,29 @@ async fn without_the_exchange_a_node_asks_nobody_and_tells_nothing() {
     assert!(!peer.has_channel(CHANNEL));
     assert!(a.get::<Book>().is_some());
 }
+
+/// With identities, an address is told with the key that the peer there has proven.
+#[cfg(feature = "tls")]
+#[tokio::test(start_paused = true)]
+async fn addresses_are_told_with_the_keys_of_their_peers() {
+    use coalescent_core::identity::Identity;
+
+    let network = Memory::new();
+    let start = async |addr: &str, seeds: &[&str]| {
+        let app = app(&network).identity(Identity::generate());
+        let app = app.seeds(seeds).with(Discovery::new());
+        app.listen(addr).await.unwrap()
+    };
+    let c = start("carol:3", &[]).await;
+    let b = start("bob:2", &["carol:3"]).await;
+    until("bob knows carol", || peers(&b).contains(&c.id())).await;
+    let a = start("alice:1", &["bob:2"]).await;
+    let mut events = a.events();
+    until("alice finds carol", || peers(&a).contains(&c.id())).await;
+    let key = *c.public_key().unwrap().as_bytes();
+    let found = discovered(&mut events).await;
+    assert!(!found.is_empty());
+    for (addr, _) in found {
+        assert_eq!(addr.id(), Some(&key), "{addr}");
+    }
+}

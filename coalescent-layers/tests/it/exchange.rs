@@ -198,6 +198,11 @@ async fn what_listens_elsewhere_is_not_told_before_a_dial_has_shown_it() {
     assert_eq!(hand.ask(&peer, 64).await, [address]);
 }
 
+fn without_hands(mut told: Vec<Address>) -> Vec<Address> {
+    told.retain(|address| !address.ip().is_some_and(|ip| ip.is_loopback()));
+    told
+}
+
 #[tokio::test(start_paused = true)]
 async fn all_get_the_same_answer_for_ten_minutes() {
     let network = Memory::new();
@@ -214,18 +219,20 @@ async fn all_get_the_same_answer_for_ten_minutes() {
         let mut hand = Hand::new(&network).await;
         let peer = connect(&hand.mesh, &node.mesh).await;
         for _ in 0..3 {
-            let told = hand.ask(&peer, MAX_ADDRESSES).await;
+            // Those of the hands are left out, since each is not told its own.
+            let told = without_hands(hand.ask(&peer, MAX_ADDRESSES).await);
             let half = kept.len().div_ceil(2).min(MAX_ADDRESSES);
             assert!((1..=half).contains(&told.len()), "{}", told.len());
             assert_eq!(first.get_or_insert(told.clone()), &told);
-            assert_eq!(hand.ask(&peer, 3).await, told[..3]);
+            let few = without_hands(hand.ask(&peer, 5).await);
+            assert_eq!(few, told[..few.len()]);
         }
         sleep(SAME_FOR / 10).await;
     }
     sleep(SAME_FOR).await;
     let mut hand = Hand::new(&network).await;
     let peer = connect(&hand.mesh, &node.mesh).await;
-    let other = hand.ask(&peer, MAX_ADDRESSES).await;
+    let other = without_hands(hand.ask(&peer, MAX_ADDRESSES).await);
     assert_ne!(first, Some(other));
 }
 

@@ -284,3 +284,58 @@ fn group(peer: &Peer, told: &Address) -> Group {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_name_is_told_as_the_ip_address_that_it_led_to() {
+        let id = "1".repeat(64);
+        for (dialled, led_to, told) in [
+            ("example.com:1", Some("1.2.3.4:1"), "1.2.3.4:1"),
+            ("nas.local:1", Some("192.168.1.2:1"), "192.168.1.2:1"),
+            // What others may be told as it is, or nobody could dial.
+            ("1.2.3.4:1", Some("1.2.3.4:1"), "1.2.3.4:1"),
+            ("here:1", Some("127.0.0.1:1"), "here:1"),
+            ("example.com:1", Some("198.51.100.1:1"), "example.com:1"),
+            ("hidden.onion:1", None, "hidden.onion:1"),
+        ] {
+            let mut state = State::default();
+            let led_to = led_to.map(|text| text.parse().unwrap());
+            if let Some(ip) = resolved(&address(dialled), led_to) {
+                state.note(address(dialled), ip);
+            }
+            for prefix in ["", &format!("{id}@")] {
+                let known = address(&format!("{prefix}{dialled}"));
+                let expected = address(&format!("{prefix}{told}"));
+                assert_eq!(State::as_ip(&state.names, known), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn the_names_remembered_are_bounded() {
+        let mut state = State::default();
+        for number in 0..10 * MAX_NAMES {
+            let name = address(&format!("host-{number}:1"));
+            state.note(name.clone(), address("1.2.3.4:1"));
+            assert!(state.names.len() <= MAX_NAMES && state.names.contains_key(&name));
+        }
+    }
+
+    #[test]
+    fn all_loopback_addresses_are_one_host() {
+        let seen = |ip: &str| Some(ip.parse().unwrap());
+        assert!(is_host(&address("127.0.0.1:1"), seen("127.0.0.2")));
+        assert!(is_host(&address("[::1]:1"), seen("127.0.0.1")));
+        assert!(is_host(&address("1.2.3.4:1"), seen("::ffff:1.2.3.4")));
+        assert!(!is_host(&address("1.2.3.5:1"), seen("1.2.3.4")));
+        assert!(!is_host(&address("localhost:1"), seen("127.0.0.1")));
+        assert!(!is_host(&address("1.2.3.4:1"), None));
+    }
+}
