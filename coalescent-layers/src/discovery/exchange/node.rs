@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use coalescent_core::{Address, Dial, Direction, Mesh, Peer, WeakMesh};
+use coalescent_core::{Address, Dial, Direction, Mesh, Peer, PeerId, Source, Suggestion, WeakMesh};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -12,7 +12,7 @@ use super::asking::{ASK_EVERY, Asking, NotAsked};
 use super::message::{CHANNEL, ExchangeMessage};
 use super::place::Place;
 use super::taking::{Allowances, Own, Teller, acceptable};
-use super::telling::{OwnOf, Telling, one_of_each_host};
+use super::telling::{OwnOf, Telling, one_of_each};
 use crate::discovery::book::{Book, Group};
 
 /// The weight of a fault against the rules of the channel.
@@ -190,9 +190,12 @@ impl Node {
         let mut state = self.state();
         let State { telling, names, .. } = &mut *state;
         let known = || {
-            let known = self.book.tellable().into_iter();
+            let mut known = self.book.tellable();
+            // The book may have had no place for one of them.
+            known.extend(listening(peer));
+            let known = known.into_iter();
             let known = known.map(|address| State::as_ip(names, address));
-            one_of_each_host(known.collect())
+            one_of_each(known.collect())
         };
         telling.answer(count, may, known, Instant::now(), &mut rand::rng())
     }
@@ -215,7 +218,13 @@ impl Node {
         let seen = peers.iter().filter_map(Peer::seen_addr);
         let own = own(&mesh, seen.map(|addr| addr.ip()));
         for address in self.acceptable(peer, told, &own) {
-            self.book.heard(&address, &group(peer, &address));
+            let kept = self.book.heard(&address, &group(peer, &address));
+            if !kept && is_near(&address) && !self.book.update(|table, _| table.contains(&address))
+            {
+                // Addresses of one network compete for few places of the book, which keeps one
+                // stranger from filling it. Neighbours need not.
+                mesh.suggest(Suggestion::new(address, Source::PEERS));
+            }
         }
     }
 
@@ -255,6 +264,29 @@ fn own_of(peer: &Peer) -> OwnOf {
 
 fn listen_addr(peer: &Peer) -> Option<Address> {
     peer.listen_addr()?.parse().ok()
+}
+
+/// Returns where the inbound peers of a node listen, as far as they are seen there; `peer` is one of
+/// its peers.
+fn listening(peer: &Peer) -> Vec<Address> {
+    let peers = peer.peers().list();
+    let inbound = peers
+        .iter()
+        .filter(|peer| peer.direction() == Direction::Inbound);
+    let listening = inbound.filter_map(|peer| {
+        let listen = listen_addr(peer)?;
+        let seen = peer.addr().map(|addr| addr.ip());
+        is_host(&listen, seen).then(|| match peer.id() {
+            PeerId::Key(key) => listen.with_id(Some(*key)),
+            _ => listen,
+        })
+    });
+    listening.collect()
+}
+
+/// Returns whether an address is on this machine or in a private network.
+fn is_near(address: &Address) -> bool {
+    matches!(Place::of(address), Place::Loopback | Place::Private)
 }
 
 /// Returns whether the host of an address is the one at which a peer is seen. All loopback

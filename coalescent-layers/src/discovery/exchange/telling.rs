@@ -74,18 +74,21 @@ impl OwnOf {
     }
 }
 
-/// Leaves one address of each host on the internet, the first: so whoever declares many ports does
-/// not fill the answers. In private networks and on one machine hosts may well run many nodes.
-pub(crate) fn one_of_each_host(known: Vec<Address>) -> Vec<Address> {
+/// Leaves each address once, and of each host on the internet only one address, the first: so
+/// whoever declares many ports does not fill the answers. In private networks and on one machine
+/// hosts may well run many nodes.
+pub(crate) fn one_of_each(known: Vec<Address>) -> Vec<Address> {
+    let mut nets = HashSet::new();
     let mut hosts = HashSet::new();
     let mut is_new = |address: &Address| match address.ip().map(|ip| ip.to_canonical()) {
-        Some(IpAddr::V6(ip)) => hosts.insert(u128::from(ip) >> 64 << 64),
-        Some(IpAddr::V4(ip)) => hosts.insert(u128::from(ip.to_ipv6_mapped())),
-        None => true,
+        Some(ip) if Place::of(address) == Place::Public => nets.insert(match ip {
+            IpAddr::V6(ip) => u128::from(ip) >> 64 << 64,
+            IpAddr::V4(ip) => u128::from(ip.to_ipv6_mapped()),
+        }),
+        _ => hosts.insert(address.clone().with_id(None)),
     };
     let known = known.into_iter();
-    let kept = known.filter(|address| Place::of(address) != Place::Public || is_new(address));
-    kept.collect()
+    known.filter(|address| is_new(address)).collect()
 }
 
 #[cfg(test)]
@@ -195,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_of_each_host_is_told() {
+    fn one_address_of_each_public_host_is_told() {
         let all = [
             "9.9.9.9:1",
             "9.9.9.9:2",
@@ -210,11 +213,15 @@ mod tests {
             "127.0.0.1:2",
             "example.com:1",
             "example.com:2",
+            "127.0.0.1:1",
+            &format!("{}@example.com:1", "1".repeat(64)),
         ];
         let all = all.map(|text| text.parse::<Address>().unwrap());
-        let kept = one_of_each_host(all.to_vec());
-        let left_out = [1, 2, 5].map(|at| all[at].clone());
-        let expected = all.iter().filter(|address| !left_out.contains(address));
+        let kept = one_of_each(all.to_vec());
+        let left_out = [1, 2, 5, 13, 14];
+        let expected = all.iter().enumerate();
+        let expected = expected.filter(|(at, _)| !left_out.contains(at));
+        let expected = expected.map(|(_, address)| address);
         assert_eq!(kept, expected.cloned().collect::<Vec<_>>());
     }
 
