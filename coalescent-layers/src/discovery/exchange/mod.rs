@@ -29,7 +29,12 @@
 //! | a transport without addresses | host names and public IP addresses |
 //!
 //! Unspecified, multicast, documentation and reserved addresses are never taken, and neither are
-//! those of this node itself.
+//! those of this node itself. Where an inbound peer says that it listens, if it is not seen there,
+//! counts as told by it.
+//!
+//! All addresses of one network compete for few places of the book, so that nobody fills it with
+//! addresses of a network of his own. An address on this machine or in a private network that finds
+//! no place there is suggested to the mesh beside the book.
 //!
 //! # Faults
 //!

@@ -266,8 +266,8 @@ fn listen_addr(peer: &Peer) -> Option<Address> {
     peer.listen_addr()?.parse().ok()
 }
 
-/// Returns where the inbound peers of a node listen, as far as they are seen there; `peer` is one of
-/// its peers.
+/// Returns where the inbound peers of a node listen, as far as they are seen there; `peer` is one
+/// of its peers.
 fn listening(peer: &Peer) -> Vec<Address> {
     let peers = peer.peers().list();
     let inbound = peers

@@ -42,11 +42,14 @@ impl Teller {
             Direction::Inbound => 0,
             Direction::Outbound => addr.port(),
         };
-        match addr.ip().to_canonical() {
-            ip if ip.is_loopback() => Self::Local(SocketAddr::new(ip, port)),
-            IpAddr::V6(ip) => Self::Net(Ipv6Addr::from(u128::from(ip) >> 64 << 64).into()),
-            ip @ IpAddr::V4(_) => Self::Net(ip),
+        let ip = addr.ip().to_canonical();
+        if ip.is_loopback() {
+            return Self::Local(SocketAddr::new(ip, port));
         }
+        Self::Net(match ip {
+            IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 64 << 64).into(),
+            IpAddr::V4(_) => ip,
+        })
     }
 }
 
