@@ -13,6 +13,9 @@ pub mod upgrade;
 #[doc = include_str!("../docs/tower.md")]
 pub mod tower_layers {}
 
+#[doc = include_str!("../docs/discovery.md")]
+pub mod finding_peers {}
+
 /// The items that most programs need: `use coalescent::prelude::*;`.
 pub mod prelude {
     pub use crate::extract::{Body, Extension, Shared, State, Type};

@@ -13,6 +13,8 @@
 //! counts it. [`SmartRelay`] and [`Courier`] need an inner service that is `Clone`, see [What must
 //! be `Clone`](#what-must-be-clone).
 //!
+//! [`Discovery`] is a plugin that finds peers. It sees no frames, and may stand at any position.
+//!
 //! Each layer is a tower [`Layer`](tower_layer::Layer) around a `Service<Frame, Response = Reply>`
 //! and a [`Plugin`](coalescent_core::Plugin). Add it to an [`App`](coalescent_core::App) with
 //! [`with`](coalescent_core::AppExt::with), which applies both. For stacks without an app, see
@@ -96,6 +98,8 @@ pub use self::courier::{Courier, MeshExt, PeerExt};
 #[cfg(feature = "discover")]
 #[doc(inline)]
 pub use self::discover::{DiscoverExt, PeerDiscover};
+#[doc(inline)]
+pub use self::discovery::Discovery;
 pub use self::ext::ServiceBuilderExt;
 #[doc(inline)]
 pub use self::smart_relay::SmartRelay;

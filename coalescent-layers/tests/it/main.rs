@@ -3,6 +3,8 @@
 mod book;
 mod conformance;
 mod courier;
+mod discovery;
+mod exchange;
 mod leaving;
 #[cfg(feature = "mdns")]
 mod mdns;
