@@ -108,7 +108,9 @@ fn hello() -> BytesMut {
         net: Config::default().network,
         agent: "sink".to_owned(),
         listen: None,
+        seen: None,
         max: None,
+        channels: Vec::new(),
     };
     let payload = hello.encode().expect("a short HELLO");
     let mut bytes = BytesMut::new();

@@ -28,11 +28,14 @@ pub const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Seeds are dialled while fewer outbound connections than this, those of `Mesh::connect`
-    /// included, are up or being made. Default: 3.
+    /// The number of outbound connections to keep. Seeds, and addresses that were
+    /// [suggested](crate::Mesh::suggest), are dialled while fewer, those of
+    /// [`Mesh::connect`](crate::Mesh::connect) included, are up or being made. A dial that has
+    /// taken 2 s no longer counts, so that an address that swallows what it is sent keeps nobody
+    /// else from being tried. If it then succeeds too, there is one more. Default: 3.
     pub min_peers: usize,
-    /// The maximum number of outbound connections: at this number, no seed is dialled. Default:
-    /// 12.
+    /// The maximum number of outbound connections: while this many are up or being made, nothing
+    /// is dialled, except by [`Mesh::connect`](crate::Mesh::connect). Default: 12.
     pub max_peers: usize,
     /// The maximum number of inbound peers; further ones are refused. Default: 64.
     pub max_inbound: usize,
@@ -47,8 +50,9 @@ pub struct Config {
     pub network: String,
     /// The name of this program, which is sent to peers. Default: `coalescent/` and the version.
     pub agent: String,
-    /// The address that is announced to peers for dialling this node, as `host:port`. Default:
-    /// none.
+    /// The address that is announced to peers for dialling this node, as `host:port`. Without it, a
+    /// node that listens announces the port of its first listener, and peers add the address at
+    /// which they see the node. Default: none.
     pub advertise: Option<String>,
     /// The wire: how frames are encoded on a socket. Default: [`Wire::native`].
     pub wire: Wire,
@@ -56,8 +60,10 @@ pub struct Config {
     /// one is disconnected. In the handshake, peers tell each other their limits, and send no
     /// larger payloads. Default: 1 MiB.
     pub max_frame: usize,
-    /// The time limit for establishing a connection, over all addresses of a name together; their
-    /// attempts are staggered, see [`Tcp`](crate::transport::Tcp). Default: 10 s.
+    /// The time limit for establishing a connection, at least 0.5 s. If a name resolves to several
+    /// addresses, each has it for itself: their attempts are staggered, see
+    /// [`Tcp`](crate::transport::Tcp), and it counts from the start of the last one. Resolving the
+    /// name has it too. Default: 10 s.
     pub connect_timeout: Duration,
     /// The time limit for a peer's handshake; after it, the connection is closed. Default: 5 s.
     pub handshake_timeout: Duration,
@@ -106,7 +112,8 @@ pub struct Config {
     /// The number of [offences](Error::offence) per minute after which a peer is disconnected.
     /// Offences are frames that the peer itself sent to this node (not relayed ones) and that the
     /// courier cannot decode, or that another layer reports as offences. Other failures, such as
-    /// those of handlers, do not count. Default: 100.
+    /// those of handlers, do not count. What [`Peer::penalize`](crate::Peer::penalize) holds
+    /// against a peer is added with its weight. Default: 100.
     pub error_budget: u32,
     /// How long a request waits for its reply, before it fails. Default: 30 s.
     pub request_timeout: Duration,
@@ -116,15 +123,16 @@ pub struct Config {
     /// The ttl of broadcasts from this node: the number of hops that they may travel. The ttl of
     /// received broadcasts is limited to it. Default: 32.
     pub ttl: u8,
-    /// The delay after the first failed dial of a seed. It doubles with each failure up to
+    /// The delay after the first failed dial of an address. It doubles with each failure up to
     /// [`backoff_max`], with full jitter. Default: 0.5 s.
     ///
     /// [`backoff_max`]: Config::backoff_max
     pub backoff: Duration,
-    /// The maximum delay between two dials of a seed. For 3 minutes after a connection to the seed
-    /// was lost, the maximum is 5 s if that is shorter. Default: 60 s.
+    /// The maximum delay between two dials of an address. For 3 minutes after a connection to it
+    /// was lost, the maximum is 5 s if that is shorter. A suggested address that has failed 6 times
+    /// in a row is not dialled again, and forgotten after this time. Default: 60 s.
     pub backoff_max: Duration,
-    /// How long a connection must last to reset the seed's backoff. Default: 30 s.
+    /// How long a connection must last to reset the backoff of its address. Default: 30 s.
     pub backoff_reset: Duration,
     /// Whether non-loopback addresses may be used without an identity. If false, listening on and
     /// connecting to them fails. Default: false.

@@ -54,11 +54,16 @@ pub use error::{BoxError, Error};
 pub use frame::{Flow, Frame, Relay};
 #[doc(no_inline)]
 pub use http::Extensions;
-pub use mesh::{FRAME_COST, FrameRef, Frames, Mesh, MeshReader, MeshWriter, WRITE_CHUNK, WeakMesh};
+pub use mesh::{
+    DISCOVERED_MAX, FRAME_COST, FrameRef, Frames, Mesh, MeshReader, MeshWriter, Probe, WRITE_CHUNK,
+    Wanted, WeakMesh,
+};
 #[doc(inline)]
 pub use message::codec;
 pub use message::{Message, MessageType};
 pub use node::changes::{PeerChange, PeerChanges};
+pub use node::channel::CHANNEL_INBOX;
+pub use node::dial::{Dial, Source, Suggestion};
 #[doc(inline)]
 pub use node::event;
 pub use node::event::{DisconnectReason, DropReason, Event, Events};
@@ -66,6 +71,7 @@ pub use node::payload::Payload;
 pub use node::peer::{Peer, PeerId};
 pub use node::request::RequestFuture;
 pub use node::{BATCH, PAYLOAD_COST, Peers, Sent};
+pub use reason::Goodbye;
 pub use stack::reply::Reply;
 pub use stack::{Inbox, PeerLayer, PeerService};
 pub use stats::Stats;

@@ -1,9 +1,71 @@
 //! The reasons why a peer disconnected, and why frames were dropped.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::io;
 
 use crate::text::{CAUSE_MAX, Escaped, OneLine};
+
+/// The words of a BYE: the reason that the other side is told when a connection ends.
+///
+/// Free text, or a reason that programs understand, such as [`Goodbye::BUSY`]. More than 256 bytes
+/// are cut off on the wire.
+///
+/// ```
+/// use coalescent_core::Goodbye;
+///
+/// assert_eq!(Goodbye::from("busy"), Goodbye::BUSY);
+/// assert_eq!(Goodbye::from("see you").to_string(), "see you");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Goodbye(Cow<'static, str>);
+
+impl Goodbye {
+    /// There is no place left now. A dialler tries again later.
+    pub const BUSY: Self = Self(Cow::Borrowed("busy"));
+
+    /// Returns the words.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Goodbye {
+    fn from(words: &str) -> Self {
+        Self(Cow::Owned(words.to_owned()))
+    }
+}
+
+impl From<String> for Goodbye {
+    fn from(words: String) -> Self {
+        Self(Cow::Owned(words))
+    }
+}
+
+impl From<&String> for Goodbye {
+    fn from(words: &String) -> Self {
+        Self::from(words.as_str())
+    }
+}
+
+impl From<Cow<'static, str>> for Goodbye {
+    fn from(words: Cow<'static, str>) -> Self {
+        Self(words)
+    }
+}
+
+impl From<Goodbye> for String {
+    fn from(words: Goodbye) -> Self {
+        words.0.into_owned()
+    }
+}
+
+impl fmt::Display for Goodbye {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// The reason why a peer is no longer connected.
 #[derive(Clone, Debug)]
@@ -26,6 +88,9 @@ pub enum DisconnectReason {
     /// The peer committed more offences than [`Config::error_budget`](crate::Config::error_budget)
     /// allows.
     TooManyErrors,
+    /// The peer was [penalized](crate::Peer::penalize) for more than
+    /// [`Config::error_budget`](crate::Config::error_budget) allows; the last time for this reason.
+    Penalized(String),
     /// The peer's stack cannot handle any more frames.
     Stack(String),
     /// This node disconnected the peer, with this reason.
@@ -35,6 +100,20 @@ pub enum DisconnectReason {
 }
 
 impl DisconnectReason {
+    /// Returns whether the peer has no place left for this node now; see [`Goodbye::BUSY`].
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Bye(words) if *words == Goodbye::BUSY.0)
+    }
+
+    /// Returns the words that the other side is told when this node ends a connection.
+    pub(crate) fn goodbye(&self) -> String {
+        match self {
+            Self::Disconnected(words) if *words == Goodbye::BUSY.0 => words.clone(),
+            reason => reason.to_string(),
+        }
+    }
+
     /// Returns a one-word label, without the details.
     pub(crate) fn label(&self) -> &'static str {
         match self {
@@ -46,6 +125,7 @@ impl DisconnectReason {
             Self::NoAnswer => "no_answer",
             Self::Slow => "slow",
             Self::TooManyErrors => "too_many_errors",
+            Self::Penalized(_) => "penalized",
             Self::Stack(_) => "stack",
             Self::Disconnected(_) => "disconnected",
             Self::Shutdown => "shutdown",
@@ -64,6 +144,10 @@ impl fmt::Display for DisconnectReason {
             Self::NoAnswer => f.write_str("no answer to a ping"),
             Self::Slow => f.write_str("too slow to take what it is sent"),
             Self::TooManyErrors => f.write_str("too many errors"),
+            Self::Penalized(why) => {
+                f.write_str("too many faults, the last one: ")?;
+                OneLine::new(f, CAUSE_MAX).write_str(why)
+            }
             Self::Stack(error) => {
                 f.write_str("its stack failed: ")?;
                 write!(OneLine::new(f, CAUSE_MAX), "{error}")

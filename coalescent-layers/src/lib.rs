@@ -81,6 +81,7 @@ pub mod courier;
 mod deferred;
 #[cfg(feature = "discover")]
 pub mod discover;
+pub mod discovery;
 mod ext;
 mod macros;
 mod sealed;

@@ -42,7 +42,9 @@ fn hello(agent: &str) -> Vec<u8> {
         net: String::new(),
         agent: String::new(),
         listen: None,
+        seen: None,
         max: None,
+        channels: Vec::new(),
     };
     let bytes = hello.encode().expect("it is short").to_vec();
     // The agent is empty text, which is one byte, to be made 16-bit text.

@@ -10,12 +10,14 @@ use tower_layer::{Identity as NoLayer, Stack};
 
 use crate::app::registrar::{Plugin, Registrar};
 use crate::config::Config;
+use crate::connection::check_hello;
 use crate::error::Error;
 use crate::mesh::Mesh;
 use crate::mesh::runtime::dialer::Seed;
-use crate::mesh::runtime::{Parts, Runtime, Security};
+use crate::mesh::runtime::{Parts, Runtime, Security, Start};
 use crate::node::Peers;
 use crate::node::event::Event;
+use crate::node::hooks::check_channels;
 use crate::stack::PeerLayer;
 use crate::transport::{Tcp, Transport};
 use crate::wire::Wire;
@@ -228,7 +230,8 @@ impl<L> App<L> {
         self
     }
 
-    /// Sets the address, `HOST:PORT`, at which peers are told to dial this node. Default: none.
+    /// Sets the address, `HOST:PORT`, at which peers are told to dial this node. Default: the
+    /// address at which they see it, with the port at which it listens first.
     pub fn advertise(mut self, addr: impl Into<String>) -> Self {
         self.config.advertise = Some(addr.into());
         self
@@ -292,8 +295,9 @@ impl<L: PeerLayer> App<L> {
     ///
     /// Panics outside of a tokio runtime.
     pub async fn listen(self, addr: impl AsRef<str>) -> Result<Mesh, Error> {
-        let mesh = self.start().await?;
+        let (mesh, start) = self.build()?;
         mesh.listen(addr.as_ref()).await?;
+        start.run(&mesh).await;
         Ok(mesh)
     }
 
@@ -307,12 +311,23 @@ impl<L: PeerLayer> App<L> {
     ///
     /// Panics outside of a tokio runtime.
     pub async fn start(self) -> Result<Mesh, Error> {
+        let (mesh, start) = self.build()?;
+        start.run(&mesh).await;
+        Ok(mesh)
+    }
+
+    /// Makes a mesh that neither accepts nor dials peers until its start has run.
+    fn build(self) -> Result<(Mesh, Start), Error> {
         self.config.check()?;
+        check_channels(&self.registrar.hooks.channels)?;
+        check_hello(&self.config, &self.registrar.hooks)?;
         let seeds = self.seeds.into_iter().collect::<Result<Vec<_>, _>>()?;
         let Registrar {
             hooks,
             extensions,
             tasks,
+            on_start,
+            on_shutdown,
         } = self.registrar;
         let security = Security {
             #[cfg(feature = "tls")]
@@ -331,6 +346,8 @@ impl<L: PeerLayer> App<L> {
             security,
             seeds,
             tasks,
+            on_start,
+            on_shutdown,
         }))
     }
 }

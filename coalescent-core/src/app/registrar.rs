@@ -9,9 +9,11 @@ use http::Extensions;
 
 use crate::config::Config;
 use crate::frame::Flow;
-use crate::mesh::WeakMesh;
+use crate::mesh::runtime::MeshHook;
+use crate::mesh::{Mesh, WeakMesh};
 use crate::node::Peers;
-use crate::node::hooks::{BoxFuture, Hooks};
+use crate::node::dial::Dial;
+use crate::node::hooks::{BoxFuture, Channel, Hooks};
 use crate::node::peer::Peer;
 use crate::stack::PeerService;
 
@@ -80,6 +82,8 @@ pub struct Registrar {
     pub(crate) hooks: Hooks,
     pub(crate) extensions: Extensions,
     pub(crate) tasks: Vec<Task>,
+    pub(crate) on_start: Vec<MeshHook>,
+    pub(crate) on_shutdown: Vec<MeshHook>,
 }
 
 impl Registrar {
@@ -111,6 +115,89 @@ impl Registrar {
         self
     }
 
+    /// Registers a channel: frames between this plugin and the same plugin of each peer, which pass
+    /// neither the stack nor relays. Sent with [`Peer::send_on`].
+    ///
+    /// `name` has at most [`CHANNEL_NAME_MAX`](crate::wire::CHANNEL_NAME_MAX) bytes, and should
+    /// hold a version, as in `peers/1`. A node has at most
+    /// [`MAX_CHANNELS`](crate::wire::MAX_CHANNELS) channels. Peers learn the names in the
+    /// handshake, so only peers on the native wire have channels. A name that is not valid or is
+    /// registered twice makes the start of the app fail.
+    ///
+    /// # Order
+    ///
+    /// For one peer, the handler is called with one frame after another, in order: with the next
+    /// one when its future for the last one is done. Frames of different channels and peers are
+    /// handled independently, and at the same time as frames of the stack. The first frames of a
+    /// peer may arrive before the [connect hooks](Registrar::on_connect) have run.
+    ///
+    /// # When it is slow
+    ///
+    /// The future is polled once where the frame arrives, on the task of the connection, so it must
+    /// not block. While it waits, up to [`CHANNEL_INBOX`](crate::CHANNEL_INBOX) bytes wait for
+    /// each peer; what has no room is dropped and counted in
+    /// [`Stats::channel_dropped`](crate::Stats::channel_dropped). It never delays other frames.
+    /// When the peer has left, it is dropped after at most [`Config::drain`].
+    ///
+    /// A panic is reported as an error event, and the handler is called with the next frame.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use coalescent_core::{Peer, Plugin, Registrar};
+    ///
+    /// struct Clock;
+    ///
+    /// impl Plugin for Clock {
+    ///     fn register(&self, app: &mut Registrar) {
+    ///         app.channel("clock/1", |peer: Peer, question: Bytes| async move {
+    ///             if question == "time?" {
+    ///                 let _ = peer.send_on("clock/1", "ten past nine").await;
+    ///             }
+    ///         });
+    ///     }
+    /// }
+    /// ```
+    pub fn channel<F, Fut>(&mut self, name: impl Into<String>, handler: F) -> &mut Self
+    where
+        F: Fn(Peer, Bytes) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.hooks.channels.push(Channel::new(name.into(), handler));
+        self
+    }
+
+    /// Adds a hook that runs once when the app has been started, before any peer is accepted or
+    /// dialled. [`App::listen`](crate::App::listen) and [`App::start`](crate::App::start) return
+    /// after it; with the former, [`Mesh::local_addrs`] is known.
+    ///
+    /// Hooks run one after another, in the order in which they were added. Keep a
+    /// [`WeakMesh`](crate::WeakMesh) if need be: a [`Mesh`] that is kept keeps the app running.
+    pub fn on_start<F, Fut>(&mut self, hook: F) -> &mut Self
+    where
+        F: FnOnce(Mesh) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.on_start
+            .push(Box::new(move |mesh| Box::pin(hook(mesh))));
+        self
+    }
+
+    /// Adds a hook that runs once when the mesh shuts down, before its peers are disconnected, so
+    /// that it can still send to them.
+    ///
+    /// All such hooks run at the same time, for at most half of [`Config::drain`]; those that are
+    /// not done then are dropped. A panic is reported as an error event, and stops neither the
+    /// others nor the shutdown. [`Mesh::abort`] runs none.
+    pub fn on_shutdown<F, Fut>(&mut self, hook: F) -> &mut Self
+    where
+        F: FnOnce(Mesh) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.on_shutdown
+            .push(Box::new(move |mesh| Box::pin(hook(mesh))));
+        self
+    }
+
     /// Adds a hook that is called with the nonce and payload of each broadcast that this node
     /// makes, before any peer gets it.
     ///
@@ -124,6 +211,23 @@ impl Registrar {
         F: Fn(Option<u64>, &Bytes) + Send + Sync + 'static,
     {
         self.hooks.broadcast.push(Box::new(hook));
+        self
+    }
+
+    /// Adds a hook that is called with each dial of a seed or of a [suggested] address when it has
+    /// ended, with or without a connection.
+    ///
+    /// It runs in the task of that dial, and before the peer's frames are handled, so it must not
+    /// block. A panic in it is reported as an error, and stops neither the dial nor other hooks.
+    /// [`Mesh::connect`](crate::Mesh::connect) and [`Mesh::probe`](crate::Mesh::probe) do not call
+    /// it: their callers know the result.
+    ///
+    /// [suggested]: crate::Mesh::suggest
+    pub fn on_dial<F>(&mut self, hook: F) -> &mut Self
+    where
+        F: Fn(&Dial) + Send + Sync + 'static,
+    {
+        self.hooks.dial.push(Box::new(hook));
         self
     }
 
@@ -182,6 +286,8 @@ impl fmt::Debug for Registrar {
             .field("connect_hooks", &self.hooks.connect.len())
             .field("disconnect_hooks", &self.hooks.disconnect.len())
             .field("broadcast_hooks", &self.hooks.broadcast.len())
+            .field("channels", &self.hooks.channels)
+            .field("dial_hooks", &self.hooks.dial.len())
             .field("tasks", &self.tasks.len())
             .finish_non_exhaustive()
     }

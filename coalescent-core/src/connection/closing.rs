@@ -81,7 +81,7 @@ where
             End::Broken(_) => {}
             End::Theirs(_) => self.flush(deadline).await,
             End::Fault(reason) => self.reject(&reason).await,
-            End::Ours(reason) => self.leave(&reason.to_string(), deadline).await,
+            End::Ours(reason) => self.leave(&reason.goodbye(), deadline).await,
             End::Retired => self.leave(REPLACED, deadline).await,
         }
         self.close();
@@ -98,7 +98,7 @@ where
 
     /// Sends the peer a BYE that names its fault. It is disconnected whether it reads that or not.
     async fn reject(&mut self, reason: &DisconnectReason) {
-        let bye = self.bye(&reason.to_string());
+        let bye = self.bye(&reason.goodbye());
         self.writer.forget();
         let goodbye = async {
             self.writer.finish(&bye).await?;

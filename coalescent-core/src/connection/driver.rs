@@ -215,12 +215,21 @@ where
 
     /// Waits for room for the results that the reader has, or for another event.
     async fn wait_for_room(&mut self) -> Event {
-        let Self { reader, edge, .. } = self;
+        let Self {
+            reader,
+            edge,
+            membership,
+            ..
+        } = self;
+        let peer = membership.peer();
         // Boxed, so that no connection has room for this while it runs.
         let mut room = Box::pin(reader.wait_for_room());
         clock::turns(|cx, now| match room.as_mut().poll(cx) {
             Poll::Ready(input) => Poll::Ready(Some(Event::Input(input))),
-            Poll::Pending => edge.poll(cx, now).map(Some),
+            Poll::Pending => {
+                peer.poll_channels(cx);
+                edge.poll(cx, now).map(Some)
+            }
         })
         .await
     }
@@ -248,6 +257,7 @@ where
                 return;
             }
             Event::Told(Command::End(reason)) => End::Ours(reason),
+            Event::Told(Command::Reject(reason)) => End::Fault(reason),
             Event::Told(Command::Retire) => End::Retired,
         };
         self.state = State::Ending(end);

@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout_at;
 
 use super::driver::Connection;
-use super::handshake::{Introduced, introduce, refuse};
+use super::handshake::{Introduced, dismiss, introduce, refuse};
 use super::membership::Membership;
 use super::standby::{Outcome, Waiting};
 use super::{ConnectionInfo, clock};
@@ -95,7 +95,11 @@ where
         Ok(Entry::Left(peer)) => return Ok(Established::Already(peer)),
         Err(NoEntry::Failed(error)) => return Err(error),
         Err(NoEntry::Refused(refusal, connected)) => {
-            refuse(&mut io, &mut codec, refusal.words()).await;
+            if refusal == Refusal::Full {
+                dismiss(&mut io, &mut codec);
+            } else {
+                refuse(&mut io, &mut codec, refusal.words()).await;
+            }
             return refused(refusal, connected, origin.direction);
         }
     };

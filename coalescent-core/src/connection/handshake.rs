@@ -1,18 +1,24 @@
 //! The handshake: two nodes introduce themselves with a HELLO each, on wires that have one.
 
 use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::pin::Pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use crate::config::Config;
 use crate::error::{BoxError, Error};
 use crate::node::Node;
+use crate::node::hooks::Hooks;
 use crate::node::peer::{Endpoint, Introduction};
+use crate::reason::Goodbye;
 use crate::text::Escaped;
 use crate::transport::Direction;
 use crate::wire::{
-    Block, Hello, Kind, MAX_FRAME_CEILING, Wire, WireCodec, decode_reason, encode_reason,
+    Block, Hello, Kind, MAX_FRAME_CEILING, NodeId, Wire, WireCodec, decode_reason, encode_reason,
 };
 
 /// How many bytes are read at a time before the peer has introduced itself.
@@ -64,6 +70,8 @@ where
         node_id: None,
         agent: None,
         listen: None,
+        seen: None,
+        channels: Vec::new(),
         max_payload: None,
         wire: wire.clone(),
         origin,
@@ -78,7 +86,8 @@ where
             intro,
         });
     }
-    let exchange = exchange(&mut io, node, &mut codec, &mut buf, listen);
+    let hello = own_hello(node, listen, origin.addr);
+    let exchange = exchange(&mut io, node, &mut codec, &mut buf, hello);
     let limit = config.handshake_timeout;
     let timeout = |_| Err(Failure::Fatal(Error::handshake_timeout(limit)));
     let exchanged = tokio::time::timeout(limit, exchange).await;
@@ -95,7 +104,11 @@ where
     codec.established();
     intro.node_id = Some(hello.node);
     intro.agent = Some(hello.agent);
-    intro.listen = hello.listen;
+    intro.listen = hello
+        .listen
+        .and_then(|listen| dialable(listen, origin.addr));
+    intro.seen = hello.seen.and_then(|seen| seen.parse().ok());
+    intro.channels = hello.channels;
     intro.max_payload = hello.max.map(|max| max as usize);
     Ok(Introduced {
         io,
@@ -153,13 +166,15 @@ async fn exchange<IO>(
     node: &Node,
     codec: &mut WireCodec,
     buf: &mut BytesMut,
-    listen: Option<String>,
+    hello: Hello,
 ) -> Result<(Hello, Option<Block>), Failure>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    send_hello(io, node, codec, listen).await?;
-    let mut block = read_block(io, codec, buf).await?;
+    let mut block = match send_hello(io, codec, &hello).await {
+        Ok(()) => read_block(io, codec, buf).await?,
+        Err(failure) => refusal(io, codec, buf).await.ok_or(failure)?,
+    };
     let Some(&(offset, head)) = block.heads.first() else {
         return Err(Failure::protocol("nothing was said".to_owned()));
     };
@@ -169,23 +184,10 @@ where
     Ok((hello, rest))
 }
 
-async fn send_hello<IO>(
-    io: &mut IO,
-    node: &Node,
-    codec: &mut WireCodec,
-    listen: Option<String>,
-) -> Result<(), Failure>
+async fn send_hello<IO>(io: &mut IO, codec: &mut WireCodec, hello: &Hello) -> Result<(), Failure>
 where
     IO: AsyncWrite + Unpin,
 {
-    let config = node.config();
-    let hello = Hello {
-        node: node.id(),
-        net: config.network.clone(),
-        agent: config.agent.clone(),
-        listen,
-        max: u32::try_from(config.max_frame.min(MAX_FRAME_CEILING)).ok(),
-    };
     let hello = hello.encode().map_err(Failure::fatal)?;
     let mut out = BytesMut::new();
     codec
@@ -194,6 +196,16 @@ where
     let unsaid = |error| Failure::broken(error, false);
     io.write_all(&out).await.map_err(unsaid)?;
     io.flush().await.map_err(unsaid)
+}
+
+/// Returns the BYE of a peer that has closed the connection without reading.
+async fn refusal<IO>(io: &mut IO, codec: &mut WireCodec, buf: &mut BytesMut) -> Option<Block>
+where
+    IO: AsyncRead + Unpin,
+{
+    let block = read_block(io, codec, buf).await.ok()?;
+    let first = block.heads.first().map(|(_, head)| head.kind);
+    (first == Some(Kind::Bye)).then_some(block)
 }
 
 /// Reads until the first frame is whole.
@@ -230,8 +242,7 @@ fn accept_hello(node: &Node, kind: Kind, payload: &[u8]) -> Result<Hello, Failur
         Kind::Hello => {}
         Kind::Bye => {
             let reason = decode_reason(payload);
-            let text = format!("the peer refused: {}", Escaped(&reason));
-            return Err(Failure::Fatal(Error::refused(text)));
+            return Err(Failure::Fatal(Error::refused_by_peer(&reason)));
         }
         _ => return Err(Failure::protocol("a frame came before HELLO".to_owned())),
     }
@@ -245,6 +256,102 @@ fn accept_hello(node: &Node, kind: Kind, payload: &[u8]) -> Result<Hello, Failur
         error: Error::refused(text),
         bye: format!("this node is of the network \"{network}\""),
     })
+}
+
+/// Returns the introduction of this node to a peer that it sees at `there`.
+fn own_hello(node: &Node, listen: Option<String>, there: Option<SocketAddr>) -> Hello {
+    Hello {
+        node: node.id(),
+        listen,
+        seen: there.map(|there| canonical(there).to_string()),
+        ..hello_of(node.config(), node.hooks())
+    }
+}
+
+/// Returns the parts of the introduction that do not depend on the connection.
+fn hello_of(config: &Config, hooks: &Hooks) -> Hello {
+    Hello {
+        agent: config.agent.clone(),
+        max: u32::try_from(config.max_frame.min(MAX_FRAME_CEILING)).ok(),
+        channels: hooks
+            .channel_names()
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+        ..Hello::new(NodeId::from_bytes([0; 16]), config.network.clone())
+    }
+}
+
+/// Checks that the introduction of a node fits into a HELLO, whoever it is sent to.
+///
+/// # Errors
+///
+/// [`is_config`](Error::is_config) if it does not.
+pub(crate) fn check_hello(config: &Config, hooks: &Hooks) -> Result<(), Error> {
+    let longest = SocketAddrV6::new(Ipv6Addr::from([0xff; 16]), u16::MAX, 0, u32::MAX);
+    let hello = Hello {
+        listen: Some(
+            config
+                .advertise
+                .clone()
+                .unwrap_or_else(|| ":65535".to_owned()),
+        ),
+        seen: Some(longest.to_string()),
+        ..hello_of(config, hooks)
+    };
+    let encoded = hello.encode();
+    encoded
+        .map(drop)
+        .map_err(|error| Error::config(error.to_string()))
+}
+
+/// Returns an address as it is written without IPv6 around IPv4.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::from((ip, addr.port())),
+        IpAddr::V6(_) => addr,
+    }
+}
+
+/// Returns the address at which a peer says that it can be dialled. Where it names only a port, the
+/// host is the one that it is seen at, `there`.
+fn dialable(listen: String, there: Option<SocketAddr>) -> Option<String> {
+    let Some(port) = listen.strip_prefix(':') else {
+        return Some(listen);
+    };
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    let mut there = canonical(there?);
+    there.set_port(port);
+    Some(there.to_string())
+}
+
+/// Refuses a connection that there is no place for, with one write that is not waited for.
+pub(crate) fn turn_away<IO>(mut io: IO, wire: &Wire)
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    if wire.has_handshake() {
+        dismiss(&mut io, &mut wire.codec(0));
+    }
+}
+
+/// Tells the peer that there is no place for it, as far as that takes no time.
+pub(super) fn dismiss<IO>(io: &mut IO, codec: &mut WireCodec)
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut bye = BytesMut::new();
+    let words = encode_reason(Goodbye::BUSY.as_str());
+    if codec.encode(Kind::Bye, 0, words, &mut bye).is_err() {
+        return;
+    }
+    let mut cx = Context::from_waker(Waker::noop());
+    let _ = Pin::new(&mut *io).poll_write(&mut cx, &bye);
+    let _ = Pin::new(&mut *io).poll_flush(&mut cx);
+    let _ = Pin::new(&mut *io).poll_shutdown(&mut cx);
+    // A socket that is closed with unread bytes may lose bytes that were written to it.
+    let mut unread = [0; READ];
+    let _ = Pin::new(&mut *io).poll_read(&mut cx, &mut ReadBuf::new(&mut unread));
 }
 
 /// Tells the peer why it is refused, and gives it time to read that.

@@ -54,6 +54,10 @@ impl Drop for Membership {
         if self.peer.is_connected() && self.give_up(&reason) {
             self.peer.node().finish_departure(&self.peer, reason);
         }
+        if self.peer.is_in_channels() {
+            // Another connection goes on with what this one has left.
+            self.peer.wake();
+        }
         if self.peer_left {
             self.peer.end_departure();
         }

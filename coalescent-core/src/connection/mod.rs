@@ -68,6 +68,7 @@ mod driver;
 mod establish;
 mod handshake;
 mod membership;
+mod probe;
 mod reader;
 mod relay;
 mod stack_driver;
@@ -81,6 +82,8 @@ pub(crate) use buffer::{KEPT_MAX, READ_MAX};
 pub use control::MAX_CONTROL;
 pub(crate) use driver::Connection;
 pub(crate) use establish::{Established, establish};
+pub(crate) use handshake::{check_hello, turn_away};
+pub(crate) use probe::probe;
 pub use stack_driver::{BATCH_COST, READY_TIMEOUT};
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -13,7 +13,6 @@ use super::control::Control;
 use crate::node::peer::Peer;
 use crate::node::peer::handle::LinkId;
 use crate::outbox::{Count, Entry};
-use crate::reason::DropReason;
 
 /// How many slices are written at once. Linux accepts 1,024; more than a few dozen gain nothing.
 const MAX_SLICES: usize = 64;
@@ -155,6 +154,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         written -= urgent;
         let of_frames = written;
         let mut count = Count::default();
+        let mut of_channels = Count::default();
         let mut finished = 0;
         for entry in &self.batch {
             let left = entry.bytes.len() - self.at;
@@ -164,7 +164,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             }
             written -= left;
             self.at = 0;
-            count.add(entry.count);
+            if entry.channel {
+                of_channels.add(entry.count);
+            } else {
+                count.add(entry.count);
+            }
             self.mid_frame = !entry.ends_frame;
             finished += 1;
         }
@@ -176,6 +180,10 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             self.peer
                 .counters()
                 .add_written(u64::from(count.own), u64::from(count.relayed));
+        }
+        if of_channels.own > 0 {
+            let counters = self.peer.counters();
+            counters.add_channel_sent(of_channels.total());
         }
         self.peer.tell_meter();
     }
@@ -205,7 +213,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         let begun = if self.mid_frame { ends } else { 0 };
         let mut rest = self.batch.split_off(begun);
         let lost = self.peer.outbox().lose(&mut rest);
-        self.peer.dropped(DropReason::Disconnected, lost.total());
+        self.peer.lost(lost);
     }
 
     /// Writes the entries that were taken, and then `last`, and shuts the writing direction down.
@@ -244,7 +252,7 @@ impl<W> Drop for Writer<W> {
     fn drop(&mut self) {
         // Entries that were taken and not written are lost with this connection.
         let lost = self.peer.outbox().lose(&mut self.batch);
-        self.peer.dropped(DropReason::Disconnected, lost.total());
+        self.peer.lost(lost);
     }
 }
 

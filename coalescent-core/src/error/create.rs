@@ -6,11 +6,14 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use super::{BoxError, Error, ErrorKind, panic_text};
-use crate::text::{CAUSE_MAX, OneLine, truncate};
+use crate::text::{CAUSE_MAX, Escaped, OneLine, truncate};
 
 /// The maximum length of a handler's error text that is kept, in bytes, because errors wait in the
 /// event queue.
 const MAX_KEPT: usize = 4 * 1024;
+
+/// The reason with which a peer refuses another for want of a place.
+pub(crate) const BUSY: &str = "busy";
 
 impl Error {
     pub(crate) fn config(text: impl Into<Cow<'static, str>>) -> Self {
@@ -55,8 +58,41 @@ impl Error {
         Self::new(ErrorKind::Timeout, format!("no handshake within {after:?}"))
     }
 
+    /// Creates the error of a peer that refused this node with `reason`, in its own words.
+    pub(crate) fn refused_by_peer(reason: &str) -> Self {
+        let kind = match reason {
+            BUSY => ErrorKind::Busy,
+            _ => ErrorKind::Refused,
+        };
+        Self::new(kind, format!("the peer refused: {}", Escaped(reason)))
+    }
+
     pub(crate) fn refused(text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Refused, text)
+    }
+
+    /// Creates the error of a peer that was penalized.
+    pub(crate) fn penalty(weight: u32, why: &str) -> Self {
+        let mut text = format!("a fault of weight {weight}: ");
+        let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(why);
+        let mut error = Self::new(ErrorKind::Penalty, text);
+        error.offence = true;
+        error
+    }
+
+    /// Creates the error of a send on a channel that one side does not know.
+    pub(crate) fn no_channel(name: &str) -> Self {
+        let mut text = "the channel \"".to_owned();
+        let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(name);
+        text.push_str("\" is not known to both sides: register it with `Registrar::channel`");
+        Self::new(ErrorKind::Refused, text)
+    }
+
+    /// Creates the error of a hook that panicked.
+    pub(crate) fn hook(panic: &(dyn Any + Send)) -> Self {
+        let mut text = "a hook panicked: ".to_owned();
+        let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(panic_text(panic));
+        Self::new(ErrorKind::Panic, text)
     }
 
     /// Creates the error of a node that dialled `address`, resolved to `there`, and reached itself.
@@ -132,11 +168,32 @@ impl Error {
         error
     }
 
+    /// Creates the error of a hook for dials that panicked.
+    pub(crate) fn dial_hook(panic: &(dyn Any + Send)) -> Self {
+        let mut text = "a hook for dials panicked, and gets the next one: ".to_owned();
+        let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(panic_text(panic));
+        Self::new(ErrorKind::Panic, text)
+    }
+
     /// Creates the error of an event callback that panicked.
     pub(crate) fn callback(panic: &(dyn Any + Send)) -> Self {
         let mut text = "a callback for events panicked, and gets the next one: ".to_owned();
         let _ = OneLine::new(&mut text, CAUSE_MAX).write_str(panic_text(panic));
         Self::new(ErrorKind::Callback, text)
+    }
+
+    /// Creates the error of a plugin that cannot do its work. The text says what does not work, and
+    /// what to do.
+    ///
+    /// ```
+    /// use coalescent_core::Error;
+    ///
+    /// let error = Error::plugin("the book cannot be read");
+    /// assert!(error.is_plugin());
+    /// ```
+    #[must_use]
+    pub fn plugin(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Plugin, text)
     }
 
     /// Creates the error that stands for this many errors that were not reported individually.

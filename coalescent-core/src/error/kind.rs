@@ -31,7 +31,17 @@ impl Error {
     /// that the wire does not support, or a connection of this node to itself.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        matches!(self.kind, ErrorKind::Refused | ErrorKind::Itself)
+        matches!(
+            self.kind,
+            ErrorKind::Refused | ErrorKind::Busy | ErrorKind::Itself
+        )
+    }
+
+    /// Returns whether the peer refused this node only because it has no place left for now. It may
+    /// have one later.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.kind == ErrorKind::Busy
     }
 
     /// Returns whether a dialled address leads to this node itself. This may change: seeds are
@@ -72,6 +82,12 @@ impl Error {
     #[must_use]
     pub fn is_callback(&self) -> bool {
         self.kind == ErrorKind::Callback
+    }
+
+    /// Returns whether a plugin has [reported](crate::Peers::report) that it cannot do its work.
+    #[must_use]
+    pub fn is_plugin(&self) -> bool {
+        self.kind == ErrorKind::Plugin
     }
 
     /// Returns whether this error stands for several that were not reported individually; the text
@@ -128,6 +144,12 @@ impl Error {
     #[must_use]
     pub fn is_failed(&self) -> bool {
         self.kind == ErrorKind::Failed
+    }
+
+    /// Returns whether a peer was [penalized](crate::Peer::penalize).
+    #[must_use]
+    pub fn is_penalty(&self) -> bool {
+        self.kind == ErrorKind::Penalty
     }
 
     /// Returns whether an inbound connection ended before it sent any byte.

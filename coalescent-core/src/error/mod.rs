@@ -9,6 +9,8 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
+pub(crate) use create::BUSY;
+
 use crate::text::{CAUSE_MAX, OneLine};
 
 /// A boxed error of any type, as layers and handlers return it.
@@ -40,11 +42,13 @@ enum ErrorKind {
     Handshake,
     Unsaid,
     Refused,
+    Busy,
     Itself,
     Plaintext,
     Call,
     Panic,
     Callback,
+    Plugin,
     LeftOut,
     Closed,
     Full,
@@ -54,6 +58,7 @@ enum ErrorKind {
     NoCourier,
     NoAnswer,
     Failed,
+    Penalty,
 }
 
 impl Error {

@@ -19,10 +19,12 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 pub use reader::MeshReader;
 use runtime::Runtime;
+pub use runtime::dialer::{DISCOVERED_MAX, Probe, Wanted};
 pub use writer::{MeshWriter, WRITE_CHUNK};
 
 use crate::connection::ConnectionInfo;
 use crate::error::Error;
+use crate::node::dial::Suggestion;
 use crate::node::event::{Event, Events};
 use crate::node::payload::Payload;
 use crate::node::peer::Peer;
@@ -31,7 +33,10 @@ pub use crate::stack::inbox::FRAME_COST;
 pub use crate::stack::inbox::frames::{FrameRef, Frames};
 use crate::stats::Stats;
 use crate::transport::Io;
-use crate::wire::Wire;
+use crate::transport::address::Address;
+#[cfg(feature = "tls")]
+use crate::transport::identity::PublicKey;
+use crate::wire::{NodeId, Wire};
 
 /// A handle to a running app: a duplex stream to all connected peers.
 ///
@@ -139,6 +144,22 @@ impl Mesh {
         &self.handle.0
     }
 
+    /// Returns the number that this process chose for itself; peers on the native wire know it by
+    /// this number.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.peers().node_id()
+    }
+
+    /// Returns the public key that this node proves to its peers, if it has an
+    /// [identity](crate::App::identity).
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn public_key(&self) -> Option<PublicKey> {
+        let key = self.peers().node().key()?;
+        PublicKey::from_bytes(*key).ok()
+    }
+
     /// Returns the connected peers.
     #[must_use]
     pub fn peers(&self) -> &Peers {
@@ -225,13 +246,73 @@ impl Mesh {
         self.runtime().adopt(Box::new(io), info).await
     }
 
-    /// Adds a seed, which is treated like those of [`App::seeds`](crate::App::seeds).
+    /// Adds a seed, which is treated like those of [`App::seeds`](crate::App::seeds). One that is
+    /// a seed already is nothing new.
     ///
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if `addr` is not an address.
     pub fn add_seed(&self, addr: &str) -> Result<(), Error> {
         self.runtime().add_seed(addr, None)
+    }
+
+    /// Removes a seed, and returns whether it was one: it is not dialled again.
+    ///
+    /// A peer that is connected by it stays, and a dial in progress goes on; call
+    /// [`Peer::disconnect`] to let the peer go.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if `addr` is not an address.
+    pub fn remove_seed(&self, addr: &str) -> Result<bool, Error> {
+        self.runtime().remove_seed(addr)
+    }
+
+    /// Suggests an address at which there may be a peer. This node may dial it, now or later, if it
+    /// has fewer outbound peers than [`Config::min_peers`](crate::Config::min_peers).
+    ///
+    /// This neither waits nor fails. A suggestion is not taken if its address is known already, as
+    /// a suggestion or as a seed, or is this node's own, or could not be dialled: because it names
+    /// an identity and this node has none, or because it is not loopback, and there is neither an
+    /// identity nor [`Config::allow_plaintext`](crate::Config::allow_plaintext).
+    ///
+    /// # Dialling
+    ///
+    /// Seeds and suggestions take turns. Suggestions are dialled at most once a second, after a
+    /// quiet time 8 at once. Each pauses after a failure as seeds do; after 6 failures in a row it
+    /// is forgotten. Of one network (the /16 of an IPv4 address, the /32 of an IPv6 address) at
+    /// most one is dialled or connected at a time; loopback, private, shared and link-local
+    /// addresses are exempt. If a peer is [busy](Error::is_busy), its address pauses, and is not
+    /// forgotten for that. Failed dials of suggestions are no [`Event::Error`]; they are logged at
+    /// debug level, and told to [`Registrar::on_dial`](crate::Registrar::on_dial).
+    ///
+    /// At most 256 suggestions are known at a time. For a new one, one of the source that has the
+    /// most is forgotten: one that failed, or else the oldest.
+    pub fn suggest(&self, suggestion: Suggestion) {
+        self.runtime().suggest(&suggestion);
+    }
+
+    /// Tells for how many outbound places this node knows nobody to dial.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted {
+        self.runtime().wanted()
+    }
+
+    /// Asks who is at an address: dials, exchanges introductions, and says goodbye. The other end
+    /// does not become a peer of this node, and no event tells of it.
+    ///
+    /// It may see this node as a peer for a moment. On wires without introductions, nothing is
+    /// learned but that the address accepts connections. A probe counts towards no limit.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect`](Mesh::connect).
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, the connection is closed without a goodbye.
+    pub async fn probe(&self, address: &Address) -> Result<Probe, Error> {
+        self.runtime().probe(address).await
     }
 
     /// Queues `payload` for every peer, waiting for room in each peer's outbox; see

@@ -147,6 +147,8 @@ mod tests {
             node_id: Some(NodeId::random()),
             agent: None,
             listen: None,
+            seen: None,
+            channels: Vec::new(),
             max_payload: None,
             wire: peers.config().wire.clone(),
             origin: Endpoint {

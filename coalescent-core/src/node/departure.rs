@@ -89,6 +89,11 @@ impl Node {
     pub(super) fn dropped_late(&self, frames: u64) {
         self.roster().departed.dropped += frames;
     }
+
+    /// Counts dropped frames of the channels of a peer whose counters the node has taken over.
+    pub(super) fn channel_dropped_late(&self, frames: u64) {
+        self.roster().departed.channel_dropped += frames;
+    }
 }
 
 impl Roster {

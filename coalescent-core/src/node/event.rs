@@ -11,10 +11,12 @@ use tokio::sync::broadcast;
 use tokio_util::sync::ReusableBoxFuture;
 
 use crate::error::Error;
+use crate::node::dial::Source;
 use crate::node::peer::Peer;
 pub use crate::node::throttle::{LINES_PER_NODE, LINES_PER_SOURCE};
 pub use crate::reason::{DisconnectReason, DropReason};
 pub use crate::text::Escaped;
+use crate::transport::address::Address;
 
 /// How many events a slow reader may fall behind before it misses the oldest.
 pub const EVENT_CAPACITY: usize = 1024;
@@ -39,6 +41,17 @@ pub enum Event {
         peer: Peer,
         /// Why.
         reason: DisconnectReason,
+    },
+    /// An address was [suggested](crate::Mesh::suggest) that this node did not know, and may dial.
+    ///
+    /// It is told once for each address, and not for seeds. Only the last
+    /// [`DISCOVERED_MAX`](crate::DISCOVERED_MAX) addresses are remembered for that: one that comes
+    /// again after so many others is told again.
+    Discovered {
+        /// The address.
+        addr: Address,
+        /// Where it comes from.
+        source: Source,
     },
     /// Something failed: a frame that could not be handled, a dial, a handshake.
     ///

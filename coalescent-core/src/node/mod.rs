@@ -10,14 +10,18 @@
 //! | `outgoing`, `by_wire` | what a payload is on a wire, and grouping peers by wire |
 //! | `request` | a peer as a tower service |
 //! | `event`, `changes` | what is told to the application |
+//! | `dial` | suggested addresses, and what became of dials |
 //! | `report`, `throttle` | which events and log lines are told, and how many |
 //! | `patience` | who was too slow before |
 //! | `hooks` | what plugins run when peers come and go |
+//! | `channel` | frames between the plugins of two nodes |
 
 mod broadcast;
 pub(crate) mod by_wire;
 pub(crate) mod changes;
+pub(crate) mod channel;
 mod departure;
+pub(crate) mod dial;
 pub mod event;
 pub(crate) mod hooks;
 mod join;
@@ -254,6 +258,12 @@ impl Node {
 
     pub(crate) fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// Returns the public key that this node proves to have, if it has one.
+    #[cfg(feature = "tls")]
+    pub(crate) fn key(&self) -> Option<&[u8; 32]> {
+        self.key.get()
     }
 
     /// Sets the public key that this node proves to have.

@@ -13,12 +13,20 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{Level, enabled};
 
-use super::Node;
+use super::{Node, Peers};
 use crate::error::Error;
 use crate::node::event::{Event, Events};
 use crate::node::peer::{Peer, PeerId};
 use crate::node::throttle::{Source, Throttle};
 use crate::reason::DisconnectReason;
+
+impl Peers {
+    /// Reports an error of this node, as an [event](Event::Error) and in the log. Plugins use it for
+    /// what the user should know.
+    pub fn report(&self, error: Error) {
+        self.node().error(None, error);
+    }
+}
 
 impl Node {
     /// Returns whether a line about `source` is to be logged. If others were left out before it,

@@ -66,6 +66,24 @@ impl Count {
     }
 }
 
+/// The number of frames that were queued and will not be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub(crate) frames: u64,
+    /// The frames of channels.
+    pub(crate) channel: u64,
+}
+
+impl Lost {
+    pub(super) fn add(&mut self, entry: &Entry) {
+        if entry.channel {
+            self.channel += entry.count.total();
+        } else {
+            self.frames += entry.count.total();
+        }
+    }
+}
+
 /// A slice that a connection has taken out of an outbox, to write it to its socket.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -74,6 +92,8 @@ pub(crate) struct Entry {
     pub(crate) count: Count,
     /// Whether the entry ends with a whole frame. Another connection can take over only there.
     pub(crate) ends_frame: bool,
+    /// Whether the frames are of channels.
+    pub(crate) channel: bool,
     /// The bytes of the outbox's limit that the entry uses until it has been written or dropped.
     pub(super) cost: usize,
 }
@@ -86,6 +106,7 @@ impl Entry {
             bytes,
             count,
             ends_frame: true,
+            channel: false,
             cost: 0,
         }
     }

@@ -9,10 +9,14 @@
 //! A frame that takes no bytes on its peer's wire, such as an empty payload on `raw`, is never
 //! queued: it is counted as written when it is pushed.
 //!
+//! The frames of channels have a second lane (`lane.rs`), with room of their own. It is made when
+//! the first such frame is queued.
+//!
 //! An outbox has one lock, taken once for each push and each write, and never held across an await.
 
 mod chunk;
 mod coalescer;
+mod lane;
 mod queue;
 mod takers;
 mod wait;
@@ -21,8 +25,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-pub(crate) use chunk::{Chunk, Count, Entry, frames};
+pub(crate) use chunk::{Chunk, Count, Entry, Lost, frames};
 pub(crate) use coalescer::{COALESCE_MAX, ChunkList, Coalescer};
+pub use lane::CHANNEL_OUTBOX;
+use lane::Lane;
 pub(crate) use queue::COPY_MAX;
 pub use queue::ENTRY_COST;
 use queue::Queue;
@@ -69,6 +75,8 @@ pub(crate) struct Outbox {
 struct State {
     /// The entries to be written, and their cost.
     queue: Queue,
+    /// The frames of channels that are to be written. Made when there is the first.
+    lane: Option<Box<Lane>>,
     /// The connections that take entries.
     takers: Takers,
     /// How much of the queue's cost is in the gauge of all peers.
@@ -95,6 +103,7 @@ impl Outbox {
         Self {
             state: Mutex::new(State {
                 queue: Queue::new(limit),
+                lane: None,
                 takers: Takers::new(active),
                 gauged: 0,
                 written: 0,
@@ -178,7 +187,36 @@ impl Outbox {
         }
     }
 
-    /// Moves the next entries into `batch`, for the connection `link` to write.
+    /// Takes in a frame of a channel, if there is room for it.
+    ///
+    /// # Errors
+    ///
+    /// If it was not taken in.
+    pub(crate) fn try_push_channel(&self, chunk: &Chunk) -> Result<(), Refused> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(Refused::Closed);
+        }
+        let lane = state.lane.get_or_insert_with(|| Box::new(Lane::new()));
+        if lane.push(chunk) {
+            let waker = state.takers.take_waker();
+            self.gauge(&mut state);
+            drop(state);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+            return Ok(());
+        }
+        let first_press = !state.pressed;
+        state.pressed = true;
+        drop(state);
+        if first_press {
+            self.pressed.raise();
+        }
+        Err(Refused::Full)
+    }
+
+    /// Moves the next entries into the empty `batch`, for the connection `link` to write.
     ///
     /// Ready with `false` if there is nothing for this connection and never will be: the outbox is
     /// closed and empty, or another connection is active and this one does not `stand_by`.
@@ -197,11 +235,20 @@ impl Outbox {
             state.takers.stand_by(cx);
             return Poll::Pending;
         }
+        let State { queue, lane, .. } = &mut *state;
+        if let Some(lane) = lane
+            && lane.take_turn(queue, batch)
+        {
+            return Poll::Ready(true);
+        }
         if state.queue.is_drained() {
             if state.closed {
                 return Poll::Ready(false);
             }
             state.queue.shrink_idle(batch);
+            if let Some(lane) = &mut state.lane {
+                lane.queue.shrink_idle(batch);
+            }
             state.takers.wait(cx);
             return Poll::Pending;
         }
@@ -214,18 +261,21 @@ impl Outbox {
         let mut state = self.state();
         state.written += bytes as u64;
         for entry in finished {
-            state.queue.release(&entry);
+            state.release(&entry);
         }
         let relieved = state.queue.is_half_free();
+        let lane = state.lane.as_mut();
+        let due = lane.is_some_and(|lane| lane.is_due());
         if relieved {
-            state.pressed = false;
+            let lane = state.lane.as_ref();
+            state.pressed = lane.is_some_and(|lane| !lane.queue.is_half_free()) && state.pressed;
             state.slow = false;
         }
         // Tasks that wait for room are woken when half of it is free, so that they come in batches;
         // tasks that wait for a flush when the bytes they wait for are done with.
         let done = state.queue.done();
         let flushed = state.flush.take_if(|flush| *flush <= done).is_some();
-        let wake = flushed || state.waiters > 0 && relieved;
+        let wake = due || flushed || state.waiters > 0 && relieved;
         self.gauge(&mut state);
         drop(state);
         if wake {
@@ -235,12 +285,12 @@ impl Outbox {
 
     /// Drops entries that a connection took and could not write. Returns the number of their
     /// frames.
-    pub(crate) fn lose(&self, batch: &mut VecDeque<Entry>) -> Count {
-        let mut lost = Count::default();
+    pub(crate) fn lose(&self, batch: &mut VecDeque<Entry>) -> Lost {
+        let mut lost = Lost::default();
         let mut state = self.state();
         for entry in batch.drain(..) {
-            lost.add(entry.count);
-            state.queue.release(&entry);
+            lost.add(&entry);
+            state.release(&entry);
         }
         self.gauge(&mut state);
         drop(state);
@@ -269,9 +319,12 @@ impl Outbox {
     }
 
     /// Drops all that is queued, and returns the number of its frames.
-    pub(crate) fn clear(&self) -> Count {
+    pub(crate) fn clear(&self) -> Lost {
         let mut state = self.state();
-        let lost = state.queue.clear();
+        let frames = state.queue.clear().total();
+        let lane = state.lane.as_mut();
+        let channel = lane.map_or(0, |lane| lane.queue.clear().total());
+        let lost = Lost { frames, channel };
         self.gauge(&mut state);
         drop(state);
         self.moved.notify_waiters();
@@ -312,12 +365,12 @@ impl Outbox {
 
     /// Returns the bytes queued, including the cost of the entries.
     pub(crate) fn used(&self) -> usize {
-        self.state().queue.used()
+        self.state().used()
     }
 
     /// Updates the gauge of all peers.
     fn gauge(&self, state: &mut State) {
-        self.gauge_as(state, state.queue.used());
+        self.gauge_as(state, state.used());
     }
 
     fn gauge_as(&self, state: &mut State, now: usize) {
@@ -326,6 +379,23 @@ impl Outbox {
             self.queued.increment((now - before) as f64);
         } else if now < before {
             self.queued.decrement((before - now) as f64);
+        }
+    }
+}
+
+impl State {
+    /// Returns the bytes queued, including the cost of the entries.
+    fn used(&self) -> usize {
+        let lane = self.lane.as_ref().map_or(0, |lane| lane.queue.used());
+        self.queue.used() + lane
+    }
+
+    /// Returns the cost of an entry that has been written or dropped.
+    #[inline]
+    fn release(&mut self, entry: &Entry) {
+        match &mut self.lane {
+            Some(lane) if entry.channel => lane.queue.release(entry),
+            _ => self.queue.release(entry),
         }
     }
 }

@@ -139,6 +139,7 @@ impl Queue {
             bytes: chunk.body.clone(),
             count: chunk.count,
             ends_frame: suffix.is_empty(),
+            channel: false,
             cost,
         });
         self.put_around(suffix);
@@ -180,6 +181,7 @@ impl Queue {
             bytes: bytes.freeze(),
             count,
             ends_frame,
+            channel: false,
             cost,
         });
     }

@@ -4,6 +4,7 @@ use std::pin::Pin;
 
 use tokio::sync::futures::Notified;
 
+use super::lane::Lane;
 use super::{Chunk, Outbox, Refused};
 
 impl Outbox {
@@ -35,10 +36,41 @@ impl Outbox {
         }
     }
 
+    /// Takes in a frame of a channel, waiting for room.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Closed`] if the peer is gone or leaving.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is done, nothing was taken in.
+    pub(crate) async fn push_channel(&self, chunk: &Chunk) -> Result<(), Refused> {
+        let mut moved = None;
+        loop {
+            match self.try_push_channel(chunk) {
+                Err(Refused::Full) => {}
+                result => return result,
+            }
+            // Tries once more after registering, so as not to miss room made in between.
+            match moved.take() {
+                None => moved = Some(self.channel_waiter()),
+                Some(waiter) => Waiter::wait(waiter).await,
+            }
+        }
+    }
+
     /// Waits until all that is queued now has been written or dropped.
     pub(crate) async fn flushed(&self) {
-        let target = self.state().queue.taken();
-        self.done_with(target).await;
+        let (frames, channel) = {
+            let state = self.state();
+            let channel = state.lane.as_ref().map(|lane| lane.queue.taken());
+            (state.queue.taken(), channel)
+        };
+        self.done_with(frames).await;
+        if let Some(channel) = channel {
+            self.channel_done_with(channel).await;
+        }
     }
 
     /// Waits, if more than `most` bytes are queued, until about half of `most` are.
@@ -68,13 +100,46 @@ impl Outbox {
         }
     }
 
-    /// Registers a task that waits. Wake-ups from now on are not missed.
+    /// Waits until `target` bytes of channels, counted from the beginning, have been written or
+    /// dropped.
+    async fn channel_done_with(&self, target: u64) {
+        loop {
+            let waiter = self.channel_waiter();
+            {
+                let mut state = self.state();
+                match &mut state.lane {
+                    Some(lane) if lane.queue.done() < target => {
+                        let first = lane.flush.unwrap_or(target);
+                        lane.flush = Some(first.min(target));
+                    }
+                    _ => return,
+                }
+            }
+            waiter.wait().await;
+        }
+    }
+
+    /// Registers a task that waits for frames. Wake-ups from now on are not missed.
     fn waiter(&self) -> Waiter<'_> {
         self.state().waiters += 1;
+        self.register(false)
+    }
+
+    /// Registers a task that waits for frames of channels; like [`waiter`](Self::waiter).
+    fn channel_waiter(&self) -> Waiter<'_> {
+        let mut state = self.state();
+        let lane = state.lane.get_or_insert_with(|| Box::new(Lane::new()));
+        lane.waiters += 1;
+        drop(state);
+        self.register(true)
+    }
+
+    fn register(&self, channel: bool) -> Waiter<'_> {
         let mut moved = Box::pin(self.moved.notified());
         moved.as_mut().enable();
         Waiter {
             outbox: self,
+            channel,
             moved,
         }
     }
@@ -83,6 +148,8 @@ impl Outbox {
 /// A task that waits for an outbox, counted there until this is dropped.
 struct Waiter<'a> {
     outbox: &'a Outbox,
+    /// Whether it waits for frames of channels.
+    channel: bool,
     moved: Pin<Box<Notified<'a>>>,
 }
 
@@ -94,6 +161,10 @@ impl Waiter<'_> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.outbox.state().waiters -= 1;
+        let mut state = self.outbox.state();
+        match &mut state.lane {
+            Some(lane) if self.channel => lane.waiters = lane.waiters.saturating_sub(1),
+            _ => state.waiters = state.waiters.saturating_sub(1),
+        }
     }
 }

@@ -104,6 +104,9 @@ pub(crate) struct Meter {
     dropped_too_large: Counter,
     bytes_received: Counter,
     bytes_sent: Counter,
+    channel_sent: Counter,
+    channel_received: Counter,
+    channel_dropped: Counter,
     queued: Gauge,
     round_trip: Histogram,
     request_ok: Histogram,
@@ -156,6 +159,12 @@ impl Meter {
                 Bytes, "Bytes read from peers after their handshake"),
             bytes_sent: counter!("coalescent_sent_bytes_total";
                 Bytes, "Bytes written to peers after their handshake"),
+            channel_sent: counter!("coalescent_channel_frames_sent_total";
+                Count, "Frames of channels that were written to peers"),
+            channel_received: counter!("coalescent_channel_frames_received_total";
+                Count, "Frames of channels that arrived"),
+            channel_dropped: counter!("coalescent_channel_frames_dropped_total";
+                Count, "Frames of channels that were not written, or not handled"),
             queued: gauge!("coalescent_queued_bytes";
                 Bytes, "What waits to be written to the peers, with what keeping it costs"),
             round_trip: histogram!("coalescent_round_trip_seconds";
@@ -216,6 +225,9 @@ impl Meter {
             (&self.unknown, since.unknown),
             (&self.bytes_received, since.bytes_received),
             (&self.bytes_sent, since.bytes_sent),
+            (&self.channel_sent, since.channel_sent),
+            (&self.channel_received, since.channel_received),
+            (&self.channel_dropped, since.channel_dropped),
         ];
         for (counter, by) in pairs {
             if by > 0 {

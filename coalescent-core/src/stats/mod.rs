@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use meter::Meter;
 
 /// The numbers of frames and bytes that were received and sent. Control frames (handshake,
-/// liveness) do not count as frames. A frame that takes no bytes on a peer's wire, such as an empty
-/// payload on `raw` or `lines`, counts as written.
+/// liveness) and those of channels do not count as frames. A frame that takes no bytes on a peer's
+/// wire, such as an empty payload on `raw` or `lines`, counts as written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -35,6 +35,14 @@ pub struct Stats {
     pub bytes_received: u64,
     /// Bytes written to sockets after the handshake, including framing.
     pub bytes_sent: u64,
+    /// Frames of channels that were written to peers.
+    pub channel_sent: u64,
+    /// Frames of channels that arrived, for channels that this node knows.
+    pub channel_received: u64,
+    /// Frames of channels that were accepted for a peer but not written to it, and those that
+    /// arrived but found no room in the queue of their channel, or whose peer left before they were
+    /// handled.
+    pub channel_dropped: u64,
 }
 
 #[cfg(feature = "metrics")]
@@ -51,6 +59,11 @@ impl Stats {
             unknown: self.unknown.saturating_sub(earlier.unknown),
             bytes_received: self.bytes_received.saturating_sub(earlier.bytes_received),
             bytes_sent: self.bytes_sent.saturating_sub(earlier.bytes_sent),
+            channel_sent: self.channel_sent.saturating_sub(earlier.channel_sent),
+            channel_received: self
+                .channel_received
+                .saturating_sub(earlier.channel_received),
+            channel_dropped: self.channel_dropped.saturating_sub(earlier.channel_dropped),
         }
     }
 }
@@ -69,6 +82,9 @@ impl Add for Stats {
             unknown: self.unknown + other.unknown,
             bytes_received: self.bytes_received + other.bytes_received,
             bytes_sent: self.bytes_sent + other.bytes_sent,
+            channel_sent: self.channel_sent + other.channel_sent,
+            channel_received: self.channel_received + other.channel_received,
+            channel_dropped: self.channel_dropped + other.channel_dropped,
         }
     }
 }
@@ -91,6 +107,9 @@ pub(crate) struct Counters {
     unknown: AtomicU64,
     bytes_received: AtomicU64,
     bytes_sent: AtomicU64,
+    channel_sent: AtomicU64,
+    channel_received: AtomicU64,
+    channel_dropped: AtomicU64,
     /// The values that have been reported to the node's meter.
     #[cfg(feature = "metrics")]
     metered: Mutex<Stats>,
@@ -124,6 +143,18 @@ impl Counters {
 
     pub(crate) fn add_unknown(&self) {
         self.unknown.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn add_channel_sent(&self, frames: u64) {
+        self.channel_sent.fetch_add(frames, Relaxed);
+    }
+
+    pub(crate) fn add_channel_received(&self) {
+        self.channel_received.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn add_channel_dropped(&self, frames: u64) {
+        self.channel_dropped.fetch_add(frames, Relaxed);
     }
 
     pub(crate) fn add_bytes_received(&self, bytes: usize) {
@@ -166,6 +197,9 @@ impl Counters {
             unknown: self.unknown.load(Relaxed),
             bytes_received: self.bytes_received.load(Relaxed),
             bytes_sent: self.bytes_sent.load(Relaxed),
+            channel_sent: self.channel_sent.load(Relaxed),
+            channel_received: self.channel_received.load(Relaxed),
+            channel_dropped: self.channel_dropped.load(Relaxed),
         }
     }
 }

@@ -107,6 +107,8 @@ pub fn peer(peers: &Peers) -> Peer {
         node_id: None,
         agent: None,
         listen: None,
+        seen: None,
+        channels: Vec::new(),
         max_payload: None,
         wire: node.config().wire.clone(),
         origin: Endpoint {

@@ -75,9 +75,11 @@ pub trait Transport: Send + Sync + 'static {
         Box::pin(async move { Ok(vec![self.listen(addr).await?]) })
     }
 
-    /// Opens a connection to `addr`. The caller limits the time.
+    /// Opens a connection to `addr`. The caller limits the time of each attempt: it waits for
+    /// [`Config::connect_timeout`](crate::Config::connect_timeout) after the last call of `permit`.
     ///
-    /// Call `permit` for each address that the host name resolves to, before connecting to it. If
+    /// Call `permit` for each address that the host name resolves to, before connecting to it, and
+    /// where the attempts start one after another, also right before each of them. If
     /// no address is permitted, return its error. Besides forbidden addresses, `permit` rejects
     /// addresses to skip for now, such as those that led back to this node, so call it for every
     /// address.

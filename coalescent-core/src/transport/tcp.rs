@@ -60,7 +60,12 @@ impl Tcp {
             }
         });
         let addrs = order(permitted);
-        match race(addrs, connect).await {
+        let attempt = |addr| async move {
+            // Once more: the caller counts the time of the attempt from here.
+            permit(addr)?;
+            connect(addr).await
+        };
+        match race(addrs, attempt).await {
             Ok((stream, addr)) => {
                 tune(&stream);
                 Ok((Box::new(stream) as BoxIo, addr))

@@ -94,8 +94,9 @@ impl WireCodec {
     /// - [`is_too_large`](WireError::is_too_large) if the payload exceeds the limit (`raw` has no
     ///   limit for writing),
     /// - [`is_newline`](WireError::is_newline) if the payload contains `\n` on `lines`,
-    /// - [`is_unsupported`](WireError::is_unsupported) for [`Kind::Request`], [`Kind::Reply`] and
-    ///   [`Kind::Cancel`] on wires other than `native`, and for [`Kind::Plain`] on `native`.
+    /// - [`is_unsupported`](WireError::is_unsupported) for [`Kind::Request`], [`Kind::Reply`],
+    ///   [`Kind::Cancel`] and [`Kind::Channel`] on wires other than `native`, and for
+    ///   [`Kind::Plain`] on `native`.
     pub fn encode(
         &mut self,
         kind: Kind,

@@ -39,6 +39,12 @@ pub enum Kind {
         /// The `id` of the request.
         id: u32,
     },
+    /// A frame for the plugin whose channel has this index in the sender's
+    /// [`Hello::channels`](super::Hello::channels).
+    Channel {
+        /// The position of the channel's name in the list of the sender.
+        index: u8,
+    },
     /// The first frame in each direction: a [`Hello`](super::Hello).
     Hello,
     /// Requests a [`Kind::Pong`] with the same 8 bytes.
@@ -61,7 +67,12 @@ impl Kind {
     pub fn is_control(self) -> bool {
         matches!(
             self,
-            Self::Cancel { .. } | Self::Hello | Self::Ping | Self::Pong | Self::Bye
+            Self::Cancel { .. }
+                | Self::Channel { .. }
+                | Self::Hello
+                | Self::Ping
+                | Self::Pong
+                | Self::Bye
         )
     }
 

@@ -21,6 +21,11 @@ pub const AGENT_MAX: usize = 128;
 /// The maximum length of an address in a HELLO, in bytes.
 pub const LISTEN_MAX: usize = 256;
 
+/// The maximum number of channels in a HELLO.
+pub const MAX_CHANNELS: usize = 16;
+/// The maximum length of a channel's name, in bytes.
+pub const CHANNEL_NAME_MAX: usize = 32;
+
 /// The maximum nesting depth of the values of unknown keys.
 const UNKNOWN_DEPTH: usize = 16;
 
@@ -92,7 +97,8 @@ impl Error for ParseNodeIdError {}
 ///
 /// ```text
 /// {"v": 1, "node": bin 16, "net": str, "agent": str,
-///  "listen": str (optional), "max": u32 (optional)}
+///  "listen": str (optional), "seen": str (optional), "max": u32 (optional),
+///  "channels": array of str (optional)}
 /// ```
 ///
 /// A MessagePack map of at most 1 KiB. Keys may come in any order; unknown keys are ignored.
@@ -104,19 +110,41 @@ pub struct Hello {
     pub net: String,
     /// The program and its version, for humans.
     pub agent: String,
-    /// The address at which other nodes can dial this node, as `host:port`.
+    /// The address at which other nodes can dial this node, as `host:port`, or as `:port` for the
+    /// address at which the receiver sees this node, with this port.
     pub listen: Option<String>,
+    /// The `ip:port` at which this node sees the receiver.
+    pub seen: Option<String>,
     /// The largest payload that this node accepts, in bytes. Peers send it nothing larger.
     pub max: Option<u32>,
+    /// The names of the channels that this node knows, each with its version (`peers/1`): at most
+    /// [`MAX_CHANNELS`] of at most [`CHANNEL_NAME_MAX`] bytes. A CHANNEL frame of this node names
+    /// its channel by its position here.
+    pub channels: Vec<String>,
 }
 
 impl Hello {
+    /// Creates the introduction of `node` in the network `net`, without optional fields.
+    #[must_use]
+    pub fn new(node: NodeId, net: impl Into<String>) -> Self {
+        Self {
+            node,
+            net: net.into(),
+            agent: String::new(),
+            listen: None,
+            seen: None,
+            max: None,
+            channels: Vec::new(),
+        }
+    }
+
     /// Encodes the payload of a HELLO. An agent longer than [`AGENT_MAX`] bytes is truncated.
     ///
     /// # Errors
     ///
     /// Returns an error that [`is_too_large`](HelloError::is_too_large) if the network name exceeds
-    /// [`NET_MAX`] bytes, or the address [`LISTEN_MAX`] bytes.
+    /// [`NET_MAX`] bytes, the address [`LISTEN_MAX`] bytes, the channels [`MAX_CHANNELS`] or one of
+    /// their names [`CHANNEL_NAME_MAX`] bytes, or the whole 1 KiB.
     pub fn encode(&self) -> Result<Bytes, HelloError> {
         if self.net.len() > NET_MAX {
             return Err(HelloError::too_large(
@@ -132,14 +160,35 @@ impl Hello {
                 "the listen address is over 256 bytes",
             ));
         }
+        if self.channels.len() > MAX_CHANNELS {
+            return Err(HelloError::too_large("there are more than 16 channels"));
+        }
+        if !self
+            .channels
+            .iter()
+            .all(|name| name.len() <= CHANNEL_NAME_MAX)
+        {
+            return Err(HelloError::too_large(
+                "the name of a channel is over 32 bytes",
+            ));
+        }
         let mut out = Vec::with_capacity(128);
         self.write(&mut out)
             .map_err(|_| HelloError::too_large("out of memory"))?;
+        if out.len() > HELLO_MAX {
+            return Err(HelloError::too_large(
+                "the introduction is over 1 KiB: shorten the network's name, the agent, the \
+                 advertised address, or the names of the channels",
+            ));
+        }
         Ok(out.into())
     }
 
     fn write(&self, out: &mut Vec<u8>) -> Result<(), encode::ValueWriteError> {
-        let optional = u32::from(self.listen.is_some()) + u32::from(self.max.is_some());
+        let optional = u32::from(self.listen.is_some())
+            + u32::from(self.seen.is_some())
+            + u32::from(self.max.is_some())
+            + u32::from(!self.channels.is_empty());
         encode::write_map_len(out, 4 + optional)?;
         encode::write_str(out, "v")?;
         encode::write_uint(out, VERSION.into())?;
@@ -153,9 +202,20 @@ impl Hello {
             encode::write_str(out, "listen")?;
             encode::write_str(out, listen)?;
         }
+        if let Some(seen) = &self.seen {
+            encode::write_str(out, "seen")?;
+            encode::write_str(out, seen)?;
+        }
         if let Some(max) = self.max {
             encode::write_str(out, "max")?;
             encode::write_uint(out, max.into())?;
+        }
+        if !self.channels.is_empty() {
+            encode::write_str(out, "channels")?;
+            encode::write_array_len(out, self.channels.len() as u32)?;
+            for name in &self.channels {
+                encode::write_str(out, name)?;
+            }
         }
         Ok(())
     }
@@ -169,7 +229,8 @@ impl Hello {
     /// - [`is_version`](HelloError::is_version) if the version is not [`VERSION`], whatever the
     ///   other fields contain,
     /// - [`is_malformed`](HelloError::is_malformed) if the payload is invalid in any other way: a
-    ///   missing key, a value of the wrong type, a duplicate known key, or bytes after the map.
+    ///   missing key, a value of the wrong type, a duplicate known key, too many or too long names
+    ///   of channels, or bytes after the map.
     pub fn decode(payload: &[u8]) -> Result<Self, HelloError> {
         if payload.len() > HELLO_MAX {
             return Err(HelloError::too_large("a HELLO is over 1 KiB"));
@@ -214,7 +275,9 @@ impl Hello {
                 .agent
                 .ok_or(HelloError::malformed("the key `agent` is missing"))?,
             listen: fields.listen,
+            seen: fields.seen,
             max: fields.max,
+            channels: fields.channels.unwrap_or_default(),
         })
     }
 }
@@ -226,7 +289,9 @@ struct Fields {
     net: Option<String>,
     agent: Option<String>,
     listen: Option<String>,
+    seen: Option<String>,
     max: Option<u32>,
+    channels: Option<Vec<String>>,
 }
 
 impl Fields {
@@ -235,7 +300,7 @@ impl Fields {
             depth::msgpack_str(value)
                 .map(str::to_owned)
                 .ok_or(HelloError::malformed(
-                    "`net`, `agent` or `listen` is no string",
+                    "`net`, `agent`, `listen` or `seen` is no string",
                 ))
         };
         match depth::msgpack_str(key) {
@@ -254,14 +319,39 @@ impl Fields {
             Some("net") => set(&mut self.net, text(value)?),
             Some("agent") => set(&mut self.agent, text(value)?),
             Some("listen") => set(&mut self.listen, text(value)?),
+            Some("seen") => set(&mut self.seen, text(value)?),
             Some("max") => set(
                 &mut self.max,
                 decode::read_int(&mut value)
                     .map_err(|_| HelloError::malformed("`max` is no number of bytes"))?,
             ),
+            Some("channels") => set(&mut self.channels, names(value)?),
             _ => Ok(()),
         }
     }
+}
+
+/// Reads the names of channels from an array that has been validated before.
+fn names(mut value: &[u8]) -> Result<Vec<String>, HelloError> {
+    let wrong = HelloError::malformed("`channels` is no array of strings");
+    let count = decode::read_array_len(&mut value).map_err(|_| wrong.clone())? as usize;
+    if count > MAX_CHANNELS {
+        return Err(HelloError::malformed("`channels` has more than 16 names"));
+    }
+    let mut names = Vec::with_capacity(count);
+    for _ in 0..count {
+        let len = depth::msgpack(value, UNKNOWN_DEPTH).map_err(|_| wrong.clone())?;
+        let (name, rest) = value.split_at_checked(len).ok_or_else(|| wrong.clone())?;
+        let name = depth::msgpack_str(name).ok_or_else(|| wrong.clone())?;
+        if name.len() > CHANNEL_NAME_MAX {
+            return Err(HelloError::malformed(
+                "the name of a channel is longer than 32 bytes",
+            ));
+        }
+        names.push(name.to_owned());
+        value = rest;
+    }
+    Ok(names)
 }
 
 fn set<T>(slot: &mut Option<T>, value: T) -> Result<(), HelloError> {

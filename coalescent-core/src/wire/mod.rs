@@ -52,7 +52,8 @@ pub use self::custom::CUSTOM_FRAMING_ALLOWANCE;
 pub use self::error::WireError;
 pub use self::frame::{Block, Framing, Head, Kind, MAX_BLOCK_FRAMES, MAX_PREFIX, Packet, Status};
 pub use self::hello::{
-    AGENT_MAX, Hello, HelloError, LISTEN_MAX, NET_MAX, NodeId, ParseNodeIdError, VERSION,
+    AGENT_MAX, CHANNEL_NAME_MAX, Hello, HelloError, LISTEN_MAX, MAX_CHANNELS, NET_MAX, NodeId,
+    ParseNodeIdError, VERSION,
 };
 pub use self::lines::LinesCodec;
 pub use self::native::{BYE_MAX, HANDSHAKE_MAX_FRAME, HELLO_MAX, NativeCodec, PING_LEN};
@@ -76,6 +77,7 @@ fn plain_payload(kind: Kind, wire: &'static str) -> Result<bool, WireError> {
         Kind::Request { .. } => Err(WireError::unsupported("a request", wire)),
         Kind::Reply { .. } => Err(WireError::unsupported("a reply", wire)),
         Kind::Cancel { .. } => Err(WireError::unsupported("the end of a request", wire)),
+        Kind::Channel { .. } => Err(WireError::unsupported("a frame of a channel", wire)),
         Kind::Hello | Kind::Ping | Kind::Pong | Kind::Bye | Kind::Unknown(_) | Kind::Nothing => {
             Ok(false)
         }

@@ -540,7 +540,9 @@ async fn join_small(mesh: &Mesh, max: u32) -> (ByHand<DuplexStream>, Peer, Hello
         net: String::new(),
         agent: "takes little".to_owned(),
         listen: None,
+        seen: None,
         max: Some(max),
+        channels: Vec::new(),
     };
     let hello = hello.encode().unwrap();
     let introduce = async {

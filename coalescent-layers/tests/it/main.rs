@@ -2,6 +2,9 @@
 
 mod conformance;
 mod courier;
+mod exchange;
 mod leaving;
+#[cfg(feature = "mdns")]
+mod mdns;
 mod mesh;
 mod relays;

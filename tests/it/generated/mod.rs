@@ -79,6 +79,11 @@ fn addresses_and_other_texts() {
 }
 
 #[test]
+fn peer_exchange() {
+    run("peers");
+}
+
+#[test]
 fn whole_connections() {
     run("connection");
 }

@@ -14,6 +14,9 @@ use coalescent::wire::{
     HELLO_MAX, Hello, Kind, LinesCodec, NativeCodec, NodeId, Packet, Status, Wire, decode_reason,
 };
 use coalescent::{Address, Config, Frame, Message, Peers, Reply};
+use coalescent_layers::discovery::exchange::{
+    ExchangeMessage, MAX_ADDRESS, MAX_ADDRESSES, MAX_MESSAGE,
+};
 use coalescent_layers::{Courier, SmartRelay};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::codec::{Decoder, Encoder};
@@ -37,6 +40,7 @@ pub(crate) const TARGETS: &[Target] = &[
     target("json", json, json_corpus),
     target("body", body, body_corpus),
     target("text", text, text_corpus),
+    target("peers", peers, peers_corpus),
     Target {
         name: "connection",
         run: connection,
@@ -262,6 +266,26 @@ fn text(input: &[u8]) {
     let _ = text.parse::<Wire>();
 }
 
+/// A message of the peer exchange that is understood holds to its limits, and says the same after it
+/// was encoded.
+fn peers(input: &[u8]) {
+    let Ok(message) = ExchangeMessage::decode(input) else {
+        return;
+    };
+    assert!(input.len() <= MAX_MESSAGE);
+    match &message {
+        ExchangeMessage::Ask(count) => assert!(*count <= MAX_ADDRESSES),
+        ExchangeMessage::Tell(told) => {
+            assert!(told.len() <= MAX_ADDRESSES);
+            let fits = |address: &Address| address.to_string().len() <= MAX_ADDRESS;
+            assert!(told.iter().all(fits), "an address grew over the limit");
+        }
+        _ => {}
+    }
+    let again = message.encode();
+    assert_eq!(ExchangeMessage::decode(&again), Ok(message));
+}
+
 /// A whole connection with relay and courier: whatever the peer says, it ends when the peer has
 /// ended.
 fn connection(input: &[u8]) {
@@ -353,7 +377,9 @@ fn a_hello(listen: Option<&str>) -> Hello {
         net: "".into(),
         agent: "generated".into(),
         listen: listen.map(Into::into),
+        seen: None,
         max: listen.map(|_| 1 << 20),
+        channels: Vec::new(),
     }
 }
 
@@ -416,6 +442,27 @@ fn lines_corpus() -> Vec<Vec<u8>> {
     corpus.push([vec![b'x'; MAX_FRAME], vec![b'\n']].concat());
     corpus.push([vec![b'x'; MAX_FRAME], b"\r\nmore\n".to_vec()].concat());
     corpus
+}
+
+fn peers_corpus() -> Vec<Vec<u8>> {
+    let id = "0123456789abcdef".repeat(4);
+    let texts = [
+        "198.51.100.7:1337",
+        "[2001:db8::7%eth0]:1",
+        "Seed.Example.com:65535",
+        &format!("{id}@[::ffff:127.0.0.1]:80"),
+    ];
+    let told = texts.map(|text| text.parse().expect("an address"));
+    [
+        ExchangeMessage::Ask(0),
+        ExchangeMessage::Ask(MAX_ADDRESSES),
+        ExchangeMessage::Tell(Vec::new()),
+        ExchangeMessage::Tell(told.to_vec()),
+        ExchangeMessage::Tell(vec![told[0].clone(); MAX_ADDRESSES]),
+    ]
+    .iter()
+    .map(|message| message.encode().to_vec())
+    .collect()
 }
 
 fn hello_corpus() -> Vec<Vec<u8>> {

@@ -24,7 +24,9 @@ pub fn hello(node: NodeId, net: &str) -> Bytes {
         net: net.into(),
         agent: "by hand".into(),
         listen: None,
+        seen: None,
         max: None,
+        channels: Vec::new(),
     };
     hello.encode().expect("a small hello")
 }

@@ -432,7 +432,9 @@ async fn enter(addr: &str) -> Result<TcpStream> {
         net: "".into(),
         agent: "soak".into(),
         listen: None,
+        seen: None,
         max: None,
+        channels: Vec::new(),
     };
     stream
         .write_all(&encode(Kind::Hello, hello.encode()?))

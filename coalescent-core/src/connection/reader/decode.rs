@@ -159,6 +159,10 @@ where
                 }
                 ControlFlow::Continue(())
             }
+            Kind::Channel { index } => {
+                self.peer.take_channel_frame(index, payload);
+                ControlFlow::Continue(())
+            }
             Kind::Bye => ControlFlow::Break(DisconnectReason::Bye(decode_reason(payload))),
             Kind::Hello => {
                 ControlFlow::Break(DisconnectReason::Protocol("a second HELLO".to_owned()))

@@ -250,6 +250,7 @@ where
             let completed = self.decode(now);
             watch.read(completed, self.partial(), now);
         }
+        self.peer.poll_channels(cx);
         let (idle, waiting) = match self.poll_stack(cx, now, watch) {
             Ok(found) => found,
             Err(input) => return Poll::Ready(input),
@@ -260,10 +261,11 @@ where
             watch.decoded(completed, self.partial(), now);
             return Poll::Ready(Input::Again);
         }
-        if let Some(end) = self.poll_end(cx, idle) {
+        let handled = idle && !self.peer.is_in_channels();
+        if let Some(end) = self.poll_end(cx, handled) {
             return end.map(Input::End);
         }
-        if !room || self.is_quiet(idle) {
+        if !room || self.is_quiet(handled) {
             watch.reading(false, now);
             return Poll::Pending;
         }

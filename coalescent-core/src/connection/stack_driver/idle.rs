@@ -3,7 +3,6 @@
 use std::sync::{Arc, Weak};
 
 use super::backlog::Backlog;
-use super::budget::Budget;
 use super::calls::Calls;
 use super::results::Results;
 use super::shortcut::Shortcut;
@@ -22,7 +21,6 @@ pub(super) struct Base<S> {
     read_side: Arc<Queue>,
     /// The number of the last frame that the stack was called with.
     pub(super) seq: u64,
-    pub(super) budget: Budget,
 }
 
 /// State kept while a connection is idle.
@@ -47,7 +45,6 @@ impl<S> IdleDriver<S> {
                 stack,
                 read_side: Queue::of(peer.node()),
                 seq: 0,
-                budget: Budget::new(peer.node().config().error_budget),
             },
             relayed: false,
             in_flight: None,

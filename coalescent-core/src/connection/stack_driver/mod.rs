@@ -12,7 +12,6 @@
 //! [`StackDriver::wait_for_room`] waits for the rest.
 
 mod backlog;
-mod budget;
 mod call;
 mod calls;
 mod delivery;
@@ -303,8 +302,7 @@ impl<S: PeerService> StackDriver<S> {
             in_flight, results, ..
         } = &mut self.frames;
         if results.finish(in_flight.peer(), head, result) {
-            self.base.budget.spend(OFFENCE, now);
-            if self.base.budget.exhausted() {
+            if in_flight.peer().spend(OFFENCE, now) {
                 self.fail(DisconnectReason::TooManyErrors);
             }
         }

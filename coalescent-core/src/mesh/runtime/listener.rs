@@ -10,7 +10,7 @@ use super::Runtime;
 use super::accept_backoff::AcceptBackoff;
 use super::admission::{Reason, Refused, Ticket};
 use super::dialer::{SelfCheck, is_within};
-use crate::connection::{Connection, ConnectionInfo, Established, establish};
+use crate::connection::{Connection, ConnectionInfo, Established, establish, turn_away};
 use crate::error::Error;
 use crate::node::Refusal;
 use crate::node::event::Event;
@@ -59,6 +59,7 @@ impl Runtime {
 /// Accepts connections until it is dropped.
 async fn run(runtime: Arc<Runtime>, mut listener: Box<dyn Listener>, wire: Option<Wire>) {
     let mut backoff = AcceptBackoff::default();
+    runtime.started.cancelled().await;
     loop {
         let (io, addr) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -91,6 +92,10 @@ async fn run(runtime: Arc<Runtime>, mut listener: Box<dyn Listener>, wire: Optio
             Err(refused) => {
                 let error = Error::refused(format!("{addr}: {refused}"));
                 runtime.peers().node().error_at(addr, error);
+                let wire = wire.as_ref().unwrap_or(&runtime.peers().config().wire);
+                if !runtime.security().is_encrypted() {
+                    turn_away(io, wire);
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | this file | starts a mesh, and holds what its tasks share |
 //! | [`listener`] | accepts peers, as far as [`admission`] lets them in |
-//! | [`dialer`] | stays connected to seeds |
+//! | [`dialer`] | stays connected to seeds, and to peers at suggested addresses |
 //! | [`security`] | decides which addresses are allowed, and speaks TLS |
 //! | [`connections`] | runs each connection with a stack of its own |
 //! | [`shutdown`] | ends it all, in order |
@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use connections::{Layers, Stacks};
-use dialer::{Dialer, Seed};
+use dialer::{Dialer, Seed, Wanted};
 pub(crate) use security::Security;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -45,6 +45,11 @@ pub(crate) struct Runtime {
     /// The addresses that are listened at.
     addrs: Mutex<Vec<SocketAddr>>,
     dialer: Dialer,
+    /// Run when the mesh shuts down.
+    on_shutdown: Mutex<Vec<MeshHook>>,
+    /// Cancelled when the hooks for the start have run: from then on peers are accepted and
+    /// dialled.
+    started: CancellationToken,
     tasks: TaskTracker,
     /// Cancelled when the mesh is to end: connections drain, all other tasks are dropped.
     stop: CancellationToken,
@@ -63,13 +68,33 @@ pub(crate) struct Parts<L> {
     pub(crate) seeds: Vec<Seed>,
     /// The background tasks of plugins.
     pub(crate) tasks: Vec<Box<dyn FnOnce(WeakMesh) -> BoxFuture + Send>>,
+    pub(crate) on_start: Vec<MeshHook>,
+    pub(crate) on_shutdown: Vec<MeshHook>,
+}
+
+/// A hook of a plugin that is given the mesh once.
+pub(crate) type MeshHook = Box<dyn FnOnce(Mesh) -> BoxFuture + Send>;
+
+/// What is left to do before a mesh accepts and dials peers.
+#[must_use]
+pub(crate) struct Start(Vec<MeshHook>);
+
+impl Start {
+    /// Runs the hooks for the start of `mesh`, and has it accept and dial peers.
+    pub(crate) async fn run(self, mesh: &Mesh) {
+        for hook in self.0 {
+            hook(mesh.clone()).await;
+        }
+        mesh.runtime().started.cancel();
+    }
 }
 
 impl Runtime {
-    /// Starts a mesh, which does not listen yet.
-    pub(crate) fn start<L: PeerLayer>(parts: Parts<L>) -> Mesh {
+    /// Makes a mesh, which does not listen yet, and neither accepts nor dials peers before its
+    /// start has [run](Start::run).
+    pub(crate) fn start<L: PeerLayer>(parts: Parts<L>) -> (Mesh, Start) {
         let config = parts.peers.config();
-        let (dialer, inputs) = Dialer::new();
+        let dialer = Dialer::new(config, parts.seeds);
         let runtime = Arc::new(Self {
             admission: Admission::new(AdmissionLimits {
                 max_inbound: config.max_inbound,
@@ -82,6 +107,8 @@ impl Runtime {
             stacks: Box::new(Layers(parts.layers)),
             addrs: Mutex::new(Vec::new()),
             dialer,
+            on_shutdown: Mutex::new(parts.on_shutdown),
+            started: CancellationToken::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
@@ -93,9 +120,14 @@ impl Runtime {
             runtime.spawn(task(mesh.downgrade()));
         }
         runtime.spawn(Arc::clone(runtime.peers.node()).keep_telling_left_out());
-        runtime.spawn(dialer::run(Arc::clone(&runtime), parts.seeds, inputs));
+        let dial = Arc::clone(&runtime).keep_dialling();
+        let started = runtime.started.clone();
+        runtime.spawn(async move {
+            started.cancelled().await;
+            dial.await;
+        });
         tokio::spawn(shutdown::supervise(Arc::clone(&runtime)));
-        mesh
+        (mesh, Start(parts.on_start))
     }
 
     pub(crate) fn peers(&self) -> &Peers {
@@ -127,14 +159,27 @@ impl Runtime {
         self.addrs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the address that peers are told to dial this node at.
+    /// Returns the address that peers are told to dial this node at: by default the one at which
+    /// they see it, with the port of the first listener.
     pub(crate) fn advertised(&self) -> Option<String> {
-        self.peers.config().advertise.clone()
+        let advertise = self.peers.config().advertise.clone();
+        advertise.or_else(|| {
+            let listening = self.listening();
+            listening.first().map(|addr| format!(":{}", addr.port()))
+        })
     }
 
     pub(crate) fn add_seed(&self, addr: &str, wire: Option<Wire>) -> Result<(), Error> {
         self.dialer.add(Seed::parse(addr, wire)?);
         Ok(())
+    }
+
+    pub(crate) fn remove_seed(&self, addr: &str) -> Result<bool, Error> {
+        Ok(self.dialer.remove(&Seed::parse(addr, None)?))
+    }
+
+    pub(crate) fn wanted(&self) -> Wanted {
+        self.dialer.wanted(self.stop.clone())
     }
 
     /// Ends the mesh, after connections have drained.

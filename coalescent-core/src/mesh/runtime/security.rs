@@ -22,6 +22,11 @@ pub(crate) struct Security {
 }
 
 impl Security {
+    /// Returns whether connections begin with a TLS handshake.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.has_identity()
+    }
+
     fn has_identity(&self) -> bool {
         #[cfg(feature = "tls")]
         return self.tls.is_some();

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{Peer, lock};
 use crate::node::event::Event;
+use crate::outbox::Lost;
 use crate::reason::{DisconnectReason, DropReason};
 use crate::stats::Stats;
 
@@ -38,6 +39,26 @@ impl Peer {
         self.report_dropped(reason);
     }
 
+    /// Counts frames that were queued and will not be written.
+    pub(crate) fn lost(&self, lost: Lost) {
+        self.dropped(DropReason::Disconnected, lost.frames);
+        self.channel_dropped(lost.channel);
+    }
+
+    /// Counts frames of channels as dropped.
+    pub(crate) fn channel_dropped(&self, frames: u64) {
+        if frames == 0 {
+            return;
+        }
+        let reported = lock(&self.0.reported);
+        self.0.counters.add_channel_dropped(frames);
+        let handed_over = reported.handed_over;
+        drop(reported);
+        if handed_over {
+            self.0.node.channel_dropped_late(frames);
+        }
+    }
+
     /// Reports the dropped frames that no event has told of yet.
     pub(crate) fn report_dropped(&self, reason: DropReason) {
         let frames = self.0.unreported.swap(0, Relaxed);
@@ -59,7 +80,8 @@ impl Peer {
         // Behind `gone`, which requests that are opened from now on look at.
         self.0.requests.fail_all();
         self.0.left.notify_waiters();
-        self.dropped(DropReason::Disconnected, lost.total());
+        self.channels_closed();
+        self.lost(lost);
         self.report_dropped(DropReason::Disconnected);
     }
 

@@ -84,7 +84,9 @@ impl Peer {
 
     fn check_size(&self, kind: Kind, len: usize) -> Result<(), WireError> {
         match self.0.max_payload {
-            Some(max) if len > max && !kind.is_control() => Err(WireError::too_large_for_peer(max)),
+            Some(max) if len > max && carries_payload(kind) => {
+                Err(WireError::too_large_for_peer(max))
+            }
             _ => Ok(()),
         }
     }
@@ -150,4 +152,9 @@ impl Peer {
         }
         Ok(())
     }
+}
+
+/// Returns whether the receiver's limit of payloads holds for frames of this kind.
+fn carries_payload(kind: Kind) -> bool {
+    !kind.is_control() || matches!(kind, Kind::Channel { .. })
 }

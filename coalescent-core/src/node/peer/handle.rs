@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Quiesce(Quiesced),
     /// End for this reason.
     End(DisconnectReason),
+    /// End for this fault of the peer: write no more than a BYE.
+    Reject(DisconnectReason),
     /// Another connection has taken over writing to the peer: read the rest, and end.
     Retire,
 }
@@ -127,6 +129,16 @@ impl ConnectionHandle {
 
     pub(crate) fn end(&self, reason: DisconnectReason) {
         self.give(Command::End(reason));
+    }
+
+    /// Ends the connection because of a fault of the peer.
+    pub(crate) fn reject(&self, reason: DisconnectReason) {
+        self.give(Command::Reject(reason));
+    }
+
+    /// Has the connection polled.
+    pub(crate) fn wake(&self) {
+        self.given.raise();
     }
 
     pub(crate) fn retire(&self) {

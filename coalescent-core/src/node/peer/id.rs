@@ -52,8 +52,12 @@ pub(crate) struct Introduction {
     pub(crate) node_id: Option<NodeId>,
     /// The name and version of its program.
     pub(crate) agent: Option<String>,
-    /// Where it says that others can dial it.
+    /// Where others can dial it, as far as it says.
     pub(crate) listen: Option<String>,
+    /// Where it sees this node.
+    pub(crate) seen: Option<SocketAddr>,
+    /// The names of its channels.
+    pub(crate) channels: Vec<String>,
     /// The largest payload that it takes, in bytes.
     pub(crate) max_payload: Option<usize>,
     pub(crate) wire: Wire,

@@ -1,10 +1,13 @@
 //! The handle to one peer.
 
+mod budget;
 mod drops;
 mod encode;
+mod faults;
 mod fitting;
 pub(crate) mod handle;
 mod id;
+mod offer;
 pub(crate) mod requests;
 mod send;
 
@@ -15,6 +18,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use budget::Budget;
 use handle::{ConnectionHandle, Quiesced};
 use http::Extensions;
 pub use id::PeerId;
@@ -23,9 +27,10 @@ use requests::Requests;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::node::channel::PeerChannels;
 use crate::node::{Culprit, Node, Peers, Penance};
 use crate::outbox::Outbox;
-use crate::reason::DisconnectReason;
+use crate::reason::{DisconnectReason, Goodbye};
 use crate::stats::{Counters, Stats};
 use crate::transport::Direction;
 use crate::wire::{NodeId, Wire, WireCodec};
@@ -45,6 +50,7 @@ struct Inner {
     node_id: Option<NodeId>,
     agent: Option<String>,
     listen: Option<String>,
+    seen: Option<SocketAddr>,
     max_payload: Option<usize>,
     wire: Wire,
     /// The other end of the connection that carries what is written to the peer.
@@ -53,6 +59,10 @@ struct Inner {
     outbox: Outbox,
     /// Encodes frames for wires that have no framing. Made when it is first needed.
     encoder: Mutex<Option<Box<WireCodec>>>,
+    /// The channels that both sides know, if there are any.
+    channels: Option<Box<PeerChannels>>,
+    /// What the peer may still do wrong.
+    budget: Mutex<Budget>,
     requests: Requests,
     counters: Arc<Counters>,
     /// The last round trip in nanoseconds; 0 if none was measured.
@@ -104,6 +114,7 @@ impl Peer {
             node_id: intro.node_id,
             agent: intro.agent,
             listen: intro.listen,
+            seen: intro.seen,
             max_payload: intro.max_payload,
             wire: intro.wire,
             origin: Mutex::new(intro.origin),
@@ -117,6 +128,8 @@ impl Peer {
                 Arc::clone(&counters),
             ),
             encoder: Mutex::new(None),
+            channels: PeerChannels::new(&node.hooks().channel_names(), &intro.channels),
+            budget: Mutex::new(Budget::new(config.error_budget)),
             requests: Requests::default(),
             counters,
             round_trip: AtomicU64::new(0),
@@ -156,11 +169,28 @@ impl Peer {
         self.0.agent.as_deref()
     }
 
+    /// Returns the number that the peer's process chose for itself, on wires with a handshake.
+    /// Nothing proves it.
+    #[must_use]
+    pub fn node_id(&self) -> Option<NodeId> {
+        self.0.node_id
+    }
+
     /// Returns where the peer says that others can dial it, as `host:port`. The text comes from the
     /// peer.
+    ///
+    /// If the peer says only at which port it listens, the host is the IP address at which this
+    /// node sees it: the one that was dialled, or the one that it came from.
     #[must_use]
     pub fn listen_addr(&self) -> Option<&str> {
         self.0.listen.as_deref()
+    }
+
+    /// Returns the address at which the peer says it sees this node. It comes from the peer, and is
+    /// what a NAT made of this node's own address.
+    #[must_use]
+    pub fn seen_addr(&self) -> Option<SocketAddr> {
+        self.0.seen
     }
 
     /// Returns the largest payload that the peer says it takes, in bytes, on wires with a
@@ -231,7 +261,8 @@ impl Peer {
 
     /// Disconnects the peer: writes what is queued, for at most
     /// [`Config::drain`](crate::Config::drain), tells the peer `reason`, and closes the connection.
-    pub fn disconnect(&self, reason: impl Into<String>) {
+    pub fn disconnect(&self, reason: impl Into<Goodbye>) {
+        let reason: Goodbye = reason.into();
         self.stop(&DisconnectReason::Disconnected(reason.into()));
     }
 
@@ -261,8 +292,9 @@ impl Peer {
         &self.0.node
     }
 
-    pub(crate) fn node_id(&self) -> Option<NodeId> {
-        self.0.node_id
+    #[inline]
+    pub(in crate::node) fn channels(&self) -> Option<&PeerChannels> {
+        self.0.channels.as_deref()
     }
 
     pub(crate) fn outbox(&self) -> &Outbox {
@@ -333,6 +365,13 @@ impl Peer {
         let links = self.links().usable.clone();
         for link in links {
             link.end(reason.clone());
+        }
+    }
+
+    /// Has the connections to this peer look for work that another connection has left.
+    pub(crate) fn wake(&self) {
+        for link in &self.links().usable {
+            link.wake();
         }
     }
 

@@ -9,7 +9,9 @@ fn hello() -> Hello {
         net: "n".into(),
         agent: "a/1".into(),
         listen: None,
+        seen: None,
         max: None,
+        channels: Vec::new(),
     }
 }
 

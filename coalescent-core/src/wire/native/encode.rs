@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::{
-    BROADCAST, BYE, BYE_MAX, CANCEL, COUNTED, DATA, FIXED, HELLO, HELLO_MAX, LENGTH_FIELD,
+    BROADCAST, BYE, BYE_MAX, CANCEL, CHANNEL, COUNTED, DATA, FIXED, HELLO, HELLO_MAX, LENGTH_FIELD,
     NativeCodec, PING, PING_LEN, PONG, REPLY, REQUEST, TTL_AT, key_len,
 };
 use crate::wire::{Framing, Kind, MAX_PREFIX, Status, WireError};
@@ -46,6 +46,7 @@ impl NativeCodec {
                 prefix[FIXED..FIXED + 4].copy_from_slice(&id.to_be_bytes());
                 prefix[FIXED + 4] = status.to_byte();
             }
+            Kind::Channel { index } => prefix[FIXED] = index,
             _ => {}
         }
         Ok(Framing {
@@ -78,11 +79,12 @@ impl NativeCodec {
             Kind::Request { .. } => (REQUEST, self.max_frame),
             Kind::Reply { .. } => (REPLY, self.max_frame),
             Kind::Cancel { .. } => (CANCEL, self.max_frame),
+            Kind::Channel { .. } => (CHANNEL, self.max_frame),
             Kind::Hello => (HELLO, HELLO_MAX),
             Kind::Ping => (PING, PING_LEN),
             Kind::Pong => (PONG, PING_LEN),
             Kind::Bye => (BYE, BYE_MAX),
-            Kind::Unknown(DATA..=CANCEL | HELLO..=BYE) => {
+            Kind::Unknown(DATA..=CHANNEL | HELLO..=BYE) => {
                 return Err(WireError::unsupported(
                     "a known kind under another name",
                     "native",

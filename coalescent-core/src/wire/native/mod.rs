@@ -34,6 +34,7 @@ const BROADCAST: u8 = 0x01;
 const REQUEST: u8 = 0x02;
 const REPLY: u8 = 0x03;
 const CANCEL: u8 = 0x04;
+const CHANNEL: u8 = 0x05;
 const HELLO: u8 = 0x10;
 const PING: u8 = 0x11;
 const PONG: u8 = 0x12;
@@ -53,6 +54,7 @@ const BYE: u8 = 0x13;
 ///  02 REQUEST    id: u32, payload
 ///  03 REPLY      id: u32, status: u8, payload
 ///  04 CANCEL     id: u32
+///  05 CHANNEL    index: u8, payload
 ///  10 HELLO      a MessagePack map, at most 1 KiB
 ///  11 PING       8 bytes
 ///  12 PONG       8 bytes
@@ -64,7 +66,8 @@ const BYE: u8 = 0x13;
 /// length field has arrived, before any of it is buffered. HELLO, PING, PONG and BYE have their own
 /// limits, so a small frame limit does not exclude them.
 ///
-/// Bytes after the `id` of a CANCEL are its payload and are ignored.
+/// Bytes after the `id` of a CANCEL are its payload and are ignored. The `index` of a CHANNEL is
+/// the position of the channel's name in the HELLO of its sender.
 #[derive(Clone, Debug)]
 pub struct NativeCodec {
     max_frame: usize,
@@ -171,6 +174,7 @@ fn key_len(kind: u8) -> u8 {
         BROADCAST => 8,
         REQUEST | CANCEL => 4,
         REPLY => 5,
+        CHANNEL => 1,
         _ => 0,
     }
 }

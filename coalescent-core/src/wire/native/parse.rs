@@ -1,7 +1,7 @@
 //! Parsing native frames.
 
 use super::{
-    BROADCAST, BYE, BYE_MAX, CANCEL, COUNTED, DATA, FIXED, HELLO, HELLO_MAX, LENGTH_FIELD,
+    BROADCAST, BYE, BYE_MAX, CANCEL, CHANNEL, COUNTED, DATA, FIXED, HELLO, HELLO_MAX, LENGTH_FIELD,
     NativeCodec, PING, PING_LEN, PONG, REPLY, REQUEST, key_len,
 };
 use crate::wire::{Head, Kind, MAX_PREFIX, Status, WireError};
@@ -121,6 +121,9 @@ fn parse_kind(kind: u8, fields: &[u8]) -> Option<Kind> {
             status: Status::from_byte(*fields.get(4)?),
         },
         CANCEL => Kind::Cancel { id: id()? },
+        CHANNEL => Kind::Channel {
+            index: *fields.first()?,
+        },
         HELLO => Kind::Hello,
         PING => Kind::Ping,
         PONG => Kind::Pong,

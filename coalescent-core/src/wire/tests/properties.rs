@@ -19,6 +19,7 @@ fn kinds() -> impl Strategy<Value = (Kind, u8, Vec<u8>)> {
         (any::<u32>(), status, payload())
             .prop_map(|(id, status, p)| (Kind::Reply { id, status }, p)),
         any::<u32>().prop_map(|id| (Kind::Cancel { id }, Vec::new())),
+        (any::<u8>(), payload()).prop_map(|(index, p)| (Kind::Channel { index }, p)),
         payload().prop_map(|p| (Kind::Hello, p)),
         any::<[u8; 8]>().prop_map(|p| (Kind::Ping, p.to_vec())),
         any::<[u8; 8]>().prop_map(|p| (Kind::Pong, p.to_vec())),
@@ -84,7 +85,7 @@ proptest! {
             // Use small lengths and known kinds, so that garbage passes the first check.
             bytes.chunks_mut(16).for_each(|chunk| {
                 for (byte, value) in chunk.iter_mut().zip([0, 0, 0, 12]) { *byte = value; }
-                if let Some(kind) = chunk.get_mut(4) { *kind &= 0x13; }
+                if let Some(kind) = chunk.get_mut(4) { *kind &= 0x17; }
             });
         }
         for wire in [Wire::native(), Wire::lines(), Wire::raw()] {

@@ -1,12 +1,14 @@
-//! Connections that the application asks for.
+//! What the application asks for: connections, and who is at an address.
 
 use std::sync::Arc;
 
-use super::Seed;
-use super::dial::{Dialled, dial};
+use super::dial::{Dialled, dial, look};
+use super::probe::Probe;
+use super::seed::Seed;
 use crate::error::Error;
 use crate::mesh::runtime::Runtime;
 use crate::node::peer::Peer;
+use crate::transport::address::Address;
 use crate::wire::Wire;
 
 impl Runtime {
@@ -29,11 +31,16 @@ impl Runtime {
         };
         let peer = connection.peer().clone();
         let counted = self.dialer.count_unseeded();
-        let runtime = Arc::clone(self);
-        self.run(connection, async move {
-            runtime.dialer.nudge();
-            drop((counted, guard));
-        });
+        self.run(connection, async move { drop((counted, guard)) });
         Ok(peer)
+    }
+
+    /// Asks who is at an address; see [`Mesh::probe`](crate::Mesh::probe).
+    pub(crate) async fn probe(&self, address: &Address) -> Result<Probe, Error> {
+        let seed = Seed::from(address.clone());
+        tokio::select! {
+            probe = look(self, &seed) => probe,
+            () = self.stop.cancelled() => Err(Error::closed()),
+        }
     }
 }

@@ -1,35 +1,36 @@
-//! Which seed to dial when.
+//! Whom to dial when.
 //!
 //! This module only decides: it has no socket, and is told the time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
-use std::time::Duration;
 
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 use tokio::time::Instant;
 
-/// The shortest pause before a seed is dialed again, whatever the jitter is: 50 ms. Without it, a
-/// seed that refuses at once could be dialed in a busy loop.
-pub(crate) const MIN_DELAY: Duration = Duration::from_millis(50);
+use super::backoff::Backoff;
+use super::budget::Budget;
+use super::entry::{Entry, HOLD, Kind, Learned, State};
+use crate::node::dial::Source;
+use crate::transport::group::NetGroup;
 
-/// The default of [`Backoff::soon`]: 5 s.
-pub(crate) const SOON: Duration = Duration::from_secs(5);
+/// How many suggested addresses are known at a time: 256.
+pub(crate) const LEARNED_MAX: usize = 256;
 
-/// The default of [`Backoff::soon_for`]: 3 min.
-pub(crate) const SOON_FOR: Duration = Duration::from_secs(3 * 60);
+/// After how many failures in a row a suggested address is given up: 6. Seeds never are.
+pub(crate) const FORGET_AFTER: u32 = 6;
 
-/// How many seeds to stay connected to, and how often to try.
+/// How many peers to stay connected to, and how often to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DialConfig {
-    /// Seeds are dialed while fewer outbound connections than this are up or in progress. Default:
-    /// 3.
+    /// Addresses are dialled while fewer outbound connections than this are up or in progress.
+    /// Default: 3.
     pub(crate) min_peers: usize,
-    /// No seed is dialed while this many outbound connections are up or in progress, even if
+    /// Nothing is dialled while this many outbound connections are up or in progress, even if
     /// `min_peers` is greater. Default: 12.
     pub(crate) max_peers: usize,
-    /// How long a seed pauses after a failure or a loss.
+    /// How long an address pauses after a failure or a loss.
     pub(crate) backoff: Backoff,
 }
 
@@ -43,130 +44,96 @@ impl Default for DialConfig {
     }
 }
 
-/// Exponential backoff with full jitter.
-///
-/// The pause is a random time of at most `initial` after the first failure, of at most `factor`
-/// times that after the second, and so on. For a while after a connection was lost, it is at most
-/// `soon`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Backoff {
-    /// The longest pause after one failure. Default: 0.5 s.
-    pub(crate) initial: Duration,
-    /// The factor by which the longest pause grows with each further failure. Default: 2.
-    pub(crate) factor: u32,
-    /// The upper bound of all pauses. Default: 60 s.
-    pub(crate) max: Duration,
-    /// The longest pause while a lost connection is likely to come back. Default: 5 s.
-    pub(crate) soon: Duration,
-    /// How long that is, from the loss. Default: 3 min.
-    pub(crate) soon_for: Duration,
-    /// How long a connection must have been up to reset the number of failures. One that ends
-    /// earlier counts as a failure, so that a seed that accepts and closes is not dialed too
-    /// often. Default: 30 s.
-    pub(crate) reset_after: Duration,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self {
-            initial: Duration::from_millis(500),
-            factor: 2,
-            max: Duration::from_secs(60),
-            soon: SOON,
-            soon_for: SOON_FOR,
-            reset_after: Duration::from_secs(30),
-        }
-    }
-}
-
-impl Backoff {
-    /// Returns the longest pause after `failures` failures in a row. After none it is that of one
-    /// failure: if a seed restarts, the peers that it drops must not all come back at once.
-    fn cap(&self, failures: u32) -> Duration {
-        let factor = self
-            .factor
-            .checked_pow(failures.saturating_sub(1))
-            .unwrap_or(u32::MAX);
-        self.initial.saturating_mul(factor).min(self.max)
-    }
-}
-
-/// A seed to dial now.
+/// An address to dial now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Due<S> {
-    pub(crate) seed: S,
-    /// How many times in a row this seed has failed.
+pub(crate) struct Due<K> {
+    pub(crate) key: K,
+    /// How many times in a row it has failed.
     pub(crate) failures: u32,
+    pub(crate) source: Source,
 }
 
-/// When a seed that failed or was lost may be dialed again, if it is needed by then.
+/// When an address that failed or was lost may be dialled again, if it is needed by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Retry {
-    /// How many times in a row this seed has failed.
+    /// How many times in a row it has failed.
     pub(crate) failures: u32,
     pub(crate) at: Instant,
 }
 
-/// Decides which seeds to dial.
+/// What has become of a suggestion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Suggested<K> {
+    /// The address is known already, or there is no room for it.
+    Nothing,
+    /// It is taken, and this other one forgotten for it.
+    Taken { evicted: Option<K> },
+}
+
+/// Decides whom to dial: seeds, which the user names, and addresses that were suggested.
 ///
 /// Call [`due`](Self::due) at the start, after each other call that changes something, and at the
-/// instant that [`next`](Self::next) returns. Answer each seed that it returns with
-/// [`connected`](Self::connected), [`failed`](Self::failed) or [`already`](Self::already).
+/// instant that [`next`](Self::next) returns. Answer each address that it returns with
+/// [`connected`](Self::connected), [`failed`](Self::failed), [`already`](Self::already),
+/// [`later`](Self::later) or [`forget`](Self::forget).
 ///
-/// Among the seeds whose pause is over, those with the fewest failures come first, then those tried
-/// longest ago. Chance decides between equals, so that nodes with the same list of seeds spread
-/// over it. A lost seed pauses too, so that another seed replaces it at once, if there is one. No
-/// seed is ever given up, because its name may resolve to another node the next time.
+/// # The order
+///
+/// Suggestions marked as first come first. Then seeds and suggestions take turns, so that neither
+/// those who tell many addresses nor seeds that are dead keep the others from being tried. Among
+/// the seeds whose pause is over, and among the suggestions, those with the fewest failures come
+/// first, then those tried longest ago. Chance decides between equals, so that nodes with the same
+/// list spread over it. A lost peer pauses too, so that another address replaces it at once, if
+/// there is one.
+///
+/// A dial holds a place for [`HOLD`]; after that, another may be made for the same place as long as
+/// there are not more than `max_peers` in all.
+///
+/// # What limits suggestions
+///
+/// - They are dialled within a [`Budget`].
+/// - At most one of each [`NetGroup`] is dialled or connected by a dial at a time.
+/// - After [`FORGET_AFTER`] failures in a row they are given up. They are remembered until a pause
+///   is over, so that suggesting one again does not shorten its pause.
+/// - At most [`LEARNED_MAX`] are known. For a new one, another is evicted that is neither dialled
+///   nor connected by a dial: of the source that has the most, one that is given up or failed most
+///   often, and of these the oldest. So nobody who tells many addresses evicts those of others.
+///
+/// No seed is ever given up, because its name may resolve to another node the next time.
 #[derive(Debug)]
-pub(crate) struct Plan<S> {
-    config: DialConfig,
-    rng: StdRng,
-    entries: Vec<Entry<S>>,
-    /// The index of each seed in `entries`. Entries are never removed.
-    index: HashMap<S, usize>,
-    /// The number of outbound connections that belong to no seed.
+pub(crate) struct Plan<K> {
+    pub(super) config: DialConfig,
+    pub(super) rng: StdRng,
+    /// The known addresses, in the order in which they became known.
+    pub(super) entries: BTreeMap<u64, Entry<K>>,
+    /// The number of each address in `entries`.
+    index: HashMap<K, u64>,
+    /// The number of the next entry.
+    serial: u64,
+    /// How many entries are learned.
+    learned: usize,
+    pub(super) budget: Budget,
+    /// Whether the next turn is that of a suggestion.
+    pub(super) learned_turn: bool,
+    /// The number of outbound connections that belong to no known address.
     unseeded: usize,
-    /// The number of dials so far, which tells which seed was tried longest ago.
-    tries: u64,
+    /// The number of dials so far, which tells which address was tried longest ago.
+    pub(super) tries: u64,
 }
 
-#[derive(Debug)]
-struct Entry<S> {
-    seed: S,
-    state: State,
-    /// The number of failures in a row.
-    failures: u32,
-    /// How many of them have made the pause longer.
-    steps: u32,
-    /// When a connection was lost, which makes pauses short for a while.
-    lost: Option<Instant>,
-    /// Whether this node itself was at an address of the seed at the last dial.
-    itself: bool,
-    /// The value of `Plan::tries` at the last dial, or 0 before the first.
-    tried: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Not connected. It pauses until this instant; `None` if it was never tried.
-    Idle(Option<Instant>),
-    /// A dial is in progress.
-    Dialing,
-    /// Connected by this node's dial, since this instant.
-    Up(Instant),
-    /// Connected by another connection, since this instant.
-    Already(Instant),
-}
-
-impl<S: Clone + Eq + Hash> Plan<S> {
+impl<K: Clone + Eq + Hash> Plan<K> {
     /// Makes a plan for `seeds`; duplicates count once. With the same `rng_seed`, the same calls
     /// lead to the same decisions.
-    pub(crate) fn new(seeds: Vec<S>, config: DialConfig, rng_seed: u64) -> Self {
+    pub(crate) fn new(seeds: Vec<K>, config: DialConfig, rng_seed: u64) -> Self {
         let mut plan = Self {
             config,
             rng: StdRng::seed_from_u64(rng_seed),
-            entries: Vec::with_capacity(seeds.len()),
+            entries: BTreeMap::new(),
             index: HashMap::with_capacity(seeds.len()),
+            serial: 0,
+            learned: 0,
+            budget: Budget::default(),
+            learned_turn: false,
             unseeded: 0,
             tries: 0,
         };
@@ -176,182 +143,308 @@ impl<S: Clone + Eq + Hash> Plan<S> {
         plan
     }
 
-    /// Adds a seed, unless it is known.
-    pub(crate) fn add_seed(&mut self, seed: S) {
-        let next = self.entries.len();
-        self.index.entry(seed.clone()).or_insert_with(|| {
-            self.entries.push(Entry {
-                seed,
-                state: State::Idle(None),
-                failures: 0,
-                steps: 0,
-                lost: None,
-                itself: false,
-                tried: 0,
-            });
-            next
-        });
+    /// Adds a seed. One that was learned or removed becomes a seed again. Returns whether it was
+    /// none before.
+    pub(crate) fn add_seed(&mut self, key: K) -> bool {
+        let Some(entry) = self.entry(&key) else {
+            self.insert(key, Kind::Seed);
+            return true;
+        };
+        let before = std::mem::replace(&mut entry.kind, Kind::Seed);
+        if let State::GivenUp(at) = entry.state {
+            entry.state = State::Idle(Some(at));
+        }
+        self.learned -= usize::from(matches!(before, Kind::Learned(_)));
+        before != Kind::Seed
     }
 
-    /// Returns the seeds to dial now. They count as in progress from then on.
-    pub(crate) fn due(&mut self, now: Instant) -> Vec<Due<S>> {
-        let missing = self.missing();
-        if missing == 0 {
-            return Vec::new();
+    /// Removes a seed: it is not dialled again. A dial in progress goes on, and a connected peer
+    /// stays. Returns whether it was a seed.
+    pub(crate) fn remove_seed(&mut self, key: &K) -> bool {
+        let Some(entry) = self.entry(key).filter(|entry| entry.kind == Kind::Seed) else {
+            return false;
+        };
+        entry.kind = Kind::Removed;
+        if matches!(entry.state, State::Idle(_)) {
+            self.forget(key);
         }
-        let mut ready: Vec<_> = Vec::new();
-        for (index, entry) in self.entries.iter().enumerate() {
-            if matches!(entry.state, State::Idle(at) if at.is_none_or(|at| at <= now)) {
-                ready.push((entry.failures, entry.tried, self.rng.random::<u32>(), index));
+        true
+    }
+
+    /// Adds a suggested address, unless it is known.
+    pub(crate) fn suggest(&mut self, key: K, learned: Learned, now: Instant) -> Suggested<K> {
+        if let Some(entry) = self.entry(&key) {
+            let never_tried = entry.tried == 0;
+            if let Kind::Learned(known) = &mut entry.kind {
+                known.first |= learned.first && never_tried;
+            }
+            return Suggested::Nothing;
+        }
+        let mut evicted = None;
+        if self.learned >= LEARNED_MAX {
+            self.purge(now);
+        }
+        if self.learned >= LEARNED_MAX {
+            evicted = self.victim();
+            match &evicted {
+                Some(victim) => self.forget(victim),
+                None => return Suggested::Nothing,
             }
         }
-        ready.sort_unstable();
-        let mut dials = Vec::new();
-        for (.., index) in ready.into_iter().take(missing) {
-            if let Some(entry) = self.entries.get_mut(index) {
-                self.tries += 1;
-                entry.state = State::Dialing;
-                entry.tried = self.tries;
-                dials.push(Due {
-                    seed: entry.seed.clone(),
-                    failures: entry.failures,
-                });
-            }
-        }
-        dials
+        self.insert(key, Kind::Learned(learned));
+        Suggested::Taken { evicted }
     }
 
-    /// Returns when [`due`](Self::due) will return a seed if nothing else happens: `now` if it
-    /// already would, `None` if it never will.
-    pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
-        if self.missing() == 0 {
+    /// Forgets an address, whatever its state is.
+    pub(crate) fn forget(&mut self, key: &K) {
+        if let Some(serial) = self.index.remove(key)
+            && let Some(entry) = self.entries.remove(&serial)
+        {
+            self.learned -= usize::from(entry.learned().is_some());
+        }
+    }
+
+    /// Records that a dial has failed. Returns when the address may be tried again, or `None` if no
+    /// such dial was in progress, in which case there is nothing to report.
+    pub(crate) fn failed(&mut self, key: &K, now: Instant) -> Option<Retry> {
+        let backoff = self.config.backoff;
+        let entry = self.entries.get_mut(self.index.get(key)?)?;
+        entry.dialing_since()?;
+        entry.fail(&backoff, now);
+        entry.postponed = false;
+        Some(self.end(key, now))
+    }
+
+    /// Records that an address has no place for this node now: its peer is busy, or another one of
+    /// the same group is connected. It pauses, which does not count as a failure.
+    pub(crate) fn later(&mut self, key: &K, now: Instant) -> Option<Retry> {
+        let backoff = self.config.backoff;
+        let entry = self.entries.get_mut(self.index.get(key)?)?;
+        if let State::Idle(_) | State::GivenUp(_) = entry.state {
             return None;
         }
-        let idle = self.entries.iter().filter_map(|entry| match entry.state {
-            State::Idle(at) => Some(at.map_or(now, |at| at.max(now))),
-            State::Dialing | State::Up(_) | State::Already(_) => None,
-        });
-        idle.min()
+        entry.step(&backoff, now);
+        entry.postponed = true;
+        Some(self.end(key, now))
     }
 
-    /// Records that the dial of `seed` has failed. Returns when it may be tried again, or `None` if
-    /// no such dial was in progress, in which case there is nothing to report.
-    pub(crate) fn failed(&mut self, seed: &S, now: Instant) -> Option<Retry> {
-        let entry = self.entries.get_mut(*self.index.get(seed)?)?;
-        if entry.state != State::Dialing {
-            return None;
-        }
-        entry.fail(&self.config.backoff, now);
-        Some(entry.pause(&self.config.backoff, &mut self.rng, now))
-    }
-
-    /// Records that the dial of `seed` has made a connection, including the handshake.
-    pub(crate) fn connected(&mut self, seed: &S, now: Instant) {
-        if let Some(entry) = self
-            .entry(seed)
-            .filter(|entry| entry.state == State::Dialing)
+    /// Records that a dial has made a connection, including the handshake.
+    pub(crate) fn connected(&mut self, key: &K, now: Instant) {
+        if let Some(entry) = self.entry(key)
+            && entry.dialing_since().is_some()
         {
             entry.state = State::Up(now);
+            entry.postponed = false;
         }
     }
 
-    /// Records that the seed's node is connected by another connection: one that it has dialed
-    /// itself, or one to another of its addresses.
+    /// Records that the node at an address is connected by another connection: one that it has
+    /// dialled itself, or one to another of its addresses.
     ///
-    /// The seed is not dialed until that connection is [`lost`](Self::lost). It does not count as
-    /// outbound, for two reasons. An attacker can make this node accept connections more easily
+    /// The address is not dialled until that connection is [`lost`](Self::lost). It does not count
+    /// as outbound, for two reasons. An attacker can make this node accept connections more easily
     /// than make it choose them; and two addresses of one node must not count as two peers.
-    pub(crate) fn already(&mut self, seed: &S, now: Instant) {
-        if let Some(entry) = self.entry(seed) {
+    pub(crate) fn already(&mut self, key: &K, now: Instant) {
+        if let Some(entry) = self.entry(key) {
+            entry.postponed = false;
             entry.state = match entry.state {
-                State::Idle(_) | State::Dialing => State::Already(now),
+                State::Idle(_) | State::GivenUp(_) | State::Dialing(_) => State::Already(now),
                 State::Up(since) | State::Already(since) => State::Already(since),
             };
         }
     }
 
-    /// Records that the connection to `seed` has ended, whichever side dialed it. Returns when the
-    /// seed may be tried again, or `None` if it was not connected.
-    pub(crate) fn lost(&mut self, seed: &S, now: Instant) -> Option<Retry> {
-        let entry = self.entries.get_mut(*self.index.get(seed)?)?;
+    /// Records that the connection to an address has ended, whichever side dialled it. Returns when
+    /// it may be tried again, or `None` if it was not connected.
+    pub(crate) fn lost(&mut self, key: &K, now: Instant) -> Option<Retry> {
+        let backoff = self.config.backoff;
+        let entry = self.entries.get_mut(self.index.get(key)?)?;
         let (State::Up(since) | State::Already(since)) = entry.state else {
             return None;
         };
-        let backoff = &self.config.backoff;
         if now.saturating_duration_since(since) >= backoff.reset_after {
             entry.failures = 0;
             entry.steps = 0;
             entry.lost = Some(now);
         } else {
-            // The seed may be restarting. If it keeps accepting and closing, the first loss still
+            // The peer may be restarting. If it keeps accepting and closing, the first loss still
             // limits how long pauses are short.
             entry.lost.get_or_insert(now);
-            entry.fail(backoff, now);
+            entry.fail(&backoff, now);
         }
-        Some(entry.pause(backoff, &mut self.rng, now))
+        Some(self.end(key, now))
     }
 
-    /// Records whether a dial of `seed` has met this node itself. Returns the error in `itself` if
-    /// it is to be reported: only if the dial before did not meet this node.
-    pub(crate) fn note_itself<E>(&mut self, seed: &S, itself: Option<E>) -> Option<E> {
-        let entry = self.entry(seed)?;
+    /// Records whether a dial has met this node itself. Returns the error in `itself` if it is to
+    /// be reported: only if the dial before did not meet this node.
+    pub(crate) fn note_itself<E>(&mut self, key: &K, itself: Option<E>) -> Option<E> {
+        let entry = self.entry(key)?;
         let before = std::mem::replace(&mut entry.itself, itself.is_some());
         itself.filter(|_| !before)
     }
 
-    /// Sets the number of outbound connections that belong to no seed, because the application has
-    /// asked for them. They count towards both limits.
+    pub(crate) fn contains(&self, key: &K) -> bool {
+        self.index.contains_key(key)
+    }
+
+    pub(crate) fn is_learned(&self, key: &K) -> bool {
+        self.get(key).is_some_and(|entry| entry.learned().is_some())
+    }
+
+    /// Whether a dial of `key` may use an address of this group now.
+    pub(crate) fn is_free(&self, key: &K, group: NetGroup) -> bool {
+        !self.is_learned(key)
+            || !self.entries.values().any(|entry| {
+                entry.is_outbound() && entry.group() == Some(group) && entry.key != *key
+            })
+    }
+
+    /// Records the group that the name of a suggested address has turned out to be in. Returns
+    /// whether a dial of `key` may use it now.
+    pub(crate) fn claim_group(&mut self, key: &K, group: NetGroup) -> bool {
+        let free = self.is_free(key, group);
+        if let Some(entry) = self.entry(key)
+            && let Kind::Learned(learned) = &mut entry.kind
+        {
+            learned.group = Some(group);
+        }
+        free
+    }
+
+    /// Sets the number of outbound connections that belong to no known address, because the
+    /// application has asked for them. They count towards both limits.
     pub(crate) fn set_unseeded(&mut self, connections: usize) {
         self.unseeded = connections;
     }
 
+    pub(crate) fn unseeded(&self) -> usize {
+        self.unseeded
+    }
+
     /// Returns the number of outbound connections that are up or in progress.
     pub(crate) fn outbound(&self) -> usize {
-        let busy = |entry: &&Entry<S>| matches!(entry.state, State::Dialing | State::Up(_));
-        self.unseeded
-            .saturating_add(self.entries.iter().filter(busy).count())
+        let outbound = self.entries.values().filter(|entry| entry.is_outbound());
+        self.unseeded.saturating_add(outbound.count())
     }
 
-    /// Returns how many more seeds to dial.
-    fn missing(&self) -> usize {
-        self.config
-            .min_peers
-            .min(self.config.max_peers)
-            .saturating_sub(self.outbound())
+    /// Returns for how many outbound places there is nobody to dial: nobody who is connected, was
+    /// not tried yet, or has not failed since it was last connected. Of the suggestions of one
+    /// group, one counts.
+    pub(crate) fn wanted(&self) -> usize {
+        let mut groups = self.taken_groups();
+        let mut filled = self.unseeded;
+        for entry in self.entries.values() {
+            let counts = match entry.state {
+                State::Up(_) => true,
+                State::Dialing(_) => entry.is_promising(),
+                State::Idle(_) if entry.is_promising() => match entry.group() {
+                    Some(group) if groups.contains(&group) => false,
+                    group => {
+                        groups.extend(group);
+                        true
+                    }
+                },
+                State::Idle(_) | State::GivenUp(_) | State::Already(_) => false,
+            };
+            filled = filled.saturating_add(usize::from(counts));
+        }
+        self.target().saturating_sub(filled)
     }
 
-    fn entry(&mut self, seed: &S) -> Option<&mut Entry<S>> {
-        self.entries.get_mut(*self.index.get(seed)?)
-    }
-}
-
-impl<S> Entry<S> {
-    /// Whether the seed was lost within the last [`Backoff::soon_for`].
-    fn is_lost_lately(&self, backoff: &Backoff, now: Instant) -> bool {
-        self.lost
-            .is_some_and(|lost| now.saturating_duration_since(lost) < backoff.soon_for)
+    pub(super) fn target(&self) -> usize {
+        self.config.min_peers.min(self.config.max_peers)
     }
 
-    fn fail(&mut self, backoff: &Backoff, now: Instant) {
-        self.failures = self.failures.saturating_add(1);
-        // While pauses are capped after a loss, they do not grow beyond the cap. Afterwards they
-        // grow on from there.
-        if !self.is_lost_lately(backoff, now) || backoff.cap(self.steps) < backoff.soon {
-            self.steps = self.steps.saturating_add(1);
+    /// The groups of the suggestions that are dialled or connected.
+    pub(super) fn taken_groups(&self) -> Vec<NetGroup> {
+        let outbound = self.entries.values().filter(|entry| entry.is_outbound());
+        outbound.filter_map(Entry::group).collect()
+    }
+
+    /// Returns how many outbound places are held.
+    pub(super) fn held(&self, now: Instant) -> usize {
+        let slow = |since| now.saturating_duration_since(since) >= HOLD;
+        let dialing = self.entries.values().filter_map(Entry::dialing_since);
+        let slow = dialing.filter(|since| slow(*since)).count();
+        self.outbound().saturating_sub(slow)
+    }
+
+    /// Returns how many more dials to make now.
+    pub(super) fn missing(&self, now: Instant) -> usize {
+        let room = self.config.max_peers.saturating_sub(self.outbound());
+        self.target().saturating_sub(self.held(now)).min(room)
+    }
+
+    fn insert(&mut self, key: K, kind: Kind) {
+        self.learned += usize::from(matches!(kind, Kind::Learned(_)));
+        self.index.insert(key.clone(), self.serial);
+        self.entries.insert(self.serial, Entry::new(key, kind));
+        self.serial += 1;
+    }
+
+    /// Ends a dial or connection: the address pauses, or is not dialled any more.
+    fn end(&mut self, key: &K, now: Instant) -> Retry {
+        let backoff = self.config.backoff;
+        let mut retry = Retry {
+            failures: 0,
+            at: now + backoff.max,
+        };
+        let serial = self.index.get(key);
+        let Some(entry) = serial.and_then(|serial| self.entries.get_mut(serial)) else {
+            return retry;
+        };
+        retry.failures = entry.failures;
+        match &mut entry.kind {
+            Kind::Removed => self.forget(key),
+            Kind::Learned(_) if entry.failures >= FORGET_AFTER => {
+                entry.state = State::GivenUp(retry.at);
+            }
+            Kind::Learned(_) | Kind::Seed => {
+                retry = entry.pause(&backoff, &mut self.rng, now);
+            }
+        }
+        retry
+    }
+
+    /// Forgets what is given up, and has paused.
+    pub(super) fn purge(&mut self, now: Instant) {
+        let over = |entry: &&Entry<K>| matches!(entry.state, State::GivenUp(until) if until <= now);
+        let over: Vec<K> = self
+            .entries
+            .values()
+            .filter(over)
+            .map(|entry| entry.key.clone())
+            .collect();
+        for key in over {
+            self.forget(&key);
         }
     }
 
-    fn pause(&mut self, backoff: &Backoff, rng: &mut StdRng, now: Instant) -> Retry {
-        let mut cap = backoff.cap(self.steps);
-        if self.is_lost_lately(backoff, now) {
-            cap = cap.min(backoff.soon);
+    /// Returns which suggestion to evict.
+    fn victim(&self) -> Option<K> {
+        let mut counts: HashMap<Source, usize> = HashMap::new();
+        for learned in self.entries.values().filter_map(Entry::learned) {
+            *counts.entry(learned.source).or_default() += 1;
         }
-        let at = now + rng.random_range(Duration::ZERO..=cap).max(MIN_DELAY);
-        self.state = State::Idle(Some(at));
-        Retry {
-            failures: self.failures,
-            at,
-        }
+        let victims = self.entries.iter().filter_map(|(serial, entry)| {
+            let learned = entry.learned().filter(|_| !entry.is_outbound())?;
+            let given_up = matches!(entry.state, State::GivenUp(_));
+            let already = matches!(entry.state, State::Already(_));
+            let count = counts.get(&learned.source);
+            let worst = (given_up, !already, entry.failures);
+            let rank = (!learned.first, count, learned.source, worst);
+            Some(((rank, std::cmp::Reverse(*serial)), &entry.key))
+        });
+        let victim = victims.max_by_key(|(rank, _)| *rank);
+        victim.map(|(_, key)| key.clone())
+    }
+
+    pub(super) fn get(&self, key: &K) -> Option<&Entry<K>> {
+        self.entries.get(self.index.get(key)?)
+    }
+
+    fn entry(&mut self, key: &K) -> Option<&mut Entry<K>> {
+        self.entries.get_mut(self.index.get(key)?)
     }
 }
 

@@ -1,0 +1,310 @@
+//! What is shared by all who dial, or tell the plan something.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::backoff::Backoff;
+use super::claims::Claims;
+use super::dead_ends::DeadEnds;
+use super::entry::Learned;
+use super::plan::{DialConfig, Due, Plan, Suggested};
+use super::recent::Recent;
+use super::seed::Seed;
+use super::self_check::SelfChecks;
+use super::wanted::Wanted;
+use crate::config::Config;
+use crate::error::Error;
+use crate::transport::group::NetGroup;
+
+/// How many addresses are remembered so that
+/// [`Event::Discovered`](crate::Event::Discovered) is told once for each: 4,096. They take some
+/// 100 KiB.
+pub const DISCOVERED_MAX: usize = 4096;
+
+/// How many addresses are remembered that have turned out to be this node: 64. A suggestion of one
+/// is not taken.
+pub(crate) const OWN_MAX: usize = 64;
+
+/// What has happened to a dialled address.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// The dial failed.
+    Failed,
+    /// Only this node itself was there.
+    Itself,
+    /// The peer has no place now, or another one of this group is connected.
+    Later(Option<NetGroup>),
+    /// This node's dial has made a connection.
+    Connected,
+    /// The node at the address is connected by another connection.
+    Already,
+    /// The connection to the node has ended, whichever it was.
+    Lost,
+}
+
+/// The mesh's handle to the plan, and what dials share.
+#[derive(Debug)]
+pub(crate) struct Dialer {
+    shared: Arc<Shared>,
+    self_checks: SelfChecks,
+    claims: Claims,
+    dead_ends: Mutex<DeadEnds>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Wakes the task that dials.
+    changed: Notify,
+    wanted: watch::Sender<usize>,
+}
+
+#[derive(Debug)]
+struct State {
+    plan: Plan<Seed>,
+    /// The seeds that have a wire of their own.
+    wired: Vec<Seed>,
+    /// The addresses that were told of as discovered.
+    told: Recent,
+    /// The addresses that are this node.
+    own: Recent,
+    /// What ends the wait for the peer of a learned address that is connected by another
+    /// connection. An entry is removed with that address.
+    waits: HashMap<Seed, DropGuard>,
+}
+
+/// An outbound connection that belongs to no known address, counted until this is dropped.
+#[derive(Debug)]
+pub(super) struct Unseeded(Arc<Shared>);
+
+impl Drop for Unseeded {
+    fn drop(&mut self) {
+        self.0.update(|state| {
+            let count = state.plan.unseeded().saturating_sub(1);
+            state.plan.set_unseeded(count);
+        });
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the plan something, and the others what follows.
+    fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state();
+        let result = change(&mut state);
+        self.publish(&state);
+        drop(state);
+        self.changed.notify_one();
+        result
+    }
+
+    fn publish(&self, state: &State) {
+        let wanted = state.plan.wanted();
+        self.wanted
+            .send_if_modified(|now| std::mem::replace(now, wanted) != wanted);
+    }
+}
+
+impl Dialer {
+    /// Makes a dialer for these seeds.
+    pub(crate) fn new(config: &Config, seeds: Vec<Seed>) -> Self {
+        let wired = seeds.iter().filter(|seed| seed.wire.is_some());
+        let wired = wired.cloned().collect();
+        let plan = Plan::new(seeds, dial_config(config), rand::random());
+        Self {
+            shared: Arc::new(Shared {
+                wanted: watch::Sender::new(plan.wanted()),
+                state: Mutex::new(State {
+                    plan,
+                    wired,
+                    told: Recent::new(DISCOVERED_MAX),
+                    own: Recent::new(OWN_MAX),
+                    waits: HashMap::new(),
+                }),
+                changed: Notify::new(),
+            }),
+            self_checks: SelfChecks::default(),
+            claims: Claims::default(),
+            dead_ends: Mutex::default(),
+        }
+    }
+
+    /// Adds a seed.
+    pub(crate) fn add(&self, seed: Seed) {
+        self.shared.update(|state| {
+            if seed.wire.is_some() && !state.wired.contains(&seed) {
+                state.wired.push(seed.clone());
+            }
+            if let Some(wait) = state.waits.remove(&seed) {
+                // It is a seed now: the end of the other connection matters.
+                wait.disarm();
+            }
+            state.plan.add_seed(seed);
+        });
+    }
+
+    /// Removes the seeds of an address, with whatever wire. Returns whether there were any.
+    pub(crate) fn remove(&self, seed: &Seed) -> bool {
+        self.shared.update(|state| {
+            let mut removed = state.plan.remove_seed(seed);
+            state.wired.retain(|wired| {
+                let is_it = wired.address == seed.address;
+                removed |= is_it && state.plan.remove_seed(wired);
+                !is_it
+            });
+            removed
+        })
+    }
+
+    /// Takes a suggestion. Returns whether it is to be told of.
+    pub(super) fn suggest(&self, seed: Seed, learned: Learned) -> bool {
+        let mut state = self.shared.state();
+        let is_seed = state
+            .wired
+            .iter()
+            .any(|wired| wired.address == seed.address);
+        if is_seed || state.own.contains(&seed.address) {
+            return false;
+        }
+        let now = Instant::now();
+        let tell = match state.plan.suggest(seed.clone(), learned, now) {
+            Suggested::Nothing => false,
+            Suggested::Taken { evicted } => {
+                if let Some(evicted) = evicted {
+                    state.waits.remove(&evicted);
+                }
+                state.told.insert(&seed.address)
+            }
+        };
+        // Counting is not cheap, and one more address cannot make a place wanted that was not.
+        if *self.shared.wanted.borrow() > 0 {
+            self.shared.publish(&state);
+        }
+        drop(state);
+        self.shared.changed.notify_one();
+        tell
+    }
+
+    /// Returns whom to dial now, and when to ask again if nothing changes.
+    pub(super) fn due(&self, now: Instant) -> (Vec<Due<Seed>>, Option<Instant>) {
+        let mut state = self.shared.state();
+        let due = state.plan.due(now);
+        self.shared.publish(&state);
+        (due, state.plan.next(now))
+    }
+
+    /// Waits until something has changed since the last call.
+    pub(super) async fn changed(&self) {
+        self.shared.changed.notified().await;
+    }
+
+    /// Tells the plan what has become of a dial or a connection. Returns `itself` if it is to be
+    /// reported, and whether a failure is.
+    pub(super) fn tell(
+        &self,
+        seed: &Seed,
+        change: &Change,
+        itself: Option<Error>,
+    ) -> (Option<Error>, bool) {
+        let now = Instant::now();
+        self.shared.update(|state| {
+            let plan = &mut state.plan;
+            let itself = plan.note_itself(seed, itself);
+            let learned = plan.is_learned(seed);
+            let mut failed = false;
+            match change {
+                Change::Itself if learned => {
+                    plan.forget(seed);
+                    state.own.insert(&seed.address);
+                }
+                Change::Itself | Change::Failed => failed = plan.failed(seed, now).is_some(),
+                Change::Later(group) => {
+                    if let Some(group) = group {
+                        plan.claim_group(seed, *group);
+                    }
+                    failed = plan.later(seed, now).is_some();
+                }
+                Change::Connected => plan.connected(seed, now),
+                Change::Already => plan.already(seed, now),
+                Change::Lost => {
+                    plan.lost(seed, now);
+                    state.waits.remove(seed);
+                }
+            }
+            // What happens at a suggested address is nobody's fault, and of no importance.
+            (itself.filter(|_| !learned), failed && !learned)
+        })
+    }
+
+    /// Returns a token that is cancelled when a learned address is forgotten that is connected by
+    /// another connection, so that nobody waits for the end of that connection any more.
+    pub(super) fn wait(&self, seed: &Seed) -> CancellationToken {
+        let token = CancellationToken::new();
+        let mut state = self.shared.state();
+        if !state.plan.contains(seed) {
+            token.cancel();
+        } else if state.plan.is_learned(seed) {
+            let guard = token.clone().drop_guard();
+            state.waits.insert(seed.clone(), guard);
+        }
+        token
+    }
+
+    /// Counts an outbound connection that belongs to no known address.
+    pub(super) fn count_unseeded(&self) -> Unseeded {
+        self.shared.update(|state| {
+            let count = state.plan.unseeded().saturating_add(1);
+            state.plan.set_unseeded(count);
+        });
+        Unseeded(Arc::clone(&self.shared))
+    }
+
+    /// Whether a dial of `seed` may use an address of this group now.
+    pub(super) fn is_free(&self, seed: &Seed, group: NetGroup) -> bool {
+        self.shared.state().plan.is_free(seed, group)
+    }
+
+    /// Records that `seed` leads to an address of this group. Returns whether it may use it.
+    pub(super) fn claim_group(&self, seed: &Seed, group: NetGroup) -> bool {
+        self.shared.state().plan.claim_group(seed, group)
+    }
+
+    pub(crate) fn wanted(&self, stop: CancellationToken) -> Wanted {
+        Wanted::new(self.shared.wanted.subscribe(), stop)
+    }
+
+    pub(crate) fn self_checks(&self) -> &SelfChecks {
+        &self.self_checks
+    }
+
+    pub(super) fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    pub(super) fn dead_ends(&self) -> MutexGuard<'_, DeadEnds> {
+        self.dead_ends
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn dial_config(config: &Config) -> DialConfig {
+    DialConfig {
+        min_peers: config.min_peers,
+        max_peers: config.max_peers,
+        backoff: Backoff {
+            initial: config.backoff,
+            factor: 2,
+            max: config.backoff_max,
+            reset_after: config.backoff_reset,
+            ..Backoff::default()
+        },
+    }
+}

@@ -1,0 +1,49 @@
+//! Asking who is at an address.
+
+use std::net::SocketAddr;
+
+use crate::node::peer::Introduction;
+use crate::wire::NodeId;
+
+/// Who is at an address, from [`Mesh::probe`](crate::Mesh::probe). The texts come from the peer.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    socket_addr: SocketAddr,
+    intro: Introduction,
+}
+
+impl Probe {
+    pub(super) fn new(socket_addr: SocketAddr, intro: Introduction) -> Self {
+        Self { socket_addr, intro }
+    }
+
+    /// Returns the number that the peer chose for itself; `None` on a wire without numbers.
+    #[must_use]
+    pub fn node_id(&self) -> Option<NodeId> {
+        self.intro.node_id
+    }
+
+    /// Returns the ed25519 public key that the peer has proven to have; `None` without TLS.
+    #[must_use]
+    pub fn key(&self) -> Option<&[u8; 32]> {
+        self.intro.key.as_ref()
+    }
+
+    /// Returns the program that the peer says it is.
+    #[must_use]
+    pub fn agent(&self) -> Option<&str> {
+        self.intro.agent.as_deref()
+    }
+
+    /// Returns where the peer says that others can dial it.
+    #[must_use]
+    pub fn listen(&self) -> Option<&str> {
+        self.intro.listen.as_deref()
+    }
+
+    /// Returns the socket address of the peer.
+    #[must_use]
+    pub fn socket_addr(&self) -> SocketAddr {
+        self.socket_addr
+    }
+}

@@ -1,0 +1,303 @@
+//! The addresses of one name, one after another, until a peer is found.
+//!
+//! A transport opens a connection to the first address that accepts it, of those that are
+//! permitted. What is at its other end may be no peer: then a [`Walk`] goes on with the addresses
+//! that were not used yet.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use std::{fmt, io};
+
+use tokio::time::{Instant, sleep_until};
+
+use super::addresses::{is_one_socket, is_within, may_lead_here};
+use super::seed::Seed;
+use super::self_check::SelfCheck;
+use crate::error::{BoxError, Error};
+use crate::mesh::runtime::Runtime;
+use crate::transport::address::Address;
+use crate::transport::group::NetGroup;
+use crate::transport::{ATTEMPT_DELAY, BoxIo, met_itself};
+
+/// How many addresses of one name may accept the connection and turn out to be this node, or an
+/// echo of it, before the dial is given up: 16.
+const ATTEMPTS: usize = 16;
+
+/// How many addresses of one name may accept the connection and be no peer, or refuse this node,
+/// before the dial is given up: 4. The next dial tries these last.
+const FAILED_ATTEMPTS: usize = 4;
+
+/// The shortest time for an attempt to connect: 0.5 s. Transports start the attempts at the
+/// addresses of a name one [`ATTEMPT_DELAY`] after another, and the next must have started before
+/// the time of the last one is over.
+const ATTEMPT_MIN: Duration = ATTEMPT_DELAY.saturating_mul(2);
+
+/// An open connection, of which only the addresses of its ends are known.
+pub(super) struct Opened {
+    pub(super) io: BoxIo,
+    pub(super) there: SocketAddr,
+    /// `None` if the transport does not tell the local address.
+    pub(super) self_check: Option<SelfCheck>,
+    /// Whether it may lead to this node itself.
+    pub(super) may_lead_here: bool,
+}
+
+/// A way along the addresses of a name.
+pub(super) struct Walk<'a> {
+    runtime: &'a Runtime,
+    seed: &'a Seed,
+    /// The addresses to which a connection was opened.
+    tried: Vec<SocketAddr>,
+    /// How many of them failed, and are neither this node nor an echo.
+    failed: usize,
+    /// What is reported if no peer is found.
+    failure: Option<Error>,
+    /// The error to report if this node itself was at one of the addresses.
+    pub(super) itself: Option<Error>,
+    /// A group of which an address was not used, because another peer of that group is connected.
+    full_group: Mutex<Option<NetGroup>>,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(runtime: &'a Runtime, seed: &'a Seed) -> Self {
+        Self {
+            runtime,
+            seed,
+            tried: Vec::new(),
+            failed: 0,
+            failure: None,
+            itself: None,
+            full_group: Mutex::default(),
+        }
+    }
+
+    /// Returns the address to which the last connection was opened.
+    pub(super) fn last(&self) -> Option<SocketAddr> {
+        self.tried.last().copied()
+    }
+
+    pub(super) fn full_group(&self) -> MutexGuard<'_, Option<NetGroup>> {
+        let group = self.full_group.lock();
+        group.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a connection to an address that was not used yet. Dead ends are tried last.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such address, what was found at the others.
+    pub(super) async fn next(&mut self) -> Result<Opened, Error> {
+        if self.tried.is_empty() {
+            self.runtime.security().check(&self.seed.address)?;
+        }
+        let over = self.tried.len() >= ATTEMPTS || self.failed >= FAILED_ATTEMPTS;
+        let opened = if over {
+            Err(NotOpened::Exhausted)
+        } else {
+            self.open().await
+        };
+        match opened {
+            Ok(opened) => {
+                self.tried.push(opened.there);
+                Ok(opened)
+            }
+            Err(NotOpened::Failed(error)) => Err(self.prefer(error)),
+            Err(NotOpened::Exhausted) => {
+                let failure = self.failure.take();
+                Err(failure.unwrap_or_else(|| Error::dial(&self.seed.address, skipped())))
+            }
+        }
+    }
+
+    /// Records that a peer is at an address.
+    pub(super) fn found(&self, there: SocketAddr) {
+        self.runtime.dialer().dead_ends().remove(there);
+    }
+
+    /// Records that this node itself is at an address.
+    pub(super) fn found_itself(&mut self, there: SocketAddr) {
+        let error = || Error::itself(&self.seed.address, there);
+        self.itself.get_or_insert_with(error);
+        self.skip(there, error());
+    }
+
+    /// Records that an echo of this node is at an address.
+    pub(super) fn found_echo(&mut self, there: SocketAddr) {
+        self.skip(there, Error::echo(&self.seed.address, there));
+    }
+
+    /// Records that the handshake has failed at an address.
+    pub(super) fn failed(&mut self, there: SocketAddr, error: Error) {
+        self.failed += 1;
+        if error.is_busy() {
+            self.failure = Some(self.prefer(error));
+        } else {
+            self.skip(there, error);
+        }
+    }
+
+    fn skip(&mut self, there: SocketAddr, error: Error) {
+        let mut dead_ends = self.runtime.dialer().dead_ends();
+        dead_ends.insert(there, Instant::now());
+        drop(dead_ends);
+        self.failure = Some(self.prefer(error));
+    }
+
+    /// Returns the more telling error of this one and the last: one that says that a peer is busy,
+    /// else one about others than this node.
+    fn prefer(&mut self, error: Error) -> Error {
+        match self.failure.take() {
+            Some(last) if last.is_busy() || (error.is_itself() && !last.is_itself()) => last,
+            _ => error,
+        }
+    }
+
+    async fn open(&self) -> Result<Opened, NotOpened> {
+        let now = Instant::now();
+        let postponed = Mutex::new(Vec::new());
+        let postponed = || postponed.lock().unwrap_or_else(PoisonError::into_inner);
+        let choose = |there| {
+            if self.tried.contains(&there) {
+                return Err(skipped());
+            }
+            if self.runtime.dialer().dead_ends().contains(there, now) {
+                postponed().push(there);
+                return Err(skipped());
+            }
+            Ok(())
+        };
+        let first = match self.connect(&choose).await {
+            Ok(opened) => return Ok(opened),
+            Err(not_opened) => not_opened,
+        };
+        let postponed = std::mem::take(&mut *postponed());
+        if postponed.is_empty() {
+            return Err(first);
+        }
+        let choose = |there| match postponed.contains(&there) {
+            true => Ok(()),
+            false => Err(skipped()),
+        };
+        match (self.connect(&choose).await, first) {
+            (Err(NotOpened::Exhausted), first) => Err(first),
+            (second, _) => second,
+        }
+    }
+
+    /// Opens a connection to an address that `choose` accepts.
+    async fn connect(
+        &self,
+        choose: &(dyn Fn(SocketAddr) -> io::Result<()> + Sync),
+    ) -> Result<Opened, NotOpened> {
+        let (runtime, address) = (self.runtime, &self.seed.address);
+        let transport = runtime.transport();
+        let listening = runtime.addrs();
+        let dialling = runtime.dialer().self_checks().dialling();
+        let started = Mutex::new(Instant::now());
+        let started = || started.lock().unwrap_or_else(PoisonError::into_inner);
+        let permit = |there: SocketAddr| {
+            choose(there)?;
+            runtime.security().permit(there).map_err(io::Error::other)?;
+            self.permit_group(there).map_err(io::Error::other)?;
+            if may_lead_here(&listening, there) {
+                dialling.may_lead_here();
+            }
+            *started() = Instant::now();
+            Ok(())
+        };
+        let limit = runtime.peers().config().connect_timeout;
+        // Each attempt has this time for itself, so it counts from the start of the last one.
+        let time = limit.max(ATTEMPT_MIN);
+        let mut connecting = pin!(transport.connect(address, &permit));
+        let connected = loop {
+            let deadline = *started() + time;
+            tokio::select! {
+                biased;
+                connected = &mut connecting => break connected,
+                () = sleep_until(deadline) => {}
+            }
+            if *started() + time <= Instant::now() {
+                return Err(NotOpened::Failed(Error::dial_timeout(address, time)));
+            }
+        };
+        let (io, there) = connected.map_err(|error| not_opened(address, error))?;
+        let local = transport.local_addr(&io);
+        // The built-in transports check this themselves; one of the application's may not.
+        if local.is_some_and(|local| is_one_socket(local, there)) {
+            return Err(NotOpened::Failed(Error::dial(address, met_itself())));
+        }
+        self.claim_group(there).map_err(NotOpened::Failed)?;
+        Ok(Opened {
+            self_check: local.map(|local| runtime.dialer().self_checks().dialled(local)),
+            may_lead_here: may_lead_here(&listening, there)
+                && local.is_some_and(|local| is_within(local, there)),
+            io,
+            there,
+        })
+    }
+
+    /// Checks that a learned name does not lead to a group of which another learned address is
+    /// connected.
+    fn permit_group(&self, there: SocketAddr) -> Result<(), Error> {
+        let group = NetGroup::of(there.ip());
+        match group.filter(|group| !self.runtime.dialer().is_free(self.seed, *group)) {
+            Some(group) => Err(self.full(group, there)),
+            None => Ok(()),
+        }
+    }
+
+    fn claim_group(&self, there: SocketAddr) -> Result<(), Error> {
+        match NetGroup::of(there.ip()) {
+            Some(group) if !self.runtime.dialer().claim_group(self.seed, group) => {
+                Err(self.full(group, there))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn full(&self, group: NetGroup, there: SocketAddr) -> Error {
+        *self.full_group() = Some(group);
+        Error::refused(format!(
+            "{}: {there} waits, since another peer of its network is connected",
+            self.seed.address
+        ))
+    }
+}
+
+enum NotOpened {
+    /// No address is left to try.
+    Exhausted,
+    Failed(Error),
+}
+
+/// The error that makes a transport try another address.
+#[derive(Debug)]
+struct Skipped;
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no other address is left to try")
+    }
+}
+
+impl std::error::Error for Skipped {}
+
+fn skipped() -> io::Error {
+    io::Error::other(Skipped)
+}
+
+fn not_opened(address: &Address, error: io::Error) -> NotOpened {
+    if error
+        .get_ref()
+        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Skipped>)
+    {
+        return NotOpened::Exhausted;
+    }
+    // An error of our own, from `permit`, is returned as it is.
+    NotOpened::Failed(match error.downcast::<Error>() {
+        Ok(own) => own,
+        Err(error) => Error::dial(address, BoxError::from(error)),
+    })
+}

@@ -1,0 +1,126 @@
+//! The file of a book on disk.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::error::{BookError, Problem};
+use super::format::BOOK_FILE_MAX;
+use super::table::Table;
+
+/// Reads a book from its file; `Ok(None)` if there is no file yet. It blocks.
+///
+/// A file that is no book, because it is damaged or is something else, is renamed to `FILE.bad`,
+/// which may replace an older one.
+///
+/// # Errors
+///
+/// What the file is instead, and what became of it.
+pub(super) fn load(path: &Path, seed: u64) -> Result<Option<Table>, BookError> {
+    let fail = |problem| Err(BookError::at(problem, path));
+    // Asked before opening, because opening a pipe could block for ever.
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match folder(path) {
+                folder if folder.is_dir() => Ok(None),
+                folder => fail(Problem::NoFolder(folder.into())),
+            };
+        }
+        Err(error) => return fail(Problem::Read(error)),
+    };
+    if metadata.is_dir() {
+        return fail(Problem::Directory);
+    }
+    if !metadata.is_file() {
+        return fail(Problem::NotAFile);
+    }
+    let bytes = match read(path) {
+        Ok(bytes) if bytes.is_empty() => return fail(Problem::Empty),
+        Ok(bytes) => bytes,
+        Err(error) => return fail(Problem::Read(error)),
+    };
+    let error = match Table::decode(&bytes, seed) {
+        Ok(table) => return Ok(Some(table)),
+        Err(error) => error,
+    };
+    let why = error.why_damaged().unwrap_or("it cannot be read");
+    let kept = bad_path(path);
+    fail(match fs::rename(path, &kept) {
+        Ok(()) => Problem::Kept(why, kept),
+        Err(error) => Problem::NotKept(why, error),
+    })
+}
+
+/// Reads a file, but not more of it than shows that it is too long.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = BOOK_FILE_MAX as u64 + 1;
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Writes a book beside its file, and renames it: whoever reads the file finds the old or the new
+/// one, whatever happens meanwhile. It blocks.
+///
+/// Of several processes that save to one file, the last one wins.
+pub(super) fn save(path: &Path, book: &[u8]) -> Result<(), BookError> {
+    save_with(path, |file| {
+        file.write_all(book).and_then(|()| file.sync_all())
+    })
+}
+
+fn save_with(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), BookError> {
+    let fail = |problem| BookError::at(problem, path);
+    // A link to the file stays one.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    if target.is_dir() {
+        return Err(fail(Problem::Directory));
+    }
+    if !folder(&target).is_dir() {
+        return Err(fail(Problem::NoFolder(folder(&target).into())));
+    }
+    let draft = draft_path(&target);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = options.open(&draft).and_then(|mut file| {
+        let renamed = write(&mut file).and_then(|()| fs::rename(&draft, &target));
+        if renamed.is_err() {
+            let _ = fs::remove_file(&draft);
+        }
+        renamed
+    });
+    written.map_err(|error| fail(Problem::Write(error)))?;
+    // So that the new name survives a power failure, where folders can be synced.
+    if let Ok(folder) = File::open(folder(&target)) {
+        let _ = folder.sync_all();
+    }
+    Ok(())
+}
+
+/// Returns a name beside the file, whose length does not depend on that of the file.
+fn draft_path(path: &Path) -> PathBuf {
+    path.with_file_name(format!(".coalescent-book-{:016x}", rand::random::<u64>()))
+}
+
+fn bad_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".bad");
+    name.into()
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+#[path = "disk_tests.rs"]
+mod tests;

@@ -1,0 +1,201 @@
+//! The plugin: who is dialled, and what becomes of it.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coalescent_core::{Address, Dial, Mesh, Peer, PeerId, Plugin, Registrar, Source};
+
+use super::handle::Book;
+use super::keeper::Keeper;
+use super::scout;
+
+/// Remembers peers, and dials them when this node has too few.
+///
+/// While fewer outbound peers are connected than
+/// [`Config::min_peers`](coalescent_core::Config::min_peers), and the seeds do not suffice, it
+/// suggests addresses of its [`Book`]: those that other plugins have put there, and those that it
+/// has learned itself.
+///
+/// | what happens | what becomes of it |
+/// |---|---|
+/// | a dial of this node succeeds or fails, whoever suggested it | the address is tried, or less likely to be dialled |
+/// | a peer connects that says it listens at the host where it is seen | its address is known, and may be told to others |
+/// | an address turns out to be this node | it is forgotten |
+/// | about every [two minutes](super::FEELER_EVERY), if a peer is connected | an address that was never reached is dialled only to learn whether somebody is there, or one whose place another waits for |
+///
+/// With a [`file`](AddressBook::file) it remembers over restarts: the file is read at the start, and
+/// written when the first peer is known, then once in [`SAVE_EVERY`](super::SAVE_EVERY) while the
+/// book changes, and when the mesh shuts down. The two peers that this node was connected to last
+/// are dialled first. Of several processes with one file, the last one that writes it wins.
+///
+/// A file that is no book is kept as `FILE.bad`, and a new one begun. Whatever is wrong with the
+/// file is an [error event](coalescent_core::Event::Error) for which
+/// [`is_plugin`](coalescent_core::Error::is_plugin) is true, and does not stop the node. If a file
+/// that may be a book cannot be read, it is left as it is, and nothing is saved.
+///
+/// ```no_run
+/// use coalescent_core::{App, AppExt};
+/// use coalescent_layers::discovery::book::AddressBook;
+///
+/// # async fn example() -> Result<(), coalescent_core::Error> {
+/// let mesh = App::new()
+///     .seeds(["127.0.0.1:1337"])
+///     .plugin(AddressBook::new().file("peers.book"))
+///     .listen("127.0.0.1:0")
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct AddressBook {
+    book: Book,
+    file: Option<PathBuf>,
+}
+
+impl AddressBook {
+    /// Creates the plugin with an empty [`Book`] and without a file.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Uses this book, which others may have too.
+    pub fn with_book(self, book: Book) -> Self {
+        Self { book, ..self }
+    }
+
+    /// Remembers the book in this file. Its folder must exist.
+    pub fn file(self, path: impl Into<PathBuf>) -> Self {
+        let file = Some(path.into());
+        Self { file, ..self }
+    }
+
+    /// Returns the book.
+    #[must_use]
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+}
+
+impl Plugin for AddressBook {
+    fn register(&self, app: &mut Registrar) {
+        app.insert(self.book.clone());
+        let book = self.book.clone();
+        app.on_dial(move |dial| record(&book, dial));
+        let book = self.book.clone();
+        app.on_connect(move |peer| {
+            learn(&book, &peer);
+            async {}
+        });
+        if let Some(file) = self.file.clone() {
+            let keeper = Arc::new(Keeper::new(self.book.clone(), file));
+            let loading = Arc::clone(&keeper);
+            app.on_start(move |mesh| async move { loading.load(&mesh).await });
+            let last = Arc::clone(&keeper);
+            app.on_shutdown(move |mesh| async move { last.save(&mesh).await });
+            app.spawn(move |mesh| async move { keeper.keep_saving(mesh).await });
+        }
+        let book = self.book.clone();
+        app.spawn(move |mesh| scout::keep_suggesting(book, mesh));
+        let book = self.book.clone();
+        app.spawn(move |mesh| scout::keep_feeling(book, mesh));
+    }
+}
+
+/// Takes note of how a dial has ended.
+fn record(book: &Book, dial: &Dial) {
+    match dial.result() {
+        Ok(peer) => {
+            let address = dial.address().clone();
+            let proven = address.with_id(key(peer));
+            book.update(|table, now| table.dialled_ok(&proven, now));
+            peer.set(DialledAs(proven, dial.source()));
+        }
+        Err(error) => book.update(|table, now| {
+            if error.is_itself() {
+                table.remove(dial.address());
+            } else if error.is_busy() {
+                table.dialled_busy(dial.address(), now);
+            } else {
+                table.dial_failed(dial.address(), now);
+            }
+        }),
+    }
+}
+
+/// Takes note of where a peer says that it listens, if it is seen there.
+fn learn(book: &Book, peer: &Peer) {
+    let Some(listen) = listen(peer) else { return };
+    let seen = peer.addr().map(|addr| addr.ip());
+    if is_host(listen.ip(), seen) {
+        book.declared(&listen.with_id(key(peer)));
+    }
+}
+
+/// Returns whether the host that a peer names is the one where it is seen. All loopback addresses
+/// are one host.
+fn is_host(named: Option<IpAddr>, seen: Option<IpAddr>) -> bool {
+    let (Some(named), Some(seen)) = (named, seen) else {
+        return false;
+    };
+    let (named, seen) = (named.to_canonical(), seen.to_canonical());
+    named == seen || (named.is_loopback() && seen.is_loopback())
+}
+
+/// The address by which a dial of this node has reached a peer, and where it came from; kept with
+/// the peer.
+#[derive(Clone, Debug)]
+struct DialledAs(Address, Source);
+
+/// Returns the addresses to dial first after a start: those of the connected peers that this node
+/// has dialled. Seeds, which are known anyway, come last.
+pub(super) fn anchors(mesh: &Mesh) -> Vec<Address> {
+    let peers = mesh.peers().list();
+    let dialled = peers.iter().filter_map(Peer::get::<DialledAs>);
+    let (seeds, others): (Vec<_>, Vec<_>) =
+        dialled.partition(|DialledAs(_, source)| *source == Source::SEED);
+    let all = others.into_iter().chain(seeds);
+    all.map(|DialledAs(address, _)| address).collect()
+}
+
+/// Returns the addresses, without identities, at which the connected peers can be dialled.
+pub(super) fn connected(mesh: &Mesh) -> Vec<Address> {
+    let peers = mesh.peers().list();
+    let addresses = peers.iter().flat_map(|peer| {
+        let dialled = peer.get::<DialledAs>().map(|DialledAs(address, _)| address);
+        [dialled, listen(peer)]
+    });
+    addresses
+        .flatten()
+        .map(|address| address.with_id(None))
+        .collect()
+}
+
+fn listen(peer: &Peer) -> Option<Address> {
+    peer.listen_addr()?.parse().ok()
+}
+
+/// Returns the public key that a peer has proven.
+fn key(peer: &Peer) -> Option<[u8; 32]> {
+    match peer.id() {
+        PeerId::Key(key) => Some(*key),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_believed_about_the_host_where_it_is_seen() {
+        let ip = |text: &str| Some(text.parse().unwrap());
+        assert!(is_host(ip("198.51.100.7"), ip("198.51.100.7")));
+        assert!(is_host(ip("198.51.100.7"), ip("::ffff:198.51.100.7")));
+        assert!(is_host(ip("127.0.0.1"), ip("::1")));
+        assert!(!is_host(ip("198.51.100.8"), ip("198.51.100.7")));
+        assert!(!is_host(None, ip("198.51.100.7")));
+        assert!(!is_host(ip("198.51.100.7"), None));
+    }
+}

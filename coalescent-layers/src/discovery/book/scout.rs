@@ -1,0 +1,103 @@
+//! Whom to dial, and who is asked whether he is there.
+
+use std::time::Duration;
+
+use coalescent_core::{Address, Mesh, Source, Suggestion, WeakMesh};
+use tokio::time::{sleep, timeout};
+
+use super::handle::Book;
+use super::plugin::connected;
+
+/// How often an address is dialled only to learn whether somebody is there: every two minutes, give
+/// or take a half.
+pub const FEELER_EVERY: Duration = Duration::from_secs(120);
+
+/// How often addresses are suggested while too few are known to be good: every 5 seconds.
+const SUGGEST_EVERY: Duration = Duration::from_secs(5);
+
+/// How many addresses are suggested at once.
+const MAX_SUGGESTED: usize = 16;
+
+/// Suggests addresses while the mesh wants some, until it ends.
+pub(super) async fn keep_suggesting(book: Book, mesh: WeakMesh) {
+    let Some(mut wanted) = mesh.upgrade().map(|mesh| mesh.wanted()) else {
+        return;
+    };
+    loop {
+        let count = wanted.now();
+        if count == 0 {
+            if wanted.changed().await.is_none() {
+                return;
+            }
+            continue;
+        }
+        let Some(mesh) = mesh.upgrade() else { return };
+        suggest(&book, &mesh, count.min(MAX_SUGGESTED));
+        drop(mesh);
+        let news = async {
+            tokio::select! {
+                changed = wanted.changed() => changed.is_some(),
+                () = book.grown() => true,
+            }
+        };
+        if let Ok(false) = timeout(SUGGEST_EVERY, news).await {
+            return;
+        }
+    }
+}
+
+fn suggest(book: &Book, mesh: &Mesh, count: usize) {
+    let mut known = connected(mesh);
+    for _ in 0..count {
+        let picked = book.update(|table, now| {
+            let picked = table.pick(now, |address| !has(&known, address))?;
+            let is_restored = table.is_restored(&picked);
+            Some((picked, is_restored))
+        });
+        let Some((address, is_restored)) = picked else {
+            return;
+        };
+        known.push(address.clone().with_id(None));
+        let source = if is_restored {
+            Source::BOOK
+        } else {
+            Source::PEERS
+        };
+        mesh.suggest(Suggestion::new(address, source));
+    }
+}
+
+fn has(known: &[Address], address: &Address) -> bool {
+    let is_it = |known: &Address| known.host() == address.host() && known.port() == address.port();
+    known.iter().any(is_it)
+}
+
+/// Dials an address now and then, only to learn whether somebody is there, until the mesh ends.
+pub(super) async fn keep_feeling(book: Book, mesh: WeakMesh) {
+    loop {
+        sleep(FEELER_EVERY.mul_f64(rand::random_range(0.5..1.5))).await;
+        let Some(mesh) = mesh.upgrade() else { return };
+        feel(&book, &mesh).await;
+    }
+}
+
+async fn feel(book: &Book, mesh: &Mesh) {
+    if mesh.peers().is_empty() {
+        // Perhaps this node is offline: then a failure would say nothing.
+        return;
+    }
+    let Some(address) = book.update(|table, now| table.feeler(now)) else {
+        return;
+    };
+    if has(&connected(mesh), &address) {
+        book.update(|table, now| table.dialled_ok(&address, now));
+        return;
+    }
+    let probed = mesh.probe(&address).await;
+    book.update(|table, now| match probed {
+        Ok(probe) => table.dialled_ok(&address.with_id(probe.key().copied()), now),
+        Err(error) if error.is_itself() => table.remove(&address),
+        Err(error) if error.is_busy() => table.dialled_busy(&address, now),
+        Err(_) => table.dial_failed(&address, now),
+    });
+}

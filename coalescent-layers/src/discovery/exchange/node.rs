@@ -1,0 +1,286 @@
+//! One node's part in the exchange: carries out what the decisions beside it say.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use coalescent_core::{Address, Dial, Direction, Mesh, Peer, WeakMesh};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::asking::{ASK_EVERY, Asking, NotAsked};
+use super::message::{CHANNEL, ExchangeMessage};
+use super::place::Place;
+use super::taking::{Allowances, Own, Teller, acceptable};
+use super::telling::{OwnOf, Telling, one_of_each_host};
+use crate::discovery::book::{Book, Group};
+
+/// The weight of a fault against the rules of the channel.
+pub const FAULT: u32 = 20;
+
+/// For how many host names that were dialled it is remembered to which IP address they led.
+pub const MAX_NAMES: usize = 64;
+
+/// How many of the addresses are remembered that led to one peer.
+const MAX_WAYS: usize = 4;
+
+/// What all peers of one node share.
+#[derive(Debug)]
+pub(super) struct Node {
+    book: Book,
+    state: Mutex<State>,
+    /// Notified when there may be a peer to ask.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    telling: Telling,
+    allowances: Allowances,
+    /// The IP addresses to which host names led, both without identities.
+    names: HashMap<Address, Address>,
+}
+
+/// What is kept with a peer that this node has dialled.
+#[derive(Clone, Debug, Default)]
+struct Link(Arc<Mutex<LinkState>>);
+
+#[derive(Debug, Default)]
+struct LinkState {
+    asking: Asking,
+    /// The addresses that led to the peer.
+    ways: Vec<Address>,
+}
+
+impl State {
+    /// Remembers to which IP address a host name led.
+    fn note(&mut self, name: Address, ip: Address) {
+        if self.names.len() >= MAX_NAMES && !self.names.contains_key(&name) {
+            let other = self.names.keys().next().cloned();
+            other.and_then(|other| self.names.remove(&other));
+        }
+        self.names.insert(name, ip);
+    }
+
+    /// Returns what is told instead of an address: the IP address to which it led, if it has a
+    /// name.
+    fn as_ip(names: &HashMap<Address, Address>, address: Address) -> Address {
+        let id = address.id().copied();
+        let name = address.with_id(None);
+        names.get(&name).unwrap_or(&name).clone().with_id(id)
+    }
+}
+
+impl Node {
+    pub(super) fn new(book: Book) -> Self {
+        Self {
+            book,
+            state: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Returns what is kept with a peer. Under the lock, so that it is made once.
+    fn link(&self, peer: &Peer) -> Link {
+        let _state = self.state();
+        peer.get().unwrap_or_else(|| {
+            let link = Link::default();
+            peer.set(link.clone());
+            link
+        })
+    }
+
+    /// Takes note of a peer that has connected.
+    pub(super) fn connected(&self, peer: &Peer) {
+        if peer.direction() == Direction::Outbound {
+            self.changed.notify_one();
+        } else if let Some(listen) = listen_addr(peer) {
+            self.declared(peer, listen);
+        }
+    }
+
+    /// Takes note of where an inbound peer says that it listens, unless it is seen there: that is
+    /// left to [`AddressBook`](crate::discovery::book::AddressBook), which believes it.
+    ///
+    /// Another host is an address like those that a peer tells: it is not told to others until a
+    /// dial has shown that somebody is there.
+    fn declared(&self, peer: &Peer, listen: Address) {
+        if is_host(&listen, peer.addr().map(|addr| addr.ip())) {
+            return;
+        }
+        let Some(mesh) = peer.mesh() else { return };
+        // Without where peers see this node: that takes a look at all of them.
+        let own = own(&mesh, []);
+        for listen in self.acceptable(peer, vec![listen], &own) {
+            self.book.heard(&listen, &group(peer, &listen));
+        }
+    }
+
+    /// Takes note of a dial that has met a peer.
+    pub(super) fn dialled(&self, dial: &Dial) {
+        let Ok(peer) = dial.result() else { return };
+        let address = dial.address();
+        if let Some(ip) = resolved(address, dial.socket_addr()) {
+            self.state().note(address.clone().with_id(None), ip);
+        }
+        let link = self.link(peer);
+        let ways = &mut lock(&link.0).ways;
+        if ways.len() < MAX_WAYS && !ways.contains(address) {
+            ways.push(address.clone());
+        }
+        // It may be a peer that had dialled this node before.
+        self.changed.notify_one();
+    }
+
+    /// Asks each peer when it is time, until the mesh ends.
+    pub(super) async fn ask_in_time(&self, mesh: WeakMesh) {
+        loop {
+            let Some(next) = mesh.upgrade().map(|mesh| self.ask_due(&mesh)) else {
+                return;
+            };
+            let _ = timeout_at(next, self.changed.notified()).await;
+        }
+    }
+
+    /// Asks the peers for which it is time, and returns when to look again.
+    fn ask_due(&self, mesh: &Mesh) -> Instant {
+        let now = Instant::now();
+        let mut next = now + ASK_EVERY;
+        for peer in mesh.peers().list().iter() {
+            let direction = peer.direction();
+            if direction == Direction::Inbound || !peer.has_channel(CHANNEL) {
+                continue;
+            }
+            let link = self.link(peer);
+            let asking = &mut lock(&link.0).asking;
+            if let Some(count) = asking.ask(direction, now) {
+                let ask = ExchangeMessage::Ask(count).encode();
+                if let Err(error) = peer.try_send_on(CHANNEL, ask) {
+                    asking.unsent();
+                    tracing::debug!(peer = %peer.id(), %error, "a peer was not asked for addresses");
+                }
+            } else if let Some(due) = asking.due(direction, now) {
+                next = next.min(due);
+            }
+        }
+        next
+    }
+
+    /// Handles what a peer said on the channel.
+    pub(super) async fn heard(&self, peer: &Peer, payload: &[u8]) {
+        match ExchangeMessage::decode(payload) {
+            Ok(ExchangeMessage::Ask(count)) => {
+                let answer = ExchangeMessage::Tell(self.answer(peer, count)).encode();
+                // It fails if the peer has gone.
+                let _ = peer.send_on(CHANNEL, answer).await;
+            }
+            Ok(ExchangeMessage::Tell(told)) => self.told(peer, told),
+            Err(error) => peer.penalize(FAULT, error.to_string()),
+        }
+    }
+
+    fn answer(&self, peer: &Peer, count: usize) -> Vec<Address> {
+        let place = Place::of_peer(peer.addr().map(|addr| addr.ip()));
+        let own = own_of(peer);
+        let may = |address: &Address| place.may_tell(Place::of(address)) && !own.contains(address);
+        let mut state = self.state();
+        let State { telling, names, .. } = &mut *state;
+        let known = || {
+            let known = self.book.tellable().into_iter();
+            let known = known.map(|address| State::as_ip(names, address));
+            one_of_each_host(known.collect())
+        };
+        telling.answer(count, may, known, Instant::now(), &mut rand::rng())
+    }
+
+    fn told(&self, peer: &Peer, told: Vec<Address>) {
+        let not_asked = match peer.get::<Link>() {
+            Some(link) => lock(&link.0).asking.answered(told.len()),
+            None => Err(NotAsked::AtAll),
+        };
+        if let Err(why) = not_asked {
+            let why = match why {
+                NotAsked::AtAll => "it tells addresses that it was not asked for",
+                NotAsked::ForSoMany => "it tells more addresses than it was asked for",
+            };
+            peer.penalize(FAULT, why);
+            return;
+        }
+        let Some(mesh) = peer.mesh() else { return };
+        let peers = mesh.peers().list();
+        let seen = peers.iter().filter_map(Peer::seen_addr);
+        let own = own(&mesh, seen.map(|addr| addr.ip()));
+        for address in self.acceptable(peer, told, &own) {
+            self.book.heard(&address, &group(peer, &address));
+        }
+    }
+
+    /// Returns those of the addresses told by a peer that are taken.
+    fn acceptable(&self, peer: &Peer, told: Vec<Address>, own: &Own) -> Vec<Address> {
+        let addr = peer.addr();
+        let place = Place::of_peer(addr.map(|addr| addr.ip()));
+        let mut taken = acceptable(told, place, own);
+        let teller = Teller::of(addr, peer.direction(), *peer.id());
+        let count = self
+            .state()
+            .allowances
+            .take(teller, taken.len(), Instant::now());
+        taken.truncate(count);
+        taken
+    }
+}
+
+/// Returns where this node itself can be dialled, if it is seen at these addresses.
+fn own(mesh: &Mesh, seen: impl IntoIterator<Item = IpAddr>) -> Own {
+    let advertised = mesh.peers().config().advertise.as_ref();
+    let advertised = advertised.and_then(|advertised| advertised.parse().ok());
+    Own::new(mesh.local_addrs(), seen, advertised)
+}
+
+/// Returns where a peer can be dialled.
+fn own_of(peer: &Peer) -> OwnOf {
+    let mut own: Vec<_> = listen_addr(peer).into_iter().collect();
+    if let Some(link) = peer.get::<Link>() {
+        own.extend(lock(&link.0).ways.iter().cloned());
+    }
+    if peer.direction() == Direction::Outbound {
+        own.extend(peer.addr().and_then(|addr| Address::try_from(addr).ok()));
+    }
+    OwnOf(own)
+}
+
+fn listen_addr(peer: &Peer) -> Option<Address> {
+    peer.listen_addr()?.parse().ok()
+}
+
+/// Returns whether the host of an address is the one at which a peer is seen. All loopback
+/// addresses are one host.
+fn is_host(address: &Address, seen: Option<IpAddr>) -> bool {
+    let said = address.ip().map(|ip| ip.to_canonical());
+    said.zip(seen).is_some_and(|(said, seen)| {
+        let seen = seen.to_canonical();
+        said == seen || said.is_loopback() && seen.is_loopback()
+    })
+}
+
+/// Returns the IP address to which a host name led, if others may take that and not the name.
+fn resolved(address: &Address, led_to: Option<SocketAddr>) -> Option<Address> {
+    let ip = Address::try_from(led_to?).ok()?;
+    let of_use = matches!(Place::of(&ip), Place::Public | Place::Private);
+    let named = Place::of(address) == Place::Named;
+    (named && of_use).then_some(ip)
+}
+
+/// Returns the group that an address counts against: that of the peer who told it.
+fn group(peer: &Peer, told: &Address) -> Group {
+    peer.addr()
+        .map_or_else(|| Group::of(told), |addr| Group::of_ip(addr.ip()))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
