@@ -406,25 +406,76 @@ async fn leaves_are_back_soon_after_an_outage() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_accepts_and_stays_silent_does_not_keep_a_name_from_its_others() {
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+    }
+    let names = Names::default();
+    let there = listen(&names, &Wire::native()).await;
+    let mut addrs: Vec<_> = silent.iter().map(|at| at.local_addr().unwrap()).collect();
+    addrs.push(addr(&there));
+    names.set("service", &addrs);
+    let here = app(&names, &Wire::native())
+        .configure(|config| config.handshake_timeout = Duration::from_millis(200));
+    let here = here.start().await.unwrap();
+    // By one dial.
+    let peer = soon("a peer", here.connect("service:1")).await.unwrap();
+    assert_eq!(peer.addr(), Some(addr(&there)));
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_swallows_does_not_keep_a_name_from_its_others() {
+async fn each_address_has_its_own_time() {
+    let (port, _waiting) = swallower("0.0.0.0:0").await;
+    let names = Names::default();
+    let there = listen(&names, &Wire::native()).await;
+    let swallows = (1..6).map(|last| SocketAddr::from(([127, 0, 0, last], port)));
+    let mut addrs: Vec<_> = swallows.collect();
+    addrs.push(addr(&there));
+    names.set("service", &addrs);
+    // The last is tried after 1.25 s.
+    let here = app(&names, &Wire::native())
+        .configure(|config| config.connect_timeout = Duration::from_millis(600));
+    let here = here.start().await.unwrap();
+    let peer = soon("a peer", here.connect("service:1")).await.unwrap();
+    assert_eq!(peer.addr(), Some(addr(&there)));
+    names.set("service", &addrs[..2]);
+    let since = std::time::Instant::now();
+    let error = here.connect("service:1").await.unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    let took = since.elapsed();
+    assert!(took >= Duration::from_millis(850), "{took:?}");
+}
+
+/// A full queue of those who wait to be accepted: the kernel drops who comes then. Returns its
+/// port, and what fills it.
+#[cfg(target_os = "linux")]
+async fn swallower(at: &str) -> (u16, (socket2::Socket, Vec<TcpStream>)) {
     use socket2::{Domain, Socket, Type};
-    // A full queue of those who wait to be accepted: the kernel drops who comes then.
     let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let any: SocketAddr = at.parse().unwrap();
     full.bind(&any.into()).unwrap();
     full.listen(0).unwrap();
-    let swallows = full.local_addr().unwrap().as_socket().unwrap();
+    let port = full.local_addr().unwrap().as_socket().unwrap().port();
     let mut waiting = Vec::new();
     loop {
-        let connect = TcpStream::connect(swallows);
+        let connect = TcpStream::connect(("127.0.0.1", port));
         match tokio::time::timeout(Duration::from_millis(100), connect).await {
             Ok(stream) => waiting.push(stream.unwrap()),
             Err(_) => break,
         }
         assert!(waiting.len() < 64, "the queue does not fill");
     }
+    (port, (full, waiting))
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_swallows_does_not_keep_a_name_from_its_others() {
+    let (port, _waiting) = swallower("127.0.0.1:0").await;
+    let swallows = SocketAddr::from(([127, 0, 0, 1], port));
     let names = Names::default();
     let there = listen(&names, &Wire::native()).await;
     names.set("service", &[swallows, swallows, addr(&there)]);

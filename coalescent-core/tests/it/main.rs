@@ -16,6 +16,7 @@ mod places;
 mod readers;
 mod relay;
 mod rest;
+mod suggestions;
 #[cfg(feature = "tls")]
 mod tls;
 mod writer;

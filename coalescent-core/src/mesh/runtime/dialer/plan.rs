@@ -110,6 +110,8 @@ pub(crate) struct Plan<K> {
     index: HashMap<K, u64>,
     /// The number of the next entry.
     serial: u64,
+    /// How many entries each source has.
+    counts: BTreeMap<Source, usize>,
     /// How many entries are learned.
     learned: usize,
     pub(super) budget: Budget,
@@ -131,6 +133,7 @@ impl<K: Clone + Eq + Hash> Plan<K> {
             entries: BTreeMap::new(),
             index: HashMap::with_capacity(seeds.len()),
             serial: 0,
+            counts: BTreeMap::new(),
             learned: 0,
             budget: Budget::default(),
             learned_turn: false,
@@ -154,7 +157,7 @@ impl<K: Clone + Eq + Hash> Plan<K> {
         if let State::GivenUp(at) = entry.state {
             entry.state = State::Idle(Some(at));
         }
-        self.learned -= usize::from(matches!(before, Kind::Learned(_)));
+        self.uncount(before);
         before != Kind::Seed
     }
 
@@ -178,12 +181,12 @@ impl<K: Clone + Eq + Hash> Plan<K> {
             if let Kind::Learned(known) = &mut entry.kind {
                 known.first |= learned.first && never_tried;
             }
-            return Suggested::Nothing;
+            if !matches!(entry.state, State::GivenUp(until) if until <= now) {
+                return Suggested::Nothing;
+            }
+            self.forget(&key);
         }
         let mut evicted = None;
-        if self.learned >= LEARNED_MAX {
-            self.purge(now);
-        }
         if self.learned >= LEARNED_MAX {
             evicted = self.victim();
             match &evicted {
@@ -200,7 +203,7 @@ impl<K: Clone + Eq + Hash> Plan<K> {
         if let Some(serial) = self.index.remove(key)
             && let Some(entry) = self.entries.remove(&serial)
         {
-            self.learned -= usize::from(entry.learned().is_some());
+            self.uncount(entry.kind);
         }
     }
 
@@ -376,10 +379,23 @@ impl<K: Clone + Eq + Hash> Plan<K> {
     }
 
     fn insert(&mut self, key: K, kind: Kind) {
-        self.learned += usize::from(matches!(kind, Kind::Learned(_)));
+        if let Kind::Learned(learned) = kind {
+            *self.counts.entry(learned.source).or_default() += 1;
+            self.learned += 1;
+        }
         self.index.insert(key.clone(), self.serial);
         self.entries.insert(self.serial, Entry::new(key, kind));
         self.serial += 1;
+    }
+
+    fn uncount(&mut self, kind: Kind) {
+        if let Kind::Learned(learned) = kind {
+            self.learned -= 1;
+            if let Some(count) = self.counts.get_mut(&learned.source) {
+                *count -= 1;
+            }
+            self.counts.retain(|_, count| *count > 0);
+        }
     }
 
     /// Ends a dial or connection: the address pauses, or is not dialled any more.
@@ -406,37 +422,30 @@ impl<K: Clone + Eq + Hash> Plan<K> {
         retry
     }
 
-    /// Forgets what is given up, and has paused.
-    pub(super) fn purge(&mut self, now: Instant) {
-        let over = |entry: &&Entry<K>| matches!(entry.state, State::GivenUp(until) if until <= now);
-        let over: Vec<K> = self
-            .entries
-            .values()
-            .filter(over)
-            .map(|entry| entry.key.clone())
-            .collect();
-        for key in over {
-            self.forget(&key);
-        }
-    }
-
     /// Returns which suggestion to evict.
     fn victim(&self) -> Option<K> {
-        let mut counts: HashMap<Source, usize> = HashMap::new();
-        for learned in self.entries.values().filter_map(Entry::learned) {
-            *counts.entry(learned.source).or_default() += 1;
-        }
-        let victims = self.entries.iter().filter_map(|(serial, entry)| {
-            let learned = entry.learned().filter(|_| !entry.is_outbound())?;
+        let most = self.counts.iter().max_by_key(|(_, count)| **count);
+        let most = most.map(|(source, _)| *source);
+        let of_most = |learned: &Learned| Some(learned.source) == most && !learned.first;
+        self.worst(of_most).or_else(|| self.worst(|_| true))
+    }
+
+    /// Returns the suggestion with the least hope, of those that `may` be evicted.
+    fn worst(&self, may: impl Fn(&Learned) -> bool) -> Option<K> {
+        let mut worst = None;
+        for entry in self.entries.values() {
+            if entry.is_outbound() || !entry.learned().is_some_and(&may) {
+                continue;
+            }
             let given_up = matches!(entry.state, State::GivenUp(_));
             let already = matches!(entry.state, State::Already(_));
-            let count = counts.get(&learned.source);
-            let worst = (given_up, !already, entry.failures);
-            let rank = (!learned.first, count, learned.source, worst);
-            Some(((rank, std::cmp::Reverse(*serial)), &entry.key))
-        });
-        let victim = victims.max_by_key(|(rank, _)| *rank);
-        victim.map(|(_, key)| key.clone())
+            let rank = (given_up, !already, entry.failures);
+            // Of equals the oldest, which comes first.
+            if worst.is_none_or(|(worst, _)| rank > worst) {
+                worst = Some((rank, &entry.key));
+            }
+        }
+        worst.map(|(_, key)| key.clone())
     }
 
     pub(super) fn get(&self, key: &K) -> Option<&Entry<K>> {
@@ -451,3 +460,7 @@ impl<K: Clone + Eq + Hash> Plan<K> {
 #[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "learned_tests.rs"]
+mod learned_tests;

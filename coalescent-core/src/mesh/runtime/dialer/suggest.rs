@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::entry::Learned;
 use super::seed::Seed;
 use crate::mesh::runtime::Runtime;
-use crate::node::dial::Suggestion;
+use crate::node::dial::{Source, Suggestion};
 use crate::node::event::Event;
 use crate::transport::group::NetGroup;
 
@@ -31,6 +31,10 @@ impl Runtime {
         };
         if self.dialer().suggest(Seed::from(address.clone()), learned) {
             tracing::debug!(%address, %source, "an address was suggested");
+            // A plugin may name seeds that it does not want to be kept.
+            if source == Source::SEED {
+                return;
+            }
             self.peers().node().emit(Event::Discovered {
                 addr: address.clone(),
                 source,

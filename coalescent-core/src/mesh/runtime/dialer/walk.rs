@@ -99,12 +99,13 @@ impl<'a> Walk<'a> {
             self.open().await
         };
         match opened {
-            Ok(opened) => {
+            Ok(opened) if !self.tried.contains(&opened.there) => {
                 self.tried.push(opened.there);
                 Ok(opened)
             }
             Err(NotOpened::Failed(error)) => Err(self.prefer(error)),
-            Err(NotOpened::Exhausted) => {
+            // A transport may not ask which addresses are permitted.
+            Ok(_) | Err(NotOpened::Exhausted) => {
                 let failure = self.failure.take();
                 Err(failure.unwrap_or_else(|| Error::dial(&self.seed.address, skipped())))
             }
