@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use coalescent::codec::Codec;
@@ -31,7 +32,10 @@ meshcat [OPTIONS]
       --allow <ID>              accept only this peer identity (repeatable)
       --allow-plaintext         allow addresses other than loopback without TLS
       --rate <N>                accept at most N frames a second from each peer (tower's own rate limit layer)
+      --advertise <HOST:PORT>   tell peers that this node can be dialled here [the address that they see, with the port of --listen]
       --peers <N>               read stdin once N peers are connected [1]
+      --book <FILE>             remember peers in FILE, ask peers for more, and dial them while fewer than --min-peers are connected
+      --mdns                    find peers of the same network on this LAN
       --quiet                   write no frames to stdout
       --events                  events as JSON lines on stderr, in place of the log
       --once                    after stdin ends and all of it is flushed, leave (default: stay until a signal)
@@ -65,6 +69,8 @@ pub(crate) struct Args {
     pub(crate) identity: Option<Identity>,
     pub(crate) allow: Vec<PublicKey>,
     pub(crate) rate: Option<u64>,
+    pub(crate) book: Option<PathBuf>,
+    pub(crate) mdns: bool,
     pub(crate) peers: usize,
     pub(crate) quiet: bool,
     pub(crate) events: bool,
@@ -153,6 +159,14 @@ impl Options {
             "identity" => self.identity_file = Some(value.os()?),
             "allow" => args.allow.push(value.parse()?),
             "rate" => args.rate = Some(value.number(1..=u64::MAX)?),
+            "advertise" => args.config.advertise = Some(value.advertised()?),
+            "book" => args.book = Some(value.file()?),
+            "mdns" if cfg!(feature = "mdns") => args.mdns = true,
+            "mdns" => {
+                return Err(
+                    "--mdns is not built in: build with the feature mdns (--features mdns)".to_owned(),
+                );
+            }
             "peers" => args.peers = value.number(1..=usize::MAX)?,
             "allow-plaintext" => args.config.allow_plaintext = true,
             "quiet" => args.quiet = true,
@@ -171,7 +185,8 @@ impl Options {
     /// Checks that the options fit together.
     fn check(&self) -> Result<(), String> {
         let args = &self.args;
-        if args.listen.is_none() && args.seeds.is_empty() {
+        let knows_somebody = !args.seeds.is_empty() || args.book.is_some() || args.mdns;
+        if args.listen.is_none() && !knows_somebody {
             return Err(
                 "nobody to talk to: give --listen HOST:PORT or --seed HOST:PORT".to_owned(),
             );
@@ -222,6 +237,8 @@ impl Default for Args {
             identity: None,
             allow: Vec::new(),
             rate: None,
+            book: None,
+            mdns: false,
             peers: 1,
             quiet: false,
             events: false,
@@ -251,6 +268,26 @@ impl Value<'_> {
         let text = self.text()?;
         text.parse()
             .map_err(|error| format!("--{} {text:?}: {error}", self.option))
+    }
+
+    fn file(&mut self) -> Result<PathBuf, String> {
+        let file = self.os()?;
+        if file.is_empty() {
+            return Err(format!("--{}: write the name of a file", self.option));
+        }
+        Ok(file.into())
+    }
+
+    /// Reads where others can dial this node: an address without an identity.
+    fn advertised(&mut self) -> Result<String, String> {
+        let address = self.address()?;
+        if address.id().is_some() {
+            return Err(format!(
+                "--{} {address}: write HOST:PORT, without an identity",
+                self.option
+            ));
+        }
+        Ok(address.to_string())
     }
 
     fn address(&mut self) -> Result<Address, String> {

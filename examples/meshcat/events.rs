@@ -31,6 +31,10 @@ enum Line {
         reason: String,
         frames: u64,
     },
+    Discovered {
+        addr: String,
+        source: String,
+    },
     Missed {
         events: u64,
     },
@@ -74,6 +78,10 @@ pub(crate) fn line(event: &Event) -> Option<String> {
             peer: id(peer),
             reason: reason.to_string(),
             frames: *frames,
+        },
+        Event::Discovered { addr, source } => Line::Discovered {
+            addr: addr.to_string(),
+            source: source.to_string(),
         },
         Event::Missed(events) => Line::Missed { events: *events },
         _ => return None,

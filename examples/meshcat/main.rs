@@ -210,6 +210,9 @@ where
     L: PeerLayer<Service: Clone>,
 {
     let mut app = App::from_config(args.config).plugin(courier);
+    if args.book.is_some() || args.mdns {
+        app = app.plugin(discovery(args.book, args.mdns));
+    }
     if let Some(identity) = args.identity {
         let mut tls = Tls::new(identity);
         if !args.allow.is_empty() {
@@ -227,6 +230,19 @@ where
         Relay::Tattletale => app.with(Tattletale::new()).layer(inner).start().await,
         Relay::Smart => app.with(SmartRelay::new()).layer(inner).start().await,
     }
+}
+
+/// Says where peers are found, besides the seeds.
+fn discovery(book: Option<PathBuf>, mdns: bool) -> Discovery {
+    let mut discovery = match book {
+        Some(file) => Discovery::new().book(file),
+        None => Discovery::none(),
+    };
+    #[cfg(feature = "mdns")]
+    if mdns {
+        discovery = discovery.mdns();
+    }
+    discovery
 }
 
 /// Writes events to stderr until the mesh ends.

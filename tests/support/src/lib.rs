@@ -6,6 +6,7 @@
 mod browser;
 mod by_hand;
 mod cat;
+pub mod internet;
 mod layers;
 mod line;
 pub mod memory;

@@ -1,0 +1,1 @@
+//! Liars and Sybils.
