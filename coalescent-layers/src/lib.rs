@@ -96,6 +96,8 @@ pub use self::courier::{Courier, MeshExt, PeerExt};
 #[cfg(feature = "discover")]
 #[doc(inline)]
 pub use self::discover::{DiscoverExt, PeerDiscover};
+#[doc(inline)]
+pub use self::discovery::Discovery;
 pub use self::ext::ServiceBuilderExt;
 #[doc(inline)]
 pub use self::smart_relay::SmartRelay;

@@ -26,6 +26,7 @@ mod proxy;
 mod requests;
 mod simulation;
 mod stream;
+mod swarm;
 mod tower_layers;
 #[cfg(all(feature = "metrics", feature = "tls"))]
 mod web;
