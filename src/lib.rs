@@ -20,8 +20,8 @@ pub mod finding_peers {}
 pub mod prelude {
     pub use crate::extract::{Body, Extension, Shared, State, Type};
     pub use crate::{
-        App, AppExt, Courier, Event, Frame, IntoReply, Mesh, MeshExt, Message, MessageType, Peer,
-        PeerExt, Plugin, Registrar, Reply, Router, RouterExt, SmartRelay, Tattletale, Typed, Wire,
-        ends, message_type,
+        App, AppExt, Courier, Discovery, Event, Frame, IntoReply, Mesh, MeshExt, Message,
+        MessageType, Peer, PeerExt, Plugin, Registrar, Reply, Router, RouterExt, SmartRelay,
+        Tattletale, Typed, Wire, ends, message_type,
     };
 }

@@ -164,7 +164,8 @@ impl Options {
             "mdns" if cfg!(feature = "mdns") => args.mdns = true,
             "mdns" => {
                 return Err(
-                    "--mdns is not built in: build with the feature mdns (--features mdns)".to_owned(),
+                    "--mdns is not built in: build with the feature mdns (--features mdns)"
+                        .to_owned(),
                 );
             }
             "peers" => args.peers = value.number(1..=usize::MAX)?,

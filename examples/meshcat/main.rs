@@ -23,8 +23,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use args::{Args, Command, Relay};
+#[cfg(feature = "mdns")]
+use coalescent::discovery::mdns::Mdns;
 use coalescent::transport::tls::Tls;
-use coalescent::{App, AppExt, Courier, Events, Mesh, PeerLayer, SmartRelay, Stats, Tattletale};
+use coalescent::{
+    App, AppExt, Courier, Discovery, Events, Mesh, PeerLayer, SmartRelay, Stats, Tattletale,
+};
 use reply::Replies;
 use stderr::Stderr;
 use stdin::{Input, Progress};
@@ -209,10 +213,12 @@ async fn relay<L>(args: Args, courier: Option<Courier>, inner: L) -> Result<Mesh
 where
     L: PeerLayer<Service: Clone>,
 {
-    let mut app = App::from_config(args.config).plugin(courier);
-    if args.book.is_some() || args.mdns {
-        app = app.plugin(discovery(args.book, args.mdns));
-    }
+    let app = App::from_config(args.config)
+        .plugin(courier)
+        .plugin(args.book.map(|file| Discovery::new().book(file)));
+    #[cfg(feature = "mdns")]
+    let app = app.plugin(args.mdns.then(Mdns::new));
+    let mut app = app;
     if let Some(identity) = args.identity {
         let mut tls = Tls::new(identity);
         if !args.allow.is_empty() {
@@ -230,19 +236,6 @@ where
         Relay::Tattletale => app.with(Tattletale::new()).layer(inner).start().await,
         Relay::Smart => app.with(SmartRelay::new()).layer(inner).start().await,
     }
-}
-
-/// Says where peers are found, besides the seeds.
-fn discovery(book: Option<PathBuf>, mdns: bool) -> Discovery {
-    let mut discovery = match book {
-        Some(file) => Discovery::new().book(file),
-        None => Discovery::none(),
-    };
-    #[cfg(feature = "mdns")]
-    if mdns {
-        discovery = discovery.mdns();
-    }
-    discovery
 }
 
 /// Writes events to stderr until the mesh ends.

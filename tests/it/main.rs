@@ -27,6 +27,7 @@ mod proxy;
 mod requests;
 mod simulation;
 mod stream;
+mod swarm;
 mod tower_layers;
 mod upgrade;
 #[cfg(all(feature = "metrics", feature = "tls"))]

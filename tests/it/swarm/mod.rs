@@ -21,7 +21,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 async fn a_swarm_outlives_its_seeds_and_takes_newcomers_that_know_any_member() {
     let mut swarm = Swarm::of(1, NODES, 2).await;
     let whole = |swarm: &Swarm| swarm.is_whole(MIN_PEERS);
-    swarm.until("30 nodes find each other", 5 * MINUTE, whole).await;
+    swarm
+        .until("30 nodes find each other", 5 * MINUTE, whole)
+        .await;
     // Time to ask each other, as a swarm in use has.
     tokio::time::sleep(15 * MINUTE).await;
     for seed in [0, 1] {
@@ -39,7 +41,9 @@ async fn a_swarm_outlives_its_seeds_and_takes_newcomers_that_know_any_member() {
     for node in old.drain(..14) {
         swarm.kill(node).await;
     }
-    swarm.until("half of the old nodes are dead", 10 * MINUTE, whole).await;
+    swarm
+        .until("half of the old nodes are dead", 10 * MINUTE, whole)
+        .await;
     let from = swarm.any();
     swarm.hears_all(from).await;
 }
@@ -48,7 +52,9 @@ async fn a_swarm_outlives_its_seeds_and_takes_newcomers_that_know_any_member() {
 async fn nodes_come_back_with_their_books_and_no_seed() {
     let mut swarm = Swarm::of(2, NODES, 2).await;
     let whole = |swarm: &Swarm| swarm.is_whole(MIN_PEERS);
-    swarm.until("30 nodes find each other", 5 * MINUTE, whole).await;
+    swarm
+        .until("30 nodes find each other", 5 * MINUTE, whole)
+        .await;
     tokio::time::sleep(15 * MINUTE).await;
     let mut some: Vec<usize> = (0..NODES).collect();
     some.shuffle(&mut swarm.rng);
@@ -78,7 +84,9 @@ async fn nodes_come_back_with_their_books_and_no_seed() {
 async fn a_partition_heals() {
     let swarm = Swarm::of(3, NODES, 2).await;
     let whole = |swarm: &Swarm| swarm.is_whole(MIN_PEERS);
-    swarm.until("30 nodes find each other", 5 * MINUTE, whole).await;
+    swarm
+        .until("30 nodes find each other", 5 * MINUTE, whole)
+        .await;
     tokio::time::sleep(15 * MINUTE).await;
     // No seed is in one of the halves.
     swarm.internet.split(1, (NODES / 2..NODES).map(Swarm::ip));

@@ -55,7 +55,9 @@ impl Swarm {
 
     /// Where a node is: each in another /16.
     pub(crate) fn ip(node: usize) -> IpAddr {
-        let [a, b] = u16::try_from(node).expect("not so many nodes").to_be_bytes();
+        let [a, b] = u16::try_from(node)
+            .expect("not so many nodes")
+            .to_be_bytes();
         Ipv4Addr::new(40 + a, b, 7, 1).into()
     }
 
@@ -123,11 +125,14 @@ impl Swarm {
         let ids: Vec<_> = alive.iter().map(|node| self.mesh(*node).id()).collect();
         let mut island: Vec<usize> = (0..alive.len()).collect();
         for (at, node) in alive.iter().enumerate() {
-            for peer in self.mesh(*node).peers().list() {
+            for peer in self.mesh(*node).peers().list().iter() {
                 let other = ids.iter().position(|id| Some(*id) == peer.node_id());
                 let Some(other) = other else { continue };
                 let (from, to) = (island[at], island[other]);
-                island.iter_mut().filter(|i| **i == from).for_each(|i| *i = to);
+                island
+                    .iter_mut()
+                    .filter(|i| **i == from)
+                    .for_each(|i| *i = to);
             }
         }
         let mut islands: Vec<Vec<usize>> = Vec::new();
@@ -157,7 +162,11 @@ impl Swarm {
         let start = Instant::now();
         while !condition(self) {
             let waited = start.elapsed();
-            assert!(waited < limit, "not within {limit:?}: {what}; {}", self.state());
+            assert!(
+                waited < limit,
+                "not within {limit:?}: {what}; {}",
+                self.state()
+            );
             tokio::time::sleep(LOOK).await;
         }
         let took = start.elapsed();
@@ -169,8 +178,12 @@ impl Swarm {
     pub(crate) async fn hears_all(&self, from: usize) {
         let others = self.alive().into_iter().filter(|node| *node != from);
         let mut readers: Vec<_> = others.map(|node| self.mesh(node).reader()).collect();
-        let sent = self.mesh(from).broadcast_payload(format!("from {from}")).await;
-        drop(sent);
+        let sent = self
+            .mesh(from)
+            .broadcast_payload(format!("from {from}"))
+            .await
+            .expect("a short payload");
+        assert_eq!(sent.dropped, 0);
         for reader in &mut readers {
             let frame = tokio::time::timeout(Duration::from_secs(10), reader.next_frame()).await;
             let frame = frame.expect("everybody hears it").expect("a running mesh");
