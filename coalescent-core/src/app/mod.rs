@@ -313,7 +313,11 @@ impl<L: PeerLayer> App<L> {
             hooks,
             extensions,
             tasks,
+            configured,
         } = self.registrar;
+        for hook in configured {
+            hook(&self.config);
+        }
         let security = Security {
             #[cfg(feature = "tls")]
             tls: self.tls,

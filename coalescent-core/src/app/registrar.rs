@@ -71,6 +71,8 @@ impl<P: Plugin + ?Sized> Plugin for std::sync::Arc<P> {
     }
 }
 
+type Configured = Box<dyn FnOnce(&Config) + Send>;
+
 type Task = Box<dyn FnOnce(WeakMesh) -> BoxFuture + Send>;
 
 /// The hooks, shared values and background tasks that [plugins](Plugin) add to an app, collected
@@ -80,6 +82,7 @@ pub struct Registrar {
     pub(crate) hooks: Hooks,
     pub(crate) extensions: Extensions,
     pub(crate) tasks: Vec<Task>,
+    pub(crate) configured: Vec<Configured>,
 }
 
 impl Registrar {
@@ -124,6 +127,13 @@ impl Registrar {
         F: Fn(Option<u64>, &Bytes) + Send + Sync + 'static,
     {
         self.hooks.broadcast.push(Box::new(hook));
+        self
+    }
+
+    /// Adds a hook that is called once with the options of the app, when it starts and none of
+    /// them changes any more.
+    pub fn on_config(&mut self, hook: impl FnOnce(&Config) + Send + 'static) -> &mut Self {
+        self.configured.push(Box::new(hook));
         self
     }
 
@@ -200,8 +210,14 @@ impl Peers {
             plugin.register(&mut registrar);
         }
         let Registrar {
-            hooks, extensions, ..
+            hooks,
+            extensions,
+            configured,
+            ..
         } = registrar;
+        for hook in configured {
+            hook(&config);
+        }
         Self::with_hooks(config, hooks, extensions, false)
     }
 }
