@@ -84,6 +84,8 @@ pub mod discover;
 mod ext;
 mod macros;
 mod sealed;
+#[cfg(feature = "tls")]
+pub mod signed;
 pub mod smart_relay;
 pub mod tattletale;
 pub mod trace;
@@ -96,6 +98,9 @@ pub use self::courier::{Courier, MeshExt, PeerExt};
 #[doc(inline)]
 pub use self::discover::{DiscoverExt, PeerDiscover};
 pub use self::ext::ServiceBuilderExt;
+#[cfg(feature = "tls")]
+#[doc(inline)]
+pub use self::signed::Signed;
 #[doc(inline)]
 pub use self::smart_relay::SmartRelay;
 #[doc(inline)]

@@ -5,3 +5,5 @@ mod courier;
 mod leaving;
 mod mesh;
 mod relays;
+#[cfg(feature = "tls")]
+mod signed;
