@@ -24,6 +24,8 @@ mod original;
 mod original_app;
 mod proxy;
 mod requests;
+#[cfg(feature = "tls")]
+mod signed;
 mod simulation;
 mod stream;
 mod tower_layers;

@@ -72,7 +72,7 @@ async fn check_relays<L: PeerLayer>(courier: &Courier, relay: impl Fn() -> App<L
     let identity = Identity::generate();
     let (first, last, relays) = by_two(relay).await;
     let mut heard = Recorder::of(&last);
-    let mut events: Vec<_> = relays.iter().map(|relay| relay.events()).collect();
+    let mut events: Vec<_> = relays.iter().map(Mesh::events).collect();
 
     let payload = signed(courier, &identity, "hello\n");
     first.broadcast_payload(payload.clone()).await;
@@ -245,7 +245,7 @@ async fn all_that_a_node_says_is_signed() {
         let many = ["one", "two", "two"];
         alice.broadcast_all("chat", many).await.unwrap();
         alice
-            .broadcast_to(&[to_bob.clone()], "chat", "to")
+            .broadcast_to(std::slice::from_ref(&to_bob), "chat", "to")
             .await
             .unwrap();
         to_bob.send("chat", "send").await.unwrap();
