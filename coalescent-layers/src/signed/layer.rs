@@ -9,9 +9,10 @@ use coalescent_core::transport::tls::Allow;
 use coalescent_core::{Plugin, Registrar};
 use tower_layer::Layer;
 
-use super::service::SignedService;
+use super::service::{Options, SignedService};
 use super::shared::Shared;
 use super::signer::{AppSigner, Signer};
+use super::stats::SignedStats;
 use super::window::{CAPACITY, FUTURE, Limits, PAST};
 
 /// A layer that checks the signatures of messages, and signs those of this node.
@@ -25,15 +26,6 @@ pub struct Signed {
     limits: Limits,
     options: Options,
     identity: Option<Identity>,
-}
-
-/// What is taken.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Options {
-    pub(super) require: bool,
-    pub(super) pass_invalid: bool,
-    pub(super) allow: Allow,
-    pub(super) signs: bool,
 }
 
 impl Default for Signed {
@@ -103,8 +95,8 @@ impl Signed {
     }
 
     /// Sets how many accepted messages are remembered, to recognize replays. Default:
-    /// [`CAPACITY`](super::CAPACITY), 65,536; at most some 350 bytes each, 22 MiB. A sixteenth of it
-    /// is for one author.
+    /// [`CAPACITY`](super::CAPACITY), 65,536; at most some 350 bytes each, 22 MiB. A sixteenth of
+    /// it is for one author.
     ///
     /// With too little room no replay is accepted, but messages that arrive later than others are
     /// refused, and from half full on those from more than a second in the future; see
@@ -165,27 +157,4 @@ impl<S> Layer<S> for Signed {
     fn layer(&self, inner: S) -> Self::Service {
         SignedService::new(inner, Arc::clone(&self.shared), self.options.clone())
     }
-}
-
-/// A snapshot of what a [`Signed`] has found, in messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SignedStats {
-    /// Properly signed, fresh, and by an allowed author.
-    pub valid: u64,
-    /// Without a signature.
-    pub unsigned: u64,
-    /// With a signature that does not hold, or with headers that are not well-formed.
-    pub invalid: u64,
-    /// By an author that is not [allowed](Signed::allow); their signatures were not checked.
-    pub not_allowed: u64,
-    /// Older, or from further in the future, than the [window](Signed::window) allows.
-    pub untimely: u64,
-    /// Heard before.
-    pub replayed: u64,
-    /// Refused because the memory had no room to tell whether they were heard before. If it grows,
-    /// increase the [capacity](Signed::capacity).
-    pub crowded: u64,
-    /// How many messages are remembered now.
-    pub remembered: usize,
 }

@@ -16,9 +16,9 @@
 //! With [`.by(identity)`](Signed::by) the node also signs what it says.
 //!
 //! A message that is withheld is not given to the layers inside, nor passed on by a relay that
-//! stands inside, or outside with `relay_after`. It is [counted](SignedStats), but no error: whoever
-//! passed it on pays nothing, since relays that check no signatures do so honestly. Only a request,
-//! which nobody relays, is answered with the reason.
+//! stands inside, or outside with `relay_after`. It is [counted](SignedStats), but no error:
+//! whoever passed it on pays nothing, since relays that check no signatures do so honestly. Only a
+//! request, which nobody relays, is answered with the reason.
 //!
 //! # What a signature covers
 //!
@@ -47,12 +47,15 @@
 //! Inside the courier, which parses the messages.
 //!
 //! ```text
-//! relays what is properly signed, at once; checks before it relays:
-//!     App::new().with(Courier::new()).with(Signed::new().require()).with(SmartRelay::new()).with(router)
-//! relays what is properly signed, and what no handler refused; waits for the handlers:
-//!     App::new().with(SmartRelay::new().relay_after()).with(Courier::new()).with(Signed::new().require()).with(router)
-//! relays everything; checks what is handled here:
-//!     App::new().with(SmartRelay::new()).with(Courier::new()).with(Signed::new().require()).with(router)
+//! checks, then relays at once:
+//!     App::new().with(Courier::new()).with(Signed::new().require())
+//!               .with(SmartRelay::new()).with(router)
+//! checks, waits for the handlers, then relays:
+//!     App::new().with(SmartRelay::new().relay_after())
+//!               .with(Courier::new()).with(Signed::new().require()).with(router)
+//! relays everything, and checks what is handled here:
+//!     App::new().with(SmartRelay::new())
+//!               .with(Courier::new()).with(Signed::new().require()).with(router)
 //! ```
 //!
 //! In the first, copies are recognized by their signatures, before they are verified. The inner
@@ -115,6 +118,7 @@ mod layer;
 mod service;
 mod shared;
 mod signer;
+mod stats;
 mod window;
 
 use std::error::Error;
@@ -125,8 +129,9 @@ use coalescent_core::identity::Author;
 
 use self::bytes::Signature;
 pub use self::bytes::{AT, AUTHOR, SIG};
-pub use self::layer::{Signed, SignedStats};
+pub use self::layer::Signed;
 pub use self::service::{ResponseFuture, SignedService};
+pub use self::stats::SignedStats;
 pub use self::window::{AUTHOR_SHARE, CAPACITY, FUTURE, PAST};
 
 /// Returns the author of a received message, such as a reply; `None` if nobody has signed it.

@@ -7,12 +7,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use coalescent_core::identity::Author;
+use coalescent_core::transport::tls::Allow;
 use coalescent_core::{BoxError, Error, Frame, Peers, Reply};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::layer::Options;
 use super::shared::{Finding, Shared};
+
+/// What is taken.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Options {
+    pub(super) require: bool,
+    pub(super) pass_invalid: bool,
+    pub(super) allow: Allow,
+    pub(super) signs: bool,
+}
 
 /// The service that [`Signed`](super::Signed) puts around one peer's stack.
 #[derive(Clone, Debug)]

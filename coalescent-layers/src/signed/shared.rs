@@ -9,8 +9,8 @@ use coalescent_core::Message;
 use coalescent_core::identity::Author;
 use coalescent_core::transport::tls::Allow;
 
-use super::SignedStats;
 use super::bytes::{self, Signature};
+use super::stats::SignedStats;
 use super::window::{Limits, Now, Stale, Stamp, Window};
 
 /// What is known about who has said a message.
