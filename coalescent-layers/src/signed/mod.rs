@@ -3,7 +3,7 @@
 //! On a mesh with relays, a frame's [peer](coalescent_core::Frame::peer) is who passed it on, not
 //! who said it. With [`Signed`], messages carry the ed25519 signature of their author, however many
 //! nodes relay them and whatever these nodes know of signatures. The layer verifies it and puts an
-//! [`Author`](coalescent_core::identity::Author) into the frame, where handlers and layers further
+//! [`Author`] into the frame, where handlers and layers further
 //! in find it with [`Frame::author`](coalescent_core::Frame::author); the router has an extractor.
 //!
 //! | | a proper signature | none | one that does not hold |
