@@ -65,7 +65,7 @@
 //!
 //! The memory of accepted messages is shared by all services of the layer and its clones: what one
 //! peer brought is a replay when another brings it. It is bounded, per author too, and what happens
-//! when it is full is told at [`capacity`](Signed::capacity). Verifying takes some 50 µs of the
+//! when it is full is told at [`capacity`](Signed::capacity). Verifying takes tens of µs of the
 //! connection's task.
 //!
 //! # Example
