@@ -3,25 +3,31 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use coalescent_core::{Frame, Relay};
+use coalescent_core::{Frame, Relay, Withheld};
 use pin_project_lite::pin_project;
 
 /// Relays `frame` now, or, with `after`, returns a [`DeferredRelay`] to be passed to the
 /// [`RelayFuture`] of its call.
 #[inline]
-pub(crate) fn relay(frame: &Frame, relay: Relay, after: bool) -> Option<Box<DeferredRelay>> {
+pub(crate) fn relay(frame: &mut Frame, relay: Relay, after: bool) -> Option<Box<DeferredRelay>> {
     if after {
+        let withheld = frame.watch_withheld();
         let frame = frame.clone();
-        return Some(Box::new(DeferredRelay { frame, relay }));
+        return Some(Box::new(DeferredRelay {
+            frame,
+            withheld,
+            relay,
+        }));
     }
     frame.relay(relay);
     None
 }
 
-/// A frame to be relayed once its call has succeeded.
+/// A frame to be relayed once its call has succeeded, unless a layer withholds it.
 #[derive(Debug)]
 pub(crate) struct DeferredRelay {
     frame: Frame,
+    withheld: Withheld,
     relay: Relay,
 }
 
@@ -56,7 +62,9 @@ where
             return this.call.poll(cx);
         }
         let result = ready!(this.call.poll(cx));
-        if let (Some(deferred), true) = (this.deferred.take(), result.is_ok()) {
+        if let (Some(deferred), true) = (this.deferred.take(), result.is_ok())
+            && !deferred.withheld.get()
+        {
             deferred.frame.relay(deferred.relay);
         }
         Poll::Ready(result)

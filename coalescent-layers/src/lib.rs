@@ -87,6 +87,8 @@ pub mod discovery;
 mod ext;
 mod macros;
 mod sealed;
+#[cfg(feature = "tls")]
+pub mod signed;
 pub mod smart_relay;
 pub mod tattletale;
 pub mod trace;
@@ -101,6 +103,9 @@ pub use self::discover::{DiscoverExt, PeerDiscover};
 #[doc(inline)]
 pub use self::discovery::Discovery;
 pub use self::ext::ServiceBuilderExt;
+#[cfg(feature = "tls")]
+#[doc(inline)]
+pub use self::signed::Signed;
 #[doc(inline)]
 pub use self::smart_relay::SmartRelay;
 #[doc(inline)]

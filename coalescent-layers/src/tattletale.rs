@@ -152,12 +152,12 @@ where
     }
 
     #[inline]
-    fn call(&mut self, frame: Frame) -> Self::Future {
+    fn call(&mut self, mut frame: Frame) -> Self::Future {
         let relay = Relay {
             flow: Flow::Wait,
             direct: self.options.direct,
         };
-        let deferred = deferred::relay(&frame, relay, self.options.after);
+        let deferred = deferred::relay(&mut frame, relay, self.options.after);
         ResponseFuture {
             call: RelayFuture::new(self.inner.call(frame), deferred),
         }

@@ -25,6 +25,8 @@ mod original;
 mod original_app;
 mod proxy;
 mod requests;
+#[cfg(feature = "tls")]
+mod signed;
 mod simulation;
 mod stream;
 mod swarm;

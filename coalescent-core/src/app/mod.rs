@@ -387,7 +387,11 @@ impl<L: PeerLayer> App<L> {
             tasks,
             on_start,
             on_shutdown,
+            configured,
         } = self.registrar;
+        for hook in configured {
+            hook(&self.config);
+        }
         let security = Security {
             #[cfg(feature = "tls")]
             tls: self.tls,

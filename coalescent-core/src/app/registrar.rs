@@ -72,6 +72,8 @@ impl<P: Plugin + ?Sized> Plugin for std::sync::Arc<P> {
     }
 }
 
+type Configured = Box<dyn FnOnce(&Config) + Send>;
+
 type Task = Box<dyn FnOnce(WeakMesh) -> BoxFuture + Send>;
 
 /// The hooks, shared values and background tasks that [plugins](Plugin) add to an app, collected
@@ -83,6 +85,7 @@ pub struct Registrar {
     pub(crate) tasks: Vec<Task>,
     pub(crate) on_start: Vec<MeshHook>,
     pub(crate) on_shutdown: Vec<MeshHook>,
+    pub(crate) configured: Vec<Configured>,
 }
 
 impl Registrar {
@@ -230,6 +233,13 @@ impl Registrar {
         self
     }
 
+    /// Adds a hook that is called once with the options of the app, when it starts and none of
+    /// them changes any more.
+    pub fn on_config(&mut self, hook: impl FnOnce(&Config) + Send + 'static) -> &mut Self {
+        self.configured.push(Box::new(hook));
+        self
+    }
+
     /// Declares that this app relays the broadcasts that it receives.
     ///
     /// Then a received broadcast that no relay has decided about when its connection ends is
@@ -305,8 +315,14 @@ impl Peers {
             plugin.register(&mut registrar);
         }
         let Registrar {
-            hooks, extensions, ..
+            hooks,
+            extensions,
+            configured,
+            ..
         } = registrar;
+        for hook in configured {
+            hook(&config);
+        }
         Self::with_hooks(config, hooks, extensions, false)
     }
 }

@@ -13,6 +13,7 @@ mod derived;
 pub(crate) mod in_flight;
 mod inner;
 mod pool;
+mod withhold;
 
 use std::fmt;
 use std::ops::Range;
@@ -25,6 +26,7 @@ use in_flight::ReadBatch;
 use inner::Inner;
 pub(crate) use pool::fall_idle;
 use tokio::time::Instant;
+pub use withhold::Withheld;
 
 use crate::message::Message;
 use crate::node::outgoing::relay_late;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::Message;
-use super::parts::{Json, Span};
+use super::parts::{Json, Parts, Span};
 use crate::message::codec::error::ErrorKind;
 use crate::message::codec::transcode::{self, Lossy};
 use crate::message::codec::{CodecError, Format, value};
@@ -39,6 +39,12 @@ impl Message {
         } else {
             self.bytes.slice_ref(self.body_bytes())
         }
+    }
+
+    /// Returns whether the message has a body. JSON may omit it, and then it reads as `{}`.
+    #[must_use]
+    pub fn has_body(&self) -> bool {
+        self.body != Span::LEFT_OUT
     }
 
     /// Deserializes the body. A unit type also accepts an omitted or empty body.
@@ -117,6 +123,26 @@ impl Message {
             }
         };
         String::from_utf8(json).map_err(|error| CodecError::new(ErrorKind::Body, &error))
+    }
+
+    /// Replaces the encoded body by another encoding of it, which is valid, and keeps the rest.
+    pub(crate) fn with_body_bytes(
+        mut self,
+        format: Format,
+        body: Bytes,
+    ) -> Result<Self, CodecError> {
+        Span::check(&body)?;
+        let headers = self.own_headers();
+        let parts = Parts {
+            kind: Span::NONE,
+            headers: Span::NONE,
+            body: Span::new(0, body.len()),
+        };
+        let mut message = Self::opened(body, format, parts, Some(self.kind().into()));
+        if !headers.is_empty() {
+            message.extra_mut().headers = Some(headers);
+        }
+        Ok(message)
     }
 
     /// Adds the JSON form of a body whose MessagePack form would translate to different JSON.

@@ -59,7 +59,7 @@ impl Message {
     }
 
     /// Takes the headers out of the message as owned values.
-    fn own_headers(&mut self) -> Vec<Header> {
+    pub(super) fn own_headers(&mut self) -> Vec<Header> {
         if let Some(extra) = &mut self.extra
             && let Some(headers) = Arc::make_mut(extra).headers.take()
         {

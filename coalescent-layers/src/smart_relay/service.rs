@@ -106,7 +106,7 @@ where
     }
 
     #[inline]
-    fn call(&mut self, frame: Frame) -> Self::Future {
+    fn call(&mut self, mut frame: Frame) -> Self::Future {
         match self.neighbour.judge(&frame) {
             Verdict::New | Verdict::Last => {}
             verdict => {
@@ -121,7 +121,7 @@ where
                 };
             }
         }
-        let deferred = deferred::relay(&frame, self.relay, self.after);
+        let deferred = deferred::relay(&mut frame, self.relay, self.after);
         let call = RelayFuture::new(self.inner.call(frame), deferred);
         ResponseFuture {
             state: State::New { call },

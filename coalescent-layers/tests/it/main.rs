@@ -10,3 +10,5 @@ mod leaving;
 mod mdns;
 mod mesh;
 mod relays;
+#[cfg(feature = "tls")]
+mod signed;

@@ -13,6 +13,7 @@
 //! | [`Message`] | the message | there is no message |
 //! | [`Bytes`] | the frame's payload | never |
 //! | [`Peer`] | the peer that sent the frame | never |
+//! | `Author` (feature `tls`) | who has signed the message | nobody has, or no layer checks it |
 //! | [`Peers`] | all connected peers | never |
 //! | [`Mesh`] | the running app | no app is running |
 //! | [`State<T>`] | the router's state, or a part of it | never; checked when compiling |
@@ -66,6 +67,8 @@
 //! # let router: Router = Router::new().route("admin", admin);
 //! ```
 
+#[cfg(feature = "tls")]
+mod author;
 mod body;
 mod message;
 mod option;
@@ -80,10 +83,15 @@ pub use body::{Body, RawBody};
 #[doc(no_inline)]
 pub use bytes::Bytes;
 use coalescent_core::BoxError;
+#[cfg(feature = "tls")]
+#[doc(no_inline)]
+pub use coalescent_core::identity::Author;
 #[doc(no_inline)]
 pub use coalescent_core::{Frame, Mesh, Message, Peer, Peers};
 pub use message::{Headers, Type};
 pub use option::OptionalFromFrameParts;
+#[cfg(feature = "tls")]
+pub use rejection::AuthorRejection;
 pub use rejection::{BodyRejection, MeshRejection, MessageRejection, ValueRejection};
 pub use state::{FromRef, State};
 pub use value::{Extension, Shared};

@@ -82,6 +82,31 @@ impl Error for BodyRejection {
     }
 }
 
+/// The error if nobody has proven to be the author of a message.
+#[cfg(feature = "tls")]
+#[derive(Clone, Debug)]
+pub struct AuthorRejection(());
+
+#[cfg(feature = "tls")]
+impl AuthorRejection {
+    pub(crate) fn new() -> Self {
+        Self(())
+    }
+}
+
+#[cfg(feature = "tls")]
+impl fmt::Display for AuthorRejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the message is not signed, or no layer has checked its signature: add `Signed` inside \
+             the courier and outside the router, or ask for an `Option<Author>`",
+        )
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Error for AuthorRejection {}
+
 /// The error if there is no mesh: the frame's connection does not belong to an app, or the mesh has
 /// ended.
 #[derive(Clone, Debug)]

@@ -30,6 +30,13 @@ pub(crate) enum ErrorKind {
 }
 
 impl CodecError {
+    /// Creates the error of a message that a [`Seal`](super::Seal) cannot seal; it
+    /// [`is_encode`](CodecError::is_encode). Of a long text only the start is kept.
+    #[must_use]
+    pub fn unsealable(why: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Encode, &why)
+    }
+
     pub(crate) fn new(kind: ErrorKind, text: &dyn fmt::Display) -> Self {
         Self {
             kind,

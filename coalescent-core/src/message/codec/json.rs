@@ -172,15 +172,26 @@ where
     Ok(out.into_bytes())
 }
 
-pub(super) fn encode(codec: &Codec, message: &Message) -> Result<Bytes, CodecError> {
+/// Returns the body as [`encode`] writes it.
+pub(super) fn body(codec: &Codec, message: &Message) -> Result<Bytes, CodecError> {
     let mut out = Scratch::take();
-    start(codec, message.kind(), &mut out)?;
+    append_body(codec, message, &mut out)?;
+    Ok(out.into_bytes())
+}
+
+fn append_body(codec: &Codec, message: &Message, out: &mut Vec<u8>) -> Result<(), CodecError> {
     let body = Value {
         format: message.format(),
         bytes: message.body_bytes(),
         json: message.body_json(),
     };
-    append(ErrorKind::Body, body, codec.max(), &mut out)?;
+    append(ErrorKind::Body, body, codec.max(), out)
+}
+
+pub(super) fn encode(codec: &Codec, message: &Message) -> Result<Bytes, CodecError> {
+    let mut out = Scratch::take();
+    start(codec, message.kind(), &mut out)?;
+    append_body(codec, message, &mut out)?;
     let headers = message.header_entries();
     if !headers.is_empty() {
         out.extend_from_slice(b",\"headers\":{");

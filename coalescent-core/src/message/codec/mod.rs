@@ -41,6 +41,7 @@ pub(crate) mod error;
 mod json;
 pub(crate) mod msgpack;
 mod scratch;
+mod seal;
 pub(crate) mod transcode;
 pub(crate) mod value;
 mod watch;
@@ -59,6 +60,7 @@ use serde::Serialize;
 pub use self::depth::MAX_DEPTH;
 pub use self::error::CodecError;
 pub(crate) use self::scratch::SHARED_MAX;
+pub use self::seal::Seal;
 use super::Message;
 
 /// The encoding of a value.
@@ -81,6 +83,7 @@ pub struct Codec {
     max_depth: u8,
     /// The JSON keys, if they were renamed.
     keys: Option<Arc<Keys>>,
+    seal: Option<Arc<dyn Seal>>,
 }
 
 #[derive(Clone, Debug)]
@@ -117,6 +120,7 @@ impl Codec {
             format,
             max_depth: MAX_DEPTH as u8,
             keys: None,
+            seal: None,
         }
     }
 
@@ -225,6 +229,9 @@ impl Codec {
     ///   represent.
     pub fn encode(&self, message: &Message) -> Result<Bytes, CodecError> {
         self.check(message)?;
+        if self.seal.is_some() {
+            return self.encode_sealed(message.clone());
+        }
         match self.format {
             Format::MessagePack => match message.envelope() {
                 Some(envelope) => Ok(envelope.clone()),
@@ -242,6 +249,13 @@ impl Codec {
     /// Fails as [`Codec::encode`] does.
     pub fn encode_owned(&self, message: Message) -> Result<Bytes, CodecError> {
         self.check(&message)?;
+        if self.seal.is_some() {
+            return self.encode_sealed(message);
+        }
+        self.encode_unsealed(message)
+    }
+
+    fn encode_unsealed(&self, message: Message) -> Result<Bytes, CodecError> {
         match self.format {
             Format::MessagePack => message.into_envelope().or_else(|it| msgpack::encode(&it)),
             Format::Json => json::encode(self, &message),
@@ -268,6 +282,9 @@ impl Codec {
     where
         T: Serialize + ?Sized,
     {
+        if self.seal.is_some() {
+            return self.encode_owned(Message::new(kind, body));
+        }
         match self.format {
             Format::MessagePack => msgpack::encode_body(kind, body, self.max()),
             Format::Json => json::encode_body(self, kind, body),

@@ -30,13 +30,17 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 
+mod author;
 mod error;
 mod file;
 mod public_key;
+mod signature;
 
+pub use self::author::Author;
 pub use self::error::IdentityError;
 use self::error::IdentityProblem;
 pub use self::public_key::{ParsePublicKeyError, PublicKey};
+pub use self::signature::SIGNATURE_LEN;
 
 /// The bytes that precede the secret in a PKCS#8 version 1 ed25519 key (RFC 8410).
 const PKCS8_PREFIX: [u8; 16] = [
