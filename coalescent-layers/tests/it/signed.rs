@@ -75,7 +75,7 @@ async fn check_relays<L: PeerLayer>(courier: &Courier, relay: impl Fn() -> App<L
     let mut events: Vec<_> = relays.iter().map(Mesh::events).collect();
 
     let payload = signed(courier, &identity, "hello\n");
-    first.broadcast_payload(payload.clone()).await;
+    let _ = first.broadcast_payload(payload.clone()).await;
     let frame = heard.expect_frame().await;
     assert_eq!(frame.payload(), payload);
     let message = courier.codec().decode(&payload).unwrap();
@@ -89,7 +89,7 @@ async fn check_relays<L: PeerLayer>(courier: &Courier, relay: impl Fn() -> App<L
     forged[at] = b'!';
     let unsigned = courier.codec().encode_body("chat", "unsigned").unwrap();
     for payload in [other, forged.into(), unsigned, payload] {
-        first.broadcast_payload(payload.clone()).await;
+        let _ = first.broadcast_payload(payload.clone()).await;
         if checks {
             heard.expect_nothing().await;
         } else {
@@ -236,15 +236,15 @@ async fn all_that_a_node_says_is_signed() {
         until("connected", || alice.peers().len() == 1).await;
         let to_bob = alice.peers().list()[0].clone();
 
-        alice.broadcast("chat", "broadcast").await.unwrap();
-        alice.try_broadcast("chat", "try").unwrap();
+        let _ = alice.broadcast("chat", "broadcast").await.unwrap();
+        let _ = alice.try_broadcast("chat", "try").unwrap();
         let message = Message::new("chat", "message").with_header("hops", &1);
-        alice.broadcast_message(message.clone()).await.unwrap();
+        let _ = alice.broadcast_message(message.clone()).await.unwrap();
         // Said twice: two messages.
-        alice.broadcast_message(message).await.unwrap();
+        let _ = alice.broadcast_message(message).await.unwrap();
         let many = ["one", "two", "two"];
-        alice.broadcast_all("chat", many).await.unwrap();
-        alice
+        let _ = alice.broadcast_all("chat", many).await.unwrap();
+        let _ = alice
             .broadcast_to(std::slice::from_ref(&to_bob), "chat", "to")
             .await
             .unwrap();
@@ -276,7 +276,7 @@ async fn all_that_a_node_says_is_signed() {
         let reply = to_alice.request("ping", "x").await.unwrap();
         let author = author_of(&reply, NETWORK).unwrap().unwrap();
         assert_eq!(*author.key(), identity.id());
-        bob.broadcast("ping", "x").await.unwrap();
+        let _ = bob.broadcast("ping", "x").await.unwrap();
         let frame = heard.expect_frame().await;
         assert_eq!(said(&frame), (Some(identity.id()), "pong".to_owned()));
         heard.expect_nothing().await;
@@ -307,7 +307,7 @@ async fn nobody_makes_a_node_hear_itself() {
     let mut heard = Recorder::of(&alice);
     let mut echo = Recorder::join(&alice).await;
     until("connected", || alice.peers().len() == 1).await;
-    alice.broadcast("chat", "hello").await.unwrap();
+    let _ = alice.broadcast("chat", "hello").await.unwrap();
     let payload = echo.expect_frame().await.payload_bytes();
     echo.send_payload(payload).await;
     until("counted", || layer.stats().replayed == 1).await;
@@ -337,7 +337,7 @@ async fn what_cannot_be_signed_is_not_said() {
     let long = "k".repeat(65_536);
     let error = peers.try_broadcast(&long, &()).unwrap_err();
     assert!(error.is_encode(), "{error:?}");
-    peers.try_broadcast("short", &()).unwrap();
+    let _ = peers.try_broadcast("short", &()).unwrap();
 }
 
 #[test]
