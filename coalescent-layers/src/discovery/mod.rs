@@ -17,6 +17,7 @@ pub mod book;
 pub mod exchange;
 #[cfg(feature = "mdns")]
 pub mod mdns;
+mod place;
 
 use std::path::PathBuf;
 

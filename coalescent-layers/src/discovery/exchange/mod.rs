@@ -46,7 +46,6 @@
 mod asking;
 mod message;
 mod node;
-mod place;
 mod taking;
 mod telling;
 
