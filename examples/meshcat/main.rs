@@ -26,7 +26,7 @@ use std::time::Duration;
 use args::{Args, Command};
 use coalescent::{Events, Mesh, Stats};
 use stderr::Stderr;
-use stdin::{Input, Progress};
+use stdin::Progress;
 use streams::Stream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -100,10 +100,7 @@ async fn run(mut args: Args, stderr: &Stderr) -> Result<ExitCode, Failure> {
     let seeds = std::mem::take(&mut args.seeds);
     let (listen, once) = (args.listen.take(), args.once);
     let quiet = args.quiet;
-    let input = Input {
-        codec: args.codec.clone(),
-        peers: args.peers,
-    };
+    let peers = args.peers;
     let form = stdout::Form::new(&args.config.wire, args.codec.is_some(), args.authors.show);
 
     let mesh = stack::start(args).await?;
@@ -115,7 +112,7 @@ async fn run(mut args: Args, stderr: &Stderr) -> Result<ExitCode, Failure> {
     let progress = Progress::default();
     let running = async {
         open(&mesh, listen, seeds).await?;
-        let stdin = stdin::run(mesh.clone(), input, stderr.clone(), progress.clone());
+        let stdin = stdin::run(mesh.clone(), peers, stderr.clone(), progress.clone());
         said(tokio::spawn(stdin), &mesh, once).await;
         Ok::<_, coalescent::Error>(())
     };

@@ -52,8 +52,13 @@ type Rate = Either<RateLimitLayer, Identity>;
 
 /// Makes the app with all that stands outside of the relay.
 fn app(args: Args) -> App<Stack<Rate, Identity>> {
-    let app =
-        App::from_config(args.config).plugin(args.book.map(|file| Discovery::new().book(file)));
+    // Without a book, too, a node introduces those who ask to each other, so that any can be a
+    // seed.
+    let discovery = match args.book {
+        Some(file) => Discovery::new().book(file),
+        None => Discovery::new().passive(true),
+    };
+    let app = App::from_config(args.config).plugin(discovery);
     #[cfg(feature = "mdns")]
     let app = app.plugin(args.mdns.then(Mdns::new));
     let mut app = app;

@@ -62,6 +62,7 @@ use super::scout;
 pub struct AddressBook {
     book: Book,
     file: Option<PathBuf>,
+    passive: bool,
 }
 
 impl AddressBook {
@@ -81,6 +82,12 @@ impl AddressBook {
         Self { file, ..self }
     }
 
+    /// Sets whether this node only takes note of addresses: then it suggests none of them, and
+    /// neither feels for anybody nor exchanges a peer. Default: false.
+    pub fn passive(self, passive: bool) -> Self {
+        Self { passive, ..self }
+    }
+
     /// Returns the book.
     #[must_use]
     pub fn book(&self) -> &Book {
@@ -98,7 +105,6 @@ impl Plugin for AddressBook {
             record(&book, dial);
             watching.dialled(dial);
         });
-        app.spawn(move |mesh| async move { mixer.keep_mixing(mesh).await });
         let book = self.book.clone();
         app.on_connect(move |peer| {
             learn(&book, &peer);
@@ -112,6 +118,10 @@ impl Plugin for AddressBook {
             app.on_shutdown(move |mesh| async move { last.save(&mesh).await });
             app.spawn(move |mesh| async move { keeper.keep_saving(mesh).await });
         }
+        if self.passive {
+            return;
+        }
+        app.spawn(move |mesh| async move { mixer.keep_mixing(mesh).await });
         let book = self.book.clone();
         app.spawn(move |mesh| scout::keep_suggesting(book, mesh));
         let book = self.book.clone();
