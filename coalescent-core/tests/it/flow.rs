@@ -116,9 +116,8 @@ async fn handlers_of_messages_that_wait_to_send_back_end_the_connection_and_it_s
         })
         .await;
     let (near, far) = (nodes.peer(0, 1), nodes.peer(1, 0));
-    let send = |peer: Peer| async move {
-        while peer.send_payload(body(ECHO, 10 * KIB)).await.is_ok() {}
-    };
+    let send =
+        |peer: Peer| async move { while peer.send_payload(body(ECHO, 10 * KIB)).await.is_ok() {} };
     tokio::join!(send(near.clone()), send(far.clone()));
     let reasons = [near.closed().await, far.closed().await];
     let told = reasons.iter().find(|reason| reason.is_slow()).unwrap();

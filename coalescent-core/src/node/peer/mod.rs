@@ -6,6 +6,7 @@ mod encode;
 mod faults;
 mod fitting;
 pub(crate) mod handle;
+pub(crate) mod handling;
 mod id;
 mod offer;
 pub(crate) mod requests;
@@ -13,8 +14,8 @@ mod send;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -64,6 +65,8 @@ struct Inner {
     /// What the peer may still do wrong.
     budget: Mutex<Budget>,
     requests: Requests,
+    /// How many handlers of the peer's frames wait for room to send to it.
+    stuck: AtomicUsize,
     counters: Arc<Counters>,
     /// The last round trip in nanoseconds; 0 if none was measured.
     round_trip: AtomicU64,
@@ -130,7 +133,8 @@ impl Peer {
             encoder: Mutex::new(None),
             channels: PeerChannels::new(&node.hooks().channel_names(), &intro.channels),
             budget: Mutex::new(Budget::new(config.error_budget)),
-            requests: Requests::default(),
+            requests: Requests::new(intro.max_payload),
+            stuck: AtomicUsize::new(0),
             counters,
             round_trip: AtomicU64::new(0),
             unreported: AtomicU64::new(0),
