@@ -19,8 +19,8 @@ const MAX_WITHDRAWN: usize = 64;
 /// bookkeeping, and the overhead of the allocator.
 pub const BATCH_COST: usize = 192;
 
-/// The number of the first buffer made by [`Backlog::compact`]. Read buffers are counted from 0, and
-/// those of copied frames down from the largest number.
+/// The number of the first buffer made by [`Backlog::compact`]. Read buffers are counted from 0,
+/// and those of copied frames down from the largest number.
 const COMPACTED: u64 = 1 << 62;
 
 /// Returns how many bytes the requests of one peer, waiting for their calls or unfinished, may hold
@@ -123,8 +123,8 @@ impl Batch {
 }
 
 impl Batch {
-    /// Keeps only the requests from the index `next` on that are not withdrawn, in a buffer of their
-    /// own.
+    /// Keeps only the requests from the index `next` on that are not withdrawn, in a buffer of
+    /// their own.
     fn compact(&mut self, next: usize, number: u64, withdrawn: &mut VecDeque<u32>) {
         let waiting = self.block.heads.get(next..).unwrap_or_default();
         let mut heads = Vec::with_capacity(waiting.len());

@@ -9,8 +9,8 @@
 //!
 //! [`StackDriver::poll`] moves frames from the backlog through the calls, up to the end of a batch
 //! that has results. [`StackDriver::hand_on`] then takes the results as far as there is room, and
-//! [`StackDriver::wait_for_room`] waits for the rest. Replies alone are handed on by the next call of
-//! `hand_on`.
+//! [`StackDriver::wait_for_room`] waits for the rest. Replies alone are handed on by the next call
+//! of `hand_on`.
 
 mod backlog;
 mod call;

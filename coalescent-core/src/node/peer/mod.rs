@@ -40,6 +40,27 @@ use crate::wire::{NodeId, Wire, WireCodec};
 ///
 /// After the peer disconnects, operations on the handle fail. Two handles are equal if they belong
 /// to the same stay of the same peer: a peer that comes back is another one.
+///
+/// # Answering
+///
+/// A handler should not wait for room to send to the peer whose message it handles, as
+/// [`send_payload`](Peer::send_payload) does. As long as many handlers wait, nothing more is read
+/// of the peer. If the peer's handlers wait for this node in the same way, neither side reads what
+/// the other is to write, and after [`Config::patience`](crate::Config::patience) the connection
+/// ends with [`DisconnectReason::MutualWait`]. Instead,
+///
+/// - return the answer: as the [`Reply`](crate::Reply) to a request, or to a message, to which it
+///   is sent as one. Replies wait for room without holding back what is read;
+/// - or send what may be lost with [`try_send_payload`](Peer::try_send_payload), which does not
+///   wait;
+/// - or spawn a task that sends, and bound how many there are.
+///
+/// Requests cannot end like this, whoever asks whom: their number in flight is limited by
+/// [`REQUEST_WINDOW`](crate::REQUEST_WINDOW), within what the other side has room for. So a handler
+/// of a request may ask back. A handler of a message may ask back too, but messages are not limited
+/// like this: those that the peer sends meanwhile stand before its reply, and if they are more than
+/// [`Config::read_ahead`](crate::Config::read_ahead) holds, the reply is not reached. Let the peer
+/// send them as requests, or spawn what asks back.
 #[derive(Clone)]
 pub struct Peer(Arc<Inner>);
 

@@ -17,6 +17,9 @@ impl Peer {
     /// A queued payload need not arrive; [`flushed`](Peer::flushed) waits until it has been written
     /// to the socket.
     ///
+    /// In a handler of a message of this very peer, do not wait: return the answer, or use
+    /// [`try_send_payload`](Peer::try_send_payload); see ["Answering"](Peer#answering).
+    ///
     /// # Errors
     ///
     /// [`is_closed`](Error::is_closed) if the peer is gone, [`is_encode`](Error::is_encode) if the
@@ -49,8 +52,9 @@ impl Peer {
     /// Sends `payload` as a request, and waits for its reply, at most
     /// [`Config::request_timeout`](crate::Config::request_timeout).
     ///
-    /// Many requests may be in flight; replies come in any order. A handler may ask the peer whose
-    /// frame it is handling.
+    /// Many requests may be in flight; replies come in any order. Requests beyond
+    /// [`REQUEST_WINDOW`](crate::REQUEST_WINDOW) wait for their turn without being written, and
+    /// that is part of the time. A handler may ask the peer whose frame it is handling.
     ///
     /// # Errors
     ///
@@ -63,7 +67,8 @@ impl Peer {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped before it is done, the peer is told that nobody waits any more.
+    /// If the future is dropped before it is done, the peer is told that nobody waits any more. A
+    /// request that waits for its turn is not sent.
     pub async fn request_payload(&self, payload: impl Into<Bytes>) -> Result<Bytes, Error> {
         self.check_requests()?;
         let limit = self.0.node.config().request_timeout;
@@ -108,8 +113,8 @@ impl Peer {
         pushed.map_err(|_| Error::closed())
     }
 
-    /// Tells the peer that nobody waits for the reply to the request `id` any more, if there is room
-    /// for that. If not, the reply comes in vain.
+    /// Tells the peer that nobody waits for the reply to the request `id` any more, if there is
+    /// room for that. If not, the reply comes in vain.
     fn try_withdraw(&self, id: u32) -> bool {
         let count = Count::default();
         let cancel = self.encode(Kind::Cancel { id }, 0, Bytes::new(), count);
