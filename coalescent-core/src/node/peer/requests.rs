@@ -7,9 +7,9 @@
 //! did the same, both would wait for each other. So no side ever stops reading because of requests:
 //!
 //! - The *asking* side keeps a [window](REQUEST_WINDOW): requests beyond it wait here, without
-//!   being written, until replies have come. A request that a handler sends to the peer whose frame it
-//!   handles has a window of its own, since the requests in the other one may be waiting for it. A
-//!   request larger than the window is sent when it is alone in it.
+//!   being written, until replies have come. A request that a handler sends to the peer whose frame
+//!   it handles has a window of its own, since the requests in the other one may be waiting for it.
+//!   A request larger than the window is sent when it is alone in it.
 //! - The *asked* side has room beside [`read_ahead`](crate::Config::read_ahead) for what both
 //!   windows hold ([`requests_ahead`](crate::connection::requests_ahead)), whether the requests
 //!   wait for their calls or are being answered.
@@ -31,8 +31,8 @@ use crate::error::Error;
 use crate::wire::Status;
 
 /// The most bytes that the unanswered requests to one peer may hold, each with its
-/// [`REQUEST_COST`]. Further requests wait. It is less if the largest payload that the peer takes is smaller, but at
-/// least 64 KiB. One request may be sent whatever its size.
+/// [`REQUEST_COST`]. Further requests wait. It is less if the largest payload that the peer takes
+/// is smaller, but at least 64 KiB. One request may be sent whatever its size.
 ///
 /// Requests that handlers send to the peer whose frame they are handling have a window of the same
 /// size of their own.
