@@ -85,9 +85,10 @@ pub enum DisconnectReason {
     NoAnswer,
     /// The peer's outbox was full for too long; see [`Config::patience`](crate::Config::patience).
     Slow,
-    /// As [`Slow`](Self::Slow), while handlers of this node waited for room to send to this very
-    /// peer, whose frames were not read meanwhile: it may have been waiting for this node in the
-    /// same way. See ["Answering"](crate::Peer#answering) for what such handlers do instead.
+    /// As [`Slow`](Self::Slow), while handlers of this node, or their answers to messages, waited
+    /// for room to send to this very peer, whose frames were not read meanwhile: it may have been
+    /// waiting for this node in the same way. See ["Answering"](crate::Peer#answering) for what
+    /// such handlers do instead.
     MutualWait,
     /// The peer committed more offences than [`Config::error_budget`](crate::Config::error_budget)
     /// allows.
@@ -156,9 +157,9 @@ impl fmt::Display for DisconnectReason {
             Self::NoAnswer => f.write_str("no answer to a ping"),
             Self::Slow => f.write_str("too slow to take what it is sent"),
             Self::MutualWait => f.write_str(
-                "too slow to take what it is sent, while handlers of its messages waited to send \
-                 to it, so that it was not read either: let them return the answer, use try_send, \
-                 or spawn the sending",
+                "too slow to take what it is sent, while answers of handlers waited to be sent to \
+                 it, so that it was not read either: ask with requests, answer with try_send, or \
+                 spawn the sending",
             ),
             Self::TooManyErrors => f.write_str("too many errors"),
             Self::Penalized(why) => {

@@ -100,16 +100,15 @@ async fn handlers_of_large_requests_ask_back_both_ways() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn handlers_of_messages_that_wait_to_send_back_end_the_connection_and_it_says_why() {
+/// Has two nodes send each other messages, which `answer` answers, until the connection ends.
+/// Returns the reasons of both ends.
+async fn flood_both<F>(answer: fn(Frame) -> F) -> [DisconnectReason; 2]
+where
+    F: Future<Output = Result<Reply, BoxError>> + Send + 'static,
+{
     let nodes = MemoryMesh::new(2)
         .start(|_, app: App| {
-            let back = handle(|frame: Frame| async move {
-                let peer = frame.peer().clone();
-                peer.send_payload(frame.into_payload()).await?;
-                Ok(Reply::None)
-            });
-            app.with(back).configure(|config| {
+            app.with(handle(answer)).configure(|config| {
                 config.outbox = 32 * KIB;
                 config.read_ahead = 16 * KIB;
             })
@@ -119,10 +118,23 @@ async fn handlers_of_messages_that_wait_to_send_back_end_the_connection_and_it_s
     let send =
         |peer: Peer| async move { while peer.send_payload(body(ECHO, 10 * KIB)).await.is_ok() {} };
     tokio::join!(send(near.clone()), send(far.clone()));
-    let reasons = [near.closed().await, far.closed().await];
-    let told = reasons.iter().find(|reason| reason.is_slow()).unwrap();
-    assert!(matches!(told, DisconnectReason::MutualWait), "{told}");
-    assert!(told.to_string().contains("try_send"), "{told}");
+    [near.closed().await, far.closed().await]
+}
+
+#[tokio::test(start_paused = true)]
+async fn handlers_of_messages_that_wait_to_answer_end_the_connection_and_it_says_why() {
+    let sent = flood_both(|frame| async move {
+        let peer = frame.peer().clone();
+        peer.send_payload(frame.into_payload()).await?;
+        Ok(Reply::None)
+    });
+    let sent = sent.await;
+    let returned = flood_both(|frame| async move { Ok(Reply::Payload(frame.into_payload())) });
+    for reasons in [sent, returned.await] {
+        let told = reasons.iter().find(|reason| reason.is_slow()).unwrap();
+        assert!(matches!(told, DisconnectReason::MutualWait), "{told}");
+        assert!(told.to_string().contains("try_send"), "{told}");
+    }
 }
 
 /// Without handlers that wait for it, a peer that takes nothing is just slow.

@@ -125,7 +125,10 @@ impl Replies {
                 continue;
             }
             let peer = peer.clone();
-            let mut room: BoxFuture = Box::pin(async move { peer.outbox().moved().await });
+            let mut room: BoxFuture = Box::pin(async move {
+                let _stuck = peer.stick();
+                peer.outbox().moved().await;
+            });
             // From now on no room is missed.
             if room.as_mut().poll(cx).is_pending() {
                 self.room = Some(room);

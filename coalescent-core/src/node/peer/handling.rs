@@ -30,10 +30,11 @@ impl Drop for Handling {
     }
 }
 
-/// A handler of a peer's frames that waits for room to send to this very peer.
-pub(super) struct Stuck<'a>(&'a Peer);
+/// What waits for room to send to a peer, and holds back that peer's frames meanwhile: a handler of
+/// them, or its reply.
+pub(crate) struct Stuck(Peer);
 
-impl Drop for Stuck<'_> {
+impl Drop for Stuck {
     fn drop(&mut self) {
         self.0.0.stuck.fetch_sub(1, Relaxed);
     }
@@ -50,16 +51,13 @@ impl Peer {
         HANDLED.get() == self.place()
     }
 
-    /// Counts the handler of a frame of this peer that runs on this thread, if one does, as waiting
-    /// to send to the peer.
-    pub(super) fn stick(&self) -> Option<Stuck<'_>> {
-        self.is_handled().then(|| {
-            self.0.stuck.fetch_add(1, Relaxed);
-            Stuck(self)
-        })
+    /// Counts what holds back the peer's frames while it waits to send to the peer.
+    pub(crate) fn stick(&self) -> Stuck {
+        self.0.stuck.fetch_add(1, Relaxed);
+        Stuck(self.clone())
     }
 
-    /// Returns whether a handler of the peer's frames waits for room to send to it.
+    /// Returns whether a handler of the peer's frames, or a reply, waits for room to send to it.
     pub(crate) fn has_stuck_handlers(&self) -> bool {
         self.0.stuck.load(Relaxed) > 0
     }

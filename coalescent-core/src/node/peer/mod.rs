@@ -47,20 +47,21 @@ use crate::wire::{NodeId, Wire, WireCodec};
 /// [`send_payload`](Peer::send_payload) does. As long as many handlers wait, nothing more is read
 /// of the peer. If the peer's handlers wait for this node in the same way, neither side reads what
 /// the other is to write, and after [`Config::patience`](crate::Config::patience) the connection
-/// ends with [`DisconnectReason::MutualWait`]. Instead,
+/// ends with [`DisconnectReason::MutualWait`]. The same holds for what handlers return as answers
+/// to plain messages, which nobody limits. Instead,
 ///
-/// - return the answer: as the [`Reply`](crate::Reply) to a request, or to a message, to which it
-///   is sent as one. Replies wait for room without holding back what is read;
+/// - have the peer [ask](Peer::request_payload), and return the [`Reply`](crate::Reply). Requests
+///   and replies cannot end like this, whoever asks whom how often: the requests in flight are
+///   limited by [`REQUEST_WINDOW`](crate::REQUEST_WINDOW), to what the other side has room for, and
+///   replies are always read;
 /// - or send what may be lost with [`try_send_payload`](Peer::try_send_payload), which does not
 ///   wait;
 /// - or spawn a task that sends, and bound how many there are.
 ///
-/// Requests cannot end like this, whoever asks whom: their number in flight is limited by
-/// [`REQUEST_WINDOW`](crate::REQUEST_WINDOW), within what the other side has room for. So a handler
-/// of a request may ask back. A handler of a message may ask back too, but messages are not limited
-/// like this: those that the peer sends meanwhile stand before its reply, and if they are more than
-/// [`Config::read_ahead`](crate::Config::read_ahead) holds, the reply is not reached. Let the peer
-/// send them as requests, or spawn what asks back.
+/// A handler of a request may ask back. A handler of a message may too, but messages are not
+/// limited like requests: those that the peer has sent meanwhile stand before its reply, and if
+/// they are more than [`Config::read_ahead`](crate::Config::read_ahead) holds, the reply is not reached.
+/// Let the peer send them as requests, or spawn what asks back.
 #[derive(Clone)]
 pub struct Peer(Arc<Inner>);
 

@@ -35,7 +35,8 @@ use crate::wire::Status;
 /// is smaller, but at least 64 KiB. One request may be sent whatever its size.
 ///
 /// Requests that handlers send to the peer whose frame they are handling have a window of the same
-/// size of their own.
+/// size of their own. Tasks that a handler spawns, or that a layer such as tower's `Buffer` runs it
+/// in, do not count as the handler here.
 pub const REQUEST_WINDOW: usize = 1024 * 1024;
 
 /// What each unanswered request counts for, in bytes, in addition to its payload. So at most 2,048

@@ -108,7 +108,7 @@ impl Peer {
             Err(Refused::Closed) => return Err(Error::closed()),
             Err(Refused::Full) => {}
         }
-        let _stuck = self.stick();
+        let _stuck = self.is_handled().then(|| self.stick());
         let pushed = outbox.push(&chunks, &mut 0).await;
         pushed.map_err(|_| Error::closed())
     }
