@@ -60,8 +60,8 @@ use crate::wire::{NodeId, Wire, WireCodec};
 ///
 /// A handler of a request may ask back. A handler of a message may too, but messages are not
 /// limited like requests: those that the peer has sent meanwhile stand before its reply, and if
-/// they are more than [`Config::read_ahead`](crate::Config::read_ahead) holds, the reply is not reached.
-/// Let the peer send them as requests, or spawn what asks back.
+/// they are more than [`Config::read_ahead`](crate::Config::read_ahead) holds, the reply is not
+/// reached. Let the peer send them as requests, or spawn what asks back.
 #[derive(Clone)]
 pub struct Peer(Arc<Inner>);
 
