@@ -6,11 +6,10 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use crate::connection::buffer::READ_MAX;
 use crate::frame::Frame;
 use crate::frame::call::CallScope;
 use crate::frame::in_flight::{InFlight, ReadBatch};
-use crate::wire::{Block, Head, Kind, MAX_PREFIX};
+use crate::wire::{Block, Head, Kind};
 
 /// How many withdrawn requests are remembered until their frames would be handled.
 const MAX_WITHDRAWN: usize = 64;
@@ -22,18 +21,6 @@ pub const BATCH_COST: usize = 192;
 /// The number of the first buffer made by [`Backlog::compact`]. Read buffers are counted from 0,
 /// and those of copied frames down from the largest number.
 const COMPACTED: u64 = 1 << 62;
-
-/// Returns how many bytes the requests of one peer, waiting for their calls or unfinished, may hold
-/// in addition to [`read_ahead`](crate::Config::read_ahead), with this
-/// [`max_frame`](crate::Config::max_frame): as much as the peer sends without waiting for a reply;
-/// see [`REQUEST_WINDOW`](crate::REQUEST_WINDOW).
-#[must_use]
-pub fn requests_ahead(max_frame: usize) -> usize {
-    max_frame
-        .saturating_add(MAX_PREFIX)
-        .saturating_mul(2)
-        .max(READ_MAX)
-}
 
 /// The frames of one block. One read may give several blocks.
 #[derive(Debug)]

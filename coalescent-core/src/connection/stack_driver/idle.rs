@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Weak};
 
-use super::backlog::{Backlog, requests_ahead};
+use super::ahead::requests_ahead;
+use super::backlog::Backlog;
 use super::calls::Calls;
 use super::results::Results;
 use super::shortcut::Shortcut;

@@ -12,6 +12,7 @@
 //! [`StackDriver::wait_for_room`] waits for the rest. Replies alone are handed on by the next call
 //! of `hand_on`.
 
+mod ahead;
 mod backlog;
 mod call;
 mod calls;
@@ -28,8 +29,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+pub use ahead::requests_ahead;
+use ahead::used_ahead;
 pub use backlog::BATCH_COST;
-pub use backlog::requests_ahead;
 use backlog::{Backlog, Next};
 use call::yield_now;
 use calls::Calls;
@@ -170,35 +172,20 @@ impl<S: PeerService> StackDriver<S> {
             .add(&frames.in_flight, block, asks, buffer, at);
     }
 
-    /// Returns how much of `read_ahead` is used: the memory that the waiting frames keep alive, and
-    /// what unfinished calls hold beside one buffer, in bytes. Requests have room of their own
-    /// ([`requests_ahead`]), and count only for what does not fit there.
+    /// Returns how much of `read_ahead` is used; see [`used_ahead`].
     #[inline]
     pub(super) fn ahead(&mut self, read_ahead: usize) -> usize {
-        let Frames { backlog, calls, .. } = &self.frames;
+        let Frames {
+            backlog,
+            calls,
+            results,
+            ..
+        } = &mut self.frames;
         let all = backlog.cost() + calls.held();
         if all < read_ahead {
             return all;
         }
-        self.ahead_of_data(read_ahead)
-    }
-
-    #[cold]
-    fn ahead_of_data(&mut self, read_ahead: usize) -> usize {
-        let refers = self.frames.results.refer_to_block();
-        let Frames { backlog, calls, .. } = &mut self.frames;
-        let held = calls.held();
-        // More than that is held by requests alone.
-        let held_by_requests = held.saturating_sub(calls.data_limit());
-        let room = calls.requests_limit();
-        let ahead = |backlog: &Backlog| {
-            let requests = backlog.requests_cost() + held_by_requests;
-            (backlog.cost() + held).saturating_sub(requests.min(room))
-        };
-        if ahead(backlog) >= read_ahead {
-            backlog.compact(!refers);
-        }
-        ahead(backlog)
+        used_ahead(backlog, calls, !results.refer_to_block(), read_ahead)
     }
 
     /// Withdraws a request: drops its call, or passes over its frame.
