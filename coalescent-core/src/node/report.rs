@@ -136,6 +136,13 @@ impl Node {
 
     /// Logs, at debug level, that a peer begins to depart.
     pub(super) fn log_leaving(&self, peer: &Peer, reason: &DisconnectReason) {
+        if matches!(reason, DisconnectReason::MutualWait) {
+            // The application can help it.
+            if enabled!(Level::WARN) && self.may_log(Source::of(peer)) {
+                tracing::warn!(peer = %peer.id(), %reason, "leaving");
+            }
+            return;
+        }
         if enabled!(Level::DEBUG) && self.may_log(Source::of(peer)) {
             tracing::debug!(peer = %peer.id(), %reason, "leaving");
         }
