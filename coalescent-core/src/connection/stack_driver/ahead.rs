@@ -17,8 +17,8 @@ pub fn requests_ahead(max_frame: usize) -> usize {
         .max(READ_MAX)
 }
 
-/// Returns how much of `read_ahead` is used by the memory that the waiting frames keep alive, and by
-/// what unfinished calls hold beside one buffer, in bytes. Requests have room of their own, and
+/// Returns how much of `read_ahead` is used by the memory that the waiting frames keep alive, and
+/// by what unfinished calls hold beside one buffer, in bytes. Requests have room of their own, and
 /// count only for what does not fit there.
 ///
 /// If it is all used, requests are made to keep nothing else alive. `first` says whether that may
