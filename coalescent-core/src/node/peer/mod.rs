@@ -1,6 +1,6 @@
 //! The handle to one peer.
 
-mod budget;
+pub(in crate::node) mod budget;
 mod drops;
 mod encode;
 mod faults;
@@ -108,6 +108,7 @@ impl Peer {
             (None, None) => PeerId::Connection(link.id().0),
         };
         let counters = Arc::new(Counters::default());
+        let budget = node.budget(&intro);
         Self(Arc::new(Inner {
             serial: link.id().0,
             id,
@@ -129,7 +130,7 @@ impl Peer {
             ),
             encoder: Mutex::new(None),
             channels: PeerChannels::new(&node.hooks().channel_names(), &intro.channels),
-            budget: Mutex::new(Budget::new(config.error_budget)),
+            budget: Mutex::new(budget),
             requests: Requests::default(),
             counters,
             round_trip: AtomicU64::new(0),
