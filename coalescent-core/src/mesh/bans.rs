@@ -73,7 +73,7 @@ impl Mesh {
         self.peers().node().bans()
     }
 
-    /// Takes the [bans](Mesh::bans) of an earlier run, of which no event tells. What they say is not
+    /// Takes the [bans](Mesh::bans) of an earlier run; no event tells of them. What they say is not
     /// trusted: none lasts longer than [`Config::ban_max`](crate::Config::ban_max), and those that
     /// [`ban`](Mesh::ban) refuses are left out.
     pub fn restore_bans(&self, bans: impl IntoIterator<Item = Ban>) {

@@ -21,8 +21,8 @@ use crate::node::throttle::{Source, Throttle};
 use crate::reason::DisconnectReason;
 
 impl Peers {
-    /// Reports an error of this node, as an [event](Event::Error) and in the log. Plugins use it for
-    /// what the user should know.
+    /// Reports an error of this node, as an [event](Event::Error) and in the log. Plugins use it
+    /// for what the user should know.
     pub fn report(&self, error: Error) {
         self.node().error(None, error);
     }

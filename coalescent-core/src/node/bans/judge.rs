@@ -1,4 +1,4 @@
-//! What a node asks of its bans, and what the faults of a peer lead to.
+//! The bans of a node, and the faults that were not enough for one.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,11 +12,7 @@ use tokio::time::Instant;
 use super::table::{Lengths, Table};
 use super::{Ban, BanTarget};
 use crate::config::Config;
-use crate::node::Node;
-use crate::node::event::Event;
 use crate::node::peer::budget::{Budget, Faults, WINDOW};
-use crate::node::peer::{Introduction, Peer, PeerId};
-use crate::reason::DisconnectReason;
 use crate::transport::group::NetGroup;
 #[cfg(feature = "tls")]
 use crate::transport::identity::PublicKey;
@@ -29,8 +25,11 @@ const MAX_FAULTY: usize = 1024;
 
 /// Whom a node lets in no more, and whom it does not trust yet.
 #[derive(Debug)]
-pub(in crate::node) struct Judge {
+pub(crate) struct Judge {
     state: Mutex<State>,
+    /// Whether faults lead to bans.
+    bans: bool,
+    error_budget: u32,
     /// The keys that are exempt, if the app has a list of peers.
     #[cfg(feature = "tls")]
     vouched: OnceLock<Allow>,
@@ -43,8 +42,26 @@ struct State {
     faulty: HashMap<BanTarget, Faults>,
 }
 
+/// Who is at the other end of a connection, as far as that is known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Suspect {
+    /// The key that is proven.
+    pub(crate) key: Option<[u8; 32]>,
+    pub(crate) ip: Option<IpAddr>,
+}
+
+impl Suspect {
+    /// Returns what can be banned: the key, and the address, unless that is of this machine and so
+    /// shared by all who are on it.
+    fn targets(self) -> impl Iterator<Item = BanTarget> {
+        let address = self.ip.map(BanTarget::from);
+        let address = address.filter(|address| !address.is_loopback());
+        self.key.map(BanTarget::Key).into_iter().chain(address)
+    }
+}
+
 impl Judge {
-    pub(in crate::node) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         let lengths = Lengths {
             first: config.ban,
             max: config.ban_max,
@@ -54,6 +71,8 @@ impl Judge {
                 table: Table::new(lengths),
                 faulty: HashMap::new(),
             }),
+            bans: !config.ban.is_zero(),
+            error_budget: config.error_budget,
             #[cfg(feature = "tls")]
             vouched: OnceLock::new(),
         }
@@ -64,7 +83,20 @@ impl Judge {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether the app's list of peers names this key.
+    /// Exempts the keys on this list.
+    #[cfg(feature = "tls")]
+    pub(crate) fn set_vouched(&self, list: Allow) {
+        let _ = self.vouched.set(list);
+    }
+
+    /// Returns whether this target cannot be banned.
+    pub(crate) fn is_exempt(&self, target: BanTarget) -> bool {
+        match target {
+            BanTarget::Key(key) => self.vouches_for(&key),
+            BanTarget::Ip(_) => target.is_loopback(),
+        }
+    }
+
     fn vouches_for(&self, key: &[u8; 32]) -> bool {
         #[cfg(feature = "tls")]
         if let Some(vouched) = self.vouched.get() {
@@ -73,6 +105,76 @@ impl Judge {
         #[cfg(not(feature = "tls"))]
         let _ = key;
         false
+    }
+
+    /// Returns for how long somebody is still banned.
+    pub(crate) fn left(&self, suspect: Suspect, now: Instant) -> Option<Duration> {
+        let state = self.state();
+        if state.table.is_empty() {
+            return None;
+        }
+        let targets = suspect.targets().filter(|target| !self.is_exempt(*target));
+        let left = targets.filter_map(|target| state.table.left(target, now));
+        left.max()
+    }
+
+    pub(crate) fn ban(&self, ban: Ban, now: Instant) -> Ban {
+        self.state().table.ban(ban, now)
+    }
+
+    pub(crate) fn restore(&self, ban: Ban, now: Instant) {
+        self.state().table.restore(ban, now);
+    }
+
+    pub(crate) fn unban(&self, target: BanTarget, now: Instant) -> bool {
+        self.state().table.unban(target.canonical(), now)
+    }
+
+    pub(crate) fn list(&self, now: Instant) -> Vec<Ban> {
+        self.state().table.list(now)
+    }
+
+    /// Bans somebody for faults, and returns for how long: not at all if he is exempt.
+    pub(crate) fn punish(&self, suspect: Suspect, reason: &str, now: Instant) -> Duration {
+        let mut longest = Duration::ZERO;
+        if !self.bans || suspect.key.is_some_and(|key| self.vouches_for(&key)) {
+            return longest;
+        }
+        let network = suspect.ip.and_then(NetGroup::of);
+        let mut state = self.state();
+        for target in suspect.targets() {
+            longest = longest.max(state.table.punish(target, network, reason, now));
+            // They are paid for.
+            state.faulty.remove(&target);
+        }
+        longest
+    }
+
+    /// Remembers the faults of somebody who leaves.
+    pub(crate) fn remember(&self, suspect: Suspect, faults: Faults, now: Instant) {
+        let mut state = self.state();
+        for target in suspect.targets() {
+            state.remember(target, faults, now);
+        }
+    }
+
+    /// Returns the error budget of somebody who connects.
+    pub(crate) fn budget(&self, suspect: Suspect, now: Instant) -> Budget {
+        let limit = self.error_budget;
+        let state = self.state();
+        if state.faulty.is_empty() {
+            return Budget::new(limit);
+        }
+        let mut worst: Option<Faults> = None;
+        for target in suspect.targets() {
+            if let Some(faults) = state.faulty.get(&target) {
+                worst = Some(faults.or(worst, limit, now));
+            }
+        }
+        match worst {
+            Some(faults) => Budget::with_faults(limit, faults, now),
+            None => Budget::new(limit),
+        }
     }
 }
 
@@ -91,164 +193,56 @@ impl State {
     }
 }
 
-/// Returns what is known of who is at the other end: its key, and its address. Those of this
-/// machine are shared by all who are on it.
-fn targets(key: Option<[u8; 32]>, ip: Option<IpAddr>) -> impl Iterator<Item = BanTarget> {
-    let address = ip.map(BanTarget::from);
-    let address = address.filter(|address| !address.is_loopback());
-    key.map(BanTarget::Key).into_iter().chain(address)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Node {
-    /// Exempts the keys on this list from bans.
-    #[cfg(feature = "tls")]
-    pub(crate) fn set_vouched(&self, list: Allow) {
-        let _ = self.judge.vouched.set(list);
-    }
-
-    /// Returns whether nobody can ban this target.
-    pub(crate) fn is_exempt(&self, target: BanTarget) -> bool {
-        match target {
-            BanTarget::Key(key) => self.judge.vouches_for(&key),
-            BanTarget::Ip(_) => target.is_loopback(),
+    fn suspect(n: u16) -> Suspect {
+        let [a, b] = n.to_be_bytes();
+        Suspect {
+            key: None,
+            ip: Some([198, 51, a, b].into()),
         }
     }
 
-    /// Returns for how long a connection from or to this address, with this proven key, is banned.
-    pub(crate) fn banned(&self, key: Option<&[u8; 32]>, ip: Option<IpAddr>) -> Option<Duration> {
-        let now = Instant::now();
-        let state = self.judge.state();
-        if state.table.is_empty() {
-            return None;
-        }
-        let left = targets(key.copied(), ip).filter(|target| !self.is_exempt(*target));
-        left.filter_map(|target| state.table.left(target, now))
-            .max()
+    fn faults(limit: u32, weight: u32, now: Instant) -> Faults {
+        let mut budget = Budget::new(limit);
+        budget.spend(weight, now);
+        budget.faults().unwrap()
     }
 
-    /// Returns for how long this peer is banned.
-    pub(crate) fn banned_peer(&self, peer: &Peer) -> Option<Duration> {
-        let (key, ip) = (key_of(peer), peer.addr().map(|addr| addr.ip()));
-        self.banned(key.as_ref(), ip)
-    }
-
-    /// Bans whom the application says, tells so, and disconnects those who are connected.
-    pub(crate) fn ban(&self, ban: Ban) -> Ban {
-        let ban = self.judge.state().table.ban(ban, Instant::now());
-        let (peer, addr) = match ban.target {
-            BanTarget::Key(key) => (Some(PeerId::Key(key)), None),
-            BanTarget::Ip(ip) => (None, Some((ip, 0).into())),
+    #[test]
+    fn faults_are_remembered_by_key_and_by_address_in_bounded_memory() {
+        let (judge, now) = (Judge::new(&Config::default()), Instant::now());
+        let both = Suspect {
+            key: Some([7; 32]),
+            ..suspect(1)
         };
-        self.emit(Event::Banned {
-            peer,
-            addr,
-            reason: ban.reason.clone(),
-            duration: ban.left,
-        });
-        self.cast_out(ban.target, &ban.reason);
-        ban
-    }
-
-    /// Takes the bans of an earlier run.
-    pub(crate) fn restore_bans(&self, bans: impl IntoIterator<Item = Ban>) {
-        for ban in bans.into_iter().take(super::BANS_MAX) {
-            if !self.is_exempt(ban.target) {
-                let target = ban.target;
-                let reason = ban.reason.clone();
-                self.judge.state().table.restore(ban, Instant::now());
-                self.cast_out(target, &reason);
-            }
+        judge.remember(both, faults(100, 60, now), now);
+        let budget = |suspect| judge.budget(suspect, now).faults();
+        let by_key = Suspect {
+            key: Some([7; 32]),
+            ip: None,
+        };
+        assert!(budget(by_key).is_some() && budget(suspect(1)).is_some());
+        assert_eq!(budget(suspect(2)), None);
+        for n in 0..2 * MAX_FAULTY as u16 {
+            judge.remember(suspect(n), faults(100, 1, now), now);
         }
+        assert!(judge.state().faulty.len() <= MAX_FAULTY);
     }
 
-    /// Disconnects those who are connected and meant by a ban.
-    fn cast_out(&self, target: BanTarget, reason: &str) {
-        let reason = DisconnectReason::Banned(reason.to_owned());
-        for peer in self.list().iter() {
-            let ip = peer.addr().map(|addr| addr.ip());
-            if target.is(key_of(peer).as_ref(), ip) {
-                peer.reject(&reason);
-            }
-        }
-    }
-
-    pub(crate) fn unban(&self, target: BanTarget) -> bool {
-        let target = target.canonical();
-        self.judge.state().table.unban(target, Instant::now())
-    }
-
-    pub(crate) fn bans(&self) -> Vec<Ban> {
-        self.judge.state().table.list(Instant::now())
-    }
-
-    /// Returns the words that a peer is told whose fault ends its connection.
-    pub(crate) fn farewell(&self, peer: &Peer, reason: &DisconnectReason) -> String {
-        let words = reason.goodbye();
-        if !reason.is_banned() && self.banned_peer(peer).is_some() {
-            return format!("banned: {words}");
-        }
-        words
-    }
-
-    /// Bans a peer that leaves because of its faults, and tells so; or remembers its faults, if
-    /// there are any.
-    pub(in crate::node) fn judge(&self, peer: &Peer, reason: &DisconnectReason) {
-        let Some(faults) = peer.faults() else { return };
-        let now = Instant::now();
-        let (key, addr) = (key_of(peer), peer.addr());
-        let ip = addr.map(|addr| addr.ip());
-        if !peer.take_guilt() {
-            let mut state = self.judge.state();
-            targets(key, ip).for_each(|target| state.remember(target, faults, now));
-            return;
-        }
-        let reason_text = super::short(&reason.to_string());
-        let mut duration = Duration::ZERO;
-        let is_vouched = key.is_some_and(|key| self.judge.vouches_for(&key));
-        if !self.config().ban.is_zero() && !is_vouched {
-            let network = ip.and_then(NetGroup::of);
-            let mut state = self.judge.state();
-            for target in targets(key, ip) {
-                let length = state.table.punish(target, network, &reason_text, now);
-                duration = duration.max(length);
-                // It has been paid for.
-                state.faulty.remove(&target);
-            }
-        }
-        // Another connection to it may be open.
-        peer.reject(reason);
-        self.emit(Event::Banned {
-            peer: Some(*peer.id()),
-            addr,
-            reason: reason_text,
-            duration,
-        });
-    }
-
-    /// Returns the error budget of a peer that connects.
-    pub(in crate::node) fn budget(&self, intro: &Introduction) -> Budget {
-        let limit = self.config().error_budget;
-        let now = Instant::now();
-        let state = self.judge.state();
-        let mut worst: Option<Faults> = None;
-        if !state.faulty.is_empty() {
-            let ip = intro.origin.addr.map(|addr| addr.ip());
-            for target in targets(intro.key, ip) {
-                if let Some(faults) = state.faulty.get(&target) {
-                    worst = Some(faults.or(worst, limit, now));
-                }
-            }
-        }
-        match worst {
-            Some(faults) => Budget::with_faults(limit, faults, now),
-            None => Budget::new(limit),
-        }
-    }
-}
-
-fn key_of(peer: &Peer) -> Option<[u8; 32]> {
-    match peer.id() {
-        PeerId::Key(key) => Some(*key),
-        _ => None,
+    #[test]
+    fn who_is_on_this_machine_is_known_by_key_alone() {
+        let (judge, now) = (Judge::new(&Config::default()), Instant::now());
+        let local = |key| Suspect {
+            key,
+            ip: Some([127, 0, 0, 1].into()),
+        };
+        assert_eq!(judge.punish(local(None), "junk", now), Duration::ZERO);
+        assert!(!judge.punish(local(Some([7; 32])), "junk", now).is_zero());
+        assert_eq!(judge.left(local(None), now), None);
+        assert!(judge.left(local(Some([7; 32])), now).is_some());
+        assert_eq!(judge.left(local(Some([8; 32])), now), None);
     }
 }

@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `mod` | [`Ban`] and [`BanTarget`], as applications see them |
 //! | `table` | decides who is banned for how long, and who is forgotten; it has no clock |
-//! | `judge` | what the node asks of it, and what a fault leads to |
+//! | `judge` | that table, and the faults that were not enough for a ban, behind a lock |
+//! | `node` | what the node asks of it, and what a fault leads to |
 
 mod judge;
+mod node;
 mod table;
 
 use std::fmt::{self, Write as _};
@@ -14,11 +16,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
-pub(in crate::node) use judge::Judge;
+pub(crate) use judge::Judge;
 pub use table::{BANS_MAX, BANS_OF_NETWORK, FORGIVEN_AFTER};
 
 use crate::error::Error;
-use crate::node::peer::PeerId;
 use crate::text::{OneLine, truncate};
 #[cfg(feature = "tls")]
 use crate::transport::identity::PublicKey;
@@ -98,7 +99,7 @@ impl From<PublicKey> for BanTarget {
 impl fmt::Display for BanTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.canonical() {
-            Self::Key(key) => PeerId::Key(key).fmt(f),
+            Self::Key(key) => key.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
             Self::Ip(IpAddr::V6(ip)) if !ip.is_loopback() => write!(f, "{ip}/64"),
             Self::Ip(ip) => ip.fmt(f),
         }

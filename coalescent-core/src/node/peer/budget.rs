@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The time in which a budget that is used up is whole again: a minute.
-pub(in crate::node) const WINDOW: Duration = Duration::from_secs(60);
+pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 
 /// The millionth parts of a weight in which a level is counted, so that it decays evenly.
 const PARTS: u64 = 1_000_000;
@@ -16,7 +16,7 @@ const PARTS: u64 = 1_000_000;
 /// So a peer may use its limit at once, or at this rate for ever, and there is no moment at which a
 /// new budget begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::node) struct Budget {
+pub(crate) struct Budget {
     limit: u32,
     /// Whether its being used up was [taken](Self::take_guilt).
     is_taken: bool,
@@ -26,7 +26,7 @@ pub(in crate::node) struct Budget {
 }
 
 impl Budget {
-    pub(in crate::node) fn new(limit: u32) -> Self {
+    pub(crate) fn new(limit: u32) -> Self {
         Self {
             limit,
             is_taken: false,
@@ -36,7 +36,7 @@ impl Budget {
     }
 
     /// Creates the budget of a peer that comes back with what was held against it.
-    pub(in crate::node) fn with_faults(limit: u32, faults: Faults, now: Instant) -> Self {
+    pub(crate) fn with_faults(limit: u32, faults: Faults, now: Instant) -> Self {
         let mut budget = Self::new(limit);
         // Whoever is let in is not at the end of its budget.
         budget.level = faults.left(limit, now).min(budget.full());
@@ -45,7 +45,7 @@ impl Budget {
     }
 
     /// Spends the weight of one offence. One that is heavier than the limit uses all of it up.
-    pub(super) fn spend(&mut self, weight: u32, now: Instant) {
+    pub(crate) fn spend(&mut self, weight: u32, now: Instant) {
         let weight = u64::from(weight).min(u64::from(self.limit) + 1);
         let faults = self.faults();
         let left = faults.map_or(0, |faults| faults.left(self.limit, now));
@@ -71,7 +71,7 @@ impl Budget {
     }
 
     /// Returns what to remember of the peer when it leaves: nothing if it has paid for it.
-    pub(in crate::node) fn faults(&self) -> Option<Faults> {
+    pub(crate) fn faults(&self) -> Option<Faults> {
         let at = self.at.filter(|_| self.level > 0 && !self.is_taken)?;
         Some(Faults {
             level: self.level,
@@ -86,7 +86,7 @@ impl Budget {
 
 /// What is held against a peer, which decays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::node) struct Faults {
+pub(crate) struct Faults {
     level: u64,
     at: Instant,
 }
@@ -101,12 +101,12 @@ impl Faults {
     }
 
     /// Returns when it was last added to.
-    pub(in crate::node) fn at(self) -> Instant {
+    pub(crate) fn at(self) -> Instant {
         self.at
     }
 
     /// Returns the greater of two.
-    pub(in crate::node) fn or(self, other: Option<Self>, limit: u32, now: Instant) -> Self {
+    pub(crate) fn or(self, other: Option<Self>, limit: u32, now: Instant) -> Self {
         match other {
             Some(other) if other.left(limit, now) > self.left(limit, now) => other,
             _ => self,

@@ -42,12 +42,12 @@ impl Peer {
     }
 
     /// Returns whether the error budget is used up, the first time that it is asked then.
-    pub(in crate::node) fn take_guilt(&self) -> bool {
+    pub(crate) fn take_guilt(&self) -> bool {
         lock(&self.0.budget).take_guilt()
     }
 
     /// Returns what is held against the peer.
-    pub(in crate::node) fn faults(&self) -> Option<Faults> {
+    pub(crate) fn faults(&self) -> Option<Faults> {
         lock(&self.0.budget).faults()
     }
 

@@ -1,6 +1,6 @@
 //! The handle to one peer.
 
-pub(in crate::node) mod budget;
+pub(crate) mod budget;
 mod drops;
 mod encode;
 mod faults;
