@@ -113,11 +113,11 @@ fn who_breaks_the_protocol_is_told_of_and_not_banned_on_loopback() {
         socket.write_all(&hello("")).expect("a write");
         let peer = cat.connected().text("peer").to_owned();
         socket.write_all(&hello("")).expect("a write");
-        let banned = cat.event("banned");
+        let banned = cat.process().wait_stderr_event("banned");
         assert_eq!(banned.text("peer"), peer);
         assert!(banned.text("addr").starts_with("127.0.0.1:"));
         assert!(banned.text("reason").contains("HELLO"), "{}", banned.0);
-        assert_eq!(banned.field("seconds").as_u64(), Some(0));
+        assert_eq!(banned.number("seconds"), 0);
     }
     cat.stop();
     check(&mut cat);

@@ -39,7 +39,11 @@ fn a_lost_peer_is_replaced_by_another_seed_at_once() {
 fn a_banned_seed_is_dialed_when_the_ban_ends_or_is_lifted() {
     let now = Instant::now();
     let mut plan = plan(1, 1, 12);
-    assert_eq!(plan.banned(&0, now + seconds(600)), None, "it is not dialed");
+    assert_eq!(
+        plan.banned(&0, now + seconds(600)),
+        None,
+        "it is not dialed"
+    );
     plan.due(now);
     let until = now + seconds(600);
     assert_eq!(plan.banned(&0, until).unwrap().at, until);
