@@ -124,12 +124,24 @@ pub struct Config {
     /// How long a relay with [`Flow::Drop`](crate::Flow::Drop) waits for room in the outbox of a
     /// peer that was not slow before. Default: 50 ms.
     pub relay_grace: Duration,
-    /// The number of [offences](Error::offence) per minute after which a peer is disconnected.
+    /// The number of [offences](Error::offence) per minute after which a peer is disconnected, and
+    /// [banned](Config::ban). They are forgotten evenly over a minute, also while the peer is away.
     /// Offences are frames that the peer itself sent to this node (not relayed ones) and that the
     /// courier cannot decode, or that another layer reports as offences. Other failures, such as
     /// those of handlers, do not count. What [`Peer::penalize`](crate::Peer::penalize) holds
-    /// against a peer is added with its weight. Default: 100.
+    /// against a peer is added with its weight, and a violation of the protocol of its wire with
+    /// more than all. Default: 100.
     pub error_budget: u32,
+    /// How long a peer is banned that has exceeded its [`error_budget`](Config::error_budget): it
+    /// is neither let in nor dialled, by its proven key and by its IP address (with IPv6, its /64).
+    /// Loopback addresses, and keys on the [allow list](crate::Mesh::allow), are exempt. Each ban
+    /// that is [remembered](crate::FORGIVEN_AFTER) doubles the time, up to
+    /// [`ban_max`](Config::ban_max). Zero bans nobody: such peers are only disconnected. Default:
+    /// 10 minutes.
+    pub ban: Duration,
+    /// The longest time of a ban, also of those that the application makes with
+    /// [`Mesh::ban`](crate::Mesh::ban). Default: 24 hours.
+    pub ban_max: Duration,
     /// How long a request may take before it fails: waiting for its turn
     /// ([`REQUEST_WINDOW`](crate::REQUEST_WINDOW)), for room in the outbox, and for its reply.
     /// Default: 30 s.
@@ -182,6 +194,8 @@ impl Default for Config {
             slow_floor: 16 * 1024,
             relay_grace: Duration::from_millis(50),
             error_budget: 100,
+            ban: Duration::from_secs(10 * 60),
+            ban_max: Duration::from_secs(24 * 3600),
             request_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(10),
             ttl: 32,
@@ -204,6 +218,8 @@ impl Config {
             &mut self.answer_within,
             &mut self.patience,
             &mut self.relay_grace,
+            &mut self.ban,
+            &mut self.ban_max,
             &mut self.request_timeout,
             &mut self.drain,
             &mut self.backoff,

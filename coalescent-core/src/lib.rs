@@ -61,6 +61,7 @@ pub use mesh::{
 #[doc(inline)]
 pub use message::codec;
 pub use message::{Ask, Message, MessageType};
+pub use node::bans::{BAN_REASON_MAX, BANS_MAX, BANS_OF_NETWORK, Ban, BanTarget, FORGIVEN_AFTER};
 pub use node::changes::{PeerChange, PeerChanges};
 pub use node::channel::CHANNEL_INBOX;
 #[doc(inline)]

@@ -24,11 +24,27 @@ impl Goodbye {
     /// There is no place left now. A dialler tries again later.
     pub const BUSY: Self = Self(Cow::Borrowed("busy"));
 
+    /// The peer has misbehaved, and is banned for a while. A dialler is told so.
+    pub const BANNED: Self = Self(Cow::Borrowed("banned"));
+
+    /// Returns whether these words tell the other side that it is banned: `banned`, or `banned:`
+    /// and a reason.
+    #[must_use]
+    pub fn is_banned(&self) -> bool {
+        say_banned(&self.0)
+    }
+
     /// Returns the words.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Returns whether the words of a BYE say that the other side is banned.
+pub(crate) fn say_banned(words: &str) -> bool {
+    let rest = words.strip_prefix(Goodbye::BANNED.as_str());
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
 }
 
 impl From<&str> for Goodbye {
@@ -91,11 +107,14 @@ pub enum DisconnectReason {
     /// such handlers do instead.
     MutualWait,
     /// The peer committed more offences than [`Config::error_budget`](crate::Config::error_budget)
-    /// allows.
+    /// allows, and is [banned](crate::Event::Banned).
     TooManyErrors,
     /// The peer was [penalized](crate::Peer::penalize) for more than
-    /// [`Config::error_budget`](crate::Config::error_budget) allows; the last time for this reason.
+    /// [`Config::error_budget`](crate::Config::error_budget) allows, the last time for this reason,
+    /// and is [banned](crate::Event::Banned).
     Penalized(String),
+    /// The application has [banned](crate::Mesh::ban) the peer, for this reason.
+    Banned(String),
     /// The peer's stack cannot handle any more frames.
     Stack(String),
     /// This node disconnected the peer, with this reason.
@@ -116,6 +135,17 @@ impl DisconnectReason {
     #[must_use]
     pub fn is_slow(&self) -> bool {
         matches!(self, Self::Slow | Self::MutualWait)
+    }
+
+    /// Returns whether this node has been banned by the peer, or the peer by the
+    /// [application](crate::Mesh::ban). Of a peer that is banned for its faults, the reason is
+    /// that fault.
+    #[must_use]
+    pub fn is_banned(&self) -> bool {
+        match self {
+            Self::Bye(words) => say_banned(words),
+            reason => matches!(reason, Self::Banned(_)),
+        }
     }
 
     /// Returns the words that the other side is told when this node ends a connection.
@@ -139,6 +169,7 @@ impl DisconnectReason {
             Self::MutualWait => "mutual_wait",
             Self::TooManyErrors => "too_many_errors",
             Self::Penalized(_) => "penalized",
+            Self::Banned(_) => "banned",
             Self::Stack(_) => "stack",
             Self::Disconnected(_) => "disconnected",
             Self::Shutdown => "shutdown",
@@ -164,6 +195,10 @@ impl fmt::Display for DisconnectReason {
             Self::TooManyErrors => f.write_str("too many errors"),
             Self::Penalized(why) => {
                 f.write_str("too many faults, the last one: ")?;
+                OneLine::new(f, CAUSE_MAX).write_str(why)
+            }
+            Self::Banned(why) => {
+                f.write_str("banned: ")?;
                 OneLine::new(f, CAUSE_MAX).write_str(why)
             }
             Self::Stack(error) => {

@@ -35,6 +35,12 @@ enum Line {
         addr: String,
         source: String,
     },
+    Banned {
+        peer: Option<String>,
+        addr: Option<String>,
+        reason: String,
+        seconds: u64,
+    },
     Missed {
         events: u64,
     },
@@ -82,6 +88,17 @@ pub(crate) fn line(event: &Event) -> Option<String> {
         Event::Discovered { addr, source } => Line::Discovered {
             addr: addr.to_string(),
             source: source.to_string(),
+        },
+        Event::Banned {
+            peer,
+            addr,
+            reason,
+            duration,
+        } => Line::Banned {
+            peer: peer.map(|peer| peer.to_string()),
+            addr: addr.map(|addr| addr.to_string()),
+            reason: reason.clone(),
+            seconds: duration.as_secs(),
         },
         Event::Missed(events) => Line::Missed { events: *events },
         _ => return None,

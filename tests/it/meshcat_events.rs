@@ -106,6 +106,24 @@ fn an_error_names_its_peer_or_none() {
 }
 
 #[test]
+fn who_breaks_the_protocol_is_told_of_and_not_banned_on_loopback() {
+    let mut cat = Cat::listen("");
+    for _ in 0..2 {
+        let mut socket = socket(&cat);
+        socket.write_all(&hello("")).expect("a write");
+        let peer = cat.connected().text("peer").to_owned();
+        socket.write_all(&hello("")).expect("a write");
+        let banned = cat.process().wait_stderr_event("banned");
+        assert_eq!(banned.text("peer"), peer);
+        assert!(banned.text("addr").starts_with("127.0.0.1:"));
+        assert!(banned.text("reason").contains("HELLO"), "{}", banned.0);
+        assert_eq!(banned.number("seconds"), 0);
+    }
+    cat.stop();
+    check(&mut cat);
+}
+
+#[test]
 fn what_a_peer_says_of_itself_is_escaped_and_short() {
     let mut cat = Cat::listen("");
     // The longest that a HELLO can hold, and one that is as long as is allowed.

@@ -98,7 +98,8 @@ where
 
     /// Sends the peer a BYE that names its fault. It is disconnected whether it reads that or not.
     async fn reject(&mut self, reason: &DisconnectReason) {
-        let bye = self.bye(&reason.goodbye());
+        let peer = self.reader.peer();
+        let bye = self.bye(&peer.node().farewell(peer, reason));
         self.writer.forget();
         let goodbye = async {
             self.writer.finish(&bye).await?;

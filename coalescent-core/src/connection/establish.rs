@@ -15,6 +15,7 @@ use crate::node::peer::handle::ConnectionHandle;
 use crate::node::peer::{Introduction, Peer};
 use crate::node::standing::MAX_STANDING_TIME;
 use crate::node::{Joined, Node, Refusal, Standing};
+use crate::reason::Goodbye;
 use crate::transport::Direction;
 
 /// The result of a handshake that did not fail.
@@ -96,7 +97,7 @@ where
         Err(NoEntry::Failed(error)) => return Err(error),
         Err(NoEntry::Refused(refusal, connected)) => {
             if refusal == Refusal::Full {
-                dismiss(&mut io, &mut codec);
+                dismiss(&mut io, &mut codec, &Goodbye::BUSY);
             } else {
                 refuse(&mut io, &mut codec, refusal.words()).await;
             }

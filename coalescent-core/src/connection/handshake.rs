@@ -254,23 +254,23 @@ fn accept_hello(node: &Node, kind: Kind, payload: &[u8]) -> Result<Hello, Failur
     })
 }
 
-/// Refuses a connection that there is no place for, with one write that is not waited for.
-pub(crate) fn turn_away<IO>(mut io: IO, wire: &Wire)
+/// Refuses a connection, for this reason, with one write that is not waited for.
+pub(crate) fn turn_away<IO>(mut io: IO, wire: &Wire, words: &Goodbye)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     if wire.has_handshake() {
-        dismiss(&mut io, &mut wire.codec(0));
+        dismiss(&mut io, &mut wire.codec(0), words);
     }
 }
 
-/// Tells the peer that there is no place for it, as far as that takes no time.
-pub(super) fn dismiss<IO>(io: &mut IO, codec: &mut WireCodec)
+/// Tells the peer why it is refused, as far as that takes no time.
+pub(super) fn dismiss<IO>(io: &mut IO, codec: &mut WireCodec, words: &Goodbye)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let mut bye = BytesMut::new();
-    let words = encode_reason(Goodbye::BUSY.as_str());
+    let words = encode_reason(words.as_str());
     if codec.encode(Kind::Bye, 0, words, &mut bye).is_err() {
         return;
     }

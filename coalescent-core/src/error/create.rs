@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+use super::ban_left::BanLeft;
 use super::{BoxError, Error, ErrorKind, PEER_FAILED, chain, panic_text, refusal_in};
-use crate::reason::Goodbye;
+use crate::reason::{Goodbye, say_banned};
 use crate::text::{CAUSE_MAX, Escaped, OneLine, truncate};
 
 /// The maximum length of a handler's error text that is kept, in bytes, because errors wait in the
@@ -60,6 +61,8 @@ impl Error {
     pub(crate) fn refused_by_peer(reason: &str) -> Self {
         let kind = if reason == Goodbye::BUSY.as_str() {
             ErrorKind::Busy
+        } else if say_banned(reason) {
+            ErrorKind::Banned
         } else {
             ErrorKind::Refused
         };
@@ -68,6 +71,11 @@ impl Error {
 
     pub(crate) fn refused(text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Refused, text)
+    }
+
+    /// Creates the error of a connection to somebody whom this node has banned for as long yet.
+    pub(crate) fn own_ban(left: Duration) -> Self {
+        Self::new(ErrorKind::OwnBan, "this node has banned it").because(BanLeft(left))
     }
 
     /// Creates the error of a peer that was penalized.

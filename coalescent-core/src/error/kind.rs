@@ -33,7 +33,11 @@ impl Error {
     pub fn is_refused(&self) -> bool {
         matches!(
             self.kind,
-            ErrorKind::Refused | ErrorKind::Busy | ErrorKind::Itself
+            ErrorKind::Refused
+                | ErrorKind::Busy
+                | ErrorKind::Banned
+                | ErrorKind::OwnBan
+                | ErrorKind::Itself
         )
     }
 
@@ -42,6 +46,19 @@ impl Error {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.kind == ErrorKind::Busy
+    }
+
+    /// Returns whether a connection was refused because one side is banned for its faults: this
+    /// node, as the other side says, or the other side, by this node (see
+    /// [`Mesh::bans`](crate::Mesh::bans)). Such an error [`is_refused`](Error::is_refused) too.
+    #[must_use]
+    pub fn is_banned(&self) -> bool {
+        matches!(self.kind, ErrorKind::Banned | ErrorKind::OwnBan)
+    }
+
+    /// Returns whether this node has refused a connection, since it has banned the other side.
+    pub(crate) fn is_own_ban(&self) -> bool {
+        self.kind == ErrorKind::OwnBan
     }
 
     /// Returns whether a dialled address leads to this node itself. This may change: seeds are

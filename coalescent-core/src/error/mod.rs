@@ -1,5 +1,6 @@
 //! The error type.
 
+mod ban_left;
 mod create;
 mod kind;
 mod refusal;
@@ -52,6 +53,10 @@ enum ErrorKind {
     Unsaid,
     Refused,
     Busy,
+    /// By the other side.
+    Banned,
+    /// By this node.
+    OwnBan,
     Itself,
     Plaintext,
     Call,

@@ -58,6 +58,7 @@ impl Mesh {
     /// - [`is_refused`](Error::is_refused) if a limit is reached
     ///   ([`max_inbound`](crate::Config::max_inbound), [`max_per_ip`](crate::Config::max_per_ip),
     ///   [`max_pending`](crate::Config::max_pending)), or one side refuses the other.
+    /// - [`is_banned`](Error::is_banned) if the address or the key of the other end is banned.
     /// - [`is_handshake`](Error::is_handshake) or [`is_timeout`](Error::is_timeout) if the other
     ///   end is no peer.
     /// - [`is_plaintext`](Error::is_plaintext) if `addr` is not loopback, and there is neither an
@@ -97,8 +98,9 @@ impl Mesh {
     ///
     /// # Errors
     ///
-    /// [`is_refused`](Error::is_refused), [`is_plaintext`](Error::is_plaintext) and
-    /// [`is_closed`](Error::is_closed) as for [`accept`](Mesh::accept).
+    /// [`is_refused`](Error::is_refused), [`is_banned`](Error::is_banned),
+    /// [`is_plaintext`](Error::is_plaintext) and [`is_closed`](Error::is_closed) as for
+    /// [`accept`](Mesh::accept).
     ///
     /// # Cancel safety
     ///

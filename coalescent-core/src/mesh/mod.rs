@@ -6,8 +6,10 @@
 //! | [`reader`], [`writer`] | the two sides of the duplex stream |
 //! | [`duplex`] | the streams as implemented by `Mesh` itself |
 //! | [`doors`] | who comes in: sockets from elsewhere, the allow list, and waiting for peers |
+//! | [`bans`] | who is banned |
 //! | [`runtime`] | the tasks: listener, dialer, connections, shutdown |
 
+mod bans;
 mod doors;
 mod duplex;
 mod reader;
@@ -224,6 +226,8 @@ impl Mesh {
     /// - [`is_itself`](Error::is_itself) if only this node itself is there.
     /// - [`is_handshake`](Error::is_handshake) or [`is_refused`](Error::is_refused) if what answers
     ///   is no peer of this network.
+    /// - [`is_banned`](Error::is_banned) if this node has banned the address or the key there, or
+    ///   is banned by the peer.
     /// - [`is_plaintext`](Error::is_plaintext) as for [`listen`](Mesh::listen).
     ///
     /// # Cancel safety

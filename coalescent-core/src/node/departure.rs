@@ -33,6 +33,7 @@ impl Node {
             self.slow()
                 .slow(culprit, self.config.patience, Instant::now());
         }
+        self.judge(peer, reason);
         let mut roster = self.roster();
         let mut links = peer.links();
         let Some(at) = links.usable.iter().position(|usable| usable.id() == link) else {

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::sync::broadcast;
 use tokio_util::sync::ReusableBoxFuture;
 
 use crate::error::Error;
-use crate::node::peer::Peer;
+use crate::node::peer::{Peer, PeerId};
 use crate::node::suggestion::Source;
 pub use crate::node::throttle::{LINES_PER_NODE, LINES_PER_SOURCE};
 pub use crate::reason::{DisconnectReason, DropReason};
@@ -52,6 +53,21 @@ pub enum Event {
         addr: Address,
         /// Where it comes from.
         source: Source,
+    },
+    /// A peer was disconnected because of its faults, and banned for a while; or the application
+    /// has [banned](crate::Mesh::ban) somebody. It is told once for each ban, not for those that
+    /// come back meanwhile and are refused.
+    Banned {
+        /// The peer, or the banned key. `None` if the application has banned an address.
+        peer: Option<PeerId>,
+        /// The address of the peer, or the banned one, with port 0. `None` if it is not known, or
+        /// if the application has banned a key.
+        addr: Option<SocketAddr>,
+        /// Why, on one line. It may quote the peer.
+        reason: String,
+        /// For how long. Zero for who is exempt, and only disconnected: one at a loopback address
+        /// that has proven no key, and one on the [allow list](crate::Mesh::allow).
+        duration: Duration,
     },
     /// Something failed: a frame that could not be handled, a dial, a handshake.
     ///

@@ -12,10 +12,12 @@
 //! | `event`, `changes` | what is told to the application |
 //! | `report`, `throttle` | which events and log lines are told, and how many |
 //! | `patience` | who was too slow before |
+//! | `bans` | who has misbehaved, and is not let in for a while |
 //! | `hooks` | what plugins run when peers come and go, and when a dial has ended |
 //! | `suggestion` | addresses that are suggested for dialling |
 //! | `channel` | frames between the plugins of two nodes |
 
+pub(crate) mod bans;
 mod broadcast;
 pub(crate) mod by_wire;
 pub(crate) mod changes;
@@ -42,6 +44,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
+use bans::Judge;
 use broadcast::RunBuffers;
 pub use broadcast::{BATCH, PAYLOAD_COST, Sent};
 pub(crate) use broadcast::{KEPT_RUNS, RUN_BYTES};
@@ -90,6 +93,8 @@ pub(crate) struct Node {
     roster: Mutex<Roster>,
     /// Who was too slow lately.
     slow: Mutex<Remembered>,
+    /// Who has misbehaved lately.
+    judge: Judge,
     /// The buffers that batches of broadcasts are coalesced in.
     run_buffers: RunBuffers,
     /// The number of the next connection.
@@ -142,8 +147,10 @@ impl Peers {
         extensions: Extensions,
         keep_events: bool,
     ) -> Self {
+        let config = config.bounded();
         Self(Arc::new(Node {
-            config: config.bounded(),
+            judge: Judge::new(&config),
+            config,
             id: NodeId::random(),
             key: OnceLock::new(),
             hooks,

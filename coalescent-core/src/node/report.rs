@@ -55,6 +55,14 @@ impl Node {
             {
                 tracing::info!(peer = %peer.id(), addr = peer.addr().map(tracing::field::display), %reason, "peer disconnected");
             }
+            Event::Banned {
+                peer,
+                addr,
+                reason,
+                duration,
+            } if enabled!(Level::WARN) && self.may_log(Source::banned(peer, addr)) => {
+                tracing::warn!(peer = peer.as_ref().map(tracing::field::display), addr = addr.map(tracing::field::display), %reason, seconds = duration.as_secs(), "banned");
+            }
             Event::Dropped {
                 peer,
                 reason,
@@ -148,6 +156,13 @@ impl Node {
         }
     }
 
+    /// Logs, at debug level, that somebody was refused who is banned.
+    pub(crate) fn refused_banned(&self, addr: SocketAddr) {
+        if enabled!(Level::DEBUG) && self.may_log(Source::at(Some(addr.ip()))) {
+            tracing::debug!(%addr, "a connection was refused, since it is banned");
+        }
+    }
+
     fn emit_left_out(&self, errors: u64) {
         if errors > 0 {
             self.events.emit(Event::Error {
@@ -183,6 +198,13 @@ impl Node {
 }
 
 impl Source {
+    fn banned(peer: &Option<PeerId>, addr: &Option<SocketAddr>) -> Self {
+        match (addr, peer) {
+            (None, Some(PeerId::Key(key))) => Self::Key(*key),
+            (addr, _) => Self::at(addr.map(|addr| addr.ip())),
+        }
+    }
+
     fn of(peer: &Peer) -> Self {
         match (peer.addr(), peer.id()) {
             (None, PeerId::Key(key)) => Self::Key(*key),

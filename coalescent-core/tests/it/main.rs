@@ -1,5 +1,6 @@
 //! The integration tests of the core, one module for each subject.
 
+mod bans;
 mod broadcast;
 mod calls;
 mod channels;

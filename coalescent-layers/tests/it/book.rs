@@ -5,8 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use coalescent_core::transport::Memory;
-use coalescent_core::{Address, App, AppExt, Event, Events, Mesh, Source};
-use coalescent_layers::discovery::book::{AddressBook, Book, FEELER_EVERY, Group};
+use coalescent_core::{Address, App, AppExt, BanTarget, Event, Events, Mesh, Source};
+use coalescent_layers::discovery::book::{
+    AddressBook, Book, FEELER_EVERY, Group, SAVE_EVERY, Table,
+};
 use support::mesh::{addr, event};
 use support::until;
 use tokio::time::{Instant, timeout};
@@ -310,4 +312,49 @@ async fn what_a_peer_says_of_where_it_listens_is_kept_with_its_proven_identity()
     assert_eq!(others.tellable(), [known(&one, &first)]);
     assert_eq!(ones.tellable(), [known(&other, &second)]);
     assert_eq!((tried(&ones), tried(&others)), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_banned_stays_so_over_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("peers.book");
+    let network = Memory::new();
+    let node = || app(&network, AddressBook::new().file(&file)).start();
+    let (junk, spam) = (
+        BanTarget::from([7; 32]),
+        "198.51.100.7".parse::<BanTarget>(),
+    );
+    let first = node().await.unwrap();
+    let hour = Duration::from_secs(3600);
+    first.ban(junk, hour, "junk").unwrap();
+    first.ban(spam.unwrap(), hour / 2, "spam").unwrap();
+    // Also without a shutdown.
+    within(2 * SAVE_EVERY, "it is saved", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text.contains("\nban "))
+    })
+    .await;
+    first.abort().await;
+    drop(first);
+
+    let second = node().await.unwrap();
+    let bans = second.bans();
+    assert_eq!(bans.len(), 2);
+    assert_eq!((bans[0].target(), bans[0].reason()), (junk, "junk"));
+    assert!(bans[0].left() <= hour && bans[0].left() > hour / 2);
+    assert!(second.unban(junk));
+    second.shutdown().await;
+    drop(second);
+    let third = node().await.unwrap();
+    assert_eq!(third.bans().len(), 1);
+
+    // A forged file bans nobody for ever.
+    let text = format!(
+        "coalescent-book 1\nsecret {}\nban 198.51.100.9 {} 7 x\n",
+        "0".repeat(32),
+        u64::MAX
+    );
+    std::fs::write(&file, Table::with_checksum(text.as_bytes())).unwrap();
+    let fourth = node().await.unwrap();
+    assert_eq!(fourth.bans().len(), 1);
+    assert_eq!(fourth.bans()[0].left().as_secs().div_ceil(3600), 24);
 }

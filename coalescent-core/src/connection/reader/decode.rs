@@ -49,7 +49,7 @@ where
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    self.fail(&error);
+                    self.fail(&error, now);
                     break;
                 }
             }
@@ -80,12 +80,27 @@ where
     }
 
     /// Ends the stream, since the peer broke the rules of the wire.
-    fn fail(&mut self, error: &WireError) {
+    fn fail(&mut self, error: &WireError, now: Instant) {
         // An error of the socket stays the reason.
         if !matches!(self.stream, Stream::Ended(DisconnectReason::Io(_))) {
+            if self.is_fault(error) {
+                self.peer.spend_all(now);
+            }
             self.stream = Stream::Ended(DisconnectReason::Protocol(error.to_string()));
         }
         self.activity.busy(&self.peer).buffer.fall_idle();
+    }
+
+    /// Returns whether the peer need not have sent what this error is about: bytes that no version
+    /// of the wire knows, or a frame larger than it was told that this node takes.
+    ///
+    /// On wires without a handshake, and for peers that do not know of such limits, a relay may
+    /// have passed on in good faith what is too large here. A stream that ends in the middle of a
+    /// frame is that of a peer that was killed.
+    fn is_fault(&self, error: &WireError) -> bool {
+        let knows_limits = self.peer.max_payload().is_some();
+        self.peer.wire().has_handshake()
+            && (error.is_malformed() || (error.is_too_large() && knows_limits))
     }
 
     /// Returns the length of the frame whose first bytes are in the buffer, as far as it is known,
@@ -154,6 +169,9 @@ where
                 _ => {
                     let ends = self.take_control(&head, &block.payload(offset, &head), now);
                     if let ControlFlow::Break(reason) = ends {
+                        if matches!(reason, DisconnectReason::Protocol(_)) {
+                            self.peer.spend_all(now);
+                        }
                         self.stream = Stream::Ended(reason);
                         block.heads.truncate(index + 1);
                         break;

@@ -51,6 +51,10 @@ impl Runtime {
         if info.key.is_some_and(|key| !self.security.is_allowed(&key)) {
             return Err(Error::refused(NOT_ALLOWED));
         }
+        let ip = info.addr.map(|addr| addr.ip());
+        if let Some(left) = self.peers.node().banned(info.key.as_ref(), ip) {
+            return Err(Error::own_ban(left));
+        }
         info.listen = self.advertised();
         self.tune(&io, info.wire.as_ref());
         let established = tokio::select! {
@@ -121,6 +125,11 @@ impl Runtime {
             && !self.security.is_allowed(key)
         {
             peer.disconnect(NOT_ALLOWED);
+        }
+        // Likewise.
+        if self.peers.node().banned_peer(&peer).is_some() {
+            let banned = "its address or its key is banned".to_owned();
+            peer.reject(&DisconnectReason::Banned(banned));
         }
         let span = tracing::info_span!(
             "peer",

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::node::Refusal;
 use crate::node::event::Event;
 use crate::node::peer::Peer;
+use crate::reason::Goodbye;
 use crate::transport::{BoxIo, IntoListener, Io, Listener, no_address, tcp_stream, tune_tcp};
 use crate::wire::Wire;
 
@@ -87,6 +88,9 @@ impl Runtime {
             return Err(Error::ended());
         }
         self.security.permit(addr)?;
+        if let Some(left) = self.peers.node().banned(None, Some(addr.ip())) {
+            return Err(Error::own_ban(left).at(addr));
+        }
         let self_check = self.dialer().self_checks().accepted(addr);
         if self_check.is_itself() {
             return Err(Error::refused(MYSELF));
@@ -100,6 +104,16 @@ impl Runtime {
             ticket,
             wire: None,
         })
+    }
+}
+
+impl Runtime {
+    /// Tells whoever is at the other end of an accepted connection why it is refused, if that takes
+    /// no TLS handshake.
+    fn turn_away_plain(&self, io: BoxIo, wire: Option<&Wire>, words: &Goodbye) {
+        if !self.security.is_encrypted() {
+            turn_away(io, wire.unwrap_or(&self.peers.config().wire), words);
+        }
     }
 }
 
@@ -190,6 +204,17 @@ async fn run(runtime: Arc<Runtime>, mut listener: Box<dyn Listener>, wire: Optio
             }
         };
         backoff.succeeded();
+        // First of all: who is banned costs nothing more than this.
+        if runtime
+            .peers()
+            .node()
+            .banned(None, Some(addr.ip()))
+            .is_some()
+        {
+            runtime.peers().node().refused_banned(addr);
+            runtime.turn_away_plain(io, wire.as_ref(), &Goodbye::BANNED);
+            continue;
+        }
         let self_check = runtime.dialer().self_checks().accepted(addr);
         if self_check.is_itself() {
             // The side that has dialled reports it.
@@ -210,10 +235,7 @@ async fn run(runtime: Arc<Runtime>, mut listener: Box<dyn Listener>, wire: Optio
             Err(refused) => {
                 let error = Error::refused(format!("{addr}: {refused}"));
                 runtime.peers().node().error_at(addr, error);
-                let wire = wire.as_ref().unwrap_or(&runtime.peers().config().wire);
-                if !runtime.security().is_encrypted() {
-                    turn_away(io, wire);
-                }
+                runtime.turn_away_plain(io, wire.as_ref(), &Goodbye::BUSY);
             }
         }
     }
@@ -277,6 +299,9 @@ impl Newcomer {
             Entry::Myself | Entry::Already => {}
             // A health check, for example.
             Entry::Failed(error) if error.is_unsaid() => runtime.peers().node().went_silently(addr),
+            Entry::Failed(error) if error.is_own_ban() => {
+                runtime.peers().node().refused_banned(addr);
+            }
             Entry::Failed(error) => runtime.peers().node().error_at(addr, error.at(addr)),
         }
         None
@@ -371,10 +396,16 @@ async fn introduce(
     let limit = runtime.peers().config().handshake_timeout;
     let secured = tokio::time::timeout(limit, runtime.security().accept(io)).await;
     let (io, key) = secured.map_err(|_| Error::handshake_timeout(limit))??;
+    let node = runtime.peers().node();
+    let spoken = wire.as_ref().unwrap_or(&runtime.peers().config().wire);
+    if let Some(left) = node.banned(key.as_ref(), Some(addr.ip())) {
+        turn_away(io, spoken, &Goodbye::BANNED);
+        return Err(Error::own_ban(left));
+    }
     if runtime.security().is_encrypted()
         && let Err(refused) = ticket.check()
     {
-        turn_away(io, wire.as_ref().unwrap_or(&runtime.peers().config().wire));
+        turn_away(io, spoken, &Goodbye::BUSY);
         return Err(Error::refused(refused.to_string()));
     }
     let mut info = ConnectionInfo::inbound().addr(addr);

@@ -34,11 +34,13 @@ impl Security {
         false
     }
 
-    /// Sets the node's key to the one that its TLS identity proves.
+    /// Sets the node's key to the one that its TLS identity proves, and exempts the peers on the
+    /// allow list from bans.
     pub(crate) fn set_node_key(&self, peers: &Peers) {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             peers.node().set_key(*tls.id().as_bytes());
+            peers.node().set_vouched(tls.allowed().clone());
         }
         #[cfg(not(feature = "tls"))]
         let _ = peers;

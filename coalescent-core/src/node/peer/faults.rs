@@ -4,16 +4,20 @@ use tokio::time::Instant;
 
 use super::{Peer, lock};
 use crate::error::Error;
+use crate::node::peer::budget::Faults;
 use crate::reason::DisconnectReason;
 
 impl Peer {
     /// Holds a fault against this peer, and reports it as an error event with `why`.
     ///
-    /// A peer whose faults within a minute weigh more than
-    /// [`Config::error_budget`](crate::Config::error_budget) (default: 100) is disconnected, and
-    /// told the last `why`. An [offence](Error::offence) in its frames has the weight 1. Use it for
-    /// what the peer itself has done and no version of the program would do, not for what it may
-    /// have passed on in good faith.
+    /// A peer whose faults weigh more than [`Config::error_budget`](crate::Config::error_budget)
+    /// (default: 100) is disconnected, told the last `why`, and [banned](crate::Event::Banned) for
+    /// a while. Faults are forgotten evenly over a minute; a reconnect forgets none. An
+    /// [offence](Error::offence) in the peer's frames has the weight 1, and a violation of its
+    /// wire's protocol weighs more than the budget. A weight above the budget uses it up.
+    ///
+    /// Use it for what the peer itself has done and no version of the program would do, not for
+    /// what it may have passed on in good faith.
     pub fn penalize(&self, weight: u32, why: impl Into<String>) {
         let why = why.into();
         if !self.is_connected() {
@@ -21,10 +25,7 @@ impl Peer {
         }
         self.0.node.error(Some(self), Error::penalty(weight, &why));
         if self.spend(weight, Instant::now()) {
-            let links = self.links().usable.clone();
-            for link in links {
-                link.reject(DisconnectReason::Penalized(why.clone()));
-            }
+            self.reject(&DisconnectReason::Penalized(why));
         }
     }
 
@@ -33,5 +34,28 @@ impl Peer {
         let mut budget = lock(&self.0.budget);
         budget.spend(weight, now);
         budget.exhausted()
+    }
+
+    /// Spends all of the error budget: the peer has violated the protocol of its wire.
+    pub(crate) fn spend_all(&self, now: Instant) {
+        lock(&self.0.budget).spend_all(now);
+    }
+
+    /// Returns whether the error budget is used up, the first time that it is asked then.
+    pub(crate) fn take_guilt(&self) -> bool {
+        lock(&self.0.budget).take_guilt()
+    }
+
+    /// Returns what is held against the peer.
+    pub(crate) fn faults(&self) -> Option<Faults> {
+        lock(&self.0.budget).faults()
+    }
+
+    /// Ends all connections to this peer because of its fault: nothing is written but a BYE.
+    pub(crate) fn reject(&self, reason: &DisconnectReason) {
+        let links = self.links().usable.clone();
+        for link in links {
+            link.reject(reason.clone());
+        }
     }
 }

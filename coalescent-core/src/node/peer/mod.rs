@@ -1,6 +1,6 @@
 //! The handle to one peer.
 
-mod budget;
+pub(crate) mod budget;
 mod drops;
 mod encode;
 mod faults;
@@ -133,6 +133,7 @@ impl Peer {
             (None, None) => PeerId::Connection(link.id().0),
         };
         let counters = Arc::new(Counters::default());
+        let budget = node.budget(&intro);
         Self(Arc::new(Inner {
             serial: link.id().0,
             id,
@@ -154,7 +155,7 @@ impl Peer {
             ),
             encoder: Mutex::new(None),
             channels: PeerChannels::new(&node.hooks().channel_names(), &intro.channels),
-            budget: Mutex::new(Budget::new(config.error_budget)),
+            budget: Mutex::new(budget),
             requests: Requests::new(intro.max_payload),
             stuck: AtomicUsize::new(0),
             counters,

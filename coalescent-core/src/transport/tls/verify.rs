@@ -62,6 +62,12 @@ impl Allow {
         }
     }
 
+    /// Returns whether this is a list, and this key is on it.
+    pub(crate) fn names(&self, key: &PublicKey) -> bool {
+        let rules = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        rules.only.as_ref().is_some_and(|keys| keys.contains(key))
+    }
+
     /// Accepts the peer with this key from now on. Returns whether it was not accepted before.
     pub fn insert(&self, key: PublicKey) -> bool {
         let mut rules = self.0.write().unwrap_or_else(PoisonError::into_inner);

@@ -8,6 +8,7 @@
 //! anchor [ID@]HOST:PORT
 //! new [ID@]HOST:PORT SOURCE HEARD DIALLED REACHED DECLARED FAILURES
 //! tried [ID@]HOST:PORT SOURCE HEARD DIALLED REACHED DECLARED FAILURES
+//! ban WHO UNTIL TIMES REASON
 //! sum 0123456789abcdef0123456789abcdef
 //! ```
 //!
@@ -17,6 +18,7 @@
 //! | `secret` | the second | what the places of entries are hashed with, 32 hexadecimal digits |
 //! | `anchor` | at most 2 | who is dialled first after a start |
 //! | `new`, `tried` | at most 1,280 | an entry |
+//! | `ban` | at most 256 | who is [banned](coalescent_core::Ban) |
 //! | `sum` | the last | the checksum of all bytes before this line |
 //!
 //! The checksum is SipHash-2-4 with 128 bits, keyed with the secret, as 32 hexadecimal digits.
@@ -26,6 +28,11 @@
 //! when somebody last mentioned the address, when it was last dialled, when a dial to it last
 //! succeeded, and when a peer that was seen there last said that it listens there. `FAILURES` is
 //! the number of dials that have failed since the last that succeeded.
+//!
+//! `WHO` is a key of 64 hexadecimal digits, an IPv4 address, or a /64 of IPv6. `UNTIL` is when the
+//! ban ends, in seconds since 1970, `TIMES` how often there was one, and `REASON` any words. A ban
+//! that is not understood is passed over. The file cannot make one longer than
+//! [`Config::ban_max`](coalescent_core::Config::ban_max).
 //!
 //! Lines that begin with another word are passed over, so that later versions can add some, and so
 //! are more words at the end of an entry. The file does not say where in the table an entry stands:
@@ -39,6 +46,7 @@ use std::str::SplitWhitespace;
 use coalescent_core::Address;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
+use super::bans::{BANS_IN_BOOK, SavedBan};
 use super::entry::{Entry, Seconds};
 use super::error::BookError;
 use super::places::{BOOK_CAPACITY, SECRET_LEN};
@@ -76,6 +84,9 @@ impl Table {
                 text,
                 "{word} {address} {source} {heard} {dialled} {reached} {declared} {failures}"
             );
+        }
+        for ban in self.bans() {
+            let _ = writeln!(text, "ban {ban}");
         }
         let sum = sum(self.secret(), text.as_bytes());
         let _ = writeln!(text, "sum {sum}");
@@ -137,7 +148,7 @@ fn decode(bytes: &[u8], seed: u64) -> Result<Table, &'static str> {
     }
 
     let mut table = Table::new(secret, seed);
-    let mut anchors = Vec::new();
+    let (mut anchors, mut bans) = (Vec::new(), Vec::new());
     let mut entries = 0;
     for line in content.split_inclusive('\n').skip(2) {
         let mut words = line.split_whitespace();
@@ -154,10 +165,12 @@ fn decode(bytes: &[u8], seed: u64) -> Result<Table, &'static str> {
                 let entry = entry(words).ok_or("it has an entry that cannot be read")?;
                 table.restore(entry, word == "tried");
             }
+            Some("ban") if bans.len() < BANS_IN_BOOK => bans.extend(SavedBan::parse(words)),
             _ => {}
         }
     }
     table.set_anchors(anchors);
+    table.set_bans(bans);
     Ok(table)
 }
 

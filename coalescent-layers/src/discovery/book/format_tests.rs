@@ -1,5 +1,7 @@
 use std::collections::HashSet;
+use std::time::Duration;
 
+use coalescent_core::{BAN_REASON_MAX, Ban, BanTarget};
 use proptest::prelude::*;
 
 use super::super::group::Group;
@@ -25,8 +27,19 @@ fn table() -> Table {
         at(0),
     );
     table.declared(&address("[fe80::1%eth0]:1"), at(0));
+    table.set_bans([
+        ban("198.51.100.7", 600, "junk, and more of it"),
+        ban("2001:db8::7", 700, ""),
+        ban(&"0f".repeat(32), 800, "a\nb"),
+    ]);
     table.set_anchors([spread(1), spread(2).with_id(Some([7; 32])), spread(3)]);
     table
+}
+
+fn ban(target: &str, seconds: u64, reason: &str) -> SavedBan {
+    let target: BanTarget = target.parse().unwrap();
+    let left = Duration::from_secs(seconds);
+    SavedBan::new(&Ban::new(target, left, reason).with_times(3), at(0))
 }
 
 /// Text with a correct sum.
@@ -60,6 +73,47 @@ fn what_is_encoded_is_decoded() {
 }
 
 #[test]
+fn bans_are_as_they_were_and_those_of_strangers_are_bounded() {
+    let table = Table::decode(&table().encode(), 1).unwrap();
+    let bans: Vec<_> = table.bans().iter().map(|ban| ban.ban(at(0))).collect();
+    let reasons: Vec<_> = bans.iter().map(Ban::reason).collect();
+    assert_eq!(reasons, ["junk, and more of it", "", "a\\nb"]);
+    assert_eq!(bans[0].left(), Duration::from_secs(600));
+    assert_eq!(bans[0].times(), 3);
+    let later = table.bans()[0].ban(at(599));
+    assert_eq!(later.left(), Duration::from_secs(1));
+    assert!(table.bans()[0].ban(at(601)).left().is_zero());
+
+    let mut lines = String::new();
+    for n in 0..2 * BANS_IN_BOOK {
+        let reason = "x".repeat(300);
+        lines += &format!(
+            "ban 198.51.{}.{} {} {} {reason}\n",
+            n / 256,
+            n % 256,
+            u64::MAX,
+            u32::MAX
+        );
+    }
+    let forged = Table::decode(&summed(1, &lines), 1).unwrap();
+    assert_eq!(forged.bans().len(), BANS_IN_BOOK);
+    let ban = forged.bans()[0].ban(at(0));
+    assert!(ban.reason().len() <= BAN_REASON_MAX);
+    assert!(forged.encode().len() < BANS_IN_BOOK * 300);
+}
+
+#[test]
+fn bans_are_news_if_there_are_others() {
+    let mut table = table();
+    let before = table.changes();
+    let same: Vec<_> = table.bans().to_vec();
+    table.set_bans(same);
+    assert_eq!(table.changes(), before);
+    table.set_bans([ban("198.51.100.7", 600, "junk")]);
+    assert_ne!(table.changes(), before);
+}
+
+#[test]
 fn an_empty_table_is_three_lines() {
     let text = String::from_utf8(Table::new([0xab; 16], 1).encode()).unwrap();
     let lines: Vec<_> = text.lines().collect();
@@ -82,7 +136,9 @@ fn the_largest_book_is_smaller_than_what_is_read() {
         + 4 * 21
         + 11
         + 1;
-    assert!(BOOK_CAPACITY * longest_entry + 3 * 400 < BOOK_FILE_MAX);
+    let longest_ban = "ban ".len() + 64 + 1 + 20 + 1 + 10 + 1 + BAN_REASON_MAX + 1;
+    let bans = BANS_IN_BOOK * longest_ban;
+    assert!(BOOK_CAPACITY * longest_entry + bans + 3 * 400 < BOOK_FILE_MAX);
 }
 
 #[test]
@@ -141,7 +197,7 @@ fn a_forged_file_cannot_choose_places() {
             n + 1
         );
     }
-    lines += "ban 198.51.100.7 until 9\n";
+    lines += "ban 198.51.100.7 until 9\nban nobody 9 9\nlater words\n";
     let table = Table::decode(&summed(1, &lines), 1).unwrap();
     table.check();
     assert!(table.tried_len() <= 64, "{}", table.tried_len());
@@ -195,7 +251,7 @@ proptest! {
     }
 
     #[test]
-    fn lines_of_anything_do_no_harm(lines in "((new|tried|anchor|sum|secret)? ?([0-9a-z.:@/ ]{0,40})\n){0,20}") {
+    fn lines_of_anything_do_no_harm(lines in "((new|tried|anchor|ban|sum|secret)? ?([0-9a-z.:@/ ]{0,40})\n){0,20}") {
         if let Ok(table) = Table::decode(&summed(1, &lines), 1) {
             table.check();
         }

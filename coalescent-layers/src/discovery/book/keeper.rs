@@ -10,6 +10,7 @@ use coalescent_core::{Error, Mesh, Source, Suggestion, WeakMesh};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
+use super::bans::SavedBan;
 use super::disk;
 use super::error::BookError;
 use super::handle::Book;
@@ -57,15 +58,19 @@ impl Keeper {
         let loaded = spawn_blocking(move || disk::load(&path, rand::random())).await;
         match loaded {
             Ok(Ok(Some(loaded))) => {
-                let changes = self.book.update(|table, _| {
+                let (changes, bans) = self.book.update(|table, now| {
+                    let bans = loaded.bans().iter().map(|ban| ban.ban(now));
+                    let bans: Vec<_> = bans.collect();
                     let is_news = !table.is_empty();
                     table.replace_by(loaded);
-                    table.changes().wrapping_sub(u64::from(is_news))
+                    (table.changes().wrapping_sub(u64::from(is_news)), bans)
                 });
                 self.file.changes.store(changes, Relaxed);
                 let (known, anchors) = self
                     .book
                     .update(|table, _| (table.len(), table.anchors().to_vec()));
+                // Before anybody is let in or dialled.
+                mesh.restore_bans(bans);
                 tracing::debug!(path = %self.path.display(), known, "the address book was read");
                 for anchor in anchors {
                     mesh.suggest(Suggestion::new(anchor, Source::BOOK).first());
@@ -86,6 +91,7 @@ impl Keeper {
         if !self.may_save.load(Relaxed) {
             return;
         }
+        self.note_bans(mesh);
         let anchors = anchors(mesh);
         let (bytes, changes) = self.book.update(|table, _| {
             // Who is alone now would like to be connected to the same again.
@@ -115,6 +121,10 @@ impl Keeper {
         let start = Instant::now();
         let mut last = None;
         loop {
+            match mesh.upgrade() {
+                Some(mesh) => self.note_bans(&mesh),
+                None => return,
+            }
             let written = self.file.changes.load(Relaxed);
             let (is_changed, is_peer_known) = self.book.update(|table, now| {
                 (
@@ -124,7 +134,11 @@ impl Keeper {
             });
             let now = Instant::now();
             match due(last, start, is_peer_known) {
-                _ if !is_changed || !self.may_save.load(Relaxed) => self.book.changed().await,
+                _ if !self.may_save.load(Relaxed) => self.book.changed().await,
+                // Nobody tells of a ban, so this looks now and then.
+                _ if !is_changed => {
+                    let _ = timeout_at(now + SAVE_EVERY, self.book.changed()).await;
+                }
                 due if due > now => {
                     let _ = timeout_at(due, self.book.changed()).await;
                 }
@@ -135,6 +149,14 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// Takes note of who is banned now.
+    fn note_bans(&self, mesh: &Mesh) {
+        let bans = mesh.bans();
+        self.book.update(|table, now| {
+            table.set_bans(bans.iter().map(|ban| SavedBan::new(ban, now)));
+        });
     }
 
     fn report(&self, mesh: &Mesh, error: &BookError) {

@@ -27,10 +27,12 @@
 //!
 //! # The file
 //!
-//! Lines of text: a version, the secret, the addresses to dial first, the entries, and a checksum.
+//! Lines of text: a version, the secret, the addresses to dial first, the entries, who is banned,
+//! and a checksum.
 //! Written beside the old file, which it then replaces, so that a reader finds one or the other. On
 //! Unix only its owner may read it: the secret is in it. It has at most [`BOOK_FILE_MAX`] bytes.
 
+mod bans;
 mod disk;
 mod entry;
 mod error;
@@ -46,6 +48,7 @@ mod plugin;
 mod scout;
 mod table;
 
+pub use self::bans::BANS_IN_BOOK;
 pub use self::entry::{FAILURES_BEFORE_SUCCESS, FAILURES_IN_A_WEEK, MENTION_LASTS, TELLABLE_FOR};
 pub use self::error::BookError;
 pub use self::format::BOOK_FILE_MAX;

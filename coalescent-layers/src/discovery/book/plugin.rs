@@ -37,7 +37,8 @@ use super::scout;
 /// With a [`file`](AddressBook::file) it remembers over restarts: the file is read at the start,
 /// and written when the first peer is known, then every [minute](super::SAVE_EVERY) in which the
 /// book has changed, and when the mesh shuts down. The two peers that this node was connected to
-/// last are dialled first. Of several processes with one file, the last one that writes it wins.
+/// last are dialled first. Who is [banned](coalescent_core::Mesh::bans) is still banned after a
+/// restart. Of several processes with one file, the last one that writes it wins.
 ///
 /// A file that is no book is kept as `FILE.bad`, and a new one begun. Whatever is wrong with the
 /// file is an [error event](coalescent_core::Event::Error) for which
@@ -141,7 +142,7 @@ fn record(book: &Book, dial: &Dial) {
         Err(error) => book.update(|table, now| {
             if error.is_itself() {
                 table.remove(dial.address());
-            } else if error.is_busy() {
+            } else if error.is_busy() || error.is_banned() {
                 table.dialled_busy(dial.address(), now);
             } else {
                 table.dial_failed(dial.address(), now);

@@ -103,7 +103,7 @@ async fn feel(book: &Book, mesh: &Mesh) {
     book.update(|table, now| match probed {
         Ok(probe) => table.dialled_ok(&address.with_id(probe.key().copied()), now),
         Err(error) if error.is_itself() => table.remove(&address),
-        Err(error) if error.is_busy() => table.dialled_busy(&address, now),
+        Err(error) if error.is_busy() || error.is_banned() => table.dialled_busy(&address, now),
         Err(_) => table.dial_failed(&address, now),
     });
 }

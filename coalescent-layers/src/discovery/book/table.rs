@@ -5,10 +5,11 @@ use std::fmt;
 use std::mem::size_of;
 use std::time::SystemTime;
 
-use coalescent_core::Address;
+use coalescent_core::{Address, BAN_REASON_MAX};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use super::bans::{BANS_IN_BOOK, SavedBan, are_same};
 use super::entry::{Entry, seconds};
 use super::group::{GROUP_NAME_MAX, Group};
 use super::places::{BOOK_CAPACITY, Places, TRIED_FROM};
@@ -33,7 +34,8 @@ pub const BOOK_MEMORY: usize = size_of::<Table>()
     + BOOK_CAPACITY
         * (size_of::<Slot>() + size_of::<Entry>() + HOST_MAX + GROUP_NAME_MAX + OVERHEAD)
     + MAX_TESTS * size_of::<Test>()
-    + ANCHORS * (size_of::<Address>() + HOST_MAX + OVERHEAD);
+    + ANCHORS * (size_of::<Address>() + HOST_MAX + OVERHEAD)
+    + BANS_IN_BOOK * (size_of::<SavedBan>() + BAN_REASON_MAX + OVERHEAD);
 
 pub(super) type Slot = Option<Box<Entry>>;
 
@@ -82,6 +84,7 @@ pub struct Table {
     tried: usize,
     pub(super) tests: Vec<Test>,
     anchors: Vec<Address>,
+    bans: Vec<SavedBan>,
     /// How many dials have succeeded; see [`Entry::fail`].
     successes: u64,
     /// Counts changes of what is saved.
@@ -109,6 +112,7 @@ impl Table {
             tried: 0,
             tests: Vec::new(),
             anchors: Vec::new(),
+            bans: Vec::new(),
             successes: 0,
             changes: 0,
             rng: StdRng::seed_from_u64(seed),
@@ -249,6 +253,20 @@ impl Table {
         let anchors: Vec<_> = anchors.into_iter().filter(is_short).take(ANCHORS).collect();
         if anchors != self.anchors {
             self.anchors = anchors;
+            self.changes += 1;
+        }
+    }
+
+    /// Returns who is banned, as it was last told.
+    pub(super) fn bans(&self) -> &[SavedBan] {
+        &self.bans
+    }
+
+    /// Takes note of who is banned: of the first [`BANS_IN_BOOK`] of these.
+    pub(super) fn set_bans(&mut self, bans: impl IntoIterator<Item = SavedBan>) {
+        let bans: Vec<_> = bans.into_iter().take(BANS_IN_BOOK).collect();
+        if !are_same(&self.bans, &bans) {
+            self.bans = bans;
             self.changes += 1;
         }
     }

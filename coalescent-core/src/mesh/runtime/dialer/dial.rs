@@ -230,6 +230,13 @@ async fn secure(
     let mut info = ConnectionInfo::outbound().addr(there);
     info.wire = seed.wire.clone();
     info.key = key;
+    if let Some(left) = runtime
+        .peers()
+        .node()
+        .banned(key.as_ref(), Some(there.ip()))
+    {
+        return Err(Error::own_ban(left).at(address));
+    }
     info.listen = runtime.advertised();
     Ok((io, info))
 }

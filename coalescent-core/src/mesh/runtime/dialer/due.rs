@@ -50,6 +50,7 @@ impl<K: Clone + Eq + Hash> Plan<K> {
             if let Some(entry) = self.entries.get_mut(&serial) {
                 self.tries += 1;
                 entry.state = State::Dialing(now);
+                entry.banned = false;
                 entry.tried = self.tries;
                 dials.push(Due {
                     key: entry.key.clone(),

@@ -25,6 +25,8 @@ pub(super) struct Entry<K> {
     pub(super) steps: u32,
     /// Whether the last dial was refused for want of a place.
     pub(super) postponed: bool,
+    /// Whether it pauses because it is banned.
+    pub(super) banned: bool,
     /// When a connection was lost, which makes pauses short for a while.
     pub(super) lost: Option<Instant>,
     /// Whether this node itself was at an address of the entry at the last dial.
@@ -85,6 +87,7 @@ impl<K> Entry<K> {
             failures: 0,
             steps: 0,
             postponed: false,
+            banned: false,
             lost: None,
             itself: false,
             tried: 0,

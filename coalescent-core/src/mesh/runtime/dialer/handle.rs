@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -40,6 +41,8 @@ pub(super) enum Change {
     Itself,
     /// The peer has no place now, or another one of this group is connected.
     Later(Option<NetGroup>),
+    /// Who is there is banned for as long yet.
+    Banned(Duration),
     /// This node's dial has made a connection.
     Connected,
     /// The node at the address is connected by another connection.
@@ -245,6 +248,10 @@ impl Dialer {
                     }
                     failed = plan.later(seed, now).is_some();
                 }
+                Change::Banned(left) => {
+                    failed = plan.banned(seed, now + *left).is_some();
+                    state.waits.remove(seed);
+                }
                 Change::Connected => plan.connected(seed, now),
                 Change::Already => plan.already(seed, now),
                 Change::Lost => {
@@ -255,6 +262,12 @@ impl Dialer {
             // What happens at a suggested address is nobody's fault, and of no importance.
             (itself.filter(|_| !learned), failed && !learned)
         })
+    }
+
+    /// Lets the plan try again whom it has not dialled because of a ban.
+    pub(crate) fn unbanned(&self) {
+        self.shared
+            .update(|state| state.plan.unbanned(Instant::now()));
     }
 
     /// Returns a token that is cancelled when a learned address is forgotten that is connected by

@@ -54,7 +54,7 @@ pub(crate) struct Due<K> {
 /// Call [`due`](Self::due) at the start, after each other call that changes something, and at the
 /// instant that [`next`](Self::next) returns. Answer each address that it returns with
 /// [`connected`](Self::connected), [`failed`](Self::failed), [`already`](Self::already),
-/// [`later`](Self::later) or [`forget`](Self::forget).
+/// [`later`](Self::later), [`banned`](Self::banned) or [`forget`](Self::forget).
 ///
 /// # The order
 ///
@@ -189,6 +189,37 @@ impl<K: Clone + Eq + Hash> Plan<K> {
         entry.step(&backoff, now);
         entry.postponed = true;
         Some(self.end(key, now))
+    }
+
+    /// Records that who is at an address is banned until then. A seed is not dialled before, and
+    /// any other address is forgotten. Returns when it may be tried again.
+    pub(crate) fn banned(&mut self, key: &K, until: Instant) -> Option<Retry> {
+        let entry = self.entries.get_mut(self.index.get(key)?)?;
+        if let State::Idle(_) | State::GivenUp(_) = entry.state {
+            return None;
+        }
+        if entry.kind != Kind::Seed {
+            self.forget(key);
+            return None;
+        }
+        entry.state = State::Idle(Some(until));
+        entry.banned = true;
+        // It fills no place meanwhile.
+        entry.postponed = true;
+        Some(Retry {
+            failures: entry.failures,
+            at: until,
+        })
+    }
+
+    /// Lets the seeds be tried now that are banned, since somebody no longer is.
+    pub(crate) fn unbanned(&mut self, now: Instant) {
+        for entry in self.entries.values_mut().filter(|entry| entry.banned) {
+            entry.banned = false;
+            if let State::Idle(_) = entry.state {
+                entry.state = State::Idle(Some(now));
+            }
+        }
     }
 
     /// Records that a dial has made a connection, including the handshake.

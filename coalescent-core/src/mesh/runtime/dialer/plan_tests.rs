@@ -36,6 +36,37 @@ fn a_lost_peer_is_replaced_by_another_seed_at_once() {
 }
 
 #[test]
+fn a_banned_seed_is_dialed_when_the_ban_ends_or_is_lifted() {
+    let now = Instant::now();
+    let mut plan = plan(1, 1, 12);
+    assert_eq!(
+        plan.banned(&0, now + seconds(600)),
+        None,
+        "it is not dialed"
+    );
+    plan.due(now);
+    let until = now + seconds(600);
+    assert_eq!(plan.banned(&0, until).unwrap().at, until);
+    assert_eq!((plan.wanted(), plan.next(now)), (1, Some(until)));
+    assert!(plan.due(until - seconds(1)).is_empty());
+    let due = plan.due(until);
+    assert_eq!(due[0].failures, 0);
+    plan.connected(&0, until);
+
+    // While it is connected, too.
+    plan.banned(&0, until + seconds(600)).unwrap();
+    assert!(plan.due(until).is_empty());
+    plan.unbanned(until);
+    assert_eq!(seeds(plan.due(until)), [0]);
+    plan.connected(&0, until);
+    plan.unbanned(until);
+    assert!(plan.due(until).is_empty());
+    plan.remove_seed(&0);
+    assert_eq!(plan.banned(&0, until), None);
+    assert!(!plan.contains(&0));
+}
+
+#[test]
 fn the_only_seed_comes_back_within_its_backoff() {
     let now = Instant::now();
     let mut plan = plan(1, 3, 12);

@@ -26,6 +26,10 @@ impl Runtime {
             tracing::debug!(%address, %source, %error, "a suggestion was not taken");
             return;
         }
+        if let Some(left) = self.peers().node().banned(address.id(), ip) {
+            tracing::debug!(%address, %source, ?left, "a suggestion was not taken: it is banned");
+            return;
+        }
         let learned = Learned {
             source,
             first,

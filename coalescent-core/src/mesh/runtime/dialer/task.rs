@@ -13,7 +13,9 @@ use super::seed::Seed;
 use crate::error::Error;
 use crate::mesh::runtime::Runtime;
 use crate::node::hooks::Dial;
+use crate::node::peer::Peer;
 use crate::node::suggestion::Source;
+use crate::reason::DisconnectReason;
 use crate::transport::Direction;
 
 impl Runtime {
@@ -63,11 +65,11 @@ impl Runtime {
                 self.told(&seed, &Change::Already, itself);
                 let forgotten = self.dialer().wait(&seed);
                 self.call_dial_hooks(&ended(Ok(peer.clone())));
-                tokio::select! {
-                    _ = peer.closed() => {}
+                let change = tokio::select! {
+                    reason = peer.closed() => lost(&peer, &reason),
                     () = forgotten.cancelled() => return,
-                }
-                self.told(&seed, &Change::Lost, None);
+                };
+                self.told(&seed, &change, None);
                 return;
             }
             Ok(Dialled::Claimed(released)) => {
@@ -85,6 +87,8 @@ impl Runtime {
             Err(error) => {
                 let change = if error.is_itself() {
                     Change::Itself
+                } else if let Some(left) = error.ban_left() {
+                    Change::Banned(left)
                 } else if error.is_busy() || full_group.is_some() {
                     Change::Later(full_group)
                 } else {
@@ -119,10 +123,7 @@ impl Runtime {
         self.run(connection, {
             let runtime = Arc::clone(&self);
             async move {
-                let change = match peer.closed().await {
-                    reason if reason.is_busy() => Change::Later(None),
-                    _ => Change::Lost,
-                };
+                let change = lost(&peer, &peer.closed().await);
                 let itself = guard.itself();
                 runtime.told(&seed, &change, itself);
             }
@@ -146,5 +147,14 @@ impl Runtime {
                 node.error(None, Error::dial_hook(&*panic));
             }
         }
+    }
+}
+
+/// Returns what the end of the connection to a peer means for its address.
+fn lost(peer: &Peer, reason: &DisconnectReason) -> Change {
+    match peer.node().banned_peer(peer) {
+        Some(left) => Change::Banned(left),
+        None if reason.is_busy() => Change::Later(None),
+        None => Change::Lost,
     }
 }

@@ -91,6 +91,7 @@ impl<'a> Walk<'a> {
     pub(super) async fn next(&mut self) -> Result<Opened, Error> {
         if self.tried.is_empty() {
             self.runtime.security().check(&self.seed.address)?;
+            self.permit_ban(None)?;
         }
         let over = self.tried.len() >= ATTEMPTS || self.failed >= FAILED_ATTEMPTS;
         let opened = if over {
@@ -132,7 +133,7 @@ impl<'a> Walk<'a> {
     /// Records that the handshake has failed at an address.
     pub(super) fn failed(&mut self, there: SocketAddr, error: Error) {
         self.failed += 1;
-        if error.is_busy() {
+        if error.is_busy() || error.is_own_ban() {
             self.failure = Some(self.prefer(error));
         } else {
             self.skip(there, error);
@@ -201,6 +202,7 @@ impl<'a> Walk<'a> {
         let permit = |there: SocketAddr| {
             choose(there)?;
             runtime.security().permit(there).map_err(io::Error::other)?;
+            self.permit_ban(Some(there)).map_err(io::Error::other)?;
             self.permit_group(there).map_err(io::Error::other)?;
             if may_lead_here(&listening, there) {
                 dialling.may_lead_here();
@@ -237,6 +239,17 @@ impl<'a> Walk<'a> {
             io,
             there,
         })
+    }
+
+    /// Checks that neither the key that is dialled nor this address is banned.
+    fn permit_ban(&self, there: Option<SocketAddr>) -> Result<(), Error> {
+        let address = &self.seed.address;
+        let ip = there.map(|there| there.ip());
+        let node = self.runtime.peers().node();
+        match node.banned(address.id(), ip.or(address.ip())) {
+            Some(left) => Err(Error::own_ban(left).at(address)),
+            None => Ok(()),
+        }
     }
 
     /// Checks that a learned name does not lead to a group of which another learned address is
