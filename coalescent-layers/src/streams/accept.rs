@@ -67,17 +67,17 @@ impl Node {
         let acceptor = lock(&self.names).get(stream.name()).cloned();
         match acceptor {
             Some(Acceptor::Handler(handler)) => {
+                stream.accept();
                 tokio::spawn(async move { handler(stream).await });
             }
-            Some(Acceptor::Queue(queue)) => {
-                if let Err(refused) = queue.try_send(stream) {
-                    let (stream, reason) = match refused {
-                        mpsc::error::TrySendError::Full(stream) => (stream, "too many at once"),
-                        mpsc::error::TrySendError::Closed(stream) => (stream, NOBODY),
-                    };
-                    stream.reset(reason);
+            Some(Acceptor::Queue(queue)) => match queue.try_reserve() {
+                Ok(place) => {
+                    stream.accept();
+                    place.send(stream);
                 }
-            }
+                Err(mpsc::error::TrySendError::Full(())) => stream.reset(TOO_MANY),
+                Err(mpsc::error::TrySendError::Closed(())) => stream.reset(NOBODY),
+            },
             None => stream.reset(NOBODY),
         }
     }
@@ -113,6 +113,9 @@ impl Node {
 
 /// Why a stream is refused that nobody accepts.
 const NOBODY: &str = "nobody here accepts streams of this name";
+
+/// Why a stream is refused whose name has a full queue.
+const TOO_MANY: &str = "too many streams of this name wait here";
 
 /// Checks whether a stream may have this name.
 pub(super) fn check_name(name: &str) -> Result<(), StreamError> {

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::error::StreamError;
 use super::session::Session;
+use super::state::Stream;
 use super::table::Key;
 
 /// A stream to one peer: bytes in both directions, apart from messages and other streams.
@@ -76,6 +77,13 @@ impl PeerStream {
             let reason = super::frame::cut(reason, super::MAX_REASON);
             table.with(self.key, |stream| stream.reset(reason, wakes))
         });
+    }
+
+    /// Accepts the stream, which the other side has opened.
+    pub(super) fn accept(&self) {
+        let _ = self
+            .session
+            .with(|table, _| table.with(self.key, Stream::accept));
     }
 
     /// Waits until the other side has accepted the stream.

@@ -45,7 +45,9 @@ pub(super) struct Stream {
     opening: Option<String>,
     /// Whether the other side has yet to accept.
     asked: bool,
-    /// Whether this side has yet to accept.
+    /// Whether this side has yet to decide if it accepts.
+    undecided: bool,
+    /// Whether this side has decided to accept, and not said so.
     accepting: bool,
     /// How many bytes this side wants to be on their way to it at most.
     window: u32,
@@ -89,6 +91,7 @@ impl Stream {
             id,
             opening: None,
             asked: false,
+            undecided: false,
             accepting: false,
             window,
             granted: 0,
@@ -124,7 +127,7 @@ impl Stream {
         Self {
             credit,
             ungranted: window,
-            accepting: true,
+            undecided: true,
             ..Self::new(id, window)
         }
     }
@@ -174,6 +177,9 @@ impl Stream {
     }
 
     pub(super) fn take_credit(&mut self, bytes: u32, wakes: &mut Wakes) -> Result<(), Fault> {
+        if self.stopped.is_some() {
+            return Err("credit behind a reset");
+        }
         self.asked = false;
         let waiting = u32::try_from(self.waiting_len).unwrap_or(u32::MAX);
         let credit = self.credit.saturating_add(bytes);
@@ -186,6 +192,12 @@ impl Stream {
     }
 
     // What the application does.
+
+    /// Accepts a stream that the other side has opened.
+    pub(super) fn accept(&mut self) {
+        self.undecided = false;
+        self.accepting = true;
+    }
 
     /// Ready once the other side has accepted the stream.
     pub(super) fn poll_accepted(&mut self, waker: &Waker) -> Poll<Result<(), StreamError>> {
@@ -334,7 +346,7 @@ impl Stream {
         (self.reader, self.writer) = (None, None);
         match self.outgoing {
             Sending::Ending | Sending::Ended => {
-                if self.incoming.is_none() {
+                if self.incoming.is_none() && self.reset_here.is_none() {
                     self.stopping.get_or_insert_with(|| Arc::from("dropped"));
                 }
             }
@@ -354,11 +366,12 @@ impl Stream {
     }
 
     fn owes_credit(&self) -> bool {
-        if self.accepting {
-            return true;
+        if self.undecided || matches!(self.outgoing, Sending::Resetting(_) | Sending::Reset) {
+            return false;
         }
         let least = (self.window / 2).max(1);
-        self.ungranted >= least && self.incoming.is_none() && !self.discards()
+        let useful = self.ungranted >= least && self.incoming.is_none() && !self.discards();
+        self.accepting || useful
     }
 
     fn owes_stop(&self) -> bool {

@@ -26,7 +26,7 @@ pub(super) struct Key {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     None,
-    /// The other side has opened a stream. It is to be accepted, or reset.
+    /// The other side has opened a stream. It is to be [accepted](Stream::accept), or reset.
     Opened(Key, String),
     /// This side may open more streams.
     Places,
@@ -197,7 +197,6 @@ impl Table {
         self.last_theirs = key.number;
         let stream = Stream::theirs(key.sent(), self.window, credit);
         self.streams.insert(key, stream);
-        self.list(key);
         Ok(Effect::Opened(key, name))
     }
 

@@ -1,5 +1,6 @@
 //! Two tables that talk, and one that is lied to.
 
+use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::task::Poll;
 use std::task::Waker;
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::frame::{Opener, StreamFrame, StreamId};
-use super::state::{SEND_BUFFER, Wakes};
+use super::state::{SEND_BUFFER, Stream, Wakes};
 use super::table::{Effect, Key, MAX_STREAMS, Table};
 use super::{MAX_CREDIT, StreamError};
 
@@ -21,6 +22,8 @@ struct Side {
     /// The frames on their way to the other side.
     wire: VecDeque<Bytes>,
     handles: Vec<Handle>,
+    /// The streams that it has sent a RESET of.
+    reset: HashSet<StreamId>,
 }
 
 #[derive(Debug)]
@@ -50,6 +53,7 @@ impl Side {
             table: Table::new(WINDOW, CHUNK),
             wire: VecDeque::new(),
             handles: Vec::new(),
+            reset: HashSet::new(),
         }
     }
 
@@ -81,6 +85,21 @@ impl Side {
             let Some(frame) = self.table.next_frame(&mut Wakes::new()) else {
                 return;
             };
+            let decoded = StreamFrame::decode(frame.clone()).expect("a valid frame");
+            let (stream, is_reset) = match decoded {
+                StreamFrame::Open { stream, .. }
+                | StreamFrame::Data { stream, .. }
+                | StreamFrame::End { stream }
+                | StreamFrame::Credit { stream, .. } => (Some(stream), false),
+                StreamFrame::Reset { stream, .. } => (Some(stream), true),
+                StreamFrame::Places { .. } => (None, false),
+            };
+            if let Some(stream) = stream {
+                assert!(!self.reset.contains(&stream), "a frame behind a reset");
+                if is_reset {
+                    self.reset.insert(stream);
+                }
+            }
             self.wire.push_back(frame);
         }
     }
@@ -90,6 +109,7 @@ impl Side {
         match self.table.receive(frame, &mut Wakes::new()) {
             Ok(Effect::Opened(key, name)) => {
                 assert_eq!(name, "x");
+                self.table.with(key, Stream::accept).unwrap();
                 self.add(key);
             }
             Ok(_) => {}
@@ -209,7 +229,7 @@ fn steps() -> impl Strategy<Value = Vec<(bool, Step)>> {
         8 => (1_usize..20).prop_map(Step::Send),
         8 => (1_usize..20).prop_map(Step::Deliver),
     ];
-    prop::collection::vec((any::<bool>(), step), 0..400)
+    prop::collection::vec((any::<bool>(), step), 0..250)
 }
 
 /// Sends and delivers until nothing is left.
@@ -253,7 +273,7 @@ fn act(sides: &mut [Side; 2], second: bool, step: &Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn bytes_arrive_in_order_and_nothing_is_kept(steps in steps()) {
@@ -323,6 +343,7 @@ proptest! {
                 received += bytes.len();
             }
             if let Ok(Effect::Opened(key, _)) = table.receive(frame, &mut Wakes::new()) {
+                table.with(key, Stream::accept).unwrap();
                 held.push(key);
             }
             prop_assert!(table.len() <= 3 + MAX_STREAMS as usize);
@@ -416,7 +437,11 @@ fn data(number: u32, len: usize) -> StreamFrame {
 fn accepted() -> Table {
     let mut table = Table::new(WINDOW, CHUNK);
     let opened = table.receive(open(1), &mut Wakes::new());
-    assert!(matches!(opened, Ok(Effect::Opened(..))));
+    let Ok(Effect::Opened(key, _)) = opened else {
+        panic!("{opened:?}")
+    };
+    assert!(!table.has_frame());
+    table.with(key, Stream::accept).unwrap();
     let credit = table.next_frame(&mut Wakes::new()).expect("credit");
     let credit = StreamFrame::decode(credit).unwrap();
     assert!(matches!(credit, StreamFrame::Credit { bytes: WINDOW, .. }));
