@@ -15,6 +15,7 @@ mod listen;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod native;
+mod one_peer;
 mod overlap;
 mod places;
 mod readers;
