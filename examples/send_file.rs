@@ -1,8 +1,8 @@
 //! Sends a file to one peer while the chat goes on: a stream beside the messages.
 //!
 //! ```text
-//! cargo run --example send_file -- 127.0.0.1:1337          # listens, and keeps files that it is sent
-//! cargo run --example send_file -- 127.0.0.1:1337 FILE     # connects, and sends one
+//! cargo run --example send_file -- 127.0.0.1:1337          # listens, and keeps what it is sent
+//! cargo run --example send_file -- 127.0.0.1:1337 FILE     # connects, and sends a file
 //! ```
 //!
 //! What is typed on either side is said to all peers meanwhile. Files are kept as `received-N`.

@@ -20,9 +20,9 @@ use crate::wire::{Kind, Wire};
 /// `pipe(socket)`.
 ///
 /// As a sink, it gathers the payloads it is fed and sends them together, once they amount to about
-/// [`BATCH`](crate::BATCH) bytes or when it is flushed. As bytes, each write becomes one frame of at
-/// most [`WRITE_CHUNK`](crate::WRITE_CHUNK) bytes, which is sent at once; on the `lines` wire each
-/// line becomes a frame. See [`MeshWriter`](crate::MeshWriter), with which it has all this in
+/// [`BATCH`](crate::BATCH) bytes or when it is flushed. As bytes, each write becomes one frame of
+/// at most [`WRITE_CHUNK`](crate::WRITE_CHUNK) bytes, which is sent at once; on the `lines` wire
+/// each line becomes a frame. See [`MeshWriter`](crate::MeshWriter), with which it has all this in
 /// common.
 ///
 /// Writing waits for room in the peer's outbox, so a file larger than memory can be copied here.

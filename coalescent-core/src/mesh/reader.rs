@@ -32,8 +32,8 @@ use crate::wire::Wire;
 /// a reader has not read when it is dropped go back to the front of the queue.
 ///
 /// Read frames one by one with [`next_frame`](MeshReader::next_frame), or many at a time with
-/// [`next_frames`](MeshReader::next_frames). To read what one peer sends, apart from the others, see
-/// [`Peer::reader`](crate::Peer::reader).
+/// [`next_frames`](MeshReader::next_frames). To read what one peer sends, apart from the others,
+/// see [`Peer::reader`](crate::Peer::reader).
 pub struct MeshReader {
     queue: Arc<Queue>,
     prefetch: Prefetch,

@@ -18,13 +18,13 @@ use crate::wire::Wire;
 /// gets what is written.
 ///
 /// As a sink, it gathers the payloads it is fed and sends them together, once they amount to about
-/// [`BATCH`](crate::BATCH) bytes or when it is flushed. Use `feed` for many payloads, and `send`, which flushes,
-/// for the last of them.
+/// [`BATCH`](crate::BATCH) bytes or when it is flushed. Use `feed` for many payloads, and `send`,
+/// which flushes, for the last of them.
 ///
-/// As bytes, each write becomes one frame of at most [`WRITE_CHUNK`](crate::WRITE_CHUNK) bytes, which is sent at once,
-/// after what was fed before. On the `lines` wire each line becomes a frame, and all whole lines of
-/// one write are sent together. Bytes after the last newline wait for the next write, a flush or
-/// the shutdown.
+/// As bytes, each write becomes one frame of at most [`WRITE_CHUNK`](crate::WRITE_CHUNK) bytes,
+/// which is sent at once, after what was fed before. On the `lines` wire each line becomes a frame,
+/// and all whole lines of one write are sent together. Bytes after the last newline wait for the
+/// next write, a flush or the shutdown.
 ///
 /// Writing waits for room in every peer's outbox, so a file larger than memory can be copied here.
 /// Without peers, what is written is discarded, as in the original. Flushing waits until everything

@@ -1,70 +1,13 @@
-//! Streams to one peer: bytes in both directions, beside the messages, over the channel
-//! [`CHANNEL`].
-//!
-//! Each connection on the native wire can carry many streams, which are independent: one that
-//! nobody reads holds back neither the others nor messages. So a file goes to one peer while the
-//! chat goes on:
-//!
-//! ```
-//! use coalescent_core::{App, AppExt, Mesh, Peer};
-//! use coalescent_layers::streams::{PeerStream, Streams, StreamsExt};
-//! use tokio::fs::File;
-//! use tokio::io::{AsyncWriteExt, copy};
-//!
-//! async fn receive(mut stream: PeerStream) -> std::io::Result<()> {
-//!     copy(&mut stream, &mut File::create("received").await?).await?;
-//!     // The sender waits for this: it says that all is there.
-//!     stream.shutdown().await
-//! }
-//!
-//! async fn send(peer: &Peer, path: &str) -> std::io::Result<()> {
-//!     let mut stream = peer.open("file").await?;
-//!     copy(&mut File::open(path).await?, &mut stream).await?;
-//!     stream.shutdown().await?;
-//!     copy(&mut stream, &mut tokio::io::empty()).await?;
-//!     Ok(())
-//! }
-//!
-//! # let _ =
-//! App::new().plugin(Streams::new().on("file", |stream| async move {
-//!     if let Err(error) = receive(stream).await {
-//!         eprintln!("the file was not received: {error}");
-//!     }
-//! }))
-//! # ;
-//! ```
-//!
-//! A stream is opened with [`open`](StreamsExt::open), which waits until the peer has accepted it.
-//! The peer gives it to the handler of its name, added with [`Streams::on`], or to an [`Incoming`],
-//! made with [`accept_streams`](MeshStreamsExt::accept_streams); otherwise it is refused. Both
-//! sides have a [`PeerStream`].
-//!
-//! # Limits
-//!
-//! | what | bound |
-//! |---|---|
-//! | streams of one peer that it has opened, until both sides are through with them | [`MAX_STREAMS`], 32; `open` waits for a place |
-//! | received bytes of one stream that wait to be read | [`WINDOW`], 256 KiB, or [`Streams::window`]; kept in at most about twice as much memory |
-//! | bytes of one stream that wait to be sent | [`SEND_BUFFER`], 128 KiB |
-//! | the name of a stream | [`MAX_NAME`], 64 bytes |
-//! | the reason of a reset | [`MAX_REASON`], 256 bytes |
-//! | streams of one name that wait to be accepted | [`ACCEPT_QUEUE`], 64 |
-//!
-//! So what one peer makes this node keep for the streams that it opens is 32 windows, with the
-//! default 8 MiB, beside the [frames of the channel](coalescent_core::Config::channels_bytes); the
-//! same again for streams that this node opens to it. A peer without streams costs nothing.
-//!
-//! # Faults
-//!
-//! Frames against the rules of [`StreamFrame`] are faults of weight [`FAULT`]: a peer that commits
-//! more than five of them in a minute is disconnected, see
-//! [`Config::error_budget`](coalescent_core::Config::error_budget).
+#![doc = include_str!("../../docs/streams.md")]
 
 mod accept;
 mod error;
 mod frame;
+#[cfg(test)]
+mod frame_tests;
 mod handle;
 mod received;
+mod sending;
 mod session;
 mod state;
 mod table;

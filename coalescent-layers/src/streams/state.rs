@@ -7,7 +7,7 @@ use std::task::{Poll, Waker};
 use bytes::{Bytes, BytesMut};
 
 use super::error::StreamError;
-use super::frame::{HEAD, StreamFrame, StreamId, data_head};
+use super::frame::{HEAD, StreamId, data_head};
 use super::received::Received;
 
 /// The most bytes of a stream that wait here to be sent: 128 KiB. Then writing waits.
@@ -18,14 +18,14 @@ pub const MAX_CREDIT: u32 = 16 * 1024 * 1024;
 
 /// How a direction has ended, or a stream been stopped.
 #[derive(Clone, Debug)]
-enum Ending {
+pub(super) enum Ending {
     End,
     Reset(Arc<str>),
 }
 
 /// What this side has said and will say of the end of its direction.
 #[derive(Clone, Debug)]
-enum Sending {
+pub(super) enum Sending {
     Open,
     /// Shut down: END follows what waits.
     Ending,
@@ -40,41 +40,41 @@ enum Sending {
 /// A stream, as one side sees it.
 #[derive(Debug)]
 pub(super) struct Stream {
-    id: StreamId,
+    pub(super) id: StreamId,
     /// The name, until OPEN was sent.
-    opening: Option<String>,
+    pub(super) opening: Option<String>,
     /// Whether the other side has yet to accept.
     asked: bool,
     /// Whether this side has yet to decide if it accepts.
-    undecided: bool,
+    pub(super) undecided: bool,
     /// Whether this side has decided to accept, and not said so.
-    accepting: bool,
+    pub(super) accepting: bool,
     /// How many bytes this side wants to be on their way to it at most.
-    window: u32,
+    pub(super) window: u32,
     /// How many bytes the other side may still send.
-    granted: u32,
+    pub(super) granted: u32,
     /// How many bytes it may send in addition, and has not been told of.
-    ungranted: u32,
+    pub(super) ungranted: u32,
     received: Received,
     /// How the direction of the other side has ended.
-    incoming: Option<Ending>,
+    pub(super) incoming: Option<Ending>,
     /// The reason of the other side's RESET, whether or not its direction had ended before.
     stopped: Option<Arc<str>>,
     /// The DATA frames that wait to be sent.
-    waiting: VecDeque<BytesMut>,
+    pub(super) waiting: VecDeque<BytesMut>,
     /// The bytes in them, without their heads.
-    waiting_len: usize,
+    pub(super) waiting_len: usize,
     /// How many bytes this side may still send, apart from those that wait.
     credit: u32,
-    outgoing: Sending,
+    pub(super) outgoing: Sending,
     /// The reason for a RESET after END: nobody here reads any more.
-    stopping: Option<Arc<str>>,
+    pub(super) stopping: Option<Arc<str>>,
     /// Why this side has reset the stream.
-    reset_here: Option<Arc<str>>,
+    pub(super) reset_here: Option<Arc<str>>,
     /// Whether the application has a handle to it.
-    held: bool,
+    pub(super) held: bool,
     reader: Option<Waker>,
-    writer: Option<Waker>,
+    pub(super) writer: Option<Waker>,
     /// Whether it stands in the list of those that have something to send.
     pub(super) listed: bool,
 }
@@ -354,78 +354,9 @@ impl Stream {
         }
     }
 
-    // What is sent.
-
-    /// Returns whether [`next_frame`](Self::next_frame) has one.
-    pub(super) fn has_frame(&self) -> bool {
-        self.opening.is_some()
-            || matches!(self.outgoing, Sending::Resetting(_) | Sending::Ending)
-            || !self.waiting.is_empty()
-            || self.owes_credit()
-            || self.owes_stop()
-    }
-
-    fn owes_credit(&self) -> bool {
-        if self.undecided || matches!(self.outgoing, Sending::Resetting(_) | Sending::Reset) {
-            return false;
-        }
-        let least = (self.window / 2).max(1);
-        let useful = self.ungranted >= least && self.incoming.is_none() && !self.discards();
-        self.accepting || useful
-    }
-
-    fn owes_stop(&self) -> bool {
-        let ended = matches!(self.outgoing, Sending::Ended);
-        ended && self.stopping.is_some() && self.incoming.is_none()
-    }
-
     /// Returns whether what the other side sends is of no use any more.
-    fn discards(&self) -> bool {
+    pub(super) fn discards(&self) -> bool {
         !self.held || self.reset_here.is_some()
-    }
-
-    /// Takes the next frame to be sent.
-    pub(super) fn next_frame(&mut self, wakes: &mut Wakes) -> Option<Bytes> {
-        let stream = self.id;
-        if let Some(name) = self.opening.take() {
-            let credit = self.window;
-            let open = StreamFrame::Open {
-                stream,
-                credit,
-                name,
-            };
-            return Some(open.encode());
-        }
-        if let Sending::Resetting(reason) = &self.outgoing {
-            let reason = reason.as_ref().to_owned();
-            self.outgoing = Sending::Reset;
-            return Some(StreamFrame::Reset { stream, reason }.encode());
-        }
-        if self.owes_credit() {
-            self.accepting = false;
-            let bytes = std::mem::take(&mut self.ungranted);
-            self.granted = self.granted.saturating_add(bytes);
-            return Some(StreamFrame::Credit { stream, bytes }.encode());
-        }
-        if let Some(data) = self.waiting.pop_front() {
-            let sent = data.len().saturating_sub(HEAD);
-            self.waiting_len = self.waiting_len.saturating_sub(sent);
-            if self.waiting_len <= SEND_BUFFER / 2 {
-                wakes.extend(self.writer.take());
-            }
-            return Some(data.freeze());
-        }
-        if let Sending::Ending = self.outgoing {
-            self.outgoing = Sending::Ended;
-            wakes.extend(self.writer.take());
-            return Some(StreamFrame::End { stream }.encode());
-        }
-        if self.owes_stop() {
-            let reason = self.stopping.take()?.as_ref().to_owned();
-            self.reset_here.get_or_insert_with(|| Arc::from(""));
-            return Some(StreamFrame::Reset { stream, reason }.encode());
-        }
-        None
     }
 
     /// Returns whether both directions have ended.
