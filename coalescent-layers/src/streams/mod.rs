@@ -69,7 +69,8 @@ impl Streams {
     }
 
     /// Adds a handler, which is called with each stream that a peer opens with this name. Its
-    /// future runs in a task of its own. A stream that it drops is reset, unless it was shut down.
+    /// future runs in a task of its own. A stream that it drops, or panics with, is reset, unless it
+    /// was shut down.
     ///
     /// # Panics
     ///
@@ -140,8 +141,9 @@ pub trait StreamsExt: sealed::Sealed {
     /// Opens a stream, and waits until the peer has accepted it.
     ///
     /// If this node has [`MAX_STREAMS`] streams open there, it waits for one of them to end: until
-    /// both sides have shut it down or reset it, and the peer has dropped its handle. Other nodes'
-    /// streams do not count.
+    /// both sides have shut it down or reset it, and the peer has dropped its handle. The streams
+    /// that the peer opens do not count. Neither wait is limited: use
+    /// [`tokio::time::timeout`] for a peer that may never answer.
     ///
     /// # Errors
     ///
