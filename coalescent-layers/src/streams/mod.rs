@@ -69,8 +69,8 @@ impl Streams {
     }
 
     /// Adds a handler, which is called with each stream that a peer opens with this name. Its
-    /// future runs in a task of its own. A stream that it drops, or panics with, is reset, unless it
-    /// was shut down.
+    /// future runs in a task of its own. A stream that it drops, or panics with, is reset, unless
+    /// it was shut down.
     ///
     /// # Panics
     ///
