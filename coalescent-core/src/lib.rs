@@ -56,7 +56,7 @@ pub use frame::{Flow, Frame, Relay, Withheld};
 pub use http::Extensions;
 pub use mesh::{
     Admitted, DISCOVERED_MAX, FRAME_COST, FrameRef, Frames, Mesh, MeshReader, MeshWriter, OneMore,
-    Probe, WRITE_CHUNK, Wanted, WeakMesh,
+    PeerReader, PeerWriter, Probe, WRITE_CHUNK, Wanted, WeakMesh,
 };
 #[doc(inline)]
 pub use message::codec;

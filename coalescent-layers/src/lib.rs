@@ -13,7 +13,8 @@
 //! counts it. [`SmartRelay`] and [`Courier`] need an inner service that is `Clone`, see [What must
 //! be `Clone`](#what-must-be-clone).
 //!
-//! [`Discovery`] is a plugin that finds peers. It sees no frames, and may stand at any position.
+//! [`Discovery`] is a plugin that finds peers, and [`Streams`] one that opens streams to single
+//! peers. They see no frames, and may stand at any position.
 //!
 //! Each layer is a tower [`Layer`](tower_layer::Layer) around a `Service<Frame, Response = Reply>`
 //! and a [`Plugin`](coalescent_core::Plugin). Add it to an [`App`](coalescent_core::App) with
@@ -90,6 +91,7 @@ mod sealed;
 #[cfg(feature = "tls")]
 pub mod signed;
 pub mod smart_relay;
+pub mod streams;
 pub mod tattletale;
 pub mod trace;
 
@@ -108,6 +110,8 @@ pub use self::ext::ServiceBuilderExt;
 pub use self::signed::Signed;
 #[doc(inline)]
 pub use self::smart_relay::SmartRelay;
+#[doc(inline)]
+pub use self::streams::{MeshStreamsExt, Streams, StreamsExt};
 #[doc(inline)]
 pub use self::tattletale::Tattletale;
 #[doc(inline)]

@@ -25,6 +25,7 @@ mod original;
 mod original_app;
 mod proxy;
 mod requests;
+mod send_file;
 #[cfg(feature = "tls")]
 mod signed;
 mod simulation;
