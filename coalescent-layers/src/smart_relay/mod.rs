@@ -131,6 +131,7 @@
 //! [rewrites]: coalescent_core::Frame::set_payload
 
 mod layer;
+mod open;
 mod seen;
 mod service;
 mod shared;
