@@ -31,7 +31,8 @@ where
 {
     /// Creates a layer that asks `check`, which may wait, for a verdict on each frame. The check
     /// gets a clone of the frame, with what layers further out have attached to it, such as the
-    /// [`message`](Frame::message).
+    /// [`message`](Frame::message). A closure that captures something must give each future its
+    /// own: `move |frame| { let db = db.clone(); async move { .. } }`.
     ///
     /// Its future is dropped after [`within`](Validate::within), or when the connection ends.
     pub fn new(check: F) -> Self {

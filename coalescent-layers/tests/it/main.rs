@@ -12,3 +12,4 @@ mod mesh;
 mod relays;
 #[cfg(feature = "tls")]
 mod signed;
+mod validate;
