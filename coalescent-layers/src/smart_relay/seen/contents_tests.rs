@@ -273,30 +273,53 @@ fn one_who_repeats_all_it_says_keeps_nobody_else_from_repeating_a_line() {
     }
 }
 
+#[test]
+fn a_line_that_is_forgotten_is_new_when_the_next_copy_comes_and_then_no_more() {
+    let (mut contents, sources) = contents(1000);
+    assert_eq!(contents.insert(sources[0], line(1), 0), Novelty::New);
+    assert_eq!(contents.insert(sources[1], line(1), 1), Novelty::Copy);
+    contents.forget(line(1), 10);
+    contents.forget(line(2), 10);
+    assert_eq!(contents.insert(sources[2], line(1), 20), Novelty::New);
+    assert_eq!(contents.insert(sources[3], line(1), 20), Novelty::Copy);
+    // Those that sent the copies before say it once more: it is another line.
+    assert_eq!(contents.insert(sources[1], line(1), 30), Novelty::New);
+    assert_eq!(contents.insert(sources[0], line(1), 30), Novelty::Copy);
+    contents.forget(line(1), TTL);
+    assert_eq!(contents.insert(sources[3], line(1), 40), Novelty::Copy);
+    contents.check();
+}
+
 proptest! {
     /// With sufficient room, it counts as the contract of the wire requires.
     #[test]
     fn behaves_like_the_model(
-        steps in prop::collection::vec((0..70_usize, 0..5_u64, 0..100_u64), 1..500),
+        steps in prop::collection::vec((0..70_usize, 0..5_u64, 0..100_u64, 0..4_u8), 1..500),
     ) {
         let (mut contents, sources) = contents(100_000);
-        let mut lines: HashMap<u64, (u64, HashMap<usize, u32>)> = HashMap::new();
+        // When a line was last said as new, how often it is known, and how often each has said it.
+        let mut lines: HashMap<u64, (u64, u32, HashMap<usize, u32>)> = HashMap::new();
         let mut clock = 0;
-        for (source, number, step) in steps {
+        for (source, number, step, forget) in steps {
             clock += step * step / 3;
-            let (said, counts) = lines.entry(number).or_default();
+            let (said, most, counts) = lines.entry(number).or_default();
             if clock - *said >= TTL {
                 counts.clear();
+                *most = 0;
             }
-            let most = counts.values().copied().max().unwrap_or(0);
             let count = counts.entry(source).or_default();
             let novelty = contents.insert(sources[source], line(number), clock);
             if *count < 64 {
                 *count += 1;
             }
-            if *count > most {
+            if *count > *most {
                 *said = clock;
+                *most = *count;
                 prop_assert_eq!(novelty, Novelty::New);
+                if forget == 0 {
+                    contents.forget(line(number), 0);
+                    *most -= 1;
+                }
             } else {
                 prop_assert_eq!(novelty, Novelty::Copy);
             }

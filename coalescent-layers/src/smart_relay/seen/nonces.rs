@@ -195,8 +195,9 @@ impl Nonces {
         if let Some(page) = page.and_then(|slot| self.pages.get_mut(slot as usize))
             && page.tags[0] == tag
         {
-            // It counts as a frame as long as it has the page to itself.
             page.tags[0] = 0;
+            page.frames = page.frames.saturating_sub(1);
+            self.frames = self.frames.saturating_sub(1);
         }
     }
 
@@ -267,7 +268,11 @@ impl Nonces {
         let key = conflict_key(identity);
         let known = self.conflicts.get(&key);
         if let Some(page) = known.and_then(|slot| self.pages.get_mut(*slot as usize)) {
-            // The frame has expired.
+            // The frame has expired, or was forgotten.
+            if page.tags[0] == 0 {
+                page.frames += 1;
+                self.frames += 1;
+            }
             page.tags[0] = tag(identity);
             page.touched = clock;
             self.newest = clock;

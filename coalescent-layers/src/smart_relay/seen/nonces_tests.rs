@@ -215,18 +215,37 @@ fn a_page_that_is_kept_young_keeps_none_of_those_behind_it() {
     nonces.check();
 }
 
+#[test]
+fn a_frame_that_is_forgotten_is_new_once_more_and_its_neighbours_are_not() {
+    let (mut nonces, sources) = nonces(1000);
+    for nonce in 0..40 {
+        assert!(goes_on(nonces.say(sources[0], nonce, 0)));
+    }
+    nonces.forget(7, identity(7, 0), 5);
+    nonces.forget(8, identity(8, 1), 5);
+    nonces.check();
+    for nonce in 0..40 {
+        let novelty = nonces.say(sources[1], nonce, 10);
+        assert_eq!(novelty == Novelty::Copy, nonce != 7, "{nonce}");
+    }
+    assert_eq!(nonces.say(sources[2], 7, 10), Novelty::Copy);
+    // What has expired meanwhile is another frame.
+    nonces.forget(7, identity(7, 0), TTL);
+    assert_eq!(nonces.say(sources[2], 7, 10), Novelty::Copy);
+}
+
 proptest! {
     /// With sufficient room, it behaves like a map from frames to times.
     #[test]
     fn behaves_like_a_map(
-        steps in prop::collection::vec((0..3_usize, 0..60_u64, 0..3_u64, 0..400_u64), 1..400),
+        steps in prop::collection::vec((0..3_usize, 0..60_u64, 0..3_u64, 0..400_u64, 0..4_u8), 1..400),
     ) {
         let (mut nonces, sources) = nonces(100_000);
         // Time of the last addition to each page, because its frames expire together.
         let mut pages: HashMap<u64, u64> = HashMap::new();
         let mut known: HashMap<(u64, u64), u64> = HashMap::new();
         let mut clock = 0;
-        for (source, nonce, payload, step) in steps {
+        for (source, nonce, payload, step, forget) in steps {
             clock += step * step;
             let identity = identity(nonce, payload);
             let novelty = nonces.insert(sources[source], nonce, identity, clock);
@@ -240,6 +259,10 @@ proptest! {
             if novelty == Novelty::New {
                 known.insert((nonce, payload), clock);
                 pages.insert(nonce / PAGE as u64, clock);
+            }
+            if novelty == Novelty::New && forget == 0 {
+                nonces.forget(nonce, identity, 0);
+                known.remove(&(nonce, payload));
             }
             nonces.check();
         }
