@@ -23,6 +23,9 @@
 //!           .with(Courier::new()).with(router)                rest of the stack
 //! ```
 //!
+//! With a [`Validate`](crate::Validate), or a layer of one's own that [judges](Frame::judge), it
+//! waits for the verdict, but not for what comes after it.
+//!
 //! In the same way, a rate limit outside it limits what is relayed, and a layer outside it that
 //! [rewrites](Frame::set_payload) payloads changes what is relayed.
 //!

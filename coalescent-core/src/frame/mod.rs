@@ -307,6 +307,9 @@ impl Frame {
     /// node alone only with [`Relay::direct`], and a broadcast only if its [`ttl`](Frame::ttl) is
     /// above 1.
     ///
+    /// A relay that is to wait for what layers further in think of the frame [holds it
+    /// back](Frame::hold) instead.
+    ///
     /// If the frame's call has ended already (because a layer kept the frame), it is passed on at
     /// once, and dropped for peers without room, which is counted.
     #[inline]

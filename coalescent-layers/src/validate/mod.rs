@@ -66,7 +66,8 @@
 //! While a check waits, its frame takes a place among the calls of its peer: at most
 //! [`Config::concurrency`](coalescent_core::Config::concurrency) of them (64), within
 //! [`Config::read_ahead`](coalescent_core::Config::read_ahead) bytes; beyond that the peer is not
-//! read. Other peers are not held back. Frames whose verdicts take different times are relayed in
+//! read. Other peers are not held back. Beside its frame, an open verdict takes less than 2 KiB: the
+//! call, and up to 64 peers that have sent copies. Frames whose verdicts take different times are relayed in
 //! the order of their verdicts, not of their arrival.
 //!
 //! Relaying waits for the check, but not for what is further in: once a frame is accepted, it is

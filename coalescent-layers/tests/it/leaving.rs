@@ -130,6 +130,9 @@ async fn what_was_received_was_relayed_or_is_counted_as_dropped() {
                 adds_up(leave(after, frames, size, way).await, of);
                 let smart = App::new().with(SmartRelay::new());
                 adds_up(leave(smart, frames, size, way).await, of);
+                if run > 0 {
+                    continue;
+                }
                 let validates = App::new()
                     .with(SmartRelay::new())
                     .with(Validate::new(fickle()));
