@@ -11,8 +11,8 @@
 //!
 //! When another peer's outbox is full, [`Tattletale`] waits for it and thereby slows the source
 //! down; [`SmartRelay`] waits for a short grace period, then drops the frame for that peer and
-//! counts it. [`SmartRelay`], [`Courier`] and [`Validate`] need an inner service that is `Clone`, see
-//! [What must be `Clone`](#what-must-be-clone).
+//! counts it. [`SmartRelay`], [`Courier`] and [`Validate`] need an inner service that is `Clone`,
+//! see [What must be `Clone`](#what-must-be-clone).
 //!
 //! [`Discovery`] is a plugin that finds peers. It sees no frames, and may stand at any position.
 //!
@@ -68,11 +68,10 @@
 //! # ;
 //! ```
 //!
-//! The last three differ in latency and in the handling of copies. A relay inside the courier passes
-//! a message on before its handler has finished, but parses a copy before recognizing it. With a
-//! [`Validate`] or `relay_after`, the relay stands outside the courier, and copies are recognized
-//! first. With the former
-//! relaying waits for the check, with the latter for the handler.
+//! The last three differ in latency and in the handling of copies. A relay inside the courier
+//! passes a message on before its handler has finished, but parses a copy before recognizing it.
+//! With a [`Validate`] or `relay_after`, the relay stands outside the courier, and copies are
+//! recognized first. With the former relaying waits for the check, with the latter for the handler.
 //!
 //! # Per peer or shared
 //!

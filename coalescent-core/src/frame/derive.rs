@@ -55,9 +55,9 @@ impl Frame {
     /// A relay that passes a derived frame on, or counts it as a duplicate or as refused, makes it
     /// count as received too. The first one takes the place of this frame, unless this frame is
     /// relayed itself. So for each target, received = relayed + duplicates + dropped + withheld, as
-    /// without derived frames. A derived frame that is relayed by a task other than the connection's (such
-    /// as behind a buffer), is passed on at once, and dropped for peers without room, which is
-    /// counted.
+    /// without derived frames. A derived frame that is relayed by a task other than the
+    /// connection's (such as behind a buffer), is passed on at once, and dropped for peers without
+    /// room, which is counted.
     #[must_use = "it is lost unless the inner service is called with it"]
     pub fn derive(&self, payload: impl Into<Bytes>) -> Self {
         let mut derived = self.clone();

@@ -4,7 +4,8 @@
 //! - [`in_flight`] holds what a frame shares: with the frames of the same read (`ReadBatch`), and
 //!   with its connection, from any thread (`InFlight`).
 //! - [`derive`] and [`derived`] hold what layers make of a frame.
-//! - [`verdict`] and [`held`] hold what layers say about a frame to a relay that waits for it.
+//! - [`verdict`], [`held`] and [`judge`] hold what layers say about a frame to a relay that waits
+//!   for it.
 //! - [`call`] holds what a frame shares with its connection while that calls the stack with it, on
 //!   the same thread.
 
@@ -16,6 +17,7 @@ mod derived;
 mod held;
 pub(crate) mod in_flight;
 mod inner;
+mod judge;
 mod pool;
 mod verdict;
 

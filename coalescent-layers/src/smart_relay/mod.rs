@@ -144,6 +144,7 @@ mod open;
 mod seen;
 mod service;
 mod shared;
+mod verdict;
 
 pub use self::layer::{SeenStats, SmartRelay};
 pub use self::seen::{CAPACITY, CONTENT_TTL, FRAME_BYTES, REPEATS, TTL};

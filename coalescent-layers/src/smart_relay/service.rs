@@ -10,9 +10,9 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
-use super::open::OpenVerdict;
 use super::seen::Novelty;
 use super::shared::Neighbour;
+use super::verdict::OpenVerdict;
 use crate::deferred::{self, RelayFuture, When};
 
 /// How often a waiting connection checks whether the set has room again.

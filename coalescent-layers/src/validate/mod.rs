@@ -9,10 +9,11 @@
 //! | [`Accept`](Verdict::Accept) | at once, before it is handled | yes | |
 //! | [`Ignore`](Verdict::Ignore) | no | no | does not pay |
 //! | [`Retry`](Verdict::Retry) | no, but a later copy may be | no | does not pay |
-//! | [`Reject(weight)`](Verdict::Reject) | no | no | is [penalized](coalescent_core::Peer::penalize), as are those who sent copies meanwhile |
+//! | [`Reject(weight)`](Verdict::Reject) | no | no | pays, as do those who sent copies meanwhile |
 //!
 //! # Who pays
 //!
+//! To pay is to be [penalized](coalescent_core::Peer::penalize).
 //! On a mesh with relays, the peer that sent a frame need not have made it: it may have passed it
 //! on in good faith. So `Reject` is for what *every* node of the network refuses to pass on, such
 //! as a signature that does not hold. For everything else there is `Ignore`: what this version of
@@ -27,15 +28,15 @@
 //! said: a relay knows whether a `Validate` has been added after it.
 //!
 //! ```text
-//! App::new().with(SmartRelay::new()).with(Validate::new(check))    judges frames before they are
-//!                                                                  relayed, and each one once
-//! App::new().with(SmartRelay::new()).with(Courier::json())         judges messages; what does not
-//!           .with(Validate::new(check))                            parse is not relayed either
-//! App::new().with(Validate::new(check)).with(SmartRelay::new())    judges every copy; what it does
-//!                                                                  not accept never gets to a relay
-//! App::new().with(SmartRelay::new().relay_after())                 relays what is accepted, and
-//!           .with(Validate::new(check)).with(router)               then handled without an error
-//! App::new().with(Validate::new(check)).with(router)               without a relay it is a gate
+//! App::new().with(SmartRelay::new()).with(Validate::new(check))   judges frames before they are
+//!                                                                 relayed, and each one once
+//! App::new().with(SmartRelay::new()).with(Courier::json())        judges messages; what does not
+//!           .with(Validate::new(check))                           parse is not relayed either
+//! App::new().with(Validate::new(check)).with(SmartRelay::new())   judges every copy; what it does
+//!                                                                 not accept gets to no relay
+//! App::new().with(SmartRelay::new().relay_after())                relays what is accepted, and
+//!           .with(Validate::new(check)).with(router)              then handled without an error
+//! App::new().with(Validate::new(check)).with(router)              without a relay it is a gate
 //! ```
 //!
 //! A stack that is put together without an app, or added to it with
@@ -66,9 +67,9 @@
 //! While a check waits, its frame takes a place among the calls of its peer: at most
 //! [`Config::concurrency`](coalescent_core::Config::concurrency) of them (64), within
 //! [`Config::read_ahead`](coalescent_core::Config::read_ahead) bytes; beyond that the peer is not
-//! read. Other peers are not held back. Beside its frame, an open verdict takes less than 2 KiB: the
-//! call, and up to 64 peers that have sent copies. Frames whose verdicts take different times are relayed in
-//! the order of their verdicts, not of their arrival.
+//! read. Other peers are not held back. Beside its frame, an open verdict takes less than 2 KiB:
+//! the call, and up to 64 peers that have sent copies. Frames whose verdicts take different times
+//! are relayed in the order of their verdicts, not of their arrival.
 //!
 //! Relaying waits for the check, but not for what is further in: once a frame is accepted, it is
 //! relayed, and then handled. The permit of a concurrency limit further in is not held while a
@@ -108,8 +109,8 @@
 //! # async fn main() -> Result<(), coalescent_core::Error> {
 //! let network = Memory::new();
 //! let app = || App::new().transport(network.clone());
-//! let validates = || app().with(SmartRelay::new()).with(Courier::new()).with(Validate::new(check));
-//! let hub = validates().listen("hub:1").await?;
+//! let hub = app().with(SmartRelay::new()).with(Courier::new()).with(Validate::new(check));
+//! let hub = hub.listen("hub:1").await?;
 //! let alice = app().with(Courier::new()).start().await?;
 //! let bob = app().with(Courier::new()).start().await?;
 //! let mut reader = bob.reader();

@@ -214,6 +214,49 @@ async fn a_layer_of_ones_own_can_judge_from_another_task() {
     assert_eq!((stats.relayed, stats.withheld), (1, 1));
 }
 
+/// Calls its inner service with each word, as a frame of its own.
+fn words<S>() -> impl Layer<S, Service = BoxCloneService<Frame, Reply, BoxError>> + Clone
+where
+    S: Service<Frame, Response = Reply, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+{
+    tower::layer::layer_fn(|inner: S| {
+        BoxCloneService::new(service_fn(move |frame: Frame| {
+            let inner = inner.clone();
+            async move {
+                let text = String::from_utf8_lossy(frame.payload()).into_owned();
+                for word in text.split(' ') {
+                    let part = frame.derive(word.to_owned());
+                    inner.clone().oneshot(part).await.map_err(Into::into)?;
+                }
+                Ok(Reply::None)
+            }
+        }))
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn derived_frames_are_judged_one_by_one() {
+    let app = |app: App| {
+        app.layer(words())
+            .with(SmartRelay::new())
+            .with(Validate::sync(by_word))
+    };
+    let nodes = line(app).await;
+    let mut last = nodes.recorder(2);
+    for said in ["good odd good", "odd", "odd odd"] {
+        let _ = nodes[0].broadcast_payload(said).await.unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(last.expect_frame().await.payload(), b"good");
+    }
+    last.expect_nothing().await;
+    let stats = check_sum(&nodes[1]);
+    assert_eq!((stats.relayed, stats.withheld), (2, 4));
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_sends_what_is_rejected_is_disconnected_in_the_end() {
     let app = |app: App| app.with(SmartRelay::new()).with(Validate::sync(by_word));

@@ -1,3 +1,5 @@
+use std::task::Poll;
+
 use tokio_test::task::spawn;
 
 use super::*;
