@@ -92,7 +92,7 @@ async fn say(mesh: &Mesh, name: &str) -> Result<(), Error> {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Ok(Some(text)) = lines.next_line().await {
         let name = name.to_owned();
-        mesh.broadcast("chat", &Chat { name, text }).await?;
+        let _ = mesh.broadcast("chat", &Chat { name, text }).await?;
     }
     Ok(())
 }

@@ -92,7 +92,9 @@ pub struct Config {
     pub inbox: usize,
     /// The number of bytes that are read ahead while handlers are running, so that control frames
     /// and replies are not delayed by them, and other frames are handled in the meantime. At most
-    /// half of it is held by [unfinished calls](Config::concurrency). Default: 256 KiB.
+    /// half of it is held by [unfinished calls](Config::concurrency). Requests have
+    /// [room of their own](crate::connection::requests_ahead) beside it, so that they never keep
+    /// replies from being read. Default: 256 KiB.
     pub read_ahead: usize,
     /// The maximum number of frames of one peer that its stack handles concurrently, from 1 to
     /// [`MAX_CONCURRENCY`]. Default: 64.
@@ -128,7 +130,9 @@ pub struct Config {
     /// those of handlers, do not count. What [`Peer::penalize`](crate::Peer::penalize) holds
     /// against a peer is added with its weight. Default: 100.
     pub error_budget: u32,
-    /// How long a request waits for its reply, before it fails. Default: 30 s.
+    /// How long a request may take before it fails: waiting for its turn
+    /// ([`REQUEST_WINDOW`](crate::REQUEST_WINDOW)), for room in the outbox, and for its reply.
+    /// Default: 30 s.
     pub request_timeout: Duration,
     /// How long a shutdown waits for queued frames to be written, before they are dropped.
     /// Default: 10 s.

@@ -68,6 +68,7 @@ pub use node::event;
 pub use node::event::{DisconnectReason, DropReason, Event, Events};
 pub use node::hooks::Dial;
 pub use node::payload::Payload;
+pub use node::peer::requests::{REQUEST_COST, REQUEST_WINDOW};
 pub use node::peer::{Peer, PeerId};
 pub use node::request::RequestFuture;
 pub use node::suggestion::{Source, Suggestion};

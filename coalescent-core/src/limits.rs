@@ -4,7 +4,7 @@
 //! [`Config`] may not.
 
 use crate::config::{Config, PENDING_BYTES};
-use crate::connection::{KEPT_MAX, MAX_CONTROL, READ_MAX};
+use crate::connection::{KEPT_MAX, MAX_CONTROL, READ_MAX, requests_ahead};
 use crate::mesh::FRAME_COST;
 use crate::node::channel::CHANNEL_INBOX;
 use crate::node::event::EVENT_CAPACITY;
@@ -31,6 +31,7 @@ impl Config {
         let outbox = self.outbox.max(self.max_frame).saturating_mul(2);
         reading
             .saturating_add(self.read_ahead)
+            .saturating_add(requests_ahead(self.max_frame))
             .saturating_add(outbox)
             .saturating_add(2 * MAX_CONTROL + PEER_BYTES + KEPT_MAX * READ_MAX)
     }

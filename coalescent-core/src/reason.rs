@@ -85,6 +85,11 @@ pub enum DisconnectReason {
     NoAnswer,
     /// The peer's outbox was full for too long; see [`Config::patience`](crate::Config::patience).
     Slow,
+    /// As [`Slow`](Self::Slow), while handlers of this node, or their answers to messages, waited
+    /// for room to send to this very peer, whose frames were not read meanwhile: it may have been
+    /// waiting for this node in the same way. See ["Answering"](crate::Peer#answering) for what
+    /// such handlers do instead.
+    MutualWait,
     /// The peer committed more offences than [`Config::error_budget`](crate::Config::error_budget)
     /// allows.
     TooManyErrors,
@@ -106,6 +111,13 @@ impl DisconnectReason {
         matches!(self, Self::Bye(words) if *words == Goodbye::BUSY.0)
     }
 
+    /// Returns whether the peer did not take what it was sent in time: [`Slow`](Self::Slow) or
+    /// [`MutualWait`](Self::MutualWait).
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        matches!(self, Self::Slow | Self::MutualWait)
+    }
+
     /// Returns the words that the other side is told when this node ends a connection.
     pub(crate) fn goodbye(&self) -> String {
         match self {
@@ -124,6 +136,7 @@ impl DisconnectReason {
             Self::FrameTimeout => "frame_timeout",
             Self::NoAnswer => "no_answer",
             Self::Slow => "slow",
+            Self::MutualWait => "mutual_wait",
             Self::TooManyErrors => "too_many_errors",
             Self::Penalized(_) => "penalized",
             Self::Stack(_) => "stack",
@@ -143,6 +156,11 @@ impl fmt::Display for DisconnectReason {
             Self::FrameTimeout => f.write_str("a frame did not arrive in time"),
             Self::NoAnswer => f.write_str("no answer to a ping"),
             Self::Slow => f.write_str("too slow to take what it is sent"),
+            Self::MutualWait => f.write_str(
+                "too slow to take what it is sent, while answers of handlers waited to be sent to \
+                 it, so that it was not read either: ask with requests, answer with try_send, or \
+                 spawn the sending",
+            ),
             Self::TooManyErrors => f.write_str("too many errors"),
             Self::Penalized(why) => {
                 f.write_str("too many faults, the last one: ")?;

@@ -3,7 +3,8 @@
 //! A [`Router`] stands in a peer's stack, inside a courier. For each
 //! [`Message`](coalescent_core::Message) it calls the [handler](Handler) of the message's type. A
 //! handler is an async function. Its arguments are [extractors](extract), which are created from
-//! the frame, and its return value implements [`IntoReply`] and is sent back to the peer.
+//! the frame, and its return value implements [`IntoReply`] and is sent back to the peer. To
+//! [answer](Router#answering), return a value rather than wait to send one.
 //!
 //! ```text
 //! courier ─ Message ─▶ Router ─────────────▶ inner services ─▶ read side of the mesh

@@ -36,6 +36,9 @@ meshcat [OPTIONS]
       --peers <N>               read stdin once N peers are connected [1]
       --book <FILE>             remember peers in FILE, ask peers for more, and dial them while fewer than --min-peers are connected
       --mdns                    find peers of the same network on this LAN
+      --sign                    sign the messages of stdin with the identity (needs a codec and --identity)
+      --author <any|ID>         take, and pass on, only messages that are signed, by anybody or by this key (repeatable; needs a codec)
+      --show-author             write `AUTHOR TYPE JSON`, with `-` for messages that nobody has signed
       --quiet                   write no frames to stdout
       --events                  events as JSON lines on stderr, in place of the log
       --once                    after stdin ends and all of it is flushed, leave (default: stay until a signal)
@@ -71,10 +74,31 @@ pub(crate) struct Args {
     pub(crate) rate: Option<u64>,
     pub(crate) book: Option<PathBuf>,
     pub(crate) mdns: bool,
+    pub(crate) authors: Authors,
     pub(crate) peers: usize,
     pub(crate) quiet: bool,
     pub(crate) events: bool,
     pub(crate) once: bool,
+}
+
+/// What is asked of the authors of messages.
+#[derive(Default)]
+pub(crate) struct Authors {
+    /// Whether messages of stdin are signed.
+    pub(crate) sign: bool,
+    /// Whether only signed messages are taken.
+    pub(crate) require: bool,
+    /// The authors whose messages are taken; none if those of all are.
+    pub(crate) allow: Vec<PublicKey>,
+    /// Whether the author of each message is written.
+    pub(crate) show: bool,
+}
+
+impl Authors {
+    /// Returns whether anything is asked.
+    pub(crate) fn matter(&self) -> bool {
+        self.sign || self.require || self.show
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -159,6 +183,12 @@ impl Options {
             "identity" => self.identity_file = Some(value.os()?),
             "allow" => args.allow.push(value.parse()?),
             "rate" => args.rate = Some(value.number(1..=u64::MAX)?),
+            "sign" => args.authors.sign = true,
+            "author" => {
+                args.authors.require = true;
+                args.authors.allow.extend(value.author()?);
+            }
+            "show-author" => args.authors.show = true,
             "advertise" => args.config.advertise = Some(value.advertised()?),
             "book" => args.book = Some(value.file()?),
             "mdns" if cfg!(feature = "mdns") => args.mdns = true,
@@ -197,8 +227,18 @@ impl Options {
                 "--reply answers messages: give --codec msgpack or --codec json too".to_owned(),
             );
         }
+        if args.codec.is_none() && args.authors.matter() {
+            return Err(
+                "--sign, --author and --show-author are about messages: give --codec msgpack or \
+                 --codec json too"
+                    .to_owned(),
+            );
+        }
         if self.identity_file.is_some() {
             return Ok(());
+        }
+        if args.authors.sign {
+            return Err("--sign signs with a key: give --identity FILE too".to_owned());
         }
         if !args.allow.is_empty() {
             return Err(
@@ -240,6 +280,7 @@ impl Default for Args {
             rate: None,
             book: None,
             mdns: false,
+            authors: Authors::default(),
             peers: 1,
             quiet: false,
             events: false,
@@ -289,6 +330,17 @@ impl Value<'_> {
             ));
         }
         Ok(address.to_string())
+    }
+
+    /// Reads whose messages are taken: `None` for those of anybody.
+    fn author(&mut self) -> Result<Option<PublicKey>, String> {
+        let text = self.text()?;
+        if text == "any" {
+            return Ok(None);
+        }
+        let key = text.parse();
+        key.map(Some)
+            .map_err(|error| format!("--{} {text:?}: write any, or a key: {error}", self.option))
     }
 
     fn address(&mut self) -> Result<Address, String> {

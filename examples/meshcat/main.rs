@@ -13,6 +13,7 @@ mod events;
 mod line;
 mod lines;
 mod reply;
+mod stack;
 mod stderr;
 mod stdin;
 mod stdout;
@@ -22,24 +23,14 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use args::{Args, Command, Relay};
-#[cfg(feature = "mdns")]
-use coalescent::discovery::mdns::Mdns;
-use coalescent::transport::tls::Tls;
-use coalescent::{
-    App, AppExt, Courier, Discovery, Events, Mesh, PeerLayer, SmartRelay, Stats, Tattletale,
-};
-use reply::Replies;
+use args::{Args, Command};
+use coalescent::{Events, Mesh, Stats};
 use stderr::Stderr;
-use stdin::{Input, Progress};
+use stdin::Progress;
 use streams::Stream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tower::ServiceBuilder;
-use tower::layer::util::Identity;
-use tower::limit::RateLimitLayer;
-use tower::util::option_layer;
 
 /// How long to wait for stdout after the mesh has shut down.
 const LAST_FRAMES: Duration = Duration::from_secs(10);
@@ -109,13 +100,10 @@ async fn run(mut args: Args, stderr: &Stderr) -> Result<ExitCode, Failure> {
     let seeds = std::mem::take(&mut args.seeds);
     let (listen, once) = (args.listen.take(), args.once);
     let quiet = args.quiet;
-    let input = Input {
-        codec: args.codec.clone(),
-        peers: args.peers,
-    };
-    let form = stdout::Form::new(&args.config.wire, args.codec.is_some());
+    let peers = args.peers;
+    let form = stdout::Form::new(&args.config.wire, args.codec.is_some(), args.authors.show);
 
-    let mesh = start(args).await?;
+    let mesh = stack::start(args).await?;
     let events = stderr
         .shows_events()
         .then(|| tokio::spawn(show(mesh.events(), stderr.clone())));
@@ -124,7 +112,7 @@ async fn run(mut args: Args, stderr: &Stderr) -> Result<ExitCode, Failure> {
     let progress = Progress::default();
     let running = async {
         open(&mesh, listen, seeds).await?;
-        let stdin = stdin::run(mesh.clone(), input, stderr.clone(), progress.clone());
+        let stdin = stdin::run(mesh.clone(), peers, stderr.clone(), progress.clone());
         said(tokio::spawn(stdin), &mesh, once).await;
         Ok::<_, coalescent::Error>(())
     };
@@ -191,51 +179,6 @@ fn exit_on_signal(mut signals: Signals, asked: bool) {
         signals.next().await;
         std::process::exit(IMPATIENT);
     });
-}
-
-/// Starts the app that the options describe.
-async fn start(mut args: Args) -> Result<Mesh, coalescent::Error> {
-    let Some(codec) = args.codec.take() else {
-        return relay(args, None, Identity::new()).await;
-    };
-    let courier = Courier::with_codec(codec);
-    let replies = Replies::new(std::mem::take(&mut args.replies));
-    let messages = ServiceBuilder::new()
-        .layer(courier.clone())
-        .layer(replies)
-        .into_inner();
-    relay(args, Some(courier), messages).await
-}
-
-/// Adds the relay and the rate limit around the `inner` layers, and starts the app. The layer added
-/// first is outermost.
-async fn relay<L>(args: Args, courier: Option<Courier>, inner: L) -> Result<Mesh, coalescent::Error>
-where
-    L: PeerLayer<Service: Clone>,
-{
-    let app = App::from_config(args.config)
-        .plugin(courier)
-        .plugin(args.book.map(|file| Discovery::new().book(file)));
-    #[cfg(feature = "mdns")]
-    let app = app.plugin(args.mdns.then(Mdns::new));
-    let mut app = app;
-    if let Some(identity) = args.identity {
-        let mut tls = Tls::new(identity);
-        if !args.allow.is_empty() {
-            tls = tls.allow(args.allow);
-        }
-        app = app.tls(tls);
-    }
-    // Outermost, so that frames above the limit are not relayed either.
-    let rate = args
-        .rate
-        .map(|frames| RateLimitLayer::new(frames, Duration::from_secs(1)));
-    let app = app.layer(option_layer(rate));
-    match args.relay {
-        Relay::None => app.layer(inner).start().await,
-        Relay::Tattletale => app.with(Tattletale::new()).layer(inner).start().await,
-        Relay::Smart => app.with(SmartRelay::new()).layer(inner).start().await,
-    }
 }
 
 /// Writes events to stderr until the mesh ends.

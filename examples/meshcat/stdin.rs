@@ -73,24 +73,24 @@ impl Said {
     }
 }
 
-/// How to read and encode stdin.
-pub(crate) struct Input {
-    pub(crate) codec: Option<Codec>,
-    /// Number of peers that must be connected before stdin is read.
-    pub(crate) peers: usize,
-}
-
-/// Waits until enough peers are connected, then broadcasts all of stdin.
-pub(crate) async fn run(mesh: Mesh, input: Input, stderr: Stderr, progress: Progress) {
-    connected(&mesh, input.peers).await;
+/// Waits until so many `peers` are connected, then broadcasts all of stdin.
+pub(crate) async fn run(mesh: Mesh, peers: usize, stderr: Stderr, progress: Progress) {
+    connected(&mesh, peers).await;
     progress.said().begun = true;
-    if send_all(&mesh, input.codec, &stderr, &progress).await {
+    // The courier's, which may sign.
+    let codec = mesh.peers().codec().ok();
+    if send_all(&mesh, codec.as_deref(), &stderr, &progress).await {
         progress.said().ended = true;
     }
 }
 
 /// Broadcasts stdin to its end. Returns whether all of it could be read.
-async fn send_all(mesh: &Mesh, codec: Option<Codec>, stderr: &Stderr, progress: &Progress) -> bool {
+async fn send_all(
+    mesh: &Mesh,
+    codec: Option<&Codec>,
+    stderr: &Stderr,
+    progress: &Progress,
+) -> bool {
     let mut chunks = read();
     if mesh.peers().config().wire == Wire::raw() && codec.is_none() {
         send_bytes(mesh, &mut chunks, stderr).await;
@@ -116,7 +116,7 @@ async fn send_bytes(mesh: &Mesh, chunks: &mut Chunks, stderr: &Stderr) {
 /// Broadcasts each line of stdin as a frame.
 async fn send_lines(
     mesh: &Mesh,
-    codec: Option<Codec>,
+    codec: Option<&Codec>,
     chunks: &mut Chunks,
     stderr: &Stderr,
     progress: &Progress,
@@ -133,7 +133,7 @@ async fn send_lines(
         let end = chunk.is_none();
         lines.feed(chunk.unwrap_or_default(), end);
         while let Some((number, text)) = lines.next() {
-            let frame = match (&codec, text) {
+            let frame = match (codec, text) {
                 // The `lines` wire has no empty frames.
                 (None, Some(text)) if text.is_empty() && config.wire == Wire::lines() => continue,
                 (_, None) => Err(format!("it is longer than {max_line} bytes, the limit")),

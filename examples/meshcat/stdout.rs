@@ -21,11 +21,14 @@ pub(crate) enum Form {
     Lines,
     Bytes,
     Messages,
+    /// Messages, each with its author.
+    Authors,
 }
 
 impl Form {
-    pub(crate) fn new(wire: &Wire, codec: bool) -> Self {
+    pub(crate) fn new(wire: &Wire, codec: bool, authors: bool) -> Self {
         match (codec, *wire == Wire::raw()) {
+            (true, _) if authors => Self::Authors,
             (true, _) => Self::Messages,
             (false, true) => Self::Bytes,
             (false, false) => Self::Lines,
@@ -79,14 +82,23 @@ fn append(frame: &Frame, form: Form, stderr: &Stderr, out: &mut Vec<u8>) {
             out.extend_from_slice(frame.payload());
             out.push(b'\n');
         }
-        Form::Messages => {
+        Form::Messages | Form::Authors => {
             // The courier passes only frames that have a message.
             let Some(message) = frame.message() else {
                 return;
             };
+            let start = out.len();
+            if matches!(form, Form::Authors) {
+                let author = frame.author().map(|author| author.key().to_string());
+                out.extend_from_slice(author.as_deref().unwrap_or("-").as_bytes());
+                out.push(b' ');
+            }
             match line::write(message, out) {
                 Ok(()) => out.push(b'\n'),
-                Err(error) => stderr.report(&format!("a message cannot be written: {error}")),
+                Err(error) => {
+                    out.truncate(start);
+                    stderr.report(&format!("a message cannot be written: {error}"));
+                }
             }
         }
     }

@@ -320,6 +320,15 @@ fn unusable_arguments_are_refused_in_one_line() {
             "directory",
         ),
         (&["-l", "127.0.0.1:0", "--quiet=yes"], "--help"),
+        (&["-l", "127.0.0.1:0", "--book", ""], "--book"),
+        (&["-l", "127.0.0.1:0", "--advertise", "host"], "HOST:PORT"),
+        (&["-l", "127.0.0.1:0", "--sign"], "--codec"),
+        (
+            &["-l", "127.0.0.1:0", "--codec", "json", "--sign"],
+            "--identity",
+        ),
+        (&["-l", "127.0.0.1:0", "--show-author"], "--codec"),
+        (&["-l", "127.0.0.1:0", "--author", "me"], "any"),
     ];
     for (options, part) in cases {
         let (code, text) = refused(options);

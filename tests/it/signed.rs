@@ -79,9 +79,9 @@ async fn a_rate_for_each_author_spares_the_others() {
     flood.connect("relay:2").await.unwrap();
     says.connect("relay:2").await.unwrap();
 
-    flood.broadcast_all("count", 0..FLOOD).await.unwrap();
+    let _ = flood.broadcast_all("count", 0..FLOOD).await.unwrap();
     until("the flood came", || layer.stats().valid == FLOOD).await;
-    says.broadcast("count", &FLOOD).await.unwrap();
+    let _ = says.broadcast("count", &FLOOD).await.unwrap();
     until("both passed", || heard.lock().unwrap().len() == 11).await;
     until("both were relayed", || {
         heard_behind.lock().unwrap().len() == 11

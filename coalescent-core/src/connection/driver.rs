@@ -175,7 +175,7 @@ where
 
     /// Gives up the place in the roster. Returns whether the peer has left with this connection.
     fn give_up(&mut self, reason: &DisconnectReason) -> bool {
-        if !matches!(reason, DisconnectReason::Slow) {
+        if !reason.is_slow() {
             let peer = self.membership.peer();
             peer.node().spent(peer, self.edge.watch.spent(clock::now()));
         }

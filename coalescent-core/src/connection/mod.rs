@@ -86,7 +86,7 @@ pub(crate) use establish::{Established, establish};
 pub(crate) use handshake::turn_away;
 pub(crate) use introduction::check_hello;
 pub(crate) use probe::probe;
-pub use stack_driver::{BATCH_COST, CALL_COST, READY_TIMEOUT};
+pub use stack_driver::{BATCH_COST, CALL_COST, READY_TIMEOUT, requests_ahead};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::Error;

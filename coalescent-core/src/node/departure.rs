@@ -29,7 +29,7 @@ impl Node {
         link: LinkId,
         reason: &DisconnectReason,
     ) -> bool {
-        if let (DisconnectReason::Slow, Some(culprit)) = (reason, peer.culprit()) {
+        if let (true, Some(culprit)) = (reason.is_slow(), peer.culprit()) {
             self.slow()
                 .slow(culprit, self.config.patience, Instant::now());
         }

@@ -21,8 +21,8 @@ use crate::node::throttle::{Source, Throttle};
 use crate::reason::DisconnectReason;
 
 impl Peers {
-    /// Reports an error of this node, as an [event](Event::Error) and in the log. Plugins use it for
-    /// what the user should know.
+    /// Reports an error of this node, as an [event](Event::Error) and in the log. Plugins use it
+    /// for what the user should know.
     pub fn report(&self, error: Error) {
         self.node().error(None, error);
     }
@@ -136,6 +136,13 @@ impl Node {
 
     /// Logs, at debug level, that a peer begins to depart.
     pub(super) fn log_leaving(&self, peer: &Peer, reason: &DisconnectReason) {
+        if matches!(reason, DisconnectReason::MutualWait) {
+            // The application can help it.
+            if enabled!(Level::WARN) && self.may_log(Source::of(peer)) {
+                tracing::warn!(peer = %peer.id(), %reason, "leaving");
+            }
+            return;
+        }
         if enabled!(Level::DEBUG) && self.may_log(Source::of(peer)) {
             tracing::debug!(peer = %peer.id(), %reason, "leaving");
         }

@@ -42,8 +42,9 @@ use crate::node::peer::Peer;
 ///
 /// A peer that is connected is ready. One that is gone fails with [`is_closed`](Error::is_closed),
 /// and one whose wire has no requests (`lines`, `raw`) with [`is_refused`](Error::is_refused):
-/// neither will ever be ready again, so a balancer drops it. Readiness reserves nothing, and calls
-/// do not wait for one another; a call waits for room in the peer's outbox.
+/// neither will ever be ready again, so a balancer drops it. Readiness reserves nothing. A call
+/// waits for its place in the [window](crate::REQUEST_WINDOW) of unanswered requests, and for room
+/// in the peer's outbox.
 ///
 /// # Errors
 ///

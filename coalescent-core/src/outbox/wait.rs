@@ -36,6 +36,13 @@ impl Outbox {
         }
     }
 
+    /// Waits until there may be more room than now.
+    ///
+    /// Try once more after the first poll, so as not to miss room made before.
+    pub(crate) async fn moved(&self) {
+        self.waiter().wait().await;
+    }
+
     /// Takes in a frame of a channel, waiting for room.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod doors;
 mod edges;
 mod faults;
 mod floods;
+mod flow;
 mod lifecycle;
 mod links;
 mod listen;

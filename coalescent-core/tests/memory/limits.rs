@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use coalescent_core::config::PENDING_BYTES;
-use coalescent_core::connection::ConnectionInfo;
+use coalescent_core::connection::{ConnectionInfo, requests_ahead};
 use coalescent_core::wire::Kind;
 use coalescent_core::{App, AppExt, Flow, Frame, Reply, Wire};
 use support::{RelayLayer, handle, join, join_wire, on_the_wire, packet, pour};
@@ -110,6 +110,35 @@ async fn small_parts_of_large_buffers_do_not_keep_them_alive_in_an_outbox() {
     }
     let grown = HEAP.current_usage().saturating_sub(before);
     assert!(grown <= bound, "{grown} bytes, not {bound}");
+}
+
+/// As many requests as are sent without waiting for a reply never keep a peer from being read,
+/// whatever stands between them. More are held back.
+#[tokio::test(start_paused = true)]
+async fn requests_behind_handlers_are_read_as_far_as_their_window_and_no_further() {
+    let _alone = ALONE.lock().await;
+    for (len, window) in [(0, 300), (20_000, 51)] {
+        let mesh = stuck().start().await.unwrap();
+        let mut peer = join(&mesh, PIPE).await;
+        let before = HEAP.current_usage();
+        let (_, junk) = frame_and_junk(Kind::Data, 0);
+        let io = peer.framed.get_mut();
+        let mut read = 0;
+        while read < 1000 {
+            let (frame, _) = frame_and_junk(Kind::Request { id: read }, len);
+            if pour(io, &frame, 1).await == 0 || pour(io, &junk, 1).await == 0 {
+                break;
+            }
+            read += 1;
+        }
+        assert!(read >= 2 * window, "only {read} requests of {len} bytes");
+        assert_eq!(read == 1000, len == 0, "{read} of {len} bytes");
+        let config = mesh.peers().config();
+        let ahead = config.read_ahead + requests_ahead(config.max_frame);
+        let grown = HEAP.current_usage().saturating_sub(before);
+        let bound = ahead + 2 * 128 * KIB + 2 * PIPE;
+        assert!(grown <= bound, "{grown} bytes, not {bound}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

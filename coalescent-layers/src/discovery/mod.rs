@@ -17,6 +17,7 @@ pub mod book;
 pub mod exchange;
 #[cfg(feature = "mdns")]
 pub mod mdns;
+mod place;
 
 use std::path::PathBuf;
 
@@ -58,6 +59,7 @@ use self::exchange::Exchange;
 pub struct Discovery {
     book: AddressBook,
     alone: bool,
+    passive: bool,
     #[cfg(feature = "mdns")]
     mdns: Option<mdns::Mdns>,
 }
@@ -82,6 +84,14 @@ impl Discovery {
         self
     }
 
+    /// Sets whether this node only introduces others to each other: it answers who asks, and
+    /// neither asks nor dials what it learns. For a seed that is to have no peers of its own
+    /// choice. Default: false.
+    pub fn passive(mut self, passive: bool) -> Self {
+        self.passive = passive;
+        self
+    }
+
     /// Finds peers on the local network too, see [`Mdns`](mdns::Mdns). Default: it does not.
     ///
     /// Every machine on the local network then learns that this node is there.
@@ -101,9 +111,10 @@ impl Discovery {
 
 impl Plugin for Discovery {
     fn register(&self, app: &mut Registrar) {
-        self.book.register(app);
+        self.book.clone().passive(self.passive).register(app);
         if !self.alone {
-            Exchange::new(self.book.book()).register(app);
+            let exchange = Exchange::new(self.book.book());
+            exchange.passive(self.passive).register(app);
         }
         #[cfg(feature = "mdns")]
         self.mdns.register(app);

@@ -177,7 +177,8 @@ async fn a_feeler_finds_out_who_is_there_and_makes_no_peer() {
     let third = listen(&network, "third:2").await;
     let book = Book::new();
     let node = app(&network, AddressBook::new().with_book(book.clone())).seeds(["seed:1"]);
-    let node = node.start().await.unwrap();
+    // No place is left for a peer that is exchanged.
+    let node = node.max_peers(1).start().await.unwrap();
     until("the seed", || node.peers().len() == 1).await;
     let source = Group::of(&address("seed:1"));
     book.heard(&address("third:2"), &source);

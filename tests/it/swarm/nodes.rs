@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use coalescent::{App, AppExt, Discovery, Mesh, SmartRelay};
+use coalescent::{App, AppExt, Config, Discovery, Mesh, SmartRelay};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use support::internet::Internet;
@@ -23,6 +23,8 @@ pub(crate) struct Swarm {
     pub(crate) rng: StdRng,
     books: TempDir,
     nodes: Vec<Option<Mesh>>,
+    /// How many outbound peers each node wants.
+    pub(crate) min_peers: usize,
     begun: std::time::Instant,
 }
 
@@ -39,6 +41,7 @@ impl Swarm {
             rng: StdRng::seed_from_u64(seed),
             books: tempfile::tempdir().expect("a folder for the books"),
             nodes: Vec::new(),
+            min_peers: Config::default().min_peers,
             begun: std::time::Instant::now(),
         }
     }
@@ -46,11 +49,16 @@ impl Swarm {
     /// A swarm of so many nodes, which all have the first `seeds` of them as their seeds.
     pub(crate) async fn of(seed: u64, nodes: usize, seeds: usize) -> Self {
         let mut swarm = Self::new(seed);
+        swarm.grow(nodes, seeds).await;
+        swarm
+    }
+
+    /// Adds so many nodes, which all have the first `seeds` of them as their seeds.
+    pub(crate) async fn grow(&mut self, nodes: usize, seeds: usize) {
         let seeds: Vec<usize> = (0..seeds).collect();
         for _ in 0..nodes {
-            swarm.add(&seeds).await;
+            self.add(&seeds).await;
         }
-        swarm
     }
 
     /// Where a node is: each in another /16.
@@ -80,6 +88,7 @@ impl Swarm {
         let app = App::new()
             .transport(self.internet.host(ip))
             .allow_plaintext()
+            .min_peers(self.min_peers)
             .seeds(seeds.map(|seed| format!("{}:{PORT}", Self::ip(*seed))))
             .plugin(Discovery::new().book(self.book(node)))
             .with(SmartRelay::new());

@@ -12,6 +12,15 @@ use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
 use crate::wire::{Block, Head, Kind, WireError, decode_reason};
 
+/// What a block holds beside control frames.
+#[derive(Default)]
+struct Found {
+    /// Frames for the stack that are no requests.
+    data: u64,
+    requests: u64,
+    replies: u64,
+}
+
 impl<R, S> Reader<R, S>
 where
     R: AsyncRead + Unpin,
@@ -29,7 +38,7 @@ where
             if completed && !more {
                 break;
             }
-            if completed && driver.backlog() >= self.read_ahead {
+            if completed && driver.ahead(self.read_ahead) >= self.read_ahead {
                 self.undecoded = Undecoded::Frames;
                 break;
             }
@@ -93,12 +102,16 @@ where
 
     /// Answers the control frames of a block, and gives the block to the stack driver.
     pub(super) fn take(&mut self, mut block: Block, now: Instant) {
-        let frames = if block.broadcasts {
-            block.heads.len() as u64
+        let found = if block.broadcasts {
+            Found {
+                data: block.heads.len() as u64,
+                ..Found::default()
+            }
         } else {
             self.take_heads(&mut block, now)
         };
         let Busy { buffer, driver, .. } = self.activity.busy(&self.peer);
+        let frames = found.data + found.requests + found.replies;
         if frames == 0 {
             driver.put_block(block);
             return;
@@ -106,29 +119,36 @@ where
         self.peer.counters().add_received(frames);
         let last = block.heads.last().map_or(0, |(_, head)| head.wire_len());
         buffer.took(&block.bytes, last);
-        driver.add(block, buffer.whole(), now);
+        if found.data + found.requests == 0 {
+            // Replies have been given to the tasks that wait for them, and must not count among
+            // what waits: reading would stop, and handlers that wait for further ones never end.
+            block.clear();
+            driver.put_block(block);
+            self.peer.tell_meter();
+            return;
+        }
+        driver.add(block, found.data == 0, buffer.whole(), now);
     }
 
     /// Handles frames that are not for the stack, up to one that ends the stream: heads behind it
-    /// are removed. Returns how many frames there are that are no control frames.
-    fn take_heads(&mut self, block: &mut Block, now: Instant) -> u64 {
-        let mut frames = 0;
+    /// are removed. Counts the frames that are no control frames.
+    fn take_heads(&mut self, block: &mut Block, now: Instant) -> Found {
+        let mut found = Found::default();
         for index in 0..block.heads.len() {
             let Some(&(offset, head)) = block.heads.get(index) else {
                 break;
             };
             match head.kind {
-                Kind::Data | Kind::Broadcast { .. } | Kind::Plain | Kind::Request { .. } => {
-                    frames += 1;
-                }
+                Kind::Data | Kind::Broadcast { .. } | Kind::Plain => found.data += 1,
+                Kind::Request { .. } => found.requests += 1,
                 Kind::Reply { id, status } => {
-                    frames += 1;
+                    found.replies += 1;
                     let payload = block.payload(offset, &head);
                     self.peer.requests().complete(id, status, payload);
                 }
                 Kind::Cancel { id } => {
                     let driver = &mut self.activity.busy(&self.peer).driver;
-                    driver.cancel(id, frames > 0);
+                    driver.cancel(id, found.requests > 0);
                 }
                 Kind::Nothing => {}
                 _ => {
@@ -141,7 +161,7 @@ where
                 }
             }
         }
-        frames
+        found
     }
 
     /// Handles a control frame. Breaks if it ends the stream.

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::buffer::Buffer;
 use super::control::Control;
-use super::stack_driver::{IdleDriver, StackDriver, Step};
+use super::stack_driver::{HandedOn, IdleDriver, StackDriver, Step};
 use super::watch::Watchdog;
 use crate::node::hooks::BoxFuture;
 use crate::node::peer::Peer;
@@ -104,7 +104,7 @@ pub(super) enum Input {
     Again,
     /// Much was read, and there may be more: now it is the writer's turn.
     Turn,
-    /// Results wait for room; see [`Reader::wait_for_room`].
+    /// Results other than replies wait for room; see [`Reader::wait_for_room`].
     Full,
     /// Nothing more will come and all frames are handled, or the stream must be ended.
     End(DisconnectReason),
@@ -290,16 +290,26 @@ where
         let Activity::Busy(busy) = &mut self.activity else {
             return Ok((true, 0));
         };
+        let read_ahead = self.read_ahead;
+        let driver = &mut busy.driver;
         loop {
-            match busy.driver.poll(cx, now) {
-                Step::HandOn if busy.driver.hand_on() => {}
-                Step::HandOn => {
-                    watch.reading(false, now);
-                    return Err(Input::Full);
-                }
+            let step = if driver.replies_wait() {
+                Step::HandOn
+            } else {
+                driver.poll(cx, now)
+            };
+            match step {
+                Step::HandOn => match driver.hand_on(cx) {
+                    HandedOn::All => {}
+                    HandedOn::AllButReplies => return Ok((false, driver.ahead(read_ahead))),
+                    HandedOn::Some => {
+                        watch.reading(false, now);
+                        return Err(Input::Full);
+                    }
+                },
                 Step::End(reason) => return Err(Input::End(reason)),
-                Step::Idle => return Ok((true, busy.driver.backlog())),
-                Step::Busy => return Ok((false, busy.driver.backlog())),
+                Step::Idle => return Ok((true, driver.ahead(read_ahead))),
+                Step::Busy => return Ok((false, driver.ahead(read_ahead))),
             }
         }
     }

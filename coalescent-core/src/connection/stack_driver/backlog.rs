@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use crate::frame::Frame;
@@ -18,6 +18,10 @@ const MAX_WITHDRAWN: usize = 64;
 /// bookkeeping, and the overhead of the allocator.
 pub const BATCH_COST: usize = 192;
 
+/// The number of the first buffer made by [`Backlog::compact`]. Read buffers are counted from 0,
+/// and those of copied frames down from the largest number.
+const COMPACTED: u64 = 1 << 62;
+
 /// The frames of one block. One read may give several blocks.
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -26,6 +30,10 @@ pub(super) struct Batch {
     pub(super) read_batch: Arc<ReadBatch>,
     /// The cost of the batch, in bytes.
     cost: usize,
+    /// Whether its frames for the stack are all requests.
+    asks: bool,
+    /// Whether it was compacted.
+    compact: bool,
 }
 
 /// A queue of read batches. The first one is being handled.
@@ -34,6 +42,12 @@ pub(super) struct Backlog {
     batches: VecDeque<Batch>,
     /// The cost of all batches, in bytes.
     cost: usize,
+    /// The part of the cost that is due to batches of requests alone.
+    requests_cost: usize,
+    /// How many batches were compacted.
+    compacted: u64,
+    /// Whether batches were added since the last compaction.
+    grown: bool,
     /// The index of the next frame to handle in the first batch.
     next: usize,
     /// Ids of requests that the peer withdrew before their call.
@@ -95,6 +109,60 @@ impl Batch {
     }
 }
 
+impl Batch {
+    /// Keeps only the requests from the index `next` on that are not withdrawn, in a buffer of
+    /// their own.
+    fn compact(&mut self, next: usize, number: u64, withdrawn: &mut VecDeque<u32>) {
+        let waiting = self.block.heads.get(next..).unwrap_or_default();
+        let mut heads = Vec::with_capacity(waiting.len());
+        let mut bytes = BytesMut::with_capacity(waiting.iter().map(size_of_request).sum());
+        for &(offset, head) in waiting {
+            let Kind::Request { id } = head.kind else {
+                continue;
+            };
+            if take_withdrawn(withdrawn, id) {
+                continue;
+            }
+            heads.push((bytes.len(), head));
+            let frame = self.block.bytes.get(offset..offset + head.wire_len());
+            bytes.extend_from_slice(frame.unwrap_or_default());
+        }
+        heads.shrink_to_fit();
+        self.block = Block {
+            bytes: bytes.freeze(),
+            heads,
+            broadcasts: false,
+        };
+        self.read_batch = Arc::new(ReadBatch {
+            in_flight: Arc::clone(&self.read_batch.in_flight),
+            bytes: self.block.bytes.clone(),
+            buffer: number,
+            buffer_len: self.block.bytes.len(),
+            at: self.read_batch.at,
+        });
+        self.cost = cost_of(&self.block) + self.block.bytes.len();
+        self.compact = true;
+    }
+}
+
+/// Returns the cost of a batch apart from its buffer.
+fn cost_of(block: &Block) -> usize {
+    BATCH_COST + block.heads.capacity() * size_of::<(usize, Head)>()
+}
+
+fn size_of_request((_, head): &(usize, Head)) -> usize {
+    match head.kind {
+        Kind::Request { .. } => head.wire_len(),
+        _ => 0,
+    }
+}
+
+/// Removes the id of a request from those that were withdrawn. Returns whether it was there.
+fn take_withdrawn(withdrawn: &mut VecDeque<u32>, id: u32) -> bool {
+    let at = withdrawn.iter().position(|withdrawn| *withdrawn == id);
+    at.and_then(|at| withdrawn.remove(at)).is_some()
+}
+
 impl Backlog {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
@@ -106,7 +174,13 @@ impl Backlog {
         self.cost
     }
 
+    /// Returns the part of the cost that is due to batches of requests alone.
+    pub(super) fn requests_cost(&self) -> usize {
+        self.requests_cost
+    }
+
     /// Adds the frames of `block`, read at `at` into the buffer `number`, of `buffer_len` bytes.
+    /// `asks` says whether those for the stack are all requests.
     ///
     /// A frame keeps its whole buffer alive, however small a part of it the frame is. So the whole
     /// buffer is counted, once for consecutive batches of one buffer, since control frames between
@@ -115,19 +189,24 @@ impl Backlog {
         &mut self,
         in_flight: &Arc<InFlight>,
         block: Block,
+        asks: bool,
         (buffer_len, number): (usize, u64),
         at: Instant,
     ) {
         let last = self.batches.back();
-        let counted = last.is_some_and(|last| last.read_batch.buffer == number);
+        let counted =
+            last.is_some_and(|last| last.read_batch.buffer == number && last.asks == asks);
         let pinned = if counted {
             0
         } else {
             buffer_len.max(block.bytes.len())
         };
-        let heads = block.heads.capacity() * size_of::<(usize, Head)>();
-        let cost = BATCH_COST + heads + pinned;
+        let cost = cost_of(&block) + pinned;
         self.cost += cost;
+        if asks {
+            self.requests_cost += cost;
+            self.grown = true;
+        }
         let read_batch = Arc::new(ReadBatch {
             in_flight: Arc::clone(in_flight),
             bytes: block.bytes.clone(),
@@ -139,7 +218,36 @@ impl Backlog {
             block,
             read_batch,
             cost,
+            asks,
+            compact: false,
         });
+    }
+
+    /// Copies the requests that wait in batches of their own, so that they keep alive nothing else:
+    /// not what was read together with them, such as replies. Drops those that were withdrawn.
+    ///
+    /// `first` says whether the first batch may be changed: nothing refers to it.
+    pub(super) fn compact(&mut self, first: bool) {
+        if !std::mem::take(&mut self.grown) {
+            return;
+        }
+        for (index, batch) in self.batches.iter_mut().enumerate() {
+            if !batch.asks || batch.compact || index == 0 && !first {
+                continue;
+            }
+            let next = if index == 0 {
+                std::mem::take(&mut self.next)
+            } else {
+                0
+            };
+            let number = COMPACTED.wrapping_add(self.compacted);
+            self.compacted += 1;
+            self.cost -= batch.cost;
+            self.requests_cost -= batch.cost;
+            batch.compact(next, number, &mut self.withdrawn);
+            self.cost += batch.cost;
+            self.requests_cost += batch.cost;
+        }
     }
 
     /// Returns the first batch, and the index of its next frame.
@@ -189,8 +297,7 @@ impl Backlog {
         while let Some((_, head)) = block.heads.get(self.next) {
             let wanted = match head.kind {
                 Kind::Request { id } if !self.withdrawn.is_empty() => {
-                    let at = self.withdrawn.iter().position(|withdrawn| *withdrawn == id);
-                    at.and_then(|at| self.withdrawn.remove(at)).is_none()
+                    !take_withdrawn(&mut self.withdrawn, id)
                 }
                 kind => kind.is_payload(),
             };
@@ -214,6 +321,9 @@ impl Backlog {
         self.next = 0;
         if let Some(batch) = self.batches.pop_front() {
             self.cost -= batch.cost;
+            if batch.asks {
+                self.requests_cost -= batch.cost;
+            }
             let mut block = batch.block;
             block.clear();
             self.spare = Some(block);

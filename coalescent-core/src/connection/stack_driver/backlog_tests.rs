@@ -25,7 +25,10 @@ fn block(kinds: &[Kind]) -> Block {
 }
 
 fn add(backlog: &mut Backlog, kinds: &[Kind], buffer: (usize, u64)) {
-    backlog.add(&in_flight(), block(kinds), buffer, Instant::now());
+    let asks = kinds
+        .iter()
+        .all(|kind| !kind.is_payload() || matches!(kind, Kind::Request { .. }));
+    backlog.add(&in_flight(), block(kinds), asks, buffer, Instant::now());
 }
 
 #[tokio::test]
@@ -80,4 +83,55 @@ async fn only_frames_that_were_not_handled_count_as_lost() {
     );
     let Unhandled { broadcasts, others } = backlog.unhandled();
     assert_eq!((broadcasts, others), (2, 1));
+}
+
+#[tokio::test]
+async fn waiting_requests_can_be_made_to_keep_nothing_else_alive() {
+    let mut backlog = Backlog::default();
+    let reply = Kind::Reply {
+        id: 9,
+        status: crate::wire::Status::Ok,
+    };
+    let request = |id| Kind::Request { id };
+    add(&mut backlog, &[request(1), request(2)], (100_000, 1));
+    assert!(backlog.skip().is_some());
+    add(&mut backlog, &[reply, request(3), request(4)], (100_000, 2));
+    add(&mut backlog, &[Kind::Data], (100_000, 2));
+    add(&mut backlog, &[request(5)], (100_000, 3));
+    assert!(backlog.cost() > 400_000);
+    assert!(backlog.requests_cost() > 300_000);
+    backlog.withdraw(3);
+    backlog.compact(true);
+    assert!(backlog.requests_cost() < 2000, "{backlog:?}");
+    let left = backlog.cost() - backlog.requests_cost();
+    assert!((100_000..101_000).contains(&left), "{left}");
+    let mut ids = Vec::new();
+    loop {
+        match backlog.next() {
+            Next::Nothing => break,
+            Next::BlockEnd => backlog.end_block(),
+            Next::Frame => {
+                let (batch, next) = backlog.first().unwrap();
+                let &(offset, head) = &batch.block.heads[*next];
+                assert_eq!(batch.block.payload(offset, &head), "8 bytes.");
+                if let Kind::Request { id } = head.kind {
+                    ids.push(id);
+                }
+                backlog.skip();
+            }
+        }
+    }
+    assert_eq!(ids, [2, 4, 5]);
+    assert_eq!((backlog.cost(), backlog.requests_cost()), (0, 0));
+}
+
+#[tokio::test]
+async fn the_first_batch_stays_as_it_is_while_results_refer_to_it() {
+    let mut backlog = Backlog::default();
+    add(&mut backlog, &[Kind::Request { id: 1 }], (100_000, 1));
+    add(&mut backlog, &[Kind::Request { id: 2 }], (100_000, 2));
+    backlog.compact(false);
+    assert!((100_000..101_000).contains(&backlog.cost()));
+    backlog.end_block();
+    assert!(backlog.cost() < 1000);
 }

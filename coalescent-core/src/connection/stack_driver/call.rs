@@ -156,7 +156,7 @@ impl<S: PeerService> StackDriver<S> {
                 break;
             }
             let copies = !slices
-                && match holding.hold(buffer, head.payload().len()) {
+                && match holding.hold(buffer, &head) {
                     Some(hold) => hold == Hold::Copy,
                     None => break,
                 };

@@ -94,15 +94,15 @@ impl Alarm {
 
 impl<F> Calls<F> {
     /// Returns at most `max` slots, whose unfinished calls hold at most `limit` bytes beside one
-    /// buffer.
-    pub(super) fn new(max: usize, limit: usize) -> Self {
+    /// buffer, and requests `requests` bytes more.
+    pub(super) fn new(max: usize, limit: usize, requests: usize) -> Self {
         Self {
             slots: Vec::new(),
             max,
             free: Vec::new(),
             order: Vec::new(),
             resume: 0,
-            holding: Holding::new(limit),
+            holding: Holding::new(limit, requests),
             waited: false,
         }
     }
@@ -129,10 +129,19 @@ impl<F> Calls<F> {
         self.holding.counted()
     }
 
-    /// Returns how a frame with a payload of `len` bytes may be given to its call, or `None` if
-    /// others must end before.
-    pub(super) fn hold(&self, batch: &ReadBatch, len: usize) -> Option<Hold> {
-        self.holding.hold(held_buffer(batch), len)
+    /// Returns how many bytes the frames may hold, beside one buffer.
+    pub(super) fn data_limit(&self) -> usize {
+        self.holding.limit()
+    }
+
+    /// Returns how many bytes more requests may hold, called or waiting.
+    pub(super) fn requests_limit(&self) -> usize {
+        self.holding.requests()
+    }
+
+    /// Returns how a frame may be given to its call, or `None` if others must end before.
+    pub(super) fn hold(&self, batch: &ReadBatch, head: &Head) -> Option<Hold> {
+        self.holding.hold(held_buffer(batch), head)
     }
 
     /// Returns a free slot and its index, and what the unfinished calls hold.

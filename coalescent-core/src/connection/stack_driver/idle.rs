@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use super::ahead::requests_ahead;
 use super::backlog::Backlog;
 use super::calls::Calls;
 use super::results::Results;
@@ -70,13 +71,15 @@ impl<S: PeerService> IdleDriver<S> {
         // The other half is left to frames that wait, so that control frames and replies can be
         // read while calls hold all that they may.
         let limit = peer.node().config().read_ahead / 2;
+        let requests = requests_ahead(peer.node().config().max_frame);
         StackDriver {
             calls_rest: false,
+            replies_wait: false,
             state: State::Calling,
             shortcut: Shortcut::of::<S>(peer),
             frames: Frames {
                 backlog: Backlog::default(),
-                calls: Calls::new(in_flight.slots(), limit),
+                calls: Calls::new(in_flight.slots(), limit, requests),
                 results: Results::new(Arc::clone(&base.read_side), relayed),
                 in_flight,
             },

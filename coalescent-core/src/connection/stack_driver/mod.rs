@@ -9,8 +9,10 @@
 //!
 //! [`StackDriver::poll`] moves frames from the backlog through the calls, up to the end of a batch
 //! that has results. [`StackDriver::hand_on`] then takes the results as far as there is room, and
-//! [`StackDriver::wait_for_room`] waits for the rest.
+//! [`StackDriver::wait_for_room`] waits for the rest. Replies alone are handed on by the next call
+//! of `hand_on`.
 
+mod ahead;
 mod backlog;
 mod call;
 mod calls;
@@ -27,6 +29,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+pub use ahead::requests_ahead;
+use ahead::used_ahead;
 pub use backlog::BATCH_COST;
 use backlog::{Backlog, Next};
 use call::yield_now;
@@ -44,6 +48,7 @@ use crate::frame::call::{CallOutcome, CallScope};
 use crate::frame::in_flight::InFlight;
 use crate::frame::{self, passes};
 use crate::node::hooks::BoxFuture;
+use crate::node::peer::handling::Handling;
 use crate::reason::{DisconnectReason, DropReason};
 use crate::stack::PeerService;
 use crate::stack::reply::Reply;
@@ -66,6 +71,8 @@ pub(super) struct StackDriver<S: PeerService> {
     /// Whether the next round is left to frames that wait and to reading, since unfinished calls
     /// used up the task's budget in the last one.
     calls_rest: bool,
+    /// Whether replies found no room when results were handed on last.
+    replies_wait: bool,
 }
 
 /// The states of a stack driver.
@@ -92,6 +99,16 @@ struct Frames<F> {
     calls: Calls<F>,
     /// The results that are not handed on yet.
     results: Results,
+}
+
+/// What [`StackDriver::hand_on`] found room for.
+#[derive(Debug)]
+pub(super) enum HandedOn {
+    All,
+    /// The replies wait for room in the peer's outbox. Reading goes on meanwhile, or both sides
+    /// could wait for each other.
+    AllButReplies,
+    Some,
 }
 
 /// The result of polling the driver.
@@ -147,16 +164,28 @@ impl<S: PeerService> StackDriver<S> {
     }
 
     /// Adds the frames of `block`, read at `at` into `buffer`, which is given by its size and its
-    /// number.
-    pub(super) fn add(&mut self, block: Block, buffer: (usize, u64), at: Instant) {
+    /// number. `asks` says whether those that are for the stack are all requests.
+    pub(super) fn add(&mut self, block: Block, asks: bool, buffer: (usize, u64), at: Instant) {
         let frames = &mut self.frames;
-        frames.backlog.add(&frames.in_flight, block, buffer, at);
+        frames
+            .backlog
+            .add(&frames.in_flight, block, asks, buffer, at);
     }
 
-    /// Returns the memory that the waiting frames keep alive, and what unfinished calls hold beside
-    /// one buffer, in bytes.
-    pub(super) fn backlog(&self) -> usize {
-        self.frames.backlog.cost() + self.frames.calls.held()
+    /// Returns how much of `read_ahead` is used; see [`used_ahead`].
+    #[inline]
+    pub(super) fn ahead(&mut self, read_ahead: usize) -> usize {
+        let Frames {
+            backlog,
+            calls,
+            results,
+            ..
+        } = &mut self.frames;
+        let all = backlog.cost() + calls.held();
+        if all < read_ahead {
+            return all;
+        }
+        used_ahead(backlog, calls, !results.refer_to_block(), read_ahead)
     }
 
     /// Withdraws a request: drops its call, or passes over its frame.
@@ -174,6 +203,7 @@ impl<S: PeerService> StackDriver<S> {
     ///
     /// Call it in a loop with [`hand_on`](Self::hand_on).
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Step {
+        let _handling = Handling::of(self.frames.in_flight.peer());
         if self.poll_hooks(cx).is_pending() {
             return Step::Busy;
         }
@@ -275,11 +305,9 @@ impl<S: PeerService> StackDriver<S> {
     fn may_call(&self) -> bool {
         let Frames { backlog, calls, .. } = &self.frames;
         calls.unfinished() == 0
-            || backlog.front_frame().is_some_and(|(batch, head)| {
-                calls
-                    .hold(&batch.read_batch, head.payload().len())
-                    .is_some()
-            })
+            || backlog
+                .front_frame()
+                .is_some_and(|(batch, head)| calls.hold(&batch.read_batch, head).is_some())
     }
 
     /// Looks at the front of the backlog.
@@ -340,8 +368,8 @@ impl<S: PeerService> StackDriver<S> {
         }
     }
 
-    /// Hands the results on, as far as there is room. Returns whether that was all of them.
-    pub(super) fn hand_on(&mut self) -> bool {
+    /// Hands the results on, as far as there is room.
+    pub(super) fn hand_on(&mut self, cx: &mut Context<'_>) -> HandedOn {
         let Frames {
             in_flight,
             backlog,
@@ -350,8 +378,21 @@ impl<S: PeerService> StackDriver<S> {
         } = &mut self.frames;
         results.push_relays(in_flight, backlog);
         results.deliver(in_flight, backlog);
-        results.offer_replies(in_flight.peer(), self.base.id);
-        !results.has_any()
+        let replies = results.poll_replies(in_flight.peer(), self.base.id, cx);
+        self.replies_wait = replies.is_pending();
+        if results.refer_to_block() {
+            HandedOn::Some
+        } else if self.replies_wait {
+            HandedOn::AllButReplies
+        } else {
+            HandedOn::All
+        }
+    }
+
+    /// Returns whether replies wait for room. No frame is handled until they are handed on.
+    #[inline]
+    pub(super) fn replies_wait(&self) -> bool {
+        self.replies_wait
     }
 
     /// Waits for room for the results that [`hand_on`](Self::hand_on) had no room for. Relayed

@@ -1,7 +1,11 @@
 //! The replies to a peer, collected while its frames are handled.
 
+use std::fmt;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 
+use crate::node::hooks::BoxFuture;
 use crate::node::peer::Peer;
 use crate::outbox::{COALESCE_MAX, ChunkList, Count, Refused, frames};
 use crate::wire::{Kind, WireError, reply_prefix};
@@ -13,13 +17,15 @@ const BUFFER_MIN: usize = 1024;
 ///
 /// Small replies are coalesced, so that all replies to one read are one entry of the outbox. Their
 /// buffer is used again once they have been written to the socket.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Replies {
     list: ChunkList,
     /// How many chunks of the list the outbox has taken in.
     taken: usize,
     /// The bytes of all replies that were added since the list was last empty.
     bytes: usize,
+    /// Waits for room in the outbox.
+    room: Option<BoxFuture>,
 }
 
 impl Replies {
@@ -102,19 +108,32 @@ impl Replies {
         0
     }
 
-    /// Pushes the replies to the outbox, waiting for room. Returns how many were lost because the
-    /// peer is gone.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: the next call continues where this one stopped.
-    pub(super) async fn push(&mut self, peer: &Peer) -> u64 {
-        self.list.seal_and_keep_buffer();
-        let chunks = self.list.chunks();
-        let pushed = peer.outbox().push(chunks, &mut self.taken).await;
-        let lost = if pushed.is_err() { self.lose() } else { 0 };
-        self.clear();
-        lost
+    /// Pushes the replies to the outbox as [`offer`](Self::offer) does. Pending while some wait for
+    /// room there.
+    pub(super) fn poll_push(&mut self, peer: &Peer, link: u64, cx: &mut Context<'_>) -> Poll<u64> {
+        loop {
+            let lost = self.offer(peer, link);
+            if self.is_empty() {
+                self.room = None;
+                return Poll::Ready(lost);
+            }
+            if let Some(room) = &mut self.room {
+                if room.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                self.room = None;
+                continue;
+            }
+            let peer = peer.clone();
+            let mut room: BoxFuture = Box::pin(async move {
+                let _stuck = peer.stick();
+                peer.outbox().moved().await;
+            });
+            // From now on no room is missed.
+            if room.as_mut().poll(cx).is_pending() {
+                self.room = Some(room);
+            }
+        }
     }
 
     /// Drops the replies that the outbox has not taken in, and returns their number.
@@ -134,5 +153,14 @@ impl Replies {
     /// Frees the memory that is kept for further replies.
     pub(super) fn fall_idle(&mut self) {
         self.list.shrink();
+    }
+}
+
+impl fmt::Debug for Replies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replies")
+            .field("bytes", &self.bytes)
+            .field("waiting", &self.room.is_some())
+            .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
@@ -244,15 +244,23 @@ impl Results {
         }
     }
 
-    /// Gives the replies to the outbox of the peer, as far as it has room.
-    pub(super) fn offer_replies(&mut self, peer: &Peer, connection: LinkId) {
+    /// Gives the replies to the outbox of the peer, as far as it has room. Pending while some wait
+    /// for it: that holds back a peer that asks and does not read its answers, and it is
+    /// disconnected when its patience is used up.
+    pub(super) fn poll_replies(
+        &mut self,
+        peer: &Peer,
+        connection: LinkId,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         if !self.replies.is_empty() {
-            let lost = self.replies.offer(peer, connection.0);
+            let lost = ready!(self.replies.poll_push(peer, connection.0, cx));
             peer.dropped(DropReason::Disconnected, lost);
         }
+        Poll::Ready(())
     }
 
-    /// Waits for room for all results.
+    /// Waits for room for all results but the replies.
     ///
     /// # Cancel safety
     ///
@@ -262,10 +270,6 @@ impl Results {
         let before = count(self.delivery.rest());
         self.read_side.push(self.delivery.rest()).await;
         self.count_delivered(in_flight, before);
-        // This holds back a peer that asks and does not read its answers. It is disconnected when
-        // its patience is used up.
-        let lost = self.replies.push(in_flight.peer()).await;
-        in_flight.peer().dropped(DropReason::Disconnected, lost);
     }
 
     /// Drops the replies, and counts them.

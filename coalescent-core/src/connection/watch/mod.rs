@@ -152,6 +152,11 @@ impl Watchdog {
             }
         };
         let quick_until = match self.gauge.check(now, self.peer.outbox().written()) {
+            // Handlers that wait for this peer hold back its frames, and so the peer itself if it
+            // waits for this node in the same way.
+            Pressure::Slow if !self.reading && self.peer.has_stuck_handlers() => {
+                return Some(DisconnectReason::MutualWait);
+            }
             Pressure::Slow => return Some(DisconnectReason::Slow),
             Pressure::Wait(at) => Some(at),
             Pressure::Idle => None,

@@ -75,8 +75,8 @@ impl Peers {
     ///
     /// Without peers this does nothing, and succeeds. A peer whose wire cannot carry what others
     /// can, such as a newline on [`lines`](crate::Wire::lines), does not get it, and neither does
-    /// one that accepts only smaller payloads: it counts as [`dropped`](field@Sent::dropped), in the
-    /// counters of that peer too.
+    /// one that accepts only smaller payloads: it counts as [`dropped`](field@Sent::dropped), in
+    /// the counters of that peer too.
     ///
     /// # Errors
     ///

@@ -6,6 +6,7 @@ mod encode;
 mod faults;
 mod fitting;
 pub(crate) mod handle;
+pub(crate) mod handling;
 mod id;
 mod offer;
 pub(crate) mod requests;
@@ -13,8 +14,8 @@ mod send;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,28 @@ use crate::wire::{NodeId, Wire, WireCodec};
 ///
 /// After the peer disconnects, operations on the handle fail. Two handles are equal if they belong
 /// to the same stay of the same peer: a peer that comes back is another one.
+///
+/// # Answering
+///
+/// A handler should not wait for room to send to the peer whose message it handles, as
+/// [`send_payload`](Peer::send_payload) does. As long as many handlers wait, nothing more is read
+/// of the peer. If the peer's handlers wait for this node in the same way, neither side reads what
+/// the other is to write, and after [`Config::patience`](crate::Config::patience) the connection
+/// ends with [`DisconnectReason::MutualWait`]. The same holds for what handlers return as answers
+/// to plain messages, which nobody limits. Instead,
+///
+/// - have the peer [ask](Peer::request_payload), and return the [`Reply`](crate::Reply). Requests
+///   and replies cannot end like this, whoever asks whom how often: the requests in flight are
+///   limited by [`REQUEST_WINDOW`](crate::REQUEST_WINDOW), to what the other side has room for, and
+///   replies are always read;
+/// - or send what may be lost with [`try_send_payload`](Peer::try_send_payload), which does not
+///   wait;
+/// - or spawn a task that sends, and bound how many there are.
+///
+/// A handler of a request may ask back. A handler of a message may too, but messages are not
+/// limited like requests: those that the peer has sent meanwhile stand before its reply, and if
+/// they are more than [`Config::read_ahead`](crate::Config::read_ahead) holds, the reply is not
+/// reached. Let the peer send them as requests, or spawn what asks back.
 #[derive(Clone)]
 pub struct Peer(Arc<Inner>);
 
@@ -64,6 +87,8 @@ struct Inner {
     /// What the peer may still do wrong.
     budget: Mutex<Budget>,
     requests: Requests,
+    /// How many handlers of the peer's frames wait for room to send to it.
+    stuck: AtomicUsize,
     counters: Arc<Counters>,
     /// The last round trip in nanoseconds; 0 if none was measured.
     round_trip: AtomicU64,
@@ -130,7 +155,8 @@ impl Peer {
             encoder: Mutex::new(None),
             channels: PeerChannels::new(&node.hooks().channel_names(), &intro.channels),
             budget: Mutex::new(Budget::new(config.error_budget)),
-            requests: Requests::default(),
+            requests: Requests::new(intro.max_payload),
+            stuck: AtomicUsize::new(0),
             counters,
             round_trip: AtomicU64::new(0),
             unreported: AtomicU64::new(0),

@@ -17,6 +17,9 @@ impl Peer {
     /// A queued payload need not arrive; [`flushed`](Peer::flushed) waits until it has been written
     /// to the socket.
     ///
+    /// In a handler of a message of this very peer, do not wait: return the answer, or use
+    /// [`try_send_payload`](Peer::try_send_payload); see ["Answering"](Peer#answering).
+    ///
     /// # Errors
     ///
     /// [`is_closed`](Error::is_closed) if the peer is gone, [`is_encode`](Error::is_encode) if the
@@ -49,8 +52,9 @@ impl Peer {
     /// Sends `payload` as a request, and waits for its reply, at most
     /// [`Config::request_timeout`](crate::Config::request_timeout).
     ///
-    /// Many requests may be in flight; replies come in any order. A handler may ask the peer whose
-    /// frame it is handling.
+    /// Many requests may be in flight; replies come in any order. Requests beyond
+    /// [`REQUEST_WINDOW`](crate::REQUEST_WINDOW) wait for their turn without being written, and
+    /// that is part of the time. A handler may ask the peer whose frame it is handling.
     ///
     /// # Errors
     ///
@@ -63,14 +67,16 @@ impl Peer {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped before it is done, the peer is told that nobody waits any more.
+    /// If the future is dropped before it is done, the peer is told that nobody waits any more. A
+    /// request that waits for its turn is not sent.
     pub async fn request_payload(&self, payload: impl Into<Bytes>) -> Result<Bytes, Error> {
         self.check_requests()?;
         let limit = self.0.node.config().request_timeout;
         let begun = Instant::now();
-        let mut reply = Pending::open(self);
+        let payload = payload.into();
         let wait = async {
-            self.send_kind(Kind::Request { id: reply.id }, payload.into())
+            let mut reply = Pending::open(self, payload.len()).await?;
+            self.send_kind(Kind::Request { id: reply.id }, payload)
                 .await?;
             reply.asked = true;
             reply.wait().await
@@ -95,11 +101,24 @@ impl Peer {
 
     async fn send_kind(&self, kind: Kind, payload: Bytes) -> Result<(), Error> {
         let chunk = self.encode_own(kind, payload).map_err(Error::encode)?;
-        self.0
-            .outbox
-            .push(&[chunk], &mut 0)
-            .await
-            .map_err(|_| Error::closed())
+        let chunks = [chunk];
+        let outbox = &self.0.outbox;
+        match outbox.try_push(&chunks) {
+            Ok(_) => return Ok(()),
+            Err(Refused::Closed) => return Err(Error::closed()),
+            Err(Refused::Full) => {}
+        }
+        let _stuck = self.is_handled().then(|| self.stick());
+        let pushed = outbox.push(&chunks, &mut 0).await;
+        pushed.map_err(|_| Error::closed())
+    }
+
+    /// Tells the peer that nobody waits for the reply to the request `id` any more, if there is
+    /// room for that. If not, the reply comes in vain.
+    fn try_withdraw(&self, id: u32) -> bool {
+        let count = Count::default();
+        let cancel = self.encode(Kind::Cancel { id }, 0, Bytes::new(), count);
+        cancel.is_ok_and(|cancel| self.outbox().try_push(&[cancel]).is_ok())
     }
 
     /// Checks whether requests can be sent to the peer, now and later.
@@ -134,14 +153,19 @@ struct Pending<'a> {
 }
 
 impl<'a> Pending<'a> {
-    fn open(peer: &'a Peer) -> Self {
-        let (id, answer) = peer.0.requests.open(|| peer.is_connected());
-        Self {
+    /// Opens a request of `len` bytes, once it has a place in its window.
+    async fn open(peer: &'a Peer, len: usize) -> Result<Self, Error> {
+        let requests = &peer.0.requests;
+        // One that is too large for the peer is refused when it is encoded.
+        let len = if len > peer.limit() { 0 } else { len };
+        let place = requests.enter(peer.is_handled(), len).await?;
+        let (id, answer) = requests.open(place, || peer.is_connected());
+        Ok(Self {
             id,
             peer,
             asked: false,
             answer: Some(answer),
-        }
+        })
     }
 
     /// Waits for the reply.
@@ -160,16 +184,11 @@ impl Drop for Pending<'_> {
         if self.answer.is_none() {
             return;
         }
-        if self.peer.0.requests.cancel(self.id) && self.asked {
-            // Only a hint: if there is no room for it, the reply comes in vain.
-            if let Ok(cancel) = self.peer.encode(
-                Kind::Cancel { id: self.id },
-                0,
-                Bytes::new(),
-                Count::default(),
-            ) {
-                let _ = self.peer.outbox().try_push(&[cancel]);
-            }
-        }
+        let Self {
+            id, peer, asked, ..
+        } = *self;
+        peer.0
+            .requests
+            .cancel(id, || !asked || peer.try_withdraw(id));
     }
 }

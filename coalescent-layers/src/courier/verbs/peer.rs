@@ -15,6 +15,8 @@ pub trait PeerExt: sealed::Sealed {
     /// Sends a message of type `kind` to this peer only, waiting for room in its outbox.
     ///
     /// Relays do not pass the message on. Success means that it is queued, not that it has arrived.
+    /// A handler of a message of this very peer should return its answer instead, or use
+    /// [`try_send`](PeerExt::try_send); see ["Answering"](Peer#answering).
     ///
     /// # Errors
     ///

@@ -39,6 +39,7 @@ mod group;
 mod handle;
 mod keeper;
 mod links;
+mod mixer;
 mod pick;
 mod places;
 mod plugin;
@@ -51,6 +52,7 @@ pub use self::format::BOOK_FILE_MAX;
 pub use self::group::{GROUP_NAME_MAX, Group};
 pub use self::handle::Book;
 pub use self::keeper::SAVE_EVERY;
+pub use self::mixer::MIX_EVERY;
 pub use self::places::{
     BOOK_CAPACITY, BUCKET_PLACES, NEW_BUCKETS, NEW_BUCKETS_OF_SOURCE, TRIED_BUCKETS,
     TRIED_BUCKETS_OF_GROUP,

@@ -7,6 +7,7 @@ use coalescent_core::Address;
 use siphasher::sip::SipHasher24;
 
 use super::group::Group;
+use crate::discovery::place::Place;
 
 /// The buckets of addresses that no dial of this node has reached yet.
 pub const NEW_BUCKETS: usize = 64;
@@ -75,7 +76,7 @@ impl Places {
     /// Returns the place among the new ones of an address that a peer of group `source` told.
     pub(super) fn new_place(&self, address: &Address, source: &Group) -> usize {
         let mut share = self.start(Purpose::NewShare);
-        hash_group(&mut share, &Group::of(address));
+        hash_owner(&mut share, address);
         hash_group(&mut share, source);
         let share = modulo(&share, NEW_BUCKETS_OF_SOURCE);
         let mut bucket = self.start(Purpose::NewBucket);
@@ -91,7 +92,7 @@ impl Places {
         hash_address(&mut share, address);
         let share = modulo(&share, TRIED_BUCKETS_OF_GROUP);
         let mut bucket = self.start(Purpose::TriedBucket);
-        hash_group(&mut bucket, &Group::of(address));
+        hash_owner(&mut bucket, address);
         bucket.write_u8(share);
         let bucket = modulo(&bucket, TRIED_BUCKETS);
         TRIED_FROM + self.place(Purpose::TriedPlace, bucket, address)
@@ -123,6 +124,15 @@ fn hash_address(hash: &mut SipHasher24, address: &Address) {
     hash.write_u64((address.host().len() as u64).to_le());
     hash.write(address.host().as_bytes());
     hash.write_u16(address.port().to_le());
+}
+
+/// Hashes the group of an address. Each address on this machine or in a private network is one of
+/// its own: such networks have many owners in one group, and nobody far away can tell of them.
+fn hash_owner(hash: &mut SipHasher24, address: &Address) {
+    match Place::of(address) {
+        Place::Loopback | Place::Private => hash_address(hash, address),
+        Place::Public | Place::Named | Place::Nowhere => hash_group(hash, &Group::of(address)),
+    }
 }
 
 fn hash_group(hash: &mut SipHasher24, group: &Group) {
@@ -164,6 +174,20 @@ mod tests {
                 "{buckets:?}"
             );
         }
+    }
+
+    #[test]
+    fn near_addresses_are_not_crowded_together() {
+        let places = Places::new([7; 16]);
+        let source = Group::of_ip([127, 0, 0, 1].into());
+        let near: Vec<_> = (1..=100)
+            .map(|port| address(&format!("127.0.0.1:{port}")))
+            .collect();
+        let new: HashSet<_> = near.iter().map(|a| places.new_place(a, &source)).collect();
+        let tried: HashSet<_> = near.iter().map(|a| places.tried_place(a)).collect();
+        // 100 balls in 128 bins, and in 256.
+        assert!(new.len() > 50, "{}", new.len());
+        assert!(tried.len() > 70, "{}", tried.len());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use coalescent_core::{Dial, Direction, Peer, Plugin, Registrar};
 use super::handle::Book;
 use super::keeper::Keeper;
 use super::links::{DialledAs, key, listen};
+use super::mixer::Mixer;
 use super::scout;
 
 /// Remembers peers, and dials them when this node has too few.
@@ -25,6 +26,13 @@ use super::scout;
 /// - About every [two minutes](super::FEELER_EVERY), if a peer is connected, an address that was
 ///   never reached is dialled only to learn whether somebody is there, or one whose place another
 ///   waits for.
+///
+/// The exchanged peer is what heals a mesh that was split: when each part has found enough peers
+/// within itself, nobody would dial the other part again. It comes on top of [`min_peers`], so
+/// nothing is exchanged if that is 0, or as many as
+/// [`max_peers`](coalescent_core::Config::max_peers).
+///
+/// [`min_peers`]: coalescent_core::Config::min_peers
 ///
 /// With a [`file`](AddressBook::file) it remembers over restarts: the file is read at the start,
 /// and written when the first peer is known, then every [minute](super::SAVE_EVERY) in which the
@@ -54,6 +62,7 @@ use super::scout;
 pub struct AddressBook {
     book: Book,
     file: Option<PathBuf>,
+    passive: bool,
 }
 
 impl AddressBook {
@@ -73,6 +82,12 @@ impl AddressBook {
         Self { file, ..self }
     }
 
+    /// Sets whether this node only takes note of addresses: then it suggests none of them, and
+    /// neither feels for anybody nor exchanges a peer. Default: false.
+    pub fn passive(self, passive: bool) -> Self {
+        Self { passive, ..self }
+    }
+
     /// Returns the book.
     #[must_use]
     pub fn book(&self) -> &Book {
@@ -84,7 +99,12 @@ impl Plugin for AddressBook {
     fn register(&self, app: &mut Registrar) {
         app.insert(self.book.clone());
         let book = self.book.clone();
-        app.on_dial(move |dial| record(&book, dial));
+        let mixer = Arc::new(Mixer::new(self.book.clone()));
+        let watching = Arc::clone(&mixer);
+        app.on_dial(move |dial| {
+            record(&book, dial);
+            watching.dialled(dial);
+        });
         let book = self.book.clone();
         app.on_connect(move |peer| {
             learn(&book, &peer);
@@ -98,6 +118,10 @@ impl Plugin for AddressBook {
             app.on_shutdown(move |mesh| async move { last.save(&mesh).await });
             app.spawn(move |mesh| async move { keeper.keep_saving(mesh).await });
         }
+        if self.passive {
+            return;
+        }
+        app.spawn(move |mesh| async move { mixer.keep_mixing(mesh).await });
         let book = self.book.clone();
         app.spawn(move |mesh| scout::keep_suggesting(book, mesh));
         let book = self.book.clone();

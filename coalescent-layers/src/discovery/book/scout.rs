@@ -50,22 +50,27 @@ pub(super) async fn keep_suggesting(book: Book, mesh: WeakMesh) {
 fn suggest(book: &Book, mesh: &Mesh, count: usize) {
     let mut known = connected(mesh);
     for _ in 0..count {
-        let picked = book.update(|table, now| {
-            let picked = table.pick(now, |address| !has(&known, address))?;
-            let is_remembered = table.is_remembered(&picked);
-            Some((picked, is_remembered))
-        });
-        let Some((address, is_remembered)) = picked else {
+        let Some(suggestion) = choose(book, &known) else {
             return;
         };
-        known.push(address.clone().with_id(None));
-        let source = if is_remembered {
-            Source::BOOK
-        } else {
-            Source::PEERS
-        };
-        mesh.suggest(Suggestion::new(address, source));
+        known.push(suggestion.address().clone().with_id(None));
+        mesh.suggest(suggestion);
     }
+}
+
+/// Chooses an address to dial that is none of those that are `known` already.
+pub(super) fn choose(book: &Book, known: &[Address]) -> Option<Suggestion> {
+    let (address, is_remembered) = book.update(|table, now| {
+        let picked = table.pick(now, |address| !has(known, address))?;
+        let is_remembered = table.is_remembered(&picked);
+        Some((picked, is_remembered))
+    })?;
+    let source = if is_remembered {
+        Source::BOOK
+    } else {
+        Source::PEERS
+    };
+    Some(Suggestion::new(address, source))
 }
 
 fn has(known: &[Address], address: &Address) -> bool {

@@ -46,7 +46,6 @@
 mod asking;
 mod message;
 mod node;
-mod place;
 mod taking;
 mod telling;
 
@@ -84,6 +83,7 @@ use super::book::Book;
 #[must_use = "a plugin does nothing until it is added with `plugin`"]
 pub struct Exchange {
     node: Arc<Node>,
+    passive: bool,
 }
 
 impl Exchange {
@@ -91,7 +91,13 @@ impl Exchange {
     pub fn new(book: &Book) -> Self {
         Self {
             node: Arc::new(Node::new(book.clone())),
+            passive: false,
         }
+    }
+
+    /// Sets whether this node only answers, and asks nobody. Default: false.
+    pub fn passive(self, passive: bool) -> Self {
+        Self { passive, ..self }
     }
 }
 
@@ -109,6 +115,9 @@ impl Plugin for Exchange {
         });
         let node = Arc::clone(&self.node);
         app.on_dial(move |dial| node.dialled(dial));
+        if self.passive {
+            return;
+        }
         let node = Arc::clone(&self.node);
         app.spawn(move |mesh| async move { node.ask_in_time(mesh).await });
     }

@@ -10,10 +10,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::asking::{ASK_EVERY, Asking, NotAsked};
 use super::message::{CHANNEL, ExchangeMessage};
-use super::place::Place;
 use super::taking::{Allowances, Own, Teller, acceptable};
 use super::telling::{OwnOf, Telling, one_of_each};
 use crate::discovery::book::{Book, Group};
+use crate::discovery::place::Place;
 
 /// The weight of a fault against the rules of the channel.
 pub const FAULT: u32 = 20;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use coalescent_core::{Address, Direction, PeerId};
 use tokio::time::Instant;
 
-use super::place::Place;
+use crate::discovery::place::Place;
 
 /// How many addresses are taken of one source at once.
 pub const TAKE_AT_ONCE: u32 = 64;

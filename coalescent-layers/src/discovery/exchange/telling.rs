@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 use tokio::time::Instant;
 
 use super::message::MAX_ADDRESSES;
-use super::place::Place;
+use crate::discovery::place::Place;
 
 /// From so many known addresses on, all that ask within [`SAME_FOR`] get the same answer.
 pub const SAME_FROM: usize = 8;

@@ -1,0 +1,96 @@
+//! The app that the options describe: its plugins, and its layers in their order.
+
+use std::time::Duration;
+
+#[cfg(feature = "mdns")]
+use coalescent::discovery::mdns::Mdns;
+use coalescent::transport::tls::Tls;
+use coalescent::{App, AppExt, Courier, Discovery, Error, Mesh, Signed, SmartRelay, Tattletale};
+use tower::layer::util::{Identity, Stack};
+use tower::limit::RateLimitLayer;
+use tower::util::{Either, option_layer};
+
+use crate::args::{Args, Authors, Relay};
+use crate::reply::Replies;
+
+/// Starts `$app` with the relay around the layer `$inner`. The layer added first is outermost.
+macro_rules! start {
+    ($app:expr, $relay:expr, $inner:expr) => {
+        match $relay {
+            Relay::None => $app.layer($inner).start().await,
+            Relay::Tattletale => $app.with(Tattletale::new()).layer($inner).start().await,
+            Relay::Smart => $app.with(SmartRelay::new()).layer($inner).start().await,
+        }
+    };
+}
+
+/// Starts the app.
+pub(crate) async fn start(mut args: Args) -> Result<Mesh, Error> {
+    let relay = args.relay;
+    let Some(codec) = args.codec.take() else {
+        return start!(app(args), relay, Identity::new());
+    };
+    let courier = Courier::with_codec(codec);
+    let replies = Replies::new(std::mem::take(&mut args.replies));
+    if !args.authors.matter() {
+        let app = app(args).plugin(courier.clone());
+        return start!(app, relay, (courier, replies));
+    }
+    let signed = signed(&args);
+    let require = args.authors.require;
+    let app = app(args).plugin(courier.clone()).plugin(signed.clone());
+    if require {
+        // The relay is inside, so that it passes on only what is signed.
+        start!(app.layer(courier).layer(signed), relay, replies)
+    } else {
+        start!(app, relay, (courier, signed, replies))
+    }
+}
+
+/// The layer that limits each peer, if that is asked.
+type Rate = Either<RateLimitLayer, Identity>;
+
+/// Makes the app with all that stands outside of the relay.
+fn app(args: Args) -> App<Stack<Rate, Identity>> {
+    // Without a book, too, a node introduces those who ask to each other, so that any can be a
+    // seed.
+    let discovery = match args.book {
+        Some(file) => Discovery::new().book(file),
+        None => Discovery::new().passive(true),
+    };
+    let app = App::from_config(args.config).plugin(discovery);
+    #[cfg(feature = "mdns")]
+    let app = app.plugin(args.mdns.then(Mdns::new));
+    let mut app = app;
+    if let Some(identity) = args.identity {
+        let mut tls = Tls::new(identity);
+        if !args.allow.is_empty() {
+            tls = tls.allow(args.allow);
+        }
+        app = app.tls(tls);
+    }
+    // Frames above the limit are not relayed either.
+    let rate = args
+        .rate
+        .map(|frames| RateLimitLayer::new(frames, Duration::from_secs(1)));
+    app.layer(option_layer(rate))
+}
+
+/// Makes the layer that checks authors, and signs if that is asked.
+fn signed(args: &Args) -> Signed {
+    let Authors {
+        sign,
+        require,
+        allow,
+        ..
+    } = &args.authors;
+    let mut signed = match (require, allow.is_empty()) {
+        (false, _) => Signed::new().pass_invalid(),
+        (true, true) => Signed::new().require(),
+        (true, false) => Signed::new().allow(allow.iter().copied()),
+    };
+    if let Some(identity) = args.identity.as_ref().filter(|_| *sign) {
+        signed = signed.by(identity.clone());
+    }
+    signed
+}
