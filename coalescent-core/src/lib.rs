@@ -51,7 +51,7 @@ pub use app::registrar::{Plugin, Registrar};
 pub use app::{App, AppExt};
 pub use config::Config;
 pub use error::{BoxError, Error, Refusal};
-pub use frame::{Flow, Frame, Relay, Withheld};
+pub use frame::{Flow, Frame, Held, Relay, Verdict};
 #[doc(no_inline)]
 pub use http::Extensions;
 pub use mesh::{

@@ -13,3 +13,4 @@ mod relays;
 #[cfg(feature = "tls")]
 mod signed;
 mod streams;
+mod validate;

@@ -91,7 +91,7 @@ impl Results {
                 self.replies.add_small(in_flight.peer(), id, payload)
             }
             (_, Kind::Request { .. }, _) => false,
-            (Poll::Ready(Ok(Reply::None)), _, None) => true,
+            (Poll::Ready(Ok(Reply::None)), _, None) => outcome.is_kept(),
             (Poll::Ready(Ok(Reply::None)), _, Some(flow)) => {
                 self.relays.extend(index, offset, head, flow)
             }

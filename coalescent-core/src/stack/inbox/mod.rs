@@ -76,8 +76,9 @@ impl Service<Frame> for Inbox {
     }
 
     #[inline]
-    fn call(&mut self, frame: Frame) -> InboxFuture {
+    fn call(&mut self, mut frame: Frame) -> InboxFuture {
         if self.queue.is_read() {
+            frame.let_go();
             // A staged frame is the connection's: it waits for room, once for many frames.
             return InboxFuture(
                 call::stage(frame)
