@@ -5,6 +5,8 @@ mod blame;
 mod documents;
 mod faults;
 mod generated;
+#[cfg(feature = "tls")]
+mod liars;
 mod mesh_of_30;
 mod meshcat;
 mod meshcat_end;
