@@ -81,9 +81,9 @@ impl Node {
 
 /// Connects the honest nodes at random into one mesh with circles.
 async fn connect(nodes: &[Node], rng: &mut StdRng) {
-    for node in 1..nodes.len() {
-        for other in [rng.random_range(0..node), rng.random_range(0..node)] {
-            let connected = nodes[node].mesh.connect(&addr(other)).await;
+    for (number, node) in nodes.iter().enumerate().skip(1) {
+        for other in [rng.random_range(0..number), rng.random_range(0..number)] {
+            let connected = node.mesh.connect(&addr(other)).await;
             connected.expect("a node that listens");
         }
     }
