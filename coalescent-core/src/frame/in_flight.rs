@@ -28,6 +28,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::config::MAX_CONCURRENCY;
 use crate::node::peer::Peer;
 use crate::outbox::Flow;
 use crate::wire::Wire;
@@ -72,6 +73,9 @@ pub(crate) struct InFlight {
     /// The slots behind the first, made when calls first overlap.
     more: OnceLock<Box<[Slot]>>,
     slots: usize,
+    /// The slots behind those, made when so many calls overlap because some wait for replies of the
+    /// peer.
+    most: OnceLock<Box<[Slot]>>,
     /// Whether the connection holds frames for the read side that are not in its queue yet. Frames
     /// that get there without the connection must not overtake them.
     staging: AtomicBool,
@@ -126,6 +130,7 @@ impl InFlight {
             first: Slot::default(),
             more: OnceLock::new(),
             slots: slots.max(1),
+            most: OnceLock::new(),
             staging: AtomicBool::new(false),
             unstaged: Notify::new(),
         }
@@ -159,23 +164,39 @@ impl InFlight {
         self.peer.wire()
     }
 
-    /// Returns the number of slots.
-    pub(crate) fn slots(&self) -> usize {
-        self.slots
+    /// Returns the number of slots, and how many there may be while calls wait for replies of the
+    /// peer: as many if there is only one, because then each frame waits for the one before.
+    pub(crate) fn slots(&self) -> (usize, usize) {
+        match self.slots {
+            1 => (1, 1),
+            slots => (slots, MAX_CONCURRENCY.max(slots)),
+        }
     }
 
     #[inline]
     fn slot(&self, slot: usize) -> Option<&Slot> {
         match slot.checked_sub(1) {
             None => Some(&self.first),
-            Some(behind) => self.more.get()?.get(behind),
+            Some(behind) => self
+                .more
+                .get()?
+                .get(behind)
+                .or_else(|| self.last_slot(slot)),
         }
     }
 
     #[cold]
-    fn make_slots(&self) -> &[Slot] {
-        let make = || (1..self.slots).map(|_| Slot::default()).collect();
-        self.more.get_or_init(make)
+    fn last_slot(&self, slot: usize) -> Option<&Slot> {
+        self.most.get()?.get(slot.checked_sub(self.slots)?)
+    }
+
+    #[cold]
+    fn make_slots(&self, slot: usize) {
+        let make = |from: usize, to: usize| (from..to).map(|_| Slot::default()).collect();
+        self.more.get_or_init(|| make(1, self.slots));
+        if slot >= self.slots {
+            self.most.get_or_init(|| make(self.slots, self.slots().1));
+        }
     }
 
     /// Returns the address of this value, which identifies the connection as long as it lives.
@@ -220,8 +241,8 @@ impl InFlight {
     /// Gives the slot to the frame `seq`, about which may be decided from now on.
     #[inline]
     pub(crate) fn open(&self, slot: usize, seq: u64) {
-        if slot > 0 && self.more.get().is_none() {
-            self.make_slots();
+        if slot > 0 && self.slot(slot).is_none() {
+            self.make_slots(slot);
         }
         if let Some(slot) = self.slot(slot) {
             slot.decision.store(seq << 2 | OPEN, Ordering::Release);

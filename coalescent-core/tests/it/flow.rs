@@ -1,5 +1,7 @@
 //! Requests and replies in both directions at once, far more than is read ahead or fits an outbox.
 
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -198,4 +200,65 @@ async fn waiting_counts_in_the_time_of_a_request_and_ends_with_the_peer() {
         let error = answer.as_ref().unwrap_err();
         error.is_closed()
     }));
+}
+
+/// Asks back as often as the first byte says, and the node that stands next to the one that asked.
+fn asks_on(next: Option<Arc<OnceLock<Peer>>>) -> impl Fn(Frame) -> BoxFuture + Clone {
+    move |frame: Frame| {
+        let next = next.clone();
+        Box::pin(async move {
+            let mut payload = frame.payload().to_vec();
+            let left = payload[0];
+            if left == 0 {
+                return Ok(Reply::Payload(payload.into()));
+            }
+            payload[0] = left - 1;
+            let peer = match &next {
+                Some(next) => next.get().expect("it is connected").clone(),
+                None => frame.peer().clone(),
+            };
+            let answer = peer.request_payload(payload).await?;
+            Ok(Reply::Payload(answer))
+        })
+    }
+}
+
+type BoxFuture = Pin<Box<dyn Future<Output = Result<Reply, BoxError>> + Send>>;
+
+#[tokio::test(start_paused = true)]
+async fn more_chains_of_requests_than_there_are_places_do_not_wait_for_each_other() {
+    let nodes = MemoryMesh::new(2)
+        .start(|_, app: App| app.with(handle(asks_on(None))))
+        .await;
+    let peers = [nodes.peer(0, 1), nodes.peer(1, 0)];
+    let begun = Instant::now();
+    for depth in [1, 2, 4] {
+        let chains = (0..200).map(|n| peers[n % 2].request_payload(vec![depth; 100]));
+        for answer in soon("the chains", join_all(chains)).await {
+            assert_eq!(answer.unwrap().len(), 100, "depth {depth}");
+        }
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "they waited");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_in_a_ring_ask_each_other() {
+    let nexts: Vec<_> = (0..3).map(|_| Arc::new(OnceLock::new())).collect();
+    let nodes = MemoryMesh::new(3)
+        .full()
+        .start(|node, app: App| app.with(handle(asks_on(Some(Arc::clone(&nexts[node]))))))
+        .await;
+    for (node, next) in nexts.iter().enumerate() {
+        next.set(nodes.peer(node, (node + 1) % 3)).unwrap();
+    }
+    let begun = Instant::now();
+    // Together more than a window holds.
+    let asked = (0..48).map(|n| {
+        let next = nexts[n % 3].get().unwrap();
+        next.request_payload(vec![1; 60 * KIB])
+    });
+    for answer in soon("the ring", join_all(asked)).await {
+        assert_eq!(answer.unwrap().len(), 60 * KIB);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "they waited");
 }

@@ -6,6 +6,7 @@
 mod calls;
 mod channels;
 mod limits;
+mod requests;
 
 use peak_alloc::PeakAlloc;
 use tokio::sync::Mutex;

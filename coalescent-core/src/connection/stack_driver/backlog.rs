@@ -129,7 +129,7 @@ impl Batch {
         }
         heads.shrink_to_fit();
         self.block = Block {
-            bytes: bytes.freeze(),
+            bytes: Bytes::copy_from_slice(&bytes),
             heads,
             broadcasts: false,
         };

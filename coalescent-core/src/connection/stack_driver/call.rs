@@ -140,7 +140,9 @@ impl<S: PeerService> StackDriver<S> {
         } = frames;
         let withdrawn = backlog.has_withdrawn();
         let waits = calls.have_waited();
-        let (Some((slot, call, holding)), Some((batch, next))) = (calls.free(), backlog.first())
+        let asking = in_flight.peer().requests().asking();
+        let (Some((slot, call, holding)), Some((batch, next))) =
+            (calls.free(asking), backlog.first())
         else {
             return Poll::Ready(None);
         };
@@ -304,6 +306,10 @@ impl<S: PeerService> StackDriver<S> {
         }
         let mut at = std::mem::take(&mut self.frames.calls.resume);
         for _ in 0..unfinished {
+            if self.frames.results.is_large() {
+                self.frames.calls.resume = at;
+                break;
+            }
             if !has_budget_remaining() {
                 self.frames.calls.resume = at;
                 yield_now(cx);

@@ -21,6 +21,8 @@ use crate::wire::{Head, Kind};
 pub(super) struct Calls<F> {
     slots: Vec<Call<F>>,
     max: usize,
+    /// How many there may be while calls wait for replies of the peer.
+    most: usize,
     /// The slots that hold no frame; the last is used next.
     free: Vec<usize>,
     /// The slots that hold a frame, in the order in which the frames arrived.
@@ -93,12 +95,13 @@ impl Alarm {
 }
 
 impl<F> Calls<F> {
-    /// Returns at most `max` slots, whose unfinished calls hold at most `limit` bytes beside one
+    /// Returns at most `max` slots, or `most` while calls wait for replies of the peer, whose unfinished calls hold at most `limit` bytes beside one
     /// buffer, and requests `requests` bytes more.
-    pub(super) fn new(max: usize, limit: usize, requests: usize) -> Self {
+    pub(super) fn new((max, most): (usize, usize), limit: usize, requests: usize) -> Self {
         Self {
             slots: Vec::new(),
             max,
+            most,
             free: Vec::new(),
             order: Vec::new(),
             resume: 0,
@@ -119,9 +122,11 @@ impl<F> Calls<F> {
         self.waited
     }
 
-    /// Returns whether every slot holds a call that has not ended.
-    pub(super) fn is_full(&self) -> bool {
-        self.order.len() == self.max
+    /// Returns whether no other call may begin, while `asking` of those that have not ended wait
+    /// for replies of the peer.
+    #[inline]
+    pub(super) fn is_full(&self, asking: usize) -> bool {
+        self.order.len() >= self.max.saturating_add(asking).min(self.most)
     }
 
     /// Returns what the unfinished calls hold beside one buffer, in bytes.
@@ -144,9 +149,13 @@ impl<F> Calls<F> {
         self.holding.hold(held_buffer(batch), head)
     }
 
-    /// Returns a free slot and its index, and what the unfinished calls hold.
+    /// Returns a free slot and its index, and what the unfinished calls hold; `None` if no other
+    /// call may begin, see [`is_full`](Self::is_full).
     #[inline]
-    pub(super) fn free(&mut self) -> Option<(usize, &mut Call<F>, &Holding)> {
+    pub(super) fn free(&mut self, asking: usize) -> Option<(usize, &mut Call<F>, &Holding)> {
+        if self.is_full(asking) {
+            return None;
+        }
         let slot = match self.free.last() {
             Some(slot) => *slot,
             None => self.add_slot()?,
@@ -157,7 +166,7 @@ impl<F> Calls<F> {
     #[cold]
     fn add_slot(&mut self) -> Option<usize> {
         let slot = self.slots.len();
-        if slot >= self.max {
+        if slot >= self.most {
             return None;
         }
         self.slots.push(Call::default());

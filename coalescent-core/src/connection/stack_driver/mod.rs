@@ -269,7 +269,8 @@ impl<S: PeerService> StackDriver<S> {
             if let State::Failed(reason) = &self.state {
                 return Step::End(reason.clone());
             }
-            if self.frames.calls.is_full() {
+            let requests = self.frames.in_flight.peer().requests();
+            if self.frames.calls.is_full(requests.asking()) {
                 return Step::Busy;
             }
             if self.frames.results.is_large() {

@@ -51,6 +51,11 @@ impl Peer {
         HANDLED.get() == self.place()
     }
 
+    /// Returns whether this thread is handling a frame of any peer.
+    pub(super) fn is_in_a_handler() -> bool {
+        HANDLED.get() != 0
+    }
+
     /// Counts what holds back the peer's frames while it waits to send to the peer.
     pub(crate) fn stick(&self) -> Stuck {
         self.0.stuck.fetch_add(1, Relaxed);

@@ -7,9 +7,9 @@
 //! did the same, both would wait for each other. So no side ever stops reading because of requests:
 //!
 //! - The *asking* side keeps a [window](REQUEST_WINDOW): requests beyond it wait here, without
-//!   being written, until replies have come. A request that a handler sends to the peer whose frame
-//!   it handles has a window of its own, since the requests in the other one may be waiting for it.
-//!   A request larger than the window is sent when it is alone in it.
+//!   being written, until replies have come. A request that a handler sends, to whatever peer, has
+//!   a window of its own, since the requests in the other one may be waiting for it. A request
+//!   larger than the window is sent when it is alone in it.
 //! - The *asked* side has room beside [`read_ahead`](crate::Config::read_ahead) for what both
 //!   windows hold ([`requests_ahead`](crate::connection::requests_ahead)), whether the requests
 //!   wait for their calls or are being answered.
@@ -18,9 +18,18 @@
 //! - Replies that find no room in the peer's outbox wait for it, and keep further frames from being
 //!   handled, but not from being read. The outbox gets room, because the peer reads on too.
 //!
-//! What remains is up to handlers: if more requests than `concurrency` ask back at the same time
-//! from both sides, none of them finds a place, and they wait until `request_timeout`.
+//! - A handler that waits for such a reply takes none of the `concurrency` places, so that requests
+//!   that ask back, in whatever depth, find one ([`Requests::asking`]). With a `concurrency` of 1
+//!   it does, because then each frame waits for the one before.
+//!
+//! What remains is up to handlers. Requests that are asked back more than once share one window:
+//! if they hold more than it, they wait for each other until `request_timeout`. So do more than
+//! [`MAX_CONCURRENCY`](crate::config::MAX_CONCURRENCY) that ask back at the same time, and more
+//! than `concurrency` that go round a ring of three nodes or more, each of whose handlers asks the
+//! next, more than once.
 
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -34,9 +43,8 @@ use crate::wire::Status;
 /// [`REQUEST_COST`]. Further requests wait. It is less if the largest payload that the peer takes
 /// is smaller, but at least 64 KiB. One request may be sent whatever its size.
 ///
-/// Requests that handlers send to the peer whose frame they are handling have a window of the same
-/// size of their own. Tasks that a handler spawns, or that a layer such as tower's `Buffer` runs it
-/// in, do not count as the handler here.
+/// Requests that handlers send have a window of the same size of their own. Tasks that a handler
+/// spawns, or that a layer such as tower's `Buffer` runs it in, do not count as the handler here.
 pub const REQUEST_WINDOW: usize = 1024 * 1024;
 
 /// What each unanswered request counts for, in bytes, in addition to its payload. So at most 2,048
@@ -54,10 +62,22 @@ pub(crate) struct Requests {
     table: Mutex<Table>,
     /// The size of each window in bytes.
     size: u32,
-    /// What is free of the window for requests of no handler of the peer's frames.
+    /// What is free of the window for requests of no handler.
     plain: Semaphore,
-    /// What is free of the window for those of such handlers.
+    /// What is free of the window for those of handlers.
     nested: Semaphore,
+    /// How many of those wait, for a place in the window or for their reply.
+    asking: AtomicUsize,
+}
+
+/// A request of a handler of the peer's frames, counted until this is dropped.
+#[derive(Debug)]
+pub(super) struct Asking<'a>(&'a AtomicUsize);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -94,7 +114,19 @@ impl Requests {
             size,
             plain: Semaphore::new(size as usize),
             nested: Semaphore::new(size as usize),
+            asking: AtomicUsize::new(0),
         }
+    }
+
+    /// Counts a request of a handler of the peer's frames.
+    pub(super) fn ask(&self) -> Asking<'_> {
+        self.asking.fetch_add(1, Relaxed);
+        Asking(&self.asking)
+    }
+
+    /// Returns how many requests of handlers of the peer's frames wait.
+    pub(crate) fn asking(&self) -> usize {
+        self.asking.load(Relaxed)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

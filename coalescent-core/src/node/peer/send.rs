@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Peer;
-use super::requests::Answer;
+use super::requests::{Answer, Asking};
 use crate::error::Error;
 use crate::outbox::{Count, Refused};
 use crate::wire::Kind;
@@ -150,6 +150,7 @@ struct Pending<'a> {
     asked: bool,
     /// `None` once the answer was taken.
     answer: Option<oneshot::Receiver<Answer>>,
+    _asking: Option<Asking<'a>>,
 }
 
 impl<'a> Pending<'a> {
@@ -158,13 +159,15 @@ impl<'a> Pending<'a> {
         let requests = &peer.0.requests;
         // One that is too large for the peer is refused when it is encoded.
         let len = if len > peer.limit() { 0 } else { len };
-        let place = requests.enter(peer.is_handled(), len).await?;
+        let asking = peer.is_handled().then(|| requests.ask());
+        let place = requests.enter(Peer::is_in_a_handler(), len).await?;
         let (id, answer) = requests.open(place, || peer.is_connected());
         Ok(Self {
             id,
             peer,
             asked: false,
             answer: Some(answer),
+            _asking: asking,
         })
     }
 
