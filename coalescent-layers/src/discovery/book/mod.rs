@@ -54,7 +54,7 @@ pub use self::error::BookError;
 pub use self::format::BOOK_FILE_MAX;
 pub use self::group::{GROUP_NAME_MAX, Group};
 pub use self::handle::Book;
-pub use self::keeper::SAVE_EVERY;
+pub use self::keeper::{SAVE_EVERY, SAVE_SOON};
 pub use self::mixer::MIX_EVERY;
 pub use self::places::{
     BOOK_CAPACITY, BUCKET_PLACES, NEW_BUCKETS, NEW_BUCKETS_OF_SOURCE, TRIED_BUCKETS,

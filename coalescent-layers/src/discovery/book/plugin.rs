@@ -35,10 +35,11 @@ use super::scout;
 /// [`min_peers`]: coalescent_core::Config::min_peers
 ///
 /// With a [`file`](AddressBook::file) it remembers over restarts: the file is read at the start,
-/// and written when the first peer is known, then every [minute](super::SAVE_EVERY) in which the
-/// book has changed, and when the mesh shuts down. The two peers that this node was connected to
-/// last are dialled first. Who is [banned](coalescent_core::Mesh::bans) is still banned after a
-/// restart. Of several processes with one file, the last one that writes it wins.
+/// and written when the first peer is known, then in pauses that grow from a
+/// [second](super::SAVE_SOON) to a [minute](super::SAVE_EVERY) while the book changes, and when the
+/// mesh shuts down. The two peers that this node was connected to last are dialled first. Who is
+/// [banned](coalescent_core::Mesh::bans) is still banned after a restart. Of several processes with
+/// one file, the last one that writes it wins.
 ///
 /// A file that is no book is kept as `FILE.bad`, and a new one begun. Whatever is wrong with the
 /// file is an [error event](coalescent_core::Event::Error) for which
