@@ -8,6 +8,9 @@ use super::error::{BookError, Problem};
 use super::format::BOOK_FILE_MAX;
 use super::table::Table;
 
+/// How many links are followed to a file that is not there yet.
+const MAX_LINKS: usize = 40;
+
 /// Reads a book from its file; `Ok(None)` if there is no file yet. It blocks.
 ///
 /// A file that is no book, because it is damaged or is something else, is renamed to `FILE.bad`,
@@ -18,11 +21,12 @@ use super::table::Table;
 /// What the file is instead, and what became of it.
 pub(super) fn load(path: &Path, seed: u64) -> Result<Option<Table>, BookError> {
     let fail = |problem| Err(BookError::at(problem, path));
+    let target = target(path);
     // Asked before opening, because opening a pipe could block for ever.
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return match folder(path) {
+            return match folder(&target) {
                 folder if folder.is_dir() => Ok(None),
                 folder => fail(Problem::NoFolder(folder.into())),
             };
@@ -75,8 +79,7 @@ fn save_with(
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), BookError> {
     let fail = |problem| BookError::at(problem, path);
-    // A link to the file stays one.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    let target = target(path);
     if target.is_dir() {
         return Err(fail(Problem::Directory));
     }
@@ -103,7 +106,23 @@ fn save_with(
     Ok(())
 }
 
-/// Returns a name beside the file, whose length does not depend on that of the file.
+/// Returns the file that is meant: a link to it stays one, even if the file is not there yet.
+fn target(path: &Path) -> PathBuf {
+    if let Ok(target) = fs::canonicalize(path) {
+        return target;
+    }
+    let mut target = path.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&target) {
+            Ok(next) => target = folder(&target).join(next),
+            Err(_) => break,
+        }
+    }
+    target
+}
+
+/// Returns a name beside the file, whose length does not depend on that of the file, and which no
+/// other process uses.
 fn draft_path(path: &Path) -> PathBuf {
     path.with_file_name(format!(".coalescent-book-{:016x}", rand::random::<u64>()))
 }

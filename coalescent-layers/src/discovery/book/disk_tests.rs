@@ -168,6 +168,29 @@ fn a_link_stays_a_link() {
 
 #[cfg(unix)]
 #[test]
+fn a_link_to_what_is_not_there_yet_stays_a_link() {
+    use std::os::unix::fs::symlink;
+
+    let (folder, path) = folder();
+    let below = folder.path().join("below");
+    symlink("below/second", &path).unwrap();
+    for error in [
+        load(&path, 1).unwrap_err(),
+        save(&path, b"book").unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("there is no folder"), "{error}");
+    }
+    fs::create_dir(&below).unwrap();
+    symlink("target", below.join("second")).unwrap();
+    assert!(load(&path, 1).unwrap().is_none());
+    save(&path, &table().encode()).unwrap();
+    assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+    assert_eq!(fs::read(below.join("target")).unwrap(), table().encode());
+    assert_eq!(names(&folder), ["below", "peers.book"]);
+}
+
+#[cfg(unix)]
+#[test]
 fn what_may_not_be_read_or_written_is_said_and_left_alone() {
     use std::os::unix::fs::PermissionsExt;
 

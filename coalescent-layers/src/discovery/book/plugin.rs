@@ -78,7 +78,8 @@ impl AddressBook {
         Self { book, ..self }
     }
 
-    /// Remembers the book in this file. Its folder must exist.
+    /// Remembers the book in this file. Its folder must exist. If it is a link, what it leads to is
+    /// written, even if that is not there yet.
     pub fn file(self, path: impl Into<PathBuf>) -> Self {
         let file = Some(path.into());
         Self { file, ..self }
