@@ -3,10 +3,18 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use super::error::{BookError, Problem};
 use super::format::BOOK_FILE_MAX;
 use super::table::Table;
+
+/// How old a draft must be to be taken for one that a process has left behind which ended while it
+/// wrote: 3 minutes. A younger one may be in the making.
+pub const DRAFT_KEPT: Duration = Duration::from_secs(180);
+
+/// How the names of drafts begin. 16 hexadecimal digits follow.
+const DRAFT: &str = ".coalescent-book-";
 
 /// How many links are followed to a file that is not there yet.
 const MAX_LINKS: usize = 40;
@@ -16,12 +24,15 @@ const MAX_LINKS: usize = 40;
 /// A file that is no book, because it is damaged or is something else, is renamed to `FILE.bad`,
 /// which may replace an older one.
 ///
+/// Drafts in its folder that nobody can be writing any more are removed.
+///
 /// # Errors
 ///
 /// What the file is instead, and what became of it.
 pub(super) fn load(path: &Path, seed: u64) -> Result<Option<Table>, BookError> {
     let fail = |problem| Err(BookError::at(problem, path));
     let target = target(path);
+    remove_drafts(folder(&target), SystemTime::now());
     // Asked before opening, because opening a pipe could block for ever.
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -124,7 +135,38 @@ fn target(path: &Path) -> PathBuf {
 /// Returns a name beside the file, whose length does not depend on that of the file, and which no
 /// other process uses.
 fn draft_path(path: &Path) -> PathBuf {
-    path.with_file_name(format!(".coalescent-book-{:016x}", rand::random::<u64>()))
+    path.with_file_name(format!("{DRAFT}{:016x}", rand::random::<u64>()))
+}
+
+/// Removes the old drafts in a folder, whichever book there they were for. What cannot be removed
+/// stays.
+fn remove_drafts(folder: &Path, now: SystemTime) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    let drafts = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name().to_str().is_some_and(is_draft));
+    for draft in drafts {
+        // Of a link itself: what it leads to is nobody's draft.
+        let modified = draft.metadata().and_then(|metadata| metadata.modified());
+        if modified.is_ok_and(|modified| is_old(modified, now)) {
+            let _ = fs::remove_file(draft.path());
+        }
+    }
+}
+
+fn is_draft(name: &str) -> bool {
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    name.strip_prefix(DRAFT)
+        .is_some_and(|digits| digits.len() == 16 && digits.bytes().all(is_digit))
+}
+
+/// Returns whether a draft that was written last at this time is left behind. One from the future
+/// is not: a clock is wrong.
+fn is_old(modified: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(modified)
+        .is_ok_and(|age| age > DRAFT_KEPT)
 }
 
 fn bad_path(path: &Path) -> PathBuf {

@@ -58,6 +58,37 @@ fn what_is_no_book_is_kept_beside() {
 }
 
 #[test]
+fn old_drafts_are_removed_at_the_start() {
+    let (folder, path) = folder();
+    let file = |name: &str, age: Duration| {
+        let file = File::create(folder.path().join(name)).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+    };
+    let (old, young) = (DRAFT_KEPT + Duration::from_secs(5), DRAFT_KEPT / 2);
+    file(".coalescent-book-0123456789abcdef", old);
+    file(".coalescent-book-1123456789abcdef", old);
+    // Perhaps in the making, and what is none.
+    file(".coalescent-book-2123456789abcdef", young);
+    file(".coalescent-book-3123456789abcde", old);
+    file(".coalescent-book-notes-of-a-user", old);
+    assert!(load(&path, 1).unwrap().is_none());
+    let left = [
+        ".coalescent-book-2123456789abcdef",
+        ".coalescent-book-3123456789abcde",
+        ".coalescent-book-notes-of-a-user",
+    ];
+    assert_eq!(names(&folder), left);
+}
+
+#[test]
+fn a_draft_from_the_future_is_not_old() {
+    let now = SystemTime::now();
+    assert!(!is_old(now + DRAFT_KEPT * 2, now));
+    assert!(!is_old(now - DRAFT_KEPT, now));
+    assert!(is_old(now - DRAFT_KEPT - Duration::from_secs(1), now));
+}
+
+#[test]
 fn a_torn_write_is_kept_beside() {
     let (folder, path) = folder();
     let bytes = table().encode();

@@ -49,6 +49,7 @@ mod scout;
 mod table;
 
 pub use self::bans::BANS_IN_BOOK;
+pub use self::disk::DRAFT_KEPT;
 pub use self::entry::{FAILURES_BEFORE_SUCCESS, FAILURES_IN_A_WEEK, MENTION_LASTS, TELLABLE_FOR};
 pub use self::error::BookError;
 pub use self::format::BOOK_FILE_MAX;

@@ -79,7 +79,8 @@ impl AddressBook {
     }
 
     /// Remembers the book in this file. Its folder must exist. If it is a link, what it leads to is
-    /// written, even if that is not there yet.
+    /// written, even if that is not there yet. In that folder drafts, `.coalescent-book-` and 16
+    /// digits, are removed once they are [older](super::DRAFT_KEPT) than any that is being written.
     pub fn file(self, path: impl Into<PathBuf>) -> Self {
         let file = Some(path.into());
         Self { file, ..self }
