@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::error::{BookError, Problem};
+use super::error::{BookError, Problem, Replaced};
 use super::format::BOOK_FILE_MAX;
 use super::table::Table;
 
@@ -61,8 +61,9 @@ pub(super) fn load(path: &Path, seed: u64) -> Result<Option<Table>, BookError> {
     };
     let why = error.why_damaged().unwrap_or("it cannot be read");
     let kept = bad_path(path);
+    let is_replaced = fs::symlink_metadata(&kept).is_ok();
     fail(match fs::rename(path, &kept) {
-        Ok(()) => Problem::Kept(why, kept),
+        Ok(()) => Problem::Kept(why, kept, Replaced(is_replaced)),
         Err(error) => Problem::NotKept(why, error),
     })
 }

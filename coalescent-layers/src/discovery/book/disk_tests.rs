@@ -58,6 +58,22 @@ fn what_is_no_book_is_kept_beside() {
 }
 
 #[test]
+fn that_an_older_bad_file_is_replaced_is_said() {
+    let (folder, path) = folder();
+    for (text, is_said) in [("one", false), ("two", true)] {
+        fs::write(&path, text).unwrap();
+        let error = load(&path, 1).unwrap_err().to_string();
+        assert_eq!(
+            error.contains("in place of an older one"),
+            is_said,
+            "{error}"
+        );
+    }
+    let bad = folder.path().join("peers.book.bad");
+    assert_eq!(fs::read(bad).unwrap(), b"two");
+}
+
+#[test]
 fn old_drafts_are_removed_at_the_start() {
     let (folder, path) = folder();
     let file = |name: &str, age: Duration| {

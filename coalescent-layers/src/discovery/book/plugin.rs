@@ -41,7 +41,8 @@ use super::scout;
 /// [banned](coalescent_core::Mesh::bans) is still banned after a restart. Of several processes with
 /// one file, the last one that writes it wins.
 ///
-/// A file that is no book is kept as `FILE.bad`, and a new one begun. Whatever is wrong with the
+/// A file that is no book is kept as `FILE.bad`, in place of an older one, and a new one begun.
+/// Whatever is wrong with the
 /// file is an [error event](coalescent_core::Event::Error) for which
 /// [`is_plugin`](coalescent_core::Error::is_plugin) is true, and does not stop the node. If a file
 /// that may be a book cannot be read, it is left as it is, and nothing is saved.
