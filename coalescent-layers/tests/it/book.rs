@@ -204,6 +204,27 @@ async fn a_feeler_finds_out_who_is_there_and_makes_no_peer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_node_may_not_dial_takes_no_turns() {
+    let network = Memory::new();
+    let third = listen(&network, "third:2").await;
+    let book = Book::new();
+    for n in 0..200 {
+        let never = address(&format!("20.{n}.1.1:9"));
+        book.heard(&never, &Group::of(&never));
+    }
+    book.heard(&address("third:2"), &Group::of(&address("seed:1")));
+    let known = book.len();
+    let node = app(&network, AddressBook::new().with_book(book.clone()));
+    let _node = node.start().await.unwrap();
+    within(Duration::from_secs(5), "the third", || {
+        third.peers().len() == 1
+    })
+    .await;
+    // Another configuration may allow them.
+    assert_eq!(book.len(), known);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_address_of_this_node_is_forgotten() {
     let network = Memory::new();
     let book = Book::new();

@@ -15,6 +15,7 @@ use coalescent_layers::discovery::exchange::{
     ASK_EVERY, CHANNEL, Exchange, ExchangeMessage, FAULT, MAX_ADDRESSES, SAME_FOR, SAME_FROM,
     TAKE_EVERY,
 };
+use support::until;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -78,9 +79,14 @@ struct Node {
 }
 
 impl Node {
+    /// Starts a node that may dial everything.
     async fn new(network: &Memory) -> Self {
+        Self::of(network, App::new().allow_plaintext()).await
+    }
+
+    async fn of(network: &Memory, app: App) -> Self {
         let book = Book::new();
-        let app = App::new().transport(network.clone());
+        let app = app.transport(network.clone());
         let app = app.plugin(Exchange::new(&book)).max_inbound(1000);
         // Of what it learns it dials none but to look who is there.
         let keeper = AddressBook::new().with_book(book.clone());
@@ -194,6 +200,30 @@ async fn what_listens_elsewhere_is_not_told_before_a_dial_has_shown_it() {
     node.book
         .update(|table, now| table.dialled_ok(&address, now));
     assert_eq!(hand.ask(&peer, 64).await, [address]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_may_not_dial_is_not_kept() {
+    let network = Memory::new();
+    let node = Node::of(&network, App::new()).await;
+    let mut hand = Hand::new(&network).await;
+    let id = "1".repeat(64);
+    let told = ["20.1.1.1:9", &format!("{id}@127.0.0.1:8"), "127.0.0.1:9"];
+    let told = told.map(|text| text.parse::<Address>().unwrap());
+    connect(&node.mesh, &hand.mesh).await;
+    let peer = hand.next_ask().await;
+    say(&peer, &ExchangeMessage::Tell(told.to_vec())).await;
+    learns(&node, &told[2]).await;
+    assert!(!node.knows(&told[0]) && !node.knows(&told[1]));
+
+    // Neither is it if it says so itself.
+    let elsewhere = App::new().transport(network.clone());
+    let elsewhere = elsewhere.advertise("20.1.1.2:9").start().await.unwrap();
+    let peer = connect(&elsewhere, &node.mesh).await;
+    until("it is known", || node.mesh.peers().len() == 2).await;
+    peer.disconnect("enough");
+    until("it has gone", || node.mesh.peers().len() == 1).await;
+    assert!(!node.knows(&"20.1.1.2:9".parse().unwrap()));
 }
 
 fn without_hands(mut told: Vec<Address>) -> Vec<Address> {

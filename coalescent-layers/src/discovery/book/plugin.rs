@@ -42,8 +42,7 @@ use super::scout;
 /// one file, the last one that writes it wins.
 ///
 /// A file that is no book is kept as `FILE.bad`, in place of an older one, and a new one begun.
-/// Whatever is wrong with the
-/// file is an [error event](coalescent_core::Event::Error) for which
+/// Whatever is wrong with the file is an [error event](coalescent_core::Event::Error) for which
 /// [`is_plugin`](coalescent_core::Error::is_plugin) is true, and does not stop the node. If a file
 /// that may be a book cannot be read, it is left as it is, and nothing is saved.
 ///
@@ -157,15 +156,18 @@ fn record(book: &Book, dial: &Dial) {
 
 /// Takes note of where a peer that has dialled this node says that it listens, if it is seen there.
 ///
-/// Where a peer listens that this node has dialled is known already.
+/// Where a peer listens that this node has dialled is known already. What it may not dial is not
+/// kept.
 fn learn(book: &Book, peer: &Peer) {
     let inbound = peer.direction() == Direction::Inbound;
     let Some(listen) = listen(peer).filter(|_| inbound) else {
         return;
     };
     let seen = peer.addr().map(|addr| addr.ip());
-    if is_host(listen.ip(), seen) {
-        book.declared(&listen.with_id(key(peer)));
+    let listen = listen.with_id(key(peer));
+    let may = || peer.mesh().is_some_and(|mesh| mesh.may_dial(&listen));
+    if is_host(listen.ip(), seen) && may() {
+        book.declared(&listen);
     }
 }
 

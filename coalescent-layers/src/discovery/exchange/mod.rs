@@ -29,7 +29,8 @@
 //! | a transport without addresses | host names and public IP addresses |
 //!
 //! Unspecified, multicast, documentation and reserved addresses are never taken, and neither are
-//! those of this node itself. Where an inbound peer says that it listens, if it is not seen there,
+//! those that this node [may not dial](coalescent_core::Mesh::may_dial) and those
+//! of this node itself. Where an inbound peer says that it listens, if it is not seen there,
 //! counts as told by it.
 //!
 //! All addresses of one network compete for few places of the book, so that nobody fills it with

@@ -115,7 +115,7 @@ impl Node {
         let Some(mesh) = peer.mesh() else { return };
         // Without where peers see this node: that takes a look at all of them.
         let own = own(&mesh, []);
-        for listen in self.acceptable(peer, vec![listen], &own) {
+        for listen in self.acceptable(peer, &mesh, vec![listen], &own) {
             self.book.heard(&listen, &group(peer, &listen));
         }
     }
@@ -217,7 +217,7 @@ impl Node {
         let peers = mesh.peers().list();
         let seen = peers.iter().filter_map(Peer::seen_addr);
         let own = own(&mesh, seen.map(|addr| addr.ip()));
-        for address in self.acceptable(peer, told, &own) {
+        for address in self.acceptable(peer, &mesh, told, &own) {
             let kept = self.book.heard(&address, &group(peer, &address));
             if !kept && is_near(&address) && !self.book.update(|table, _| table.contains(&address))
             {
@@ -229,7 +229,14 @@ impl Node {
     }
 
     /// Returns those of the addresses told by a peer that are taken.
-    fn acceptable(&self, peer: &Peer, told: Vec<Address>, own: &Own) -> Vec<Address> {
+    fn acceptable(
+        &self,
+        peer: &Peer,
+        mesh: &Mesh,
+        mut told: Vec<Address>,
+        own: &Own,
+    ) -> Vec<Address> {
+        told.retain(|address| mesh.may_dial(address));
         let addr = peer.addr();
         let place = Place::of_peer(addr.map(|addr| addr.ip()));
         let mut taken = acceptable(told, place, own);
