@@ -6,7 +6,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::transport::Memory;
+use coalescent_core::wire::{Hello, Kind};
 use coalescent_core::{
     Address, App, AppExt, DisconnectReason, Event, Mesh, Peer, Plugin, Registrar,
 };
@@ -16,6 +18,7 @@ use coalescent_layers::discovery::exchange::{
     TAKE_EVERY,
 };
 use support::until;
+use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -224,6 +227,42 @@ async fn what_a_node_may_not_dial_is_not_kept() {
     peer.disconnect("enough");
     until("it has gone", || node.mesh.peers().len() == 1).await;
     assert!(!node.knows(&"20.1.1.2:9".parse().unwrap()));
+}
+
+/// Joins a peer that has dialled the node and claims to see it at this address.
+async fn join_who_sees(mesh: &Mesh, seen: &str) -> support::ByHand<DuplexStream> {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let mut peer = support::ByHand::new(near);
+    let hello = Hello {
+        node: peer.node,
+        net: String::new(),
+        agent: "a liar".to_owned(),
+        listen: None,
+        seen: Some(seen.to_owned()),
+        max: None,
+        channels: Vec::new(),
+    };
+    let hello = hello.encode().unwrap();
+    let introduce = async {
+        peer.send(Kind::Hello, hello).await;
+        peer.recv().await.expect("a hello")
+    };
+    let (_, joined) = tokio::join!(introduce, mesh.adopt(far, ConnectionInfo::inbound()));
+    joined.expect("a peer");
+    peer
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inbound_peer_cannot_hide_an_address_by_what_it_sees() {
+    let network = Memory::new();
+    let (node, mut hand) = (Node::new(&network).await, Hand::new(&network).await);
+    let port = node.mesh.local_addrs()[0].port();
+    let honest: Address = format!("20.1.1.1:{port}").parse().unwrap();
+    let _liar = join_who_sees(&node.mesh, "20.1.1.1:5").await;
+    connect(&node.mesh, &hand.mesh).await;
+    let peer = hand.next_ask().await;
+    say(&peer, &ExchangeMessage::Tell(vec![honest.clone()])).await;
+    learns(&node, &honest).await;
 }
 
 fn without_hands(mut told: Vec<Address>) -> Vec<Address> {

@@ -215,8 +215,7 @@ impl Node {
         }
         let Some(mesh) = peer.mesh() else { return };
         let peers = mesh.peers().list();
-        let seen = peers.iter().filter_map(Peer::seen_addr);
-        let own = own(&mesh, seen.map(|addr| addr.ip()));
+        let own = own(&mesh, seen(&peers));
         for address in self.acceptable(peer, &mesh, told, &own) {
             let kept = self.book.heard(&address, &group(peer, &address));
             if !kept && is_near(&address) && !self.book.update(|table, _| table.contains(&address))
@@ -248,6 +247,14 @@ impl Node {
         taken.truncate(count);
         taken
     }
+}
+
+/// Returns where the peers that this node has dialled see it. The others choose themselves to be
+/// its peers, and could hide any address by the claim that this node is there.
+fn seen(peers: &[Peer]) -> impl Iterator<Item = IpAddr> {
+    let dialled = |peer: &&Peer| peer.direction() == Direction::Outbound;
+    let dialled = peers.iter().filter(dialled);
+    dialled.filter_map(Peer::seen_addr).map(|addr| addr.ip())
 }
 
 /// Returns where this node itself can be dialled, if it is seen at these addresses.
