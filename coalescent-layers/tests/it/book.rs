@@ -204,6 +204,21 @@ async fn a_feeler_finds_out_who_is_there_and_makes_no_peer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_is_to_dial_nobody_has_no_feelers() {
+    let network = Memory::new();
+    let third = listen(&network, "third:2").await;
+    let book = Book::new();
+    let node = app(&network, AddressBook::new().with_book(book.clone())).max_peers(0);
+    let node = node.listen("node:1").await.unwrap();
+    let guest = app(&network, AddressBook::new()).seeds(["node:1"]);
+    let _guest = guest.start().await.unwrap();
+    until("the guest", || node.peers().len() == 1).await;
+    book.heard(&address("third:2"), &Group::of(&address("seed:1")));
+    tokio::time::sleep(FEELER_EVERY * 20).await;
+    assert_eq!((tried(&book), third.peers().len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_node_may_not_dial_takes_no_turns() {
     let network = Memory::new();
     let third = listen(&network, "third:2").await;

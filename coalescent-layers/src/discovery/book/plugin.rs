@@ -25,7 +25,8 @@ use super::scout;
 ///   known, and others may be told of it.
 /// - About every [two minutes](super::FEELER_EVERY), if a peer is connected, an address that was
 ///   never reached is dialled only to learn whether somebody is there, or one whose place another
-///   waits for.
+///   waits for. For a moment this is one connection more than
+///   [`max_peers`](coalescent_core::Config::max_peers); if that is 0, nobody is dialled so.
 ///
 /// The exchanged peer is what heals a mesh that was split: when each part has found enough peers
 /// within itself, nobody would dial the other part again. It comes on top of [`min_peers`], so

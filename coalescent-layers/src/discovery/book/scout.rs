@@ -79,8 +79,13 @@ fn has(known: &[Address], address: &Address) -> bool {
     known.iter().any(is_it)
 }
 
-/// Dials an address now and then, only to learn whether somebody is there, until the mesh ends.
+/// Dials an address now and then, only to learn whether somebody is there, until the mesh ends; not
+/// if it is to dial nobody.
 pub(super) async fn keep_feeling(book: Book, mesh: WeakMesh) {
+    let dials = |mesh: Mesh| mesh.peers().config().max_peers > 0;
+    if !mesh.upgrade().is_some_and(dials) {
+        return;
+    }
     loop {
         sleep(FEELER_EVERY.mul_f64(rand::random_range(0.5..1.5))).await;
         let Some(mesh) = mesh.upgrade() else { return };
