@@ -79,7 +79,8 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// Writes a book beside its file, and renames it: whoever reads the file finds the old or the new
 /// one, whatever happens meanwhile. It blocks.
 ///
-/// Of several processes that save to one file, the last one wins.
+/// Of several processes that save to one file, the last one wins. Drafts in its folder that nobody
+/// can be writing any more are removed.
 pub(super) fn save(path: &Path, book: &[u8]) -> Result<(), BookError> {
     save_with(path, |file| {
         file.write_all(book).and_then(|()| file.sync_all())
@@ -115,6 +116,7 @@ fn save_with(
     if let Ok(folder) = File::open(folder(&target)) {
         let _ = folder.sync_all();
     }
+    remove_drafts(folder(&target), SystemTime::now());
     Ok(())
 }
 

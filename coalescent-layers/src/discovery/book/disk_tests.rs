@@ -74,7 +74,7 @@ fn that_an_older_bad_file_is_replaced_is_said() {
 }
 
 #[test]
-fn old_drafts_are_removed_at_the_start() {
+fn old_drafts_are_removed_at_the_start_and_whenever_a_book_is_saved() {
     let (folder, path) = folder();
     let file = |name: &str, age: Duration| {
         let file = File::create(folder.path().join(name)).unwrap();
@@ -94,6 +94,9 @@ fn old_drafts_are_removed_at_the_start() {
         ".coalescent-book-notes-of-a-user",
     ];
     assert_eq!(names(&folder), left);
+    file(left[0], old);
+    save(&path, &table().encode()).unwrap();
+    assert_eq!(names(&folder), [left[1], left[2], "peers.book"]);
 }
 
 #[test]
