@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coalescent::codec::Codec;
+use coalescent::smart_relay::SmartRelayService;
 use coalescent::test_util::{self, Driver};
 use coalescent::trace::{MessageTraceExt, TraceParent};
 use coalescent::wire::Kind;
 use coalescent::{
     CatchPanic, Config, Courier, Frame, Message, NotFound, PeerService, Peers, Router, SmartRelay,
-    Tattletale, TraceContext,
+    Tattletale, TraceContext, Validate, Verdict,
 };
 use criterion::{BenchmarkId, Criterion};
 use tower::util::MapRequest;
@@ -61,6 +62,10 @@ impl Bench<'_> {
         self.run("frame/smart_relay_first", 0.., around(SmartRelay::new()));
         let (same, relay) = (std::iter::repeat(0), SmartRelay::new());
         self.run("frame/smart_relay_duplicate", same, around(relay));
+        let accepts = Validate::sync(|_: &Frame| Verdict::Accept);
+        self.run("frame/smart_relay_validated", 0.., validated(accepts));
+        let accepts = Validate::new(async |_: Frame| Verdict::Accept);
+        self.run("frame/smart_relay_validated_async", 0.., validated(accepts));
         self.run("frame/courier", 0.., around(Courier::new()));
         self.run("frame/catch_panic", 0.., around(CatchPanic::new()));
     }
@@ -128,6 +133,12 @@ fn payload(codec: &Codec, size: usize) -> Bytes {
 /// Wraps a service that does nothing in the layer.
 fn around<L: Layer<NotFound>>(layer: L) -> L::Service {
     layer.layer(NotFound::new())
+}
+
+/// Wraps a service that does nothing in a layer that judges frames for the relay around it.
+fn validated<L: Layer<NotFound>>(validate: L) -> SmartRelayService<L::Service> {
+    let relay = SmartRelay::new().validated();
+    relay.layer(validate.layer(NotFound::new()))
 }
 
 /// Returns a router whose only handler does nothing.

@@ -51,12 +51,12 @@ pub use app::registrar::{Plugin, Registrar};
 pub use app::{App, AppExt};
 pub use config::Config;
 pub use error::{BoxError, Error, Refusal};
-pub use frame::{Flow, Frame, Relay, Withheld};
+pub use frame::{Flow, Frame, Held, Relay, Verdict};
 #[doc(no_inline)]
 pub use http::Extensions;
 pub use mesh::{
     Admitted, DISCOVERED_MAX, FRAME_COST, FrameRef, Frames, Mesh, MeshReader, MeshWriter, OneMore,
-    Probe, WRITE_CHUNK, Wanted, WeakMesh,
+    PeerReader, PeerWriter, Probe, WRITE_CHUNK, Wanted, WeakMesh,
 };
 #[doc(inline)]
 pub use message::codec;

@@ -1,72 +1,213 @@
-//! Relaying a frame before its call, or after the call has succeeded. Used by both relays.
+//! When a frame is relayed: at once, once a layer accepts it, or after its call has succeeded. Used
+//! by both relays.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use coalescent_core::{Frame, Relay, Withheld};
+use coalescent_core::{Frame, Held, Registrar, Relay, Verdict};
 use pin_project_lite::pin_project;
 
-/// Relays `frame` now, or, with `after`, returns a [`DeferredRelay`] to be passed to the
-/// [`RelayFuture`] of its call.
+/// When a relay passes frames on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum When {
+    /// Before the rest of the stack sees them; or on a verdict, if a layer further in gives one.
+    #[default]
+    Either,
+    /// Before the rest of the stack sees them.
+    AtOnce,
+    /// As soon as a layer further in accepts them.
+    Accepted,
+    /// After the rest of the stack has handled them.
+    After,
+}
+
+/// On the node's shared values: a relay stands outside of the plugins that are registered next.
+#[derive(Clone, Copy, Debug)]
+struct RelayOutside;
+
+/// On the node's shared values: a layer inside of a relay gives verdicts.
+#[derive(Clone, Copy, Debug)]
+struct VerdictsInside;
+
+/// Registers a relay.
+pub(crate) fn register_relay(app: &mut Registrar) {
+    app.relays();
+    app.insert(RelayOutside);
+}
+
+/// Registers a layer that gives verdicts to the relays that were registered before.
+pub(crate) fn register_verdicts(app: &mut Registrar) {
+    if app.get::<RelayOutside>().is_some() {
+        app.insert(VerdictsInside);
+    }
+}
+
+impl When {
+    /// Finds out, with the first frame, whether a layer further in gives verdicts.
+    #[inline]
+    pub(crate) fn settled(&mut self, frame: &Frame) -> Self {
+        if *self == Self::Either {
+            self.find_out(frame);
+        }
+        *self
+    }
+
+    #[cold]
+    fn find_out(&mut self, frame: &Frame) {
+        let verdicts = frame.peer().peers().get_shared::<VerdictsInside>();
+        *self = match verdicts {
+            Some(_) => Self::Accepted,
+            None => Self::AtOnce,
+        };
+    }
+
+    /// Whether a verdict of a layer further in counts.
+    pub(crate) fn waits(self) -> bool {
+        matches!(self, Self::Accepted | Self::After)
+    }
+}
+
+/// What a relay does about the verdict.
+pub(crate) trait Settle {
+    /// The verdict is not there yet when the call was polled first.
+    fn wait(&mut self) {}
+
+    /// This is the verdict.
+    fn settle(&mut self, verdict: Verdict) {
+        let _ = verdict;
+    }
+}
+
+impl Settle for () {}
+
+/// Relays `frame` now, or returns a [`Deferred`] to be passed to the [`RelayFuture`] of its call.
 #[inline]
-pub(crate) fn relay(frame: &mut Frame, relay: Relay, after: bool) -> Option<Box<DeferredRelay>> {
-    if after {
-        let withheld = frame.watch_withheld();
-        let frame = frame.clone();
-        return Some(Box::new(DeferredRelay {
-            frame,
-            withheld,
-            relay,
-        }));
+pub(crate) fn relay<O: Settle>(
+    frame: &mut Frame,
+    relay: Relay,
+    when: When,
+    open: impl FnOnce() -> O,
+) -> Option<Box<Deferred<O>>> {
+    if when.waits() {
+        return defer(frame, relay, when, open());
     }
     frame.relay(relay);
     None
 }
 
-/// A frame to be relayed once its call has succeeded, unless a layer withholds it.
-#[derive(Debug)]
-pub(crate) struct DeferredRelay {
-    frame: Frame,
-    withheld: Withheld,
+#[inline(never)]
+fn defer<O: Settle>(
+    frame: &mut Frame,
     relay: Relay,
+    when: When,
+    open: O,
+) -> Option<Box<Deferred<O>>> {
+    if !frame.is_broadcast() && (!relay.direct || frame.is_request()) {
+        return None;
+    }
+    let (held, after) = if when == When::After {
+        let held = frame.watch(relay);
+        (held, Some((frame.clone(), relay)))
+    } else {
+        (frame.hold(relay), None)
+    };
+    Some(Box::new(Deferred { held, after, open }))
 }
 
-pin_project! {
-    /// Polls the inner call, then relays its frame if the call succeeded and relaying was deferred.
-    #[derive(Debug)]
-    pub(crate) struct RelayFuture<F> {
-        #[pin]
-        call: F,
-        // Boxed because deferring is rare: the common case pays for one pointer only.
-        deferred: Option<Box<DeferredRelay>>,
+/// A frame that is relayed once it is accepted, or once its call has succeeded.
+#[derive(Debug)]
+pub(crate) struct Deferred<O: Settle> {
+    held: Held,
+    /// The frame as the relay has seen it, if it is relayed after its call.
+    after: Option<(Frame, Relay)>,
+    open: O,
+}
+
+impl<O: Settle> Deferred<O> {
+    /// The call has not ended. Returns whether there is nothing more to wait for.
+    #[cold]
+    fn is_settled(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.after.is_none() && self.held.poll_verdict(cx).is_ready() {
+            return true;
+        }
+        self.open.wait();
+        false
+    }
+
+    /// The call has ended, with success or not.
+    fn end(&mut self, success: bool) {
+        match &self.after {
+            None => {
+                self.held.verdict_or(Verdict::Ignore);
+            }
+            Some((frame, relay)) if success => {
+                if self.held.verdict_or(Verdict::Accept) == Verdict::Accept {
+                    frame.relay(*relay);
+                }
+            }
+            Some(_) => {}
+        }
     }
 }
 
-impl<F> RelayFuture<F> {
+impl<O: Settle> Drop for Deferred<O> {
+    fn drop(&mut self) {
+        // What nobody has judged, since its connection has ended, may come another way. After a
+        // handler may have begun, it must not.
+        let otherwise = match self.after {
+            None => Verdict::Retry,
+            Some(_) => Verdict::Ignore,
+        };
+        let verdict = self.held.verdict_or(otherwise);
+        self.open.settle(verdict);
+    }
+}
+
+pin_project! {
+    /// Polls the inner call, and relays its frame if relaying was deferred.
+    #[derive(Debug)]
+    pub(crate) struct RelayFuture<F, O>
+    where
+        O: Settle,
+    {
+        #[pin]
+        call: F,
+        // Boxed because deferring is rare: the common case pays for one pointer only.
+        deferred: Option<Box<Deferred<O>>>,
+    }
+}
+
+impl<F, O: Settle> RelayFuture<F, O> {
     #[inline]
-    pub(crate) fn new(call: F, deferred: Option<Box<DeferredRelay>>) -> Self {
+    pub(crate) fn new(call: F, deferred: Option<Box<Deferred<O>>>) -> Self {
         Self { call, deferred }
     }
 }
 
-impl<F, T, E> Future for RelayFuture<F>
+impl<F, T, E, O> Future for RelayFuture<F, O>
 where
     F: Future<Output = Result<T, E>>,
+    O: Settle,
 {
     type Output = Result<T, E>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if this.deferred.is_none() {
+        let Some(deferred) = this.deferred else {
             return this.call.poll(cx);
+        };
+        let polled = this.call.poll(cx);
+        let is_over = match &polled {
+            Poll::Pending => deferred.is_settled(cx),
+            Poll::Ready(result) => {
+                deferred.end(result.is_ok());
+                true
+            }
+        };
+        if is_over {
+            *this.deferred = None;
         }
-        let result = ready!(this.call.poll(cx));
-        if let (Some(deferred), true) = (this.deferred.take(), result.is_ok())
-            && !deferred.withheld.get()
-        {
-            deferred.frame.relay(deferred.relay);
-        }
-        Poll::Ready(result)
+        polled
     }
 }

@@ -6,14 +6,16 @@
 //! | [`SmartRelay`] | relays every broadcast once, in any mesh | the frames seen, per node |
 //! | [`Courier`] | converts between payloads and messages | none; one codec per node |
 //! | [`CatchPanic`] | turns panics into errors | none |
+//! | [`Validate`] | judges frames before a relay passes them on | none |
 //! | [`TraceContext`] | continues the trace that a message belongs to | none |
 //!
 //! When another peer's outbox is full, [`Tattletale`] waits for it and thereby slows the source
 //! down; [`SmartRelay`] waits for a short grace period, then drops the frame for that peer and
-//! counts it. [`SmartRelay`] and [`Courier`] need an inner service that is `Clone`, see [What must
-//! be `Clone`](#what-must-be-clone).
+//! counts it. [`SmartRelay`], [`Courier`] and [`Validate`] need an inner service that is `Clone`,
+//! see [What must be `Clone`](#what-must-be-clone).
 //!
-//! [`Discovery`] is a plugin that finds peers. It sees no frames, and may stand at any position.
+//! [`Discovery`] is a plugin that finds peers, and [`Streams`] one that opens streams to single
+//! peers. They see no frames, and may stand at any position.
 //!
 //! Each layer is a tower [`Layer`](tower_layer::Layer) around a `Service<Frame, Response = Reply>`
 //! and a [`Plugin`](coalescent_core::Plugin). Add it to an [`App`](coalescent_core::App) with
@@ -45,6 +47,17 @@
 //! # ;
 //! ```
 //!
+//! With a [`Validate`] inside of it, it relays only what the check accepts, as soon as it does:
+//!
+//! ```
+//! # use coalescent_core::{App, AppExt, Frame, Verdict};
+//! # use coalescent_layers::{Courier, SmartRelay, Validate};
+//! # let check = async |_: Frame| Verdict::Accept;
+//! # let _ =
+//! App::new().with(SmartRelay::new()).with(Courier::new()).with(Validate::new(check))
+//! # ;
+//! ```
+//!
 //! With `relay_after`, at any position, it relays only what all services inside it accepted,
 //! including the handlers:
 //!
@@ -56,10 +69,10 @@
 //! # ;
 //! ```
 //!
-//! The last two differ in latency and in the handling of copies. A relay inside the courier passes
-//! a message on before its handler has finished, but parses a copy before recognizing it. With
-//! `relay_after` outside the courier, copies are recognized first, but relaying waits for the
-//! handler.
+//! The last three differ in latency and in the handling of copies. A relay inside the courier
+//! passes a message on before its handler has finished, but parses a copy before recognizing it.
+//! With a [`Validate`] or `relay_after`, the relay stands outside the courier, and copies are
+//! recognized first. With the former relaying waits for the check, with the latter for the handler.
 //!
 //! # Per peer or shared
 //!
@@ -73,7 +86,8 @@
 //! # What must be `Clone`
 //!
 //! [`SmartRelay`] does not pass copies to its inner service, and [`Courier`] does not pass payloads
-//! that do not parse. In both cases the inner service has already been made ready and may hold a
+//! that do not parse, and [`Validate`] none that is not accepted. In all these cases the inner
+//! service has already been made ready and may hold a
 //! permit that other peers wait for. The layers return that permit by replacing the ready service
 //! with a clone that is not ready, and dropping it. A layer whose service is not `Clone`, such as
 //! tower's `RateLimit`, must therefore stand outside both or inside a `BufferLayer`.
@@ -90,8 +104,10 @@ mod sealed;
 #[cfg(feature = "tls")]
 pub mod signed;
 pub mod smart_relay;
+pub mod streams;
 pub mod tattletale;
 pub mod trace;
+pub mod validate;
 
 #[doc(inline)]
 pub use self::catch_panic::CatchPanic;
@@ -109,9 +125,13 @@ pub use self::signed::Signed;
 #[doc(inline)]
 pub use self::smart_relay::SmartRelay;
 #[doc(inline)]
+pub use self::streams::{MeshStreamsExt, Streams, StreamsExt};
+#[doc(inline)]
 pub use self::tattletale::Tattletale;
 #[doc(inline)]
 pub use self::trace::TraceContext;
+#[doc(inline)]
+pub use self::validate::Validate;
 
 /// Replaces a service that is ready, but will not be called, with a clone that is not ready, which
 /// returns any permit held by its readiness.

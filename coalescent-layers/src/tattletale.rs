@@ -18,9 +18,13 @@
 //! ```text
 //! App::new().with(Tattletale::new()).with(Courier::new())     relays all frames received
 //! App::new().with(Courier::new()).with(Tattletale::new())     relays only messages that parse
+//! App::new().with(Tattletale::new()).with(Validate::new(..))  relays only what the check accepts
 //! App::new().with(Tattletale::new().relay_after())            relays only frames accepted by the
 //!           .with(Courier::new()).with(router)                rest of the stack
 //! ```
+//!
+//! With a [`Validate`](crate::Validate), or a layer of one's own that [judges](Frame::judge), it
+//! waits for the verdict, but not for what comes after it.
 //!
 //! In the same way, a rate limit outside it limits what is relayed, and a layer outside it that
 //! [rewrites](Frame::set_payload) payloads changes what is relayed.
@@ -71,7 +75,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::deferred::{self, RelayFuture};
+use crate::deferred::{self, RelayFuture, When};
 
 /// A layer that relays each frame to all other peers before the rest of the stack sees it.
 ///
@@ -80,7 +84,7 @@ use crate::deferred::{self, RelayFuture};
 #[must_use = "it relays nothing until it is added to an app, with `with`"]
 pub struct Tattletale {
     direct: bool,
-    after: bool,
+    when: When,
 }
 
 impl Tattletale {
@@ -102,15 +106,26 @@ impl Tattletale {
     /// Relaying then waits for the handlers, and later frames of the peer wait too while a frame is
     /// being handled. A frame whose call fails or is dropped is not relayed.
     pub fn relay_after(mut self) -> Self {
-        self.after = true;
+        self.when = When::After;
+        self
+    }
+
+    /// Relays a frame only once a layer further in [accepts](Frame::accept) it, and without
+    /// waiting for its handlers.
+    ///
+    /// An app with a [`Validate`](crate::Validate) inside of its relay needs no such option. It is
+    /// for layers of one's own, and for stacks without an app. What no layer accepts is not
+    /// relayed, and counted as [`withheld`](coalescent_core::Stats::withheld).
+    pub fn validated(mut self) -> Self {
+        self.when = When::Accepted;
         self
     }
 }
 
 impl Plugin for Tattletale {
     fn register(&self, app: &mut Registrar) {
-        app.relays();
-        if !self.after {
+        deferred::register_relay(app);
+        if !self.when.waits() {
             app.relays_all::<TattletaleService<Inbox>>(Flow::Wait);
         }
     }
@@ -122,7 +137,8 @@ impl<S> Layer<S> for Tattletale {
     fn layer(&self, inner: S) -> Self::Service {
         TattletaleService {
             inner,
-            options: *self,
+            direct: self.direct,
+            when: self.when,
         }
     }
 }
@@ -131,7 +147,8 @@ impl<S> Layer<S> for Tattletale {
 #[derive(Clone, Debug)]
 pub struct TattletaleService<S> {
     inner: S,
-    options: Tattletale,
+    direct: bool,
+    when: When,
 }
 
 impl<S> TattletaleService<S> {
@@ -155,9 +172,10 @@ where
     fn call(&mut self, mut frame: Frame) -> Self::Future {
         let relay = Relay {
             flow: Flow::Wait,
-            direct: self.options.direct,
+            direct: self.direct,
         };
-        let deferred = deferred::relay(&mut frame, relay, self.options.after);
+        let when = self.when.settled(&frame);
+        let deferred = deferred::relay(&mut frame, relay, when, || ());
         ResponseFuture {
             call: RelayFuture::new(self.inner.call(frame), deferred),
         }
@@ -169,7 +187,7 @@ pin_project! {
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
         #[pin]
-        call: RelayFuture<F>,
+        call: RelayFuture<F, ()>,
     }
 }
 

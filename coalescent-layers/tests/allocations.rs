@@ -7,8 +7,8 @@ use std::ops::Range;
 use coalescent_core::codec::Codec;
 use coalescent_core::test_util::{self, Driver};
 use coalescent_core::wire::Kind;
-use coalescent_core::{Config, PeerLayer, Peers};
-use coalescent_layers::{CatchPanic, Courier, SmartRelay, Tattletale, TraceContext};
+use coalescent_core::{Config, PeerLayer, Peers, Verdict};
+use coalescent_layers::{CatchPanic, Courier, SmartRelay, Tattletale, TraceContext, Validate};
 use tower::ServiceBuilder;
 
 /// How many frames are counted.
@@ -97,13 +97,19 @@ fn smart_relay_allocates_nothing_for_a_copy() {
 }
 
 #[test]
-fn a_relay_that_waits_for_the_rest_of_the_stack_allocates_once_to_keep_the_frame() {
+fn a_relay_that_waits_for_the_rest_of_the_stack_allocates_twice_to_keep_the_frame() {
     let kept = Outcome {
-        allocations: FRAMES,
+        allocations: 2 * FRAMES,
         ..RELAYED
     };
     assert_eq!(fresh(Tattletale::new().relay_after()), kept);
     assert_eq!(fresh(smart_relay().relay_after()), kept);
+    // So does one that waits for a verdict, which takes nothing more itself.
+    let accepts = Validate::sync(|_| Verdict::Accept);
+    let layers = ServiceBuilder::new()
+        .layer(smart_relay().validated())
+        .layer(accepts);
+    assert_eq!(fresh(layers.into_inner()), kept);
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod blame;
 mod documents;
 mod faults;
 mod generated;
+#[cfg(feature = "tls")]
+mod liars;
 mod mesh_of_30;
 mod meshcat;
 mod meshcat_end;
@@ -25,6 +27,7 @@ mod original;
 mod original_app;
 mod proxy;
 mod requests;
+mod send_file;
 #[cfg(feature = "tls")]
 mod signed;
 mod simulation;

@@ -121,6 +121,8 @@ impl CallOutcome {
     const DERIVED: u8 = 4;
     /// The read side gets the frame as an index into its block.
     const IN_PLACE: u8 = 32;
+    /// The frame is relayed only if a layer accepts it.
+    const HELD: u8 = 64;
 
     #[inline]
     fn has(self, flag: u8) -> bool {
@@ -154,6 +156,17 @@ impl CallOutcome {
     #[inline]
     pub(crate) fn whole(self) -> u32 {
         self.whole
+    }
+
+    /// Whether nobody decides about relaying the frame, nor waits for a verdict about it.
+    #[inline]
+    pub(crate) fn is_kept(self) -> bool {
+        self.flags & (Self::RELAY_WAIT | Self::RELAY_DROP | Self::HELD) == 0
+    }
+
+    /// Whether a relay has held the frame back in this call.
+    pub(crate) fn is_held(self) -> bool {
+        self.has(Self::HELD)
     }
 
     /// Whether frames derived from the frame are relayed; see [`CallScope::take_derived`].
@@ -229,6 +242,12 @@ pub(crate) fn relay_derived(
 /// thread is not calling the frame.
 pub(crate) fn note_shared(connection: usize, seq: u64) -> bool {
     if_current(connection, seq, |current| current.set(CallOutcome::SHARED)).is_some()
+}
+
+/// Records that the frame is relayed only if a layer accepts it. Returns `false` if this thread is
+/// not calling the frame.
+pub(super) fn note_held(connection: usize, seq: u64) -> bool {
+    if_current(connection, seq, |current| current.set(CallOutcome::HELD)).is_some()
 }
 
 /// Records that the frame reached the inbox and was discarded there. Returns `false` if this thread

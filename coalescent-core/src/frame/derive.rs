@@ -22,6 +22,8 @@ impl Frame {
     ///   has drawn, and with the [`ttl`](Frame::ttl) of this frame, so that frames derived from
     ///   derived frames come to an end,
     /// - is of the same [`kind`](Frame::kind) otherwise: what was sent to this node alone stays so,
+    /// - does not answer for this frame: a relay further out that waits for a
+    ///   [verdict](Frame::judge) hears of it only from this frame and its clones,
     /// - belongs to the same request, if this frame is one: the layer gets a
     ///   [`Reply`](crate::Reply) for each, and returns the one that the peer gets, such as the
     ///   first ([`Reply::or`](crate::Reply::or)).
@@ -52,10 +54,10 @@ impl Frame {
     ///
     /// A relay that passes a derived frame on, or counts it as a duplicate or as refused, makes it
     /// count as received too. The first one takes the place of this frame, unless this frame is
-    /// relayed itself. So for each target, received = relayed + duplicates + dropped, as without
-    /// derived frames. A derived frame that is relayed by a task other than the connection's (such
-    /// as behind a buffer), is passed on at once, and dropped for peers without room, which is
-    /// counted.
+    /// relayed itself. So for each target, received = relayed + duplicates + dropped + withheld, as
+    /// without derived frames. A derived frame that is relayed by a task other than the
+    /// connection's (such as behind a buffer), is passed on at once, and dropped for peers without
+    /// room, which is counted.
     #[must_use = "it is lost unless the inner service is called with it"]
     pub fn derive(&self, payload: impl Into<Bytes>) -> Self {
         let mut derived = self.clone();
@@ -70,15 +72,16 @@ impl Frame {
         inner.message = None;
         inner.payload = Some(payload.into());
         inner.derived = Some(std::sync::Arc::default());
+        inner.held = None;
         derived
     }
 
-    fn derived(&self) -> Option<&Derived> {
+    pub(super) fn derived(&self) -> Option<&Derived> {
         self.inner().derived.as_deref()
     }
 
     /// Relays the frame if it is a derived one. Returns whether it is.
-    pub(super) fn relay_derived(&self, flow: Flow) -> bool {
+    pub(super) fn relay_derived(&self, flow: Flow, rewritten: Option<&Bytes>) -> bool {
         let Some(derived) = self.derived() else {
             return false;
         };
@@ -88,7 +91,8 @@ impl Frame {
         self.count_derived();
         let batch = self.read_batch();
         let (connection, seq) = self.key();
-        let payload = copy_if_small(self.payload_bytes(), &batch.bytes, batch.bytes_kept_alive());
+        let payload = self.bytes_or(rewritten);
+        let payload = copy_if_small(payload, &batch.bytes, batch.bytes_kept_alive());
         let relay = DerivedRelay {
             kind: self.kind(),
             ttl: self.ttl(),

@@ -97,6 +97,9 @@ struct Slot {
     derived: AtomicU64,
     /// The number of the frame that is counted as lost, since its connection has ended.
     lost: AtomicU64,
+    /// The number of the frame that is relayed only if a layer accepts it, where the call scope
+    /// does not say so.
+    held: AtomicU64,
 }
 
 /// How many bits the number of derived frames has. A frame has fewer bytes than that, and a
@@ -273,6 +276,19 @@ impl InFlight {
         } else {
             0
         }
+    }
+
+    /// Records that the frame `seq` is relayed only if a layer accepts it.
+    pub(crate) fn note_held(&self, slot: usize, seq: u64) {
+        if let Some(slot) = self.slot(slot) {
+            slot.held.store(seq, Ordering::Release);
+        }
+    }
+
+    /// Returns whether that was recorded of the frame `seq`.
+    pub(crate) fn is_held(&self, slot: usize, seq: u64) -> bool {
+        let slot = self.slot(slot);
+        slot.is_some_and(|slot| slot.held.load(Ordering::Acquire) == seq)
     }
 
     /// Closes the slot of the frame `seq`, which nobody holds any more: without a locked

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::Extensions;
 
 use super::derived::Derived;
+use super::held::Held;
 use super::in_flight::ReadBatch;
 use super::{Frame, call, pool};
 use crate::message::Message;
@@ -36,6 +37,8 @@ pub(super) struct Inner {
     pub(super) extensions: Extensions,
     /// Set if the frame was [derived](Frame::derive) from another one.
     pub(super) derived: Option<Arc<Derived>>,
+    /// Set while a relay further out waits for a verdict.
+    pub(super) held: Option<Held>,
 }
 
 impl Inner {
@@ -60,6 +63,7 @@ impl Inner {
             payload: None,
             extensions: Extensions::new(),
             derived: None,
+            held: None,
         })
     }
 
@@ -87,5 +91,6 @@ impl Inner {
         self.payload = None;
         self.extensions.clear();
         self.derived = None;
+        self.held = None;
     }
 }

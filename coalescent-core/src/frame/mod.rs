@@ -4,16 +4,22 @@
 //! - [`in_flight`] holds what a frame shares: with the frames of the same read (`ReadBatch`), and
 //!   with its connection, from any thread (`InFlight`).
 //! - [`derive`] and [`derived`] hold what layers make of a frame.
+//! - [`verdict`], [`held`] and [`judge`] hold what layers say about a frame to a relay that waits
+//!   for it.
 //! - [`call`] holds what a frame shares with its connection while that calls the stack with it, on
 //!   the same thread.
 
+#[cfg(feature = "tls")]
+mod author;
 pub(crate) mod call;
 mod derive;
 mod derived;
+mod held;
 pub(crate) mod in_flight;
 mod inner;
+mod judge;
 mod pool;
-mod withhold;
+mod verdict;
 
 use std::fmt;
 use std::ops::Range;
@@ -21,12 +27,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 pub(crate) use derived::DerivedRelay;
+pub use held::Held;
 use http::Extensions;
 use in_flight::ReadBatch;
 use inner::Inner;
 pub(crate) use pool::fall_idle;
 use tokio::time::Instant;
-pub use withhold::Withheld;
+pub use verdict::Verdict;
 
 use crate::message::Message;
 use crate::node::outgoing::relay_late;
@@ -186,7 +193,13 @@ impl Frame {
     #[inline]
     #[must_use]
     pub fn payload_bytes(&self) -> Bytes {
-        match self.rewritten() {
+        self.bytes_or(self.rewritten())
+    }
+
+    /// Returns the payload that a layer has set, or the received one.
+    #[inline]
+    fn bytes_or(&self, rewritten: Option<&Bytes>) -> Bytes {
+        match rewritten {
             Some(payload) => payload.clone(),
             None => self.read_batch().bytes.slice(self.payload_range()),
         }
@@ -296,29 +309,43 @@ impl Frame {
     /// node alone only with [`Relay::direct`], and a broadcast only if its [`ttl`](Frame::ttl) is
     /// above 1.
     ///
+    /// A relay that is to wait for what layers further in think of the frame [holds it
+    /// back](Frame::hold) instead.
+    ///
     /// If the frame's call has ended already (because a layer kept the frame), it is passed on at
     /// once, and dropped for peers without room, which is counted.
     #[inline]
     pub fn relay(&self, relay: Relay) -> bool {
-        let inner = self.inner();
-        let passes = passes(inner.kind, inner.ttl, relay.direct);
+        self.relay_as(relay, self.rewritten())
+    }
+
+    /// Relays the frame with the received payload, or the one that a layer has put in its place.
+    #[inline]
+    fn relay_as(&self, relay: Relay, rewritten: Option<&Bytes>) -> bool {
+        let passes = self.passes(relay.direct);
         if passes {
             let (connection, seq) = self.key();
-            if inner.payload.is_some() || !call::decide(connection, seq, relay.flow) {
-                self.relay_slowly(relay.flow);
+            if rewritten.is_some() || !call::decide(connection, seq, relay.flow) {
+                self.relay_slowly(relay.flow, rewritten);
             }
         }
         passes
     }
 
+    /// Returns whether the frame can be relayed.
+    #[inline]
+    fn passes(&self, direct: bool) -> bool {
+        let inner = self.inner();
+        passes(inner.kind, inner.ttl, direct)
+    }
+
     /// Decides to relay a frame that this thread is not calling, or whose payload was replaced:
     /// the call scope has no room for a payload.
-    fn relay_slowly(&self, flow: Flow) {
-        if self.relay_derived(flow) {
+    fn relay_slowly(&self, flow: Flow, rewritten: Option<&Bytes>) {
+        if self.relay_derived(flow, rewritten) {
             return;
         }
         let (connection, seq) = self.key();
-        let rewritten = self.rewritten();
         if rewritten.is_some() {
             call::note_shared(connection, seq);
         } else if call::decide(connection, seq, flow) {
@@ -329,7 +356,7 @@ impl Frame {
         if !in_flight.decide(slot, seq, flow, rewritten) && !in_flight.is_lost(slot, seq) {
             // The call has ended: the frame is relayed at once, and dropped for peers without room.
             let buffer_len = self.read_batch().bytes_kept_alive();
-            let payload = self.payload_bytes();
+            let payload = self.bytes_or(rewritten);
             relay_late(
                 in_flight.peer(),
                 self.kind(),
@@ -406,6 +433,7 @@ impl Clone for Frame {
             clone.payload.clone_from(&inner.payload);
             clone.extensions.clone_from(&inner.extensions);
             clone.derived.clone_from(&inner.derived);
+            clone.held.clone_from(&inner.held);
         }
         Self(Some(clone))
     }

@@ -11,7 +11,7 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Mesh, MeshReader, MeshWriter};
+use super::{Mesh, MeshReader, MeshWriter, PeerReader, PeerWriter};
 use crate::error::Error;
 use crate::frame::Frame;
 
@@ -77,4 +77,6 @@ const _: () = {
     is_sync::<Mesh>();
     is_sync::<MeshReader>();
     is_sync::<MeshWriter>();
+    is_sync::<PeerReader>();
+    is_sync::<PeerWriter>();
 };

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | this file | [`Mesh`], the handle that applications use |
 //! | [`reader`], [`writer`] | the two sides of the duplex stream |
+//! | [`peer_reader`], [`peer_writer`] | those of one peer |
+//! | [`gather`] | what both writers do |
 //! | [`duplex`] | the streams as implemented by `Mesh` itself |
 //! | [`doors`] | who comes in: sockets from elsewhere, the allow list, and waiting for peers |
 //! | [`bans`] | who is banned |
@@ -12,6 +14,9 @@
 mod bans;
 mod doors;
 mod duplex;
+mod gather;
+mod peer_reader;
+mod peer_writer;
 mod reader;
 pub(crate) mod runtime;
 mod writer;
@@ -21,11 +26,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+pub use gather::WRITE_CHUNK;
+pub use peer_reader::PeerReader;
+pub use peer_writer::PeerWriter;
 pub use reader::MeshReader;
 use runtime::Runtime;
 pub use runtime::dialer::{DISCOVERED_MAX, OneMore, Probe, Wanted};
 pub use runtime::listener::Admitted;
-pub use writer::{MeshWriter, WRITE_CHUNK};
+pub use writer::MeshWriter;
 
 use crate::connection::ConnectionInfo;
 use crate::error::Error;

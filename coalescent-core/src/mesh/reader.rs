@@ -32,7 +32,8 @@ use crate::wire::Wire;
 /// a reader has not read when it is dropped go back to the front of the queue.
 ///
 /// Read frames one by one with [`next_frame`](MeshReader::next_frame), or many at a time with
-/// [`next_frames`](MeshReader::next_frames).
+/// [`next_frames`](MeshReader::next_frames). To read what one peer sends, apart from the others,
+/// see [`Peer::reader`](crate::Peer::reader).
 pub struct MeshReader {
     queue: Arc<Queue>,
     prefetch: Prefetch,
@@ -44,7 +45,11 @@ pub struct MeshReader {
 
 impl MeshReader {
     pub(super) fn new(peers: &Peers) -> Self {
-        let queue = Queue::of(peers.node());
+        Self::of(Queue::of(peers.node()))
+    }
+
+    /// Makes a reader of this queue.
+    pub(super) fn of(queue: Arc<Queue>) -> Self {
         let prefetch = queue.open();
         Self {
             queue,
@@ -91,11 +96,16 @@ impl MeshReader {
         if !std::future::poll_fn(|cx| self.poll_group(cx)).await {
             return None;
         }
+        self.group()
+    }
+
+    /// Lends the frames of the prefetch that arrived together.
+    pub(super) fn group(&mut self) -> Option<Frames<'_>> {
         self.prefetch.group().map(Frames::new)
     }
 
     /// Waits until the prefetch has frames. Ready with `false` when the mesh has ended.
-    fn poll_group(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    pub(super) fn poll_group(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let Self {
             queue, prefetch, ..
         } = self;

@@ -96,6 +96,7 @@ pub(crate) struct Meter {
     sent: Counter,
     relayed: Counter,
     duplicates: Counter,
+    withheld: Counter,
     unknown: Counter,
     dropped_full: Counter,
     dropped_disconnected: Counter,
@@ -148,6 +149,8 @@ impl Meter {
                 Count, "Others' frames, one for each peer they were written to"),
             duplicates: counter!("coalescent_frames_duplicate_total";
                 Count, "Frames that had arrived before"),
+            withheld: counter!("coalescent_frames_withheld_total";
+                Count, "Broadcasts that a verdict kept from being relayed"),
             unknown: counter!("coalescent_frames_unknown_total";
                 Count, "Frames of a kind that is not known here, skipped"),
             dropped_full: dropped(DropReason::Full),
@@ -222,6 +225,7 @@ impl Meter {
             (&self.sent, since.sent),
             (&self.relayed, since.relayed),
             (&self.duplicates, since.duplicates),
+            (&self.withheld, since.withheld),
             (&self.unknown, since.unknown),
             (&self.bytes_received, since.bytes_received),
             (&self.bytes_sent, since.bytes_sent),

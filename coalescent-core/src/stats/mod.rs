@@ -29,6 +29,10 @@ pub struct Stats {
     pub duplicates: u64,
     /// Frames that were accepted for a peer but not written to it.
     pub dropped: u64,
+    /// Broadcasts that were not relayed because of a [`Verdict`](crate::Verdict): a layer judged
+    /// that they are not to be passed on, or none accepted them for the relay that waited for it.
+    /// Counted once, for the peer that sent them.
+    pub withheld: u64,
     /// Frames of an unknown kind, which were skipped.
     pub unknown: u64,
     /// Bytes read from sockets after the handshake, including framing.
@@ -56,6 +60,7 @@ impl Stats {
             relayed: self.relayed.saturating_sub(earlier.relayed),
             duplicates: self.duplicates.saturating_sub(earlier.duplicates),
             dropped: self.dropped.saturating_sub(earlier.dropped),
+            withheld: self.withheld.saturating_sub(earlier.withheld),
             unknown: self.unknown.saturating_sub(earlier.unknown),
             bytes_received: self.bytes_received.saturating_sub(earlier.bytes_received),
             bytes_sent: self.bytes_sent.saturating_sub(earlier.bytes_sent),
@@ -79,6 +84,7 @@ impl Add for Stats {
             relayed: self.relayed + other.relayed,
             duplicates: self.duplicates + other.duplicates,
             dropped: self.dropped + other.dropped,
+            withheld: self.withheld + other.withheld,
             unknown: self.unknown + other.unknown,
             bytes_received: self.bytes_received + other.bytes_received,
             bytes_sent: self.bytes_sent + other.bytes_sent,
@@ -104,6 +110,7 @@ pub(crate) struct Counters {
     relayed: AtomicU64,
     duplicates: AtomicU64,
     dropped: AtomicU64,
+    withheld: AtomicU64,
     unknown: AtomicU64,
     bytes_received: AtomicU64,
     bytes_sent: AtomicU64,
@@ -139,6 +146,10 @@ impl Counters {
 
     pub(crate) fn add_dropped(&self, frames: u64) {
         self.dropped.fetch_add(frames, Relaxed);
+    }
+
+    pub(crate) fn add_withheld(&self, frames: u64) {
+        self.withheld.fetch_add(frames, Relaxed);
     }
 
     pub(crate) fn add_unknown(&self) {
@@ -198,6 +209,7 @@ impl Counters {
             relayed: self.relayed.load(Relaxed),
             duplicates: self.duplicates.load(Relaxed),
             dropped: self.dropped.load(Relaxed),
+            withheld: self.withheld.load(Relaxed),
             unknown: self.unknown.load(Relaxed),
             bytes_received: self.bytes_received.load(Relaxed),
             bytes_sent: self.bytes_sent.load(Relaxed),

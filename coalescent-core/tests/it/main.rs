@@ -17,6 +17,7 @@ mod listen;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod native;
+mod one_peer;
 mod overlap;
 mod places;
 mod readers;

@@ -9,6 +9,7 @@ use tower_layer::Layer;
 use super::seen::Limits;
 use super::service::SmartRelayService;
 use super::shared::{Neighbour, Shared};
+use crate::deferred::{self, When};
 
 /// A layer that relays each frame to all other peers the first time it arrives, and suppresses its
 /// copies.
@@ -22,7 +23,7 @@ pub struct SmartRelay {
     shared: Arc<Shared>,
     limits: Limits,
     direct: bool,
-    after: bool,
+    when: When,
 }
 
 impl Default for SmartRelay {
@@ -39,7 +40,7 @@ impl SmartRelay {
             shared: Arc::new(Shared::new(limits)),
             limits,
             direct: false,
-            after: false,
+            when: When::default(),
         }
     }
 
@@ -108,7 +109,18 @@ impl SmartRelay {
     /// being handled. A frame whose call fails or is dropped is not relayed. It still counts as
     /// seen, so a copy is not tried again.
     pub fn relay_after(mut self) -> Self {
-        self.after = true;
+        self.when = When::After;
+        self
+    }
+
+    /// Relays a frame only once a layer further in [accepts](coalescent_core::Frame::accept) it,
+    /// and without waiting for its handlers.
+    ///
+    /// An app with a [`Validate`](crate::Validate) inside of its relay needs no such option. It is
+    /// for layers of one's own, and for stacks without an app. What no layer accepts is not
+    /// relayed, and counted as [`withheld`](coalescent_core::Stats::withheld).
+    pub fn validated(mut self) -> Self {
+        self.when = When::Accepted;
         self
     }
 
@@ -132,7 +144,7 @@ impl SmartRelay {
 
 impl Plugin for SmartRelay {
     fn register(&self, app: &mut Registrar) {
-        app.relays();
+        deferred::register_relay(app);
         let shared = Arc::clone(&self.shared);
         app.on_broadcast(move |nonce, payload| {
             shared.said(nonce, payload);
@@ -148,7 +160,7 @@ impl<S> Layer<S> for SmartRelay {
             flow: Flow::Drop,
             direct: self.direct,
         };
-        SmartRelayService::new(inner, Neighbour::new(&self.shared), relay, self.after)
+        SmartRelayService::new(inner, Neighbour::new(&self.shared), relay, self.when)
     }
 }
 

@@ -66,9 +66,18 @@
 //! ```text
 //! App::new().with(SmartRelay::new()).with(Courier::new())     relays all frames received
 //! App::new().with(Courier::new()).with(SmartRelay::new())     relays only messages that parse
+//! App::new().with(SmartRelay::new()).with(Validate::new(..))  relays only what the check accepts
 //! App::new().with(SmartRelay::new().relay_after())            relays only frames accepted by the
 //!           .with(Courier::new()).with(router)                rest of the stack
 //! ```
+//!
+//! With a [`Validate`](crate::Validate) inside of it, or a layer of one's own that
+//! [judges](coalescent_core::Frame::judge), the relay waits for the verdict, but not for what comes
+//! after it. A frame is in the set from its arrival on, so copies that arrive while the verdict is
+//! open are copies; the peers that sent them, at most 64, share the blame if the frame is rejected.
+//! After [`Verdict::Retry`](coalescent_core::Verdict::Retry), and if the connection ends before the
+//! verdict, the frame is taken out of the set, and the next copy is new. On wires without nonces
+//! that holds for [`content_window`](SmartRelay::content_window) only.
 //!
 //! Do not combine it with [`Tattletale`](crate::Tattletale). The inner service must be `Clone`, see
 //! [the crate documentation](crate#what-must-be-clone).
@@ -131,9 +140,11 @@
 //! [rewrites]: coalescent_core::Frame::set_payload
 
 mod layer;
+mod open;
 mod seen;
 mod service;
 mod shared;
+mod verdict;
 
 pub use self::layer::{SeenStats, SmartRelay};
 pub use self::seen::{CAPACITY, CONTENT_TTL, FRAME_BYTES, REPEATS, TTL};

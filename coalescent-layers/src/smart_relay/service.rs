@@ -10,9 +10,10 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
-use super::seen::Verdict;
+use super::seen::Novelty;
 use super::shared::Neighbour;
-use crate::deferred::{self, RelayFuture};
+use super::verdict::OpenVerdict;
+use crate::deferred::{self, RelayFuture, When};
 
 /// How often a waiting connection checks whether the set has room again.
 const RECHECK_INTERVAL: Duration = Duration::from_millis(20);
@@ -32,7 +33,7 @@ pub struct SmartRelayService<S> {
     wait: Option<Box<RoomWait>>,
     neighbour: Arc<Neighbour>,
     relay: Relay,
-    after: bool,
+    when: When,
 }
 
 /// The timers of a connection that waits for room in the set.
@@ -49,19 +50,19 @@ impl<S: Clone> Clone for SmartRelayService<S> {
             wait: None,
             neighbour: Arc::clone(&self.neighbour),
             relay: self.relay,
-            after: self.after,
+            when: self.when,
         }
     }
 }
 
 impl<S> SmartRelayService<S> {
-    pub(super) fn new(inner: S, neighbour: Arc<Neighbour>, relay: Relay, after: bool) -> Self {
+    pub(super) fn new(inner: S, neighbour: Arc<Neighbour>, relay: Relay, when: When) -> Self {
         Self {
             inner,
             wait: None,
             neighbour,
             relay,
-            after,
+            when,
         }
     }
 
@@ -107,11 +108,16 @@ where
 
     #[inline]
     fn call(&mut self, mut frame: Frame) -> Self::Future {
-        match self.neighbour.judge(&frame) {
-            Verdict::New | Verdict::Last => {}
-            verdict => {
-                if verdict == Verdict::Copy {
+        let when = self.when.settled(&frame);
+        let (novelty, identity) = self.neighbour.judge(&frame);
+        match novelty {
+            Novelty::New | Novelty::Last => {}
+            novelty => {
+                if novelty == Novelty::Copy {
                     frame.count_duplicate();
+                    if when.waits() {
+                        self.neighbour.copied(identity, frame.peer());
+                    }
                 } else {
                     frame.count_refused();
                 }
@@ -121,7 +127,8 @@ where
                 };
             }
         }
-        let deferred = deferred::relay(&mut frame, self.relay, self.after);
+        let open = || OpenVerdict::new(Arc::clone(&self.neighbour), identity);
+        let deferred = deferred::relay(&mut frame, self.relay, when, open);
         let call = RelayFuture::new(self.inner.call(frame), deferred);
         ResponseFuture {
             state: State::New { call },
@@ -146,7 +153,7 @@ pin_project! {
         Suppressed,
         New {
             #[pin]
-            call: RelayFuture<F>,
+            call: RelayFuture<F, OpenVerdict>,
         },
     }
 }

@@ -4,11 +4,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use coalescent_core::Frame;
 use coalescent_core::wire::Kind;
+use coalescent_core::{Frame, Peer};
 use tokio::time::Instant;
 
-use super::seen::{Hasher, Limits, Seen, Source, Verdict};
+use super::open::OpenVerdicts;
+use super::seen::{Hasher, Limits, Novelty, Seen, Source};
 
 /// How long after a copy its connection is expected to deliver further copies, in milliseconds.
 const COPIES_EXPECTED: u64 = 120_000;
@@ -18,6 +19,7 @@ const COPIES_EXPECTED: u64 = 120_000;
 pub(super) struct Shared {
     hasher: Hasher,
     seen: Mutex<Seen>,
+    open: Mutex<OpenVerdicts<Peer>>,
 }
 
 impl Shared {
@@ -25,11 +27,16 @@ impl Shared {
         Self {
             hasher: Hasher::random(),
             seen: Mutex::new(Seen::new(limits)),
+            open: Mutex::new(OpenVerdicts::default()),
         }
     }
 
     pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn open(&self) -> MutexGuard<'_, OpenVerdicts<Peer>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a frame that this node itself sends.
@@ -42,6 +49,14 @@ impl Shared {
             seen.carry(payload.len(), now);
         }
     }
+}
+
+/// What identifies a frame that may have copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    nonce: Option<u64>,
+    hash: u128,
+    at: Instant,
 }
 
 /// One connection's handle to the set. Clones of its service share it.
@@ -73,35 +88,70 @@ impl Neighbour {
         })
     }
 
-    /// Decides about a frame that this connection delivered, and adds it to the set.
+    /// Decides about a frame that this connection delivered, and adds it to the set. Returns what
+    /// identifies the frame, if it may have copies.
     #[inline]
-    pub(super) fn judge(&self, frame: &Frame) -> Verdict {
+    pub(super) fn judge(&self, frame: &Frame) -> (Novelty, Option<Identity>) {
         let nonce = match frame.kind() {
             Kind::Broadcast { nonce } => Some(nonce),
             Kind::Plain => None,
             // Sent to this node only: each one is new, even if its bytes repeat.
-            _ => return Verdict::New,
+            _ => return (Novelty::New, None),
         };
         // Hash before taking the lock, which all connections share.
-        let identity = self.shared.hasher.identity(nonce, frame.payload());
+        let hash = self.shared.hasher.identity(nonce, frame.payload());
         // The clock is read once per read batch.
         let now = frame.arrived();
         let mut seen = self.shared.seen();
-        let verdict = seen.insert(self.source, nonce, identity, now);
-        if nonce.is_none() && matches!(verdict, Verdict::New | Verdict::Last) {
+        let novelty = seen.insert(self.source, nonce, hash, now);
+        if nonce.is_none() && matches!(novelty, Novelty::New | Novelty::Last) {
             seen.carry(frame.payload().len(), now);
         }
         drop(seen);
-        match verdict {
-            Verdict::New => {
+        match novelty {
+            Novelty::New => {
                 if self.gave_up.load(Relaxed) {
                     self.gave_up.store(false, Relaxed);
                 }
             }
-            Verdict::Copy => self.last_copy.store(self.millis(now).max(1), Relaxed),
-            Verdict::Last | Verdict::Refused => self.full.store(true, Relaxed),
+            Novelty::Copy => self.last_copy.store(self.millis(now).max(1), Relaxed),
+            Novelty::Last | Novelty::Refused => self.full.store(true, Relaxed),
         }
-        verdict
+        (
+            novelty,
+            Some(Identity {
+                nonce,
+                hash,
+                at: now,
+            }),
+        )
+    }
+
+    /// Forgets a frame that this connection delivered, so that the next copy is new.
+    pub(super) fn forget(&self, identity: Identity) {
+        let Identity { nonce, hash, at } = identity;
+        let age = Instant::now().saturating_duration_since(at);
+        self.shared.seen().forget(nonce, hash, age);
+    }
+
+    /// Notes that the verdict about a frame that this connection delivered is open.
+    pub(super) fn begin_verdict(&self, identity: Identity) {
+        self.shared
+            .open()
+            .begin(identity.hash, self.source.serial());
+    }
+
+    /// Notes that the verdict is there. Returns the peers that have sent copies meanwhile.
+    pub(super) fn end_verdict(&self, identity: Identity) -> Vec<Peer> {
+        self.shared.open().end(identity.hash, self.source.serial())
+    }
+
+    /// Notes that this connection has delivered a copy.
+    #[inline]
+    pub(super) fn copied(&self, identity: Option<Identity>, peer: &Peer) {
+        let Some(identity) = identity else { return };
+        let serial = self.source.serial();
+        self.shared.open().copy(identity.hash, serial, peer);
     }
 
     /// Returns whether this connection should stop reading because its next frame would be refused.

@@ -14,12 +14,14 @@ use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 async fn tattletale() {
     check(Tattletale::new()).await;
     check(Tattletale::new().relay_after()).await;
+    check(Tattletale::new().validated()).await;
     Conformance::new(Tattletale::new()).check_clones().await;
 }
 
 #[tokio::test]
 async fn smart_relay_gives_the_permit_of_a_copy_back() {
-    for relay in [SmartRelay::new(), SmartRelay::new().relay_after()] {
+    let new = SmartRelay::new;
+    for relay in [new(), new().relay_after(), new().validated()] {
         let peer = test_util::peer(&Peers::new(Config::default()));
         let seen = test_util::frame_from(&peer, Kind::Broadcast { nonce: 0 }, "seen");
         // No number twice: what was seen is one set for all services of the layer.

@@ -3,13 +3,15 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 
 use bytes::Bytes;
 use coalescent_core::transport::Memory;
-use coalescent_core::{App, AppExt, Frame, Mesh, PeerLayer, Plugin, Registrar, Reply, Stats};
-use coalescent_layers::{SmartRelay, Tattletale};
+use coalescent_core::{
+    App, AppExt, Frame, Mesh, PeerLayer, Plugin, Registrar, Reply, Stats, Verdict,
+};
+use coalescent_layers::{SmartRelay, Tattletale, Validate};
 use support::memory::node;
 
 /// How many subscribers the relay has.
@@ -84,8 +86,30 @@ async fn leave<L: PeerLayer>(app: App<L>, frames: u64, size: usize, leave: Leave
     stats
 }
 
+/// Judges at once, or after a while, one way or another.
+fn fickle() -> impl Fn(Frame) -> Judging + Clone + Send + Sync {
+    let asked = Arc::new(AtomicU64::new(0));
+    move |_| {
+        let number = asked.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async move {
+            for _ in 0..number % 4 {
+                tokio::task::yield_now().await;
+            }
+            match number % 7 {
+                0 => Verdict::Ignore,
+                1 => Verdict::Retry,
+                2 => Verdict::Reject(0),
+                _ => Verdict::Accept,
+            }
+        })
+    }
+}
+
+type Judging = Pin<Box<dyn Future<Output = Verdict> + Send>>;
+
 fn adds_up(stats: Stats, of: impl std::fmt::Debug) {
-    let accounted = stats.relayed + stats.dropped + stats.duplicates * SUBSCRIBERS;
+    let once = stats.duplicates + stats.withheld;
+    let accounted = stats.relayed + stats.dropped + once * SUBSCRIBERS;
     assert_eq!(stats.received * SUBSCRIBERS, accounted, "{of:?}: {stats:?}");
 }
 
@@ -106,6 +130,16 @@ async fn what_was_received_was_relayed_or_is_counted_as_dropped() {
                 adds_up(leave(after, frames, size, way).await, of);
                 let smart = App::new().with(SmartRelay::new());
                 adds_up(leave(smart, frames, size, way).await, of);
+                if run > 0 {
+                    continue;
+                }
+                let validates = App::new()
+                    .with(SmartRelay::new())
+                    .with(Validate::new(fickle()));
+                adds_up(leave(validates, frames, size, way).await, of);
+                let after = SmartRelay::new().relay_after();
+                let validates = App::new().with(after).with(Validate::new(fickle()));
+                adds_up(leave(validates, frames, size, way).await, of);
             }
         }
     }

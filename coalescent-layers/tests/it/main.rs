@@ -12,3 +12,5 @@ mod mesh;
 mod relays;
 #[cfg(feature = "tls")]
 mod signed;
+mod streams;
+mod validate;

@@ -84,6 +84,11 @@ fn peer_exchange() {
 }
 
 #[test]
+fn streams() {
+    run("streams");
+}
+
+#[test]
 fn address_books() {
     run("book");
 }

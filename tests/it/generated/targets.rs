@@ -18,6 +18,7 @@ use coalescent_layers::discovery::book::{BOOK_CAPACITY, BOOK_FILE_MAX, Group, Ta
 use coalescent_layers::discovery::exchange::{
     ExchangeMessage, MAX_ADDRESS, MAX_ADDRESSES, MAX_MESSAGE,
 };
+use coalescent_layers::streams::{MAX_NAME, MAX_REASON, Opener, StreamFrame, StreamId};
 use coalescent_layers::{Courier, SmartRelay};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::codec::{Decoder, Encoder};
@@ -42,6 +43,7 @@ pub(crate) const TARGETS: &[Target] = &[
     target("body", body, body_corpus),
     target("text", text, text_corpus),
     target("peers", peers, peers_corpus),
+    target("streams", streams, streams_corpus),
     target("book", book, book_corpus),
     Target {
         name: "connection",
@@ -288,6 +290,19 @@ fn peers(input: &[u8]) {
     assert_eq!(ExchangeMessage::decode(&again), Ok(message));
 }
 
+/// A frame of streams that is understood holds to its limits, and is the same when it was encoded.
+fn streams(input: &[u8]) {
+    let Ok(frame) = StreamFrame::decode(Bytes::copy_from_slice(input)) else {
+        return;
+    };
+    match &frame {
+        StreamFrame::Open { name, .. } => assert!((1..=MAX_NAME).contains(&name.len())),
+        StreamFrame::Reset { reason, .. } => assert!(reason.len() <= MAX_REASON),
+        _ => {}
+    }
+    assert_eq!(frame.encode(), input);
+}
+
 /// The file of an address book, as it is and with the checksum that it should have: what is read
 /// is bounded, stands in its places, and is the same when it is written and read again.
 fn book(input: &[u8]) {
@@ -496,6 +511,36 @@ fn peers_corpus() -> Vec<Vec<u8>> {
     .iter()
     .map(|message| message.encode().to_vec())
     .collect()
+}
+
+fn streams_corpus() -> Vec<Vec<u8>> {
+    let ids = [
+        (Opener::Sender, 1),
+        (Opener::Receiver, 300),
+        (Opener::Receiver, u32::MAX >> 1),
+    ];
+    let ids = ids.map(|(opener, number)| StreamId { opener, number });
+    let mut frames = vec![StreamFrame::Places { streams: 7 }];
+    for name in ["f", "file", &"x".repeat(MAX_NAME)] {
+        frames.push(StreamFrame::Open {
+            stream: ids[0],
+            credit: 256 * 1024,
+            name: name.to_owned(),
+        });
+    }
+    for stream in ids {
+        frames.push(StreamFrame::End { stream });
+        frames.push(StreamFrame::Credit { stream, bytes: 1 });
+        frames.push(StreamFrame::Data {
+            stream,
+            bytes: Bytes::from_static(b"some bytes"),
+        });
+        for reason in ["", "no \u{fc}", &"x".repeat(MAX_REASON)] {
+            let reason = reason.to_owned();
+            frames.push(StreamFrame::Reset { stream, reason });
+        }
+    }
+    frames.iter().map(|frame| frame.encode().to_vec()).collect()
 }
 
 fn hello_corpus() -> Vec<Vec<u8>> {

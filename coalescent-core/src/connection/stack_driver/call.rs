@@ -227,6 +227,9 @@ impl<S: PeerService> StackDriver<S> {
         let buffer_len = batch.read_batch.buffer_len;
         // A relay outside the handler has decided already, and its frame does not wait.
         let decision = decided(outcome).or_else(|| in_flight.decision(slot, call.seq));
+        if outcome.is_held() {
+            in_flight.note_held(slot, call.seq);
+        }
         let frame = match copy {
             Some(copy) => PendingFrame {
                 head,
@@ -282,6 +285,9 @@ impl<S: PeerService> StackDriver<S> {
         let result = result.map(|reply| unpin(reply, &batch.block.bytes, buffer_len));
         let lost = is_undecided && result.as_ref().is_err_and(Error::is_panic);
         let lost = lost && self.frames.lose_undecided(&head);
+        if is_undecided && !lost {
+            self.frames.count_withheld(slot, seq, outcome);
+        }
         self.frames.count_derived(derived, lost || !is_undecided);
         self.finish(&head, result, now);
     }
@@ -380,6 +386,9 @@ impl<S: PeerService> StackDriver<S> {
         let result = result.map(|reply| unpin(reply, &frame.payload, frame.buffer_len));
         let lost = is_undecided && result.as_ref().is_err_and(Error::is_panic);
         let lost = lost && self.frames.lose_undecided(&frame.head);
+        if is_undecided && !lost {
+            self.frames.count_withheld(slot, seq, outcome);
+        }
         self.frames.count_derived(derived, lost || !is_undecided);
         self.finish(&frame.head, result, now);
     }

@@ -44,7 +44,7 @@ use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep};
 
 use crate::error::{BoxError, Error};
-use crate::frame::call::CallScope;
+use crate::frame::call::{CallOutcome, CallScope};
 use crate::frame::in_flight::InFlight;
 use crate::frame::{self, passes};
 use crate::node::hooks::BoxFuture;
@@ -425,6 +425,14 @@ impl<F> Frames<F> {
             peer.node().lost(peer, 1);
         }
         lost
+    }
+
+    /// Counts a frame that no relay passes on as withheld, if one was waiting for a verdict.
+    #[inline]
+    fn count_withheld(&self, slot: usize, seq: u64, outcome: CallOutcome) {
+        if outcome.is_held() || self.in_flight.is_held(slot, seq) {
+            self.in_flight.peer().counters().add_withheld(1);
+        }
     }
 
     /// Counts the frames derived from a frame, about which relays have decided, as received. The

@@ -91,7 +91,7 @@ impl Results {
                 self.replies.add_small(in_flight.peer(), id, payload)
             }
             (_, Kind::Request { .. }, _) => false,
-            (Poll::Ready(Ok(Reply::None)), _, None) => true,
+            (Poll::Ready(Ok(Reply::None)), _, None) => outcome.is_kept(),
             (Poll::Ready(Ok(Reply::None)), _, Some(flow)) => {
                 self.relays.extend(index, offset, head, flow)
             }
@@ -225,7 +225,9 @@ impl Results {
         let (first, done) = backlog.front_mut();
         let frames = self.delivery.gather(first, done);
         let before = count(frames);
-        if let Some(heads) = self.read_side.offer(frames) {
+        let diverted = self.read_side.diverted_for(in_flight.peer());
+        let read_side = diverted.as_ref().unwrap_or(&self.read_side);
+        if let Some(heads) = read_side.offer(frames) {
             backlog.keep_heads(heads);
         }
         self.count_delivered(in_flight, before);
@@ -268,7 +270,9 @@ impl Results {
     pub(super) async fn wait_for_room(&mut self, in_flight: &InFlight) {
         self.relays.wait().await;
         let before = count(self.delivery.rest());
-        self.read_side.push(self.delivery.rest()).await;
+        let diverted = self.read_side.diverted_for(in_flight.peer());
+        let read_side = diverted.as_ref().unwrap_or(&self.read_side);
+        read_side.push(self.delivery.rest()).await;
         self.count_delivered(in_flight, before);
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | this file | [`Inbox`], the innermost service of each stack |
 //! | [`queue`] | `Queue`: the frames that wait to be read, of all connections of a node |
+//! | [`diversion`] | `Diversion`: the frames of one peer, in a queue of its own |
 //! | [`group`] | `FrameGroup`: frames of one read buffer, which the queue stores together |
 //! | [`prefetch`] | `Prefetch`: what one reader has taken out of the queue and not read yet |
 //! | [`frames`] | `Frames` and `FrameRef`: a group as a reader's caller sees it |
@@ -12,6 +13,7 @@
 //! the [call scope](crate::frame::call), and the connection, once it has called the stack with all
 //! frames of a read, offers what is staged as groups, and waits for room if there is none.
 
+mod diversion;
 pub(crate) mod frames;
 mod group;
 mod prefetch;
@@ -24,6 +26,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+pub(crate) use diversion::Diversion;
 pub(crate) use group::{FrameGroup, Heads};
 pub(crate) use prefetch::Prefetch;
 pub(crate) use queue::Queue;
@@ -73,8 +76,9 @@ impl Service<Frame> for Inbox {
     }
 
     #[inline]
-    fn call(&mut self, frame: Frame) -> InboxFuture {
+    fn call(&mut self, mut frame: Frame) -> InboxFuture {
         if self.queue.is_read() {
+            frame.let_go();
             // A staged frame is the connection's: it waits for room, once for many frames.
             return InboxFuture(
                 call::stage(frame)
@@ -94,6 +98,7 @@ impl Service<Frame> for Inbox {
 async fn deliver(queue: Arc<Queue>, frame: Frame) {
     frame.peer().counters().add_delivered(1);
     frame.read_batch().in_flight.until_unstaged().await;
+    let queue = queue.diverted_for(frame.peer()).unwrap_or(queue);
     queue
         .push(&mut VecDeque::from([FrameGroup::whole(frame)]))
         .await;

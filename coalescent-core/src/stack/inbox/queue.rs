@@ -31,17 +31,20 @@ pub(super) const SHARED_FILL: usize = 32;
 /// for each frame.
 pub(crate) struct Queue {
     limit: usize,
-    /// The number of readers; without any, frames are discarded. It is changed only while `state`
-    /// is locked, so it is exact under the lock. It is not part of `state` so that
-    /// [`is_read`](Queue::is_read), which is asked for each frame, needs no lock.
+    /// The number of readers, and of [diversions](super::diversion); without any, frames are
+    /// discarded. It is changed only while `state` is locked, so it is exact under the lock. It is
+    /// not part of `state` so that [`is_read`](Queue::is_read), which is asked for each frame,
+    /// needs no lock.
     readers: AtomicUsize,
+    /// How many of `readers` are diversions: readers of the queue of one peer.
+    diverted: AtomicUsize,
     state: Mutex<State>,
     /// Notified when there is room again.
     emptied: Notify,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     groups: VecDeque<FrameGroup>,
     /// The cost in bytes of the groups here, and of those in the readers' prefetches.
     used: usize,
@@ -74,12 +77,18 @@ impl Queue {
         Self {
             limit,
             readers: AtomicUsize::new(0),
+            diverted: AtomicUsize::new(0),
             state: Mutex::new(State::default()),
             emptied: Notify::new(),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    /// Returns the limit in bytes.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -87,6 +96,34 @@ impl Queue {
     #[inline]
     pub(crate) fn is_read(&self) -> bool {
         self.readers.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether frames of some peer may go to a queue of its own.
+    #[inline]
+    pub(super) fn is_diverted(&self) -> bool {
+        self.diverted.load(Ordering::Acquire) > 0
+    }
+
+    /// Counts a reader of the queue of one peer: its frames must be kept, though not here.
+    pub(super) fn divert(&self) {
+        let _state = self.state();
+        self.diverted.fetch_add(1, Ordering::Release);
+        self.readers.fetch_add(1, Ordering::Release);
+    }
+
+    /// Takes back one [`divert`](Queue::divert).
+    pub(super) fn undivert(&self) {
+        let _state = self.state();
+        self.readers.fetch_sub(1, Ordering::Release);
+        self.diverted.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Returns the number of readers of this queue. Exact while `state` is locked.
+    fn own_readers(&self) -> usize {
+        let diverted = self.diverted.load(Ordering::Relaxed);
+        self.readers
+            .load(Ordering::Relaxed)
+            .saturating_sub(diverted)
     }
 
     /// Takes groups from the front of `groups` as long as there is room, and leaves the rest there.
@@ -97,7 +134,7 @@ impl Queue {
             return None;
         }
         let mut state = self.state();
-        if self.readers.load(Ordering::Relaxed) == 0 || state.ended {
+        if self.own_readers() == 0 || state.ended {
             drop(state);
             groups.clear();
             return None;
@@ -155,7 +192,7 @@ impl Queue {
         let mut state = self.state();
         let freed = state.take_back(prefetch);
         let ready = if !state.groups.is_empty() {
-            state.fill(prefetch, self.readers.load(Ordering::Relaxed) == 1);
+            state.fill(prefetch, self.own_readers() == 1);
             Poll::Ready(true)
         } else if state.ended {
             Poll::Ready(false)
@@ -205,7 +242,8 @@ impl Queue {
     /// discarded.
     pub(crate) fn close(&self, prefetch: &mut Prefetch) {
         let mut state = self.state();
-        let readers = self.readers.fetch_sub(1, Ordering::Release) - 1;
+        self.readers.fetch_sub(1, Ordering::Release);
+        let readers = self.own_readers();
         state.used -= std::mem::take(&mut prefetch.freed);
         for group in std::mem::take(&mut prefetch.following).into_iter().rev() {
             state.groups.push_front(group);

@@ -25,10 +25,10 @@ use std::fmt;
 use super::counts::Counts;
 use super::holders::Holders;
 use super::index::Index;
+use super::novelty::Novelty;
 use super::share::{Lateness, YOUNG, may_take};
 use super::source::{FIRST, Source};
 use super::thin_link::ThinLink;
-use super::verdict::Verdict;
 
 /// Memory of an entry in bytes: 40 in the ring, 8 in the index, and 4 for its part of the
 /// [`Counts`].
@@ -125,7 +125,7 @@ impl Contents {
 
     /// Counts a line from a source, and decides whether it is new.
     #[inline]
-    pub(super) fn insert(&mut self, source: Source, identity: u128, clock: u64) -> Verdict {
+    pub(super) fn insert(&mut self, source: Source, identity: u128, clock: u64) -> Novelty {
         self.expire(clock);
         let is_at = |offset| self.identities[self.slot(offset)] == identity;
         let Some(offset) = self.index.find(identity, is_at) else {
@@ -143,10 +143,10 @@ impl Contents {
         }
         let times = self.count(source, slot).saturating_add(1);
         if times > self.entries[slot].times && !self.may_say(source, slot, clock) {
-            return Verdict::Copy;
+            return Novelty::Copy;
         }
         if !self.note(source, slot, times) {
-            return Verdict::Refused;
+            return Novelty::Refused;
         }
         let entry = &mut self.entries[slot];
         if times > entry.times {
@@ -154,10 +154,24 @@ impl Contents {
             entry.said = clock as u32;
             entry.again = true;
             self.newest = clock;
-            return Verdict::New;
+            return Novelty::New;
         }
         self.lateness.copy(silent, clock);
-        Verdict::Copy
+        Novelty::Copy
+    }
+
+    /// Forgets that a line was new once more, so that the next source that has sent as many as
+    /// before, or more, sends a new one.
+    pub(super) fn forget(&mut self, identity: u128, age: u64) {
+        if age >= self.again_after {
+            return;
+        }
+        let is_at = |offset| self.identities[self.slot(offset)] == identity;
+        if let Some(offset) = self.index.find(identity, is_at) {
+            let slot = self.slot(offset);
+            let entry = &mut self.entries[slot];
+            entry.times = entry.times.saturating_sub(1);
+        }
     }
 
     /// Records that a line of `bytes` bytes is relayed.
@@ -180,14 +194,14 @@ impl Contents {
         true
     }
 
-    fn insert_first(&mut self, source: Source, identity: u128, clock: u64) -> Verdict {
+    fn insert_first(&mut self, source: Source, identity: u128, clock: u64) -> Novelty {
         if clock < self.blind_until && !source.is_own() {
-            return Verdict::Refused;
+            return Novelty::Refused;
         }
         if !self.may_take(source, clock) {
             if !self.may_forget(clock) {
                 if !source.is_own() {
-                    return Verdict::Refused;
+                    return Novelty::Refused;
                 }
                 self.blind_until = clock.saturating_add(self.lateness.horizon(clock));
             }
@@ -209,13 +223,13 @@ impl Contents {
         self.newest = clock;
         let slot = self.slot(self.len - 1);
         if !self.note(source, slot, 1) {
-            return Verdict::Refused;
+            return Novelty::Refused;
         }
         self.entries[slot].times = 1;
         if self.is_room(source, clock) {
-            Verdict::New
+            Novelty::New
         } else {
-            Verdict::Last
+            Novelty::Last
         }
     }
 

@@ -16,8 +16,8 @@ fn contents(lines: usize) -> (Contents, Vec<Source>) {
 }
 
 /// Returns whether a frame is handled and relayed.
-fn goes_on(verdict: Verdict) -> bool {
-    matches!(verdict, Verdict::New | Verdict::Last)
+fn goes_on(novelty: Novelty) -> bool {
+    matches!(novelty, Novelty::New | Novelty::Last)
 }
 
 /// Returns a substitute for the hash of a line.
@@ -31,9 +31,9 @@ fn a_line_said_again_is_new_and_passed_on_by_others_is_a_copy() {
     for round in 0..20 {
         let clock = 1_000 * round;
         for (at, source) in sources.iter().enumerate() {
-            let expected = if at == 0 { Verdict::New } else { Verdict::Copy };
-            let verdict = contents.insert(*source, line(1), clock + at as u64);
-            assert_eq!(verdict, expected, "{at} in round {round}");
+            let expected = if at == 0 { Novelty::New } else { Novelty::Copy };
+            let novelty = contents.insert(*source, line(1), clock + at as u64);
+            assert_eq!(novelty, expected, "{at} in round {round}");
         }
         contents.check();
     }
@@ -43,14 +43,14 @@ fn a_line_said_again_is_new_and_passed_on_by_others_is_a_copy() {
 fn the_second_time_may_come_the_other_way_first() {
     let (mut contents, sources) = contents(1000);
     let mut say = |source: usize| contents.insert(sources[source], line(1), 0);
-    assert_eq!(say(1), Verdict::New);
-    assert_eq!(say(1), Verdict::New);
-    assert_eq!(say(2), Verdict::Copy);
-    assert_eq!(say(2), Verdict::Copy);
-    assert_eq!(say(2), Verdict::New);
-    assert_eq!(say(1), Verdict::Copy);
-    assert_eq!(say(3), Verdict::Copy);
-    assert_eq!(say(1), Verdict::New);
+    assert_eq!(say(1), Novelty::New);
+    assert_eq!(say(1), Novelty::New);
+    assert_eq!(say(2), Novelty::Copy);
+    assert_eq!(say(2), Novelty::Copy);
+    assert_eq!(say(2), Novelty::New);
+    assert_eq!(say(1), Novelty::Copy);
+    assert_eq!(say(3), Novelty::Copy);
+    assert_eq!(say(1), Novelty::New);
 }
 
 #[test]
@@ -60,19 +60,19 @@ fn what_this_node_says_counts_too() {
         contents.insert(Source::NODE, line(1), 0);
     }
     for _ in 0..100 {
-        assert_eq!(contents.insert(sources[0], line(1), 0), Verdict::Copy);
+        assert_eq!(contents.insert(sources[0], line(1), 0), Novelty::Copy);
     }
-    assert_eq!(contents.insert(sources[1], line(1), 5_000), Verdict::New);
+    assert_eq!(contents.insert(sources[1], line(1), 5_000), Novelty::New);
     contents.check();
 }
 
 #[test]
 fn a_line_is_another_five_seconds_after_it_was_said_last() {
     let (mut contents, sources) = contents(1000);
-    assert_eq!(contents.insert(sources[0], line(1), 0), Verdict::New);
-    assert_eq!(contents.insert(sources[1], line(1), 4_999), Verdict::Copy);
-    assert_eq!(contents.insert(sources[1], line(1), 5_000), Verdict::New);
-    assert_eq!(contents.insert(sources[0], line(1), 5_001), Verdict::Copy);
+    assert_eq!(contents.insert(sources[0], line(1), 0), Novelty::New);
+    assert_eq!(contents.insert(sources[1], line(1), 4_999), Novelty::Copy);
+    assert_eq!(contents.insert(sources[1], line(1), 5_000), Novelty::New);
+    assert_eq!(contents.insert(sources[0], line(1), 5_001), Novelty::Copy);
     contents.check();
 }
 
@@ -81,17 +81,17 @@ fn while_more_is_said_than_a_thin_link_carries_a_late_line_is_a_copy() {
     let (mut contents, sources) = contents(1000);
     let size = 50_000;
     for number in 0..20 {
-        assert_eq!(contents.insert(sources[0], line(number), 0), Verdict::New);
+        assert_eq!(contents.insert(sources[0], line(number), 0), Novelty::New);
         contents.carry(size, 0);
     }
     for number in 0..20 {
         // The copies arrive at 16 KiB/s, for a minute.
         let clock = (number + 1) * 50_000_000 / (16 * 1024);
-        let verdict = contents.insert(sources[1], line(number), clock);
-        assert_eq!(verdict, Verdict::Copy, "{number}");
+        let novelty = contents.insert(sources[1], line(number), clock);
+        assert_eq!(novelty, Novelty::Copy, "{number}");
     }
     let later = contents.insert(sources[1], line(0), 70_000);
-    assert_eq!(later, Verdict::New);
+    assert_eq!(later, Novelty::New);
     contents.check();
 }
 
@@ -101,12 +101,12 @@ fn who_is_first_with_its_lines_needs_no_bit_of_its_own() {
     let without = *sources.last().expect("some");
     assert_eq!(without.bit, None);
     for number in 0..1000 {
-        let verdict = contents.insert(without, line(number), 0);
-        assert!(goes_on(verdict), "{number}");
+        let novelty = contents.insert(without, line(number), 0);
+        assert!(goes_on(novelty), "{number}");
     }
-    assert_eq!(contents.insert(sources[0], line(999), 0), Verdict::Copy);
+    assert_eq!(contents.insert(sources[0], line(999), 0), Novelty::Copy);
     assert!(goes_on(contents.insert(without, line(999), 0)), "again");
-    assert_eq!(contents.insert(sources[0], line(999), 0), Verdict::Copy);
+    assert_eq!(contents.insert(sources[0], line(999), 0), Novelty::Copy);
     contents.check();
 }
 
@@ -115,7 +115,7 @@ fn a_circle_that_knows_no_copies_makes_no_storm() {
     for source in [0, 69] {
         let (mut contents, sources) = contents(1000);
         let say = |contents: &mut Contents, clock| {
-            contents.insert(sources[source], line(1), clock) == Verdict::New
+            contents.insert(sources[source], line(1), clock) == Novelty::New
         };
         let new = (0..10_000).filter(|_| say(&mut contents, 0)).count();
         assert_eq!(new, 64);
@@ -129,21 +129,21 @@ fn a_circle_that_knows_no_copies_makes_no_storm() {
 fn what_is_full_refuses_where_copies_come_and_forgets_where_none_do() {
     let (mut contents, sources) = contents(300);
     for number in 0..10_000 {
-        assert_eq!(contents.insert(sources[0], line(number), 0), Verdict::New);
+        assert_eq!(contents.insert(sources[0], line(number), 0), Novelty::New);
     }
     assert!(contents.forgotten_young() > 9_000);
     contents.check();
     // A copy arrives, so from here on the set assumes a mesh.
-    assert_eq!(contents.insert(sources[1], line(9_999), 0), Verdict::Copy);
+    assert_eq!(contents.insert(sources[1], line(9_999), 0), Novelty::Copy);
     assert_eq!(
         contents.insert(sources[0], line(10_000), 0),
-        Verdict::Refused
+        Novelty::Refused
     );
     // Other sources have room, and the flooding one regains room as entries age.
-    assert_eq!(contents.insert(sources[2], line(10_000), 0), Verdict::New);
+    assert_eq!(contents.insert(sources[2], line(10_000), 0), Novelty::New);
     assert_eq!(
         contents.insert(sources[0], line(10_001), YOUNG),
-        Verdict::New
+        Novelty::New
     );
     contents.check();
 }
@@ -166,22 +166,22 @@ fn counts_are_shared_as_the_room_is() {
 #[test]
 fn own_words_that_had_to_be_forgotten_are_not_taken_for_new() {
     let (mut contents, sources) = contents(300);
-    assert_eq!(contents.insert(sources[0], line(u64::MAX), 0), Verdict::New);
+    assert_eq!(contents.insert(sources[0], line(u64::MAX), 0), Novelty::New);
     assert_eq!(
         contents.insert(sources[1], line(u64::MAX), 0),
-        Verdict::Copy
+        Novelty::Copy
     );
     for number in 0..10_000 {
         contents.insert(Source::NODE, line(number), 0);
     }
-    let verdicts: Vec<_> = (0..10_000)
+    let novelties: Vec<_> = (0..10_000)
         .map(|number| contents.insert(sources[0], line(number), 1))
         .collect();
-    assert!(!verdicts.iter().any(|verdict| goes_on(*verdict)));
-    assert!(verdicts.contains(&Verdict::Copy));
+    assert!(!novelties.iter().any(|novelty| goes_on(*novelty)));
+    assert!(novelties.contains(&Novelty::Copy));
     assert_eq!(
         contents.insert(sources[0], line(20_000), YOUNG),
-        Verdict::New
+        Novelty::New
     );
 }
 
@@ -193,25 +193,25 @@ fn in_a_flood_lines_are_remembered_for_two_minutes() {
     for number in 0..lines {
         assert_eq!(
             contents.insert(sources[0], line(number), number),
-            Verdict::New
+            Novelty::New
         );
     }
     for number in 0..lines {
         let clock = 60_000 + number;
         assert_eq!(
             contents.insert(sources[1], line(number), clock),
-            Verdict::Copy
+            Novelty::Copy
         );
         assert_eq!(
             contents.insert(sources[69], line(number), clock),
-            Verdict::Copy
+            Novelty::Copy
         );
     }
     // A line repeated throughout is accepted at most 64 times in 5 s.
     for second in 60..200 {
         for source in [0, 1, 69] {
-            let verdict = contents.insert(sources[source], line(1), second * 1_000);
-            assert_eq!(verdict == Verdict::New, source == 0, "{source} at {second}");
+            let novelty = contents.insert(sources[source], line(1), second * 1_000);
+            assert_eq!(novelty == Novelty::New, source == 0, "{source} at {second}");
         }
     }
     contents.check();
@@ -226,12 +226,12 @@ fn lines_are_remembered_however_late_their_copies_come() {
         lag = number / 10;
         assert_eq!(
             contents.insert(sources[0], line(number), number),
-            Verdict::New
+            Novelty::New
         );
         let copy = number - lag;
         if copy != last {
-            let verdict = contents.insert(sources[1], line(copy), number);
-            assert_eq!(verdict, Verdict::Copy, "{copy} at {number}");
+            let novelty = contents.insert(sources[1], line(copy), number);
+            assert_eq!(novelty, Novelty::Copy, "{copy} at {number}");
         }
         last = copy;
     }
@@ -244,17 +244,17 @@ fn weeks_of_uptime_do_not_confuse_the_ages() {
     let (mut contents, sources) = contents(1000);
     let wrap = 1 << 32;
     let mut say = |source: usize, number, clock| {
-        let verdict = contents.insert(sources[source], line(number), clock);
+        let novelty = contents.insert(sources[source], line(number), clock);
         contents.check();
-        verdict
+        novelty
     };
-    assert_eq!(say(0, 1, 0), Verdict::New);
-    assert_eq!(say(0, 2, wrap - 2_000), Verdict::New);
-    assert_eq!(say(1, 2, wrap + 2_000), Verdict::Copy);
-    assert_eq!(say(1, 2, wrap + 3_000), Verdict::New);
+    assert_eq!(say(0, 1, 0), Novelty::New);
+    assert_eq!(say(0, 2, wrap - 2_000), Novelty::New);
+    assert_eq!(say(1, 2, wrap + 2_000), Novelty::Copy);
+    assert_eq!(say(1, 2, wrap + 3_000), Novelty::New);
     // Silent for exactly one wrap of the clock.
-    assert_eq!(say(0, 2, wrap + wrap + 3_001), Verdict::New);
-    assert_eq!(say(0, 1, wrap + wrap + 3_001), Verdict::New);
+    assert_eq!(say(0, 2, wrap + wrap + 3_001), Novelty::New);
+    assert_eq!(say(0, 1, wrap + wrap + 3_001), Novelty::New);
 }
 
 /// A source that sends each line twice uses its own share of the counts only.
@@ -267,38 +267,61 @@ fn one_who_repeats_all_it_says_keeps_nobody_else_from_repeating_a_line() {
     }
     contents.check();
     for _ in 0..10 {
-        assert_eq!(contents.insert(sources[1], line(1 << 32), 0), Verdict::New);
+        assert_eq!(contents.insert(sources[1], line(1 << 32), 0), Novelty::New);
         // A source without a bit needs a count for each line.
-        assert_eq!(contents.insert(sources[69], line(1 << 33), 0), Verdict::New);
+        assert_eq!(contents.insert(sources[69], line(1 << 33), 0), Novelty::New);
     }
+}
+
+#[test]
+fn a_line_that_is_forgotten_is_new_when_the_next_copy_comes_and_then_no_more() {
+    let (mut contents, sources) = contents(1000);
+    assert_eq!(contents.insert(sources[0], line(1), 0), Novelty::New);
+    assert_eq!(contents.insert(sources[1], line(1), 1), Novelty::Copy);
+    contents.forget(line(1), 10);
+    contents.forget(line(2), 10);
+    assert_eq!(contents.insert(sources[2], line(1), 20), Novelty::New);
+    assert_eq!(contents.insert(sources[3], line(1), 20), Novelty::Copy);
+    // Those that sent the copies before say it once more: it is another line.
+    assert_eq!(contents.insert(sources[1], line(1), 30), Novelty::New);
+    assert_eq!(contents.insert(sources[0], line(1), 30), Novelty::Copy);
+    contents.forget(line(1), TTL);
+    assert_eq!(contents.insert(sources[3], line(1), 40), Novelty::Copy);
+    contents.check();
 }
 
 proptest! {
     /// With sufficient room, it counts as the contract of the wire requires.
     #[test]
     fn behaves_like_the_model(
-        steps in prop::collection::vec((0..70_usize, 0..5_u64, 0..100_u64), 1..500),
+        steps in prop::collection::vec((0..70_usize, 0..5_u64, 0..100_u64, 0..4_u8), 1..500),
     ) {
         let (mut contents, sources) = contents(100_000);
-        let mut lines: HashMap<u64, (u64, HashMap<usize, u32>)> = HashMap::new();
+        // When a line was last said as new, how often it is known, and how often each has said it.
+        let mut lines: HashMap<u64, (u64, u32, HashMap<usize, u32>)> = HashMap::new();
         let mut clock = 0;
-        for (source, number, step) in steps {
+        for (source, number, step, forget) in steps {
             clock += step * step / 3;
-            let (said, counts) = lines.entry(number).or_default();
+            let (said, most, counts) = lines.entry(number).or_default();
             if clock - *said >= TTL {
                 counts.clear();
+                *most = 0;
             }
-            let most = counts.values().copied().max().unwrap_or(0);
             let count = counts.entry(source).or_default();
-            let verdict = contents.insert(sources[source], line(number), clock);
+            let novelty = contents.insert(sources[source], line(number), clock);
             if *count < 64 {
                 *count += 1;
             }
-            if *count > most {
+            if *count > *most {
                 *said = clock;
-                prop_assert_eq!(verdict, Verdict::New);
+                *most = *count;
+                prop_assert_eq!(novelty, Novelty::New);
+                if forget == 0 {
+                    contents.forget(line(number), 0);
+                    *most -= 1;
+                }
             } else {
-                prop_assert_eq!(verdict, Verdict::Copy);
+                prop_assert_eq!(novelty, Novelty::Copy);
             }
             contents.check();
         }

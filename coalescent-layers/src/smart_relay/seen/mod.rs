@@ -21,10 +21,10 @@ mod hasher;
 mod holders;
 mod index;
 mod nonces;
+mod novelty;
 mod share;
 mod source;
 mod thin_link;
-mod verdict;
 
 use std::time::Duration;
 
@@ -33,10 +33,10 @@ use tokio::time::Instant;
 use self::contents::Contents;
 pub(crate) use self::hasher::Hasher;
 use self::nonces::Nonces;
+pub(crate) use self::novelty::Novelty;
 use self::share::millis;
 pub(crate) use self::source::Source;
 use self::source::Sources;
-pub(crate) use self::verdict::Verdict;
 
 /// Default capacity in frames: 64 MiB for frames with a nonce and as much for frames without.
 /// Memory is allocated only as needed.
@@ -132,16 +132,28 @@ impl Seen {
         nonce: Option<u64>,
         identity: u128,
         now: Instant,
-    ) -> Verdict {
+    ) -> Novelty {
         let clock = self.clock.at(now);
-        let verdict = match nonce {
+        let novelty = match nonce {
             Some(nonce) => self.nonces.insert(source, nonce, identity, clock),
             None => self.contents.insert(source, identity, clock),
         };
-        if verdict == Verdict::Refused {
+        if novelty == Novelty::Refused {
             self.refused += 1;
         }
-        verdict
+        novelty
+    }
+
+    /// Forgets a frame that was new `age` ago, so that the next copy of it is new too.
+    ///
+    /// Copies that have arrived in between stay copies: what they were sent for does not come
+    /// again. Of equal lines, one less is known. What has expired in between may be there as
+    /// another frame, which stays.
+    pub(crate) fn forget(&mut self, nonce: Option<u64>, identity: u128, age: Duration) {
+        match nonce {
+            Some(nonce) => self.nonces.forget(nonce, identity, millis(age)),
+            None => self.contents.forget(identity, millis(age)),
+        }
     }
 
     /// Records that a frame of `bytes` bytes without a nonce is relayed.

@@ -21,9 +21,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::novelty::Novelty;
 use super::share::{Lateness, YOUNG, may_take};
 use super::source::{ORPHANS, OWN, Source};
-use super::verdict::Verdict;
 
 /// Number of nonces in a page.
 pub(super) const PAGE: usize = 32;
@@ -134,7 +134,7 @@ impl Nonces {
         nonce: u64,
         identity: u128,
         clock: u64,
-    ) -> Verdict {
+    ) -> Novelty {
         let (key, at) = place(nonce);
         let tag = tag(identity);
         if source.is_own() {
@@ -157,12 +157,12 @@ impl Nonces {
             0 => {}
             known if known == tag => {
                 self.lateness.copy(age, clock);
-                return Verdict::Copy;
+                return Novelty::Copy;
             }
             _ => return self.insert_conflict(source, identity, clock),
         }
         if !self.is_unheard(source, nonce, identity, clock) {
-            return Verdict::Copy;
+            return Novelty::Copy;
         }
         if let Some(page) = found.and_then(|slot| self.pages.get_mut(slot as usize)) {
             page.tags[at] = tag;
@@ -171,7 +171,34 @@ impl Nonces {
         }
         self.newest = clock;
         self.frames += 1;
-        Verdict::New
+        Novelty::New
+    }
+
+    /// Forgets a frame, whose place in its page stays free for it.
+    pub(super) fn forget(&mut self, nonce: u64, identity: u128, age: u64) {
+        if age >= self.ttl {
+            return;
+        }
+        let (key, at) = place(nonce);
+        let tag = tag(identity);
+        let page = self.index.get(&key).copied();
+        if let Some(page) = page.and_then(|slot| self.pages.get_mut(slot as usize))
+            && let Some(known) = page.tags.get_mut(at)
+            && *known == tag
+        {
+            *known = 0;
+            page.frames = page.frames.saturating_sub(1);
+            self.frames = self.frames.saturating_sub(1);
+            return;
+        }
+        let page = self.conflicts.get(&conflict_key(identity)).copied();
+        if let Some(page) = page.and_then(|slot| self.pages.get_mut(slot as usize))
+            && page.tags[0] == tag
+        {
+            page.tags[0] = 0;
+            page.frames = page.frames.saturating_sub(1);
+            self.frames = self.frames.saturating_sub(1);
+        }
     }
 
     /// Returns whether a frame that is missing from its nonce's page is also unknown otherwise.
@@ -202,13 +229,13 @@ impl Nonces {
 
     #[cold]
     #[inline(never)]
-    fn insert_page(&mut self, source: Source, nonce: u64, identity: u128, clock: u64) -> Verdict {
+    fn insert_page(&mut self, source: Source, nonce: u64, identity: u128, clock: u64) -> Novelty {
         if !self.is_unheard(source, nonce, identity, clock) {
-            return Verdict::Copy;
+            return Novelty::Copy;
         }
         let (key, at) = place(nonce);
         let Some(slot) = self.take_page(source, clock) else {
-            return Verdict::Refused;
+            return Novelty::Refused;
         };
         self.put_page(
             source,
@@ -217,9 +244,9 @@ impl Nonces {
         );
         self.index.insert(key, slot);
         if self.has_room(source, clock) {
-            Verdict::New
+            Novelty::New
         } else {
-            Verdict::Last
+            Novelty::Last
         }
     }
 
@@ -234,25 +261,29 @@ impl Nonces {
 
     #[cold]
     #[inline(never)]
-    fn insert_conflict(&mut self, source: Source, identity: u128, clock: u64) -> Verdict {
+    fn insert_conflict(&mut self, source: Source, identity: u128, clock: u64) -> Novelty {
         if self.is_conflict(identity, clock) {
-            return Verdict::Copy;
+            return Novelty::Copy;
         }
         let key = conflict_key(identity);
         let known = self.conflicts.get(&key);
         if let Some(page) = known.and_then(|slot| self.pages.get_mut(*slot as usize)) {
-            // The frame has expired.
+            // The frame has expired, or was forgotten.
+            if page.tags[0] == 0 {
+                page.frames += 1;
+                self.frames += 1;
+            }
             page.tags[0] = tag(identity);
             page.touched = clock;
             self.newest = clock;
-            return Verdict::New;
+            return Novelty::New;
         }
         let Some(slot) = self.take_page(source, clock) else {
-            return Verdict::Refused;
+            return Novelty::Refused;
         };
         self.put_page(source, slot, Page::new(key, 0, tag(identity), true, clock));
         self.conflicts.insert(key, slot);
-        Verdict::New
+        Novelty::New
     }
 
     fn put_page(&mut self, source: Source, slot: u32, page: Page) {

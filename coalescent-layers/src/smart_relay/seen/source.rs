@@ -38,6 +38,11 @@ impl Source {
         returned_until: 0,
     };
 
+    /// Returns the serial number, which no other source has had.
+    pub(crate) fn serial(self) -> u32 {
+        self.serial
+    }
+
     #[inline]
     pub(super) fn is_own(self) -> bool {
         self.place == OWN

@@ -45,12 +45,12 @@ fn a_flood_of_lines_does_not_push_out_nonces() {
         capacity: 100,
         ..Limits::default()
     });
-    assert_eq!(seen.insert(source, Some(1), 1, now), Verdict::New);
+    assert_eq!(seen.insert(source, Some(1), 1, now), Novelty::New);
     for line in 0..10_000 {
-        assert_eq!(seen.insert(source, None, line, now), Verdict::New);
+        assert_eq!(seen.insert(source, None, line, now), Novelty::New);
     }
     let later = now + seconds(1);
-    assert_eq!(seen.insert(source, Some(1), 1, later), Verdict::Copy);
+    assert_eq!(seen.insert(source, Some(1), 1, later), Novelty::Copy);
     assert!(seen.forgotten_young() > 9_900);
 }
 
@@ -60,16 +60,16 @@ fn a_clock_read_before_the_lock_was_taken_is_no_trouble() {
     let other = seen.open(start);
     let start = start + seconds(10);
     let mut copy = |source, identity, now| seen.insert(source, None, identity, now);
-    assert_eq!(copy(one, 1, start), Verdict::New);
-    assert_eq!(copy(one, 2, start - seconds(6)), Verdict::New);
-    assert_eq!(copy(other, 1, start - seconds(7)), Verdict::Copy);
-    assert_eq!(copy(other, 2, start + millis(4_999)), Verdict::Copy);
-    assert_eq!(copy(other, 2, start + seconds(5)), Verdict::New);
+    assert_eq!(copy(one, 1, start), Novelty::New);
+    assert_eq!(copy(one, 2, start - seconds(6)), Novelty::New);
+    assert_eq!(copy(other, 1, start - seconds(7)), Novelty::Copy);
+    assert_eq!(copy(other, 2, start + millis(4_999)), Novelty::Copy);
+    assert_eq!(copy(other, 2, start + seconds(5)), Novelty::New);
 }
 
 /// Returns whether a frame is handled and relayed.
-fn goes_on(verdict: Verdict) -> bool {
-    matches!(verdict, Verdict::New | Verdict::Last)
+fn goes_on(novelty: Novelty) -> bool {
+    matches!(novelty, Novelty::New | Novelty::Last)
 }
 
 /// Sends new frames until one is refused, then closes the source. Returns how many were accepted.
@@ -81,7 +81,7 @@ fn flood_and_go(seen: &mut Seen, nonced: bool, round: u64, now: Instant) -> usiz
         let identity = hasher.identity(nonced.then_some(nonce), &frame.to_be_bytes());
         seen.insert(source, nonced.then_some(nonce), identity, now)
     });
-    let taken = said.take_while(|verdict| goes_on(*verdict)).count();
+    let taken = said.take_while(|novelty| goes_on(*novelty)).count();
     seen.close(source, now);
     taken
 }
@@ -97,19 +97,19 @@ fn one_who_comes_back_again_and_again_gets_nothing_by_it() {
         });
         let (other, first) = (seen.open(now), seen.open(now));
         let nonce = |nonce| nonced.then_some(nonce);
-        assert_eq!(seen.insert(first, nonce(1), 1, now), Verdict::New);
-        assert_eq!(seen.insert(other, nonce(1), 1, now), Verdict::Copy);
+        assert_eq!(seen.insert(first, nonce(1), 1, now), Novelty::New);
+        assert_eq!(seen.insert(other, nonce(1), 1, now), Novelty::Copy);
         seen.close(first, now);
         let taken: usize = (0..300)
             .map(|round| flood_and_go(&mut seen, nonced, round, now))
             .sum();
         assert!(taken > 10_000, "{taken}");
         let again = seen.open(now);
-        let verdict = seen.insert(again, nonce(1), 1, now);
-        assert!(!goes_on(verdict), "{verdict:?} with nonces: {nonced}");
+        let novelty = seen.insert(again, nonce(1), 1, now);
+        assert!(!goes_on(novelty), "{novelty:?} with nonces: {nonced}");
         for number in 2..12 {
-            let verdict = seen.insert(honest, nonce(number << 50), number.into(), now);
-            assert!(goes_on(verdict), "{verdict:?} with nonces: {nonced}");
+            let novelty = seen.insert(honest, nonce(number << 50), number.into(), now);
+            assert!(goes_on(novelty), "{novelty:?} with nonces: {nonced}");
         }
         assert_eq!(seen.forgotten_young(), 0);
     }

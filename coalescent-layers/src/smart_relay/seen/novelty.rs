@@ -1,8 +1,8 @@
-//! What is decided about a frame that arrives.
+//! Whether a frame that arrives is new.
 
-/// The decision about a frame.
+/// Whether a frame is new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Novelty {
     /// The frame is new: handle and relay it.
     New,
     /// Like `New`, but the set has no room for another frame of this source.

@@ -1,0 +1,160 @@
+//! The write side of one peer.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_sink::Sink;
+use tokio::io::AsyncWrite;
+
+use super::gather::{Gather, Target, io_error};
+use crate::error::Error;
+use crate::node::Sent;
+use crate::node::peer::Peer;
+use crate::wire::{Kind, Wire};
+
+/// The write side of one peer: a [`Sink`] of payloads, and an [`AsyncWrite`]. The peer alone gets
+/// what is written, as with [`Peer::send_payload`]; relays do not pass it on. The original's
+/// `pipe(socket)`.
+///
+/// As a sink, it gathers the payloads it is fed and sends them together, once they amount to about
+/// [`BATCH`](crate::BATCH) bytes or when it is flushed. As bytes, each write becomes one frame of
+/// at most [`WRITE_CHUNK`](crate::WRITE_CHUNK) bytes, which is sent at once; on the `lines` wire
+/// each line becomes a frame. See [`MeshWriter`](crate::MeshWriter), with which it has all this in
+/// common.
+///
+/// Writing waits for room in the peer's outbox, so a file larger than memory can be copied here.
+/// Messages of others to that peer come between the frames, and the peer reads both from one
+/// stream: to send bytes apart from messages, use the streams of `coalescent-layers`. Flushing
+/// waits until everything is written to the peer's socket. Shutting the writer down does not
+/// disconnect the peer.
+///
+/// # Errors
+///
+/// [`is_closed`](Error::is_closed) if the peer is gone; as bytes,
+/// [`BrokenPipe`](io::ErrorKind::BrokenPipe). A flush fails so too if the peer leaves before it is
+/// done, since some of what was written may not have arrived. A payload that does not fit the
+/// peer's wire, or is larger than the frame limit or [`Peer::max_payload`], fails with
+/// [`is_encode`](Error::is_encode); as bytes with
+/// [`InvalidInput`](io::ErrorKind::InvalidInput). Nothing else is lost by it.
+///
+/// # Cancel safety
+///
+/// A write or frame whose future is dropped before it is ready was not taken. What was taken stays
+/// in the writer, and is sent with the next write or flush. If the writer itself is dropped without
+/// a flush, the payloads it has gathered are lost, and of those that wait for room the peer gets a
+/// prefix, which may be empty.
+pub struct PeerWriter(Gather<Peer>);
+
+impl Peer {
+    /// Makes a writer. This peer alone gets what is written to it.
+    ///
+    /// ```
+    /// use coalescent_core::Peer;
+    /// use tokio::io::AsyncWriteExt;
+    ///
+    /// async fn send_file(peer: &Peer, mut file: tokio::fs::File) -> std::io::Result<()> {
+    ///     let mut writer = peer.writer();
+    ///     tokio::io::copy(&mut file, &mut writer).await?;
+    ///     writer.flush().await
+    /// }
+    /// ```
+    #[must_use]
+    pub fn writer(&self) -> PeerWriter {
+        PeerWriter(Gather::new(self.clone()))
+    }
+}
+
+impl PeerWriter {
+    /// Returns the peer to which this writes.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        self.0.target()
+    }
+}
+
+impl Target for Peer {
+    fn limit(&self) -> usize {
+        Peer::limit(self)
+    }
+
+    fn cuts_lines(&self) -> bool {
+        *self.wire() == Wire::lines()
+    }
+
+    async fn send(self, payload: Bytes) -> (Sent, Option<Error>) {
+        let failed = self.send_payload(payload).await.err();
+        (Sent::default(), failed)
+    }
+
+    async fn send_all(self, payloads: Vec<Bytes>) -> (Sent, Option<Error>) {
+        let mut failed = None;
+        let mut chunks = Vec::with_capacity(payloads.len());
+        for payload in payloads {
+            match self.encode_own(Kind::Data, payload) {
+                Ok(chunk) => chunks.push(chunk),
+                Err(error) => failed = failed.or(Some(Error::encode(error))),
+            }
+        }
+        let pushed = self.outbox().push(&chunks, &mut 0).await;
+        let closed = pushed.err().map(|_| Error::closed());
+        (Sent::default(), closed.or(failed))
+    }
+
+    async fn flushed(self) -> Result<(), Error> {
+        Peer::flushed(&self).await;
+        if self.is_connected() {
+            Ok(())
+        } else {
+            Err(Error::closed())
+        }
+    }
+}
+
+impl AsyncWrite for PeerWriter {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_flushed(cx).map_err(io_error)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_flushed(cx).map_err(io_error)
+    }
+}
+
+impl Sink<Bytes> for PeerWriter {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, payload: Bytes) -> Result<(), Error> {
+        self.0.start_send(payload)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.poll_flushed(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.poll_flushed(cx)
+    }
+}
+
+impl fmt::Debug for PeerWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerWriter")
+            .field("peer", self.peer())
+            .finish_non_exhaustive()
+    }
+}
