@@ -29,8 +29,8 @@
 //! | a transport without addresses | host names and public IP addresses |
 //!
 //! Unspecified, multicast, documentation and reserved addresses are never taken, neither are those
-//! that this node [may not dial](coalescent_core::Mesh::may_dial), nor its own: where it listens, at
-//! the hosts at which the peers see it that it has dialled. Inbound peers are not believed about
+//! that this node [may not dial](coalescent_core::Mesh::may_dial), nor its own: where it listens,
+//! at the hosts at which the peers see it that it has dialled. Inbound peers are not believed about
 //! that: each could hide an address of others. Where an inbound peer says that it listens, if it is
 //! not seen there, counts as told by it.
 //!
