@@ -4,13 +4,16 @@
 use std::path::Path;
 use std::time::Duration;
 
+use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::transport::Memory;
+use coalescent_core::wire::{Hello, Kind};
 use coalescent_core::{Address, App, AppExt, BanTarget, Event, Events, Mesh, Source};
 use coalescent_layers::discovery::book::{
     AddressBook, Book, FEELER_EVERY, Group, SAVE_EVERY, SAVE_SOON, Table,
 };
 use support::mesh::{addr, event};
-use support::until;
+use support::{ByHand, until};
+use tokio::io::DuplexStream;
 use tokio::time::{Instant, timeout};
 
 fn address(text: &str) -> Address {
@@ -237,6 +240,49 @@ async fn what_a_node_may_not_dial_takes_no_turns() {
     .await;
     // Another configuration may allow them.
     assert_eq!(book.len(), known);
+}
+
+/// Joins a peer that is seen at this address, and says that it listens there at port 7.
+async fn join_who_listens(mesh: &Mesh, seen: &str) -> ByHand<DuplexStream> {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let mut peer = ByHand::new(near);
+    let hello = Hello {
+        node: peer.node,
+        net: String::new(),
+        agent: "a listener".to_owned(),
+        listen: Some(":7".to_owned()),
+        seen: None,
+        max: None,
+        channels: Vec::new(),
+    };
+    let hello = hello.encode().unwrap();
+    let info = ConnectionInfo::inbound().addr(seen.parse().unwrap());
+    let introduce = async {
+        peer.send(Kind::Hello, hello).await;
+        peer.recv().await.expect("a hello")
+    };
+    let (_, joined) = tokio::join!(introduce, mesh.adopt(far, info));
+    joined.expect("a peer");
+    peer
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_says_where_it_listens_is_kept_only_if_it_may_be_dialled() {
+    let network = Memory::new();
+    for is_plain in [false, true] {
+        let book = Book::new();
+        let node = app(&network, AddressBook::new().with_book(book.clone()));
+        let node = node.configure(|config| config.allow_plaintext = is_plain);
+        let node = node.start().await.unwrap();
+        let _far = join_who_listens(&node, "20.1.1.1:1").await;
+        let _near = join_who_listens(&node, "127.0.0.1:1").await;
+        let count = 1 + usize::from(is_plain);
+        within(Duration::from_secs(5), "they are known", || {
+            book.tellable().contains(&address("127.0.0.1:7"))
+        })
+        .await;
+        assert_eq!(book.len(), count);
+    }
 }
 
 #[tokio::test(start_paused = true)]
