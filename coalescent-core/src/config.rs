@@ -146,8 +146,9 @@ pub struct Config {
     /// ([`REQUEST_WINDOW`](crate::REQUEST_WINDOW)), for room in the outbox, and for its reply.
     /// Default: 30 s.
     pub request_timeout: Duration,
-    /// How long a shutdown waits for queued frames to be written, before they are dropped.
-    /// Default: 10 s.
+    /// How long a shutdown waits for queued frames to be written, before they are dropped, and for
+    /// peers to close. A peer that was sent nothing meanwhile but the goodbye, and says nothing
+    /// for 2 seconds, is not waited for. Default: 10 s.
     pub drain: Duration,
     /// The ttl of broadcasts from this node: the number of hops that they may travel. The ttl of
     /// received broadcasts is limited to it. Default: 32.

@@ -1,10 +1,14 @@
 //! Ends a connection: says goodbye, handles the last frames of the peer, and closes the socket.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::clock;
+use super::farewell::{Farewell, Written};
 use super::handshake::{DISCARD_MAX, LINGER, discard};
 use super::reader::{Input, Reader};
 use super::watch::Watchdog;
@@ -108,10 +112,10 @@ where
         let _ = timeout(LINGER, goodbye).await;
     }
 
-    /// Writes the queue and a BYE, and handles frames of the peer until it closes too, or until the
-    /// deadline. Later bytes are read and discarded for up to [`LINGER`], since closing a socket
-    /// with unread bytes resets the connection. Some peers do not survive that: the original for
-    /// Node.js exits.
+    /// Writes the queue and a BYE, and handles frames of the peer until it closes too, or until
+    /// [`Farewell`] says that it was waited for long enough. Later bytes are read and discarded for
+    /// a while, since closing a socket with unread bytes resets the connection. Some peers do not
+    /// survive that: the original for Node.js exits.
     async fn leave(&mut self, words: &str, deadline: Instant) {
         let bye = self.bye(words);
         self.reader.go_on_reading();
@@ -121,14 +125,20 @@ where
             watch,
         } = self;
         let has_handshake = reader.has_handshake();
+        let mut farewell = Farewell::new(deadline, clock::now());
+        let peer = reader.peer().clone();
+        let heard = || peer.counters().bytes_received();
+        let is_queued = peer.outbox().used() > 0;
+        let before = peer.outbox().written();
+        let is_handled = AtomicBool::new(false);
         let written = {
-            let mut read = std::pin::pin!(read_to_end(reader, watch));
+            let mut read = std::pin::pin!(read_to_end(reader, watch, &is_handled));
             let mut write = std::pin::pin!(async {
                 writer.run().await?;
                 writer.finish(&bye).await
             });
             let (mut reading, mut writing) = (true, true);
-            let mut until = deadline;
+            let mut until = farewell.deadline();
             while reading || writing {
                 tokio::select! {
                     // Replies of the reader are written in the same poll.
@@ -139,18 +149,27 @@ where
                         if written.is_err() {
                             return;
                         }
-                        if !has_handshake {
-                            // The wire has no BYE that would tell the peer to close.
-                            until = deadline.min(clock::now() + LINGER);
+                        let frames = is_queued || peer.outbox().written() != before;
+                        let written = match (has_handshake, frames) {
+                            (false, _) => Written::NoGoodbye,
+                            (true, false) => Written::GoodbyeAlone,
+                            (true, true) => Written::FramesAndGoodbye,
+                        };
+                        until = farewell.written(written, heard(), clock::now());
+                    }
+                    () = sleep_until(until) => {
+                        match farewell.go_on(heard(), is_handled.load(Relaxed), clock::now()) {
+                            Some(later) => until = later,
+                            None => break,
                         }
                     }
-                    () = sleep_until(until) => break,
                 }
             }
             !writing
         };
         if written {
-            let _ = timeout(LINGER, discard(self.reader.io_mut(), DISCARD_MAX)).await;
+            let until = farewell.discard_until(clock::now());
+            let _ = timeout_at(until, discard(self.reader.io_mut(), DISCARD_MAX)).await;
         }
     }
 
@@ -179,15 +198,18 @@ where
     }
 }
 
-/// Reads and handles frames to the end of the peer's stream.
-async fn read_to_end<R, S>(reader: &mut Reader<R, S>, watch: &mut Watchdog)
+/// Reads and handles frames to the end of the peer's stream. `is_handled` says whenever it waits
+/// whether all is handled that was read.
+async fn read_to_end<R, S>(reader: &mut Reader<R, S>, watch: &mut Watchdog, is_handled: &AtomicBool)
 where
     R: AsyncRead + Unpin,
     S: PeerService,
 {
     loop {
         let input = clock::turns(|cx, now| {
-            reader.poll(cx, now, watch).map(|input| match input {
+            let polled = reader.poll(cx, now, watch);
+            is_handled.store(polled.is_pending() && reader.has_handled_all(), Relaxed);
+            polled.map(|input| match input {
                 Input::Again | Input::Turn => None,
                 input => Some(input),
             })

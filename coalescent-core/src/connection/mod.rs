@@ -14,7 +14,7 @@
 //!   runs in one task, which polls the reader, the writer, the watchdog and the commands of other
 //!   tasks, in this order.
 //! - *Closing* (`closing.rs`, `enum End`): the queue and a BYE are written, as far as the way of
-//!   ending allows.
+//!   ending allows. How long the peer then has to close is said by `farewell.rs`.
 //!
 //! The driver of the stack has states of its own (`stack_driver/mod.rs`, `enum State`), and is
 //! replaced by an `IdleDriver` while the connection is idle (`stack_driver/idle.rs`).
@@ -66,6 +66,7 @@ mod closing;
 mod control;
 mod driver;
 mod establish;
+mod farewell;
 mod handshake;
 mod introduction;
 mod membership;

@@ -297,9 +297,7 @@ impl Mesh {
     /// has fewer outbound peers than [`Config::min_peers`](crate::Config::min_peers).
     ///
     /// This neither waits nor fails. A suggestion is not taken if its address is known already, as
-    /// a suggestion or as a seed, or is this node's own, or could not be dialled: because it names
-    /// an identity and this node has none, or because it is not loopback, and there is neither an
-    /// identity nor [`Config::allow_plaintext`](crate::Config::allow_plaintext).
+    /// a suggestion or as a seed, or is this node's own, or [may not be dialled](Mesh::may_dial).
     ///
     /// # Dialling
     ///
@@ -315,6 +313,17 @@ impl Mesh {
     /// most is forgotten: one that failed, or else the oldest.
     pub fn suggest(&self, suggestion: Suggestion) {
         self.runtime().suggest(suggestion);
+    }
+
+    /// Returns whether the configuration of this node allows to dial an address, without looking
+    /// up a host name.
+    ///
+    /// It does not if the address names an identity and this node has none, or if it is an IP
+    /// address other than loopback, and there is neither an identity nor
+    /// [`Config::allow_plaintext`](crate::Config::allow_plaintext). A ban is another matter.
+    #[must_use]
+    pub fn may_dial(&self, address: &Address) -> bool {
+        self.runtime().may_dial(address).is_ok()
     }
 
     /// Wants one outbound peer more than [`Config::min_peers`](crate::Config::min_peers), for as

@@ -172,6 +172,10 @@ impl Counters {
         self.bytes_received.fetch_add(bytes as u64, Relaxed);
     }
 
+    pub(crate) fn bytes_received(&self) -> u64 {
+        self.bytes_received.load(Relaxed)
+    }
+
     pub(crate) fn add_bytes_sent(&self, bytes: usize) {
         self.bytes_sent.fetch_add(bytes as u64, Relaxed);
     }

@@ -12,7 +12,7 @@ use coalescent_core::{
     App, AppExt, DisconnectReason, Event, Events, Flow, Frame, Mesh, Plugin, Registrar, Reply,
 };
 use futures_util::StreamExt;
-use support::{ByHand, RelayLayer, handle, on_the_wire, packet, soon, until};
+use support::{ByHand, RelayLayer, handle, join, on_the_wire, packet, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tower_layer::Layer;
@@ -414,6 +414,52 @@ async fn times_that_never_end_are_taken_as_such() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_never_closes_holds_up_an_end_for_two_seconds() {
+    let mesh = App::new().start().await.unwrap();
+    let mut peer = join(&mesh, 1024).await;
+    let since = tokio::time::Instant::now();
+    mesh.shutdown().await;
+    let took = since.elapsed();
+    assert!(took <= Duration::from_millis(2_001), "{took:?}");
+    peer.expect_bye().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_was_sent_much_and_never_closes_holds_up_an_end_no_longer_than_the_drain() {
+    let mesh = App::new().start().await.unwrap();
+    let mut peer = join(&mesh, 1024 * 1024).await;
+    let sent = mesh.broadcast_payload(vec![0; 10_000]).await.unwrap();
+    assert_eq!(sent.queued, 1);
+    let since = tokio::time::Instant::now();
+    let drain = mesh.peers().config().drain;
+    mesh.shutdown().await;
+    let took = since.elapsed();
+    assert!(took <= drain + Duration::from_millis(1), "{took:?}");
+    assert!(peer.recv_frame().await.is_some());
+    peer.expect_bye().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_says_much_at_the_end_is_heard() {
+    let mesh = App::new().start().await.unwrap();
+    let mut heard = mesh.reader();
+    let mut peer = join(&mesh, 1024).await;
+    let ended = tokio::spawn(async move { mesh.shutdown().await });
+    peer.expect_bye().await;
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(1_900)).await;
+        peer.send(Kind::Data, "and another thing").await;
+    }
+    drop(peer);
+    let stats = ended.await.unwrap();
+    assert_eq!(stats.received, 4);
+    for _ in 0..4 {
+        let frame = soon("a frame", heard.next_frame()).await;
+        assert_eq!(frame.unwrap().payload(), b"and another thing");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reader_that_never_reads_holds_up_an_end_no_longer_than_the_drain() {
     let mesh = App::new().start().await.unwrap();
     let (near, far) = tokio::io::duplex(1024);
@@ -429,11 +475,8 @@ async fn a_reader_that_never_reads_holds_up_an_end_no_longer_than_the_drain() {
     let since = tokio::time::Instant::now();
     let drain = mesh.peers().config().drain;
     let stats = mesh.shutdown().await;
-    assert!(
-        since.elapsed() <= drain + Duration::from_secs(2),
-        "{:?}",
-        since.elapsed()
-    );
+    let took = since.elapsed();
+    assert!(took <= drain + Duration::from_millis(1), "{took:?}");
     assert_eq!(stats.sent + stats.dropped, 10);
     assert!(stats.dropped > 0);
     // Closed, too: what was written can be read, and then there is an end.

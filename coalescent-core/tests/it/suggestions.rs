@@ -389,3 +389,24 @@ async fn names_of_one_network_hold_one_place() {
     there[usize::from(one.unwrap()) - 1].abort().await;
     until("another is there", || far(&here, "8.8.") >= 1).await;
 }
+
+#[tokio::test]
+async fn a_node_tells_which_addresses_it_may_dial() {
+    let network = Memory::new();
+    let id = "1".repeat(64);
+    let told = [
+        "127.0.0.1:1",
+        "[::ffff:127.0.0.1]:1",
+        "example.com:1",
+        "198.51.100.1:1",
+        "10.0.0.1:1",
+        &format!("{id}@127.0.0.1:1"),
+    ];
+    for (is_plain, count) in [(false, 3), (true, 5)] {
+        let app = App::new().transport(network.clone());
+        let app = app.configure(|config| config.allow_plaintext = is_plain);
+        let node = app.start().await.unwrap();
+        let may = told.map(|text| node.may_dial(&text.parse().unwrap()));
+        assert_eq!(may, std::array::from_fn(|at| at < count), "{is_plain}");
+    }
+}

@@ -4,13 +4,16 @@
 use std::path::Path;
 use std::time::Duration;
 
+use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::transport::Memory;
+use coalescent_core::wire::{Hello, Kind};
 use coalescent_core::{Address, App, AppExt, BanTarget, Event, Events, Mesh, Source};
 use coalescent_layers::discovery::book::{
-    AddressBook, Book, FEELER_EVERY, Group, SAVE_EVERY, Table,
+    AddressBook, Book, FEELER_EVERY, Group, SAVE_EVERY, SAVE_SOON, Table,
 };
 use support::mesh::{addr, event};
-use support::until;
+use support::{ByHand, until};
+use tokio::io::DuplexStream;
 use tokio::time::{Instant, timeout};
 
 fn address(text: &str) -> Address {
@@ -94,15 +97,23 @@ async fn the_first_peer_is_saved_at_once() {
     let has = |text: &str| std::fs::read_to_string(&file).is_ok_and(|book| book.contains(text));
     within(Duration::from_secs(5), "the file", || has("tried other:1 ")).await;
 
-    // Later changes wait for their minute; nothing but the time makes them be saved.
+    // What a seed answers follows soon; nothing but the time makes it be saved.
     let book: Book = node.get().unwrap();
-    book.heard(&address("198.51.100.7:1"), &Group::of(&address("other:1")));
+    let source = Group::of(&address("other:1"));
+    book.heard(&address("198.51.100.7:1"), &source);
     assert!(!has("new 198.51.100.7:1 "));
-    let took = within(Duration::from_secs(61), "a change", || {
-        has("new 198.51.100.7:1 ")
-    })
-    .await;
+    let took = within(2 * SAVE_SOON, "the answer", || has("new 198.51.100.7:1 ")).await;
     println!("saved after {took:?}");
+
+    // Later changes wait for their minute.
+    for last in 0..8 {
+        let later = format!("203.0.113.{last}:1");
+        book.update(|table, now| table.dialled_ok(&address(&later), now));
+        within(SAVE_EVERY + SAVE_SOON, "a change", || has(&later)).await;
+    }
+    book.update(|table, now| table.dialled_ok(&address("192.0.2.1:1"), now));
+    let took = within(SAVE_EVERY + SAVE_SOON, "a change", || has("192.0.2.1:1")).await;
+    assert!(took > SAVE_EVERY / 2, "{took:?}");
     node.abort().await;
 }
 
@@ -193,6 +204,85 @@ async fn a_feeler_finds_out_who_is_there_and_makes_no_peer() {
     until("the feeler has gone", || third.peers().is_empty()).await;
     // Who is not there is asked some times, and is never told to others.
     assert_eq!(book.tellable().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_to_dial_nobody_has_no_feelers() {
+    let network = Memory::new();
+    let third = listen(&network, "third:2").await;
+    let book = Book::new();
+    let node = app(&network, AddressBook::new().with_book(book.clone())).max_peers(0);
+    let node = node.listen("node:1").await.unwrap();
+    let guest = app(&network, AddressBook::new()).seeds(["node:1"]);
+    let _guest = guest.start().await.unwrap();
+    until("the guest", || node.peers().len() == 1).await;
+    book.heard(&address("third:2"), &Group::of(&address("seed:1")));
+    tokio::time::sleep(FEELER_EVERY * 20).await;
+    assert_eq!((tried(&book), third.peers().len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_may_not_dial_takes_no_turns() {
+    let network = Memory::new();
+    let third = listen(&network, "third:2").await;
+    let book = Book::new();
+    for n in 0..200 {
+        let never = address(&format!("20.{n}.1.1:9"));
+        book.heard(&never, &Group::of(&never));
+    }
+    book.heard(&address("third:2"), &Group::of(&address("seed:1")));
+    let known = book.len();
+    let node = app(&network, AddressBook::new().with_book(book.clone()));
+    let _node = node.start().await.unwrap();
+    within(Duration::from_secs(5), "the third", || {
+        third.peers().len() == 1
+    })
+    .await;
+    // Another configuration may allow them.
+    assert_eq!(book.len(), known);
+}
+
+/// Joins a peer that is seen at this address, and says that it listens there at port 7.
+async fn join_who_listens(mesh: &Mesh, seen: &str) -> ByHand<DuplexStream> {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let mut peer = ByHand::new(near);
+    let hello = Hello {
+        node: peer.node,
+        net: String::new(),
+        agent: "a listener".to_owned(),
+        listen: Some(":7".to_owned()),
+        seen: None,
+        max: None,
+        channels: Vec::new(),
+    };
+    let hello = hello.encode().unwrap();
+    let info = ConnectionInfo::inbound().addr(seen.parse().unwrap());
+    let introduce = async {
+        peer.send(Kind::Hello, hello).await;
+        peer.recv().await.expect("a hello")
+    };
+    let (_, joined) = tokio::join!(introduce, mesh.adopt(far, info));
+    joined.expect("a peer");
+    peer
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_says_where_it_listens_is_kept_only_if_it_may_be_dialled() {
+    let network = Memory::new();
+    for is_plain in [false, true] {
+        let book = Book::new();
+        let node = app(&network, AddressBook::new().with_book(book.clone()));
+        let node = node.configure(|config| config.allow_plaintext = is_plain);
+        let node = node.start().await.unwrap();
+        let _far = join_who_listens(&node, "20.1.1.1:1").await;
+        let _near = join_who_listens(&node, "127.0.0.1:1").await;
+        let count = 1 + usize::from(is_plain);
+        within(Duration::from_secs(5), "they are known", || {
+            book.tellable().contains(&address("127.0.0.1:7"))
+        })
+        .await;
+        assert_eq!(book.len(), count);
+    }
 }
 
 #[tokio::test(start_paused = true)]

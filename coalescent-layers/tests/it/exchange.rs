@@ -6,7 +6,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::transport::Memory;
+use coalescent_core::wire::{Hello, Kind};
 use coalescent_core::{
     Address, App, AppExt, DisconnectReason, Event, Mesh, Peer, Plugin, Registrar,
 };
@@ -15,6 +17,8 @@ use coalescent_layers::discovery::exchange::{
     ASK_EVERY, CHANNEL, Exchange, ExchangeMessage, FAULT, MAX_ADDRESSES, SAME_FOR, SAME_FROM,
     TAKE_EVERY,
 };
+use support::until;
+use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -78,9 +82,14 @@ struct Node {
 }
 
 impl Node {
+    /// Starts a node that may dial everything.
     async fn new(network: &Memory) -> Self {
+        Self::of(network, App::new().allow_plaintext()).await
+    }
+
+    async fn of(network: &Memory, app: App) -> Self {
         let book = Book::new();
-        let app = App::new().transport(network.clone());
+        let app = app.transport(network.clone());
         let app = app.plugin(Exchange::new(&book)).max_inbound(1000);
         // Of what it learns it dials none but to look who is there.
         let keeper = AddressBook::new().with_book(book.clone());
@@ -194,6 +203,66 @@ async fn what_listens_elsewhere_is_not_told_before_a_dial_has_shown_it() {
     node.book
         .update(|table, now| table.dialled_ok(&address, now));
     assert_eq!(hand.ask(&peer, 64).await, [address]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_may_not_dial_is_not_kept() {
+    let network = Memory::new();
+    let node = Node::of(&network, App::new()).await;
+    let mut hand = Hand::new(&network).await;
+    let id = "1".repeat(64);
+    let told = ["20.1.1.1:9", &format!("{id}@127.0.0.1:8"), "127.0.0.1:9"];
+    let told = told.map(|text| text.parse::<Address>().unwrap());
+    connect(&node.mesh, &hand.mesh).await;
+    let peer = hand.next_ask().await;
+    say(&peer, &ExchangeMessage::Tell(told.to_vec())).await;
+    learns(&node, &told[2]).await;
+    assert!(!node.knows(&told[0]) && !node.knows(&told[1]));
+
+    // Neither is it if it says so itself.
+    let elsewhere = App::new().transport(network.clone());
+    let elsewhere = elsewhere.advertise("20.1.1.2:9").start().await.unwrap();
+    let peer = connect(&elsewhere, &node.mesh).await;
+    until("it is known", || node.mesh.peers().len() == 2).await;
+    peer.disconnect("enough");
+    until("it has gone", || node.mesh.peers().len() == 1).await;
+    assert!(!node.knows(&"20.1.1.2:9".parse().unwrap()));
+}
+
+/// Joins a peer that has dialled the node and claims to see it at this address.
+async fn join_who_sees(mesh: &Mesh, seen: &str) -> support::ByHand<DuplexStream> {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let mut peer = support::ByHand::new(near);
+    let hello = Hello {
+        node: peer.node,
+        net: String::new(),
+        agent: "a liar".to_owned(),
+        listen: None,
+        seen: Some(seen.to_owned()),
+        max: None,
+        channels: Vec::new(),
+    };
+    let hello = hello.encode().unwrap();
+    let introduce = async {
+        peer.send(Kind::Hello, hello).await;
+        peer.recv().await.expect("a hello")
+    };
+    let (_, joined) = tokio::join!(introduce, mesh.adopt(far, ConnectionInfo::inbound()));
+    joined.expect("a peer");
+    peer
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inbound_peer_cannot_hide_an_address_by_what_it_sees() {
+    let network = Memory::new();
+    let (node, mut hand) = (Node::new(&network).await, Hand::new(&network).await);
+    let port = node.mesh.local_addrs()[0].port();
+    let honest: Address = format!("20.1.1.1:{port}").parse().unwrap();
+    let _liar = join_who_sees(&node.mesh, "20.1.1.1:5").await;
+    connect(&node.mesh, &hand.mesh).await;
+    let peer = hand.next_ask().await;
+    say(&peer, &ExchangeMessage::Tell(vec![honest.clone()])).await;
+    learns(&node, &honest).await;
 }
 
 fn without_hands(mut told: Vec<Address>) -> Vec<Address> {

@@ -326,7 +326,7 @@ fn look_at_book(input: &[u8]) {
         if let Some(picked) = table.pick(now, |_| true) {
             table.dialled_ok(&picked, now);
         }
-        if let Some(asked) = table.feeler(now) {
+        if let Some(asked) = table.feeler(now, |_| true) {
             table.dial_failed(&asked, now);
         }
         assert!(table.tellable(now).count() <= table.len());

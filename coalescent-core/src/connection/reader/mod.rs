@@ -221,6 +221,16 @@ where
         self.drain_timer();
     }
 
+    /// Returns whether all that was read is handled, and no reply is waited for.
+    pub(super) fn has_handled_all(&self) -> bool {
+        let is_idle = match &self.activity {
+            Activity::Idle(_) => true,
+            Activity::Busy(busy) => busy.driver.can_sleep(),
+        };
+        let is_decoded = matches!(self.undecoded, Undecoded::Nothing);
+        is_idle && is_decoded && !self.peer.is_in_channels() && !self.peer.requests().is_open()
+    }
+
     pub(super) fn peer(&self) -> &Peer {
         &self.peer
     }

@@ -58,6 +58,56 @@ fn what_is_no_book_is_kept_beside() {
 }
 
 #[test]
+fn that_an_older_bad_file_is_replaced_is_said() {
+    let (folder, path) = folder();
+    for (text, is_said) in [("one", false), ("two", true)] {
+        fs::write(&path, text).unwrap();
+        let error = load(&path, 1).unwrap_err().to_string();
+        assert_eq!(
+            error.contains("in place of an older one"),
+            is_said,
+            "{error}"
+        );
+    }
+    let bad = folder.path().join("peers.book.bad");
+    assert_eq!(fs::read(bad).unwrap(), b"two");
+}
+
+#[test]
+fn old_drafts_are_removed_at_the_start_and_whenever_a_book_is_saved() {
+    let (folder, path) = folder();
+    let file = |name: &str, age: Duration| {
+        let file = File::create(folder.path().join(name)).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+    };
+    let (old, young) = (DRAFT_KEPT + Duration::from_secs(5), DRAFT_KEPT / 2);
+    file(".coalescent-book-0123456789abcdef", old);
+    file(".coalescent-book-1123456789abcdef", old);
+    // Perhaps in the making, and what is none.
+    file(".coalescent-book-2123456789abcdef", young);
+    file(".coalescent-book-3123456789abcde", old);
+    file(".coalescent-book-notes-of-a-user", old);
+    assert!(load(&path, 1).unwrap().is_none());
+    let left = [
+        ".coalescent-book-2123456789abcdef",
+        ".coalescent-book-3123456789abcde",
+        ".coalescent-book-notes-of-a-user",
+    ];
+    assert_eq!(names(&folder), left);
+    file(left[0], old);
+    save(&path, &table().encode()).unwrap();
+    assert_eq!(names(&folder), [left[1], left[2], "peers.book"]);
+}
+
+#[test]
+fn a_draft_from_the_future_is_not_old() {
+    let now = SystemTime::now();
+    assert!(!is_old(now + DRAFT_KEPT * 2, now));
+    assert!(!is_old(now - DRAFT_KEPT, now));
+    assert!(is_old(now - DRAFT_KEPT - Duration::from_secs(1), now));
+}
+
+#[test]
 fn a_torn_write_is_kept_beside() {
     let (folder, path) = folder();
     let bytes = table().encode();
@@ -164,6 +214,29 @@ fn a_link_stays_a_link() {
     assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
     assert_eq!(fs::read(&target).unwrap(), table().encode());
     assert_eq!(names(&folder), ["peers.book", "target"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_what_is_not_there_yet_stays_a_link() {
+    use std::os::unix::fs::symlink;
+
+    let (folder, path) = folder();
+    let below = folder.path().join("below");
+    symlink("below/second", &path).unwrap();
+    for error in [
+        load(&path, 1).unwrap_err(),
+        save(&path, b"book").unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("there is no folder"), "{error}");
+    }
+    fs::create_dir(&below).unwrap();
+    symlink("target", below.join("second")).unwrap();
+    assert!(load(&path, 1).unwrap().is_none());
+    save(&path, &table().encode()).unwrap();
+    assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+    assert_eq!(fs::read(below.join("target")).unwrap(), table().encode());
+    assert_eq!(names(&folder), ["below", "peers.book"]);
 }
 
 #[cfg(unix)]

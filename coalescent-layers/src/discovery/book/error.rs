@@ -16,7 +16,7 @@ pub struct BookError {
 pub(super) enum Problem {
     Damaged(&'static str),
     /// Damaged, and kept under this other name.
-    Kept(&'static str, PathBuf),
+    Kept(&'static str, PathBuf, Replaced),
     /// Damaged, and could not be renamed.
     NotKept(&'static str, io::Error),
     Empty,
@@ -26,6 +26,10 @@ pub(super) enum Problem {
     Read(io::Error),
     Write(io::Error),
 }
+
+/// Whether a file was there already that had this name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Replaced(pub(super) bool);
 
 impl BookError {
     pub(super) fn damaged(why: &'static str) -> Self {
@@ -87,10 +91,16 @@ impl fmt::Display for BookError {
         }
         match &self.problem {
             Problem::Damaged(why) => write!(f, ": this is no address book: {why}"),
-            Problem::Kept(why, kept) => write!(
-                f,
-                " is not used: {why}; it is kept as {kept:?}, and a new one is begun"
-            ),
+            Problem::Kept(why, kept, Replaced(is_replaced)) => {
+                let instead = match is_replaced {
+                    true => " in place of an older one",
+                    false => "",
+                };
+                write!(
+                    f,
+                    " is not used: {why}; it is kept as {kept:?}{instead}, and a new one is begun"
+                )
+            }
             Problem::NotKept(why, error) => write!(
                 f,
                 " is not used: {why}; it cannot be renamed ({error}), so nothing is saved: move it away, or \

@@ -244,7 +244,7 @@ proptest! {
         if let Ok(mut table) = Table::decode(&bytes, 1) {
             table.check();
             table.pick(at(0), |_| true);
-            table.feeler(at(0));
+            table.feeler(at(0), |_| true);
             let again = Table::decode(&table.encode(), 1).unwrap();
             prop_assert_eq!(again.encode(), table.encode());
         }

@@ -16,8 +16,13 @@ use super::error::BookError;
 use super::handle::Book;
 use super::links::anchors;
 
-/// How often a book that changes is saved: once a minute.
+/// How often a book that changes is saved: once a minute, once it has been saved a few times.
 pub const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+/// How long a change waits for others that come with it, before the book is saved: one second. So
+/// long is also the pause after the first save, at which a node often knows nobody but its seed.
+/// Each further pause is twice as long, up to [`SAVE_EVERY`].
+pub const SAVE_SOON: Duration = Duration::from_secs(1);
 
 /// Keeps a book in its file.
 #[derive(Debug)]
@@ -119,7 +124,7 @@ impl Keeper {
     /// Writes the file when it is time, until the mesh ends.
     pub(super) async fn keep_saving(&self, mesh: WeakMesh) {
         let start = Instant::now();
-        let mut last = None;
+        let (mut last, mut changed) = (None, None);
         loop {
             match mesh.upgrade() {
                 Some(mesh) => self.note_bans(&mesh),
@@ -133,21 +138,30 @@ impl Keeper {
                 )
             });
             let now = Instant::now();
-            match due(last, start, is_peer_known) {
-                _ if !self.may_save.load(Relaxed) => self.book.changed().await,
-                // Nobody tells of a ban, so this looks now and then.
-                _ if !is_changed => {
-                    let _ = timeout_at(now + SAVE_EVERY, self.book.changed()).await;
-                }
-                due if due > now => {
-                    let _ = timeout_at(due, self.book.changed()).await;
-                }
-                _ => {
-                    let Some(mesh) = mesh.upgrade() else { return };
-                    last = Some(now);
-                    self.save(&mesh).await;
-                }
+            if !self.may_save.load(Relaxed) {
+                self.book.changed().await;
+                continue;
             }
+            if !is_changed {
+                // Nobody tells of a ban, so this looks now and then.
+                let _ = timeout_at(now + SAVE_EVERY, self.book.changed()).await;
+                continue;
+            }
+            let due = match last {
+                None => first_due(start, is_peer_known),
+                Some(last) => due(last, *changed.get_or_insert(now)),
+            };
+            if due > now {
+                let _ = timeout_at(due, self.book.changed()).await;
+                continue;
+            }
+            let Some(mesh) = mesh.upgrade() else { return };
+            changed = None;
+            last = Some(Saved {
+                at: now,
+                before: last.map_or(0, |last: Saved| last.before.saturating_add(1)),
+            });
+            self.save(&mesh).await;
         }
     }
 
@@ -169,13 +183,29 @@ impl Keeper {
     }
 }
 
-/// Returns when a book that has changed is to be saved.
-fn due(last: Option<Instant>, start: Instant, is_peer_known: bool) -> Instant {
-    match last {
-        Some(last) => last + SAVE_EVERY,
-        None if is_peer_known => start,
-        None => start + SAVE_EVERY,
+/// The last save.
+#[derive(Clone, Copy, Debug)]
+struct Saved {
+    at: Instant,
+    /// How many there were before it.
+    before: u32,
+}
+
+/// Returns when a book that has changed is to be saved for the first time: at once if it has a
+/// peer.
+fn first_due(start: Instant, is_peer_known: bool) -> Instant {
+    if is_peer_known {
+        start
+    } else {
+        start + SAVE_EVERY
     }
+}
+
+/// Returns when a book is to be saved again that has first changed at `changed` since it was saved.
+fn due(last: Saved, changed: Instant) -> Instant {
+    let doubled = 2_u32.saturating_pow(last.before);
+    let pause = SAVE_SOON.saturating_mul(doubled).min(SAVE_EVERY);
+    (last.at + pause).max(changed + SAVE_SOON)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -187,11 +217,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_peer_is_saved_at_once_and_then_once_a_minute() {
+    fn the_first_peer_is_saved_at_once() {
         let start = Instant::now();
-        assert_eq!(due(None, start, false), start + SAVE_EVERY);
-        assert_eq!(due(None, start, true), start);
-        let last = start + Duration::from_secs(7);
-        assert_eq!(due(Some(last), start, true), last + SAVE_EVERY);
+        assert_eq!(first_due(start, false), start + SAVE_EVERY);
+        assert_eq!(first_due(start, true), start);
+    }
+
+    #[test]
+    fn what_the_first_peers_tell_is_saved_soon_and_then_once_a_minute() {
+        let at = Instant::now();
+        let seconds = Duration::from_secs;
+        for (before, pause) in [(0, 1), (1, 2), (2, 4), (5, 32), (6, 60), (u32::MAX, 60)] {
+            let last = Saved { at, before };
+            assert_eq!(due(last, at), at + seconds(pause), "after {before} others");
+        }
+        // What follows a quiet time waits only for what comes with it.
+        let last = Saved { at, before: 9 };
+        assert_eq!(due(last, at + seconds(59)), at + seconds(60));
+        assert_eq!(due(last, at + seconds(500)), at + seconds(501));
     }
 }

@@ -111,7 +111,7 @@ impl Mixer {
         if !may || mesh.peers().is_empty() {
             return None;
         }
-        let suggestion = choose(&self.book, &connected(&mesh))?;
+        let suggestion = choose(&self.book, &mesh, &connected(&mesh))?;
         Some((suggestion.first(), mesh.one_more()))
     }
 

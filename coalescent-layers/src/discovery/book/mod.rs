@@ -49,12 +49,13 @@ mod scout;
 mod table;
 
 pub use self::bans::BANS_IN_BOOK;
+pub use self::disk::DRAFT_KEPT;
 pub use self::entry::{FAILURES_BEFORE_SUCCESS, FAILURES_IN_A_WEEK, MENTION_LASTS, TELLABLE_FOR};
 pub use self::error::BookError;
 pub use self::format::BOOK_FILE_MAX;
 pub use self::group::{GROUP_NAME_MAX, Group};
 pub use self::handle::Book;
-pub use self::keeper::SAVE_EVERY;
+pub use self::keeper::{SAVE_EVERY, SAVE_SOON};
 pub use self::mixer::MIX_EVERY;
 pub use self::places::{
     BOOK_CAPACITY, BUCKET_PLACES, NEW_BUCKETS, NEW_BUCKETS_OF_SOURCE, TRIED_BUCKETS,

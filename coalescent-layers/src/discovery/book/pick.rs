@@ -60,15 +60,19 @@ impl Table {
         Some(entry.address.clone())
     }
 
-    /// Returns an address to be dialled only to learn whether somebody is there: a tried one whose
-    /// place another waits for, or else one that was never reached. `None` if there is nothing to
-    /// learn now.
+    /// Returns an address to be dialled only to learn whether somebody is there, of those that
+    /// `filter` lets pass: a tried one whose place another waits for, or else one that was never
+    /// reached. `None` if there is nothing to learn now.
     ///
     /// The outcome is told with [`dialled_ok`](Table::dialled_ok) or
     /// [`dial_failed`](Table::dial_failed).
-    pub fn feeler(&mut self, now: SystemTime) -> Option<Address> {
+    pub fn feeler(
+        &mut self,
+        now: SystemTime,
+        filter: impl Fn(&Address) -> bool,
+    ) -> Option<Address> {
         let now = seconds(now);
-        let is_due = |entry: &&Entry| !entry.was_dialled_recently(now);
+        let is_due = |entry: &&Entry| !entry.was_dialled_recently(now) && filter(&entry.address);
         let tested = self
             .tests
             .iter()

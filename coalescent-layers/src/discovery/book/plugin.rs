@@ -25,7 +25,8 @@ use super::scout;
 ///   known, and others may be told of it.
 /// - About every [two minutes](super::FEELER_EVERY), if a peer is connected, an address that was
 ///   never reached is dialled only to learn whether somebody is there, or one whose place another
-///   waits for.
+///   waits for. For a moment this is one connection more than
+///   [`max_peers`](coalescent_core::Config::max_peers); if that is 0, nobody is dialled so.
 ///
 /// The exchanged peer is what heals a mesh that was split: when each part has found enough peers
 /// within itself, nobody would dial the other part again. It comes on top of [`min_peers`], so
@@ -35,13 +36,14 @@ use super::scout;
 /// [`min_peers`]: coalescent_core::Config::min_peers
 ///
 /// With a [`file`](AddressBook::file) it remembers over restarts: the file is read at the start,
-/// and written when the first peer is known, then every [minute](super::SAVE_EVERY) in which the
-/// book has changed, and when the mesh shuts down. The two peers that this node was connected to
-/// last are dialled first. Who is [banned](coalescent_core::Mesh::bans) is still banned after a
-/// restart. Of several processes with one file, the last one that writes it wins.
+/// and written when the first peer is known, then in pauses that grow from a
+/// [second](super::SAVE_SOON) to a [minute](super::SAVE_EVERY) while the book changes, and when the
+/// mesh shuts down. The two peers that this node was connected to last are dialled first. Who is
+/// [banned](coalescent_core::Mesh::bans) is still banned after a restart. Of several processes with
+/// one file, the last one that writes it wins.
 ///
-/// A file that is no book is kept as `FILE.bad`, and a new one begun. Whatever is wrong with the
-/// file is an [error event](coalescent_core::Event::Error) for which
+/// A file that is no book is kept as `FILE.bad`, in place of an older one, and a new one begun.
+/// Whatever is wrong with the file is an [error event](coalescent_core::Event::Error) for which
 /// [`is_plugin`](coalescent_core::Error::is_plugin) is true, and does not stop the node. If a file
 /// that may be a book cannot be read, it is left as it is, and nothing is saved.
 ///
@@ -77,7 +79,9 @@ impl AddressBook {
         Self { book, ..self }
     }
 
-    /// Remembers the book in this file. Its folder must exist.
+    /// Remembers the book in this file. Its folder must exist. If it is a link, what it leads to is
+    /// written, even if that is not there yet. In that folder drafts, `.coalescent-book-` and 16
+    /// digits, are removed once they are [older](super::DRAFT_KEPT) than any that is being written.
     pub fn file(self, path: impl Into<PathBuf>) -> Self {
         let file = Some(path.into());
         Self { file, ..self }
@@ -153,15 +157,18 @@ fn record(book: &Book, dial: &Dial) {
 
 /// Takes note of where a peer that has dialled this node says that it listens, if it is seen there.
 ///
-/// Where a peer listens that this node has dialled is known already.
+/// Where a peer listens that this node has dialled is known already. What it may not dial is not
+/// kept.
 fn learn(book: &Book, peer: &Peer) {
     let inbound = peer.direction() == Direction::Inbound;
     let Some(listen) = listen(peer).filter(|_| inbound) else {
         return;
     };
     let seen = peer.addr().map(|addr| addr.ip());
-    if is_host(listen.ip(), seen) {
-        book.declared(&listen.with_id(key(peer)));
+    let listen = listen.with_id(key(peer));
+    let may = || peer.mesh().is_some_and(|mesh| mesh.may_dial(&listen));
+    if is_host(listen.ip(), seen) && may() {
+        book.declared(&listen);
     }
 }
 

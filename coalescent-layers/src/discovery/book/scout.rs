@@ -7,7 +7,6 @@ use tokio::time::{sleep, timeout};
 
 use super::handle::Book;
 use super::links::connected;
-use super::table::Table;
 
 /// How often an address is dialled only to learn whether somebody is there: every two minutes, give
 /// or take a half.
@@ -50,7 +49,7 @@ pub(super) async fn keep_suggesting(book: Book, mesh: WeakMesh) {
 fn suggest(book: &Book, mesh: &Mesh, count: usize) {
     let mut known = connected(mesh);
     for _ in 0..count {
-        let Some(suggestion) = choose(book, &known) else {
+        let Some(suggestion) = choose(book, mesh, &known) else {
             return;
         };
         known.push(suggestion.address().clone().with_id(None));
@@ -58,10 +57,12 @@ fn suggest(book: &Book, mesh: &Mesh, count: usize) {
     }
 }
 
-/// Chooses an address to dial that is none of those that are `known` already.
-pub(super) fn choose(book: &Book, known: &[Address]) -> Option<Suggestion> {
+/// Chooses an address to dial that is none of those that are `known` already. What this node may
+/// not dial is passed over, and kept for the day when its configuration allows it.
+pub(super) fn choose(book: &Book, mesh: &Mesh, known: &[Address]) -> Option<Suggestion> {
     let (address, is_remembered) = book.update(|table, now| {
-        let picked = table.pick(now, |address| !has(known, address))?;
+        let is_wanted = |address: &Address| !has(known, address) && mesh.may_dial(address);
+        let picked = table.pick(now, is_wanted)?;
         let is_remembered = table.is_remembered(&picked);
         Some((picked, is_remembered))
     })?;
@@ -78,8 +79,13 @@ fn has(known: &[Address], address: &Address) -> bool {
     known.iter().any(is_it)
 }
 
-/// Dials an address now and then, only to learn whether somebody is there, until the mesh ends.
+/// Dials an address now and then, only to learn whether somebody is there, until the mesh ends; not
+/// if it is to dial nobody.
 pub(super) async fn keep_feeling(book: Book, mesh: WeakMesh) {
+    let dials = |mesh: Mesh| mesh.peers().config().max_peers > 0;
+    if !mesh.upgrade().is_some_and(dials) {
+        return;
+    }
     loop {
         sleep(FEELER_EVERY.mul_f64(rand::random_range(0.5..1.5))).await;
         let Some(mesh) = mesh.upgrade() else { return };
@@ -92,7 +98,8 @@ async fn feel(book: &Book, mesh: &Mesh) {
         // Perhaps this node is offline: then a failure would say nothing.
         return;
     }
-    let Some(address) = book.update(Table::feeler) else {
+    let may = |address: &Address| mesh.may_dial(address);
+    let Some(address) = book.update(|table, now| table.feeler(now, may)) else {
         return;
     };
     if has(&connected(mesh), &address) {

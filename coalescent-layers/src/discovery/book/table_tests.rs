@@ -126,9 +126,9 @@ fn a_tried_address_gives_way_only_when_a_dial_to_it_fails() {
     );
 
     // Reached: it stays, and the other no longer waits.
-    assert_eq!(table.feeler(at(700)), Some(holder.clone()));
+    assert_eq!(table.feeler(at(700), |_| true), Some(holder.clone()));
     table.dialled_ok(&holder, at(701));
-    assert_eq!(table.feeler(at(2_000)), None);
+    assert_eq!(table.feeler(at(2_000), |_| true), None);
     table.dial_failed(&holder, at(2_001));
     assert!(
         table
@@ -138,7 +138,7 @@ fn a_tried_address_gives_way_only_when_a_dial_to_it_fails() {
 
     // Not reached: the two change places.
     table.dialled_ok(&rival, at(3_000));
-    assert_eq!(table.feeler(at(3_000)), Some(holder.clone()));
+    assert_eq!(table.feeler(at(3_000), |_| true), Some(holder.clone()));
     table.dial_failed(&holder, at(3_001));
     assert!(
         table
@@ -173,19 +173,23 @@ fn a_rival_that_cannot_be_reached_itself_stops_waiting() {
 #[test]
 fn a_feeler_is_for_those_never_reached() {
     let mut table = Table::new([1; 16], 1);
-    assert_eq!(table.feeler(at(0)), None);
+    assert_eq!(table.feeler(at(0), |_| true), None);
     table.dialled_ok(&spread(1), at(0));
-    assert_eq!(table.feeler(at(1_000)), None);
+    assert_eq!(table.feeler(at(1_000), |_| true), None);
     table.heard(&spread(2), &source(1), at(0));
-    assert_eq!(table.feeler(at(1_000)), Some(spread(2)));
+    assert_eq!(
+        table.feeler(at(1_000), |address| *address != spread(2)),
+        None
+    );
+    assert_eq!(table.feeler(at(1_000), |_| true), Some(spread(2)));
     table.dial_failed(&spread(2), at(1_000));
-    assert_eq!(table.feeler(at(1_001)), None, "not again at once");
-    assert_eq!(table.feeler(at(2_000)), Some(spread(2)));
+    assert_eq!(table.feeler(at(1_001), |_| true), None, "not again at once");
+    assert_eq!(table.feeler(at(2_000), |_| true), Some(spread(2)));
     for n in 0..3 {
         table.dialled_ok(&spread(1), at(3_000 + n));
         table.dial_failed(&spread(2), at(3_000 + n));
     }
-    assert_eq!(table.feeler(at(9_000)), None, "it never answers");
+    assert_eq!(table.feeler(at(9_000), |_| true), None, "it never answers");
 }
 
 #[test]
@@ -340,7 +344,7 @@ fn the_clock_may_jump() {
     for now in [past, at(0), future] {
         table.check();
         assert!(table.pick(now, |_| true).is_some());
-        table.feeler(now);
+        table.feeler(now, |_| true);
         assert_eq!(table.tried_len(), tried);
     }
     assert_eq!(table.tellable(at(0)).count(), 0);
@@ -475,7 +479,7 @@ proptest! {
                     let picked = table.pick(now, |_| true);
                     prop_assert!(picked.is_none_or(|address| table.contains(&address)));
                 }
-                Verb::Feeler(answers) => if let Some(address) = table.feeler(now) {
+                Verb::Feeler(answers) => if let Some(address) = table.feeler(now, |_| true) {
                     if answers {
                         table.dialled_ok(&address, now);
                     } else {

@@ -28,9 +28,11 @@
 //! | a public address | public IP addresses |
 //! | a transport without addresses | host names and public IP addresses |
 //!
-//! Unspecified, multicast, documentation and reserved addresses are never taken, and neither are
-//! those of this node itself. Where an inbound peer says that it listens, if it is not seen there,
-//! counts as told by it.
+//! Unspecified, multicast, documentation and reserved addresses are never taken, neither are those
+//! that this node [may not dial](coalescent_core::Mesh::may_dial), nor its own: where it listens,
+//! at the hosts at which the peers see it that it has dialled. Inbound peers are not believed about
+//! that: each could hide an address of others. Where an inbound peer says that it listens, if it is
+//! not seen there, counts as told by it.
 //!
 //! All addresses of one network compete for few places of the book, so that nobody fills it with
 //! addresses of a network of his own. An address on this machine or in a private network that finds

@@ -115,7 +115,7 @@ impl Node {
         let Some(mesh) = peer.mesh() else { return };
         // Without where peers see this node: that takes a look at all of them.
         let own = own(&mesh, []);
-        for listen in self.acceptable(peer, vec![listen], &own) {
+        for listen in self.acceptable(peer, &mesh, vec![listen], &own) {
             self.book.heard(&listen, &group(peer, &listen));
         }
     }
@@ -215,9 +215,8 @@ impl Node {
         }
         let Some(mesh) = peer.mesh() else { return };
         let peers = mesh.peers().list();
-        let seen = peers.iter().filter_map(Peer::seen_addr);
-        let own = own(&mesh, seen.map(|addr| addr.ip()));
-        for address in self.acceptable(peer, told, &own) {
+        let own = own(&mesh, seen(&peers));
+        for address in self.acceptable(peer, &mesh, told, &own) {
             let kept = self.book.heard(&address, &group(peer, &address));
             if !kept && is_near(&address) && !self.book.update(|table, _| table.contains(&address))
             {
@@ -229,7 +228,14 @@ impl Node {
     }
 
     /// Returns those of the addresses told by a peer that are taken.
-    fn acceptable(&self, peer: &Peer, told: Vec<Address>, own: &Own) -> Vec<Address> {
+    fn acceptable(
+        &self,
+        peer: &Peer,
+        mesh: &Mesh,
+        mut told: Vec<Address>,
+        own: &Own,
+    ) -> Vec<Address> {
+        told.retain(|address| mesh.may_dial(address));
         let addr = peer.addr();
         let place = Place::of_peer(addr.map(|addr| addr.ip()));
         let mut taken = acceptable(told, place, own);
@@ -241,6 +247,14 @@ impl Node {
         taken.truncate(count);
         taken
     }
+}
+
+/// Returns where the peers that this node has dialled see it. The others choose themselves to be
+/// its peers, and could hide any address by the claim that this node is there.
+fn seen(peers: &[Peer]) -> impl Iterator<Item = IpAddr> {
+    let dialled = |peer: &&Peer| peer.direction() == Direction::Outbound;
+    let dialled = peers.iter().filter(dialled);
+    dialled.filter_map(Peer::seen_addr).map(|addr| addr.ip())
 }
 
 /// Returns where this node itself can be dialled, if it is seen at these addresses.

@@ -3,12 +3,29 @@
 use std::net::SocketAddr;
 
 use super::entry::Learned;
+use crate::error::Error;
 use crate::mesh::runtime::Runtime;
 use crate::node::event::Event;
 use crate::node::suggestion::{Source, Suggestion};
+use crate::transport::address::Address;
 use crate::transport::group::NetGroup;
 
 impl Runtime {
+    /// Checks that the configuration allows to dial an address; see
+    /// [`Mesh::may_dial`](crate::Mesh::may_dial).
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) or [`is_plaintext`](Error::is_plaintext), if it does not.
+    pub(crate) fn may_dial(&self, address: &Address) -> Result<(), Error> {
+        let security = self.security();
+        security.check(address)?;
+        match address.ip() {
+            Some(ip) => security.permit(SocketAddr::new(ip, address.port())),
+            None => Ok(()),
+        }
+    }
+
     /// Takes a suggestion; see [`Mesh::suggest`](crate::Mesh::suggest).
     pub(crate) fn suggest(&self, suggestion: Suggestion) {
         let Suggestion {
@@ -17,12 +34,7 @@ impl Runtime {
             first,
         } = suggestion;
         let ip = address.ip();
-        let security = self.security();
-        let allowed = security.check(&address).and_then(|()| match ip {
-            Some(ip) => security.permit(SocketAddr::new(ip, address.port())),
-            None => Ok(()),
-        });
-        if let Err(error) = allowed {
+        if let Err(error) = self.may_dial(&address) {
             tracing::debug!(%address, %source, %error, "a suggestion was not taken");
             return;
         }
