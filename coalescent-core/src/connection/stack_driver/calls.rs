@@ -95,8 +95,8 @@ impl Alarm {
 }
 
 impl<F> Calls<F> {
-    /// Returns at most `max` slots, or `most` while calls wait for replies of the peer, whose unfinished calls hold at most `limit` bytes beside one
-    /// buffer, and requests `requests` bytes more.
+    /// Returns at most `max` slots, or `most` while calls wait for replies of the peer. Unfinished
+    /// calls hold at most `limit` bytes beside one buffer, and requests `requests` bytes more.
     pub(super) fn new((max, most): (usize, usize), limit: usize, requests: usize) -> Self {
         Self {
             slots: Vec::new(),

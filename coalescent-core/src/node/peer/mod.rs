@@ -51,9 +51,12 @@ use crate::wire::{NodeId, Wire, WireCodec};
 /// to plain messages, which nobody limits. Instead,
 ///
 /// - have the peer [ask](Peer::request_payload), and return the [`Reply`](crate::Reply). Requests
-///   and replies cannot end like this, whoever asks whom how often: the requests in flight are
+///   and replies do not end a connection like this, whoever asks whom: the requests in flight are
 ///   limited by [`REQUEST_WINDOW`](crate::REQUEST_WINDOW), to what the other side has room for, and
-///   replies are always read;
+///   replies are always read. Handlers may ask back; each does so once without waiting for others.
+///   If they ask back in turn, what all of them ask shares one window, and if that is too small, or
+///   more than [`MAX_CONCURRENCY`](crate::config::MAX_CONCURRENCY) wait, they fail after
+///   [`Config::request_timeout`](crate::Config::request_timeout);
 /// - or send what may be lost with [`try_send_payload`](Peer::try_send_payload), which does not
 ///   wait;
 /// - or spawn a task that sends, and bound how many there are.

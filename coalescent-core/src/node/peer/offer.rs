@@ -10,7 +10,11 @@ use crate::reason::DropReason;
 use crate::wire::Kind;
 
 impl Peer {
-    /// Queues `payload` for this peer alone, as a relay does, and returns whether it was queued.
+    /// Queues `payload` for this peer alone, and returns whether it was queued: it waits and drops
+    /// as a relay does.
+    ///
+    /// The peer takes it for what this node says itself. Who passes on what others made so answers
+    /// for it: what is no message counts against this node.
     ///
     /// If there is no room, it waits: with [`Flow::Wait`] until there is, with [`Flow::Drop`] for
     /// [`Config::relay_grace`](crate::Config::relay_grace), or not at all if the peer was slow
