@@ -135,8 +135,7 @@ pub struct Config {
     /// How long a peer is banned that has exceeded its [`error_budget`](Config::error_budget): it
     /// is neither let in nor dialled, by its proven key and by its IP address (with IPv6, its /64).
     /// Loopback addresses, and keys on the [allow list](crate::Mesh::allow) of an app that has one,
-    /// are exempt. Each ban
-    /// that is [remembered](crate::FORGIVEN_AFTER) doubles the time, up to
+    /// are exempt. Each ban that is [remembered](crate::FORGIVEN_AFTER) doubles the time, up to
     /// [`ban_max`](Config::ban_max). Zero bans nobody: such peers are only disconnected. Default:
     /// 10 minutes.
     pub ban: Duration,
