@@ -106,7 +106,7 @@
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
-//! # async fn main() -> Result<(), coalescent_core::Error> {
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let network = Memory::new();
 //! let app = || App::new().transport(network.clone());
 //! let hub = app().with(SmartRelay::new()).with(Courier::new()).with(Validate::new(check));
