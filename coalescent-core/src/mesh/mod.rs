@@ -423,7 +423,8 @@ impl Mesh {
         self.peers().events()
     }
 
-    /// Calls `callback` with each event from now on, until the mesh has ended.
+    /// Calls `callback` with each event from now on, until the mesh has ended. Like a reader of
+    /// [`events`](Mesh::events), the first subscriber gets the events from the start of the mesh.
     ///
     /// The callback runs in a task of its own. If it is slow it delays nothing else, and gets
     /// [`Event::Missed`]. If it panics, that is reported as an error in the log and among the
