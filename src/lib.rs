@@ -21,7 +21,7 @@ pub mod prelude {
     pub use crate::extract::{Body, Extension, Shared, State, Type};
     pub use crate::{
         App, AppExt, Courier, Discovery, Event, Frame, IntoReply, Mesh, MeshExt, Message,
-        MessageType, Peer, PeerExt, Plugin, Registrar, Reply, Router, RouterExt, SmartRelay,
-        Tattletale, Typed, Wire, ends, message_type,
+        MessageType, Peer, PeerExt, Plugin, Refusal, Registrar, Reply, Router, RouterExt,
+        SmartRelay, Tattletale, Typed, Wire, ends, message_type,
     };
 }

@@ -35,6 +35,110 @@
 //! # }
 //! ```
 //!
+//! # How to join
+//!
+//! A program that is to be a peer asks for the upgrade, reads the head of the answer, and no
+//! further, since what follows it is the peer's; then it has its mesh [adopt](Mesh::adopt) the
+//! connection. For a site behind TLS, it does so within the TLS of the site.
+//!
+//! ```
+//! use std::error::Error;
+//! use std::io;
+//! use std::net::SocketAddr;
+//!
+//! use coalescent::connection::ConnectionInfo;
+//! use coalescent::upgrade::PROTOCOL;
+//! use coalescent::{Mesh, Peer};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! use tokio::net::TcpStream;
+//!
+//! const HEAD_MAX: usize = 8 * 1024;
+//!
+//! async fn upgraded(site: SocketAddr) -> io::Result<TcpStream> {
+//!     let mut socket = TcpStream::connect(site).await?;
+//!     let request = format!(
+//!         "GET /mesh HTTP/1.1\r\nHost: {site}\r\n\
+//!          Connection: upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n"
+//!     );
+//!     socket.write_all(request.as_bytes()).await?;
+//!     let mut head = Vec::new();
+//!     while !head.ends_with(b"\r\n\r\n") && head.len() < HEAD_MAX {
+//!         head.push(socket.read_u8().await?);
+//!     }
+//!     if !head.starts_with(b"HTTP/1.1 101 ") || !head.ends_with(b"\r\n\r\n") {
+//!         return Err(io::Error::other("the server does not upgrade"));
+//!     }
+//!     Ok(socket)
+//! }
+//!
+//! async fn join(mesh: &Mesh, site: SocketAddr) -> Result<Peer, Box<dyn Error>> {
+//!     let socket = upgraded(site).await?;
+//!     Ok(mesh.adopt(socket, ConnectionInfo::outbound().addr(site)).await?)
+//! }
+//! # use axum::Router;
+//! # use axum::extract::ConnectInfo;
+//! # use coalescent::App;
+//! # use coalescent::upgrade::Upgrade;
+//! # async fn serve(mesh: &Mesh) -> io::Result<SocketAddr> {
+//! #     let upgrade = Upgrade::new(mesh).remote_addr(|extensions| {
+//! #         extensions.get().map(|ConnectInfo(addr)| *addr)
+//! #     });
+//! #     let site: Router = Router::new().route_service("/mesh", upgrade);
+//! #     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! #     let addr = listener.local_addr()?;
+//! #     let service = site.into_make_service_with_connect_info::<SocketAddr>();
+//! #     tokio::spawn(async move { axum::serve(listener, service).await });
+//! #     Ok(addr)
+//! # }
+//! # async fn joins() -> Result<(), Box<dyn Error>> {
+//! # let mesh = App::new().start().await?;
+//! # let site = serve(&mesh).await?;
+//! # let other = App::new().start().await?;
+//! # join(&other, site).await?;
+//! # mesh.connected(1).await?;
+//! # Ok(())
+//! # }
+//! #
+//! # #[cfg(feature = "tls")]
+//! # mod secure {
+//! # use super::*;
+//! use coalescent::identity::{Identity, PublicKey};
+//! use coalescent::transport::tls::Tls;
+//!
+//! // Where the mesh has an identity, both sides prove their keys: `me` is the app's identity, and
+//! // `id` who is expected at the site.
+//! async fn join_secure(
+//!     mesh: &Mesh,
+//!     me: Identity,
+//!     site: SocketAddr,
+//!     id: PublicKey,
+//! ) -> Result<Peer, Box<dyn Error>> {
+//!     let (stream, id) = Tls::new(me).connect(upgraded(site).await?, Some(id)).await?;
+//!     let info = ConnectionInfo::outbound().addr(site).key(*id.as_bytes());
+//!     Ok(mesh.adopt(stream, info).await?)
+//! }
+//! # pub(super) async fn joins() -> Result<(), Box<dyn Error>> {
+//! # let (mine, theirs) = (Identity::generate(), Identity::generate());
+//! # let mesh = App::new().identity(theirs.clone()).start().await?;
+//! # let site = serve(&mesh).await?;
+//! # let other = App::new().identity(mine.clone()).start().await?;
+//! # join_secure(&other, mine, site, theirs.id()).await?;
+//! # mesh.connected(1).await?;
+//! # Ok(())
+//! # }
+//! # }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn Error>> {
+//! # joins().await?;
+//! # #[cfg(feature = "tls")]
+//! # secure::joins().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! These functions wait as long as the server likes: put a [timeout](tokio::time::timeout) around
+//! them.
+//!
 //! # Who may join
 //!
 //! A connection is taken in as by [`Mesh::accept`]: within the mesh's limits of inbound

@@ -101,12 +101,14 @@ pub struct Config {
     ///
     /// Calls start in the order in which the frames arrived, each once the stack is ready for it.
     /// They overlap where a handler or a layer waits, so a slow handler delays neither relaying nor
-    /// other handlers, and a handler may ask the peer whose frame it handles. Frames that nothing
+    /// other handlers, and a handler may ask the peer whose frame it handles. Once this many are
+    /// unfinished, the peer's next frame waits, and is not relayed before. Frames that nothing
     /// waits for are relayed, and reach the read side, in the order in which they arrived; a frame
-    /// whose handler waits comes after those that have overtaken it.
+    /// whose handler waits comes after those that have overtaken it. A layer that hands calls to
+    /// another task, as tower's `Buffer` does, does not keep the order.
     ///
-    /// With 1, each frame waits for the call before it, whatever that waits for: use it where
-    /// handlers that wait must see one frame after another.
+    /// With 1, each frame waits for the call before it, whatever that waits for, and is relayed
+    /// only then: use it where handlers that wait must see one frame after another.
     ///
     /// Unfinished calls hold their frames, in half of [`read_ahead`](Config::read_ahead) and in one
     /// read buffer. A frame that finds no room there waits for calls to end.

@@ -7,15 +7,16 @@
 //! | [`Courier`] | converts between payloads and messages | none; one codec per node |
 //! | [`CatchPanic`] | turns panics into errors | none |
 //! | [`Validate`] | judges frames before a relay passes them on | none |
+//! | `Signed` (feature `tls`) | signs, and checks signatures | the messages accepted, per node |
 //! | [`TraceContext`] | continues the trace that a message belongs to | none |
 //!
 //! When another peer's outbox is full, [`Tattletale`] waits for it and thereby slows the source
 //! down; [`SmartRelay`] waits for a short grace period, then drops the frame for that peer and
-//! counts it. [`SmartRelay`], [`Courier`] and [`Validate`] need an inner service that is `Clone`,
-//! see [What must be `Clone`](#what-must-be-clone).
+//! counts it. [`SmartRelay`], [`Courier`], [`Validate`] and `Signed` need an inner service that is
+//! `Clone`, see [What must be `Clone`](#what-must-be-clone).
 //!
 //! [`Discovery`] is a plugin that finds peers, and [`Streams`] one that opens streams to single
-//! peers. They see no frames, and may stand at any position.
+//! peers. They see no frames, and may stand at any position: as layers they add nothing.
 //!
 //! Each layer is a tower [`Layer`](tower_layer::Layer) around a `Service<Frame, Response = Reply>`
 //! and a [`Plugin`](coalescent_core::Plugin). Add it to an [`App`](coalescent_core::App) with
@@ -80,17 +81,17 @@
 //! tower's `ConcurrencyLimitLayer::new(8)` allows each peer 8 calls at a time. To limit the whole
 //! node, use a layer that shares state between the services it makes:
 //! `GlobalConcurrencyLimitLayer::new(8)` allows 8 calls for all peers together. Of the layers in
-//! this crate only [`SmartRelay`] has state, and it shares it: a frame that one peer sent is a copy
-//! when another peer sends it.
+//! this crate only [`SmartRelay`] and `Signed` remember what they have seen, and they share it: a
+//! frame that one peer sent is a copy, or a replay, when another peer sends it.
 //!
 //! # What must be `Clone`
 //!
-//! [`SmartRelay`] does not pass copies to its inner service, and [`Courier`] does not pass payloads
-//! that do not parse, and [`Validate`] none that is not accepted. In all these cases the inner
-//! service has already been made ready and may hold a
-//! permit that other peers wait for. The layers return that permit by replacing the ready service
-//! with a clone that is not ready, and dropping it. A layer whose service is not `Clone`, such as
-//! tower's `RateLimit`, must therefore stand outside both or inside a `BufferLayer`.
+//! [`SmartRelay`] does not pass copies to its inner service, [`Courier`] no payloads that do not
+//! parse, [`Validate`] none that is not accepted, and `Signed` none that it withholds. In all these
+//! cases the inner service has already been made ready and may hold a permit that others wait for.
+//! The layers return that permit by replacing the ready service with a clone that is not ready, and
+//! dropping it. A layer whose service is not `Clone`, such as tower's `RateLimit`, must therefore
+//! stand outside all of them or inside a `BufferLayer`.
 
 pub mod catch_panic;
 pub mod courier;

@@ -1,4 +1,4 @@
-//! The accessors that all services of this crate share.
+//! What all services, and all plugins that are no layers, of this crate share.
 
 /// Defines `get_ref`, `get_mut` and `into_inner` for a service with a field `inner` of type
 /// `$inner`.
@@ -28,4 +28,20 @@ macro_rules! inner_accessors {
     };
 }
 
+/// Implements [`Layer`](tower_layer::Layer) for a plugin that sees no frames, so that it can be
+/// added with [`with`](coalescent_core::AppExt::with), like the plugins that do.
+macro_rules! no_layer {
+    ($plugin:ty) => {
+        /// Adds nothing to the stack.
+        impl<S> tower_layer::Layer<S> for $plugin {
+            type Service = S;
+
+            fn layer(&self, inner: S) -> S {
+                inner
+            }
+        }
+    };
+}
+
 pub(crate) use inner_accessors;
+pub(crate) use no_layer;

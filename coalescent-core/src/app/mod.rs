@@ -36,8 +36,11 @@ use crate::wire::Wire;
 /// App::new().with(Courier::new()).with(SmartRelay::new())    relays only what parses as a message
 /// ```
 ///
-/// Likewise, a limit that is added before a relay also limits what is relayed. A limit that is
-/// added after it limits only what this node handles itself.
+/// A limit that lets frames wait, such as tower's `ConcurrencyLimitLayer`, delays relaying wherever
+/// it stands: a stack that is not ready is not called, and a relay only passes on what it is called
+/// with. To keep relaying free, put a layer outside of the limit that is ready meanwhile, tower's
+/// `BufferLayer` or `LoadShedLayer`, with the relay outside of both; or limit handlers in the
+/// router, with `Router::layer`.
 ///
 /// # State per peer
 ///
@@ -221,9 +224,10 @@ impl<L> App<L> {
     /// Sets how many frames of one peer its stack handles at a time. Default: 64.
     ///
     /// Calls start in the order of arrival and overlap where they wait, as async handlers do in
-    /// Express and axum: a slow one delays neither relaying nor other handlers. With 1, frames are
-    /// handled strictly one after another. [`Config::concurrency`](crate::Config::concurrency) says
-    /// what stays in order.
+    /// Express and axum: a slow one delays neither relaying nor other handlers, until this many
+    /// wait. With 1, frames are handled strictly one after another, and a slow handler delays what
+    /// is relayed for this peer too. [`Config::concurrency`](crate::Config::concurrency) says what
+    /// stays in order.
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.config.concurrency = concurrency;
         self

@@ -40,8 +40,9 @@ pub struct Error {
     refusal: bool,
 }
 
-/// The beginning of the text of [`ErrorKind::Failed`], before the peer's reason.
-const PEER_FAILED: &str = "the peer failed to answer: ";
+/// The beginning of the text of [`ErrorKind::Failed`], before the peer's reason. The wire does not
+/// tell a refusal from a failure, so it fits both.
+const PEER_FAILED: &str = "the peer did not answer: ";
 
 /// The kind of an [`Error`]. The `is_*` methods describe the kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

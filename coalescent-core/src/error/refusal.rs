@@ -12,6 +12,13 @@ use std::fmt;
 /// [`Event::Error`](crate::Event::Error) on this node as well. None of them counts against the peer
 /// that asked.
 ///
+/// Three questions to an error are easily confused:
+///
+/// - [`is_refusal`](crate::Error::is_refusal): on this node, whether it is caused by a `Refusal`.
+/// - [`is_failed`](crate::Error::is_failed): at the asker, whether the peer answered a request with
+///   a refusal or another error.
+/// - [`is_refused`](crate::Error::is_refused): whether one side rejected the other's connection.
+///
 /// A frame that is no request has nobody to be told: a refusal of it is an error event like any
 /// other.
 ///

@@ -12,7 +12,8 @@ impl Mesh {
     /// Returns the ban. It replaces one that there is.
     ///
     /// A connected peer that is meant is disconnected and told so, with `why`. Everybody is told by
-    /// [`Event::Banned`](crate::Event::Banned). Peers that misbehave are banned without this; see
+    /// [`Event::Banned`](crate::Event::Banned). For a peer that is or was connected, there is
+    /// [`Peer::ban`](crate::Peer::ban). Peers that misbehave are banned without this; see
     /// [`Peer::penalize`](crate::Peer::penalize).
     ///
     /// ```
@@ -40,18 +41,7 @@ impl Mesh {
         duration: Duration,
         why: impl AsRef<str>,
     ) -> Result<Ban, Error> {
-        let ban = Ban::new(who, duration, why);
-        let node = self.peers().node();
-        if !node.is_exempt(ban.target()) {
-            return Ok(node.ban(ban));
-        }
-        Err(Error::config(match ban.target() {
-            BanTarget::Key(_) => "a key on the allow list cannot be banned: disallow it",
-            BanTarget::Ip(_) => {
-                "a loopback address cannot be banned, since all programs of this machine have it: \
-                 disconnect the peer, or ban its key"
-            }
-        }))
+        self.peers().node().ban(Ban::new(who, duration, why))
     }
 
     /// Ends a ban, and forgets the earlier ones of this key or address. Returns whether it was

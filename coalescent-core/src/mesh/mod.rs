@@ -259,7 +259,8 @@ impl Mesh {
     /// The connection counts neither towards [`Config::max_inbound`](crate::Config::max_inbound)
     /// nor towards [`Config::max_per_ip`](crate::Config::max_per_ip); the server that has accepted
     /// it must limit the number. It is not secured either: the caller knows whether it is encrypted
-    /// and who is at its other end, and says so in `info`. For a connection of which the caller
+    /// and who is at its other end, and says so in the
+    /// [`ConnectionInfo`](crate::connection::ConnectionInfo). For a connection of which the caller
     /// knows nothing, there is [`accept`](Mesh::accept).
     ///
     /// # Errors
@@ -432,7 +433,8 @@ impl Mesh {
         self.peers().events()
     }
 
-    /// Calls `callback` with each event from now on, until the mesh has ended.
+    /// Calls `callback` with each event from now on, until the mesh has ended. Like a reader of
+    /// [`events`](Mesh::events), the first subscriber gets the events from the start of the mesh.
     ///
     /// The callback runs in a task of its own. If it is slow it delays nothing else, and gets
     /// [`Event::Missed`]. If it panics, that is reported as an error in the log and among the

@@ -335,6 +335,31 @@ async fn loopback_is_only_disconnected() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_without_a_key_is_banned_by_its_address() {
+    let internet = Internet::new();
+    let here = listen(&internet, HERE).await;
+    for (from, bannable) in [(THERE, true), ("127.0.0.1", false)] {
+        let there = start(&internet, from).await;
+        let told = there.connect(&format!("{HERE}:1")).await.unwrap();
+        until("a peer", || here.peers().len() == 1).await;
+        let peer = here.peers().list()[0].clone();
+        match peer.ban(MINUTE, "spam") {
+            Ok(ban) => {
+                assert!(bannable, "{from}");
+                assert_eq!(ban.target(), ip(from).into());
+                assert!(told.closed().await.is_banned());
+            }
+            Err(error) => {
+                assert!(!bannable && error.is_config(), "{from}: {error}");
+                peer.disconnect("spam");
+            }
+        }
+        until("nobody", || here.peers().is_empty()).await;
+    }
+    assert_eq!(here.bans().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_wants_no_bans_has_none() {
     let internet = Internet::new();
     let app = app(&internet, HERE).configure(|config| config.ban = Duration::ZERO);
@@ -379,6 +404,28 @@ mod keys {
         App::new()
             .transport(internet.host(ip(host)))
             .identity(identity.clone())
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_banned_by_its_key_alone() {
+        let internet = Internet::new();
+        let theirs = Identity::generate();
+        let here = secure(&internet, HERE, &Identity::generate());
+        let here = here.listen(format!("{HERE}:1")).await.unwrap();
+        let there = secure(&internet, THERE, &theirs).start().await.unwrap();
+        let told = there.connect(&format!("{HERE}:1")).await.unwrap();
+        until("a peer", || here.peers().len() == 1).await;
+        let peer = here.peers().list()[0].clone();
+        assert_eq!(peer.id().public_key(), Some(theirs.id()));
+        assert_eq!(
+            peer.ban(MINUTE, "spam").unwrap().target(),
+            theirs.id().into()
+        );
+        assert!(told.closed().await.is_banned());
+        assert_eq!(here.bans().len(), 1);
+        let other = secure(&internet, THERE, &Identity::generate());
+        let other = other.start().await.unwrap();
+        other.connect(&format!("{HERE}:1")).await.unwrap();
     }
 
     #[tokio::test]

@@ -1,13 +1,25 @@
 //! Peers that find each other.
 //!
 //! [`Discovery`] adds what most want in one word. It consists of plugins, which can also be added
-//! one by one:
+//! one by one, with [`with`](coalescent_core::AppExt::with) at any position, or with
+//! [`plugin`](coalescent_core::AppExt::plugin):
 //!
 //! | plugin | finds peers | needs |
 //! |---|---|---|
 //! | [`AddressBook`] | that were known before, even before a restart | a file, for the latter |
 //! | [`Exchange`] | that other peers know | somebody to ask: a seed, or the book |
 //! | `Mdns` (feature `mdns`) | on the local network | multicast |
+//!
+//! ```
+//! use coalescent_core::{App, AppExt};
+//! use coalescent_layers::SmartRelay;
+//! use coalescent_layers::discovery::{book::AddressBook, exchange::Exchange};
+//!
+//! let book = AddressBook::new();
+//! # let _ =
+//! App::new().with(Exchange::new(book.book())).with(book).with(SmartRelay::new())
+//! # ;
+//! ```
 //!
 //! None of them dials: they suggest addresses, and the mesh decides whom to dial. Nothing ever
 //! phones home: a node talks to its seeds, to the peers that it learned of, and with mDNS to the
@@ -22,10 +34,10 @@ mod place;
 use std::path::PathBuf;
 
 use coalescent_core::{Plugin, Registrar};
-use tower_layer::Layer;
 
 use self::book::AddressBook;
 use self::exchange::Exchange;
+use crate::macros::no_layer;
 
 /// Finds peers: remembers them, and asks those that are connected for others.
 ///
@@ -121,11 +133,8 @@ impl Plugin for Discovery {
     }
 }
 
-/// Adds nothing to the stack.
-impl<S> Layer<S> for Discovery {
-    type Service = S;
-
-    fn layer(&self, inner: S) -> S {
-        inner
-    }
-}
+no_layer!(Discovery);
+no_layer!(AddressBook);
+no_layer!(Exchange);
+#[cfg(feature = "mdns")]
+no_layer!(mdns::Mdns);

@@ -51,7 +51,7 @@ impl StreamError {
     pub(super) fn no_plugin() -> Self {
         Self::new(
             Kind::Unsupported,
-            "this app has no streams: add them with `.plugin(Streams::new())`",
+            "this app has no streams: add them with `.with(Streams::new())`",
         )
     }
 

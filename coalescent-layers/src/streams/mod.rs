@@ -31,6 +31,7 @@ pub use self::session::FAULT;
 use self::session::Session;
 pub use self::state::{MAX_CREDIT, SEND_BUFFER};
 pub use self::table::MAX_STREAMS;
+use crate::macros::no_layer;
 
 /// How many bytes of a stream may be on their way to a side that does not read, by default:
 /// 256 KiB.
@@ -41,8 +42,9 @@ pub const MIN_WINDOW: u32 = 4 * 1024;
 
 /// Streams to single peers; see the [module](self).
 ///
-/// It sees no frames of the stack, and may stand at any position.
-#[must_use = "a plugin does nothing until it is added with `plugin`"]
+/// It sees no frames of the stack, and may stand at any position: as a layer it does nothing. Added
+/// with [`plugin`](coalescent_core::AppExt::plugin), it is the same.
+#[must_use = "a plugin does nothing until it is added with `with` or `plugin`"]
 #[derive(Clone)]
 pub struct Streams {
     window: u32,
@@ -117,6 +119,8 @@ impl Plugin for Streams {
         });
     }
 }
+
+no_layer!(Streams);
 
 /// Ends what accepts streams when the task that owns it is dropped.
 struct EndWithMesh(Arc<Node>);

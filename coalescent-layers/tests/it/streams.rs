@@ -65,7 +65,7 @@ impl Pair {
         let app = || {
             App::new()
                 .identity(Identity::generate())
-                .plugin(Streams::new())
+                .with(Streams::new())
         };
         let here = app().start().await.unwrap();
         let there = app().listen("127.0.0.1:0").await.unwrap();

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use coalescent::connection::READY_TIMEOUT;
 use coalescent::test_util::{MemoryMesh, Recorder};
-use coalescent::{App, AppExt, Courier, SmartRelay};
+use coalescent::{App, AppExt, BoxError, Courier, Event, Refusal, SmartRelay};
 use tokio::time::Instant;
 use tower::buffer::BufferLayer;
 use tower::limit::{ConcurrencyLimitLayer, GlobalConcurrencyLimitLayer, RateLimitLayer};
 use tower::load_shed::LoadShedLayer;
+use tower::load_shed::error::Overloaded;
 use tower::spawn_ready::SpawnReadyLayer;
+use tower::util::{MapErrLayer, option_layer};
 
 use super::support::{Gate, ask, idle, next_error, node};
 
@@ -150,6 +152,42 @@ async fn a_rate_limit_behind_a_buffer_can_stand_inside_of_relays() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_limit_inside_of_a_relay_delays_it_unless_a_buffer_is_between() {
+    let gates = || [Gate::new(99), Gate::new(0), Gate::new(99)];
+    let limit = ConcurrencyLimitLayer::new(1);
+    let (free, held) = (gates(), gates());
+    let buffered = MemoryMesh::new(3).line().start(|node, app| {
+        app.with(SmartRelay::new())
+            .layer(BufferLayer::new(4))
+            .layer(limit.clone())
+            .layer(free[node].clone())
+    });
+    let buffered = buffered.await;
+    let direct = MemoryMesh::new(3).line().start(|node, app| {
+        app.with(SmartRelay::new())
+            .layer(limit.clone())
+            .layer(held[node].clone())
+    });
+    let direct = direct.await;
+    for nodes in [&buffered, &direct] {
+        for frame in 0..3 {
+            let text = format!("{frame}");
+            let _ = nodes[0].broadcast_payload(text).await.unwrap();
+        }
+    }
+    free[1].filled(1).await;
+    held[1].filled(1).await;
+    while free[2].done() < 3 {
+        idle().await;
+    }
+    assert_eq!(direct[1].stats().relayed, 1);
+    held[1].let_through(3);
+    while held[2].done() < 3 {
+        idle().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rate_limit_outside_of_a_relay_limits_what_is_relayed() {
     let nodes = MemoryMesh::new(3)
         .line()
@@ -222,6 +260,43 @@ async fn what_is_shed_fails_and_the_peer_stays() {
     assert!(second.to_string().contains("overloaded"), "{second}");
     assert_eq!(ask(alice.peer(), "third").await.unwrap(), "third");
     assert_eq!(mesh.peers().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shed_request_is_an_event_unless_it_is_refused() {
+    let busy = |error: BoxError| -> BoxError {
+        match error.is::<Overloaded>() {
+            true => Refusal::new("busy").into(),
+            false => error,
+        }
+    };
+    for refuses in [false, true] {
+        let gate = Gate::new(0);
+        let app = App::new()
+            .concurrency(8)
+            .layer(option_layer(refuses.then(|| MapErrLayer::new(busy))))
+            .layer(LoadShedLayer::new())
+            .layer(ConcurrencyLimitLayer::new(1))
+            .layer(gate.clone());
+        let (mesh, alice) = node(app).await;
+        let mut events = mesh.events();
+        let (first, second) = tokio::join!(ask(alice.peer(), "first"), async {
+            gate.filled(1).await;
+            let shed = ask(alice.peer(), "second").await.unwrap_err();
+            gate.let_through(1);
+            shed
+        });
+        first.unwrap();
+        let said = second.peer_reason().unwrap();
+        assert_eq!(said == "busy", refuses, "{said}");
+        assert!(second.to_string().starts_with("the peer did not answer: "));
+        mesh.shutdown().await;
+        let mut errors = 0;
+        while let Some(event) = events.next().await {
+            errors += usize::from(matches!(event, Event::Error { .. }));
+        }
+        assert_eq!(errors, usize::from(!refuses));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -38,7 +38,7 @@ pub const BAN_REASON_MAX: usize = 128;
 /// assert_eq!(target, "2001:db8::/64".parse()?);
 /// # Ok::<(), coalescent_core::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum BanTarget {
     /// A proven ed25519 public key.
@@ -93,6 +93,15 @@ impl From<[u8; 32]> for BanTarget {
 impl From<PublicKey> for BanTarget {
     fn from(key: PublicKey) -> Self {
         Self::Key(*key.as_bytes())
+    }
+}
+
+impl fmt::Debug for BanTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(_) => write!(f, "Key({self})"),
+            Self::Ip(ip) => write!(f, "Ip({ip})"),
+        }
     }
 }
 
@@ -216,6 +225,7 @@ mod tests {
         assert_ne!(target("2001:db8::1"), target("2001:db8:0:1::1"));
         let key = "0f".repeat(32);
         assert_eq!(target(&key), BanTarget::Key([15; 32]));
+        assert_eq!(format!("{:?}", target(&key)), format!("Key({key})"));
         let raw = BanTarget::Ip("2001:db8::9".parse().unwrap());
         for target in [
             target("198.51.100.7"),

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::judge::Suspect;
 use super::{BANS_MAX, Ban, BanTarget};
+use crate::error::Error;
 use crate::node::Node;
 use crate::node::event::Event;
 use crate::node::peer::budget::Budget;
@@ -39,7 +40,16 @@ impl Node {
     }
 
     /// Bans whom the application says, tells so, and disconnects those who are connected.
-    pub(crate) fn ban(&self, ban: Ban) -> Ban {
+    pub(crate) fn ban(&self, ban: Ban) -> Result<Ban, Error> {
+        if self.is_exempt(ban.target) {
+            return Err(Error::config(match ban.target {
+                BanTarget::Key(_) => "a key on the allow list cannot be banned: disallow it",
+                BanTarget::Ip(_) => {
+                    "a loopback address cannot be banned, since all programs of this machine have \
+                     it: disconnect the peer, or ban its key"
+                }
+            }));
+        }
         let ban = self.judge.ban(ban, Instant::now());
         let (peer, addr) = match ban.target {
             BanTarget::Key(key) => (Some(PeerId::Key(key)), None),
@@ -52,7 +62,7 @@ impl Node {
             duration: ban.left,
         });
         self.cast_out(ban.target, &ban.reason);
-        ban
+        Ok(ban)
     }
 
     /// Takes the bans of an earlier run.
@@ -120,6 +130,43 @@ impl Node {
         let ip = intro.origin.addr.map(|addr| addr.ip());
         let key = intro.key;
         self.judge.budget(Suspect { key, ip }, Instant::now())
+    }
+}
+
+impl Peer {
+    /// Bans this peer for this long, as [`Mesh::ban`](crate::Mesh::ban) does: by its key, or, if it
+    /// has proven none, by its IP address. Returns the ban. Whether it is still connected does not
+    /// matter.
+    ///
+    /// Whoever makes keys as they like comes back with another one, so where anybody may join, ban
+    /// the address too.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use coalescent_core::{Error, Mesh, Peer};
+    ///
+    /// fn cast_out(mesh: &Mesh, peer: &Peer) -> Result<(), Error> {
+    ///     let hour = Duration::from_secs(3600);
+    ///     peer.ban(hour, "spam")?;
+    ///     if let Some(addr) = peer.addr().filter(|addr| !addr.ip().is_loopback()) {
+    ///         mesh.ban(addr.ip(), hour, "spam")?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if it has proven no key, and has no address or a loopback
+    /// one, and for a key on the [allow list](crate::Mesh::allow).
+    pub fn ban(&self, duration: Duration, why: impl AsRef<str>) -> Result<Ban, Error> {
+        let Suspect { key, ip } = suspect(self);
+        let target = key.map(BanTarget::Key).or(ip.map(BanTarget::from));
+        let target = target.ok_or_else(|| {
+            Error::config("this peer has neither a key nor an address: disconnect it")
+        })?;
+        self.node().ban(Ban::new(target, duration, why))
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::transport::Direction;
+#[cfg(feature = "tls")]
+use crate::transport::identity::PublicKey;
 use crate::wire::{NodeId, Wire};
 
 /// The identity of a peer, in logs, events and maps.
@@ -13,7 +15,7 @@ use crate::wire::{NodeId, Wire};
 /// on the native wire, it is the number that the peer's process chose for itself, which nothing
 /// proves: somebody else who claims it waits until the peer has gone. On wires without a handshake
 /// it is a number that this node gave the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum PeerId {
     /// A proven ed25519 public key.
@@ -22,6 +24,29 @@ pub enum PeerId {
     Node(NodeId),
     /// The number of a connection to a peer that does not introduce itself.
     Connection(u64),
+}
+
+impl PeerId {
+    /// Returns the peer's key, as [`Mesh::allow`](crate::Mesh::allow) and
+    /// [`Mesh::disallow`](crate::Mesh::disallow) take it; `None` if it has proven none.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn public_key(&self) -> Option<PublicKey> {
+        match self {
+            Self::Key(key) => PublicKey::from_bytes(*key).ok(),
+            Self::Node(_) | Self::Connection(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(_) => write!(f, "Key({self})"),
+            Self::Node(node) => f.debug_tuple("Node").field(node).finish(),
+            Self::Connection(number) => f.debug_tuple("Connection").field(number).finish(),
+        }
+    }
 }
 
 impl fmt::Display for PeerId {
@@ -62,4 +87,28 @@ pub(crate) struct Introduction {
     pub(crate) max_payload: Option<usize>,
     pub(crate) wire: Wire,
     pub(crate) origin: Endpoint,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_shown_as_hex() {
+        let id = PeerId::Key([0xab; 32]);
+        assert_eq!(format!("{id:?}"), format!("Key({})", "ab".repeat(32)));
+        assert_eq!(
+            format!("{:?}", PeerId::Connection(3)),
+            "Connection(3)",
+            "others as before"
+        );
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn only_an_id_that_is_a_key_has_one() {
+        let key = crate::transport::identity::Identity::generate().id();
+        assert_eq!(PeerId::Key(*key.as_bytes()).public_key(), Some(key));
+        assert_eq!(PeerId::Connection(3).public_key(), None);
+    }
 }

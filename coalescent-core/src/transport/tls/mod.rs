@@ -31,7 +31,6 @@
 //!
 //! During the handshake neither side reads while it has bytes to send. Every socket buffers the few
 //! hundred bytes that this takes; an in-memory pipe needs a capacity of 64 bytes.
-//! for the few hundred bytes that this takes; a pipe in memory needs a capacity of 64 bytes.
 //!
 //! ```
 //! use coalescent_core::identity::Identity;

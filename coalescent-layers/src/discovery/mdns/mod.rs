@@ -8,7 +8,7 @@
 //! use coalescent_layers::discovery::mdns::Mdns;
 //!
 //! # let _ =
-//! App::new().network("chess").plugin(Mdns::new())
+//! App::new().network("chess").with(Mdns::new())
 //! # ;
 //! ```
 //!
@@ -114,7 +114,7 @@ pub const PAUSE: Duration = Duration::from_secs(60);
 
 /// Finds peers on the local network, see the [module](self).
 #[derive(Clone, Debug)]
-#[must_use = "a plugin does nothing until it is added with `plugin`"]
+#[must_use = "a plugin does nothing until it is added with `with` or `plugin`"]
 pub struct Mdns {
     interfaces: Vec<Interface>,
     port: u16,
