@@ -105,12 +105,12 @@ mod tests {
     #[test]
     fn messages_of_the_other_kind_are_refused() {
         let wrong = |heard| matches!(heard, Heard::Wrong(CloseCode::Unsupported, _));
-        assert!(wrong(hear(Message::binary(*b"a"), Form::Text, 5)));
+        assert!(wrong(hear(Message::binary(&b"a"[..]), Form::Text, 5)));
         assert!(wrong(hear(Message::text("a"), Form::Binary, 5)));
-        let bytes = hear(Message::binary(*b"hello"), Form::Binary, 5);
+        let bytes = hear(Message::binary(&b"hello"[..]), Form::Binary, 5);
         assert_eq!(bytes, Heard::Bytes(Bytes::from_static(b"hello")));
         assert_eq!(
-            hear(Message::binary(*b"hello!"), Form::Binary, 5),
+            hear(Message::binary(&b"hello!"[..]), Form::Binary, 5),
             too_large()
         );
     }

@@ -181,7 +181,7 @@ async fn what_breaks_the_rules_is_told_why() {
     for (addr, message, code) in [
         (lines, Message::text("x".repeat(1001)), CloseCode::Size),
         (lines, Message::text("x".repeat(60_000)), CloseCode::Size),
-        (lines, Message::binary(*b"x"), CloseCode::Unsupported),
+        (lines, Message::binary(&b"x"[..]), CloseCode::Unsupported),
         (native, Message::binary(vec![0; 1015]), CloseCode::Size),
         (native, Message::text("x"), CloseCode::Unsupported),
     ] {
