@@ -45,15 +45,15 @@
 //!
 //! Browsers let any page connect to any server, and tell only where the page is from. A request
 //! that names an origin must therefore come from a page of the same server, by the `Host` that it
-//! names, or from one that [`Upgrade::allow_origin`] allows. A server that is reachable by any name
-//! checks that too, because a stranger's name may lead to its address. It checks such rules of its
-//! own in layers around the service.
+//! names, or from one that [`Upgrade::allow_origin`] allows. That `Host` is one of the server's own
+//! names must be checked by the server, in a layer around the service, because a stranger's name may
+//! lead to its address (DNS rebinding). Rules of its own go there too.
 //!
 //! # WebSockets
 //!
-//! With the feature `websocket`, and where it is told so (`Upgrade::websocket`), the service answers
-//! requests for WebSockets too, so that pages in browsers join, and programs behind proxies that
-//! let no other upgrade through.
+//! With the feature `websocket`, and where it is told so (`Upgrade::websocket`), the service
+//! answers requests for WebSockets too, so that pages in browsers join, and programs behind proxies
+//! that let no other upgrade through.
 
 #[cfg(feature = "websocket")]
 mod handshake;
@@ -101,7 +101,7 @@ type OnJoin = dyn Fn(&Peer, &Extensions) + Send + Sync;
 /// |---|---|
 /// | 101 | the connection becomes a peer |
 /// | 400 | the request for a WebSocket is of another version than 13, or has no key |
-/// | 403 | the request comes from a page of another server, or plaintext is not allowed from the address of the other end |
+/// | 403 | a page of another server asks, or the connection would not be secure enough |
 /// | 426 | the request does not ask for an upgrade that is known here |
 /// | 500 | the server has no upgrades, or does not tell the address; the text says what to do |
 /// | 503 | no place is left, or the mesh has ended |

@@ -12,6 +12,7 @@ use support::{soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::{WebSocketStream, client_async};
@@ -26,6 +27,10 @@ async fn serve(mesh: &Mesh, websocket: Option<WebSocket>) -> SocketAddr {
     if let Some(websocket) = websocket {
         upgrade = upgrade.websocket(websocket);
     }
+    serve_with(upgrade).await
+}
+
+async fn serve_with(upgrade: Upgrade) -> SocketAddr {
     let site = Router::new().route_service("/mesh", upgrade);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -254,4 +259,65 @@ async fn a_handshake_is_answered_only_where_it_is_right() {
     assert_eq!(status(connect(addr).await), 101);
     mesh.shutdown().await;
     assert_eq!(status(connect(addr).await), 503);
+}
+
+#[tokio::test]
+async fn only_pages_of_this_server_join_unless_others_are_allowed() {
+    let mesh = App::new().start().await.unwrap();
+    let upgrade = Upgrade::new(&mesh)
+        .remote_addr(|_| Some(SocketAddr::from(([127, 0, 0, 1], 7))))
+        .websocket(WebSocket::lines())
+        .allow_origin(|origin| origin == "https://friend.example");
+    let addr = serve_with(upgrade).await;
+    for (origin, joins) in [
+        (format!("http://{addr}"), true),
+        (format!("https://{addr}"), true),
+        ("https://friend.example".to_owned(), true),
+        ("https://evil.example".to_owned(), false),
+        ("null".to_owned(), false),
+    ] {
+        let mut request = format!("ws://{addr}/mesh").into_client_request().unwrap();
+        let headers = request.headers_mut();
+        headers.insert("origin", origin.parse().unwrap());
+        let socket = TcpStream::connect(addr).await.unwrap();
+        let joined = soon("an answer", client_async(request, socket)).await;
+        match joined {
+            Ok(_) => assert!(joins, "{origin}"),
+            Err(Error::Http(answer)) => assert!(!joins && answer.status() == 403, "{origin}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn binary_messages_carry_proofs_of_keys_and_text_does_not() {
+    use coalescent::PeerId;
+    use coalescent::identity::Identity;
+
+    let app = || App::new().identity(Identity::generate());
+    let key_of = |mesh: &Mesh| PeerId::Key(*mesh.public_key().unwrap().as_bytes());
+    let mesh = app().start().await.unwrap();
+    let addr = serve(&mesh, Some(WebSocket::lines())).await;
+    match connect(addr).await {
+        Err(Error::Http(answer)) => assert_eq!(answer.status(), 403),
+        other => panic!("{other:?}"),
+    }
+
+    // A tunnel: what comes to it goes through a WebSocket.
+    let addr = serve(&mesh, Some(WebSocket::native())).await;
+    let tunnel = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let entrance = tunnel.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut socket, _) = tunnel.accept().await.unwrap();
+        let mut io = in_messages(connect(addr).await.unwrap(), 1024);
+        let _ = tokio::io::copy_bidirectional(&mut socket, &mut io).await;
+    });
+    let other = app().start().await.unwrap();
+    let peer = soon("a peer", other.connect(&entrance.to_string()))
+        .await
+        .unwrap();
+    assert_eq!(*peer.id(), key_of(&mesh));
+    let here = peer_of(&mesh).await;
+    assert_eq!(*here.id(), key_of(&other));
 }
