@@ -46,8 +46,8 @@
 //! Browsers let any page connect to any server, and tell only where the page is from. A request
 //! that names an origin must therefore come from a page of the same server, by the `Host` that it
 //! names, or from one that [`Upgrade::allow_origin`] allows. That `Host` is one of the server's own
-//! names must be checked by the server, in a layer around the service, because a stranger's name may
-//! lead to its address (DNS rebinding). Rules of its own go there too.
+//! names must be checked by the server, in a layer around the service, because a name of strangers
+//! may lead to its address (DNS rebinding). Rules of its own go there too.
 //!
 //! # WebSockets
 //!
