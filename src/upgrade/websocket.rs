@@ -20,8 +20,8 @@ use super::stream::WebSocketIo;
 ///
 /// A message is at most as large as a frame, [`Config::max_frame`](crate::Config::max_frame), and
 /// on the native wire 14 bytes larger. One that is larger, or of the other kind, closes the
-/// WebSocket with a code and reason: 1009 or 1003. If it is larger by more than 64 KiB, they may not
-/// arrive. Newlines within a text become spaces.
+/// WebSocket with a code and reason: 1009 or 1003. If it is larger by more than 64 KiB, they may
+/// not arrive. Newlines within a text become spaces.
 ///
 /// Pings are answered. While the mesh does not read, messages wait in the socket; while the other
 /// end does not read, they wait in the peer's queue, within its bounds.
