@@ -55,6 +55,7 @@
 //! answers requests for WebSockets too, so that pages in browsers join, and programs behind proxies
 //! that let no other upgrade through.
 
+mod entering;
 #[cfg(feature = "websocket")]
 mod handshake;
 #[cfg(feature = "websocket")]
@@ -74,13 +75,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use coalescent_core::{Admitted, Mesh, Peer, WeakMesh, Wire};
+use coalescent_core::{Admitted, Mesh, Peer, WeakMesh};
 use http::header::{CONNECTION, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use http::{Request, Response};
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tower_service::Service;
+
+use self::entering::{Asked, Entering, upgraded};
 
 #[cfg(feature = "websocket")]
 pub use self::websocket::WebSocket;
@@ -118,14 +120,6 @@ pub struct Upgrade {
     on_join: Option<Arc<OnJoin>>,
     #[cfg(feature = "websocket")]
     websocket: Option<WebSocket>,
-}
-
-/// What a request asks for.
-enum Asked {
-    Native,
-    /// With the `Sec-WebSocket-Accept` of the answer.
-    #[cfg(feature = "websocket")]
-    WebSocket(WebSocket, HeaderValue),
 }
 
 /// A status and a text that says why.
@@ -353,31 +347,6 @@ impl Upgrade {
     }
 }
 
-impl Asked {
-    /// Returns whether its bytes can be no TLS.
-    fn is_without_tls(&self) -> bool {
-        match self {
-            Self::Native => false,
-            #[cfg(feature = "websocket")]
-            Self::WebSocket(websocket, _) => !websocket.carries_tls(),
-        }
-    }
-
-    /// Returns the answer that switches protocols.
-    fn answer(&self) -> Response<String> {
-        match self {
-            Self::Native => upgraded(StatusCode::SWITCHING_PROTOCOLS, "", PROTOCOL),
-            #[cfg(feature = "websocket")]
-            Self::WebSocket(_, accept) => {
-                let mut answer = upgraded(StatusCode::SWITCHING_PROTOCOLS, "", "websocket");
-                let headers = answer.headers_mut();
-                headers.insert(http::header::SEC_WEBSOCKET_ACCEPT, accept.clone());
-                answer
-            }
-        }
-    }
-}
-
 /// Returns whether the mesh speaks TLS with its peers.
 fn has_identity(mesh: &Mesh) -> bool {
     #[cfg(feature = "tls")]
@@ -386,42 +355,6 @@ fn has_identity(mesh: &Mesh) -> bool {
     {
         let _ = mesh;
         false
-    }
-}
-
-/// A connection whose answer is on its way.
-struct Entering {
-    upgrade: OnUpgrade,
-    asked: Asked,
-    admitted: Admitted,
-    /// The largest frame of the mesh, in bytes.
-    #[cfg_attr(not(feature = "websocket"), expect(dead_code))]
-    max_frame: usize,
-}
-
-impl Entering {
-    /// Makes a peer of the connection, once it is upgraded. Logs why it becomes none.
-    async fn enter(self) -> Option<Peer> {
-        let io = match self.upgrade.await {
-            Ok(io) => TokioIo::new(io),
-            Err(error) => {
-                tracing::debug!(%error, "a connection was not upgraded");
-                return None;
-            }
-        };
-        let accepted = match self.asked {
-            Asked::Native => self.admitted.wire(Wire::native()).accept(io).await,
-            #[cfg(feature = "websocket")]
-            Asked::WebSocket(websocket, _) => {
-                let io = websocket.open(io, self.max_frame).await;
-                self.admitted.wire(websocket.wire()).accept(io).await
-            }
-        };
-        accepted
-            .inspect_err(|error| {
-                tracing::warn!(%error, "an upgraded connection did not become a peer");
-            })
-            .ok()
     }
 }
 
@@ -437,16 +370,6 @@ fn has_word(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
 fn answer(status: StatusCode, text: &str) -> Response<String> {
     let mut answer = Response::new(format!("{text}\n"));
     *answer.status_mut() = status;
-    answer
-}
-
-/// Returns an answer that names the protocols to upgrade to.
-fn upgraded(status: StatusCode, text: &str, protocols: &'static str) -> Response<String> {
-    let mut answer = Response::new(text.to_owned());
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static(protocols));
     answer
 }
 
