@@ -29,7 +29,6 @@ mod join;
 mod places;
 mod serve;
 mod site;
-mod websocket;
 
 use std::error::Error;
 use std::io::Write;
@@ -49,8 +48,8 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 /// Limit of requests and frames being handled at the same time.
 const AT_ONCE: usize = 256;
 
-/// Limit of peers that connect over TCP, or join over HTTP as programs.
-const MAX_INBOUND: usize = 256;
+/// Limit of peers that connect over TCP, or join over HTTP.
+const MAX_INBOUND: usize = 512;
 
 /// Limit of a message, in bytes. Lines of a chat are short.
 const MAX_FRAME: usize = 64 * 1024;
@@ -119,6 +118,8 @@ async fn mesh(args: &Args, limit: GlobalConcurrencyLimitLayer) -> Result<Mesh, c
     let mut config = Config::default();
     config.max_frame = MAX_FRAME;
     config.max_inbound = MAX_INBOUND;
+    // Behind another server all come from one address.
+    config.max_per_ip = args.per_address;
     config.allow_plaintext = args.allow_plaintext;
     let mesh = App::from_config(config)
         .seeds(&args.seeds)

@@ -39,3 +39,4 @@ mod upgrade;
 mod web;
 #[cfg(all(feature = "metrics", feature = "tls"))]
 mod web_limits;
+mod websocket;

@@ -140,3 +140,18 @@ async fn other_requests_are_told_what_is_wrong() {
         .unwrap();
     assert!(mesh.peers().is_empty());
 }
+
+#[tokio::test]
+async fn a_request_with_a_body_is_refused() {
+    let mesh = App::new().start().await.unwrap();
+    let addr = serve(with_addr(&mesh), Arc::default()).await;
+    for body in [
+        "Content-Length: 5\r\n\r\nHELLO",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nHELLO\r\n0\r\n\r\n",
+    ] {
+        let asks = ASKS.strip_suffix("\r\n").unwrap();
+        let (_, head) = ask(addr, &format!("{asks}{body}")).await;
+        assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    }
+    assert!(mesh.peers().is_empty());
+}

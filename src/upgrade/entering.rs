@@ -1,0 +1,94 @@
+//! What a request asks for, and what becomes of its connection once it is answered.
+
+use coalescent_core::{Admitted, Peer, Wire};
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Response, StatusCode};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+
+use super::PROTOCOL;
+#[cfg(feature = "websocket")]
+use super::WebSocket;
+
+/// What a request asks for.
+pub(super) enum Asked {
+    Native,
+    /// With the `Sec-WebSocket-Accept` of the answer.
+    #[cfg(feature = "websocket")]
+    WebSocket(WebSocket, HeaderValue),
+}
+
+impl Asked {
+    /// Returns whether its bytes can be no TLS.
+    pub(super) fn is_without_tls(&self) -> bool {
+        match self {
+            Self::Native => false,
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(websocket, _) => !websocket.carries_tls(),
+        }
+    }
+
+    /// Returns the answer that switches protocols.
+    pub(super) fn answer(&self) -> Response<String> {
+        match self {
+            Self::Native => upgraded(StatusCode::SWITCHING_PROTOCOLS, "", PROTOCOL),
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(_, accept) => {
+                let mut answer = upgraded(StatusCode::SWITCHING_PROTOCOLS, "", "websocket");
+                let headers = answer.headers_mut();
+                headers.insert(http::header::SEC_WEBSOCKET_ACCEPT, accept.clone());
+                answer
+            }
+        }
+    }
+}
+
+/// A connection whose answer is on its way.
+pub(super) struct Entering {
+    pub(super) upgrade: OnUpgrade,
+    pub(super) asked: Asked,
+    pub(super) admitted: Admitted,
+    /// The largest frame of the mesh, in bytes.
+    #[cfg_attr(not(feature = "websocket"), expect(dead_code))]
+    pub(super) max_frame: usize,
+}
+
+impl Entering {
+    /// Makes a peer of the connection, once it is upgraded. Logs why it becomes none.
+    pub(super) async fn enter(self) -> Option<Peer> {
+        let io = match self.upgrade.await {
+            Ok(io) => TokioIo::new(io),
+            Err(error) => {
+                tracing::debug!(%error, "a connection was not upgraded");
+                return None;
+            }
+        };
+        let accepted = match self.asked {
+            Asked::Native => self.admitted.wire(Wire::native()).accept(io).await,
+            #[cfg(feature = "websocket")]
+            Asked::WebSocket(websocket, _) => {
+                let io = websocket.open(io, self.max_frame).await;
+                self.admitted.wire(websocket.wire()).accept(io).await
+            }
+        };
+        accepted
+            .inspect_err(|error| {
+                tracing::warn!(%error, "an upgraded connection did not become a peer");
+            })
+            .ok()
+    }
+}
+
+/// Returns an answer that names the protocols to upgrade to.
+pub(super) fn upgraded(
+    status: StatusCode,
+    text: &str,
+    protocols: &'static str,
+) -> Response<String> {
+    let mut answer = Response::new(text.to_owned());
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static(protocols));
+    answer
+}
