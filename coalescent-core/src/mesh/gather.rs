@@ -135,6 +135,11 @@ impl<T: Target> Gather<T> {
         Poll::Ready(self.told().and(flushed))
     }
 
+    /// Like [`poll_flushed`](Self::poll_flushed), for writers of bytes.
+    pub(super) fn poll_bytes_flushed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flushed(cx).map_err(io_error)
+    }
+
     /// Gathers the whole lines in `bytes`, and keeps the beginning of the next. Returns how many
     /// bytes it took: if a line is longer than the frame limit, only those before it.
     fn gather_lines(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -223,7 +228,65 @@ impl<T: Target> Gather<T> {
     }
 }
 
-pub(super) fn io_error(error: Error) -> io::Error {
+/// Implements [`AsyncWrite`](tokio::io::AsyncWrite) and [`Sink`](futures_sink::Sink) for a writer,
+/// by the [`Gather`] that is its only field. The caller has imported both.
+macro_rules! writes_by_gather {
+    ($writer:ty) => {
+        impl AsyncWrite for $writer {
+            fn poll_write(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                self.0.poll_write(cx, buf)
+            }
+
+            fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.0.poll_bytes_flushed(cx)
+            }
+
+            fn poll_shutdown(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<io::Result<()>> {
+                self.0.poll_bytes_flushed(cx)
+            }
+        }
+
+        impl Sink<Bytes> for $writer {
+            type Error = Error;
+
+            fn poll_ready(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<Result<(), Error>> {
+                self.0.poll_ready(cx)
+            }
+
+            fn start_send(mut self: Pin<&mut Self>, payload: Bytes) -> Result<(), Error> {
+                self.0.start_send(payload)
+            }
+
+            fn poll_flush(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<Result<(), Error>> {
+                self.0.poll_flushed(cx)
+            }
+
+            fn poll_close(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<Result<(), Error>> {
+                self.0.poll_flushed(cx)
+            }
+        }
+    };
+}
+
+pub(super) use writes_by_gather;
+
+fn io_error(error: Error) -> io::Error {
     let kind = if error.is_closed() {
         io::ErrorKind::BrokenPipe
     } else {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_sink::Sink;
 use tokio::io::AsyncWrite;
 
-use super::gather::{Gather, Target, io_error};
+use super::gather::{Gather, Target, writes_by_gather};
 use crate::error::Error;
 use crate::node::{Peers, Sent};
 use crate::wire::Wire;
@@ -94,43 +94,7 @@ impl Target for Peers {
     }
 }
 
-impl AsyncWrite for MeshWriter {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.0.poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_flushed(cx).map_err(io_error)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_flushed(cx).map_err(io_error)
-    }
-}
-
-impl Sink<Bytes> for MeshWriter {
-    type Error = Error;
-
-    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn start_send(mut self: Pin<&mut Self>, payload: Bytes) -> Result<(), Error> {
-        self.0.start_send(payload)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.0.poll_flushed(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.0.poll_flushed(cx)
-    }
-}
+writes_by_gather!(MeshWriter);
 
 impl fmt::Debug for MeshWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
