@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::frame::Frame;
@@ -107,15 +107,13 @@ impl Batch {
             at: self.read_batch.at,
         })
     }
-}
 
-impl Batch {
     /// Keeps only the requests from the index `next` on that are not withdrawn, in a buffer of
     /// their own.
     fn compact(&mut self, next: usize, number: u64, withdrawn: &mut VecDeque<u32>) {
         let waiting = self.block.heads.get(next..).unwrap_or_default();
         let mut heads = Vec::with_capacity(waiting.len());
-        let mut bytes = BytesMut::with_capacity(waiting.iter().map(size_of_request).sum());
+        let mut bytes = Vec::with_capacity(waiting.iter().map(size_of_request).sum());
         for &(offset, head) in waiting {
             let Kind::Request { id } = head.kind else {
                 continue;
@@ -129,7 +127,8 @@ impl Batch {
         }
         heads.shrink_to_fit();
         self.block = Block {
-            bytes: Bytes::copy_from_slice(&bytes),
+            // Without the room of those that were withdrawn.
+            bytes: bytes.into_boxed_slice().into(),
             heads,
             broadcasts: false,
         };

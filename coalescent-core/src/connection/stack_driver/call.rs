@@ -69,7 +69,10 @@ impl<S: PeerService> StackDriver<S> {
             Err(panic) => panic,
         };
         let outcome = scope.end();
-        self.take_derived(scope, outcome);
+        let Frames {
+            in_flight, results, ..
+        } = &mut self.frames;
+        results.take_derived(in_flight, scope, outcome);
         match within {
             Within::Ourselves => resume_unwind(panic),
             Within::Readiness => {
@@ -96,7 +99,10 @@ impl<S: PeerService> StackDriver<S> {
             let Some(called) = ready!(self.call_usual(scope, cx, within)) else {
                 return Poll::Ready(());
             };
-            self.take_derived(scope, called.outcome);
+            let Frames {
+                in_flight, results, ..
+            } = &mut self.frames;
+            results.take_derived(in_flight, scope, called.outcome);
             match called.result {
                 Poll::Pending => self.pending(called.place, called.copy, called.outcome),
                 Poll::Ready(result) => {
@@ -195,19 +201,6 @@ impl<S: PeerService> StackDriver<S> {
             }
         }
         Poll::Ready(None)
-    }
-
-    /// Takes over the derived frames that are relayed, if there are any.
-    #[inline]
-    fn take_derived(&mut self, scope: &CallScope<'_>, outcome: CallOutcome) {
-        if outcome.has_derived() {
-            let Frames {
-                in_flight, results, ..
-            } = &mut self.frames;
-            for derived in scope.take_derived() {
-                results.relays.add_derived(in_flight, derived);
-            }
-        }
     }
 
     /// Keeps a frame whose call has not ended.
@@ -358,11 +351,7 @@ impl<S: PeerService> StackDriver<S> {
         };
         let Poll::Ready(result) = polled else {
             let outcome = scope.end();
-            if outcome.has_derived() {
-                for derived in scope.take_derived() {
-                    results.relays.add_derived(in_flight, derived);
-                }
-            }
+            results.take_derived(in_flight, scope, outcome);
             if !call.is_relayed()
                 && let Some(decision) = decided(outcome).or_else(|| in_flight.decision(slot, seq))
             {
@@ -374,11 +363,7 @@ impl<S: PeerService> StackDriver<S> {
         // A future that has panicked is dropped before the outcome is asked for, too.
         call.clear();
         let outcome = scope.end();
-        if outcome.has_derived() {
-            for derived in scope.take_derived() {
-                results.relays.add_derived(in_flight, derived);
-            }
-        }
+        results.take_derived(in_flight, scope, outcome);
         let Some((frame, relayed)) = calls.end(slot) else {
             return;
         };

@@ -104,6 +104,21 @@ impl Results {
         taken
     }
 
+    /// Takes over the frames derived from a frame that are relayed, if its call has made any.
+    #[inline]
+    pub(super) fn take_derived(
+        &mut self,
+        in_flight: &InFlight,
+        scope: &CallScope<'_>,
+        outcome: CallOutcome,
+    ) {
+        if outcome.has_derived() {
+            for derived in scope.take_derived() {
+                self.relays.add_derived(in_flight, derived);
+            }
+        }
+    }
+
     /// Notes what the inbox did with a frame in a call. `index` is the frame's in the first batch,
     /// or `usize::MAX` if it no longer stands there.
     #[inline]
