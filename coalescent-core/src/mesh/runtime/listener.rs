@@ -54,15 +54,11 @@ impl Runtime {
         }
         let first = bound.first().map(|(_, local)| *local);
         for (listener, local) in bound {
-            self.listening().push(local);
-            self.peers.node().emit(Event::Listening { addr: local });
-            self.spawn(run(Arc::clone(self), listener, wire.clone()));
+            self.accept_at(local, listener, wire.clone());
         }
         first.ok_or_else(|| failed(no_address()))
     }
-}
 
-impl Runtime {
     /// Accepts peers at a socket that listens already, in a task of its own.
     pub(crate) fn listen_on(
         self: &Arc<Self>,
@@ -76,10 +72,20 @@ impl Runtime {
         let listener = listener.into_listener().map_err(failed)?;
         let local = listener.local_addr().map_err(failed)?;
         self.security.permit(local)?;
+        self.accept_at(local, listener, wire);
+        Ok(local)
+    }
+
+    /// Accepts peers at `local`, where `listener` is, in a task of its own.
+    fn accept_at(
+        self: &Arc<Self>,
+        local: SocketAddr,
+        listener: Box<dyn Listener>,
+        wire: Option<Wire>,
+    ) {
         self.listening().push(local);
         self.peers.node().emit(Event::Listening { addr: local });
         self.spawn(run(Arc::clone(self), listener, wire));
-        Ok(local)
     }
 
     /// Takes a place for a connection from `addr`; see [`Mesh::admit`](crate::Mesh::admit).
@@ -105,9 +111,7 @@ impl Runtime {
             wire: None,
         })
     }
-}
 
-impl Runtime {
     /// Tells whoever is at the other end of an accepted connection why it is refused, if that takes
     /// no TLS handshake.
     fn turn_away_plain(&self, io: BoxIo, wire: Option<&Wire>, words: &Goodbye) {
