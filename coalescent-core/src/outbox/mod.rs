@@ -28,10 +28,9 @@ use std::task::{Context, Poll, Waker};
 pub(crate) use chunk::{Chunk, Count, Entry, Lost, frames};
 pub(crate) use coalescer::{COALESCE_MAX, ChunkList, Coalescer};
 pub use lane::CHANNEL_OUTBOX;
-use lane::Lane;
+use lane::{ChannelLane, Lane};
 pub(crate) use queue::COPY_MAX;
 pub use queue::ENTRY_COST;
-use queue::Queue;
 use takers::Takers;
 use tokio::sync::Notify;
 
@@ -73,20 +72,16 @@ pub(crate) struct Outbox {
 }
 
 struct State {
-    /// The entries to be written, and their cost.
-    queue: Queue,
-    /// The frames of channels that are to be written. Made when there is the first.
-    lane: Option<Box<Lane>>,
+    /// The frames to be written, and their cost.
+    frames: Lane,
+    /// The frames of channels to be written. Made when it is first needed.
+    channels: Option<Box<ChannelLane>>,
     /// The connections that take entries.
     takers: Takers,
     /// How much of the queue's cost is in the gauge of all peers.
     gauged: usize,
     /// The bytes written to the socket since the beginning.
     written: u64,
-    /// The number of tasks that wait for room, or for the content to be written.
-    waiters: usize,
-    /// The lowest count of finished bytes that a task waits for, if one does.
-    flush: Option<u64>,
     /// Whether a push found no room, and half of the room has not become free since.
     pressed: bool,
     /// Whether a relay waited for room in vain, and half of the room has not become free since.
@@ -102,13 +97,11 @@ impl Outbox {
     pub(crate) fn new(limit: usize, active: u64, queued: Gauge, counters: Arc<Counters>) -> Self {
         Self {
             state: Mutex::new(State {
-                queue: Queue::new(limit),
-                lane: None,
+                frames: Lane::new(limit),
+                channels: None,
                 takers: Takers::new(active),
                 gauged: 0,
                 written: 0,
-                waiters: 0,
-                flush: None,
                 pressed: false,
                 slow: false,
                 closed: false,
@@ -159,7 +152,7 @@ impl Outbox {
                     without_bytes.add(chunk.count);
                     true
                 }
-                _ => state.queue.push(chunk),
+                _ => state.frames.queue.push(chunk),
             })
             .count();
         let wake = taken > 0 && !link.is_some_and(|link| state.takers.is_active(link));
@@ -197,8 +190,7 @@ impl Outbox {
         if state.closed {
             return Err(Refused::Closed);
         }
-        let lane = state.lane.get_or_insert_with(|| Box::new(Lane::new()));
-        if lane.push(chunk) {
+        if state.lane(true).queue.push(chunk) {
             let waker = state.takers.take_waker();
             self.gauge(&mut state);
             drop(state);
@@ -235,24 +227,26 @@ impl Outbox {
             state.takers.stand_by(cx);
             return Poll::Pending;
         }
-        let State { queue, lane, .. } = &mut *state;
-        if let Some(lane) = lane
-            && lane.take_turn(queue, batch)
+        let State {
+            frames, channels, ..
+        } = &mut *state;
+        if let Some(channels) = channels
+            && channels.take_turn(&mut frames.queue, batch)
         {
             return Poll::Ready(true);
         }
-        if state.queue.is_drained() {
+        if state.frames.queue.is_drained() {
             if state.closed {
                 return Poll::Ready(false);
             }
-            state.queue.shrink_idle(batch);
-            if let Some(lane) = &mut state.lane {
-                lane.queue.shrink_idle(batch);
+            state.frames.queue.shrink_idle(batch);
+            if let Some(channels) = &mut state.channels {
+                channels.lane.queue.shrink_idle(batch);
             }
             state.takers.wait(cx);
             return Poll::Pending;
         }
-        state.queue.take(batch);
+        state.frames.queue.take(batch);
         Poll::Ready(true)
     }
 
@@ -263,19 +257,15 @@ impl Outbox {
         for entry in finished {
             state.release(&entry);
         }
-        let relieved = state.queue.is_half_free();
-        let lane = state.lane.as_mut();
-        let due = lane.is_some_and(|lane| lane.is_due());
+        let relieved = state.frames.queue.is_half_free();
+        let channels = state.channels.as_mut();
+        let due = channels.is_some_and(|channels| channels.lane.is_due());
         if relieved {
-            let lane = state.lane.as_ref();
-            state.pressed = lane.is_some_and(|lane| !lane.queue.is_half_free()) && state.pressed;
+            let channels = state.channels.as_ref();
+            state.pressed &= channels.is_some_and(|channels| !channels.lane.queue.is_half_free());
             state.slow = false;
         }
-        // Tasks that wait for room are woken when half of it is free, so that they come in batches;
-        // tasks that wait for a flush when the bytes they wait for are done with.
-        let done = state.queue.done();
-        let flushed = state.flush.take_if(|flush| *flush <= done).is_some();
-        let wake = due || flushed || state.waiters > 0 && relieved;
+        let wake = state.frames.is_due() | due;
         self.gauge(&mut state);
         drop(state);
         if wake {
@@ -321,9 +311,9 @@ impl Outbox {
     /// Drops all that is queued, and returns the number of its frames.
     pub(crate) fn clear(&self) -> Lost {
         let mut state = self.state();
-        let frames = state.queue.clear().total();
-        let lane = state.lane.as_mut();
-        let channel = lane.map_or(0, |lane| lane.queue.clear().total());
+        let frames = state.frames.queue.clear().total();
+        let channels = state.channels.as_mut();
+        let channel = channels.map_or(0, |channels| channels.lane.queue.clear().total());
         let lost = Lost { frames, channel };
         self.gauge(&mut state);
         drop(state);
@@ -350,7 +340,7 @@ impl Outbox {
     /// room is free again.
     pub(crate) fn mark_slow(&self) {
         let mut state = self.state();
-        state.slow = !state.queue.is_half_free();
+        state.slow = !state.frames.queue.is_half_free();
     }
 
     /// Returns whether the peer is marked as slow.
@@ -386,16 +376,24 @@ impl Outbox {
 impl State {
     /// Returns the bytes queued, including the cost of the entries.
     fn used(&self) -> usize {
-        let lane = self.lane.as_ref().map_or(0, |lane| lane.queue.used());
-        self.queue.used() + lane
+        let channels = self.channels.as_ref();
+        let channels = channels.map_or(0, |channels| channels.lane.queue.used());
+        self.frames.queue.used() + channels
     }
 
     /// Returns the cost of an entry that has been written or dropped.
     #[inline]
     fn release(&mut self, entry: &Entry) {
-        match &mut self.lane {
-            Some(lane) if entry.channel => lane.queue.release(entry),
-            _ => self.queue.release(entry),
+        self.lane(entry.channel).queue.release(entry);
+    }
+
+    /// Returns the lane of frames, or that of the frames of channels.
+    #[inline]
+    fn lane(&mut self, channel: bool) -> &mut Lane {
+        if channel {
+            &mut self.channels.get_or_insert_default().lane
+        } else {
+            &mut self.frames
         }
     }
 }

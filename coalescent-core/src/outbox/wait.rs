@@ -4,7 +4,6 @@ use std::pin::Pin;
 
 use tokio::sync::futures::Notified;
 
-use super::lane::Lane;
 use super::{Chunk, Outbox, Refused};
 
 impl Outbox {
@@ -30,7 +29,7 @@ impl Outbox {
             }
             // Tries once more after registering, so as not to miss room made in between.
             match moved.take() {
-                None => moved = Some(self.waiter()),
+                None => moved = Some(self.waiter(false)),
                 Some(waiter) => Waiter::wait(waiter).await,
             }
         }
@@ -40,7 +39,7 @@ impl Outbox {
     ///
     /// Try once more after the first poll, so as not to miss room made before.
     pub(crate) async fn moved(&self) {
-        self.waiter().wait().await;
+        self.waiter(false).wait().await;
     }
 
     /// Takes in a frame of a channel, waiting for room.
@@ -61,7 +60,7 @@ impl Outbox {
             }
             // Tries once more after registering, so as not to miss room made in between.
             match moved.take() {
-                None => moved = Some(self.channel_waiter()),
+                None => moved = Some(self.waiter(true)),
                 Some(waiter) => Waiter::wait(waiter).await,
             }
         }
@@ -71,12 +70,13 @@ impl Outbox {
     pub(crate) async fn flushed(&self) {
         let (frames, channel) = {
             let state = self.state();
-            let channel = state.lane.as_ref().map(|lane| lane.queue.taken());
-            (state.queue.taken(), channel)
+            let channels = state.channels.as_ref();
+            let channel = channels.map(|channels| channels.lane.queue.taken());
+            (state.frames.queue.taken(), channel)
         };
-        self.done_with(frames).await;
+        self.done_with(false, frames).await;
         if let Some(channel) = channel {
-            self.channel_done_with(channel).await;
+            self.done_with(true, channel).await;
         }
     }
 
@@ -84,64 +84,30 @@ impl Outbox {
     pub(crate) async fn eased(&self, most: usize) {
         let target = {
             let state = self.state();
-            if state.queue.used() <= most {
+            if state.frames.queue.used() <= most {
                 return;
             }
-            state.queue.taken().saturating_sub((most / 2) as u64)
+            state.frames.queue.taken().saturating_sub((most / 2) as u64)
         };
-        self.done_with(target).await;
+        self.done_with(false, target).await;
     }
 
-    /// Waits until `target` bytes, counted from the beginning, have been written or dropped.
-    async fn done_with(&self, target: u64) {
+    /// Waits until `target` bytes of frames, or of frames of channels, counted from the beginning,
+    /// have been written or dropped.
+    async fn done_with(&self, channel: bool, target: u64) {
         loop {
-            let waiter = self.waiter();
-            {
-                let mut state = self.state();
-                if state.queue.done() >= target {
-                    return;
-                }
-                state.flush = Some(state.flush.map_or(target, |first| first.min(target)));
+            let waiter = self.waiter(channel);
+            if self.state().lane(channel).is_done_with(target) {
+                return;
             }
             waiter.wait().await;
         }
     }
 
-    /// Waits until `target` bytes of channels, counted from the beginning, have been written or
-    /// dropped.
-    async fn channel_done_with(&self, target: u64) {
-        loop {
-            let waiter = self.channel_waiter();
-            {
-                let mut state = self.state();
-                match &mut state.lane {
-                    Some(lane) if lane.queue.done() < target => {
-                        let first = lane.flush.unwrap_or(target);
-                        lane.flush = Some(first.min(target));
-                    }
-                    _ => return,
-                }
-            }
-            waiter.wait().await;
-        }
-    }
-
-    /// Registers a task that waits for frames. Wake-ups from now on are not missed.
-    fn waiter(&self) -> Waiter<'_> {
-        self.state().waiters += 1;
-        self.register(false)
-    }
-
-    /// Registers a task that waits for frames of channels; like [`waiter`](Self::waiter).
-    fn channel_waiter(&self) -> Waiter<'_> {
-        let mut state = self.state();
-        let lane = state.lane.get_or_insert_with(|| Box::new(Lane::new()));
-        lane.waiters += 1;
-        drop(state);
-        self.register(true)
-    }
-
-    fn register(&self, channel: bool) -> Waiter<'_> {
+    /// Registers a task that waits for frames, or for frames of channels. Wake-ups from now on are
+    /// not missed.
+    fn waiter(&self, channel: bool) -> Waiter<'_> {
+        self.state().lane(channel).waiters += 1;
         let mut moved = Box::pin(self.moved.notified());
         moved.as_mut().enable();
         Waiter {
@@ -169,9 +135,7 @@ impl Waiter<'_> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let mut state = self.outbox.state();
-        match &mut state.lane {
-            Some(lane) if self.channel => lane.waiters = lane.waiters.saturating_sub(1),
-            _ => state.waiters = state.waiters.saturating_sub(1),
-        }
+        let waiters = &mut state.lane(self.channel).waiters;
+        *waiters = waiters.saturating_sub(1);
     }
 }
