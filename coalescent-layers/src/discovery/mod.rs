@@ -27,6 +27,7 @@
 
 pub mod book;
 pub mod exchange;
+mod listening;
 #[cfg(feature = "mdns")]
 pub mod mdns;
 mod place;

@@ -43,6 +43,11 @@ impl Place {
         }
     }
 
+    /// Returns whether this is on this machine or in a private network.
+    pub(crate) fn is_near(self) -> bool {
+        matches!(self, Self::Loopback | Self::Private)
+    }
+
     /// Returns whether an address at `there` is taken from a peer here.
     ///
     /// A peer is believed about places that it can reach itself. So nobody on the internet can make

@@ -1,6 +1,8 @@
 //! What is known of the peers that are connected.
 
-use coalescent_core::{Address, Mesh, Peer, PeerId, Source};
+use coalescent_core::{Address, Mesh, Peer, Source};
+
+use crate::discovery::listening;
 
 /// The address by which a dial of this node has reached a peer, and where it came from; kept with
 /// the peer.
@@ -23,23 +25,10 @@ pub(super) fn connected(mesh: &Mesh) -> Vec<Address> {
     let peers = mesh.peers().list();
     let addresses = peers.iter().flat_map(|peer| {
         let dialled = peer.get::<DialledAs>().map(|DialledAs(address, _)| address);
-        [dialled, listen(peer)]
+        [dialled, listening::said_by(peer)]
     });
     addresses
         .flatten()
         .map(|address| address.with_id(None))
         .collect()
-}
-
-/// Returns where a peer says that others can dial it.
-pub(super) fn listen(peer: &Peer) -> Option<Address> {
-    peer.listen_addr()?.parse().ok()
-}
-
-/// Returns the public key that a peer has proven.
-pub(super) fn key(peer: &Peer) -> Option<[u8; 32]> {
-    match peer.id() {
-        PeerId::Key(key) => Some(*key),
-        _ => None,
-    }
 }

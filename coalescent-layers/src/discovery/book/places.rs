@@ -129,9 +129,10 @@ fn hash_address(hash: &mut SipHasher24, address: &Address) {
 /// Hashes the group of an address. Each address on this machine or in a private network is one of
 /// its own: such networks have many owners in one group, and nobody far away can tell of them.
 fn hash_owner(hash: &mut SipHasher24, address: &Address) {
-    match Place::of(address) {
-        Place::Loopback | Place::Private => hash_address(hash, address),
-        Place::Public | Place::Named | Place::Nowhere => hash_group(hash, &Group::of(address)),
+    if Place::of(address).is_near() {
+        hash_address(hash, address);
+    } else {
+        hash_group(hash, &Group::of(address));
     }
 }
 

@@ -1,6 +1,5 @@
 //! The plugin: who is dialled, and what becomes of it.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,9 +7,10 @@ use coalescent_core::{Dial, Direction, Peer, Plugin, Registrar};
 
 use super::handle::Book;
 use super::keeper::Keeper;
-use super::links::{DialledAs, key, listen};
+use super::links::DialledAs;
 use super::mixer::Mixer;
 use super::scout;
+use crate::discovery::listening;
 
 /// Remembers peers, and dials them when this node has too few.
 ///
@@ -139,7 +139,7 @@ fn record(book: &Book, dial: &Dial) {
     match dial.result() {
         Ok(peer) => {
             let address = dial.address().clone();
-            let proven = address.with_id(key(peer));
+            let proven = address.with_id(listening::key(peer));
             book.update(|table, now| table.dialled_ok(&proven, now));
             peer.set(DialledAs(proven, dial.source()));
         }
@@ -160,40 +160,12 @@ fn record(book: &Book, dial: &Dial) {
 /// Where a peer listens that this node has dialled is known already. What it may not dial is not
 /// kept.
 fn learn(book: &Book, peer: &Peer) {
-    let inbound = peer.direction() == Direction::Inbound;
-    let Some(listen) = listen(peer).filter(|_| inbound) else {
-        return;
-    };
-    let seen = peer.addr().map(|addr| addr.ip());
-    let listen = listen.with_id(key(peer));
-    let may = || peer.mesh().is_some_and(|mesh| mesh.may_dial(&listen));
-    if is_host(listen.ip(), seen) && may() {
-        book.declared(&listen);
-    }
-}
-
-/// Returns whether the host that a peer names is the one where it is seen. All loopback addresses
-/// are one host.
-fn is_host(named: Option<IpAddr>, seen: Option<IpAddr>) -> bool {
-    let (Some(named), Some(seen)) = (named, seen) else {
-        return false;
-    };
-    let (named, seen) = (named.to_canonical(), seen.to_canonical());
-    named == seen || (named.is_loopback() && seen.is_loopback())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_peer_is_believed_about_the_host_where_it_is_seen() {
-        let ip = |text: &str| Some(text.parse().unwrap());
-        assert!(is_host(ip("198.51.100.7"), ip("198.51.100.7")));
-        assert!(is_host(ip("198.51.100.7"), ip("::ffff:198.51.100.7")));
-        assert!(is_host(ip("127.0.0.1"), ip("::1")));
-        assert!(!is_host(ip("198.51.100.8"), ip("198.51.100.7")));
-        assert!(!is_host(None, ip("198.51.100.7")));
-        assert!(!is_host(ip("198.51.100.7"), None));
+    if peer.direction() == Direction::Inbound
+        && let Some(listen) = listening::seen_at(peer)
+    {
+        let listen = listen.with_id(listening::key(peer));
+        if peer.mesh().is_some_and(|mesh| mesh.may_dial(&listen)) {
+            book.declared(&listen);
+        }
     }
 }

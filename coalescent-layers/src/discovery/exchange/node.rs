@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use coalescent_core::{Address, Dial, Direction, Mesh, Peer, PeerId, Source, Suggestion, WeakMesh};
+use coalescent_core::{Address, Dial, Direction, Mesh, Peer, Source, Suggestion, WeakMesh};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -13,6 +13,7 @@ use super::message::{CHANNEL, ExchangeMessage};
 use super::taking::{Allowances, Own, Teller, acceptable};
 use super::telling::{OwnOf, Telling, one_of_each};
 use crate::discovery::book::{Book, Group};
+use crate::discovery::listening;
 use crate::discovery::place::Place;
 
 /// The weight of a fault against the rules of the channel.
@@ -98,7 +99,7 @@ impl Node {
     pub(super) fn connected(&self, peer: &Peer) {
         if peer.direction() == Direction::Outbound {
             self.changed.notify_one();
-        } else if let Some(listen) = listen_addr(peer) {
+        } else if let Some(listen) = listening::said_by(peer) {
             self.declared(peer, listen);
         }
     }
@@ -109,7 +110,7 @@ impl Node {
     /// Another host is an address like those that a peer tells: it is not told to others until a
     /// dial has shown that somebody is there.
     fn declared(&self, peer: &Peer, listen: Address) {
-        if is_host(&listen, peer.addr().map(|addr| addr.ip())) {
+        if listening::seen_at(peer).is_some() {
             return;
         }
         let Some(mesh) = peer.mesh() else { return };
@@ -192,7 +193,7 @@ impl Node {
         let known = || {
             let mut known = self.book.tellable();
             // The book may have had no place for one of them.
-            known.extend(listening(peer));
+            known.extend(inbound(peer));
             let known = known.into_iter();
             let known = known.map(|address| State::as_ip(names, address));
             one_of_each(known.collect())
@@ -218,7 +219,9 @@ impl Node {
         let own = own(&mesh, seen(&peers));
         for address in self.acceptable(peer, &mesh, told, &own) {
             let kept = self.book.heard(&address, &group(peer, &address));
-            if !kept && is_near(&address) && !self.book.update(|table, _| table.contains(&address))
+            if !kept
+                && Place::of(&address).is_near()
+                && !self.book.update(|table, _| table.contains(&address))
             {
                 // Addresses of one network compete for few places of the book, which keeps one
                 // stranger from filling it. Neighbours need not.
@@ -266,7 +269,7 @@ fn own(mesh: &Mesh, seen: impl IntoIterator<Item = IpAddr>) -> Own {
 
 /// Returns where a peer can be dialled.
 fn own_of(peer: &Peer) -> OwnOf {
-    let mut own: Vec<_> = listen_addr(peer).into_iter().collect();
+    let mut own: Vec<_> = listening::said_by(peer).into_iter().collect();
     if let Some(link) = peer.get::<Link>() {
         own.extend(lock(&link.0).ways.iter().cloned());
     }
@@ -276,41 +279,19 @@ fn own_of(peer: &Peer) -> OwnOf {
     OwnOf(own)
 }
 
-fn listen_addr(peer: &Peer) -> Option<Address> {
-    peer.listen_addr()?.parse().ok()
-}
-
 /// Returns where the inbound peers of a node listen, as far as they are seen there; `peer` is one
 /// of its peers.
-fn listening(peer: &Peer) -> Vec<Address> {
+fn inbound(peer: &Peer) -> Vec<Address> {
     let peers = peer.peers().list();
     let inbound = peers
         .iter()
         .filter(|peer| peer.direction() == Direction::Inbound);
     let listening = inbound.filter_map(|peer| {
-        let listen = listen_addr(peer)?;
-        let seen = peer.addr().map(|addr| addr.ip());
-        is_host(&listen, seen).then(|| match peer.id() {
-            PeerId::Key(key) => listen.with_id(Some(*key)),
-            _ => listen,
-        })
+        let listen = listening::seen_at(peer)?;
+        let id = listening::key(peer).or(listen.id().copied());
+        Some(listen.with_id(id))
     });
     listening.collect()
-}
-
-/// Returns whether an address is on this machine or in a private network.
-fn is_near(address: &Address) -> bool {
-    matches!(Place::of(address), Place::Loopback | Place::Private)
-}
-
-/// Returns whether the host of an address is the one at which a peer is seen. All loopback
-/// addresses are one host.
-fn is_host(address: &Address, seen: Option<IpAddr>) -> bool {
-    let said = address.ip().map(|ip| ip.to_canonical());
-    said.zip(seen).is_some_and(|(said, seen)| {
-        let seen = seen.to_canonical();
-        said == seen || said.is_loopback() && seen.is_loopback()
-    })
 }
 
 /// Returns the IP address to which a host name led, if others may take that and not the name.
@@ -372,16 +353,5 @@ mod tests {
             state.note(name.clone(), address("1.2.3.4:1"));
             assert!(state.names.len() <= MAX_NAMES && state.names.contains_key(&name));
         }
-    }
-
-    #[test]
-    fn all_loopback_addresses_are_one_host() {
-        let seen = |ip: &str| Some(ip.parse().unwrap());
-        assert!(is_host(&address("127.0.0.1:1"), seen("127.0.0.2")));
-        assert!(is_host(&address("[::1]:1"), seen("127.0.0.1")));
-        assert!(is_host(&address("1.2.3.4:1"), seen("::ffff:1.2.3.4")));
-        assert!(!is_host(&address("1.2.3.5:1"), seen("1.2.3.4")));
-        assert!(!is_host(&address("localhost:1"), seen("127.0.0.1")));
-        assert!(!is_host(&address("1.2.3.4:1"), None));
     }
 }
