@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use coalescent_core::{Address, Peer, PeerId};
+use coalescent_core::{Address, Peer};
 
 /// Returns where a peer says that others can dial it.
 pub(crate) fn said_by(peer: &Peer) -> Option<Address> {
@@ -14,14 +14,6 @@ pub(crate) fn seen_at(peer: &Peer) -> Option<Address> {
     let said = said_by(peer)?;
     let seen = peer.addr().map(|addr| addr.ip());
     is_host(&said, seen).then_some(said)
-}
-
-/// Returns the public key that a peer has proven.
-pub(crate) fn key(peer: &Peer) -> Option<[u8; 32]> {
-    match peer.id() {
-        PeerId::Key(key) => Some(*key),
-        _ => None,
-    }
 }
 
 /// Returns whether the host of an address is the one at which a peer is seen. All loopback

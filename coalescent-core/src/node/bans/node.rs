@@ -171,12 +171,8 @@ impl Peer {
 }
 
 fn suspect(peer: &Peer) -> Suspect {
-    let key = match peer.id() {
-        PeerId::Key(key) => Some(*key),
-        _ => None,
-    };
     Suspect {
-        key,
+        key: peer.id().key_bytes(),
         ip: peer.addr().map(|addr| addr.ip()),
     }
 }

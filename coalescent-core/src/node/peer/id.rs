@@ -27,15 +27,21 @@ pub enum PeerId {
 }
 
 impl PeerId {
+    /// Returns the bytes of the peer's key, `None` if it has proven none.
+    #[must_use]
+    pub const fn key_bytes(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::Key(key) => Some(*key),
+            Self::Node(_) | Self::Connection(_) => None,
+        }
+    }
+
     /// Returns the peer's key, as [`Mesh::allow`](crate::Mesh::allow) and
     /// [`Mesh::disallow`](crate::Mesh::disallow) take it; `None` if it has proven none.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn public_key(&self) -> Option<PublicKey> {
-        match self {
-            Self::Key(key) => PublicKey::from_bytes(*key).ok(),
-            Self::Node(_) | Self::Connection(_) => None,
-        }
+        PublicKey::from_bytes(self.key_bytes()?).ok()
     }
 }
 

@@ -370,11 +370,7 @@ impl Peer {
 
     /// Returns against whom it is held if the peer is slow.
     pub(crate) fn culprit(&self) -> Option<Culprit> {
-        let key = match self.0.id {
-            PeerId::Key(key) => Some(key),
-            _ => None,
-        };
-        Culprit::of(key, self.origin().addr)
+        Culprit::of(self.0.id.key_bytes(), self.origin().addr)
     }
 
     /// Returns what was held against the peer when it joined.

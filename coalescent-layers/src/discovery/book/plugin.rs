@@ -139,7 +139,7 @@ fn record(book: &Book, dial: &Dial) {
     match dial.result() {
         Ok(peer) => {
             let address = dial.address().clone();
-            let proven = address.with_id(listening::key(peer));
+            let proven = address.with_id(peer.id().key_bytes());
             book.update(|table, now| table.dialled_ok(&proven, now));
             peer.set(DialledAs(proven, dial.source()));
         }
@@ -163,7 +163,7 @@ fn learn(book: &Book, peer: &Peer) {
     if peer.direction() == Direction::Inbound
         && let Some(listen) = listening::seen_at(peer)
     {
-        let listen = listen.with_id(listening::key(peer));
+        let listen = listen.with_id(peer.id().key_bytes());
         if peer.mesh().is_some_and(|mesh| mesh.may_dial(&listen)) {
             book.declared(&listen);
         }

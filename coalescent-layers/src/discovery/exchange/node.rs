@@ -288,7 +288,7 @@ fn inbound(peer: &Peer) -> Vec<Address> {
         .filter(|peer| peer.direction() == Direction::Inbound);
     let listening = inbound.filter_map(|peer| {
         let listen = listening::seen_at(peer)?;
-        let id = listening::key(peer).or(listen.id().copied());
+        let id = peer.id().key_bytes().or(listen.id().copied());
         Some(listen.with_id(id))
     });
     listening.collect()
