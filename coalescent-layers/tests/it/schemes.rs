@@ -21,12 +21,12 @@ async fn what_is_not_of_tcp_is_neither_remembered_nor_told() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("peers.book");
     let book = AddressBook::new().file(&file);
-    let known = book.book();
+    let known = book.book().clone();
     let here = App::new()
         .transport(network.node(key(8)))
         .transport(memory.clone())
         .seeds([&at_key, "plain:1"])
-        .plugin(Exchange::new(known.clone()))
+        .plugin(Exchange::new(&known))
         .plugin(book)
         .listen("here:2")
         .await
@@ -36,10 +36,10 @@ async fn what_is_not_of_tcp_is_neither_remembered_nor_told() {
     until("one is remembered", || remembered() == 1).await;
 
     let book = AddressBook::new();
-    let heard = book.book();
+    let heard = book.book().clone();
     let other = App::new()
         .transport(memory)
-        .plugin(Exchange::new(heard.clone()))
+        .plugin(Exchange::new(&heard))
         .plugin(book)
         .start()
         .await
