@@ -9,9 +9,11 @@
 //! | [`duplex`] | the streams as implemented by `Mesh` itself |
 //! | [`doors`] | who comes in: sockets from elsewhere, the allow list, and waiting for peers |
 //! | [`bans`] | who is banned |
+//! | [`contacts`] | connections that a plugin begins, which are no peers yet |
 //! | [`runtime`] | the tasks: listener, dialer, connections, shutdown |
 
 mod bans;
+mod contacts;
 mod doors;
 mod duplex;
 mod gather;

@@ -16,6 +16,7 @@ pub mod identity;
 mod memory;
 mod protection;
 mod race;
+pub(crate) mod reach;
 mod registry;
 mod tcp;
 #[cfg(feature = "tls")]

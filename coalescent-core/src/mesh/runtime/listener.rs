@@ -9,10 +9,11 @@ use tokio::time::Instant;
 
 use super::Runtime;
 use super::accept_backoff::AcceptBackoff;
-use super::admission::{Reason, Refused, Ticket};
 use super::dialer::{SelfCheck, is_within};
 use super::entrance::{Bound, Entrance};
+use super::refused::{Reason, Refused};
 use super::security::NOT_ALLOWED;
+use super::ticket::Ticket;
 use crate::connection::{Connection, ConnectionInfo, Established, establish, turn_away};
 use crate::error::Error;
 use crate::node::Refusal;
@@ -459,7 +460,7 @@ async fn introduce(
         return Err(Error::not_allowed(PeerId::Key(*key)));
     }
     if security.has_identity()
-        && let Err(refused) = ticket.check()
+        && let Err(refused) = ticket.check(Instant::now())
     {
         turn_away(io, spoken, &Goodbye::BUSY);
         return Err(Error::refused(refused.to_string()));
@@ -470,6 +471,5 @@ async fn introduce(
     info.wire = wire;
     info.key = key;
     info.listen = runtime.advertised_to(whence.addr);
-    let admit = || ticket.establish().map_err(|_| Refusal::Full);
-    establish(io, runtime.peers().node(), info, admit).await
+    establish(io, runtime.peers().node(), info, Some(ticket.seat())).await
 }

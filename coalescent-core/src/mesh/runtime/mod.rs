@@ -5,6 +5,7 @@
 //! | this file | starts a mesh, and holds what its tasks share |
 //! | [`listener`] | accepts peers, as far as [`admission`] lets them in |
 //! | [`entrance`] | says who came in at one listener, and how that is counted |
+//! | [`ticket`] | the place of one of them, and who gives way for it ([`eviction`]) |
 //! | [`dialer`] | stays connected to seeds, and to peers at suggested addresses |
 //! | [`security`] | decides which addresses are allowed, and speaks TLS |
 //! | [`connections`] | runs each connection with a stack of its own |
@@ -15,9 +16,12 @@ pub(crate) mod admission;
 mod connections;
 pub(crate) mod dialer;
 mod entrance;
+mod eviction;
 pub(super) mod listener;
+mod refused;
 mod security;
 mod shutdown;
+mod ticket;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -99,12 +103,14 @@ impl Runtime {
     /// start has [run](Start::run).
     pub(crate) fn start<L: PeerLayer>(parts: Parts<L>) -> (Mesh, Start) {
         let config = parts.peers.config();
-        let dialer = Dialer::new(config, parts.seeds);
+        let has_contacts = !parts.peers.node().hooks().contacts.is_empty();
+        let dialer = Dialer::new(config, parts.seeds, has_contacts);
         let runtime = Arc::new(Self {
             admission: Admission::new(AdmissionLimits {
                 max_inbound: config.max_inbound,
                 max_per_ip: config.max_per_ip,
                 max_pending: config.max_pending,
+                max_contacts: if has_contacts { config.max_contacts } else { 0 },
                 tell_late: parts.security.has_identity(),
             }),
             peers: parts.peers,
