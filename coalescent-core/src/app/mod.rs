@@ -13,14 +13,12 @@ use crate::connection::check_hello;
 use crate::error::Error;
 use crate::mesh::Mesh;
 use crate::mesh::runtime::dialer::Seed;
-use crate::mesh::runtime::{Parts, Runtime, Security, Start, no_keys};
+use crate::mesh::runtime::{Parts, Runtime, Security, Start};
 use crate::node::Peers;
 use crate::node::event::Event;
 use crate::node::hooks::check_channels;
 use crate::node::peer::Peer;
 use crate::stack::PeerLayer;
-#[cfg(not(feature = "tls"))]
-use crate::transport::identity::PublicKey;
 use crate::transport::{Allow, IntoListener, Tcp, Transport, Transports};
 use crate::wire::Wire;
 
@@ -431,31 +429,13 @@ impl<L: PeerLayer> App<L> {
         for hook in configured {
             hook(&self.config);
         }
-        #[cfg(feature = "tls")]
-        let (tls, identity) = {
-            let given = self.allow.clone();
-            let tls = self.tls.map(|tls| match given {
-                Some(allow) => tls.allow(allow),
-                None => tls,
-            });
-            let identity = tls.as_ref().map(|tls| (tls.id(), tls.allowed().clone()));
-            (tls, identity)
-        };
-        #[cfg(not(feature = "tls"))]
-        let identity: Option<(PublicKey, Allow)> = None;
-        let keys = identity.is_some() || self.transports.prove_keys();
-        if self.allow.is_some() && !keys {
-            return Err(no_keys());
-        }
-        let (identity, allow) = identity.unzip();
-        let key = self.transports.key(identity)?;
-        let security = Security {
+        let (security, key) = Security::of(
             #[cfg(feature = "tls")]
-            tls,
-            allow: allow.or(self.allow).unwrap_or_default(),
-            keys,
-            allow_plaintext: self.config.allow_plaintext,
-        };
+            self.tls,
+            self.allow,
+            &self.transports,
+            self.config.allow_plaintext,
+        )?;
         let peers = Peers::with_hooks(self.config, hooks, extensions, true);
         security.set_node_key(&peers, key);
         for callback in self.callbacks {

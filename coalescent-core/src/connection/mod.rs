@@ -172,8 +172,8 @@ impl ConnectionInfo {
     /// Has [`Mesh::adopt`](crate::Mesh::adopt) count the connection among those that come to the
     /// listeners: towards [`Config::max_inbound`](crate::Config::max_inbound),
     /// [`Config::max_per_ip`](crate::Config::max_per_ip), by its key if it has no address, and
-    /// [`Config::max_pending`](crate::Config::max_pending). Without it, the server that has accepted
-    /// the connection must limit the number. One that this side made is not counted.
+    /// [`Config::max_pending`](crate::Config::max_pending). Without it, the server that has
+    /// accepted the connection must limit the number. One that this side made is not counted.
     #[must_use]
     pub fn counted(mut self) -> Self {
         self.counted = true;

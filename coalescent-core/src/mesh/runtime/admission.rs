@@ -34,8 +34,8 @@ pub(crate) const CONTACT_GRACE: Duration = Duration::from_secs(10);
 pub(crate) struct AdmissionLimits {
     /// The number of peers whose handshake is done. Default: 64.
     pub(crate) max_inbound: usize,
-    /// The number of connections from one address (for IPv6, one /64), or of one key where there are
-    /// no addresses, in their handshake or after it. Loopback is exempt. Default: 8.
+    /// The number of connections from one address (for IPv6, one /64), or of one key where there
+    /// are no addresses, in their handshake or after it. Loopback is exempt. Default: 8.
     pub(crate) max_per_ip: usize,
     /// The number of connections in their handshake. They do not count towards `max_inbound`, so
     /// connections that stay silent cannot keep peers out. Default: 32.

@@ -11,7 +11,7 @@ use tracing::Instrument;
 
 use super::Runtime;
 use super::refused::Refused;
-use super::security::NOT_ALLOWED;
+use super::security::{NOT_ALLOWED, no_keys};
 use super::ticket::Ticket;
 use crate::connection::{Connection, ConnectionInfo, Established, establish, turn_away};
 use crate::error::Error;
@@ -187,14 +187,6 @@ impl Runtime {
         };
         task.instrument(span)
     }
-}
-
-/// The error of an allow list where no peer proves a key.
-pub(crate) fn no_keys() -> Error {
-    Error::config(
-        "without TLS no peer proves a key, so none can be allowed: give the app an identity, or a \
-         transport that proves keys",
-    )
 }
 
 /// Runs a connection until it ends or panics.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | this file | starts a mesh, and holds what its tasks share |
 //! | [`listener`] | accepts peers, as far as [`admission`] lets them in |
+//! | [`newcomer`] | performs the handshake of one of them |
 //! | [`entrance`] | says who came in at one listener, and how that is counted |
 //! | [`ticket`] | the place of one of them, and who gives way for it ([`eviction`]) |
 //! | [`dialer`] | stays connected to seeds, and to peers at suggested addresses |
@@ -18,6 +19,7 @@ pub(crate) mod dialer;
 mod entrance;
 mod eviction;
 pub(super) mod listener;
+mod newcomer;
 mod refused;
 mod security;
 mod shutdown;
@@ -26,7 +28,6 @@ mod ticket;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub(crate) use connections::no_keys;
 use connections::{Layers, Stacks};
 use dialer::{Dialer, Seed, Wanted};
 use entrance::Bound;
