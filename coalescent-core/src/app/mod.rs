@@ -286,9 +286,9 @@ impl<L> App<L> {
         self
     }
 
-    /// Makes and accepts connections to and at addresses of the
-    /// [schemes](Transport::schemes) of `transport` with it: beside the other transports, or in place
-    /// of one that the app has for a scheme, such as TCP.
+    /// Makes and accepts connections to and at addresses of the [schemes](Transport::schemes) of
+    /// `transport` with it: beside the other transports, or in place of one that the app has for a
+    /// scheme, such as TCP.
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transports.add(transport);
         self
