@@ -167,7 +167,8 @@ impl Mesh {
     }
 
     /// Returns the public key that this node proves to its peers, if it has an
-    /// [identity](crate::App::identity).
+    /// [identity](crate::App::identity), or a transport that proves keys and
+    /// [says which](crate::transport::Transport::key).
     #[must_use]
     pub fn public_key(&self) -> Option<PublicKey> {
         let key = self.peers().node().key()?;

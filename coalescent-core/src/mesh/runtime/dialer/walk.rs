@@ -112,6 +112,10 @@ impl<'a> Walk<'a> {
         if self.tried.is_empty() && !self.opened_other {
             self.runtime.security().check(address, route.protection)?;
             self.permit_ban(None)?;
+            if address.host().is_empty() {
+                let security = self.runtime.security();
+                security.permit_other(address, route.protection)?;
+            }
             if self.is_own() {
                 self.found_itself(None);
                 self.opened_other = true;
