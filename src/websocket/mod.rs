@@ -10,3 +10,7 @@ mod pace;
 pub use self::io::WebSocketIo;
 pub use self::kind::WebSocket;
 pub use self::message::{Content, WebSocketMessage};
+
+/// The JavaScript client, an ES module of one file without dependencies, for a server to serve to
+/// the pages that are to be peers: with the content type `text/javascript`.
+pub const JAVASCRIPT: &str = include_str!("../../js/coalescent.js");

@@ -5,6 +5,7 @@ mod blame;
 mod documents;
 mod faults;
 mod generated;
+mod javascript;
 #[cfg(feature = "tls")]
 mod liars;
 mod mesh_of_30;
