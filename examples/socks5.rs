@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 use coalescent::identity::Identity;
 use coalescent::transport::{BoxFuture, Connected, Listener, Transport};
-use coalescent::{Address, App};
+use coalescent::{Address, App, Event};
 use tokio_socks::tcp::Socks5Stream;
 
 struct Socks5 {
@@ -45,7 +45,9 @@ impl Transport for Socks5 {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [proxy, seed] = args.try_into().map_err(|_| "usage: socks5 PROXY [ID@]HOST:PORT")?;
+    let [proxy, seed] = args
+        .try_into()
+        .map_err(|_| "usage: socks5 PROXY [ID@]HOST:PORT")?;
     let mesh = App::new()
         .identity(Identity::generate())
         .transport(Socks5 { proxy })
@@ -54,7 +56,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .await?;
     let mut events = mesh.events();
     while let Some(event) = events.next().await {
-        println!("{event}");
+        match event {
+            Event::PeerConnected { peer } => println!("connected to {}", peer.id()),
+            Event::PeerDisconnected { reason, .. } => println!("disconnected: {reason}"),
+            Event::Error { error, .. } => println!("{error}"),
+            _ => {}
+        }
     }
     Ok(())
 }

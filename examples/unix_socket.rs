@@ -77,6 +77,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         _ => return Err("usage: unix_socket listen|seed unix:/PATH".into()),
     };
     let mut heard = mesh.reader();
+    // What is said before goes to nobody.
+    mesh.connected(1).await?;
     let mut lines = BufReader::new(stdin()).lines();
     loop {
         tokio::select! {

@@ -23,7 +23,9 @@ pub(super) async fn connect(
     permit: &(dyn Fn(SocketAddr) -> io::Result<()> + Sync),
 ) -> io::Result<Connected> {
     let addrs = lookup_host((addr.host(), addr.port())).await?;
-    let Connected { io, addr: there, .. } = Tcp.connect_any(addrs, permit).await?;
+    let Connected {
+        io, addr: there, ..
+    } = Tcp.connect_any(addrs, permit).await?;
     let (host, _) = addr.host().split_once('%').unwrap_or((addr.host(), ""));
     let io = match addr.scheme() {
         "wss" => ws.encrypt(io, host).await?,
@@ -71,7 +73,10 @@ fn refused(error: Error) -> io::Error {
 fn other_answer(answer: &Response<Option<Vec<u8>>>) -> String {
     let status = answer.status();
     let mut text = format!("the server answers a request for a WebSocket with {status}");
-    let place = answer.headers().get(LOCATION).filter(|_| status.is_redirection());
+    let place = answer
+        .headers()
+        .get(LOCATION)
+        .filter(|_| status.is_redirection());
     let body = answer.body().as_deref().unwrap_or_default();
     let line = body.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let (before, said) = match place {
@@ -82,7 +87,10 @@ fn other_answer(answer: &Response<Option<Vec<u8>>>) -> String {
     let said: String = said.trim().chars().take(SHOWN).collect();
     if !said.is_empty() {
         text.push_str(before);
-        text.extend(said.chars().map(|char| if char.is_control() { '?' } else { char }));
+        text.extend(
+            said.chars()
+                .map(|char| if char.is_control() { '?' } else { char }),
+        );
     }
     text
 }
@@ -108,7 +116,9 @@ mod tests {
     #[test]
     fn what_a_server_answers_is_said_in_one_line() {
         let answer = |status: u16, location: &str, body: &str| {
-            let answer = Response::builder().status(status).header(LOCATION, location);
+            let answer = Response::builder()
+                .status(status)
+                .header(LOCATION, location);
             other_answer(&answer.body(Some(body.into())).unwrap())
         };
         let said = "the server answers a request for a WebSocket with ";

@@ -23,7 +23,9 @@ pub(super) fn place(addr: &str) -> io::Result<(&str, &str)> {
         return invalid("write ws://HOST:PORT/PATH");
     };
     if !scheme.eq_ignore_ascii_case("ws") {
-        return invalid("wss is served by a web server that has a certificate: listen at ws behind it");
+        return invalid(
+            "wss is served by a web server that has a certificate: listen at ws behind it",
+        );
     }
     let end = rest.find('/').unwrap_or(rest.len());
     let (at, path) = rest.split_at(end);

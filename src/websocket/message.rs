@@ -1,5 +1,5 @@
-//! Messages of WebSockets, whatever library they come from, and what they mean as bytes of a wire: a
-//! decision, without sockets.
+//! Messages of WebSockets, whatever library they come from, and what they mean as bytes of a wire:
+//! a decision, without sockets.
 
 use std::error::Error as StdError;
 use std::io;

@@ -19,9 +19,7 @@ impl Roots {
     pub(super) fn from_pem(pem: &[u8]) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(pem) {
-            roots
-                .add(certificate.map_err(invalid)?)
-                .map_err(invalid)?;
+            roots.add(certificate.map_err(invalid)?).map_err(invalid)?;
         }
         if roots.is_empty() {
             return Err(invalid("there is no certificate in PEM"));

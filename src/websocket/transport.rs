@@ -175,7 +175,9 @@ impl Transport for Ws {
             let (at, path) = place(addr)?;
             let all = Tcp.listen_all(at).await?.into_iter();
             let listener = |below| Box::new(WsListener::new(below, self.clone(), path));
-            Ok(all.map(|below| listener(below) as Box<dyn Listener>).collect())
+            Ok(all
+                .map(|below| listener(below) as Box<dyn Listener>)
+                .collect())
         })
     }
 

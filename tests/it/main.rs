@@ -32,6 +32,7 @@ mod send_file;
 #[cfg(feature = "tls")]
 mod signed;
 mod simulation;
+mod sockets;
 mod stream;
 mod swarm;
 mod tower_layers;
@@ -41,3 +42,4 @@ mod web;
 #[cfg(all(feature = "metrics", feature = "tls"))]
 mod web_limits;
 mod websocket;
+mod ws;
