@@ -98,6 +98,30 @@ fn a_page_a_websocket_a_socket_and_a_node_peer_are_one_mesh() {
 }
 
 #[test]
+fn the_short_page_is_a_peer() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let mut command = Command::new(example("browser"));
+    let site = Process::spawn("browser", command.arg("127.0.0.1:0"));
+    let url = site.wait_stdout("its address", |line| Some(line.to_owned()));
+    browser.open(&url);
+    let state = "return document.querySelector('#state').textContent";
+    browser.wait(state, |state| {
+        (state == "connected to one of 2 nodes").then_some(())
+    });
+    let mut cat = cat(&format!("{}/mesh", url.replace("http", "ws")));
+    browser.type_into("#line", "<b>héllo</b>\u{e007}");
+    cat.wait_stdout("what the page said", |line| {
+        (line == r#"chat "<b>héllo</b>""#).then_some(())
+    });
+    cat.writeln(r#"chat "<i>hello</i>""#);
+    browser.wait(LOG, |log| {
+        (*log == json!(["<b>héllo</b>", "<i>hello</i>"])).then_some(())
+    });
+}
+
+#[test]
 fn unix_sockets_carry_a_mesh() {
     let dir = tempfile::tempdir().expect("a directory");
     let address = format!("unix:{}/mesh.sock", dir.path().display());
