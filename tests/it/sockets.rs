@@ -25,6 +25,7 @@ fn cat(seed: &str) -> Process {
     process
 }
 
+#[cfg(all(feature = "metrics", feature = "tls"))]
 #[test]
 fn a_page_a_websocket_a_socket_and_a_node_peer_are_one_mesh() {
     let Some(browser) = Browser::start() else {
@@ -97,6 +98,7 @@ fn a_page_a_websocket_a_socket_and_a_node_peer_are_one_mesh() {
     npm.assert_alive();
 }
 
+#[cfg(feature = "tls")]
 #[test]
 fn the_short_page_is_a_peer() {
     let Some(browser) = Browser::start() else {
