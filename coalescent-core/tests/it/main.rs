@@ -4,6 +4,7 @@ mod bans;
 mod broadcast;
 mod calls;
 mod channels;
+mod contacts;
 mod derived;
 mod dialing;
 mod doors;
@@ -11,6 +12,8 @@ mod edges;
 mod faults;
 mod floods;
 mod flow;
+#[cfg(feature = "test-util")]
+mod keys;
 mod lifecycle;
 mod links;
 mod listen;
@@ -24,6 +27,8 @@ mod readers;
 mod refusals;
 mod relay;
 mod rest;
+#[cfg(feature = "test-util")]
+mod schemes;
 mod suggestions;
 #[cfg(feature = "tls")]
 mod tls;

@@ -10,13 +10,14 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::Runtime;
-use super::admission::{Refused, Ticket};
-use super::security::NOT_ALLOWED;
-use crate::connection::{Connection, ConnectionInfo, Established, establish};
+use super::refused::Refused;
+use super::security::{NOT_ALLOWED, no_keys};
+use super::ticket::Ticket;
+use crate::connection::{Connection, ConnectionInfo, Established, establish, turn_away};
 use crate::error::Error;
 use crate::node::peer::{Peer, PeerId};
 use crate::node::{Peers, Refusal};
-use crate::reason::DisconnectReason;
+use crate::reason::{DisconnectReason, Goodbye};
 use crate::stack::PeerLayer;
 use crate::transport::group::{Group, Groups};
 use crate::transport::identity::PublicKey;
@@ -55,13 +56,17 @@ impl Runtime {
         if let Some(left) = self.peers.node().banned(info.key.as_ref(), ip) {
             return Err(Error::own_ban(left));
         }
-        let ticket = self.ticket_of(&info)?;
+        let ticket = match self.ticket_of(&info) {
+            Ok(ticket) => ticket,
+            Err(refused) => {
+                let wire = info.wire.as_ref().unwrap_or(&self.peers.config().wire);
+                turn_away(io, wire, &Goodbye::BUSY);
+                return Err(Error::refused(refused.to_string()));
+            }
+        };
         info.listen = self.advertised();
         self.tune(&io, info.wire.as_ref());
-        let admit = || match &ticket {
-            Some(ticket) => ticket.establish().map_err(|_| Refusal::Full),
-            None => Ok(()),
-        };
+        let seat = ticket.as_ref().map(Ticket::seat);
         let evicted = async {
             match &ticket {
                 Some(ticket) => ticket.evicted().await,
@@ -69,7 +74,7 @@ impl Runtime {
             }
         };
         let established = tokio::select! {
-            established = establish(io, self.peers.node(), info, admit) => established?,
+            established = establish(io, self.peers.node(), info, seat) => established?,
             refused = evicted => return Err(Error::refused(refused.to_string())),
             () = self.stop.cancelled() => return Err(Error::closed()),
         };
@@ -85,15 +90,13 @@ impl Runtime {
     }
 
     /// Takes a place for a connection from elsewhere that is to be counted.
-    fn ticket_of(&self, info: &ConnectionInfo) -> Result<Option<Ticket>, Error> {
+    fn ticket_of(&self, info: &ConnectionInfo) -> Result<Option<Ticket>, Refused> {
         if !info.counted || info.direction == Direction::Outbound {
             return Ok(None);
         }
         let ip = info.addr.map(|addr| addr.ip());
         let groups = Groups::of(ip, info.key, Group::Unknown);
-        let admitted = self.admission.admit(groups, Instant::now());
-        let refused = |refused: Refused| Error::refused(refused.to_string());
-        admitted.map(Some).map_err(refused)
+        self.admission.admit(groups, Instant::now()).map(Some)
     }
 
     /// Accepts the peer with this key from now on; see [`Mesh::allow`](crate::Mesh::allow).
@@ -108,7 +111,8 @@ impl Runtime {
         let allowed = self.security.allowed().ok_or_else(no_keys)?;
         let was = allowed.remove(key);
         let id = PeerId::Key(*key.as_bytes());
-        for peer in self.peers.list().iter().filter(|peer| *peer.id() == id) {
+        let everyone = self.peers.node().everyone();
+        for peer in everyone.iter().filter(|peer| *peer.id() == id) {
             peer.disconnect(NOT_ALLOWED);
         }
         Ok(was)
@@ -183,14 +187,6 @@ impl Runtime {
         };
         task.instrument(span)
     }
-}
-
-/// The error of an allow list where no peer proves a key.
-pub(crate) fn no_keys() -> Error {
-    Error::config(
-        "without TLS no peer proves a key, so none can be allowed: give the app an identity, or a \
-         transport that proves keys",
-    )
 }
 
 /// Runs a connection until it ends or panics.
