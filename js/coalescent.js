@@ -148,7 +148,6 @@ class Peer {
     clearTimeout(this.#timer);
     try { socket.close(code, reason.slice(0, 40).replace(/[^ -~]/g, "?")); } catch (error) { this.#report(error); }
     for (const { reject } of this.#requests.values()) reject(failure(`the connection was lost: ${reason}`, false));
-    this.#requests.clear();
     if (!this.#closed) {
       // At random within the time, so that not all come back at once when a node returns.
       this.#timer = setTimeout(() => this.#dial(), Math.random() * this.#retry);

@@ -123,6 +123,46 @@ fn the_short_page_is_a_peer() {
     });
 }
 
+#[cfg(feature = "tls")]
+#[test]
+fn a_page_joins_where_meshcat_listens_if_its_origin_may() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let mut command = Command::new(example("browser"));
+    let site = Process::spawn("browser", command.arg("127.0.0.1:0"));
+    let url = site.wait_stdout("its address", |line| Some(line.to_owned()));
+    browser.open(&url);
+    for (origin, joins) in [("https://elsewhere.example", false), (&*url, true)] {
+        let mut command = Command::new(example("meshcat"));
+        let options = [
+            "--listen",
+            "ws://127.0.0.1:0",
+            "--codec",
+            "json",
+            "--events",
+        ];
+        let command = command.args(options).args(["--origin", origin]);
+        let cat = Process::spawn("meshcat", command);
+        let line = cat.wait_stderr_event("listening");
+        let address = line.text("addr");
+        let joined = browser.run_until_done(&format!(
+            "import('/coalescent.js').then(({{ connect }}) => {{
+                 const peer = connect('{address}', {{ onclose: (reason) => done(reason) }});
+                 peer.opened().then(() => {{ peer.broadcast('chat', 'hello'); done(true); }});
+             }});"
+        ));
+        if joins {
+            assert_eq!(joined, true);
+            cat.wait_stdout("what the page said", |line| {
+                (line == r#"chat "hello""#).then_some(())
+            });
+        } else {
+            assert_eq!(joined, "the connection ended (1006)");
+        }
+    }
+}
+
 #[test]
 fn unix_sockets_carry_a_mesh() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -16,7 +16,7 @@ globalThis.clearTimeout = (timer) => { timers = timers.filter((other) => other !
 function next() {
   timers.sort((one, other) => one.at - other.at);
   const timer = timers.shift(), after = timer.at - now;
-  now = timer.at;
+  now = Math.max(now, timer.at);
   timer.act();
   return after;
 }
