@@ -286,9 +286,9 @@ impl<L> App<L> {
         self
     }
 
-    /// Makes and accepts connections to and at addresses of the
-    /// [schemes](Transport::schemes) of `transport` with it: beside the other transports, or in place
-    /// of one that the app has for a scheme, such as TCP.
+    /// Makes and accepts connections to and at addresses of the [schemes](Transport::schemes) of
+    /// `transport` with it: beside the other transports, or in place of one that the app has for a
+    /// scheme, such as TCP.
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transports.add(transport);
         self
@@ -407,7 +407,11 @@ impl<L: PeerLayer> App<L> {
     }
 
     /// Makes a mesh that neither accepts nor dials peers until its start has run.
-    fn build(self) -> Result<(Mesh, Start), Error> {
+    fn build(mut self) -> Result<(Mesh, Start), Error> {
+        if !self.registrar.hooks.contacts.is_empty() {
+            // A plugin chooses the peers.
+            self.config.min_peers = 0;
+        }
         self.config.check()?;
         check_channels(
             &self.registrar.hooks.channels,

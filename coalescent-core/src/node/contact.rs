@@ -111,8 +111,9 @@ impl Node {
         if roster.closed.is_some() {
             return Err(NotPromoted::ShuttingDown);
         }
-        let leaving = roster.leaving.contains_key(&peer.serial());
-        if !roster.contacts.contains_key(&peer.serial()) && !(late && leaving) {
+        let here = roster.contacts.contains_key(&peer.serial());
+        let leaves = roster.leaving.contains_key(&peer.serial());
+        if !here && (!leaves || !late) {
             return Err(NotPromoted::Gone);
         }
         let links = peer.links().usable.clone();
