@@ -427,7 +427,7 @@ fn a_server_that_breaks_the_rules_is_left_and_told_apart() {
     }
 }
 
-// In Node. Not all its versions have a WebSocket: the test brings one, and a clock.
+/// In Node. Not all its versions have a WebSocket: the test brings one, and a clock.
 #[test]
 fn its_bounds_hold_on_a_clock_of_the_test() {
     if std::env::var_os("COALESCENT_SKIP_NPM").is_some_and(|value| value == "1") {
