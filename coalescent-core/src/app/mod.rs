@@ -17,7 +17,7 @@ use crate::mesh::runtime::dialer::Seed;
 use crate::mesh::runtime::{Parts, Runtime, Security, Start};
 use crate::node::Peers;
 use crate::node::event::Event;
-use crate::node::hooks::check_channels;
+use crate::node::hooks::{check_channels, check_topics};
 use crate::node::peer::Peer;
 use crate::stack::PeerLayer;
 use crate::transport::{IntoListener, Tcp, Transport};
@@ -383,6 +383,7 @@ impl<L: PeerLayer> App<L> {
     fn build(self) -> Result<(Mesh, Start), Error> {
         self.config.check()?;
         check_channels(&self.registrar.hooks.channels)?;
+        check_topics(&self.registrar.hooks.topics)?;
         check_hello(&self.config, &self.registrar.hooks)?;
         let seeds = self.seeds.into_iter().collect::<Result<Vec<_>, _>>()?;
         let Registrar {

@@ -228,6 +228,14 @@ impl Error {
         )
     }
 
+    /// Creates the error of a frame that is handed in while too many wait.
+    pub(crate) fn handed_full() -> Self {
+        Self::new(
+            ErrorKind::Full,
+            "too many frames that were handed in wait for the peer's stack",
+        )
+    }
+
     pub(crate) fn encode(source: impl Into<BoxError>) -> Self {
         Self::new(ErrorKind::Encode, "the payload cannot be sent").because(source)
     }

@@ -11,6 +11,7 @@ mod edges;
 mod faults;
 mod floods;
 mod flow;
+mod handed;
 mod lifecycle;
 mod links;
 mod listen;

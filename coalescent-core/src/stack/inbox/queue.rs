@@ -98,6 +98,11 @@ impl Queue {
         self.readers.load(Ordering::Acquire) > 0
     }
 
+    /// Whether calls wait for room.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.state().waiting > 0
+    }
+
     /// Whether frames of some peer may go to a queue of its own.
     #[inline]
     pub(super) fn is_diverted(&self) -> bool {
