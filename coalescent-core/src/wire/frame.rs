@@ -159,6 +159,11 @@ impl Head {
         Self::plain(len, 0, kind, false)
     }
 
+    /// Whether it is the head of a payload without its frame: one that was handed in.
+    pub(crate) fn is_bare(&self) -> bool {
+        matches!(self.kind, Kind::Data) && !self.verbatim
+    }
+
     /// Creates the head of a frame that was not read from a wire.
     #[cfg(feature = "test-util")]
     pub(crate) fn new(kind: Kind, ttl: u8) -> Self {

@@ -107,7 +107,8 @@ impl Drop for CallsHandler<'_> {
 impl Peer {
     /// Hands a frame in to this peer's stack, as if the peer had sent `payload` to this node alone
     /// ([`Kind::Data`](crate::wire::Kind::Data)). The frame gets these extensions, and no relay
-    /// passes it on.
+    /// passes it on. A reply to it is dropped, and an error is no offence of the peer: it may have
+    /// passed on what another has made. A verdict ([`Frame::judge`](crate::Frame::judge)) counts.
     ///
     /// This is for plugins whose [channel](crate::Registrar::channel) carries what is meant for the
     /// application.

@@ -28,7 +28,8 @@ pub const READ_BY_GRACE: Duration = Duration::from_millis(250);
 /// does, for at most [`READ_BY_GRACE`]. Then the frame is dropped, and counted as
 /// [`DropReason::Unread`] for the peer that sent it. From then on frames without room are dropped at
 /// once, until the reader has taken some: so a reader that has stopped delays nothing else of the
-/// same peers for long. Without a reader, frames are discarded, as in the mesh.
+/// same peers for long. Without a reader, frames are discarded, as in the mesh; so is what finds no
+/// room as long as no reader has ever asked for a frame.
 ///
 /// ```
 /// use coalescent_core::{Frame, ReadBy};
@@ -94,6 +95,9 @@ impl ReadBy {
         // Behind those that wait already.
         if !self.0.queue.has_waiting() {
             self.0.queue.offer(&mut group);
+        }
+        if !group.is_empty() && !self.0.queue.was_asked() {
+            group.clear();
         }
         if group.is_empty() {
             self.0.stalled.store(false, Relaxed);
