@@ -28,8 +28,8 @@ fn a_dropped_ticket_frees_its_place() {
     let admission = admission(1, 8, 1);
     let first = admission.admit(ip(1), now).unwrap();
     assert_eq!(reason(admission.admit(ip(2), now)), Reason::Pending);
-    first.establish().unwrap();
-    first.establish().unwrap();
+    first.0.establish().unwrap();
+    first.0.establish().unwrap();
     assert_eq!(
         admission.inbound(),
         Inbound {
@@ -50,8 +50,8 @@ fn a_silent_connection_does_not_keep_peers_out() {
     let admission = admission(1, 8, 8);
     let silent = admission.admit(ip(1), now).unwrap();
     let peer = admission.admit(ip(2), now).unwrap();
-    peer.establish().unwrap();
-    assert_eq!(reason(silent.establish()), Reason::Inbound);
+    peer.0.establish().unwrap();
+    assert_eq!(reason(silent.0.establish()), Reason::Inbound);
     assert_eq!(
         admission.inbound(),
         Inbound {
@@ -74,7 +74,7 @@ fn the_limit_per_address_holds_in_every_spelling() {
         for ip in &same[..2] {
             kept.push(admission.admit(Some(*ip), now).unwrap());
         }
-        kept.last_mut().unwrap().establish().unwrap();
+        kept.last_mut().unwrap().0.establish().unwrap();
         assert_eq!(reason(admission.admit(Some(same[2]), now)), Reason::PerIp);
     }
     kept.push(
@@ -106,11 +106,11 @@ fn the_address_with_most_handshakes_is_evicted_from() {
         assert_ready!(task::spawn(greedy[0].evicted()).poll()).reason(),
         Reason::Evicted
     );
-    assert_eq!(reason(greedy[0].establish()), Reason::Evicted);
+    assert_eq!(reason(greedy[0].0.establish()), Reason::Evicted);
     // The addresses now have 1, 2 and 1: one more for the first would only swap the roles.
     assert_eq!(reason(admission.admit(ip(1), now)), Reason::Pending);
     drop(greedy);
-    newcomer.establish().unwrap();
+    newcomer.0.establish().unwrap();
     assert_eq!(
         admission.inbound(),
         Inbound {
@@ -132,6 +132,7 @@ fn silent_connections_from_many_addresses_are_evicted_after_the_grace() {
     admission
         .admit(ip(9), now + PENDING_GRACE)
         .unwrap()
+        .0
         .establish()
         .unwrap();
     assert_ready!(task::spawn(silent[0].evicted()).poll());
@@ -171,7 +172,7 @@ proptest! {
                 2 => {
                     let index = index.index(tickets.len());
                     let before = admission.inbound();
-                    if tickets[index].1.establish().is_err() {
+                    if tickets[index].1.0.establish().is_err() {
                         prop_assert_eq!(admission.inbound(), before);
                     }
                 }
@@ -209,11 +210,11 @@ fn a_connection_that_is_told_late_is_admitted_to_its_handshake() {
     let first = admission.admit(None, now).unwrap();
     let second = admission.admit(None, now).unwrap();
     assert!(second.check().is_ok());
-    first.establish().unwrap();
+    first.0.establish().unwrap();
     assert_eq!(second.check().unwrap_err().reason(), Reason::Inbound);
-    assert!(second.establish().is_err());
+    assert!(second.0.establish().is_err());
     let third = admission.admit(None, now).unwrap();
-    assert!(third.check().is_err());
+    assert!(third.check(now).is_err());
     drop(first);
-    assert!(third.check().is_ok() && third.establish().is_ok());
+    assert!(third.check(now).is_ok() && third.0.establish().is_ok());
 }
