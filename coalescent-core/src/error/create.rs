@@ -222,7 +222,8 @@ impl Error {
     }
 
     /// Creates the error of waiting for something in a mesh that ends.
-    pub(crate) fn ended() -> Self {
+    #[must_use]
+    pub fn ended() -> Self {
         Self::new(ErrorKind::Closed, "the mesh has ended")
     }
 

@@ -141,17 +141,30 @@ pub(crate) fn judge(
             },
             Swarm::Disconnect { .. } => Ruling::Take,
         },
-        Part::Gossip(_) if !neighbour => Ruling::Drop(Refused::Stranger),
-        Part::Gossip(gossip) => match gossip {
-            Gossip::Gossip {
-                scope: Scope::Swarm(round),
-                ..
-            } if *round > MAX_ROUND => Ruling::Fault("a payload has made over 1000 hops"),
-            Gossip::Gossip { .. } => Ruling::Take,
-            _ if !tree => Ruling::Drop(Refused::Tree),
-            Gossip::IHave(ids) => announced(scene, ids, now),
-            Gossip::Prune | Gossip::Graft { .. } => Ruling::Take,
-        },
+        Part::Gossip(gossip) => judge_gossip(gossip, tree, scene.ids.as_deref_mut(), now),
+    }
+}
+
+/// Decides about a message about payloads. `tree` says whether its topic has a tree, and `ids` what
+/// the sender can still announce, if it is a neighbour there.
+pub(crate) fn judge_gossip(
+    gossip: &mut Gossip<'_>,
+    tree: bool,
+    ids: Option<&mut Bucket>,
+    now: Instant,
+) -> Ruling {
+    let Some(bucket) = ids else {
+        return Ruling::Drop(Refused::Stranger);
+    };
+    match gossip {
+        Gossip::Gossip {
+            scope: Scope::Swarm(round),
+            ..
+        } if *round > MAX_ROUND => Ruling::Fault("a payload has made over 1000 hops"),
+        Gossip::Gossip { .. } => Ruling::Take,
+        _ if !tree => Ruling::Drop(Refused::Tree),
+        Gossip::IHave(ids) => announced(bucket, ids, now),
+        Gossip::Prune | Gossip::Graft { .. } => Ruling::Take,
     }
 }
 
@@ -224,15 +237,12 @@ fn listed<const MAX: usize>(
 ///
 /// The engine keeps what it is told of each until it has it, and longer.
 fn announced<const MAX: usize>(
-    scene: &mut Scene<'_>,
+    bucket: &mut Bucket,
     ids: &mut Few<(Key, u16), MAX>,
     now: Instant,
 ) -> Ruling {
     let count = u32::try_from(ids.0.len()).unwrap_or(u32::MAX);
-    let got = scene
-        .ids
-        .as_mut()
-        .map_or(0, |bucket| bucket.take(count, now));
+    let got = bucket.take(count, now);
     ids.0.truncate(usize::try_from(got).unwrap_or(usize::MAX));
     if got == 0 {
         return Ruling::Drop(Refused::Ids);

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::payload::Content;
 use crate::overlay::ids::{Key, TopicId};
-use crate::overlay::mirror::{Few, Gossip, Message, Part, Raw, Scope};
+use crate::overlay::mirror::{Gossip, Message, Part, Raw, Scope};
 
 /// The most bytes of payloads that the trees of one node keep, to send them to neighbours that ask:
 /// 16 MiB. The oldest give way; one is kept however large it is.
@@ -253,6 +253,7 @@ pub(crate) fn stub<'a>(topic: TopicId, id: &'a Key, hops: u16) -> Message<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::overlay::mirror::Few;
 
     const TOPIC: TopicId = TopicId([7; 32]);
 
@@ -278,14 +279,19 @@ mod tests {
         let content = Content::new(1, b"beep");
         let id = content.id();
         names.keep(TOPIC, &id, &content, 3, now);
-        let out = names.outward(stub(TOPIC, &id, 3).encode()).expect("it is kept");
+        let out = names
+            .outward(stub(TOPIC, &id, 3).encode())
+            .expect("it is kept");
         assert_eq!(out, content.encode(TOPIC, &id, 3));
         // Announcements and questions name it as all do.
         let announced = of(Gossip::IHave(Few(vec![(inner_id(&id), 3), ([9; 32], 1)])));
         let out = names.outward(announced.encode()).expect("one is known");
         let expected = of(Gossip::IHave(Few(vec![(id, 3)])));
         assert_eq!(Message::decode(&out), Ok(expected));
-        let mut asked = of(Gossip::Graft { id: Some(id), round: 3 });
+        let mut asked = of(Gossip::Graft {
+            id: Some(id),
+            round: 3,
+        });
         names.inward(&mut asked, now);
         let id = Some(inner_id(&id));
         assert_eq!(asked, of(Gossip::Graft { id, round: 3 }));
@@ -298,7 +304,13 @@ mod tests {
         names.inward(&mut told, now);
         let inner = inner_id(&[1; 32]);
         assert_eq!(told, of(Gossip::IHave(Few(vec![(inner, 2)]))));
-        let ask = |id| of(Gossip::Graft { id: Some(id), round: 2 }).encode();
+        let ask = |id| {
+            of(Gossip::Graft {
+                id: Some(id),
+                round: 2,
+            })
+            .encode()
+        };
         assert_eq!(names.outward(ask(inner)), Some(ask([1; 32])));
         assert_eq!(names.outward(ask([5; 32])), None);
         let prune = of(Gossip::Prune).encode();
@@ -311,7 +323,9 @@ mod tests {
     fn payloads_are_kept_within_a_bound_and_the_oldest_give_way() {
         let (mut names, now) = (Names::default(), Instant::now());
         let len = TREE_BYTES / 10;
-        let ids: Vec<_> = (0..30).map(|number| keep(&mut names, number, len, now)).collect();
+        let ids: Vec<_> = (0..30)
+            .map(|number| keep(&mut names, number, len, now))
+            .collect();
         assert!(names.bytes() <= TREE_BYTES && names.bytes() > TREE_BYTES / 2);
         let has = |names: &Names, id| names.outward(stub(TOPIC, id, 3).encode()).is_some();
         assert!(!has(&names, &ids[0]) && has(&names, &ids[29]));
@@ -331,7 +345,10 @@ mod tests {
             let mut told = of(Gossip::IHave(Few(vec![(id, 1)])));
             names.inward(&mut told, now);
         }
-        assert_eq!((names.claims.len(), names.claimed.len()), (CLAIMED, CLAIMED));
+        assert_eq!(
+            (names.claims.len(), names.claimed.len()),
+            (CLAIMED, CLAIMED)
+        );
         for _ in 0..GIVEN {
             assert!(names.has_room(now));
             names.note_given(now);

@@ -13,8 +13,6 @@
 //!
 //! The engine names a payload by its hash. The nonce makes two equal payloads two.
 
-use std::ops::Range;
-
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::overlay::ids::{Key, TopicId};
@@ -44,11 +42,9 @@ impl Content {
         Self(bytes.freeze())
     }
 
-    /// Returns the content of a message, which is at `range` of its bytes. `None` if there is no
-    /// room for a nonce.
-    pub(super) fn of(message: &Bytes, range: Range<usize>) -> Option<Self> {
-        let fits = range.end <= message.len() && range.len() >= NONCE;
-        fits.then(|| Self(message.slice(range)))
+    /// Returns the content of a message. `None` if there is no room for a nonce.
+    pub(super) fn of(content: Bytes) -> Option<Self> {
+        (content.len() >= NONCE).then_some(Self(content))
     }
 
     /// Returns the id of the message.
@@ -93,7 +89,13 @@ mod tests {
 
     #[test]
     fn it_is_what_the_engine_writes() {
-        for (len, hops) in [(0, 0), (119, 1), (120, 127), (20_000, 128), (3_000_000, MAX_HOPS)] {
+        for (len, hops) in [
+            (0, 0),
+            (119, 1),
+            (120, 127),
+            (20_000, 128),
+            (3_000_000, MAX_HOPS),
+        ] {
             let content = Content::new(7, &vec![1; len]);
             let (topic, id) = (TopicId([2; 32]), content.id());
             let bytes = content.encode(topic, &id, hops);
@@ -116,8 +118,8 @@ mod tests {
     fn equal_payloads_have_different_ids() {
         let (one, two) = (Content::new(1, b"beep"), Content::new(2, b"beep"));
         assert_ne!(one.id(), two.id());
-        let bytes = Bytes::from_static(b"012345678");
-        assert!(Content::of(&bytes, 0..7).is_none() && Content::of(&bytes, 0..10).is_none());
-        assert_eq!(Content::of(&bytes, 0..9).expect("a content").payload(), "8");
+        assert!(Content::of(Bytes::from_static(b"0123456")).is_none());
+        let content = Content::of(Bytes::from_static(b"012345678"));
+        assert_eq!(content.expect("a content").payload(), "8");
     }
 }

@@ -31,7 +31,8 @@ pub(super) struct Seen {
 
 /// Returns as much of a payload's id as is remembered. An id is a hash of the payload.
 fn short(id: &Key) -> u128 {
-    id.first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes))
+    id.first_chunk()
+        .map_or(0, |bytes| u128::from_be_bytes(*bytes))
 }
 
 impl Seen {
