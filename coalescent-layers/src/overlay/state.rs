@@ -18,6 +18,7 @@ use super::ids::{self, Key, TopicId};
 use super::joiner::Joiner;
 use super::known::Known;
 use super::link::{IDLE, Link};
+use super::meter::Meter;
 use super::mirror::{CHANNEL, Gossip, Message, Part, Priority, Swarm};
 use super::node::Neighbours;
 use super::pending::Pending;
@@ -81,6 +82,7 @@ pub(crate) struct State {
     pub(crate) own: Option<Address>,
     pub(crate) rng: StdRng,
     pub(crate) stats: OverlayStats,
+    meter: Meter,
     /// When the engine is next told to forget.
     sweep: Instant,
     /// Whether the task has something to do.
@@ -120,6 +122,7 @@ impl State {
             own: super::own::listening(mesh),
             rng,
             stats: OverlayStats::default(),
+            meter: Meter::new(),
             sweep: now + SWEEP_EVERY,
             wake: false,
             quit: false,
@@ -618,6 +621,10 @@ impl State {
             self.names.sweep(now);
             after.push(After::Sweep);
             self.sweep = now + SWEEP_EVERY;
+            if cfg!(feature = "metrics") {
+                let stats = self.stats(now);
+                self.meter.tell(&stats);
+            }
         }
         self.carry_out(effects, now, after);
         while let Some((key, alive)) = self.pending.due(now) {
