@@ -141,30 +141,28 @@ pub(crate) fn judge(
             },
             Swarm::Disconnect { .. } => Ruling::Take,
         },
-        Part::Gossip(gossip) => judge_gossip(gossip, tree, scene.ids.as_deref_mut(), now),
+        Part::Gossip(gossip) => {
+            let ruling = judge_gossip(gossip, tree, neighbour);
+            match (ruling, gossip, scene.ids.as_deref_mut()) {
+                (Ruling::Take, Gossip::IHave(ids), Some(bucket)) => announced(bucket, ids, now),
+                (ruling, ..) => ruling,
+            }
+        }
     }
 }
 
-/// Decides about a message about payloads. `tree` says whether its topic has a tree, and `ids` what
-/// the sender can still announce, if it is a neighbour there.
-pub(crate) fn judge_gossip(
-    gossip: &mut Gossip<'_>,
-    tree: bool,
-    ids: Option<&mut Bucket>,
-    now: Instant,
-) -> Ruling {
-    let Some(bucket) = ids else {
-        return Ruling::Drop(Refused::Stranger);
-    };
+/// Decides about a message about payloads. `tree` says whether its topic has a tree, and `neighbour`
+/// whether the sender is one there. How many payloads it [announces](announced) is not looked at.
+pub(crate) fn judge_gossip(gossip: &Gossip<'_>, tree: bool, neighbour: bool) -> Ruling {
     match gossip {
+        _ if !neighbour => Ruling::Drop(Refused::Stranger),
         Gossip::Gossip {
             scope: Scope::Swarm(round),
             ..
         } if *round > MAX_ROUND => Ruling::Fault("a payload has made over 1000 hops"),
         Gossip::Gossip { .. } => Ruling::Take,
         _ if !tree => Ruling::Drop(Refused::Tree),
-        Gossip::IHave(ids) => announced(bucket, ids, now),
-        Gossip::Prune | Gossip::Graft { .. } => Ruling::Take,
+        Gossip::IHave(_) | Gossip::Prune | Gossip::Graft { .. } => Ruling::Take,
     }
 }
 
@@ -236,7 +234,7 @@ fn listed<const MAX: usize>(
 /// Decides about the payloads that a neighbour announces.
 ///
 /// The engine keeps what it is told of each until it has it, and longer.
-fn announced<const MAX: usize>(
+pub(crate) fn announced<const MAX: usize>(
     bucket: &mut Bucket,
     ids: &mut Few<(Key, u16), MAX>,
     now: Instant,

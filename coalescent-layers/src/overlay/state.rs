@@ -37,6 +37,9 @@ const MAX_ASKED: usize = 64;
 /// How often the engine is told to forget what neighbours have announced and never sent.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
+/// What a node is told that says too much that is not heeded.
+pub(crate) const EXCESS: &str = "overlay/1: too much that is not heeded";
+
 /// What is done when the state is not locked any more.
 pub(crate) enum After {
     /// A contact has become a neighbour.
@@ -345,9 +348,8 @@ impl State {
             Ruling::Drop(why) => {
                 self.stats.refuse(why);
                 let is_gossip = matches!(message.part, Part::Gossip(_));
-                if is_gossip && self.exceeds(&from, now) {
-                    let why = format!("{CHANNEL}: too much that is not heeded");
-                    after.push(After::Penalize(peer.clone(), why));
+                if is_gossip && self.exceeds(&from, 1, now) {
+                    after.push(After::Penalize(peer.clone(), EXCESS.to_owned()));
                 }
                 return;
             }
@@ -374,10 +376,11 @@ impl State {
         self.carry_out(effects, now, after);
     }
 
-    /// Returns whether a node says too much that is not heeded.
-    fn exceeds(&mut self, from: &Key, now: Instant) -> bool {
+    /// Notes that so many messages of a node are not heeded. Returns whether they are too many.
+    pub(crate) fn exceeds(&mut self, from: &Key, messages: usize, now: Instant) -> bool {
+        let messages = u32::try_from(messages).unwrap_or(u32::MAX);
         let link = self.links.get_mut(from);
-        link.is_some_and(|link| link.excess.take(1, now) == 0)
+        link.is_some_and(|link| link.excess.take(messages, now) < messages)
     }
 
     fn judge(
@@ -400,12 +403,11 @@ impl State {
         if !is_payload && messages.take(1, now) == 0 || is_join && link.joins.take(1, now) == 0 {
             return Ruling::Drop(Refused::Rate);
         }
-        if let Part::Gossip(gossip) = &mut message.part {
-            let Some(part) = self.topics.get_mut(&TopicId(message.topic)) else {
+        if let Part::Gossip(gossip) = &message.part {
+            let Some(part) = self.topics.get(&TopicId(message.topic)) else {
                 return Ruling::Drop(Refused::Topic);
             };
-            let ids = part.places.get_mut(&from).map(|place| &mut place.ids);
-            return judge_gossip(gossip, part.tree, ids, now);
+            return judge_gossip(gossip, part.tree, part.places.contains(&from));
         }
         let (place, listen) = (link.place(), link.listen());
         let mesh = self.mesh.upgrade();

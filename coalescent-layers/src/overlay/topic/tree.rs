@@ -7,13 +7,17 @@ use tokio::time::Instant;
 use super::forward::ToSend;
 use super::names::{inner_id, stub};
 use super::payload::Content;
+use crate::overlay::guard::{Ruling, announced};
 use crate::overlay::ids::{self, Key, TopicId};
 use crate::overlay::mirror::{Few, Gossip, Message, Part, Raw, Scope};
 use crate::overlay::node::Shared;
-use crate::overlay::state::{After, State};
+use crate::overlay::state::{After, EXCESS, State};
 
 /// The id of a payload that does not exist: each copy is one of it, as far as the engine knows.
 const COPY: Key = [0; 32];
+
+/// How many payloads that are announced beyond the rate count as one message that is not heeded.
+const IDS_A_MESSAGE: usize = 8;
 
 impl Shared {
     /// Gives a payload of this node to a tree. Returns what goes to whom first, or `None` if there
@@ -81,16 +85,33 @@ impl Shared {
     }
 
     /// Gives the engine what a neighbour says of a tree, other than payloads.
-    pub(super) fn tree_heard(&self, from: &Peer, mut message: Message<'_>) {
+    pub(super) fn tree_heard(&self, sender: &Peer, mut message: Message<'_>) {
         let topic = TopicId(message.topic);
-        let Some(from) = ids::of_peer(from) else {
+        let Some(from) = ids::of_peer(sender) else {
             return;
         };
         self.with(|state, now, after| {
-            if state.is_neighbour(topic, &from) {
-                state.names.inward(&mut message, now);
-                state.engine_receive(from, &message, now, after);
+            let part = state.topics.get_mut(&topic).filter(|part| part.tree);
+            let Some(place) = part.and_then(|part| part.places.get_mut(&from)) else {
+                return;
+            };
+            // What has arrived before is no matter of the rate.
+            if let Part::Gossip(Gossip::IHave(ids)) = &mut message.part {
+                if ids.0.is_empty() {
+                    return;
+                }
+                let all = ids.0.len();
+                let ruling = announced(&mut place.ids, ids, now);
+                let over = all.saturating_sub(ids.0.len());
+                if over > 0 && state.exceeds(&from, over.div_ceil(IDS_A_MESSAGE), now) {
+                    after.push(After::Penalize(sender.clone(), EXCESS.to_owned()));
+                }
+                if let Ruling::Drop(why) = ruling {
+                    return state.stats.refuse(why);
+                }
             }
+            state.names.inward(&mut message, now);
+            state.engine_receive(from, &message, now, after);
         });
     }
 }
