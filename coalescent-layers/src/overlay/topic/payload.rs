@@ -31,7 +31,7 @@ pub(super) fn largest(max_frame: usize) -> usize {
 
 /// The content of a message: a nonce, and the payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Content(Bytes);
+pub(crate) struct Content(Bytes);
 
 impl Content {
     /// Puts the nonce before the payload.

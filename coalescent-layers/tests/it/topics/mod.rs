@@ -120,8 +120,9 @@ async fn leaving_one_topic_does_not_cut_a_peer_that_another_needs() {
 #[tokio::test(start_paused = true)]
 async fn publishing_waits_for_a_neighbour_and_ends_with_the_mesh() {
     let nodes = Nodes::start(2, |_, app, overlay| app.with(overlay)).await;
-    let topic = nodes.meshes[0].topic("a").unwrap();
-    let published = topic.publish("beep");
+    let mut topic = nodes.meshes[0].topic("a").unwrap();
+    let publisher = topic.clone();
+    let published = publisher.publish("beep");
     tokio::pin!(published);
     assert!(
         timeout(Duration::from_secs(60), &mut published)
@@ -136,7 +137,6 @@ async fn publishing_waits_for_a_neighbour_and_ends_with_the_mesh() {
     let alone = nodes.meshes[0].topic("alone").unwrap();
     let waits = tokio::spawn(async move { alone.publish("nobody").await });
     sleep(Duration::from_secs(1)).await;
-    let mut topic = topic;
     nodes.meshes[0].shutdown().await;
     let error = waits.await.unwrap().unwrap_err();
     assert!(error.is_closed(), "{error}");
