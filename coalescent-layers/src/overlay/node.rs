@@ -185,11 +185,7 @@ impl Shared {
                     topics.sweep();
                 }
             }
-            After::Forward(peer, message) => {
-                if peer.try_send_bulk_on(CHANNEL, message).is_err() {
-                    peer.count_channel_dropped(1);
-                }
-            }
+            After::Forward(peer, message) => self.answer(&peer, message),
         }
     }
 }

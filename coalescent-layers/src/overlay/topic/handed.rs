@@ -36,10 +36,6 @@ impl Handed {
     pub(super) fn settle(&self, verdict: Verdict) -> Option<Late> {
         self.0.settle(verdict)
     }
-
-    pub(super) fn state(&self) -> Arc<State> {
-        Arc::clone(&self.0.state)
-    }
 }
 
 impl Waiting {
@@ -65,7 +61,7 @@ impl Waiting {
                 self.shared.tree_copy(state.id, peer);
             }
         }
-        to_send?.send(state)?.without_slow(state)
+        to_send?.send(&self.state)?.without_slow()
     }
 
     /// Returns the message that is passed on, and to whom: to all neighbours that have not sent it,

@@ -25,7 +25,7 @@ use crate::overlay::ids::Key;
 /// # Reading
 ///
 /// What neighbours send passes the stack of this node, as every frame does, and then waits to be
-/// [received](Topic::recv) here instead of at the mesh's read side: at most 1 MiB for all handles of
+/// [received](Topic::recv) here instead of at the mesh's read side: at most 4 MiB for all handles of
 /// the topic, which share it. A reader that is slow holds the neighbours back for a moment. What
 /// finds no room all the same is dropped and counted, for this topic alone; see
 /// [`ReadBy`](coalescent_core::ReadBy). Payloads that this node itself publishes do not come back.
@@ -154,7 +154,7 @@ impl Topic {
         let queued = all.saturating_sub(late.as_ref().map_or(0, super::forward::Late::len));
         match late {
             None => Ok(queued),
-            Some(late) => Ok(queued + late.wait(&self.state).await),
+            Some(late) => Ok(queued + late.wait().await),
         }
     }
 

@@ -49,6 +49,7 @@
 //!
 //! [topics]: https://docs.rs/coalescent-router
 
+mod answers;
 mod forward;
 mod handed;
 mod handle;
@@ -60,6 +61,7 @@ mod state;
 mod topics;
 mod tree;
 
+pub use self::answers::ANSWERS;
 pub use self::forward::FORWARD_GRACE;
 pub use self::handle::Topic;
 pub(crate) use self::names::Names;

@@ -30,9 +30,9 @@ pub const KEPT_COST: usize = 512;
 /// How long the trees keep a payload at most: 10 s.
 pub const KEPT_FOR: Duration = Duration::from_secs(10);
 
-/// How many payloads that neighbours have announced are remembered until they are there: 8,192, in
-/// some 2 MiB.
-pub const CLAIMED: usize = 8 * 1024;
+/// How many payloads that neighbours have announced are remembered until they are there: 16,384, in
+/// some 4 MiB.
+pub const CLAIMED: usize = 16 * 1024;
 
 /// How long a payload that was announced is waited for at most.
 pub const CLAIMED_FOR: Duration = Duration::from_secs(10);
@@ -178,6 +178,11 @@ impl Names {
         }
     }
 
+    /// Returns the message of a payload, by its id in the engine, if it is still kept.
+    pub(crate) fn message(&self, inner: &Key) -> Option<Bytes> {
+        self.kept.get(inner).map(|kept| kept.message.clone())
+    }
+
     /// Translates what the engine says to a neighbour. `None` if nothing is left to say.
     pub(crate) fn outward(&self, bytes: Bytes) -> Option<Bytes> {
         let Ok(mut message) = Message::decode(&bytes) else {
@@ -189,7 +194,7 @@ impl Names {
         match gossip {
             Gossip::Prune => return Some(bytes),
             Gossip::Gossip { id, .. } => {
-                return self.kept.get(id).map(|kept| kept.message.clone());
+                return self.message(id);
             }
             Gossip::Graft { id: None, .. } => return Some(bytes),
             Gossip::Graft { id: Some(id), .. } => *id = *self.claimed.get(id)?,

@@ -16,7 +16,10 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::overlay::ids::{Key, TopicId};
-use crate::overlay::mirror::OVERHEAD;
+use crate::overlay::mirror::{Few, Gossip, Message, OVERHEAD, Part};
+
+/// The length of what stands before the id: the topic, and what the message is.
+const HEAD: usize = 32 + 2;
 
 /// The length of the nonce, in bytes.
 const NONCE: usize = 8;
@@ -74,6 +77,26 @@ impl Content {
     }
 }
 
+/// Returns the id of the payload that a message carries.
+pub(super) fn id_of(message: &[u8]) -> Option<Key> {
+    let (_, rest) = message.split_at_checked(HEAD)?;
+    rest.first_chunk().copied()
+}
+
+/// Returns what tells a neighbour of a tree that there is the payload of `message`, which it was not
+/// sent: it asks for it later, unless it gets it from another.
+pub(super) fn announcement(message: &[u8]) -> Option<Bytes> {
+    let topic = message.first_chunk::<32>()?;
+    let id = id_of(message)?;
+    // More than 127 take two bytes, and then the last one says too little.
+    let hops = message.last().map_or(0, |last| u16::from(last & 0x7f));
+    let message = Message {
+        topic: *topic,
+        part: Part::Gossip(Gossip::IHave(Few(vec![(id, hops)]))),
+    };
+    Some(message.encode())
+}
+
 fn put_varint(bytes: &mut BytesMut, mut number: usize) {
     while number > 0x7f {
         bytes.put_u8((number & 0x7f) as u8 | 0x80);
@@ -85,7 +108,7 @@ fn put_varint(bytes: &mut BytesMut, mut number: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::overlay::mirror::{Gossip, Message, Part, Raw, Scope};
+    use crate::overlay::mirror::{Raw, Scope};
 
     #[test]
     fn it_is_what_the_engine_writes() {
@@ -108,6 +131,13 @@ mod tests {
                 }),
             };
             assert_eq!(bytes, message.encode());
+            assert_eq!(id_of(&bytes), Some(id));
+            let announced = announcement(&bytes).expect("a payload");
+            let announced = Message::decode(&announced).expect("a message");
+            let Part::Gossip(Gossip::IHave(Few(ids))) = announced.part else {
+                panic!("{announced:?}");
+            };
+            assert_eq!((announced.topic, ids), (topic.0, vec![(id, hops.min(127))]));
             assert!(bytes.len() <= content.len() + OVERHEAD);
             assert_eq!(largest(bytes.len()).max(len), len);
             assert_eq!(content.payload(), vec![1; len]);

@@ -104,12 +104,8 @@ struct Passing {
 impl Passing {
     fn settle(&mut self, verdict: Verdict) {
         self.held = None;
-        let state = self.handed.state();
         let late = self.handed.settle(verdict);
-        self.sending = late.map(|late| {
-            let wait = async move { late.wait_briefly(&state).await };
-            Box::pin(wait) as Pin<Box<_>>
-        });
+        self.sending = late.map(|late| Box::pin(late.wait_briefly()) as Pin<Box<_>>);
     }
 
     /// Passes the payload on once it is accepted, while the call goes on.

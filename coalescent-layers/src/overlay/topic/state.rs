@@ -20,8 +20,8 @@ pub const OPEN: usize = 1024;
 /// How many neighbours are remembered that have sent a copy while a payload had no verdict.
 pub const COPIES: usize = 16;
 
-/// How many bytes of a topic wait to be read: 1 MiB, as the mesh's read side has by default.
-pub const TOPIC_INBOX: usize = 1024 * 1024;
+/// How many bytes of a topic wait to be read: 4 MiB.
+pub const TOPIC_INBOX: usize = 4 * 1024 * 1024;
 
 /// One topic, as long as this node is subscribed to it.
 #[derive(Debug)]

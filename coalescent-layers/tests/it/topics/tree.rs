@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use coalescent_core::AppExt;
-use coalescent_layers::{Overlay, Topic};
+use coalescent_layers::overlay::topic::TopicStats;
+use coalescent_layers::{Overlay, OverlayExt, Topic};
 use support::until;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::nodes::{Nodes, next, nothing};
 
@@ -84,21 +85,37 @@ async fn a_burst_is_held_back_and_nothing_is_missed() {
         .into_iter()
         .map(|mut topic| {
             tokio::spawn(async move {
-                for _ in 0..payloads {
-                    next(&mut topic).await;
+                while topic.stats().received < payloads || topic.try_recv().is_some() {
+                    let received = timeout(Duration::from_secs(60), topic.recv());
+                    if received.await.is_err() {
+                        break;
+                    }
                 }
-                topic
+                println!("n {} {:?}", topic.neighbours().len(), topic.stats());
+                topic.stats()
             })
         })
         .collect();
     for number in 0..payloads {
         publisher.publish(vec![number as u8; 4096]).await.unwrap();
     }
+    let mut all = Vec::new();
     for read in reading {
-        let topic = read.await.unwrap();
-        assert_eq!(topic.stats().received, payloads);
-        assert_eq!(topic.stats().unread, 0);
+        all.push(read.await.unwrap());
     }
+    for mesh in &nodes.meshes {
+        let overlay = mesh.overlay().unwrap();
+        println!(
+            "o {} {:?} {:?}",
+            mesh.peers().len(),
+            overlay.refused_by_reason().collect::<Vec<_>>(),
+            overlay
+        );
+        println!("s {:?}", mesh.stats());
+    }
+    let missed = |stats: &TopicStats| payloads - stats.received;
+    assert_eq!(all.iter().map(missed).sum::<u64>(), 0, "{all:#?}");
+    assert_eq!(all.iter().map(|stats| stats.unread).sum::<u64>(), 0);
     drop(nodes);
 }
 
