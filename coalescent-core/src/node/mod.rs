@@ -221,7 +221,7 @@ impl Peers {
             .cloned()
     }
 
-    /// Returns the events from now on. The first reader of a mesh gets them from the beginning.
+    /// Returns the events from now on. The first reader of a mesh also gets the last ones before it.
     #[must_use]
     pub fn events(&self) -> Events {
         self.0.events.subscribe()
