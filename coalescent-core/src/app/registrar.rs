@@ -124,9 +124,9 @@ impl Registrar {
     ///
     /// A contact is a connection on which only channels are shared. It has its own places
     /// ([`Config::max_contacts`]), counts as the one connection that there is to its node, and is
-    /// pinged, penalized and banned like a peer, but it is none. [`Peer::promote`] makes it one, and
-    /// so does the first frame for the stack that it sends, for then the other node has promoted
-    /// this one. If there is no place for a peer then, it is told that this node is busy.
+    /// pinged, penalized and banned like a peer, but it is none. [`Peer::promote`] makes it one,
+    /// and so does the first frame for the stack that it sends, for then the other node has
+    /// promoted this one. If there is no place for a peer then, it is told that this node is busy.
     ///
     /// With contacts nobody is dialled for [`Config::min_peers`], which counts as 0: seeds are
     /// dialled only by the plugin, with [`Mesh::contact`], or for a wish for
@@ -212,8 +212,8 @@ impl Registrar {
     /// Declares that this app wants the topic `name`. A plugin that carries topics, such as the
     /// overlay, subscribes to it when the app starts, and stays subscribed.
     ///
-    /// Without such a plugin it does nothing. An empty name, which stands for the mesh itself, makes
-    /// the start of the app fail.
+    /// Without such a plugin it does nothing. An empty name, which stands for the mesh itself,
+    /// makes the start of the app fail.
     ///
     /// ```
     /// use coalescent_core::{Plugin, Registrar};
@@ -225,8 +225,8 @@ impl Registrar {
     ///         app.topic("prices").topic("prices");
     ///         assert_eq!(app.topics(), ["prices"]);
     ///     }
-    /// }
-    /// # let _ = coalescent_core::Peers::with_plugins(Default::default(), [&Ticker as &dyn Plugin]);
+    /// } # let _ = coalescent_core::Peers::with_plugins(Default::default(), [&Ticker as &dyn
+    /// Plugin]);
     /// ```
     pub fn topic(&mut self, name: impl Into<TopicName>) -> &mut Self {
         let name = name.into();

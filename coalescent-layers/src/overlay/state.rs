@@ -206,10 +206,6 @@ impl State {
         self.topics.clear();
     }
 
-    pub(crate) fn neighbours(&self, topic: TopicId) -> Option<Neighbours> {
-        Some(self.topics.get(&topic)?.neighbours.borrow().clone())
-    }
-
     pub(crate) fn watch(&self, topic: TopicId) -> Option<watch::Receiver<Neighbours>> {
         Some(self.topics.get(&topic)?.neighbours.subscribe())
     }
@@ -701,6 +697,7 @@ impl State {
             known: self.known.len(),
             connections: self.links.len(),
             topics: self.topics.len(),
+            tree_bytes: self.names.bytes(),
             ..self.stats
         }
     }
