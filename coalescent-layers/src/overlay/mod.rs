@@ -5,9 +5,11 @@
 
 mod address;
 mod bucket;
+mod contacts;
 mod engine;
 mod fill;
 mod guard;
+mod heard;
 mod ids;
 mod joiner;
 mod known;
@@ -25,6 +27,7 @@ mod state;
 mod stats;
 mod task;
 pub mod topic;
+mod wants;
 
 use std::fmt;
 use std::future::ready;
