@@ -153,7 +153,7 @@ impl Plugin for Overlay {
         });
         app.spawn(move |_| async move {
             let _ends = topics.until_dropped();
-            shared.run().await;
+            task::run(&shared).await;
         });
     }
 }

@@ -1,6 +1,7 @@
 //! The state of one node's overlay: what the engine wants, and who is connected.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +17,6 @@ use super::joiner::Joiner;
 use super::known::Known;
 use super::link::Link;
 use super::meter::Meter;
-use super::node::Neighbours;
 use super::pending::Pending;
 use super::places::Places;
 use super::seeds::Seeds;
@@ -42,6 +42,9 @@ pub(crate) enum After {
     /// The payload of a tree goes to a neighbour.
     Forward(Peer, Bytes),
 }
+
+/// The neighbours in a topic.
+pub(crate) type Neighbours = Arc<[Peer]>;
 
 /// This node's part in one topic.
 pub(crate) struct Topic {
@@ -191,10 +194,6 @@ impl State {
     pub(crate) fn close(&mut self) {
         self.quit = true;
         self.topics.clear();
-    }
-
-    pub(crate) fn neighbours(&self, topic: TopicId) -> Option<Neighbours> {
-        Some(self.topics.get(&topic)?.neighbours.borrow().clone())
     }
 
     pub(crate) fn watch(&self, topic: TopicId) -> Option<watch::Receiver<Neighbours>> {

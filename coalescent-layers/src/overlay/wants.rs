@@ -11,8 +11,7 @@ use super::guard::Refused;
 use super::ids::{Key, TopicId};
 use super::link::{IDLE, LEAVE};
 use super::mirror::CHANNEL;
-use super::node::Neighbours;
-use super::state::{After, State};
+use super::state::{After, Neighbours, State};
 
 /// How long an answer is awaited of somebody whom this node has asked to be its neighbour.
 const ASKED_FOR: Duration = Duration::from_secs(10);
