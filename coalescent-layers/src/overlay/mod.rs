@@ -6,6 +6,8 @@
 mod address;
 mod bucket;
 mod contacts;
+#[doc(hidden)]
+pub mod dry;
 mod engine;
 mod fill;
 mod guard;
