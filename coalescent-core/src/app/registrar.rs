@@ -128,7 +128,7 @@ impl Registrar {
     /// and so does the first frame for the stack that it sends, for then the other node has
     /// promoted this one. If there is no place for a peer then, it is told that this node is busy.
     ///
-    /// With contacts nobody is dialled for [`Config::min_peers`], which counts as 0: seeds are
+    /// With contacts, [`Config::min_peers`] becomes 0, so that nobody is dialled for it: seeds are
     /// dialled only by the plugin, with [`Mesh::contact`], or for a wish for
     /// [one more peer](Mesh::one_more), and even then as contacts. Nodes that do not list the
     /// channel are ordinary peers, and so is whoever the application itself

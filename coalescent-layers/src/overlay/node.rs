@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::ids::{self, Key, TopicId};
 use super::mirror::CHANNEL;
 use super::settings::Settings;
-use super::state::{After, State};
+use super::state::{After, Neighbours, State};
 use super::stats::OverlayStats;
 
 /// The weight of a fault against the rules of the channel.
@@ -45,9 +45,6 @@ struct Node {
     network: String,
     state: Mutex<State>,
 }
-
-/// The neighbours in a topic.
-pub(crate) type Neighbours = Arc<[Peer]>;
 
 impl Shared {
     pub(crate) fn new(settings: Settings) -> Self {
@@ -124,12 +121,7 @@ impl Shared {
 
     /// Leaves all topics, so that neighbours know that this node does not come back.
     pub(crate) fn quit(&self) {
-        self.with(|state, now, after| state.quit(now, after));
-    }
-
-    /// Runs until the mesh ends: fires timers, and dials.
-    pub(crate) async fn run(self) {
-        super::task::run(&self).await;
+        self.with(State::quit);
     }
 
     pub(crate) fn mesh(&self) -> Option<Mesh> {
