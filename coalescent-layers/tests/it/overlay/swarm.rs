@@ -72,7 +72,7 @@ impl Swarm {
         self.sent += 1;
         let payload = Bytes::from(self.sent.to_be_bytes().to_vec());
         let sent = self.nodes[from].mesh.broadcast_payload(payload.clone());
-        sent.await.unwrap();
+        assert!(sent.await.unwrap().queued > 0);
         let mut missed = Vec::new();
         for (number, node) in self.nodes.iter_mut().enumerate() {
             if number == from {
