@@ -35,6 +35,8 @@ mod simulation;
 mod sockets;
 mod stream;
 mod swarm;
+#[cfg(feature = "overlay")]
+mod topics;
 mod tower_layers;
 mod upgrade;
 #[cfg(all(feature = "metrics", feature = "tls"))]

@@ -16,7 +16,7 @@ use crate::mesh::runtime::dialer::Seed;
 use crate::mesh::runtime::{Parts, Runtime, Security, Start};
 use crate::node::Peers;
 use crate::node::event::Event;
-use crate::node::hooks::check_channels;
+use crate::node::hooks::{check_channels, check_topics};
 use crate::node::peer::Peer;
 use crate::stack::PeerLayer;
 use crate::transport::{Allow, IntoListener, Tcp, Transport, Transports};
@@ -413,6 +413,7 @@ impl<L: PeerLayer> App<L> {
             self.config.min_peers = 0;
         }
         self.config.check()?;
+        check_topics(&self.registrar.hooks.topics)?;
         check_channels(
             &self.registrar.hooks.channels,
             &self.registrar.hooks.contacts,

@@ -42,7 +42,7 @@ use crate::error::Error;
 use crate::node::event::{Event, Events};
 use crate::node::payload::Payload;
 use crate::node::peer::Peer;
-use crate::node::suggestion::Suggestion;
+use crate::node::suggestion::{Source, Suggestion};
 use crate::node::{Peers, Sent};
 pub use crate::stack::inbox::FRAME_COST;
 pub use crate::stack::inbox::frames::{FrameRef, Frames};
@@ -330,6 +330,14 @@ impl Mesh {
         self.runtime().suggest(suggestion);
     }
 
+    /// Has [`Event::Discovered`] tell of an address that a plugin has found and dials by itself, with
+    /// [`contact`](Mesh::contact). What is [suggested](Mesh::suggest) is told of anyway.
+    ///
+    /// Each address is told of once, whoever finds it; seeds and this node's own are not told of.
+    pub fn discovered(&self, address: &Address, source: Source) {
+        self.runtime().discovered(address, source);
+    }
+
     /// Returns whether the configuration of this node allows to dial an address, without looking
     /// up a host name.
     ///
@@ -440,15 +448,15 @@ impl Mesh {
         self.peers().get_shared()
     }
 
-    /// Subscribes to the events of the mesh, from now on. The first subscriber gets the events from
-    /// the start of the mesh.
+    /// Subscribes to the events of the mesh, from now on. The first subscriber also gets those
+    /// before, at most the last [`EARLY_EVENTS`](crate::node::event::EARLY_EVENTS).
     #[must_use]
     pub fn events(&self) -> Events {
         self.peers().events()
     }
 
     /// Calls `callback` with each event from now on, until the mesh has ended. Like a reader of
-    /// [`events`](Mesh::events), the first subscriber gets the events from the start of the mesh.
+    /// [`events`](Mesh::events), the first subscriber also gets the last ones before.
     ///
     /// The callback runs in a task of its own. If it is slow it delays nothing else, and gets
     /// [`Event::Missed`]. If it panics, that is reported as an error in the log and among the

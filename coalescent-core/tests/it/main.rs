@@ -12,6 +12,7 @@ mod edges;
 mod faults;
 mod floods;
 mod flow;
+mod handed;
 #[cfg(feature = "test-util")]
 mod keys;
 mod lifecycle;

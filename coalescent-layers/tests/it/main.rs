@@ -9,9 +9,13 @@ mod leaving;
 #[cfg(feature = "mdns")]
 mod mdns;
 mod mesh;
+#[cfg(feature = "overlay")]
+mod overlay;
 mod relays;
 mod schemes;
 #[cfg(feature = "tls")]
 mod signed;
 mod streams;
+#[cfg(feature = "overlay")]
+mod topics;
 mod validate;
