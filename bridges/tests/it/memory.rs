@@ -109,11 +109,7 @@ impl Sink<Said> for OnBus {
                 let nonce = Some(nonce);
                 inner.tell(&Heard::Message { nonce, payload });
             }
-            Said::Note(note) => {
-                if !inner.is_away {
-                    inner.tell(&Heard::Note(note));
-                }
-            }
+            Said::Note(note) if !inner.is_away => inner.tell(&Heard::Note(note)),
             _ => {}
         }
         Ok(())
