@@ -5,7 +5,6 @@
 
 mod address;
 mod bucket;
-mod core;
 mod engine;
 mod fill;
 mod guard;
@@ -78,6 +77,11 @@ impl Plugin for Overlay {
             on.heard(&peer, &payload);
             ready(())
         });
+        app.contacts(CHANNEL);
+        let on = shared.clone();
+        app.on_contact(move |peer| on.connected(peer));
+        let on = shared.clone();
+        app.on_contact_end(move |peer| on.disconnected(peer));
         let on = shared.clone();
         app.on_connect(move |peer| {
             on.connected(&peer);

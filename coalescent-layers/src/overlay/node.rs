@@ -7,7 +7,6 @@ use coalescent_core::{Mesh, Peer, WeakMesh};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::core;
 use super::ids::{self, Key, TopicId};
 use super::mirror::CHANNEL;
 use super::settings::Settings;
@@ -189,7 +188,7 @@ impl Shared {
     fn do_after(&self, after: After) {
         match after {
             After::Promote(peer) => {
-                if let Err(error) = core::promote(&peer) {
+                if let Err(error) = peer.promote() {
                     tracing::debug!(peer = %peer.id(), %error, "a neighbour found no place");
                     self.with(|state, now, after| state.no_place(&peer, now, after));
                 }

@@ -96,7 +96,7 @@ impl State {
             None => StdRng::from_os_rng(),
         };
         let engine = Engine::new(me, settings, rand::Rng::random(&mut rng));
-        let seeds = Seeds::new(super::core::seeds(mesh), now, &mut rng);
+        let seeds = Seeds::new(mesh.seeds(), now, &mut rng);
         let mut state = Self {
             me,
             keys,
@@ -227,6 +227,10 @@ impl State {
         let Some(key) = ids::of_peer(peer) else {
             return;
         };
+        if self.links.get(&key).is_some_and(|link| link.peer == *peer) {
+            // A contact that has become a peer.
+            return;
+        }
         let link = Link::new(peer.clone(), now);
         if let Some(listen) = link
             .listen()

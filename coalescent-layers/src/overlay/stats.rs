@@ -31,7 +31,7 @@ pub struct OverlayStats {
     /// How many messages it has heeded.
     pub taken: u64,
     /// How many messages of others it has not heeded, for each reason.
-    refused: [u64; Refused::ALL.len()],
+    pub(crate) refused: [u64; Refused::ALL.len()],
     /// How many messages were faults.
     pub faults: u64,
 }

@@ -4,7 +4,6 @@ use coalescent_core::{Address, Error, Peer, WeakMesh};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::core;
 use super::ids::{self, Key};
 use super::mirror::CHANNEL;
 use super::node::Shared;
@@ -65,7 +64,7 @@ pub(crate) async fn run(shared: &Shared) {
 
 async fn carry_out(mesh: WeakMesh, dial: Dial) -> Option<Ended> {
     let mesh = mesh.upgrade()?;
-    let result = core::contact(&mesh, &dial.address, dial.from.as_ref()).await;
+    let result = mesh.contact(&dial.address, dial.from.as_ref()).await;
     Some((dial.whom, result))
 }
 
