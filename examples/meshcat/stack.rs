@@ -4,6 +4,8 @@ use std::time::Duration;
 
 #[cfg(feature = "mdns")]
 use coalescent::discovery::mdns::Mdns;
+#[cfg(feature = "overlay")]
+use coalescent::overlay::Overlay;
 use coalescent::transport::tls::Tls;
 use coalescent::{App, AppExt, Courier, Discovery, Error, Mesh, Signed, SmartRelay, Tattletale};
 use tower::layer::util::{Identity, Stack};
@@ -61,6 +63,8 @@ fn app(args: Args) -> App<Stack<Rate, Identity>> {
     let app = App::from_config(args.config).plugin(discovery);
     #[cfg(feature = "mdns")]
     let app = app.plugin(args.mdns.then(Mdns::new));
+    #[cfg(feature = "overlay")]
+    let app = app.plugin(args.overlay.then(Overlay::new));
     let mut app = app;
     if let Some(identity) = args.identity {
         let mut tls = Tls::new(identity);
