@@ -40,7 +40,7 @@ use crate::error::Error;
 use crate::node::event::{Event, Events};
 use crate::node::payload::Payload;
 use crate::node::peer::Peer;
-use crate::node::suggestion::Suggestion;
+use crate::node::suggestion::{Source, Suggestion};
 use crate::node::{Peers, Sent};
 pub use crate::stack::inbox::FRAME_COST;
 pub use crate::stack::inbox::frames::{FrameRef, Frames};
@@ -350,6 +350,14 @@ impl Mesh {
     /// most is forgotten: one that failed, or else the oldest.
     pub fn suggest(&self, suggestion: Suggestion) {
         self.runtime().suggest(suggestion);
+    }
+
+    /// Has [`Event::Discovered`] tell of an address that a plugin has found and dials by itself, with
+    /// [`contact`](Mesh::contact). What is [suggested](Mesh::suggest) is told of anyway.
+    ///
+    /// Each address is told of once, whoever finds it; seeds and this node's own are not told of.
+    pub fn discovered(&self, address: &Address, source: Source) {
+        self.runtime().discovered(address, source);
     }
 
     /// Returns whether the configuration of this node allows to dial an address, without looking

@@ -18,6 +18,7 @@ use super::ids::{self, Key, TopicId};
 use super::joiner::Joiner;
 use super::known::Known;
 use super::link::{IDLE, Link};
+use super::meter::Meter;
 use super::mirror::{CHANNEL, Gossip, Message, Part, Priority, Swarm};
 use super::node::{Neighbours, Payload};
 use super::pending::Pending;
@@ -75,6 +76,7 @@ pub(crate) struct State {
     pub(crate) own: Option<Address>,
     pub(crate) rng: StdRng,
     pub(crate) stats: OverlayStats,
+    meter: Meter,
     /// When the engine is next told to forget.
     sweep: Instant,
     /// Whether the task has something to do.
@@ -113,6 +115,7 @@ impl State {
             own: super::own::listening(mesh),
             rng,
             stats: OverlayStats::default(),
+            meter: Meter::new(),
             sweep: now + SWEEP_EVERY,
             wake: false,
             quit: false,
@@ -596,6 +599,10 @@ impl State {
         if now >= self.sweep {
             self.engine.sweep(now);
             self.sweep = now + SWEEP_EVERY;
+            if cfg!(feature = "metrics") {
+                let stats = self.stats(now);
+                self.meter.tell(&stats);
+            }
         }
         self.carry_out(effects, now, after);
         while let Some((key, alive)) = self.pending.due(now) {

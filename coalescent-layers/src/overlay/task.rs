@@ -1,6 +1,6 @@
 //! The task of one node's overlay: waits, and dials.
 
-use coalescent_core::{Address, Error, Peer, WeakMesh};
+use coalescent_core::{Address, Error, Peer, Source, WeakMesh};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -87,6 +87,9 @@ impl State {
                 continue;
             };
             let from = self.teller(&address);
+            if let Some(mesh) = self.mesh.upgrade() {
+                mesh.discovered(&address, Source::OVERLAY);
+            }
             dials.push(Dial {
                 whom: Whom::Peer(key),
                 address,

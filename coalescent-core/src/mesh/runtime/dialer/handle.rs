@@ -242,6 +242,14 @@ impl Dialer {
         tell
     }
 
+    /// Returns whether an address is to be told of as discovered: it is not known as a seed, nor as
+    /// this node itself, and it was not told of before.
+    pub(super) fn discovered(&self, address: &Address) -> bool {
+        let mut state = self.shared.state();
+        let is_seed = state.wired.iter().any(|wired| wired.address == *address);
+        !is_seed && !state.own.contains(address) && state.told.insert(address)
+    }
+
     /// Returns whom to dial now, and when to ask again if nothing changes.
     pub(super) fn due(&self, now: Instant) -> (Vec<Due<Seed>>, Option<Instant>) {
         let mut state = self.shared.state();
