@@ -6,7 +6,7 @@ use bytes::Bytes;
 use coalescent_core::transport::Memory;
 use coalescent_core::{App, AppExt, Mesh, MeshReader};
 use coalescent_layers::{Overlay, OverlayExt, SmartRelay};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 /// A node, and what it hears.
 pub(crate) struct Node {
@@ -23,7 +23,7 @@ pub(crate) struct Swarm {
 }
 
 impl Swarm {
-    pub(crate) async fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             network: Memory::new(),
             seed,
@@ -50,11 +50,6 @@ impl Swarm {
 
     pub(crate) fn nodes(&self) -> &[Node] {
         &self.nodes
-    }
-
-    /// Lets time pass.
-    pub(crate) async fn settle(&self, time: Duration) {
-        sleep(time).await;
     }
 
     /// Kills so many nodes at once, without a word.
