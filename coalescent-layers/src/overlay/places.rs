@@ -111,7 +111,10 @@ impl Places {
         all.sort_unstable_by_key(|(key, one)| (!one.own, one.since, **key));
         let others = all.iter().skip(KEPT);
         let candidates = others.filter(|(_, one)| passed(one.since) >= YOUNG);
-        match candidates.min_by_key(|_| rng.random::<u32>()).map(|(key, _)| **key) {
+        match candidates
+            .min_by_key(|_| rng.random::<u32>())
+            .map(|(key, _)| **key)
+        {
             None => Forced::Refused,
             Some(key) => {
                 self.forced = Some(now);

@@ -1,5 +1,7 @@
 //! Joins a topic once more, when it is time.
 
+use std::time::Duration;
+
 use rand::Rng;
 use tokio::time::Instant;
 
@@ -7,11 +9,34 @@ use super::ids::{Key, TopicId};
 use super::joiner::Why;
 use super::state::{After, State};
 
+/// How long a node with seeds has no neighbour until it wants a peer from other sources.
+pub const WISH_AFTER: Duration = Duration::from_secs(5);
+
 impl State {
     /// Returns whether this node has no neighbour in the mesh itself.
     pub(crate) fn is_alone(&self) -> bool {
         let itself = self.topics.get(&self.itself);
         itself.is_none_or(|part| part.places.len() == 0)
+    }
+
+    /// Notes since when this node is alone.
+    pub(crate) fn note_alone(&mut self, now: Instant) {
+        self.alone = match self.alone {
+            _ if !self.is_alone() => None,
+            None => Some(now),
+            since => since,
+        };
+    }
+
+    /// Returns when this node wants a peer from other sources, such as a book: when it has been
+    /// alone for a while, and its seeds have had time to answer.
+    pub(crate) fn next_wish(&self) -> Option<Instant> {
+        let wait = if self.seeds.is_empty() {
+            Duration::ZERO
+        } else {
+            WISH_AFTER
+        };
+        Some(self.alone? + wait)
     }
 
     /// Joins those topics once more for which it is time.

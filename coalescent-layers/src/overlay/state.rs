@@ -33,6 +33,10 @@ const ASKED_FOR: Duration = Duration::from_secs(10);
 /// Of how many such an answer is awaited.
 const MAX_ASKED: usize = 64;
 
+/// How long after the start it is looked for seeds that were added, and for where this node
+/// listens; each time twice as long after the last, and then every [`SWEEP_EVERY`].
+const LOOK_AFTER: Duration = Duration::from_millis(50);
+
 /// How often the engine is told to forget what neighbours have announced and never sent.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -79,6 +83,10 @@ pub(crate) struct State {
     meter: Meter,
     /// When the engine is next told to forget.
     sweep: Instant,
+    /// Since when this node has no neighbour in the mesh itself.
+    pub(crate) alone: Option<Instant>,
+    /// When it is next looked for seeds, and how long after the last time.
+    look: (Instant, Duration),
     /// Whether the task has something to do.
     wake: bool,
     quit: bool,
@@ -117,6 +125,8 @@ impl State {
             stats: OverlayStats::default(),
             meter: Meter::new(),
             sweep: now + SWEEP_EVERY,
+            alone: Some(now),
+            look: (now + LOOK_AFTER, LOOK_AFTER),
             wake: false,
             quit: false,
         };
@@ -594,6 +604,8 @@ impl State {
 
     /// Does what is due, and returns when to look again.
     pub(crate) fn tick(&mut self, now: Instant, after: &mut Vec<After>) -> Instant {
+        self.look(now);
+        self.note_alone(now);
         let mut effects = Vec::new();
         self.engine.fire(now, &mut effects);
         if now >= self.sweep {
@@ -618,15 +630,31 @@ impl State {
             .values()
             .map(|part| part.joiner.next(part.places.len(), few));
         let all = [
-            Some(self.sweep),
+            Some(self.sweep.min(self.look.0)),
             self.engine.next(),
             self.pending.next(),
             idle,
             self.seeds.next(),
+            self.next_wish().filter(|due| *due > now),
             joins.min(),
         ];
         let next = all.into_iter().flatten().min();
         next.unwrap_or(self.sweep)
+    }
+
+    /// Looks for seeds that were added or removed, and for where this node listens: a mesh may begin
+    /// to listen long after it has started.
+    fn look(&mut self, now: Instant) {
+        let (due, after) = self.look;
+        let Some(mesh) = self.mesh.upgrade().filter(|_| now >= due) else {
+            return;
+        };
+        self.seeds.follow(&mesh.seeds(), now, &mut self.rng);
+        if self.own.is_none() {
+            self.own = super::own::listening(&mesh);
+        }
+        let after = after.saturating_mul(2).min(SWEEP_EVERY);
+        self.look = (now + after, after);
     }
 
     /// Lets contacts go that nobody needs, and returns when to look again.

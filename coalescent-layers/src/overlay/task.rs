@@ -1,6 +1,6 @@
 //! The task of one node's overlay: waits, and dials.
 
-use coalescent_core::{Address, Error, Peer, Source, WeakMesh};
+use coalescent_core::{Address, Error, OneMore, Peer, Source, WeakMesh};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -33,11 +33,22 @@ type Ended = (Whom, Result<Peer, Error>);
 /// Runs until the mesh ends.
 pub(crate) async fn run(shared: &Shared) {
     let mut dials: JoinSet<Option<Ended>> = JoinSet::new();
+    // Whom other sources suggest, such as a book, is dialled as long as this node is alone.
+    let mut wish: Option<OneMore> = None;
     loop {
-        let due = shared.with(|state, now, after| state.due(now, after));
-        let Some((next, begin)) = due else {
+        let due = shared.with(|state, now, after| {
+            let (next, begin) = state.due(now, after);
+            let wishes = state.next_wish().is_some_and(|due| due <= now);
+            (next, begin, wishes)
+        });
+        let Some((next, begin, wishes)) = due else {
             return;
         };
+        if !wishes {
+            wish = None;
+        } else if wish.is_none() {
+            wish = shared.mesh().map(|mesh| mesh.one_more());
+        }
         if let Some(mesh) = shared.mesh() {
             let mesh = mesh.downgrade();
             for dial in begin {
