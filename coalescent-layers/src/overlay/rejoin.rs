@@ -9,8 +9,8 @@ use super::ids::{Key, TopicId};
 use super::joiner::Why;
 use super::state::{After, State};
 
-/// How long a node with seeds has no neighbour until it wants a peer from other sources.
-pub const WISH_AFTER: Duration = Duration::from_secs(5);
+/// How long a node has no neighbour until it wants a peer from other sources.
+pub const WISH_AFTER: Duration = Duration::from_secs(3);
 
 impl State {
     /// Returns whether this node has no neighbour in the mesh itself.
@@ -31,12 +31,7 @@ impl State {
     /// Returns when this node wants a peer from other sources, such as a book: when it has been
     /// alone for a while, and its seeds have had time to answer.
     pub(crate) fn next_wish(&self) -> Option<Instant> {
-        let wait = if self.seeds.is_empty() {
-            Duration::ZERO
-        } else {
-            WISH_AFTER
-        };
-        Some(self.alone? + wait)
+        Some(self.alone? + WISH_AFTER)
     }
 
     /// Joins those topics once more for which it is time.

@@ -68,11 +68,6 @@ impl Seeds {
         }
     }
 
-    /// Returns whether there is no seed.
-    pub(crate) fn is_empty(&self) -> bool {
-        !self.0.iter().any(|seed| seed.is_one)
-    }
-
     /// Returns when the next seed is to be contacted.
     pub(crate) fn next(&self) -> Option<Instant> {
         let idle = self.0.iter().filter(|seed| seed.is_one && !seed.dialling);

@@ -42,7 +42,9 @@ pub(crate) async fn run(shared: &Shared) {
             (next, begin, wishes)
         });
         let Some((next, begin, wishes)) = due else {
-            return;
+            // The mesh has not started yet.
+            shared.woken().await;
+            continue;
         };
         if !wishes {
             wish = None;
