@@ -17,7 +17,7 @@ use crate::mesh::runtime::dialer::Seed;
 use crate::mesh::runtime::{Parts, Runtime, Security, Start};
 use crate::node::Peers;
 use crate::node::event::Event;
-use crate::node::hooks::check_channels;
+use crate::node::hooks::{check_channels, check_topics};
 use crate::node::peer::Peer;
 use crate::stack::PeerLayer;
 use crate::transport::{IntoListener, Tcp, Transport};
@@ -387,8 +387,13 @@ impl<L: PeerLayer> App<L> {
     }
 
     /// Makes a mesh that neither accepts nor dials peers until its start has run.
-    fn build(self) -> Result<(Mesh, Start), Error> {
+    fn build(mut self) -> Result<(Mesh, Start), Error> {
+        if !self.registrar.hooks.contacts.is_empty() {
+            // A plugin chooses the peers.
+            self.config.min_peers = 0;
+        }
         self.config.check()?;
+        check_topics(&self.registrar.hooks.topics)?;
         check_channels(
             &self.registrar.hooks.channels,
             &self.registrar.hooks.contacts,

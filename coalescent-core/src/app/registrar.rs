@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::frame::Flow;
 use crate::mesh::runtime::MeshHook;
 use crate::mesh::{Mesh, WeakMesh};
+use crate::message::TopicName;
 use crate::node::Peers;
 use crate::node::hooks::{BoxFuture, Channel, Dial, Hooks};
 use crate::node::peer::Peer;
@@ -123,11 +124,11 @@ impl Registrar {
     ///
     /// A contact is a connection on which only channels are shared. It has its own places
     /// ([`Config::max_contacts`]), counts as the one connection that there is to its node, and is
-    /// pinged, penalized and banned like a peer, but it is none. [`Peer::promote`] makes it one, and
-    /// so does the first frame for the stack that it sends, for then the other node has promoted
-    /// this one. If there is no place for a peer then, it is told that this node is busy.
+    /// pinged, penalized and banned like a peer, but it is none. [`Peer::promote`] makes it one,
+    /// and so does the first frame for the stack that it sends, for then the other node has
+    /// promoted this one. If there is no place for a peer then, it is told that this node is busy.
     ///
-    /// With contacts nobody is dialled for [`Config::min_peers`], which counts as 0: seeds are
+    /// With contacts, [`Config::min_peers`] becomes 0, so that nobody is dialled for it: seeds are
     /// dialled only by the plugin, with [`Mesh::contact`], or for a wish for
     /// [one more peer](Mesh::one_more), and even then as contacts. Nodes that do not list the
     /// channel are ordinary peers, and so is whoever the application itself
@@ -206,6 +207,40 @@ impl Registrar {
     {
         self.hooks.channels.push(Channel::new(name.into(), handler));
         self
+    }
+
+    /// Declares that this app wants the topic `name`. A plugin that carries topics, such as the
+    /// overlay, subscribes to it when the app starts, and stays subscribed.
+    ///
+    /// Without such a plugin it does nothing. An empty name, which stands for the mesh itself, makes
+    /// the start of the app fail.
+    ///
+    /// ```
+    /// use coalescent_core::{Plugin, Registrar};
+    ///
+    /// struct Ticker;
+    ///
+    /// impl Plugin for Ticker {
+    ///     fn register(&self, app: &mut Registrar) {
+    ///         app.topic("prices").topic("prices");
+    ///         assert_eq!(app.topics(), ["prices"]);
+    ///     }
+    /// }
+    /// # let _ = coalescent_core::Peers::with_plugins(Default::default(), [&Ticker as &dyn Plugin]);
+    /// ```
+    pub fn topic(&mut self, name: impl Into<TopicName>) -> &mut Self {
+        let name = name.into();
+        if !self.hooks.topics.contains(&name) {
+            self.hooks.topics.push(name);
+        }
+        self
+    }
+
+    /// Returns the topics that plugins have declared so far. Once the app runs, they are
+    /// [`Peers::topics`].
+    #[must_use]
+    pub fn topics(&self) -> &[TopicName] {
+        &self.hooks.topics
     }
 
     /// Adds a hook that runs once when the app has been started, before any peer is accepted or

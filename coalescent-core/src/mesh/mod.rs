@@ -436,15 +436,15 @@ impl Mesh {
         self.peers().get_shared()
     }
 
-    /// Subscribes to the events of the mesh, from now on. The first subscriber gets the events from
-    /// the start of the mesh.
+    /// Subscribes to the events of the mesh, from now on. The first subscriber also gets those
+    /// before, at most the last [`EARLY_EVENTS`](crate::node::event::EARLY_EVENTS).
     #[must_use]
     pub fn events(&self) -> Events {
         self.peers().events()
     }
 
     /// Calls `callback` with each event from now on, until the mesh has ended. Like a reader of
-    /// [`events`](Mesh::events), the first subscriber gets the events from the start of the mesh.
+    /// [`events`](Mesh::events), the first subscriber also gets the last ones before.
     ///
     /// The callback runs in a task of its own. If it is slow it delays nothing else, and gets
     /// [`Event::Missed`]. If it panics, that is reported as an error in the log and among the

@@ -1,9 +1,10 @@
 //! Events: peers that connect and disconnect, errors, and frames that were lost.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,6 +22,10 @@ use crate::transport::address::Address;
 
 /// How many events a slow reader may fall behind before it misses the oldest.
 pub const EVENT_CAPACITY: usize = 1024;
+
+/// How many events are kept for the first reader, until there is one. They keep the peers that they
+/// name, so there are not as many as a reader may fall behind.
+pub const EARLY_EVENTS: usize = 32;
 
 /// Something that happened on a mesh. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -99,20 +104,30 @@ pub enum Event {
 /// A stream of the events of a mesh.
 ///
 /// A reader that falls [`EVENT_CAPACITY`] events behind does not hold back the mesh: it misses the
-/// oldest, and gets [`Event::Missed`] with their number. The stream ends when the mesh has ended.
+/// oldest, and gets [`Event::Missed`] with their number. So does the first reader, of those before
+/// the last [`EARLY_EVENTS`] before it. The stream ends when the mesh has ended.
 pub struct Events {
-    next: ReusableBoxFuture<'static, (Result<Event, broadcast::error::RecvError>, Receiver)>,
+    /// What comes before the rest.
+    early: VecDeque<Event>,
+    next: ReusableBoxFuture<'static, (Result<Shared, broadcast::error::RecvError>, Receiver)>,
 }
 
-type Receiver = broadcast::Receiver<Event>;
+type Receiver = broadcast::Receiver<Shared>;
 
-async fn receive(mut receiver: Receiver) -> (Result<Event, broadcast::error::RecvError>, Receiver) {
+/// An event on its way to all readers. By a pointer, since room for as many as a reader may fall
+/// behind is taken at once.
+type Shared = Arc<Event>;
+
+async fn receive(
+    mut receiver: Receiver,
+) -> (Result<Shared, broadcast::error::RecvError>, Receiver) {
     (receiver.recv().await, receiver)
 }
 
 impl Events {
     fn new(receiver: Receiver) -> Self {
         Self {
+            early: VecDeque::new(),
             next: ReusableBoxFuture::new(receive(receiver)),
         }
     }
@@ -131,10 +146,13 @@ impl Stream for Events {
     type Item = Event;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        if let Some(event) = self.early.pop_front() {
+            return Poll::Ready(Some(event));
+        }
         let (result, receiver) = std::task::ready!(self.next.poll(cx));
         self.next.set(receive(receiver));
         Poll::Ready(match result {
-            Ok(event) => Some(event),
+            Ok(event) => Some(Arc::unwrap_or_clone(event)),
             Err(broadcast::error::RecvError::Lagged(missed)) => Some(Event::Missed(missed)),
             Err(broadcast::error::RecvError::Closed) => None,
         })
@@ -149,69 +167,151 @@ impl fmt::Debug for Events {
 
 /// The sending end of the events.
 #[derive(Debug)]
-pub(crate) struct Sender {
-    sender: Mutex<Option<broadcast::Sender<Event>>>,
-    /// The receiver of the first reader, kept from the beginning so that it misses nothing.
-    first: Mutex<Option<Receiver>>,
+pub(crate) struct Sender(Mutex<Sending>);
+
+#[derive(Debug)]
+struct Sending {
+    /// What is kept for the first reader, if it has not come.
+    early: Option<Early>,
+    /// Made for the first reader: it takes its room at once, some 32 KiB.
+    sender: Option<broadcast::Sender<Shared>>,
+    ended: bool,
+}
+
+/// The events before the first reader.
+#[derive(Debug, Default)]
+struct Early {
+    events: VecDeque<Event>,
+    missed: u64,
+}
+
+impl Early {
+    /// Adds an event, and returns the one that is missed for it.
+    fn push(&mut self, event: Event) -> Option<Event> {
+        let full = self.events.len() >= EARLY_EVENTS;
+        let missed = full.then(|| self.events.pop_front()).flatten();
+        self.missed += u64::from(full);
+        self.events.push_back(event);
+        missed
+    }
+
+    fn into_events(self) -> VecDeque<Event> {
+        let mut events = self.events;
+        if self.missed > 0 {
+            events.push_front(Event::Missed(self.missed));
+        }
+        events
+    }
+}
+
+impl Sending {
+    /// Returns a receiver of the events from now on.
+    fn receiver(&mut self) -> Receiver {
+        if self.ended {
+            return broadcast::channel(1).1;
+        }
+        match &self.sender {
+            Some(sender) => sender.subscribe(),
+            None => {
+                let (sender, receiver) = broadcast::channel(EVENT_CAPACITY);
+                self.sender = Some(sender);
+                receiver
+            }
+        }
+    }
 }
 
 impl Sender {
-    /// Creates the sending end. With `keep` the first reader also gets the events before it.
+    /// Creates the sending end. With `keep` the first reader also gets the last events before it.
     ///
     /// Kept events own peers, and peers own this: whoever passes `keep` must call
     /// [`end`](Sender::end).
     pub(crate) fn new(keep: bool) -> Self {
-        let (sender, first) = broadcast::channel(EVENT_CAPACITY);
-        Self {
-            sender: Mutex::new(Some(sender)),
-            first: Mutex::new(keep.then_some(first)),
-        }
+        Self(Mutex::new(Sending {
+            early: keep.then(Early::default),
+            sender: None,
+            ended: false,
+        }))
+    }
+
+    fn sending(&self) -> MutexGuard<'_, Sending> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends an event to all readers.
     pub(crate) fn emit(&self, event: Event) {
-        if let Some(sender) = &*self.sender.lock().unwrap_or_else(PoisonError::into_inner) {
-            // It is no error that nobody listens.
-            let _ = sender.send(event);
+        let mut sending = self.sending();
+        if sending.ended {
+            return;
         }
+        if let Some(sender) = &sending.sender {
+            // It is no error that nobody listens.
+            let _ = sender.send(Arc::new(event.clone()));
+        }
+        let early = sending.early.as_mut();
+        let missed = early.and_then(|early| early.push(event));
+        // It may own the last handle to a peer, and that what a plugin has put there.
+        drop(sending);
+        drop(missed);
     }
 
-    /// Returns the events from now on. The first reader gets them from the beginning.
+    /// Returns the events from now on. The first reader gets the last ones before it too.
     pub(crate) fn subscribe(&self) -> Events {
-        let first = self
-            .first
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        first.map_or_else(|| self.listen(), Events::new)
+        let mut sending = self.sending();
+        let mut events = Events::new(sending.receiver());
+        events.early = sending
+            .early
+            .take()
+            .map(Early::into_events)
+            .unwrap_or_default();
+        events
     }
 
     /// Returns the events from now on.
     pub(crate) fn listen(&self) -> Events {
-        Events::new(
-            match &*self.sender.lock().unwrap_or_else(PoisonError::into_inner) {
-                Some(sender) => sender.subscribe(),
-                None => broadcast::channel(1).1,
-            },
-        )
+        Events::new(self.sending().receiver())
     }
 
     /// Ends the streams of all readers, once they have read the events that are there.
     pub(crate) fn end(&self) {
-        self.sender
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        self.first
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let mut sending = self.sending();
+        sending.ended = true;
+        let sender = sending.sender.take();
+        let early = sending.early.take();
+        // They own peers, whose end may lead here.
+        drop(sending);
+        drop((sender, early));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_first_reader_gets_the_last_events_before_it() {
+        let sender = Sender::new(true);
+        let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        for port in 1..=EARLY_EVENTS as u16 + 2 {
+            sender.emit(Event::Listening { addr: addr(port) });
+        }
+        let mut late = sender.listen();
+        let mut events = sender.subscribe();
+        sender.emit(Event::Listening { addr: addr(1000) });
+        assert!(matches!(events.next().await, Some(Event::Missed(2))));
+        let mut ports = Vec::new();
+        sender.end();
+        while let Some(Event::Listening { addr }) = events.next().await {
+            ports.push(addr.port());
+        }
+        let expected: Vec<_> = (3..=EARLY_EVENTS as u16 + 2).chain([1000]).collect();
+        assert_eq!(ports, expected);
+        assert!(
+            matches!(late.next().await, Some(Event::Listening { addr }) if addr.port() == 1000)
+        );
+        assert!(late.next().await.is_none());
+        assert!(sender.subscribe().next().await.is_none());
+    }
 
     #[tokio::test]
     async fn a_slow_reader_learns_what_it_missed() {

@@ -63,6 +63,7 @@ use throttle::Reports;
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::message::TopicName;
 use crate::node::peer::handle::LinkId;
 use crate::node::peer::{Peer, PeerId};
 use crate::stats::Stats;
@@ -191,6 +192,13 @@ impl Peers {
         &self.0.config
     }
 
+    /// Returns the topics that plugins have declared, each once; see
+    /// [`Registrar::topic`](crate::Registrar::topic).
+    #[must_use]
+    pub fn topics(&self) -> &[TopicName] {
+        &self.0.hooks.topics
+    }
+
     /// Returns the connected peers, each once, in the order in which they connected.
     #[must_use]
     pub fn list(&self) -> Arc<[Peer]> {
@@ -221,7 +229,7 @@ impl Peers {
             .cloned()
     }
 
-    /// Returns the events from now on. The first reader of a mesh gets them from the beginning.
+    /// Returns the events from now on. The first reader of a mesh also gets the last ones before it.
     #[must_use]
     pub fn events(&self) -> Events {
         self.0.events.subscribe()

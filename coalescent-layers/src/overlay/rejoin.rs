@@ -9,8 +9,8 @@ use super::ids::{Key, TopicId};
 use super::joiner::Why;
 use super::state::{After, State};
 
-/// How long a node has no neighbour until it wants a peer from other sources.
-pub const WISH_AFTER: Duration = Duration::from_secs(3);
+/// After this time without a neighbour, those are dialled too whom other sources suggest.
+pub const ALONE_FOR: Duration = Duration::from_secs(3);
 
 impl State {
     /// Returns whether this node has no neighbour in the mesh itself.
@@ -19,19 +19,15 @@ impl State {
         itself.is_none_or(|part| part.places.len() == 0)
     }
 
-    /// Notes since when this node is alone.
-    pub(crate) fn note_alone(&mut self, now: Instant) {
-        self.alone = match self.alone {
-            _ if !self.is_alone() => None,
-            None => Some(now),
-            since => since,
-        };
-    }
-
-    /// Returns when this node wants a peer from other sources, such as a book: when it has been
-    /// alone for a while, and its seeds have had time to answer.
-    pub(crate) fn next_wish(&self) -> Option<Instant> {
-        Some(self.alone? + WISH_AFTER)
+    /// Returns whether this node has had no neighbour for a while, and if it has none, when that
+    /// will have been a while.
+    pub(crate) fn has_been_alone(&mut self, now: Instant) -> (bool, Option<Instant>) {
+        if !self.is_alone() {
+            self.alone_since = None;
+            return (false, None);
+        }
+        let due = *self.alone_since.get_or_insert(now) + ALONE_FOR;
+        (due <= now, (due > now).then_some(due))
     }
 
     /// Joins those topics once more for which it is time.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coalescent_core::{Address, Mesh, Peer, WeakMesh};
+use coalescent_core::{Address, Direction, Mesh, Peer, WeakMesh};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::watch;
@@ -13,19 +13,20 @@ use tokio::time::Instant;
 use super::address::Rules;
 use super::engine::{Effect, Engine};
 use super::fill::{Kind, filled};
-use super::guard::{Learned, Refused, Ruling, Scene, judge};
+use super::guard::{Learned, Refused, Ruling, Scene, judge, judge_gossip};
 use super::ids::{self, Key, TopicId};
 use super::joiner::Joiner;
 use super::known::Known;
-use super::link::{IDLE, Link};
+use super::link::{IDLE, LEAVE, LEFT, Link};
 use super::meter::Meter;
 use super::mirror::{CHANNEL, Gossip, Message, Part, Priority, Swarm};
-use super::node::{Neighbours, Payload};
+use super::node::Neighbours;
 use super::pending::Pending;
 use super::places::{Forced, Places};
 use super::seeds::Seeds;
 use super::settings::Settings;
 use super::stats::OverlayStats;
+use super::topic::Names;
 
 /// How long an answer is awaited of somebody whom this node has asked to be its neighbour.
 const ASKED_FOR: Duration = Duration::from_secs(10);
@@ -34,11 +35,14 @@ const ASKED_FOR: Duration = Duration::from_secs(10);
 const MAX_ASKED: usize = 64;
 
 /// How long after the start it is looked for seeds that were added, and for where this node
-/// listens; each time twice as long after the last, and then every [`SWEEP_EVERY`].
+/// listens; each time twice as long after the last, and at last every [`SWEEP_EVERY`].
 const LOOK_AFTER: Duration = Duration::from_millis(50);
 
 /// How often the engine is told to forget what neighbours have announced and never sent.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// What a node is told that says too much that is not heeded.
+pub(crate) const EXCESS: &str = "overlay/1: too much that is not heeded";
 
 /// What is done when the state is not locked any more.
 pub(crate) enum After {
@@ -48,8 +52,12 @@ pub(crate) enum After {
     Hang(Peer, &'static str),
     /// A node has broken the rules of the channel.
     Penalize(Peer, String),
-    /// A neighbour has sent a payload.
-    Payload(Peer, Payload),
+    /// A neighbour has said something about payloads.
+    Gossip(Peer, Bytes),
+    /// It is time to forget what is too old.
+    Sweep,
+    /// The payload of a tree goes to a neighbour.
+    Forward(Peer, Bytes),
 }
 
 /// This node's part in one topic.
@@ -69,6 +77,7 @@ pub(crate) struct State {
     pub(crate) mesh: WeakMesh,
     pub(crate) active: usize,
     pub(crate) engine: Engine,
+    pub(crate) names: Names,
     pub(crate) topics: HashMap<TopicId, Topic>,
     pub(crate) links: HashMap<Key, Link>,
     pub(crate) known: Known,
@@ -83,10 +92,10 @@ pub(crate) struct State {
     meter: Meter,
     /// When the engine is next told to forget.
     sweep: Instant,
-    /// Since when this node has no neighbour in the mesh itself.
-    pub(crate) alone: Option<Instant>,
     /// When it is next looked for seeds, and how long after the last time.
     look: (Instant, Duration),
+    /// Since when this node has had no neighbour.
+    pub(crate) alone_since: Option<Instant>,
     /// Whether the task has something to do.
     wake: bool,
     quit: bool,
@@ -114,6 +123,7 @@ impl State {
             mesh: mesh.downgrade(),
             active: settings.active,
             engine,
+            names: Names::default(),
             topics: HashMap::new(),
             links: HashMap::new(),
             known: Known::default(),
@@ -125,8 +135,8 @@ impl State {
             stats: OverlayStats::default(),
             meter: Meter::new(),
             sweep: now + SWEEP_EVERY,
-            alone: Some(now),
             look: (now + LOOK_AFTER, LOOK_AFTER),
+            alone_since: None,
             wake: false,
             quit: false,
         };
@@ -197,6 +207,12 @@ impl State {
         }
     }
 
+    /// Ends: who watches neighbours learns it.
+    pub(crate) fn close(&mut self) {
+        self.quit = true;
+        self.topics.clear();
+    }
+
     pub(crate) fn neighbours(&self, topic: TopicId) -> Option<Neighbours> {
         Some(self.topics.get(&topic)?.neighbours.borrow().clone())
     }
@@ -215,25 +231,6 @@ impl State {
         let mut effects = Vec::new();
         self.engine.broadcast(topic, content, now, &mut effects);
         self.carry_out(effects, now, after);
-    }
-
-    pub(crate) fn receive_payload(
-        &mut self,
-        from: &Peer,
-        message: &[u8],
-        now: Instant,
-        after: &mut Vec<After>,
-    ) -> bool {
-        let Some(from) = ids::of_peer(from) else {
-            return false;
-        };
-        let mut effects = Vec::new();
-        self.engine.receive_bytes(from, message, now, &mut effects);
-        let new = effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Received(_)));
-        self.carry_out(effects, now, after);
-        new
     }
 
     pub(crate) fn connected(&mut self, peer: &Peer, now: Instant, after: &mut Vec<After>) {
@@ -255,9 +252,9 @@ impl State {
         let waiting = self.pending.connected(&key);
         self.links.insert(key, link);
         for message in waiting {
-            self.send(&key, message);
+            self.send(&key, message, false, now);
         }
-        if peer.direction() == coalescent_core::Direction::Outbound {
+        if peer.direction() == Direction::Outbound {
             if self.own.is_none() {
                 self.own = super::own::seen(&self.mesh, peer);
             }
@@ -358,7 +355,14 @@ impl State {
         let ruling = self.judge(from, &mut message, &mut learned, now);
         match ruling {
             Ruling::Take => self.stats.taken += 1,
-            Ruling::Drop(why) => return self.stats.refuse(why),
+            Ruling::Drop(why) => {
+                self.stats.refuse(why);
+                let is_gossip = matches!(message.part, Part::Gossip(_));
+                if is_gossip && self.exceeds(&from, 1, now) {
+                    after.push(After::Penalize(peer.clone(), EXCESS.to_owned()));
+                }
+                return;
+            }
             Ruling::Fault(why) => {
                 self.stats.faults += 1;
                 let why = format!("{CHANNEL}: {why}");
@@ -368,20 +372,35 @@ impl State {
         for (key, address) in learned {
             self.learn(key, address, now);
         }
-        if let Part::Gossip(Gossip::Gossip { id, content, .. }) = &message.part {
-            let payload = Payload {
-                topic,
-                id: *id,
-                content: payload.slice_ref(content.0),
-                message: payload.clone(),
+        if let Part::Gossip(gossip) = &message.part {
+            let judged = match gossip {
+                Gossip::Gossip { .. } => payload.clone(),
+                _ => message.encode(),
             };
-            return after.push(After::Payload(peer.clone(), payload));
+            return after.push(After::Gossip(peer.clone(), judged));
         }
         self.wake = true;
         let mut effects = Vec::new();
-        self.make_room(topic, from, &mut message, now, &mut effects);
+        let refused = self.make_room(topic, from, &mut message, now, &mut effects);
         self.engine.receive(from, &message, now, &mut effects);
+        if refused && self.known.get(&from).is_some() {
+            // Others who are refused are told of it: so those who come together find each other.
+            self.engine.remember(topic, from, now, &mut effects);
+        }
         self.carry_out(effects, now, after);
+        if matches!(message.part, Part::Swarm(Swarm::Disconnect { .. }))
+            && let Some(link) = self.links.get_mut(&from)
+        {
+            // Unless the engine asks again at once, this is all that there was to say.
+            link.idle = link.idle.min(now + LEFT);
+        }
+    }
+
+    /// Notes that so many messages of a node are not heeded. Returns whether they are too many.
+    pub(crate) fn exceeds(&mut self, from: &Key, messages: usize, now: Instant) -> bool {
+        let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+        let link = self.links.get_mut(from);
+        link.is_some_and(|link| link.excess.take(messages, now) < messages)
     }
 
     fn judge(
@@ -394,12 +413,21 @@ impl State {
         let Some(link) = self.links.get_mut(&from) else {
             return Ruling::Drop(Refused::Nobody);
         };
-        link.used = now;
+        link.idle = now + IDLE;
         let is_payload = matches!(message.part, Part::Gossip(Gossip::Gossip { .. }));
         let is_join = matches!(message.part, Part::Swarm(Swarm::Join(_)));
-        if !is_payload && link.messages.take(1, now) == 0 || is_join && link.joins.take(1, now) == 0
-        {
+        let messages = match message.part {
+            Part::Swarm(_) => &mut link.messages,
+            Part::Gossip(_) => &mut link.gossip,
+        };
+        if !is_payload && messages.take(1, now) == 0 || is_join && link.joins.take(1, now) == 0 {
             return Ruling::Drop(Refused::Rate);
+        }
+        if let Part::Gossip(gossip) = &message.part {
+            let Some(part) = self.topics.get(&TopicId(message.topic)) else {
+                return Ruling::Drop(Refused::Topic);
+            };
+            return judge_gossip(gossip, part.tree, part.places.contains(&from));
         }
         let (place, listen) = (link.place(), link.listen());
         let mesh = self.mesh.upgrade();
@@ -423,7 +451,8 @@ impl State {
         judge(&mut scene, message, learned, now)
     }
 
-    /// Makes room for a sender who must not be refused, or refuses it all the same.
+    /// Makes room for a sender who must not be refused, or has it refused all the same. Returns
+    /// whether it is refused.
     fn make_room(
         &mut self,
         topic: TopicId,
@@ -431,7 +460,7 @@ impl State {
         message: &mut Message<'_>,
         now: Instant,
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> bool {
         let forces = matches!(
             message.part,
             Part::Swarm(
@@ -443,14 +472,17 @@ impl State {
             )
         );
         let Some(part) = self.topics.get_mut(&topic).filter(|_| forces) else {
-            return;
+            return false;
         };
         if part.places.contains(&from) {
-            return;
+            return false;
         }
         match part.places.force(now, &mut self.rng) {
-            Forced::Free => {}
-            Forced::Instead(neighbour) => self.engine.let_go(topic, neighbour, now, effects),
+            Forced::Free => false,
+            Forced::Instead(neighbour) => {
+                self.engine.let_go(topic, neighbour, now, effects);
+                false
+            }
             Forced::Refused => {
                 self.stats.refuse(Refused::Forced);
                 // Of one that may be refused, the engine takes leave with the names of others.
@@ -458,6 +490,7 @@ impl State {
                     priority: Priority::Low,
                     data: None,
                 });
+                true
             }
         }
     }
@@ -492,7 +525,11 @@ impl State {
     pub(crate) fn carry_out(&mut self, effects: Vec<Effect>, now: Instant, after: &mut Vec<After>) {
         for effect in effects {
             match effect {
-                Effect::Send { to, topic, bytes } => self.deliver(to, topic, bytes, now),
+                Effect::Send { to, topic, bytes } => {
+                    if let Some(bytes) = self.outward(&to, bytes, after) {
+                        self.deliver(to, topic, bytes, now);
+                    }
+                }
                 Effect::Up(topic, key) => self.up(topic, key, now, after),
                 Effect::Down(topic, key) => self.down(topic, key, now, after),
                 Effect::Received(_) => {}
@@ -560,7 +597,7 @@ impl State {
         match kind {
             Kind::Walk => self.stats.rounds += 1,
             Kind::Join => self.stats.joins += 1,
-            Kind::Ask | Kind::Tell | Kind::Other => {}
+            Kind::Ask | Kind::Tell | Kind::Leave | Kind::Other => {}
         }
         let alone = self
             .topics
@@ -570,7 +607,7 @@ impl State {
             self.ask(topic, to, now);
         }
         if self.links.contains_key(&to) {
-            self.send(&to, bytes);
+            self.send(&to, bytes, kind == Kind::Leave, now);
             return;
         }
         if self.known.get(&to).is_none() {
@@ -591,11 +628,11 @@ impl State {
         }
     }
 
-    fn send(&mut self, to: &Key, bytes: Bytes) {
+    fn send(&mut self, to: &Key, bytes: Bytes, leaves: bool, now: Instant) {
         let Some(link) = self.links.get_mut(to) else {
             return;
         };
-        link.used = Instant::now();
+        link.idle = now + if leaves { LEAVE } else { IDLE };
         if let Err(error) = link.peer.try_send_on(CHANNEL, bytes) {
             tracing::debug!(peer = %link.peer.id(), %error, "a message of the overlay was not sent");
             self.stats.refuse(Refused::Full);
@@ -605,11 +642,12 @@ impl State {
     /// Does what is due, and returns when to look again.
     pub(crate) fn tick(&mut self, now: Instant, after: &mut Vec<After>) -> Instant {
         self.look(now);
-        self.note_alone(now);
         let mut effects = Vec::new();
         self.engine.fire(now, &mut effects);
         if now >= self.sweep {
             self.engine.sweep(now);
+            self.names.sweep(now);
+            after.push(After::Sweep);
             self.sweep = now + SWEEP_EVERY;
             if cfg!(feature = "metrics") {
                 let stats = self.stats(now);
@@ -635,7 +673,6 @@ impl State {
             self.pending.next(),
             idle,
             self.seeds.next(),
-            self.next_wish().filter(|due| *due > now),
             joins.min(),
         ];
         let next = all.into_iter().flatten().min();
@@ -665,7 +702,7 @@ impl State {
             if link.closing || topics.values().any(|part| part.places.contains(key)) {
                 continue;
             }
-            let due = link.used + IDLE;
+            let due = link.idle;
             if due <= now {
                 link.closing = true;
                 after.push(After::Hang(link.peer.clone(), "not needed"));

@@ -1,6 +1,6 @@
 //! The task of one node's overlay: waits, and dials.
 
-use coalescent_core::{Address, Error, OneMore, Peer, Source, WeakMesh};
+use coalescent_core::{Address, Error, Peer, Source, WeakMesh};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -8,6 +8,7 @@ use super::ids::{self, Key};
 use super::mirror::CHANNEL;
 use super::node::Shared;
 use super::state::{After, State};
+use crate::discovery::book::{Book, remember};
 use crate::discovery::place::Place;
 
 /// Whom a dial is to meet.
@@ -21,37 +22,48 @@ enum Whom {
 
 /// A dial to begin.
 #[derive(Debug)]
-pub(crate) struct Dial {
+struct Dial {
     whom: Whom,
     address: Address,
     /// Who has told the address.
     from: Option<Peer>,
 }
 
+/// What is due.
+struct Due {
+    /// When to look again.
+    next: Instant,
+    /// Whether this node has been alone for a while.
+    alone: bool,
+    /// Whom to dial now.
+    dials: Vec<Dial>,
+}
+
 type Ended = (Whom, Result<Peer, Error>);
 
 /// Runs until the mesh ends.
 pub(crate) async fn run(shared: &Shared) {
+    // While this node is alone, those are dialled too whom other sources suggest.
+    let mut one_more = None;
     let mut dials: JoinSet<Option<Ended>> = JoinSet::new();
-    // Whom other sources suggest, such as a book, is dialled as long as this node is alone.
-    let mut wish: Option<OneMore> = None;
     loop {
-        let due = shared.with(|state, now, after| {
-            let (next, begin) = state.due(now, after);
-            let wishes = state.next_wish().is_some_and(|due| due <= now);
-            (next, begin, wishes)
-        });
-        let Some((next, begin, wishes)) = due else {
+        let due = shared.with(|state, now, after| state.due(now, after));
+        let Some(Due {
+            next,
+            alone,
+            dials: begin,
+        }) = due
+        else {
             // The mesh has not started yet.
             shared.woken().await;
             continue;
         };
-        if !wishes {
-            wish = None;
-        } else if wish.is_none() {
-            wish = shared.mesh().map(|mesh| mesh.one_more());
-        }
         if let Some(mesh) = shared.mesh() {
+            if !alone {
+                one_more = None;
+            } else if one_more.is_none() {
+                one_more = Some(mesh.one_more());
+            }
             let mesh = mesh.downgrade();
             for dial in begin {
                 dials.spawn(carry_out(mesh.clone(), dial));
@@ -78,12 +90,15 @@ pub(crate) async fn run(shared: &Shared) {
 async fn carry_out(mesh: WeakMesh, dial: Dial) -> Option<Ended> {
     let mesh = mesh.upgrade()?;
     let result = mesh.contact(&dial.address, dial.from.as_ref()).await;
+    if let Some(book) = mesh.get::<Book>() {
+        remember(&book, &dial.address, result.as_ref());
+    }
     Some((dial.whom, result))
 }
 
 impl State {
-    /// Does what is due, and returns when to look again, and whom to dial now.
-    fn due(&mut self, now: Instant, after: &mut Vec<After>) -> (Instant, Vec<Dial>) {
+    /// Does what is due, and returns what is left to do.
+    fn due(&mut self, now: Instant, after: &mut Vec<After>) -> Due {
         let next = self.tick(now, after);
         let mut dials = Vec::new();
         while let Some((number, address)) = self.seeds.due(now) {
@@ -110,7 +125,12 @@ impl State {
             });
         }
         self.stats.dialled += dials.len() as u64;
-        (next, dials)
+        let (alone, lonely) = self.has_been_alone(now);
+        Due {
+            next: lonely.map_or(next, |lonely| next.min(lonely)),
+            alone,
+            dials,
+        }
     }
 
     /// Returns somebody who may tell an address. It was judged when it was told; whoever told it

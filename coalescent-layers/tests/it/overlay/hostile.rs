@@ -277,6 +277,7 @@ fn what_a_peer_says_takes_bounded_memory() {
     let some = memory_after(2_000);
     let many = memory_after(20_000);
     assert!(some < 96 * 1024, "{some} bytes");
-    // Ten times as much makes no more of it.
-    assert!(many < some + 16 * 1024, "{some} and {many} bytes");
+    // Ten times as much makes no more of it but the addresses that were dialled, once a second: the
+    // core remembers some thousands, so as to tell of each once.
+    assert!(many < some + 40 * 1024, "{some} and {many} bytes");
 }
