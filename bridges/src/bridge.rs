@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::engine::Engine;
 use crate::run::{self, Parts};
+use crate::shore::What;
 use crate::turns::GROUP_MAX;
 
 /// How many bytes of messages a bridge holds for each side by default; see [`Bridge::hold`].
@@ -22,6 +23,7 @@ pub struct Bridge<E> {
     engine: Arc<Mutex<Option<E>>>,
     group: Option<String>,
     hold: usize,
+    what: What,
     stats: Arc<watch::Sender<Stats>>,
 }
 
@@ -33,6 +35,7 @@ impl<E: Engine> Bridge<E> {
             engine: Arc::new(Mutex::new(Some(engine))),
             group: None,
             hold: HELD,
+            what: What::Broadcasts,
             stats: Arc::default(),
         }
     }
@@ -45,6 +48,17 @@ impl<E: Engine> Bridge<E> {
     #[must_use]
     pub fn group(mut self, name: impl Into<String>) -> Self {
         self.group = Some(name.into());
+        self
+    }
+
+    /// Carries the topic `name` of the app's overlay, in place of broadcasts.
+    ///
+    /// What this node itself publishes in the topic does not cross, and what crosses does not come
+    /// back to its own handles: publish and read at other nodes of the mesh.
+    #[cfg(feature = "topics")]
+    #[must_use]
+    pub fn topic(mut self, name: impl Into<String>) -> Self {
+        self.what = What::Topic(name.into());
         self
     }
 
@@ -89,6 +103,7 @@ impl<E: Engine> Plugin for Bridge<E> {
             engine,
             group: self.group.clone(),
             hold: self.hold,
+            what: self.what.clone(),
             stats: Arc::clone(&self.stats),
             asked,
         };
@@ -107,6 +122,7 @@ impl<E> Clone for Bridge<E> {
             engine: Arc::clone(&self.engine),
             group: self.group.clone(),
             hold: self.hold,
+            what: self.what.clone(),
             stats: Arc::clone(&self.stats),
         }
     }

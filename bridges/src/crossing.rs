@@ -34,7 +34,8 @@ const OVERDUE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 enum Link {
     Down,
-    /// It can be again, and these bridges are not back yet. Until the given time they are waited for.
+    /// It can be again, and these bridges are not back yet. They are waited for until the given
+    /// time.
     Settling(HashSet<u64>, Instant),
     Up,
 }

@@ -63,8 +63,8 @@ pub enum Heard {
 ///    for instance since it is too large: it is dropped and counted.
 /// 2. `start_send` of a [`Said::Note`] publishes it where only bridges listen.
 /// 3. The stream yields what is published in both places, this bridge's own messages included.
-/// 4. The stream says [`Heard::Up`] and [`Heard::Down`] when the connection comes and goes. It makes
-///    the connection again by itself.
+/// 4. The stream says [`Heard::Up`] and [`Heard::Down`] when the connection comes and goes. It
+///    makes the connection again by itself.
 /// 5. `poll_ready` waits as long as the engine takes nothing, and fails only when it never will
 ///    again. So does the stream: its end is the end of the bridge.
 ///

@@ -8,6 +8,9 @@ mod held;
 #[cfg(feature = "nats")]
 pub mod nats;
 mod run;
+mod shore;
+#[cfg(feature = "topics")]
+mod topic;
 mod turns;
 
 pub use bridge::{Bridge, HELD, Stats};

@@ -15,8 +15,8 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::Stats;
 use crate::bridge::clipped;
 use crate::crossing::Crossing;
-use crate::door::Door;
 use crate::engine::{Carried, Engine, Heard, Said};
+use crate::shore::{Shore, What};
 
 /// How long to wait before the connection to the own node is made again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -32,6 +32,7 @@ pub(crate) struct Parts<E> {
     pub(crate) engine: E,
     pub(crate) group: Option<String>,
     pub(crate) hold: usize,
+    pub(crate) what: What,
     pub(crate) stats: Arc<watch::Sender<Stats>>,
     /// Asks to carry all that the mesh has said, and to leave then.
     pub(crate) asked: mpsc::Receiver<oneshot::Sender<()>>,
@@ -63,11 +64,11 @@ pub(crate) async fn run<E: Engine>(mesh: WeakMesh, parts: Parts<E>) {
         mesh_first: false,
     };
     while let Some(mesh) = task.mesh.upgrade() {
-        let door = Door::open(&mesh).await;
+        let shore = Shore::open(&parts.what, &mesh).await;
         drop(mesh);
-        match door {
-            Ok(door) => {
-                if task.carry(door).await.is_break() {
+        match shore {
+            Ok(shore) => {
+                if task.carry(shore).await.is_break() {
                     break;
                 }
             }
@@ -149,7 +150,7 @@ type Flow = std::ops::ControlFlow<()>;
 impl<E: Engine> Task<E> {
     /// Carries messages until the connection to the node ends, which may be made again, or the
     /// engine does.
-    async fn carry(&mut self, mut door: Door) -> Flow {
+    async fn carry(&mut self, mut shore: Shore) -> Flow {
         let mut leaving = Leaving::No;
         let mut ready = Ready::default();
         let mut alarm = pin!(sleep(IDLE));
@@ -173,7 +174,7 @@ impl<E: Engine> Task<E> {
                 if let Poll::Ready(step) = leaving.poll_written(cx) {
                     return Poll::Ready(step);
                 }
-                self.poll_step(cx, &mut door, &ready, alarm.as_mut())
+                self.poll_step(cx, &mut shore, &ready, alarm.as_mut())
             })
             .await;
             let now = Instant::now();
@@ -187,17 +188,15 @@ impl<E: Engine> Task<E> {
                     .for_each(|said| self.say(said)),
                 Step::MeshReady => {
                     let message = ready.to_mesh.take();
-                    if message.is_some_and(|message| door.start_send_unpin(message).is_err()) {
+                    if let Some(Err(error)) = message.map(|message| shore.say(message)) {
+                        tracing::warn!(%error, "a message cannot be carried into the mesh");
                         self.crossing.mesh_refused();
                     }
                 }
-                Step::Asked(asked) => {
-                    let peer = door.peer().clone();
-                    let written = Box::pin(async move { peer.flushed().await });
-                    leaving = Leaving::Writing(written, asked);
-                }
+                Step::Asked(asked) => leaving = Leaving::Writing(shore.written(), asked),
                 Step::Written => {
-                    while let Some(Some(message)) = door.next().now_or_never() {
+                    let mut rest = || poll_fn(|cx| shore.poll_hear(cx)).now_or_never().flatten();
+                    while let Some(message) = rest() {
                         self.crossing.mesh_says(message, now);
                     }
                     leaving = leaving.soon();
@@ -218,7 +217,7 @@ impl<E: Engine> Task<E> {
     fn poll_step(
         &mut self,
         cx: &mut Context<'_>,
-        door: &mut Door,
+        shore: &mut Shore,
         ready: &Ready,
         alarm: Pin<&mut Sleep>,
     ) -> Poll<Step> {
@@ -237,7 +236,7 @@ impl<E: Engine> Task<E> {
             }
         }
         if ready.to_mesh.is_some()
-            && let Poll::Ready(result) = door.poll_ready_unpin(cx)
+            && let Poll::Ready(result) = shore.poll_ready(cx)
         {
             let step = result.map_or(Step::Closed, |()| Step::MeshReady);
             return Poll::Ready(step);
@@ -246,7 +245,7 @@ impl<E: Engine> Task<E> {
         self.mesh_first = !self.mesh_first;
         for mesh in [self.mesh_first, !self.mesh_first] {
             let step = if mesh {
-                let message = door.poll_next_unpin(cx);
+                let message = shore.poll_hear(cx);
                 message.map(|message| message.map_or(Step::Closed, Step::FromMesh))
             } else if self.crossing.hears_engine() {
                 let heard = self.engine.poll_next_unpin(cx);
@@ -260,7 +259,7 @@ impl<E: Engine> Task<E> {
         }
         // There is nothing more to do for now: write what both have taken. Whichever has failed
         // says so when it is used next.
-        let _ = door.poll_flush_unpin(cx);
+        shore.poll_flush(cx);
         let _ = self.engine.poll_flush_unpin(cx);
         alarm.poll(cx).map(|()| Step::Time)
     }

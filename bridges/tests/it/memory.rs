@@ -350,3 +350,70 @@ async fn makes_its_connection_to_the_node_again() {
     node.say("again").await;
     until("it crosses", || bus.said() == once(["again"])).await;
 }
+
+#[cfg(feature = "topics")]
+#[tokio::test(start_paused = true)]
+async fn a_topic_crosses_and_nothing_else_does() {
+    use coalescent::{App, AppExt, Overlay, OverlayExt};
+
+    let bus = Bus::default();
+    let mut nodes = Vec::new();
+    for mesh in ["a", "b"] {
+        // Two bridges, and two nodes that publish and read.
+        let network = Memory::new();
+        for number in 0..4 {
+            let bridge = || Bridge::new(bus.engine()).group(mesh).topic("prices");
+            let app = App::new().transport(network.clone()).seeds(["first:1"]);
+            let app = app.plugin((number < 2).then(bridge)).with(Overlay::new());
+            let node = app.listen(format!("first:{}", number + 1)).await.unwrap();
+            if number >= 2 {
+                nodes.push((
+                    node.topic("prices").unwrap(),
+                    node.topic("other").unwrap(),
+                    node,
+                ));
+            } else {
+                nodes.push((
+                    node.topic("else").unwrap(),
+                    node.topic("other").unwrap(),
+                    node,
+                ));
+            }
+        }
+    }
+    let speakers = [2, 3, 6, 7];
+    for number in speakers {
+        let neighbours = nodes[number].0.connected(1);
+        tokio::time::timeout(SETTLED * 6, neighbours)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    sleep(SETTLED * 2).await;
+    let mut texts = Vec::new();
+    for round in 0..20 {
+        for number in speakers {
+            let text = format!("{round} of {number}");
+            nodes[number].0.publish(text.clone()).await.unwrap();
+            texts.push(text);
+        }
+    }
+    nodes[2].1.publish("stays here").await.unwrap();
+    let _ = nodes[2].2.broadcast_payload("stays here").await.unwrap();
+    bus.publish("from outside");
+    texts.push("from outside".to_owned());
+    sleep(SETTLED).await;
+    for number in speakers {
+        let mut heard = BTreeMap::new();
+        while let Some(frame) = nodes[number].0.try_recv() {
+            count(&mut heard, &frame.payload_bytes());
+        }
+        let own = format!(" of {number}");
+        assert_eq!(
+            heard,
+            once(texts.iter().filter(|text| !text.ends_with(&own)))
+        );
+    }
+    texts.pop();
+    assert_eq!(bus.said(), once(&texts));
+}
