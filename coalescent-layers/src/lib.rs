@@ -16,7 +16,9 @@
 //! `Clone`, see [What must be `Clone`](#what-must-be-clone).
 //!
 //! [`Discovery`] is a plugin that finds peers, and [`Streams`] one that opens streams to single
-//! peers. They see no frames, and may stand at any position: as layers they add nothing.
+//! peers. They see no frames, and may stand at any position: as layers they add nothing. `Overlay`
+//! (feature `overlay`) is a plugin that chooses the peers of a node, for meshes of hundreds and
+//! thousands.
 //!
 //! Each layer is a tower [`Layer`](tower_layer::Layer) around a `Service<Frame, Response = Reply>`
 //! and a [`Plugin`](coalescent_core::Plugin). Add it to an [`App`](coalescent_core::App) with

@@ -124,7 +124,8 @@ impl Event {
 ///
 /// A reader that falls [`EVENT_CAPACITY`] events behind does not hold back the mesh: it misses the
 /// oldest, and gets [`Event::Missed`] with their number. So does the first reader, of those before
-/// the last [`EARLY_EVENTS`] before it, and of peers that have come and gone by then. The stream ends when the mesh has ended.
+/// the last [`EARLY_EVENTS`] before it, and of peers that have come and gone by then. The stream
+/// ends when the mesh has ended.
 pub struct Events {
     /// What comes before the rest.
     early: VecDeque<Event>,

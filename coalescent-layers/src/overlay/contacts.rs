@@ -12,7 +12,7 @@ use super::state::{After, State, Topic};
 
 impl State {
     pub(crate) fn connected(&mut self, peer: &Peer, now: Instant, after: &mut Vec<After>) {
-        let Some(key) = ids::of_peer(peer) else {
+        let Some(key) = ids::of_peer(peer).filter(|_| !self.quit) else {
             return;
         };
         if self.links.get(&key).is_some_and(|link| link.peer == *peer) {

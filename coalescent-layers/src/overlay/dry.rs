@@ -153,3 +153,42 @@ impl Dry {
         assert!(self.places.len() <= most, "too many neighbours");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_strangers_say_bounds_hold(
+            frames in prop::collection::vec((0..SPEAKERS, 0u8..2, 0u8..6, any::<Vec<u8>>()), 0..40),
+            junk: Vec<u8>,
+        ) {
+            let mut input = Vec::new();
+            for (speaker, part, kind, fields) in frames {
+                let fields = &fields[..fields.len().min(200)];
+                input.extend([speaker, fields.len() as u8 + 2, part, kind]);
+                input.extend(fields);
+            }
+            input.extend(junk);
+            let _ = run(&input);
+        }
+    }
+
+    #[test]
+    fn what_honest_nodes_say_is_heeded() {
+        let address = b"\x01\x0b127.0.0.1:7";
+        let mut input = Vec::new();
+        for speaker in 0..SPEAKERS {
+            // A join, and later a goodbye.
+            input.extend([speaker, 2 + address.len() as u8, 0, 0]);
+            input.extend(address);
+        }
+        for speaker in 0..SPEAKERS {
+            input.extend([speaker, 4, 0, 5, 1, 0]);
+        }
+        assert_eq!(run(&input), 2 * usize::from(SPEAKERS));
+    }
+}

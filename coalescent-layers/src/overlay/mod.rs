@@ -1,7 +1,67 @@
 //! Neighbours that an overlay chooses, for meshes of hundreds and thousands of nodes.
 //!
-//! The plugin [`Overlay`] keeps a node connected to a few others, whom an engine chooses
-//! (HyParView, as `iroh-gossip` runs it), instead of to as many as it finds.
+//! Where every node is connected to as many as it finds, a message costs more with each of them.
+//! The plugin [`Overlay`] keeps a node connected to a few others instead: to five, whom an engine
+//! chooses so that all nodes together stay one mesh, also when many of them die at once (HyParView,
+//! as the crate `iroh-gossip` has it, without its sockets). [`SmartRelay`](crate::SmartRelay)
+//! floods on these connections as on any other:
+//!
+//! ```
+//! use coalescent_core::{App, AppExt};
+//! use coalescent_layers::{Overlay, SmartRelay};
+//!
+//! # let _ =
+//! App::new().seeds(["198.51.100.7:1337"]).with(Overlay::new()).with(SmartRelay::new())
+//! # ;
+//! ```
+//!
+//! # Contacts and peers
+//!
+//! Nodes of an overlay meet as [contacts](coalescent_core::Peer::is_contact), on which nothing but
+//! the channel [`CHANNEL`] is shared. Who becomes a neighbour in the mesh itself becomes a peer: it
+//! is told of by an event, and gets what is broadcast. Who is a neighbour in a [`topic`] only stays
+//! a contact, and gets that topic. A contact that is nobody's neighbour is let go after [`IDLE`],
+//! and so is a peer at once when its last topic has another neighbour in its place. Nodes that know
+//! no overlay are ordinary peers, and stay.
+//!
+//! With an overlay, [`Config::min_peers`](coalescent_core::Config::min_peers) has no meaning;
+//! `max_peers`, `max_inbound` and `max_contacts` are upper bounds. A seed of a large mesh does well
+//! with more `max_contacts` than others.
+//!
+//! # Joining, and staying one mesh
+//!
+//! - At the start every seed is contacted, within [`START_WITHIN`], and again with pauses for as
+//!   long as this node has no neighbour.
+//! - A node without a neighbour joins through seeds and nodes that it remembers, with pauses up to
+//!   [`RETRY_MAX`]. After [`ALONE_FOR`], those are dialled too whom the book, the exchange or mDNS
+//!   suggest.
+//! - One with fewer than half of its neighbours does so at most every [`HEAL_EVERY`].
+//! - Every node makes a second, random contact after [`MIX_FIRST`], and then every [`MIX_EVERY`]:
+//!   several meshes may have formed that do not know of each other, each of which looks healthy.
+//! - Every minute the engine exchanges with others whom it knows.
+//!
+//! # What is believed
+//!
+//! The engine believes its messages. So each is judged first:
+//!
+//! - What is no message, or one that no honest node sends, is a fault of weight [`FAULT`].
+//! - Who is no neighbour may join, ask to be one, walk, answer and leave. The rest is passed over.
+//! - Of one node [`MESSAGES_AT_ONCE`] messages are heeded, then one every [`MESSAGE_EVERY`];
+//!   of joins [`JOINS_AT_ONCE`], then one every [`JOIN_EVERY`].
+//! - A neighbour can announce [`IDS_AT_ONCE`] payloads of trees, then one every [`ID_EVERY`].
+//! - Somebody who must not be refused takes the place of a neighbour once every [`FORCED_EVERY`]:
+//!   of none that came within [`YOUNG`], and never of [`KEPT`] of them.
+//! - One message names at most [`MAX_PEERS`], and walks at most [`MAX_TTL`] hops.
+//! - An address must be one, and of that peer, at no place nearer than who tells it. It is dialled
+//!   within the budget of the mesh, one a second.
+//! - [`MAX_KNOWN`] addresses are remembered, and [`KNOWN_PER_TOPIC`] for each further topic.
+//! - [`MAX_TARGETS`] peers wait to be dialled, each with [`MAX_MESSAGES`]; [`MAX_DIALS`] are
+//!   dialled at a time.
+//!
+//! The engine gets no addresses: it would keep that of every node of which it ever heard. That a
+//! dial has failed it learns [`TELL_AFTER`] its message, or it would end its search for neighbours.
+//!
+//! What is refused is counted, see [`OverlayStats`] and `docs/metrics.md`.
 
 mod address;
 mod bucket;
@@ -55,7 +115,15 @@ pub use self::stats::OverlayStats;
 use self::topic::{OverlayService, Topic, Topics, When};
 use crate::deferred;
 
-/// Keeps a node connected to a few others, whom an overlay chooses.
+/// Keeps a node connected to a few others, whom an overlay chooses; see the [module](self).
+///
+/// # Where it belongs
+///
+/// As a plugin at any position. As a layer it passes payloads of topics on, see [`topic`].
+///
+/// # What it shares
+///
+/// One engine for all connections of the node.
 #[derive(Clone, Default)]
 #[must_use = "it chooses nobody until it is added to an app, with `with`"]
 pub struct Overlay {
@@ -88,8 +156,9 @@ impl Overlay {
         self
     }
 
-    /// Subscribes to the topic `name` when the app starts, and stays subscribed. Its payloads go down
-    /// a tree: for large ones, and where lines cost. All nodes must do the same; see [`topic`].
+    /// Subscribes to the topic `name` when the app starts, and stays subscribed. Its payloads go
+    /// down a tree: for large ones, and where lines cost. All nodes must do the same; see
+    /// [`topic`].
     pub fn tree(mut self, name: impl Into<TopicName>) -> Self {
         self.settings.trees.push(name.into());
         self
@@ -98,8 +167,8 @@ impl Overlay {
     /// Passes payloads of topics on only once a layer further in
     /// [accepts](coalescent_core::Frame::accept) them.
     ///
-    /// An app with a [`Validate`](crate::Validate) inside of the overlay needs no such option: it is
-    /// for layers of one's own.
+    /// An app with a [`Validate`](crate::Validate) inside of the overlay needs no such option: it
+    /// is for layers of one's own.
     pub fn validated(mut self) -> Self {
         self.validated = true;
         self
@@ -180,7 +249,8 @@ impl fmt::Debug for Overlay {
     }
 }
 
-/// What an overlay adds to a [`Mesh`](coalescent_core::Mesh) and its [`Peers`](coalescent_core::Peers).
+/// What an overlay adds to a [`Mesh`](coalescent_core::Mesh) and its
+/// [`Peers`](coalescent_core::Peers).
 pub trait OverlayExt: crate::sealed::AsPeers {
     /// Returns what the overlay of this node counts; `None` if it has none.
     fn overlay(&self) -> Option<OverlayStats>;
@@ -189,8 +259,8 @@ pub trait OverlayExt: crate::sealed::AsPeers {
     ///
     /// # Errors
     ///
-    /// [`is_plugin`](Error::is_plugin) if the app has no overlay, the name is empty, or the mesh has
-    /// not started or has ended.
+    /// [`is_plugin`](Error::is_plugin) if the app has no overlay, the name is empty, or the mesh
+    /// has not started or has ended.
     fn topic(&self, name: impl Into<TopicName>) -> Result<Topic, Error>;
 }
 

@@ -119,7 +119,7 @@ impl Shared {
 
     /// Leaves all topics, so that neighbours know that this node does not come back.
     pub(crate) fn quit(&self) {
-        self.with(|state, now, after| state.quit(now, after));
+        self.with(State::quit);
     }
 
     pub(crate) fn mesh(&self) -> Option<Mesh> {

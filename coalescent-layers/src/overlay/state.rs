@@ -88,7 +88,8 @@ pub(crate) struct State {
     pub(crate) alone_since: Option<Instant>,
     /// Whether the task has something to do.
     pub(super) wake: bool,
-    quit: bool,
+    /// Whether this node leaves: nobody comes any more.
+    pub(super) quit: bool,
 }
 
 impl State {
@@ -197,10 +198,12 @@ impl State {
         }
     }
 
-    /// Ends: who watches neighbours learns it.
-    pub(crate) fn close(&mut self) {
+    /// Ends: who watches neighbours learns it. Returns what owns the node that owns this.
+    pub(crate) fn close(&mut self) -> HashMap<Key, Link> {
         self.quit = true;
         self.topics.clear();
+        self.seeds.close();
+        std::mem::take(&mut self.links)
     }
 
     pub(crate) fn watch(&self, topic: TopicId) -> Option<watch::Receiver<Neighbours>> {

@@ -1,7 +1,7 @@
 //! The overlay, in whole nodes over memory and on paused time.
 
 mod hostile;
-mod probe;
+mod plain;
 mod swarm;
 
 use std::time::Duration;

@@ -60,7 +60,7 @@ impl Swarm {
         for (number, node) in all.into_iter().enumerate() {
             if number % every == 0 && dead < count {
                 dead += 1;
-                node.mesh.abort().await;
+                let _ = node.mesh.abort().await;
             } else {
                 self.nodes.push(node);
             }
@@ -72,7 +72,7 @@ impl Swarm {
         self.sent += 1;
         let payload = Bytes::from(self.sent.to_be_bytes().to_vec());
         let sent = self.nodes[from].mesh.broadcast_payload(payload.clone());
-        sent.await.unwrap();
+        assert!(sent.await.unwrap().queued > 0);
         let mut missed = Vec::new();
         for (number, node) in self.nodes.iter_mut().enumerate() {
             if number == from {
