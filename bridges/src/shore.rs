@@ -23,7 +23,7 @@ pub(crate) enum What {
 pub(crate) enum Shore {
     Door(Box<Door>),
     #[cfg(feature = "topics")]
-    Topic(OfTopic),
+    Topic(Box<OfTopic>),
 }
 
 impl Shore {
@@ -31,7 +31,7 @@ impl Shore {
         match what {
             What::Broadcasts => Ok(Self::Door(Box::new(Door::open(mesh).await?))),
             #[cfg(feature = "topics")]
-            What::Topic(name) => Ok(Self::Topic(OfTopic::open(mesh, name)?)),
+            What::Topic(name) => Ok(Self::Topic(Box::new(OfTopic::open(mesh, name)?))),
         }
     }
 

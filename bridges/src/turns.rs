@@ -2,8 +2,8 @@
 //!
 //! Each bridge says every second that it is there. The one that has been there longest carries;
 //! each other one carries what it has not seen cross within [`STANDBY`], once more for each that
-//! comes before it. So a bridge that fails costs a delay, and a mistake about who is there costs a copy,
-//! which bridges and relays know by its nonce.
+//! comes before it. So a bridge that fails costs a delay, and a mistake about who is there costs a
+//! copy, which bridges and relays know by its nonce.
 
 use std::collections::HashMap;
 use std::time::Duration;
