@@ -16,8 +16,10 @@ pub(crate) struct OfTopic {
     heard: Topic,
     topic: Arc<Topic>,
     /// The message that is being published.
-    saying: Option<Pin<Box<dyn Future<Output = Result<usize, Error>> + Send>>>,
+    saying: Option<Publishing>,
 }
+
+type Publishing = Pin<Box<dyn Future<Output = Result<usize, Error>> + Send>>;
 
 impl OfTopic {
     pub(crate) fn open(mesh: &Mesh, name: &str) -> Result<Self, Error> {
