@@ -309,3 +309,7 @@ fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
         (one, None) | (None, one) => one,
     }
 }
+
+#[cfg(test)]
+#[path = "crossing_tests.rs"]
+mod tests;
