@@ -65,8 +65,8 @@ impl Shore {
         }
     }
 
-    /// Says a message that the mesh is [ready](Self::poll_ready) for. An error is about that message
-    /// alone.
+    /// Says a message that the mesh is [ready](Self::poll_ready) for. An error is about
+    /// that message alone.
     pub(crate) fn say(&mut self, message: Carried) -> Result<(), BoxError> {
         match self {
             Self::Door(door) => door.start_send_unpin(message).map_err(Into::into),
