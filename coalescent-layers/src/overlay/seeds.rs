@@ -33,9 +33,9 @@ struct Seed {
 
 impl Seeds {
     /// Has each seed contacted soon.
-    pub(crate) fn new(seeds: Vec<Address>, now: Instant, rng: &mut impl Rng) -> Self {
+    pub(crate) fn new(seeds: &[Address], now: Instant, rng: &mut impl Rng) -> Self {
         let mut all = Self(Vec::new());
-        all.follow(&seeds, now, rng);
+        all.follow(seeds, now, rng);
         all
     }
 
@@ -150,7 +150,7 @@ mod tests {
         let soon = now + START_WITHIN;
         let mut rng = StdRng::seed_from_u64(1);
         let [a, b, c] = ["a:1", "b:1", "c:1"].map(|seed| seed.parse::<Address>().unwrap());
-        let mut seeds = Seeds::new(vec![a.clone()], now, &mut rng);
+        let mut seeds = Seeds::new(&[a.clone()], now, &mut rng);
         assert_eq!(seeds.due(soon), Some((0, a.clone())));
         seeds.follow(&[a.clone(), b.clone()], now, &mut rng);
         seeds.follow(&[a.clone(), b.clone()], now, &mut rng);
@@ -158,7 +158,7 @@ mod tests {
         seeds.met(1, None);
         assert_eq!(seeds.due(soon), None, "each is contacted once");
         // Another seed takes the place of one that is none any longer, but not while it is dialled.
-        seeds.follow(&[c.clone()], now, &mut rng);
+        seeds.follow(std::slice::from_ref(&c), now, &mut rng);
         assert_eq!(seeds.due(soon), Some((1, c.clone())));
         seeds.missed(0, true, now, &mut rng);
         assert_eq!(seeds.next(), None, "a removed seed is contacted no more");

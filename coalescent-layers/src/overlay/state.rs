@@ -106,7 +106,7 @@ impl State {
             None => StdRng::from_os_rng(),
         };
         let engine = Engine::new(me, settings, rand::Rng::random(&mut rng));
-        let seeds = Seeds::new(mesh.seeds(), now, &mut rng);
+        let seeds = Seeds::new(&mesh.seeds(), now, &mut rng);
         let mut state = Self {
             me,
             keys,
