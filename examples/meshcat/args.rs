@@ -37,6 +37,7 @@ meshcat [OPTIONS]
       --peers <N>               read stdin once N peers are connected [1]
       --book <FILE>             remember peers in FILE, ask peers for more, and dial them while fewer than --min-peers are connected
       --mdns                    find peers of the same network on this LAN
+      --overlay                 stay connected to a few peers that an overlay chooses, for meshes of hundreds and thousands
       --sign                    sign the messages of stdin with the identity (needs a codec and --identity)
       --author <any|ID>         take, and pass on, only messages that are signed, by anybody or by this key (repeatable; needs a codec)
       --show-author             write `AUTHOR TYPE JSON`, with `-` for messages that nobody has signed
@@ -76,6 +77,7 @@ pub(crate) struct Args {
     pub(crate) rate: Option<u64>,
     pub(crate) book: Option<PathBuf>,
     pub(crate) mdns: bool,
+    pub(crate) overlay: bool,
     pub(crate) authors: Authors,
     pub(crate) peers: usize,
     pub(crate) quiet: bool,
@@ -195,11 +197,12 @@ impl Options {
             "advertise" => args.config.advertise = Some(value.advertised()?),
             "book" => args.book = Some(value.file()?),
             "mdns" if cfg!(feature = "mdns") => args.mdns = true,
-            "mdns" => {
-                return Err(
-                    "--mdns is not built in: build with the feature mdns (--features mdns)"
-                        .to_owned(),
-                );
+            "overlay" if cfg!(feature = "overlay") => args.overlay = true,
+            feature @ ("mdns" | "overlay") => {
+                return Err(format!(
+                    "--{feature} is not built in: build with the feature {feature} (--features \
+                     {feature})"
+                ));
             }
             "peers" => args.peers = value.number(1..=usize::MAX)?,
             "allow-plaintext" => args.config.allow_plaintext = true,
@@ -224,6 +227,12 @@ impl Options {
             return Err(
                 "nobody to talk to: give --listen HOST:PORT or --seed HOST:PORT".to_owned(),
             );
+        }
+        if args.overlay && args.config.wire != Wire::native() {
+            return Err(format!(
+                "--overlay is spoken on the native wire alone: leave out --wire {}",
+                args.config.wire
+            ));
         }
         if args.codec.is_none() && !args.replies.is_empty() {
             return Err(
@@ -285,6 +294,7 @@ impl Default for Args {
             rate: None,
             book: None,
             mdns: false,
+            overlay: false,
             authors: Authors::default(),
             peers: 1,
             quiet: false,

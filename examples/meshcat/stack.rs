@@ -4,6 +4,8 @@ use std::time::Duration;
 
 #[cfg(feature = "mdns")]
 use coalescent::discovery::mdns::Mdns;
+#[cfg(feature = "overlay")]
+use coalescent::overlay::Overlay;
 use coalescent::transport::tls::Tls;
 use coalescent::websocket::{WebSocket, Ws};
 use coalescent::{
@@ -67,6 +69,8 @@ fn app(args: Args) -> App<Stack<Rate, Identity>> {
         .plugin(discovery);
     #[cfg(feature = "mdns")]
     let app = app.plugin(args.mdns.then(Mdns::new));
+    #[cfg(feature = "overlay")]
+    let app = app.plugin(args.overlay.then(Overlay::new));
     let mut app = app;
     if let Some(identity) = args.identity {
         let mut tls = Tls::new(identity);

@@ -12,6 +12,7 @@ mod mesh_of_30;
 mod meshcat;
 mod meshcat_end;
 mod meshcat_events;
+mod meshcat_overlay;
 mod meshcat_streams;
 #[cfg(feature = "tls")]
 mod meshcat_tls;

@@ -22,7 +22,8 @@ pub const HEAL_EVERY: Duration = Duration::from_secs(5);
 /// How long after its start a node makes a second contact: 5 to 15 s.
 pub const MIX_FIRST: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(15));
 
-/// How often it makes one from then on: every 200 to 400 s.
+/// How often it makes one in the end: every 200 to 400 s. Until then the pauses double: nodes that
+/// came one after another know only those who came right before, and their mesh is long at first.
 pub const MIX_EVERY: (Duration, Duration) = (Duration::from_secs(200), Duration::from_secs(400));
 
 /// Why a topic is joined once more.
@@ -44,6 +45,8 @@ pub(crate) struct Joiner {
     /// How often it was found alone in a row.
     alone: u32,
     mix: Instant,
+    /// How often it has mixed.
+    mixed: u32,
 }
 
 impl Joiner {
@@ -53,6 +56,7 @@ impl Joiner {
             retry: now + START_WITHIN + random(rng, Duration::ZERO, RETRY),
             alone: 0,
             mix: now + random(rng, MIX_FIRST.0, MIX_FIRST.1),
+            mixed: 0,
         }
     }
 
@@ -88,7 +92,11 @@ impl Joiner {
             return Some(Why::Alone);
         }
         if now >= self.mix {
-            self.mix = now + random(rng, MIX_EVERY.0, MIX_EVERY.1);
+            self.mixed = self.mixed.saturating_add(1);
+            let doubled = |first: Duration| first.saturating_mul(1 << self.mixed.min(8));
+            let least = doubled(MIX_FIRST.0).min(MIX_EVERY.0);
+            let most = doubled(MIX_FIRST.1).min(MIX_EVERY.1);
+            self.mix = now + random(rng, least, most);
             return Some(Why::Mix);
         }
         None
@@ -153,15 +161,16 @@ mod tests {
     }
 
     #[test]
-    fn a_node_with_enough_neighbours_makes_a_second_contact_and_then_few() {
+    fn a_node_with_enough_neighbours_makes_a_second_contact_and_then_fewer_and_fewer() {
         for seed in 0..50 {
             let times = run(5, Duration::from_secs(2000), seed);
             assert!(times.iter().all(|(_, why)| *why == Why::Mix));
             let first = times[0].0;
             assert!(first >= MIX_FIRST.0 && first <= MIX_FIRST.1);
-            for pair in times.windows(2) {
-                let pause = pair[1].0 - pair[0].0;
-                assert!(pause >= MIX_EVERY.0 && pause <= MIX_EVERY.1);
+            let pauses: Vec<_> = times.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+            assert!(pauses[0] >= 2 * MIX_FIRST.0 && pauses[0] <= 2 * MIX_FIRST.1);
+            for pause in &pauses[6..] {
+                assert!(*pause >= MIX_EVERY.0 && *pause <= MIX_EVERY.1);
             }
         }
     }

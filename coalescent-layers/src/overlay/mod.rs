@@ -67,8 +67,9 @@
 //!   [`RETRY_MAX`]. After [`ALONE_FOR`], those are dialled too whom the book, the exchange or mDNS
 //!   suggest.
 //! - One with fewer than half of its neighbours does so at most every [`HEAL_EVERY`].
-//! - Every node makes a second, random contact after [`MIX_FIRST`], and then every [`MIX_EVERY`]:
-//!   several meshes may have formed that do not know of each other, each of which looks healthy.
+//! - Every node makes a second, random contact after [`MIX_FIRST`], and others more and more
+//!   rarely, in the end every [`MIX_EVERY`]: several meshes may have formed that do not know of
+//!   each other, each of which looks healthy.
 //! - Every minute the engine exchanges with others whom it knows.
 //!
 //! # What is believed

@@ -8,6 +8,7 @@ use super::ids::{self, Key};
 use super::mirror::CHANNEL;
 use super::node::Shared;
 use super::state::{After, State};
+use crate::discovery::book::{Book, remember};
 use crate::discovery::place::Place;
 
 /// Whom a dial is to meet.
@@ -53,7 +54,9 @@ pub(crate) async fn run(shared: &Shared) {
             dials: begin,
         }) = due
         else {
-            return;
+            // The mesh has not started yet.
+            shared.woken().await;
+            continue;
         };
         if let Some(mesh) = shared.mesh() {
             if !alone {
@@ -87,6 +90,9 @@ pub(crate) async fn run(shared: &Shared) {
 async fn carry_out(mesh: WeakMesh, dial: Dial) -> Option<Ended> {
     let mesh = mesh.upgrade()?;
     let result = mesh.contact(&dial.address, dial.from.as_ref()).await;
+    if let Some(book) = mesh.get::<Book>() {
+        remember(&book, &dial.address, result.as_ref());
+    }
     Some((dial.whom, result))
 }
 

@@ -74,7 +74,7 @@ async fn addresses_that_others_told_are_told_of_once() {
 #[cfg(feature = "tls")]
 #[tokio::test(start_paused = true)]
 async fn nodes_with_keys_know_each_other_by_them() {
-    use coalescent_core::Identity;
+    use coalescent_core::identity::Identity;
 
     let network = Memory::new();
     let mut nodes: Vec<Mesh> = Vec::new();
