@@ -1,9 +1,10 @@
 //! Events: peers that connect and disconnect, errors, and frames that were lost.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -101,6 +102,8 @@ pub enum Event {
 /// A reader that falls [`EVENT_CAPACITY`] events behind does not hold back the mesh: it misses the
 /// oldest, and gets [`Event::Missed`] with their number. The stream ends when the mesh has ended.
 pub struct Events {
+    /// How many events were too old before this reader came.
+    missed: u64,
     next: ReusableBoxFuture<'static, (Result<Event, broadcast::error::RecvError>, Receiver)>,
 }
 
@@ -113,6 +116,7 @@ async fn receive(mut receiver: Receiver) -> (Result<Event, broadcast::error::Rec
 impl Events {
     fn new(receiver: Receiver) -> Self {
         Self {
+            missed: 0,
             next: ReusableBoxFuture::new(receive(receiver)),
         }
     }
@@ -131,6 +135,9 @@ impl Stream for Events {
     type Item = Event;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        if self.missed > 0 {
+            return Poll::Ready(Some(Event::Missed(std::mem::take(&mut self.missed))));
+        }
         let (result, receiver) = std::task::ready!(self.next.poll(cx));
         self.next.set(receive(receiver));
         Poll::Ready(match result {
@@ -149,10 +156,22 @@ impl fmt::Debug for Events {
 
 /// The sending end of the events.
 #[derive(Debug)]
-pub(crate) struct Sender {
-    sender: Mutex<Option<broadcast::Sender<Event>>>,
-    /// The receiver of the first reader, kept from the beginning so that it misses nothing.
-    first: Mutex<Option<Receiver>>,
+pub(crate) struct Sender(Mutex<Sending>);
+
+#[derive(Debug)]
+struct Sending {
+    /// Whether the first reader also gets the events before it.
+    keep: bool,
+    /// Those events, while nobody reads: most nodes have no reader, and the queue of one takes
+    /// more memory than all else that a node at rest has.
+    kept: VecDeque<Event>,
+    /// How many of them were too old to be kept.
+    missed: u64,
+    /// Where events go once somebody reads. A queue of [`EVENT_CAPACITY`].
+    queue: Option<broadcast::Sender<Event>>,
+    /// The receiver of the first reader, while only others have come.
+    first: Option<Events>,
+    ended: bool,
 }
 
 impl Sender {
@@ -161,51 +180,79 @@ impl Sender {
     /// Kept events own peers, and peers own this: whoever passes `keep` must call
     /// [`end`](Sender::end).
     pub(crate) fn new(keep: bool) -> Self {
-        let (sender, first) = broadcast::channel(EVENT_CAPACITY);
-        Self {
-            sender: Mutex::new(Some(sender)),
-            first: Mutex::new(keep.then_some(first)),
-        }
+        Self(Mutex::new(Sending {
+            keep,
+            kept: VecDeque::new(),
+            missed: 0,
+            queue: None,
+            first: None,
+            ended: false,
+        }))
+    }
+
+    fn sending(&self) -> MutexGuard<'_, Sending> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends an event to all readers.
     pub(crate) fn emit(&self, event: Event) {
-        if let Some(sender) = &*self.sender.lock().unwrap_or_else(PoisonError::into_inner) {
+        let mut sending = self.sending();
+        if let Some(queue) = &sending.queue {
             // It is no error that nobody listens.
-            let _ = sender.send(event);
+            let _ = queue.send(event);
+        } else if sending.keep && !sending.ended {
+            if sending.kept.len() >= EVENT_CAPACITY {
+                sending.kept.pop_front();
+                sending.missed = sending.missed.saturating_add(1);
+            }
+            sending.kept.push_back(event);
         }
     }
 
     /// Returns the events from now on. The first reader gets them from the beginning.
     pub(crate) fn subscribe(&self) -> Events {
-        let first = self
-            .first
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        first.map_or_else(|| self.listen(), Events::new)
+        let mut sending = self.sending();
+        let queue = sending.open();
+        let first = sending.first.take();
+        first.unwrap_or_else(|| Events::new(queue.subscribe()))
     }
 
     /// Returns the events from now on.
     pub(crate) fn listen(&self) -> Events {
-        Events::new(
-            match &*self.sender.lock().unwrap_or_else(PoisonError::into_inner) {
-                Some(sender) => sender.subscribe(),
-                None => broadcast::channel(1).1,
-            },
-        )
+        Events::new(self.sending().open().subscribe())
     }
 
     /// Ends the streams of all readers, once they have read the events that are there.
     pub(crate) fn end(&self) {
-        self.sender
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        self.first
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let mut sending = self.sending();
+        sending.ended = true;
+        sending.queue = None;
+        sending.first = None;
+        sending.kept = VecDeque::new();
+    }
+}
+
+impl Sending {
+    /// Returns the queue of the readers, and makes it for the first of them. One that has ended is
+    /// empty.
+    fn open(&mut self) -> broadcast::Sender<Event> {
+        if self.ended {
+            return broadcast::channel(1).0;
+        }
+        if let Some(queue) = &self.queue {
+            return queue.clone();
+        }
+        let (queue, first) = broadcast::channel(EVENT_CAPACITY);
+        for event in self.kept.drain(..) {
+            let _ = queue.send(event);
+        }
+        self.kept = VecDeque::new();
+        if self.keep {
+            let mut first = Events::new(first);
+            first.missed = self.missed;
+            self.first = Some(first);
+        }
+        self.queue.insert(queue).clone()
     }
 }
 
@@ -229,5 +276,64 @@ mod tests {
             rest += 1;
         }
         assert_eq!(rest, EVENT_CAPACITY - 1);
+    }
+
+    fn listening(port: u16) -> Event {
+        let addr = SocketAddr::from(([127, 0, 0, 1], port));
+        Event::Listening { addr }
+    }
+
+    async fn port(events: &mut Events) -> Option<u16> {
+        match events.next().await? {
+            Event::Listening { addr } => Some(addr.port()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_reader_gets_what_was_before_it_whoever_listens() {
+        let sender = Sender::new(true);
+        sender.emit(listening(1));
+        let mut listener = sender.listen();
+        sender.emit(listening(2));
+        let mut first = sender.subscribe();
+        let mut second = sender.subscribe();
+        sender.emit(listening(3));
+        sender.end();
+        assert!(port(&mut sender.subscribe()).await.is_none());
+        for (events, ports) in [
+            (&mut listener, &[2, 3][..]),
+            (&mut first, &[1, 2, 3]),
+            (&mut second, &[3]),
+        ] {
+            for expected in ports {
+                assert_eq!(port(events).await, Some(*expected));
+            }
+            assert_eq!(port(events).await, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_comes_late_learns_what_it_missed() {
+        let sender = Sender::new(true);
+        for _ in 0..EVENT_CAPACITY + 10 {
+            sender.emit(listening(1));
+        }
+        let mut events = sender.subscribe();
+        assert!(matches!(events.next().await, Some(Event::Missed(10))));
+        sender.end();
+        let mut rest = 0;
+        while events.next().await.is_some() {
+            rest += 1;
+        }
+        assert_eq!(rest, EVENT_CAPACITY);
+    }
+
+    #[test]
+    fn a_node_without_a_reader_has_no_queue() {
+        let sender = Sender::new(true);
+        sender.emit(listening(1));
+        let sending = sender.sending();
+        assert!(sending.queue.is_none() && sending.kept.capacity() < 8);
     }
 }
