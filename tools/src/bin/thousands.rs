@@ -5,25 +5,33 @@
 //!
 //! ```text
 //! cargo run --release -p coalescent-tools --bin thousands
-//! cargo run --release -p coalescent-tools --bin thousands -- --nodes 1000 --only kill-80,burst --relay overlay --json rows.jsonl
+//! cargo run --release -p coalescent-tools --bin thousands -- --nodes 1000 --only kill-80,burst --json rows.jsonl
+//! ```
+//!
+//! The plots of all rows in a file:
+//!
+//! ```text
+//! cargo run --release -p coalescent-tools --bin thousands -- --plot docs/thousands.svg --json rows.jsonl
 //! ```
 
 use std::error::Error;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::path::PathBuf;
 
 use lexopt::prelude::*;
 use peak_alloc::PeakAlloc;
-use thousands::{HEAD, Options, Relay, SCENARIOS, Scenario};
+use thousands::{HEAD, Options, Relay, Row, SCENARIOS, Scenario};
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
 const USAGE: &str = "\
 thousands [--nodes N,..] [--seed N] [--only SCENARIO,..] [--relay RELAY,..] [--burst MESSAGES]
-          [--stream MESSAGES] [--json FILE]
+          [--stream MESSAGES] [--json FILE] [--plot FILE]
 
-  --json FILE   adds each row to FILE as a line of JSON";
+  --json FILE   adds each row to FILE as a line of JSON
+  --plot FILE   runs nothing, and draws what is in the file of --json";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut options = Options {
@@ -33,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut nodes = vec![200, 1_000, 3_000];
     let mut scenarios = SCENARIOS.to_vec();
     let mut relays = Relay::ALL.to_vec();
-    let mut json = None;
+    let (mut json, mut plot) = (None, None);
     let mut arguments = lexopt::Parser::from_env();
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -43,7 +51,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             Long("seed") => options.seed = arguments.value()?.parse()?,
             Long("burst") => options.burst = arguments.value()?.parse()?,
             Long("stream") => options.stream = arguments.value()?.parse()?,
-            Long("json") => json = Some(arguments.value()?),
+            Long("json") => json = Some(PathBuf::from(arguments.value()?)),
+            Long("plot") => plot = Some(PathBuf::from(arguments.value()?)),
             Long("help") => {
                 println!("{USAGE}\n\nscenarios:");
                 for scenario in SCENARIOS {
@@ -54,6 +63,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             other => return Err(other.unexpected().into()),
         }
+    }
+    if let Some(plot) = plot {
+        let text = fs::read_to_string(json.ok_or("--plot needs --json")?)?;
+        let rows: Result<Vec<Row>, _> = text.lines().map(serde_json::from_str).collect();
+        return Ok(fs::write(plot, thousands::draw(&rows?)?)?);
     }
     println!("{HEAD}");
     for nodes in nodes {

@@ -7,11 +7,13 @@
 mod ledger;
 mod network;
 mod pipe;
+mod plot;
 mod relay;
 mod report;
 mod scenario;
 mod swarm;
 
+pub use plot::draw;
 pub use relay::Relay;
 pub use report::{HEAD, Phase, Row};
 pub use scenario::{SCENARIOS, Scenario};
