@@ -46,6 +46,13 @@ pub struct Config {
     /// evicts the oldest handshake of the address that has the most of them, or is refused.
     /// Default: 32.
     pub max_pending: usize,
+    /// The maximum number of inbound [contacts](crate::Registrar::contacts), apart from
+    /// [`max_inbound`](Config::max_inbound), and the maximum number of outbound ones, dials of
+    /// [`Mesh::contact`](crate::Mesh::contact) that are in progress included. At the limit, a new
+    /// inbound one evicts the oldest contact of the address that has the most of them, if it has
+    /// lasted for 10 s or that address has more than the newcomer's; otherwise it is told that this
+    /// node is busy. It means nothing to an app without contacts. Default: 32.
+    pub max_contacts: usize,
     /// The network name. Peers with another name are refused in the handshake. Default: empty.
     pub network: String,
     /// The name of this program, which is sent to peers. Default: `coalescent/` and the version.
@@ -179,6 +186,7 @@ impl Default for Config {
             max_inbound: 64,
             max_per_ip: 8,
             max_pending: 32,
+            max_contacts: 32,
             network: String::new(),
             agent: concat!("coalescent/", env!("CARGO_PKG_VERSION")).to_owned(),
             advertise: None,

@@ -101,6 +101,8 @@ pub mod discover;
 pub mod discovery;
 mod ext;
 mod macros;
+#[cfg(feature = "overlay")]
+pub mod overlay;
 mod sealed;
 #[cfg(feature = "tls")]
 pub mod signed;
@@ -120,6 +122,9 @@ pub use self::discover::{DiscoverExt, PeerDiscover};
 #[doc(inline)]
 pub use self::discovery::Discovery;
 pub use self::ext::ServiceBuilderExt;
+#[cfg(feature = "overlay")]
+#[doc(inline)]
+pub use self::overlay::{Overlay, OverlayExt};
 #[cfg(feature = "tls")]
 #[doc(inline)]
 pub use self::signed::Signed;

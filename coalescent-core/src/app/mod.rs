@@ -201,6 +201,13 @@ impl<L> App<L> {
         self
     }
 
+    /// Sets how many inbound [contacts](Registrar::contacts) are accepted at most, apart from peers,
+    /// and how many outbound ones there are at most. Default: 32.
+    pub fn max_contacts(mut self, max_contacts: usize) -> Self {
+        self.config.max_contacts = max_contacts;
+        self
+    }
+
     /// Sets the network name. Peers with another name are refused in the handshake. Default: the
     /// empty name.
     pub fn network(mut self, network: impl Into<String>) -> Self {
@@ -382,7 +389,10 @@ impl<L: PeerLayer> App<L> {
     /// Makes a mesh that neither accepts nor dials peers until its start has run.
     fn build(self) -> Result<(Mesh, Start), Error> {
         self.config.check()?;
-        check_channels(&self.registrar.hooks.channels)?;
+        check_channels(
+            &self.registrar.hooks.channels,
+            &self.registrar.hooks.contacts,
+        )?;
         check_hello(&self.config, &self.registrar.hooks)?;
         let seeds = self.seeds.into_iter().collect::<Result<Vec<_>, _>>()?;
         let Registrar {

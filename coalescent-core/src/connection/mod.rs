@@ -219,7 +219,7 @@ where
         if !info.wire.as_ref().unwrap_or(&config.wire).has_handshake() {
             watch_silence(&io, config.ping_every, config.answer_within);
         }
-        match establish(io, peers.node(), info, || Ok(())).await? {
+        match establish(io, peers.node(), info, None).await? {
             Established::Connected(connection) => Ok(connection.run(stack).await),
             Established::Myself => Err(Error::refused("connected to itself")),
             Established::Already(_) => Err(Error::refused(Refusal::AlreadyConnected.words())),

@@ -294,6 +294,42 @@ impl Mesh {
         self.runtime().remove_seed(addr)
     }
 
+    /// Returns the addresses of the seeds, in the order in which they were added.
+    #[must_use]
+    pub fn seeds(&self) -> Vec<Address> {
+        self.runtime().dialer().seeds()
+    }
+
+    /// Connects to an address as to a [contact](Peer::is_contact), once. If the node there is
+    /// connected already, this returns that contact or peer. If it lists none of the channels of
+    /// [`Registrar::contacts`](crate::Registrar::contacts), it becomes an ordinary peer.
+    ///
+    /// `from` is the peer that has told the address, and `None` for one of this node's own choice,
+    /// such as a seed. A told address is dialled within the same budget as
+    /// [suggestions](Mesh::suggest), one a second and 8 after a quiet time, and at most 8 of them at
+    /// a time; this waits for its turn for at most 10 s. No loopback or private address is taken
+    /// from a peer that is not as near, whatever the name resolves to.
+    ///
+    /// The dial counts towards [`Config::max_contacts`](crate::Config::max_contacts) until it has
+    /// failed, the contact has ended, or it is [promoted](Peer::promote); then it counts towards
+    /// [`Config::max_peers`](crate::Config::max_peers), beside those whom this node dials to fill
+    /// its places.
+    ///
+    /// # Errors
+    ///
+    /// - [`is_busy`](Error::is_busy) if this node has no place for one more outbound contact, a told
+    ///   address has not had its turn, or the other side is busy: try again later.
+    /// - [`is_refused`](Error::is_refused), and not busy, if a told address is nearer than the peer
+    ///   that told it, or the node there is an ordinary peer and `max_peers` is reached.
+    /// - Those of [`connect`](Mesh::connect).
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, the dial is abandoned. A connection that is already made stays.
+    pub async fn contact(&self, address: &Address, from: Option<&Peer>) -> Result<Peer, Error> {
+        self.runtime().contact(address, from).await
+    }
+
     /// Suggests an address at which there may be a peer. This node may dial it, now or later, if it
     /// has fewer outbound peers than [`Config::min_peers`](crate::Config::min_peers).
     ///

@@ -13,6 +13,7 @@ mod heard;
 pub mod identity;
 mod memory;
 mod race;
+pub(crate) mod reach;
 mod tcp;
 #[cfg(feature = "tls")]
 pub mod tls;

@@ -27,10 +27,10 @@
 
 pub mod book;
 pub mod exchange;
-mod listening;
+pub(crate) mod listening;
 #[cfg(feature = "mdns")]
 pub mod mdns;
-mod place;
+pub(crate) mod place;
 
 use std::path::PathBuf;
 

@@ -5,13 +5,16 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::eviction::{Held, victim};
+use crate::node::peer::handle::ConnectionHandle;
+use crate::node::peer::seat::{NoPlace, Role, Seat};
+use crate::reason::{DisconnectReason, Goodbye};
 use crate::transport::group::Group;
 
 /// How long a handshake may last before it can be evicted for a newcomer, if all places for
@@ -20,6 +23,13 @@ use crate::transport::group::Group;
 /// An honest handshake needs a few round trips. One that is meant to occupy the place lasts as long
 /// as it is allowed to.
 pub(crate) const PENDING_GRACE: Duration = Duration::from_secs(1);
+
+/// How long a contact may last before it can be evicted for a newcomer, if all places for contacts
+/// are taken: 10 s.
+///
+/// Two nodes are contacts while they find out whether they become peers, which takes a few round
+/// trips.
+pub(crate) const CONTACT_GRACE: Duration = Duration::from_secs(10);
 
 /// How many inbound connections are admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +42,9 @@ pub(crate) struct AdmissionLimits {
     /// The number of connections in their handshake. They do not count towards `max_inbound`, so
     /// connections that stay silent cannot keep peers out. Default: 32.
     pub(crate) max_pending: usize,
+    /// The number of contacts, which do not count towards `max_inbound`: 0 if no connection begins
+    /// as one. Default: 0.
+    pub(crate) max_contacts: usize,
     /// Whether a connection beyond `max_inbound` is admitted to its handshake, since it can be told
     /// only after a part of that; see [`Ticket::check`]. Default: false.
     pub(crate) tell_late: bool,
@@ -43,6 +56,7 @@ impl Default for AdmissionLimits {
             max_inbound: 64,
             max_per_ip: 8,
             max_pending: 32,
+            max_contacts: 0,
             tell_late: false,
         }
     }
@@ -60,6 +74,9 @@ impl Default for AdmissionLimits {
 ///   cannot lock others out for the whole handshake timeout.
 ///
 /// Otherwise the newcomer is refused, so that in a rush of honest peers the first ones finish.
+///
+/// Contacts give way to other contacts by the same rule, after [`CONTACT_GRACE`]. Those that were
+/// evicted have to end first: while as many as there are places for have not, no other is.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
     limits: AdmissionLimits,
@@ -71,6 +88,7 @@ pub(crate) struct Admission {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inbound {
     pub(crate) pending: usize,
+    pub(crate) contacts: usize,
     pub(crate) established: usize,
 }
 
@@ -78,18 +96,14 @@ pub(crate) struct Inbound {
 struct Counts {
     established: usize,
     /// In order of arrival.
-    pending: Vec<Pending>,
-    /// The number of connections of each group, in either state. A group without any has no entry.
+    pending: Vec<Held<Arc<Notify>>>,
+    /// In the order in which they became contacts.
+    contacts: Vec<Held<Weak<ConnectionHandle>>>,
+    /// The contacts that were evicted, and have not ended.
+    ending: usize,
+    /// The number of connections of each group, in any state. A group without any has no entry.
     groups: HashMap<Group, usize>,
     next_id: u64,
-}
-
-#[derive(Debug)]
-struct Pending {
-    id: u64,
-    group: Group,
-    since: Instant,
-    evicted: Arc<Notify>,
 }
 
 impl Admission {
@@ -114,7 +128,7 @@ impl Admission {
         let limits = self.limits;
         let mut counts = self.lock();
         if !limits.tell_late {
-            counts.check(limits)?;
+            counts.check_any(limits, group, now)?;
         }
         let of_group = counts.groups.get(&group).copied().unwrap_or(0);
         if group.is_limited() && of_group >= limits.max_per_ip {
@@ -132,21 +146,21 @@ impl Admission {
         let id = counts.next_id;
         counts.next_id += 1;
         let evicted = Arc::new(Notify::new());
-        counts.pending.push(Pending {
+        counts.pending.push(Held {
             id,
             group,
             since: now,
-            evicted: Arc::clone(&evicted),
+            handle: Arc::clone(&evicted),
         });
         *counts.groups.entry(group).or_insert(0) += 1;
         drop(counts);
-        Ok(Ticket {
+        Ok(Ticket(Arc::new(TicketSeat {
             admission: self.clone(),
             id,
             group,
             evicted,
-            established: AtomicBool::new(false),
-        })
+            state: Mutex::new(State::Pending),
+        })))
     }
 
     /// Returns the current counts.
@@ -155,6 +169,7 @@ impl Admission {
         let counts = self.lock();
         Inbound {
             pending: counts.pending.len(),
+            contacts: counts.contacts.len(),
             established: counts.established,
         }
     }
@@ -177,28 +192,52 @@ impl Counts {
         })
     }
 
+    /// Checks whether there is a place for one more connection whose handshake is done, be it that
+    /// of a peer or that of a contact.
+    fn check_any(
+        &self,
+        limits: AdmissionLimits,
+        group: Group,
+        now: Instant,
+    ) -> Result<(), Refused> {
+        let full = match self.check(limits) {
+            Ok(()) => return Ok(()),
+            Err(full) => full,
+        };
+        let room = limits.max_contacts > 0 && self.contact_room(limits, group, now).is_ok();
+        if room { Ok(()) } else { Err(full) }
+    }
+
     /// Evicts a handshake for one from `newcomer`, by the rules in [`Admission`]. Returns `false`
     /// if no handshake may be evicted.
     fn make_room(&mut self, newcomer: Group, now: Instant) -> bool {
-        let mut held: HashMap<Group, usize> = HashMap::new();
-        for pending in &self.pending {
-            *held.entry(pending.group).or_insert(0) += 1;
-        }
-        let most = held.values().copied().max().unwrap_or(0);
-        let mine = held.get(&newcomer).copied().unwrap_or(0);
-        let greedy = |pending: &Pending| held.get(&pending.group) == Some(&most);
-        let Some(oldest) = self.pending.iter().position(greedy) else {
+        let Some(oldest) = victim(&self.pending, newcomer, PENDING_GRACE, now) else {
             return false;
         };
-        let lasted =
-            |pending: &Pending| now.saturating_duration_since(pending.since) >= PENDING_GRACE;
-        if mine + 1 >= most && !self.pending.get(oldest).is_some_and(lasted) {
-            return false;
-        }
         let pending = self.pending.remove(oldest);
         self.leave(pending.group);
-        pending.evicted.notify_one();
+        pending.handle.notify_one();
         true
+    }
+
+    /// Returns the contact that gives way to one more, if one has to.
+    fn contact_room(
+        &self,
+        limits: AdmissionLimits,
+        newcomer: Group,
+        now: Instant,
+    ) -> Result<Option<usize>, Refused> {
+        let limit = limits.max_contacts;
+        if self.contacts.len() < limit {
+            return Ok(None);
+        }
+        // They hold memory until they have ended.
+        let oldest = victim(&self.contacts, newcomer, CONTACT_GRACE, now);
+        let oldest = oldest.filter(|_| self.ending < limit);
+        oldest.map(Some).ok_or(Refused {
+            reason: Reason::Contacts,
+            limit,
+        })
     }
 
     fn leave(&mut self, group: Group) {
@@ -209,89 +248,181 @@ impl Counts {
             }
         }
     }
+}
 
-    /// Removes a handshake from the list. Returns `false` if it was evicted.
-    fn take_pending(&mut self, id: u64) -> bool {
-        let found = self.pending.iter().position(|pending| pending.id == id);
-        found.map(|index| self.pending.remove(index)).is_some()
-    }
+/// Removes the place of a connection. Returns `false` if it was evicted.
+fn take<H>(held: &mut Vec<Held<H>>, id: u64) -> bool {
+    let found = held.iter().position(|place| place.id == id);
+    found.map(|index| held.remove(index)).is_some()
 }
 
 /// The place of one inbound connection, which is freed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Ticket {
+pub(crate) struct Ticket(Arc<TicketSeat>);
+
+/// What counts the connection of a ticket.
+#[derive(Debug)]
+struct TicketSeat {
     admission: Admission,
     id: u64,
     group: Group,
     evicted: Arc<Notify>,
-    established: AtomicBool,
+    /// Locked before the counts.
+    state: Mutex<State>,
+}
+
+/// What the connection of a ticket is counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// In its handshake, unless it was evicted.
+    Pending,
+    /// As a contact, unless it was evicted.
+    Contact,
+    Established,
+    /// As nothing: it has ended.
+    Left,
 }
 
 impl Ticket {
-    /// Notes that the handshake has succeeded, which frees the place for handshakes. Does nothing
-    /// if the connection is established already.
-    ///
-    /// # Errors
-    ///
-    /// Returns the reason if `max_inbound` peers are connected by now, or if this connection was
-    /// evicted. Close it then.
-    pub(crate) fn establish(&self) -> Result<(), Refused> {
-        if self.is_established() {
-            return Ok(());
-        }
-        let limits = self.admission.limits;
-        let mut counts = self.admission.lock();
-        if !counts.pending.iter().any(|pending| pending.id == self.id) {
-            return Err(Refused {
-                reason: Reason::Evicted,
-                limit: limits.max_pending,
-            });
-        }
-        counts.check(limits)?;
-        counts.take_pending(self.id);
-        counts.established += 1;
-        self.established.store(true, Ordering::Relaxed);
-        drop(counts);
-        Ok(())
+    /// Returns what counts the connection, as a contact or as a peer.
+    pub(crate) fn seat(&self) -> Arc<dyn Seat> {
+        Arc::clone(&self.0) as Arc<dyn Seat>
     }
 
     /// Checks whether there is a place for this connection now, once its handshake will be done.
     ///
     /// # Errors
     ///
-    /// Returns the reason if `max_inbound` peers are connected.
-    pub(crate) fn check(&self) -> Result<(), Refused> {
-        self.admission.lock().check(self.admission.limits)
+    /// Returns the reason if `max_inbound` peers are connected, and it cannot be a contact either.
+    pub(crate) fn check(&self, now: Instant) -> Result<(), Refused> {
+        let TicketSeat {
+            admission, group, ..
+        } = &*self.0;
+        let counts = admission.lock();
+        counts.check_any(admission.limits, *group, now)
     }
 
-    fn is_established(&self) -> bool {
-        self.established.load(Ordering::Relaxed)
-    }
-
-    /// Waits until this connection is evicted. Race it with the handshake.
+    /// Waits until this connection is evicted from its handshake. Race it with the handshake.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: an eviction is stored until this returns it once.
     pub(crate) async fn evicted(&self) -> Refused {
-        self.evicted.notified().await;
+        self.0.evicted.notified().await;
+        self.0.was_evicted()
+    }
+}
+
+impl TicketSeat {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn was_evicted(&self) -> Refused {
         Refused {
             reason: Reason::Evicted,
             limit: self.admission.limits.max_pending,
+        }
+    }
+
+    /// Notes that the connection has become one of a peer, which frees its place for handshakes or
+    /// contacts. Does nothing if it is one already.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason if `max_inbound` peers are connected by now, or if this connection was
+    /// evicted. Close it then.
+    fn establish(&self) -> Result<(), Refused> {
+        let mut state = self.state();
+        let mut counts = self.admission.lock();
+        let here = match *state {
+            State::Established => return Ok(()),
+            State::Pending => counts.pending.iter().any(|place| place.id == self.id),
+            State::Contact => counts.contacts.iter().any(|place| place.id == self.id),
+            State::Left => false,
+        };
+        if !here {
+            return Err(self.was_evicted());
+        }
+        counts.check(self.admission.limits)?;
+        match *state {
+            State::Pending => take(&mut counts.pending, self.id),
+            _ => take(&mut counts.contacts, self.id),
+        };
+        counts.established += 1;
+        *state = State::Established;
+        Ok(())
+    }
+
+    /// Notes that the handshake has succeeded, with a contact. Does nothing to one that is a
+    /// contact or a peer already. Returns the contact that gives way: end it.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason if there is no place for one more contact, or if this connection was
+    /// evicted. Close it then.
+    fn meet(
+        &self,
+        link: &Arc<ConnectionHandle>,
+        now: Instant,
+    ) -> Result<Option<Arc<ConnectionHandle>>, Refused> {
+        let mut state = self.state();
+        let mut counts = self.admission.lock();
+        match *state {
+            State::Established | State::Contact => return Ok(None),
+            State::Pending if counts.pending.iter().any(|place| place.id == self.id) => {}
+            State::Pending | State::Left => return Err(self.was_evicted()),
+        }
+        let gives_way = counts.contact_room(self.admission.limits, self.group, now)?;
+        let evicted = gives_way.map(|oldest| counts.contacts.remove(oldest));
+        counts.ending += usize::from(evicted.is_some());
+        take(&mut counts.pending, self.id);
+        counts.contacts.push(Held {
+            id: self.id,
+            group: self.group,
+            since: now,
+            handle: Arc::downgrade(link),
+        });
+        *state = State::Contact;
+        Ok(evicted.and_then(|evicted| evicted.handle.upgrade()))
+    }
+
+    /// Frees the place.
+    fn leave(&self) {
+        let state = std::mem::replace(&mut *self.state(), State::Left);
+        let mut counts = self.admission.lock();
+        match state {
+            State::Pending if !take(&mut counts.pending, self.id) => {
+                // The eviction has freed the place.
+                return;
+            }
+            State::Contact if !take(&mut counts.contacts, self.id) => counts.ending -= 1,
+            State::Established => counts.established -= 1,
+            State::Left => return,
+            State::Pending | State::Contact => {}
+        }
+        counts.leave(self.group);
+    }
+}
+
+impl Seat for TicketSeat {
+    fn take(&self, role: Role, link: &Arc<ConnectionHandle>) -> Result<(), NoPlace> {
+        match role {
+            Role::Peer => self.establish().map_err(|_| NoPlace),
+            Role::Contact => {
+                let evicted = self.meet(link, Instant::now()).map_err(|_| NoPlace)?;
+                if let Some(evicted) = evicted {
+                    evicted.reject(DisconnectReason::Disconnected(Goodbye::BUSY.into()));
+                }
+                Ok(())
+            }
         }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut counts = self.admission.lock();
-        if self.is_established() {
-            counts.established -= 1;
-        } else if !counts.take_pending(self.id) {
-            // The eviction has freed the place.
-            return;
-        }
-        counts.leave(self.group);
+        self.0.leave();
     }
 }
 
@@ -312,6 +443,8 @@ pub(crate) enum Reason {
     PerIp,
     /// `max_pending` connections are in their handshake.
     Pending,
+    /// `max_contacts` contacts are connected.
+    Contacts,
     /// It was evicted for a newcomer while in its handshake.
     Evicted,
 }
@@ -331,6 +464,12 @@ impl fmt::Display for Refused {
                 write!(
                     f,
                     "{limit} inbound peers are connected; raise max_inbound to take more"
+                )
+            }
+            Reason::Contacts => {
+                write!(
+                    f,
+                    "{limit} inbound contacts are connected; raise max_contacts to take more"
                 )
             }
             Reason::PerIp => {

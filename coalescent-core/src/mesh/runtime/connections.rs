@@ -58,7 +58,7 @@ impl Runtime {
         info.listen = self.advertised();
         self.tune(&io, info.wire.as_ref());
         let established = tokio::select! {
-            established = establish(io, self.peers.node(), info, || Ok(())) => established?,
+            established = establish(io, self.peers.node(), info, None) => established?,
             () = self.stop.cancelled() => return Err(Error::closed()),
         };
         match established {
@@ -86,7 +86,8 @@ impl Runtime {
         let allowed = self.security.allowed().ok_or_else(no_keys)?;
         let was = allowed.remove(key);
         let id = PeerId::Key(*key.as_bytes());
-        for peer in self.peers.list().iter().filter(|peer| *peer.id() == id) {
+        let everyone = self.peers.node().everyone();
+        for peer in everyone.iter().filter(|peer| *peer.id() == id) {
             peer.disconnect(NOT_ALLOWED);
         }
         Ok(was)

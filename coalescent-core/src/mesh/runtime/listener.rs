@@ -407,7 +407,7 @@ async fn introduce(
         return Err(Error::own_ban(left));
     }
     if runtime.security().is_encrypted()
-        && let Err(refused) = ticket.check()
+        && let Err(refused) = ticket.check(Instant::now())
     {
         turn_away(io, spoken, &Goodbye::BUSY);
         return Err(Error::refused(refused.to_string()));
@@ -416,6 +416,5 @@ async fn introduce(
     info.wire = wire;
     info.key = key;
     info.listen = runtime.advertised();
-    let admit = || ticket.establish().map_err(|_| Refusal::Full);
-    establish(io, runtime.peers().node(), info, admit).await
+    establish(io, runtime.peers().node(), info, Some(ticket.seat())).await
 }

@@ -13,6 +13,7 @@ mod accept_backoff;
 pub(crate) mod admission;
 mod connections;
 pub(crate) mod dialer;
+mod eviction;
 pub(super) mod listener;
 mod security;
 mod shutdown;
@@ -94,12 +95,14 @@ impl Runtime {
     /// start has [run](Start::run).
     pub(crate) fn start<L: PeerLayer>(parts: Parts<L>) -> (Mesh, Start) {
         let config = parts.peers.config();
-        let dialer = Dialer::new(config, parts.seeds);
+        let has_contacts = !parts.peers.node().hooks().contacts.is_empty();
+        let dialer = Dialer::new(config, parts.seeds, has_contacts);
         let runtime = Arc::new(Self {
             admission: Admission::new(AdmissionLimits {
                 max_inbound: config.max_inbound,
                 max_per_ip: config.max_per_ip,
                 max_pending: config.max_pending,
+                max_contacts: if has_contacts { config.max_contacts } else { 0 },
                 tell_late: parts.security.is_encrypted(),
             }),
             peers: parts.peers,

@@ -23,7 +23,8 @@ impl Peer {
     /// # Errors
     ///
     /// [`is_closed`](Error::is_closed) if the peer is gone, [`is_encode`](Error::is_encode) if the
-    /// payload does not fit its wire, or is larger than [`max_payload`](Peer::max_payload).
+    /// payload does not fit its wire, or is larger than [`max_payload`](Peer::max_payload),
+    /// [`is_refused`](Error::is_refused) if it is only a [contact](Peer::is_contact).
     ///
     /// # Cancel safety
     ///
@@ -39,6 +40,7 @@ impl Peer {
     /// [`is_full`](Error::is_full) if there is no room, and as for
     /// [`send_payload`](Peer::send_payload).
     pub fn try_send_payload(&self, payload: impl Into<Bytes>) -> Result<(), Error> {
+        self.check_promoted()?;
         let chunk = self
             .encode_own(Kind::Data, payload.into())
             .map_err(Error::encode)?;
@@ -58,7 +60,8 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// [`is_refused`](Error::is_refused) if the peer's wire has no requests,
+    /// [`is_refused`](Error::is_refused) if the peer's wire has no requests, or it is only a
+    /// [contact](Peer::is_contact),
     /// [`is_encode`](Error::is_encode) if the payload is larger than the frame limit or
     /// [`max_payload`](Peer::max_payload), [`is_timeout`](Error::is_timeout),
     /// [`is_no_answer`](Error::is_no_answer) if nothing on the other side answered,
@@ -100,6 +103,7 @@ impl Peer {
     }
 
     async fn send_kind(&self, kind: Kind, payload: Bytes) -> Result<(), Error> {
+        self.check_promoted()?;
         let chunk = self.encode_own(kind, payload).map_err(Error::encode)?;
         let chunks = [chunk];
         let outbox = &self.0.outbox;
@@ -131,6 +135,7 @@ impl Peer {
     }
 
     fn check_requests(&self) -> Result<(), Error> {
+        self.check_promoted()?;
         if !self.0.wire.has_handshake() {
             return Err(Error::unsupported(
                 "requests need the native wire: this peer's wire has no place for a reply",

@@ -303,7 +303,7 @@ impl Node {
     fn turn(&self, peer: &Peer, origin: Endpoint) {
         let old = peer.origin().direction;
         peer.set_origin(origin);
-        if old != origin.direction {
+        if old != origin.direction && !peer.is_contact() {
             self.meter().turned(old, origin.direction);
         }
     }

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::backoff::Backoff;
 use super::claims::Claims;
+use super::contact::{OutboundTicket, TOLD_DIALS, until_affordable};
 use super::dead_ends::DeadEnds;
 use super::entry::Learned;
 use super::plan::{DialConfig, Due, Plan};
@@ -20,6 +21,7 @@ use super::self_check::SelfChecks;
 use super::wanted::Wanted;
 use crate::config::Config;
 use crate::error::Error;
+use crate::node::peer::seat::Role;
 use crate::transport::address::Address;
 use crate::transport::group::NetGroup;
 
@@ -58,19 +60,26 @@ pub(crate) struct Dialer {
     self_checks: SelfChecks,
     claims: Claims,
     dead_ends: Mutex<DeadEnds>,
+    /// Limits how many told addresses are dialled for contacts at a time.
+    told_dials: Semaphore,
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     state: Mutex<State>,
     /// Wakes the task that dials.
     changed: Notify,
     wanted: watch::Sender<usize>,
+    /// How many outbound contacts there may be.
+    max_contacts: usize,
 }
 
 #[derive(Debug)]
 struct State {
     plan: Plan<Seed>,
+    /// The number of outbound contacts that are connected or dialled, apart from those that the
+    /// plan has dialled.
+    contacts: usize,
     /// The seeds that have a wire of their own.
     wired: Vec<Seed>,
     /// The addresses that were told of as discovered.
@@ -125,6 +134,23 @@ impl Shared {
         result
     }
 
+    /// Counts a contact as a peer. Returns false if there is no place for it.
+    pub(super) fn promote_contact(&self) -> bool {
+        self.update(|state| {
+            let room = state.plan.add_apart();
+            state.contacts -= usize::from(room);
+            room
+        })
+    }
+
+    /// Counts a connection no more that was counted in this role.
+    pub(super) fn leave_contact(&self, role: Role) {
+        self.update(|state| match role {
+            Role::Contact => state.contacts -= 1,
+            Role::Peer => state.plan.remove_apart(),
+        });
+    }
+
     fn publish(&self, state: &State) {
         let wanted = state.plan.wanted();
         self.wanted
@@ -133,26 +159,33 @@ impl Shared {
 }
 
 impl Dialer {
-    /// Makes a dialer for these seeds.
-    pub(crate) fn new(config: &Config, seeds: Vec<Seed>) -> Self {
+    /// Makes a dialer for these seeds. With contacts it dials nobody for `min_peers`.
+    pub(crate) fn new(config: &Config, seeds: Vec<Seed>, has_contacts: bool) -> Self {
         let wired = seeds.iter().filter(|seed| seed.wire.is_some());
         let wired = wired.cloned().collect();
-        let plan = Plan::new(seeds, dial_config(config), rand::random());
+        let mut dial_config = dial_config(config);
+        if has_contacts {
+            dial_config.min_peers = 0;
+        }
+        let plan = Plan::new(seeds, dial_config, rand::random());
         Self {
             shared: Arc::new(Shared {
                 wanted: watch::Sender::new(plan.wanted()),
                 state: Mutex::new(State {
                     plan,
+                    contacts: 0,
                     wired,
                     told: Recent::new(DISCOVERED_MAX),
                     own: Recent::new(OWN_MAX),
                     waits: HashMap::new(),
                 }),
                 changed: Notify::new(),
+                max_contacts: config.max_contacts,
             }),
             self_checks: SelfChecks::default(),
             claims: Claims::default(),
             dead_ends: Mutex::default(),
+            told_dials: Semaphore::new(TOLD_DIALS),
         }
     }
 
@@ -300,6 +333,47 @@ impl Dialer {
             state.plan.set_more(more);
         });
         OneMore(Arc::clone(&self.shared))
+    }
+
+    /// Takes a place for a contact that is about to be dialled.
+    ///
+    /// # Errors
+    ///
+    /// [`is_busy`](Error::is_busy) if there is none.
+    pub(super) fn contact_seat(&self, address: &Address) -> Result<OutboundTicket, Error> {
+        let limit = self.shared.max_contacts;
+        let mut state = self.shared.state();
+        if state.contacts >= limit {
+            return Err(Error::busy(format!(
+                "{address} was not dialled: {limit} outbound contacts are connected or dialled; let \
+                 some go, or raise max_contacts"
+            )));
+        }
+        state.contacts += 1;
+        drop(state);
+        Ok(OutboundTicket::new(&self.shared))
+    }
+
+    /// Waits until the budget has a dial of a told address, and takes it.
+    pub(super) async fn afford(&self) {
+        until_affordable(|now| self.shared.state().plan.afford(now)).await;
+    }
+
+    /// Returns what limits how many told addresses are dialled for contacts at a time.
+    pub(super) fn told_dials(&self) -> &Semaphore {
+        &self.told_dials
+    }
+
+    /// Returns the addresses of the seeds, each once.
+    pub(crate) fn seeds(&self) -> Vec<Address> {
+        let state = self.shared.state();
+        let mut seeds: Vec<Address> = Vec::new();
+        for seed in state.plan.seeds() {
+            if !seeds.contains(&seed.address) {
+                seeds.push(seed.address.clone());
+            }
+        }
+        seeds
     }
 
     /// Whether a dial of `seed` may use an address of this group now.

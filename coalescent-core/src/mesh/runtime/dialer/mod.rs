@@ -8,7 +8,7 @@
 //! | [`task`] | dials what the plan says, and tells it the results |
 //! | [`mod@dial`] | makes one connection |
 //! | [`walk`] | opens connections to the addresses of one name |
-//! | [`connect`], [`suggest`] | what the application asks for |
+//! | [`connect`], [`contact`], [`suggest`] | what the application asks for |
 //! | [`probe`], [`wanted`] | what is told to it |
 //! | [`self_check`] | finds connections that lead back to this node |
 //! | [`claims`] | finds seeds that resolve to the same address |
@@ -21,6 +21,7 @@ mod backoff;
 mod budget;
 mod claims;
 mod connect;
+mod contact;
 mod dead_ends;
 mod dial;
 mod due;

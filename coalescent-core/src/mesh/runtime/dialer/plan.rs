@@ -100,6 +100,9 @@ pub(crate) struct Plan<K> {
     pub(super) learned_turn: bool,
     /// The number of outbound connections that belong to no known address.
     unseeded: usize,
+    /// The number of outbound peers that began as contacts of a plugin. They count towards
+    /// `max_peers` alone.
+    apart: usize,
     /// How many more outbound connections are wanted than `min_peers`.
     more: usize,
     /// The number of dials so far, which tells which address was tried longest ago.
@@ -121,6 +124,7 @@ impl<K: Clone + Eq + Hash> Plan<K> {
             budget: Budget::default(),
             learned_turn: false,
             unseeded: 0,
+            apart: 0,
             more: 0,
             tries: 0,
         };
@@ -295,6 +299,31 @@ impl<K: Clone + Eq + Hash> Plan<K> {
         self.unseeded
     }
 
+    /// Counts one more peer that began as a contact of a plugin. Returns false if there is no place
+    /// for it.
+    pub(crate) fn add_apart(&mut self) -> bool {
+        let room = self.outbound() < self.config.max_peers;
+        self.apart += usize::from(room);
+        room
+    }
+
+    /// Counts one less of them.
+    pub(crate) fn remove_apart(&mut self) {
+        self.apart = self.apart.saturating_sub(1);
+    }
+
+    /// Returns the addresses of seeds, in the order in which they became known.
+    pub(crate) fn seeds(&self) -> impl Iterator<Item = &K> {
+        let seeds = (self.entries.values()).filter(|entry| entry.kind == Kind::Seed);
+        seeds.map(|entry| &entry.key)
+    }
+
+    /// Takes one dial of a told address from the budget. Returns when to ask again if none is left.
+    pub(crate) fn afford(&mut self, now: Instant) -> Option<Instant> {
+        let affordable = self.budget.take(now);
+        (!affordable).then(|| self.budget.next(now))
+    }
+
     /// Sets how many more outbound connections are wanted than `min_peers`.
     pub(crate) fn set_more(&mut self, more: usize) {
         self.more = more;
@@ -307,7 +336,8 @@ impl<K: Clone + Eq + Hash> Plan<K> {
     /// Returns the number of outbound connections that are up or in progress.
     pub(crate) fn outbound(&self) -> usize {
         let outbound = self.entries.values().filter(|entry| entry.is_outbound());
-        self.unseeded.saturating_add(outbound.count())
+        let others = self.unseeded.saturating_add(self.apart);
+        others.saturating_add(outbound.count())
     }
 
     /// Returns for how many outbound places there is nobody to dial: nobody who is connected, was
@@ -339,12 +369,13 @@ impl<K: Clone + Eq + Hash> Plan<K> {
         wanted.min(self.config.max_peers)
     }
 
-    /// Returns how many outbound places are held.
+    /// Returns how many of the places are held that the plan is to fill.
     pub(super) fn held(&self, now: Instant) -> usize {
         let slow = |since| now.saturating_duration_since(since) >= HOLD;
         let dialing = self.entries.values().filter_map(Entry::dialing_since);
         let slow = dialing.filter(|since| slow(*since)).count();
-        self.outbound().saturating_sub(slow)
+        let held = self.outbound().saturating_sub(self.apart);
+        held.saturating_sub(slow)
     }
 
     /// Returns how many more dials to make now.

@@ -4,7 +4,7 @@
 //! permitted. What is at its other end may be no peer: then a [`Walk`] goes on with the addresses
 //! that were not used yet.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use std::{fmt, io};
 use tokio::time::{Instant, sleep_until};
 
 use super::addresses::{is_one_socket, is_within, may_lead_here};
+use super::contact::permit_told;
 use super::seed::Seed;
 use super::self_check::SelfCheck;
 use crate::error::{BoxError, Error};
@@ -58,6 +59,10 @@ pub(super) struct Walk<'a> {
     pub(super) itself: Option<Error>,
     /// A group of which an address was not used, because another peer of that group is connected.
     full_group: Mutex<Option<NetGroup>>,
+    /// Where the peer is that has told the name, if one has.
+    told: Option<Option<IpAddr>>,
+    /// Whether several addresses of one group may be connected.
+    any_group: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -70,7 +75,16 @@ impl<'a> Walk<'a> {
             failure: None,
             itself: None,
             full_group: Mutex::default(),
+            told: None,
+            any_group: false,
         }
+    }
+
+    /// Has the walk lead to a contact, whose address somebody has told who is at `told`, if
+    /// anybody has.
+    pub(super) fn for_contact(&mut self, told: Option<Option<IpAddr>>) {
+        self.told = told;
+        self.any_group = true;
     }
 
     /// Returns the address to which the last connection was opened.
@@ -203,6 +217,9 @@ impl<'a> Walk<'a> {
             choose(there)?;
             runtime.security().permit(there).map_err(io::Error::other)?;
             self.permit_ban(Some(there)).map_err(io::Error::other)?;
+            if let Some(from) = self.told {
+                permit_told(from, there).map_err(io::Error::other)?;
+            }
             self.permit_group(there).map_err(io::Error::other)?;
             if may_lead_here(&listening, there) {
                 dialling.may_lead_here();
@@ -255,7 +272,7 @@ impl<'a> Walk<'a> {
     /// Checks that a learned name does not lead to a group of which another learned address is
     /// connected.
     fn permit_group(&self, there: SocketAddr) -> Result<(), Error> {
-        let group = NetGroup::of(there.ip());
+        let group = NetGroup::of(there.ip()).filter(|_| !self.any_group);
         match group.filter(|group| !self.runtime.dialer().is_free(self.seed, *group)) {
             Some(group) => Err(self.full(group, there)),
             None => Ok(()),
@@ -263,7 +280,7 @@ impl<'a> Walk<'a> {
     }
 
     fn claim_group(&self, there: SocketAddr) -> Result<(), Error> {
-        match NetGroup::of(there.ip()) {
+        match NetGroup::of(there.ip()).filter(|_| !self.any_group) {
             Some(group) if !self.runtime.dialer().claim_group(self.seed, group) => {
                 Err(self.full(group, there))
             }

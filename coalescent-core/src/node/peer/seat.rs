@@ -1,0 +1,29 @@
+//! What counts a connection: as that of a contact, or as that of a peer.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::handle::ConnectionHandle;
+
+/// What a connection is counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// That of a contact, which shares only channels with this node.
+    Contact,
+    Peer,
+}
+
+/// There is no place left for a connection in a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoPlace;
+
+/// Counts one connection.
+pub(crate) trait Seat: fmt::Debug + Send + Sync {
+    /// Counts the connection `link` in this role. It does nothing for a connection that is counted
+    /// so already, or as that of a peer.
+    ///
+    /// # Errors
+    ///
+    /// If there is no place left. The connection then stays counted as it was.
+    fn take(&self, role: Role, link: &Arc<ConnectionHandle>) -> Result<(), NoPlace>;
+}

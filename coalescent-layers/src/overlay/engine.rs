@@ -1,0 +1,277 @@
+//! The engine, with its timers: events in, effects out.
+
+use bytes::Bytes;
+use iroh_gossip::proto::util::TimerMap;
+use iroh_gossip::proto::{
+    Command, Config, Event, InEvent, Message as Theirs, OutEvent, PeerData, Scope, State, Timer,
+    TopicId as TheirTopic,
+};
+use rand_engine::SeedableRng;
+use rand_engine::rngs::StdRng;
+use tokio::time::Instant;
+
+use super::ids::{Key, TopicId};
+use super::mirror::{self, Few, Info, Message, Part, Swarm};
+use super::settings::Settings;
+
+/// A peer that does not exist: the engine is told of it in order to look after itself.
+const NOBODY: Key = [0xff; 32];
+
+/// How many peers a neighbour is told that is let go: as many as the engine tells.
+const REPLY: usize = 7;
+
+/// The largest number of peers that the engine is asked for at once.
+const PROBE: usize = 64;
+
+/// What the engine wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// To send this to a peer, connected or not.
+    Send {
+        /// To whom.
+        to: Key,
+        /// In which topic.
+        topic: TopicId,
+        /// The encoded message.
+        bytes: Bytes,
+    },
+    /// It has a new neighbour.
+    Up(TopicId, Key),
+    /// It has lost a neighbour.
+    Down(TopicId, Key),
+    /// A payload of a tree is new.
+    Received(TopicId),
+}
+
+/// The engine of one node, for all of its topics.
+pub(crate) struct Engine {
+    state: State<Key, StdRng>,
+    timers: TimerMap<Timer<Key>>,
+}
+
+impl Engine {
+    /// Makes the engine of the node `me`, without topics.
+    ///
+    /// It is told no address of any peer: it keeps those of all that it has ever heard of. They
+    /// are put into its messages on their way out.
+    pub(crate) fn new(me: Key, settings: &Settings, seed: u64) -> Self {
+        let mut config = Config::default();
+        config.membership.active_view_capacity = settings.active;
+        config.membership.passive_view_capacity = settings.passive;
+        config.broadcast.cache_evict_interval = settings.evict_every;
+        let rng = StdRng::seed_from_u64(seed);
+        Self {
+            state: State::new(me, PeerData::default(), config, rng),
+            timers: TimerMap::new(),
+        }
+    }
+
+    /// Returns when a timer is due.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.timers.first().copied()
+    }
+
+    /// Fires the timers that are due.
+    pub(crate) fn fire(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        while let Some((_, timer)) = self.timers.pop_before(now) {
+            self.handle(InEvent::TimerExpired(timer), now, effects);
+        }
+    }
+
+    /// Takes part in a topic, and joins it through these peers.
+    pub(crate) fn join(
+        &mut self,
+        topic: TopicId,
+        through: Vec<Key>,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.command(topic, Command::Join(through), now, effects);
+    }
+
+    /// Leaves a topic.
+    pub(crate) fn quit(&mut self, topic: TopicId, now: Instant, effects: &mut Vec<Effect>) {
+        self.command(topic, Command::Quit, now, effects);
+    }
+
+    /// Sends a payload down the tree of a topic.
+    pub(crate) fn broadcast(
+        &mut self,
+        topic: TopicId,
+        content: Bytes,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let broadcast = Command::Broadcast(content, Scope::Swarm);
+        self.command(topic, broadcast, now, effects);
+    }
+
+    fn command(
+        &mut self,
+        topic: TopicId,
+        command: Command<Key>,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let topic = TheirTopic::from_bytes(topic.0);
+        self.handle(InEvent::Command(topic, command), now, effects);
+    }
+
+    /// Handles a message that was judged.
+    pub(crate) fn receive(
+        &mut self,
+        from: Key,
+        message: &Message<'_>,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.receive_bytes(from, &message.encode(), now, effects);
+    }
+
+    /// Handles the bytes of a message that was judged.
+    pub(crate) fn receive_bytes(
+        &mut self,
+        from: Key,
+        bytes: &[u8],
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Ok(theirs) = postcard::from_bytes::<Theirs<Key>>(bytes) {
+            self.handle(InEvent::RecvMessage(from, theirs), now, effects);
+        }
+    }
+
+    /// Notes that the connection to a peer is gone, or could not be made. If the peer is `alive`,
+    /// it stays one of those to try later.
+    pub(crate) fn gone(&mut self, peer: Key, alive: bool, now: Instant, effects: &mut Vec<Effect>) {
+        let topics: Vec<_> = self.state.topics().copied().collect();
+        for topic in topics.iter().filter(|_| alive) {
+            let goodbye = goodbye(TopicId(*topic.as_bytes()));
+            self.receive(peer, &goodbye, now, effects);
+        }
+        self.handle(InEvent::PeerDisconnected(peer), now, effects);
+        for topic in topics {
+            self.forget(TopicId(*topic.as_bytes()), peer, now);
+        }
+    }
+
+    /// Has the engine forget that a peer that is no neighbour has ever sent anything in a topic.
+    ///
+    /// It keeps an entry for each peer whose last message was a goodbye, for ever. A message of
+    /// another kind ends that.
+    fn forget(&mut self, topic: TopicId, peer: Key, now: Instant) {
+        let walk = Swarm::Shuffle {
+            origin: peer,
+            nodes: Few(Vec::new()),
+            ttl: 0,
+        };
+        // It would be answered, with nothing.
+        self.receive(peer, &of(topic, walk), now, &mut Vec::new());
+    }
+
+    /// Lets a neighbour go, for the sake of another that is about to come, and tells it whom else
+    /// to ask.
+    pub(crate) fn let_go(
+        &mut self,
+        topic: TopicId,
+        neighbour: Key,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        // The end of a walk that the neighbour has begun: the engine answers with whom it knows.
+        let walk = Swarm::Shuffle {
+            origin: neighbour,
+            nodes: Few(vec![nothing(neighbour); REPLY]),
+            ttl: 0,
+        };
+        self.receive(neighbour, &of(topic, walk), now, effects);
+        let goodbye = goodbye(topic);
+        effects.push(Effect::Send {
+            to: neighbour,
+            topic,
+            bytes: goodbye.encode(),
+        });
+        let before = effects.len();
+        self.receive(neighbour, &goodbye, now, effects);
+        // Its place is taken already: nobody else is to be asked.
+        let after = effects.split_off(before);
+        let sent = |effect: &Effect| matches!(effect, Effect::Send { .. });
+        effects.extend(after.into_iter().filter(|effect| !sent(effect)));
+    }
+
+    /// Returns the peers of a topic that the engine knows and is not connected to.
+    ///
+    /// It does not tell, so it is asked by its own means: for the answer to a walk of nobody.
+    pub(crate) fn passive(&mut self, topic: TopicId, now: Instant) -> Vec<Key> {
+        let mut effects = Vec::new();
+        let walk = Swarm::Shuffle {
+            origin: NOBODY,
+            // The answer names as many peers as the question.
+            nodes: Few(vec![nothing(*self.state.me()); PROBE]),
+            ttl: 0,
+        };
+        self.receive(NOBODY, &of(topic, walk), now, &mut effects);
+        let answers = effects.iter().filter_map(|effect| match effect {
+            Effect::Send { to, bytes, .. } if *to == NOBODY => Some(mirror::named(bytes)),
+            _ => None,
+        });
+        // If there are not so many, it names neighbours too.
+        answers.flatten().collect()
+    }
+
+    /// Forgets what neighbours have announced and never sent.
+    pub(crate) fn sweep(&mut self, now: Instant) {
+        // The engine looks for such when anybody is gone.
+        self.handle(InEvent::PeerDisconnected(NOBODY), now, &mut Vec::new());
+    }
+
+    fn handle(&mut self, event: InEvent<Key>, now: Instant, effects: &mut Vec<Effect>) {
+        for out in self.state.handle(event, now, None) {
+            effects.push(match out {
+                OutEvent::SendMessage(to, message) => {
+                    let bytes = mirror::encode(&message);
+                    let Some(topic) = mirror::topic(&bytes) else {
+                        continue;
+                    };
+                    Effect::Send { to, topic, bytes }
+                }
+                OutEvent::EmitEvent(topic, event) => {
+                    let topic = TopicId(*topic.as_bytes());
+                    match event {
+                        Event::NeighborUp(peer) => Effect::Up(topic, peer),
+                        Event::NeighborDown(peer) => Effect::Down(topic, peer),
+                        Event::Received(_) => Effect::Received(topic),
+                    }
+                }
+                OutEvent::ScheduleTimer(after, timer) => {
+                    self.timers.insert(now + after, timer);
+                    continue;
+                }
+                // The engine gives up a connection when one topic does, even if another needs it,
+                // and then not again. So it is not heeded: whoever is nobody's neighbour is let go.
+                OutEvent::DisconnectPeer(_) | OutEvent::PeerData(..) => continue,
+            });
+        }
+    }
+}
+
+fn of(topic: TopicId, swarm: Swarm<'_>) -> Message<'_> {
+    Message {
+        topic: topic.0,
+        part: Part::Swarm(swarm),
+    }
+}
+
+/// Returns a message of one who stays alive, but no neighbour.
+fn goodbye(topic: TopicId) -> Message<'static> {
+    let goodbye = Swarm::Disconnect {
+        alive: true,
+        respond: false,
+    };
+    of(topic, goodbye)
+}
+
+/// Returns a peer without an address.
+fn nothing(id: Key) -> Info<'static> {
+    Info { id, data: None }
+}

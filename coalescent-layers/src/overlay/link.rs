@@ -1,0 +1,61 @@
+//! The connections to nodes that know the channel, contacts and peers.
+
+use std::time::Duration;
+
+use coalescent_core::{Address, Peer};
+use tokio::time::Instant;
+
+use super::bucket::Bucket;
+use crate::discovery::listening;
+use crate::discovery::place::Place;
+
+/// How many messages of one node, other than payloads, are heeded at once, and how often one more.
+pub const MESSAGES_AT_ONCE: u32 = 64;
+
+/// How often one more is heeded.
+pub const MESSAGE_EVERY: Duration = Duration::from_millis(100);
+
+/// How often one node may join at once, and how often once more: each time others are told of it.
+pub const JOINS_AT_ONCE: u32 = 4;
+
+/// How often it may join once more.
+pub const JOIN_EVERY: Duration = Duration::from_secs(2);
+
+/// A contact that nobody needs is let go after this time without a message.
+pub const IDLE: Duration = Duration::from_secs(3);
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) peer: Peer,
+    /// When something was last sent or heard.
+    pub(crate) used: Instant,
+    /// Whether it is being closed.
+    pub(crate) closing: bool,
+    /// What the node may still say.
+    pub(crate) messages: Bucket,
+    /// How often it may still join.
+    pub(crate) joins: Bucket,
+}
+
+impl Link {
+    pub(crate) fn new(peer: Peer, now: Instant) -> Self {
+        Self {
+            peer,
+            used: now,
+            closing: false,
+            messages: Bucket::new(MESSAGES_AT_ONCE, MESSAGE_EVERY),
+            joins: Bucket::new(JOINS_AT_ONCE, JOIN_EVERY),
+        }
+    }
+
+    /// Returns where the node is.
+    pub(crate) fn place(&self) -> Place {
+        Place::of_peer(self.peer.addr().map(|addr| addr.ip()))
+    }
+
+    /// Returns where it says that it listens.
+    pub(crate) fn listen(&self) -> Option<Address> {
+        listening::said_by(&self.peer)
+    }
+}

@@ -1,0 +1,220 @@
+//! One node's overlay: the lock around its state, and what is done once it is released.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use coalescent_core::{Mesh, Peer, WeakMesh};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::ids::{self, Key, TopicId};
+use super::mirror::CHANNEL;
+use super::settings::Settings;
+use super::state::{After, State};
+use super::stats::OverlayStats;
+
+/// The weight of a fault against the rules of the channel.
+pub const FAULT: u32 = 20;
+
+/// A payload of a topic that a neighbour has sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Payload {
+    pub(crate) topic: TopicId,
+    /// The number by which the engine knows it.
+    pub(crate) id: Key,
+    pub(crate) content: Bytes,
+    /// The message that carried it.
+    pub(crate) message: Bytes,
+}
+
+type OnPayload = Box<dyn Fn(&Peer, Payload) + Send + Sync>;
+
+/// What the parts of one app's overlay share.
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    /// Set when the mesh has started.
+    node: OnceLock<Node>,
+    on_payload: OnceLock<OnPayload>,
+    /// Wakes the task.
+    wake: Notify,
+}
+
+/// The overlay of a mesh that has started.
+struct Node {
+    mesh: WeakMesh,
+    network: String,
+    state: Mutex<State>,
+}
+
+/// The neighbours in a topic.
+pub(crate) type Neighbours = Arc<[Peer]>;
+
+impl Shared {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self(Arc::new(Inner {
+            settings,
+            node: OnceLock::new(),
+            on_payload: OnceLock::new(),
+            wake: Notify::new(),
+        }))
+    }
+
+    /// Sets what is called with each payload of a neighbour, in the handler of the channel. The
+    /// first stays.
+    pub(crate) fn on_payload(&self, hook: impl Fn(&Peer, Payload) + Send + Sync + 'static) {
+        let _ = self.0.on_payload.set(Box::new(hook));
+    }
+
+    /// Begins, with the mesh.
+    pub(crate) fn start(&self, mesh: &Mesh) {
+        let config = mesh.peers().config();
+        let (me, keys) = own_key(mesh);
+        let now = Instant::now();
+        let topic = TopicId::of(&config.network, "");
+        let state = State::new(me, keys, mesh, topic, &self.0.settings, now);
+        let node = Node {
+            mesh: mesh.downgrade(),
+            network: config.network.clone(),
+            state: Mutex::new(state),
+        };
+        let _ = self.0.node.set(node);
+    }
+
+    /// Returns the number of a topic by its name; `None` before the mesh has started.
+    pub(crate) fn topic_id(&self, name: &str) -> Option<TopicId> {
+        Some(TopicId::of(&self.0.node.get()?.network, name))
+    }
+
+    /// Takes part in a topic, with a tree or not. One that it takes part in already is nothing new.
+    pub(crate) fn join_topic(&self, topic: TopicId, tree: bool) {
+        self.with(|state, now, after| state.join_topic(topic, tree, now, after));
+    }
+
+    /// Leaves a topic.
+    pub(crate) fn leave_topic(&self, topic: TopicId) {
+        self.with(|state, now, after| state.leave_topic(topic, now, after));
+    }
+
+    /// Returns the neighbours in a topic: none if this node takes no part in it.
+    pub(crate) fn neighbours(&self, topic: TopicId) -> Neighbours {
+        let found = self.with(|state, _, _| state.neighbours(topic));
+        found.flatten().unwrap_or_default()
+    }
+
+    /// Returns the neighbours in a topic from now on; `None` if this node takes no part in it.
+    pub(crate) fn watch_neighbours(&self, topic: TopicId) -> Option<watch::Receiver<Neighbours>> {
+        self.with(|state, _, _| state.watch(topic)).flatten()
+    }
+
+    /// Sends a payload down the tree of a topic.
+    pub(crate) fn engine_broadcast(&self, topic: TopicId, content: Bytes) {
+        self.with(|state, now, after| state.broadcast(topic, content, now, after));
+    }
+
+    /// Gives the engine a payload of a neighbour: the message that carried it, which was judged.
+    /// Returns whether it is new; if so, it goes on down the tree.
+    pub(crate) fn engine_receive(&self, from: &Peer, message: &[u8]) -> bool {
+        let received =
+            self.with(|state, now, after| state.receive_payload(from, message, now, after));
+        received.unwrap_or(false)
+    }
+
+    /// Returns what the overlay counts; `None` before the mesh has started.
+    pub(crate) fn stats(&self) -> Option<OverlayStats> {
+        self.with(|state, now, _| state.stats(now))
+    }
+
+    /// Notes a connection to a node that knows the channel.
+    pub(crate) fn connected(&self, peer: &Peer) {
+        if peer.has_channel(CHANNEL) {
+            self.with(|state, now, after| state.connected(peer, now, after));
+        }
+    }
+
+    /// Notes that a connection has ended.
+    pub(crate) fn disconnected(&self, peer: &Peer) {
+        self.with(|state, now, after| state.disconnected(peer, now, after));
+    }
+
+    /// Handles what a node said on the channel.
+    pub(crate) fn heard(&self, peer: &Peer, payload: &Bytes) {
+        self.with(|state, now, after| state.heard(peer, payload, now, after));
+    }
+
+    /// Leaves all topics, so that neighbours know that this node does not come back.
+    pub(crate) fn quit(&self) {
+        self.with(|state, now, after| state.quit(now, after));
+    }
+
+    /// Runs until the mesh ends: fires timers, and dials.
+    pub(crate) async fn run(self) {
+        super::task::run(&self).await;
+    }
+
+    pub(crate) fn mesh(&self) -> Option<Mesh> {
+        self.0.node.get()?.mesh.upgrade()
+    }
+
+    /// Waits until there is something to do for the task.
+    pub(crate) async fn woken(&self) {
+        self.0.wake.notified().await;
+    }
+
+    /// Changes the state, then does what follows from it without the lock. `None` before the mesh
+    /// has started.
+    pub(crate) fn with<T>(
+        &self,
+        change: impl FnOnce(&mut State, Instant, &mut Vec<After>) -> T,
+    ) -> Option<T> {
+        let node = self.0.node.get()?;
+        let mut after = Vec::new();
+        let mut state = node.state();
+        let now = Instant::now();
+        let result = change(&mut state, now, &mut after);
+        let wake = state.take_wake();
+        drop(state);
+        if wake {
+            self.0.wake.notify_one();
+        }
+        for one in after {
+            self.do_after(one);
+        }
+        Some(result)
+    }
+
+    fn do_after(&self, after: After) {
+        match after {
+            After::Promote(peer) => {
+                if let Err(error) = peer.promote() {
+                    tracing::debug!(peer = %peer.id(), %error, "a neighbour found no place");
+                    self.with(|state, now, after| state.no_place(&peer, now, after));
+                }
+            }
+            After::Hang(peer, why) => peer.disconnect(why),
+            After::Penalize(peer, why) => peer.penalize(FAULT, why),
+            After::Payload(peer, payload) => {
+                if let Some(hook) = self.0.on_payload.get() {
+                    hook(&peer, payload);
+                }
+            }
+        }
+    }
+}
+
+impl Node {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the number of this node, and whether it is a key that it proves.
+fn own_key(mesh: &Mesh) -> (Key, bool) {
+    #[cfg(feature = "tls")]
+    if let Some(key) = mesh.public_key() {
+        return (*key.as_bytes(), true);
+    }
+    (ids::of_node(mesh.id()), false)
+}

@@ -1,0 +1,106 @@
+//! The seeds: when each is contacted.
+
+use std::time::Duration;
+
+use coalescent_core::{Address, Peer};
+use rand::Rng;
+use tokio::time::Instant;
+
+use super::joiner::{START_WITHIN, random};
+
+/// How long after a first failure a seed is contacted again, at most; doubled each time.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The longest time between two attempts.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// The seeds of a node.
+#[derive(Debug)]
+pub(crate) struct Seeds(Vec<Seed>);
+
+#[derive(Debug)]
+struct Seed {
+    address: Address,
+    /// When it is to be contacted.
+    due: Option<Instant>,
+    failures: u32,
+    dialling: bool,
+    /// The peer that it is, if it knows no overlay: that one stays connected.
+    ordinary: Option<Peer>,
+}
+
+impl Seeds {
+    /// Has each seed contacted soon.
+    pub(crate) fn new(seeds: Vec<Address>, now: Instant, rng: &mut impl Rng) -> Self {
+        let seeds = seeds.into_iter().map(|address| Seed {
+            address,
+            due: Some(now + random(rng, Duration::ZERO, START_WITHIN)),
+            failures: 0,
+            dialling: false,
+            ordinary: None,
+        });
+        Self(seeds.collect())
+    }
+
+    /// Returns when the next seed is to be contacted.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        let idle = self.0.iter().filter(|seed| !seed.dialling);
+        idle.filter_map(|seed| seed.due).min()
+    }
+
+    /// Returns the number of a seed to contact now, and its address.
+    pub(crate) fn due(&mut self, now: Instant) -> Option<(usize, Address)> {
+        let mut seeds = self.0.iter_mut().enumerate();
+        let is_due = |seed: &Seed| !seed.dialling && seed.due.is_some_and(|due| due <= now);
+        let (number, seed) = seeds.find(|(_, seed)| is_due(seed))?;
+        seed.dialling = true;
+        seed.due = None;
+        Some((number, seed.address.clone()))
+    }
+
+    /// Has a random seed contacted now, if there is one that is not connected anyway. Returns
+    /// whether there is.
+    pub(crate) fn again(&mut self, now: Instant, rng: &mut impl Rng) -> bool {
+        let idle = |seed: &&mut Seed| !seed.dialling && seed.ordinary.is_none();
+        let idle = self.0.iter_mut().filter(idle);
+        let Some(seed) = idle.min_by_key(|_| rng.random::<u32>()) else {
+            return false;
+        };
+        seed.due = Some(now);
+        true
+    }
+
+    /// Notes that a seed was met: as a node of the overlay, or as an ordinary peer.
+    pub(crate) fn met(&mut self, number: usize, ordinary: Option<Peer>) {
+        if let Some(seed) = self.0.get_mut(number) {
+            seed.dialling = false;
+            seed.failures = 0;
+            seed.ordinary = ordinary;
+        }
+    }
+
+    /// Notes that a seed was not met. It is contacted again while this node is `alone`.
+    pub(crate) fn missed(&mut self, number: usize, alone: bool, now: Instant, rng: &mut impl Rng) {
+        if let Some(seed) = self.0.get_mut(number) {
+            seed.dialling = false;
+            seed.failures = seed.failures.saturating_add(1);
+            seed.due = alone.then(|| now + pause(seed.failures, rng));
+        }
+    }
+
+    /// Notes that a peer has left: if it is a seed that knows no overlay, it is dialled again.
+    pub(crate) fn disconnected(&mut self, peer: &Peer, now: Instant, rng: &mut impl Rng) {
+        let is = |seed: &&mut Seed| seed.ordinary.as_ref() == Some(peer);
+        for seed in self.0.iter_mut().filter(is) {
+            seed.ordinary = None;
+            seed.failures = 1;
+            seed.due = Some(now + pause(1, rng));
+        }
+    }
+}
+
+fn pause(failures: u32, rng: &mut impl Rng) -> Duration {
+    let doubled = failures.saturating_sub(1).min(8);
+    let most = RETRY.saturating_mul(1 << doubled).min(RETRY_MAX);
+    random(rng, most / 2, most)
+}

@@ -1,0 +1,155 @@
+//! The task of one node's overlay: waits, and dials.
+
+use coalescent_core::{Address, Error, Peer, WeakMesh};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+use super::ids::{self, Key};
+use super::mirror::CHANNEL;
+use super::node::Shared;
+use super::state::{After, State};
+use crate::discovery::place::Place;
+
+/// Whom a dial is to meet.
+#[derive(Clone, Copy, Debug)]
+enum Whom {
+    /// A peer that the engine wants.
+    Peer(Key),
+    /// The seed of this number.
+    Seed(usize),
+}
+
+/// A dial to begin.
+#[derive(Debug)]
+pub(crate) struct Dial {
+    whom: Whom,
+    address: Address,
+    /// Who has told the address.
+    from: Option<Peer>,
+}
+
+type Ended = (Whom, Result<Peer, Error>);
+
+/// Runs until the mesh ends.
+pub(crate) async fn run(shared: &Shared) {
+    let mut dials: JoinSet<Option<Ended>> = JoinSet::new();
+    loop {
+        let due = shared.with(|state, now, after| state.due(now, after));
+        let Some((next, begin)) = due else {
+            return;
+        };
+        if let Some(mesh) = shared.mesh() {
+            let mesh = mesh.downgrade();
+            for dial in begin {
+                dials.spawn(carry_out(mesh.clone(), dial));
+            }
+        }
+        let ended = async {
+            match dials.join_next().await {
+                Some(ended) => ended,
+                None => std::future::pending().await,
+            }
+        };
+        let wait = async {
+            tokio::select! {
+                () = shared.woken() => None,
+                ended = ended => ended.ok().flatten(),
+            }
+        };
+        if let Ok(Some((whom, result))) = timeout_at(next, wait).await {
+            shared.with(|state, now, after| state.dialled(whom, result, now, after));
+        }
+    }
+}
+
+async fn carry_out(mesh: WeakMesh, dial: Dial) -> Option<Ended> {
+    let mesh = mesh.upgrade()?;
+    let result = mesh.contact(&dial.address, dial.from.as_ref()).await;
+    Some((dial.whom, result))
+}
+
+impl State {
+    /// Does what is due, and returns when to look again, and whom to dial now.
+    fn due(&mut self, now: Instant, after: &mut Vec<After>) -> (Instant, Vec<Dial>) {
+        let next = self.tick(now, after);
+        let mut dials = Vec::new();
+        while let Some((number, address)) = self.seeds.due(now) {
+            dials.push(Dial {
+                whom: Whom::Seed(number),
+                address,
+                from: None,
+            });
+        }
+        while let Some(key) = self.pending.next_dial() {
+            let Some(address) = self.known.get(&key).cloned() else {
+                self.pending.dialled();
+                self.pending.missed(&key, false, now);
+                continue;
+            };
+            let from = self.teller(&address);
+            dials.push(Dial {
+                whom: Whom::Peer(key),
+                address,
+                from,
+            });
+        }
+        self.stats.dialled += dials.len() as u64;
+        (next, dials)
+    }
+
+    /// Returns somebody who may tell an address. It was judged when it was told; whoever told it
+    /// may be gone.
+    fn teller(&self, address: &Address) -> Option<Peer> {
+        let there = Place::of(address);
+        let mut links = self.links.values();
+        let link = links.find(|link| link.place().may_tell(there))?;
+        Some(link.peer.clone())
+    }
+
+    fn dialled(
+        &mut self,
+        whom: Whom,
+        result: Result<Peer, Error>,
+        now: Instant,
+        after: &mut Vec<After>,
+    ) {
+        let alive = result.as_ref().err().is_some_and(Error::is_busy);
+        if let Err(error) = &result {
+            self.stats.failed += 1;
+            tracing::debug!(?whom, %error, "a contact was not made");
+        }
+        let met = result.ok().filter(Peer::is_connected);
+        if let Some(peer) = &met
+            && peer.has_channel(CHANNEL)
+        {
+            let key = ids::of_peer(peer);
+            let is_new = key.is_some_and(|key| !self.links.contains_key(&key));
+            if is_new {
+                self.connected(peer, now, after);
+            }
+        }
+        match whom {
+            Whom::Seed(number) => match met {
+                Some(peer) if !peer.has_channel(CHANNEL) => self.seeds.met(number, Some(peer)),
+                Some(peer) => {
+                    self.seeds.met(number, None);
+                    // It may have been connected before.
+                    if let Some(key) = ids::of_peer(&peer) {
+                        self.join_through(key, now, after);
+                    }
+                }
+                None => {
+                    let alone = self.is_alone();
+                    self.seeds.missed(number, alone, now, &mut self.rng);
+                }
+            },
+            Whom::Peer(key) => {
+                self.pending.dialled();
+                // Somebody else may live at that address now.
+                if !self.links.contains_key(&key) {
+                    self.pending.missed(&key, alive, now);
+                }
+            }
+        }
+    }
+}
