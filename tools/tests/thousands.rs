@@ -20,7 +20,17 @@ fn run(name: &str, relay: Relay) -> Row {
 
 #[test]
 fn baseline() {
-    for name in ["row", "storm-1", "storm-3", "split", "kill-50", "kill-80", "burst", "one-sender", "senders"] {
+    for name in [
+        "row",
+        "storm-1",
+        "storm-3",
+        "split",
+        "kill-50",
+        "kill-80",
+        "burst",
+        "one-sender",
+        "senders",
+    ] {
         let t = std::time::Instant::now();
         run(name, Relay::Fixed);
         println!("{name} {:?}", t.elapsed());

@@ -171,5 +171,6 @@ impl Panel {
 fn colour(relay: Relay) -> RGBColor {
     match relay {
         Relay::Fixed => RGBColor(90, 90, 90),
+        Relay::Overlay => RGBColor(213, 94, 0),
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use coalescent::wire::NodeId;
 use coalescent::{App, AppExt, Error, Mesh};
 use coalescent_layers::SmartRelay;
+use coalescent_layers::overlay::Overlay;
 use serde::{Deserialize, Serialize};
 
 use super::network::{Host, PORT, ip};
@@ -18,17 +19,20 @@ pub enum Relay {
     /// `SmartRelay` on connections that are given: each node dials five random others, and keeps
     /// dialling these.
     Fixed,
+    /// `SmartRelay` on the neighbours that the overlay chooses.
+    Overlay,
 }
 
 impl Relay {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Fixed];
+    pub const ALL: [Self; 2] = [Self::Fixed, Self::Overlay];
 
     /// Returns its name in options and tables.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fixed => "fixed",
+            Self::Overlay => "overlay",
         }
     }
 
@@ -40,7 +44,7 @@ impl Relay {
 
     /// Whether what is heard comes from the read side of the mesh.
     pub(super) const fn reads_the_mesh(self) -> bool {
-        matches!(self, Self::Fixed)
+        matches!(self, Self::Fixed | Self::Overlay)
     }
 }
 
@@ -56,6 +60,7 @@ impl Node {
         relay: Relay,
         host: Host,
         number: usize,
+        seed: u64,
         seeds: &[usize],
     ) -> Option<Self> {
         let seeds = seeds.iter().filter(|seed| **seed != number);
@@ -64,9 +69,14 @@ impl Node {
             .allow_plaintext()
             .seeds(seeds.map(|seed| format!("{}:{PORT}", ip(*seed))));
         let address = format!("{}:{PORT}", ip(number));
+        let overlay = || Overlay::new().seed(seed.wrapping_mul(1_000_003) ^ number as u64);
         let mesh: Result<Mesh, Error> = match relay {
             Relay::Fixed => {
                 let app = app.min_peers(FIXED).with(SmartRelay::new());
+                app.listen(address).await
+            }
+            Relay::Overlay => {
+                let app = app.with(overlay()).with(SmartRelay::new());
                 app.listen(address).await
             }
         };

@@ -28,6 +28,7 @@ pub(super) struct Swarm {
     pub(super) network: Network,
     pub(super) relay: Relay,
     pub(super) rng: StdRng,
+    seed: u64,
     nodes: Vec<Option<Node>>,
     /// Which part of the network a node is in. All are in part 0 unless it is split.
     part: Vec<usize>,
@@ -75,6 +76,7 @@ impl Swarm {
             network: Network::new(latency, seed),
             relay,
             rng: StdRng::seed_from_u64(seed),
+            seed,
             nodes: Vec::new(),
             part: Vec::new(),
             ledger: Ledger::default(),
@@ -87,7 +89,14 @@ impl Swarm {
     /// Starts one more node, which knows these.
     pub(super) async fn add(&mut self, seeds: &[usize]) {
         let number = self.nodes.len();
-        let node = Node::start(self.relay, self.network.host(number), number, seeds).await;
+        let node = Node::start(
+            self.relay,
+            self.network.host(number),
+            number,
+            self.seed,
+            seeds,
+        )
+        .await;
         let Some(node) = node else {
             panic!("node {number} does not start");
         };
