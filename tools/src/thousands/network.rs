@@ -134,6 +134,10 @@ impl Network {
 }
 
 impl State {
+    fn part(&self, ip: IpAddr) -> usize {
+        self.part.get(&ip).copied().unwrap_or(0)
+    }
+
     /// Returns the latency of the link between two hosts, the same in both directions.
     fn latency(&self, a: IpAddr, b: IpAddr) -> Duration {
         if self.latency.is_empty() {
@@ -165,8 +169,7 @@ impl Host {
         let (sender, here, latency) = {
             let mut state = self.network.state();
             state.dials += 1;
-            let part = |ip| state.part.get(&ip).copied().unwrap_or(0);
-            if part(self.ip) != part(there.ip()) {
+            if state.part(self.ip) != state.part(there.ip()) {
                 return None;
             }
             let sender = state.listening.get(&there).cloned();
@@ -184,6 +187,10 @@ impl Host {
         let (ours, theirs, cable) = connection(latency);
         {
             let mut state = self.network.state();
+            // It may have been split meanwhile.
+            if state.part(self.ip) != state.part(there.ip()) {
+                return None;
+            }
             state.connections += 1;
             if state.cables.len() > 2 * state.swept + 64 {
                 state.sweep();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Options;
 use super::relay::Relay;
-use super::swarm::{Sent, Swarm};
+use super::swarm::{Sent, Swarm, cpu_time};
 
 /// The deliveries from which on the CPU time of one can be told from that of what nodes do anyway.
 const MANY: u64 = 100_000;
@@ -41,6 +41,8 @@ pub struct Row {
     pub whole_after: Option<f64>,
     /// The memory of a node that has nothing to do, in KiB. None where it is not counted.
     pub node_kib: Option<f64>,
+    /// What a node does that has nothing to do.
+    pub idle: Option<Idle>,
     /// How often a node was given what it had before.
     pub heard_twice: u64,
     /// What was sent, and what became of it.
@@ -49,6 +51,17 @@ pub struct Row {
     pub real_seconds: f64,
     /// The CPU time of the run.
     pub cpu_seconds: f64,
+}
+
+/// What a node does that has nothing to do: the mean of all, over some minutes.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Idle {
+    /// The connections that it makes in a minute.
+    pub connections: f64,
+    /// The bytes that it receives in a second, on connections that are still there at the end.
+    pub bytes: f64,
+    /// The CPU time that it takes, in µs a second.
+    pub cpu_us: f64,
 }
 
 /// What was sent in one phase of a scenario, and what became of it.
@@ -93,6 +106,7 @@ impl Row {
             dials: 0,
             whole_after: None,
             node_kib: None,
+            idle: None,
             heard_twice: 0,
             phases: Vec::new(),
             real_seconds: 0.0,
@@ -123,6 +137,23 @@ impl Row {
             drops: stats.dropped,
             channel_drops: stats.channel_dropped,
             seconds: took.as_secs_f64(),
+        });
+    }
+
+    /// Lets the swarm run with nothing to do, and measures the second half of that time.
+    pub(super) async fn run_idle(&mut self, swarm: &mut Swarm, time: Duration) {
+        swarm.pass(time / 2).await;
+        let before = (swarm.network.connections(), swarm.stats(), cpu_time());
+        swarm.pass(time / 2).await;
+        let connections = swarm.network.connections() - before.0;
+        let bytes = swarm.stats().bytes_received;
+        let bytes = bytes.saturating_sub(before.1.bytes_received);
+        let cpu = cpu_time().saturating_sub(before.2);
+        let each = swarm.alive().len() as f64 * (time / 2).as_secs_f64();
+        self.idle = Some(Idle {
+            connections: connections as f64 * 60.0 / each,
+            bytes: bytes as f64 / each,
+            cpu_us: cpu.as_secs_f64() * 1e6 / each,
         });
     }
 
@@ -161,7 +192,7 @@ impl Row {
 /// The heads of the columns of a row.
 pub const HEAD: &str = "\
 scenario   relay    nodes  phase      |   missed of  deliveries  copies  bytes  last hop  last ms   \
-CPU us  drops | degree           islands  connections    whole  KiB a node";
+CPU us  drops | degree           islands  connections    whole  KiB a node  idle: conn/min  B/s  us/s";
 
 fn or_dash(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
@@ -207,6 +238,14 @@ impl fmt::Display for Row {
                 or_dash(self.whole_after, 1),
                 or_dash(self.node_kib, 1),
             )?;
+            if let Some(idle) = self.idle {
+                let Idle {
+                    connections,
+                    bytes,
+                    cpu_us,
+                } = idle;
+                write!(f, " {connections:13.2} {bytes:9.1} {cpu_us:5.1}")?;
+            }
         }
         Ok(())
     }

@@ -150,7 +150,7 @@ impl Scenario {
                 row.add("30 s on", swarm.send(CHAT).await);
             }
             Act::Split => {
-                swarm.pass(RUN).await;
+                row.run_idle(&mut swarm, RUN).await;
                 let half = swarm.some(nodes / 2);
                 swarm.split(&half);
                 swarm.pass(SETTLE).await;
@@ -165,7 +165,7 @@ impl Scenario {
                 row.add("once whole", swarm.send(CHAT).await);
             }
             Act::Kill(percent) => {
-                swarm.pass(RUN).await;
+                row.run_idle(&mut swarm, RUN).await;
                 let killed = swarm.some(nodes * percent / 100);
                 swarm.kill(&killed).await;
                 row.add("0-30 s", swarm.send(CHAT).await);
@@ -173,7 +173,7 @@ impl Scenario {
                 row.add("30 s on", swarm.send(CHAT).await);
             }
             Act::Burst | Act::OneSender | Act::ChangingSenders => {
-                swarm.pass(RUN).await;
+                row.run_idle(&mut swarm, RUN).await;
                 row.rest(&mut swarm, memory, options).await;
                 self.load(&mut swarm, &mut row, options).await;
             }
