@@ -201,8 +201,8 @@ impl<L> App<L> {
         self
     }
 
-    /// Sets how many inbound [contacts](Registrar::contacts) are accepted at most, apart from peers,
-    /// and how many outbound ones there are at most. Default: 32.
+    /// Sets how many inbound [contacts](Registrar::contacts) are accepted at most, apart from
+    /// peers, and how many outbound ones there are at most. Default: 32.
     pub fn max_contacts(mut self, max_contacts: usize) -> Self {
         self.config.max_contacts = max_contacts;
         self

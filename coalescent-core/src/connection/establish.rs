@@ -72,7 +72,16 @@ where
     let config = node.config();
     let wire = info.wire.clone().unwrap_or_else(|| config.wire.clone());
     let origin = info.origin();
-    let introduced = introduce(io, node, wire, origin, info.key, info.listen).await?;
+    let introduced = introduce(
+        io,
+        node,
+        wire,
+        origin,
+        info.key,
+        info.listen,
+        seat.as_deref(),
+    );
+    let introduced = introduced.await?;
     let Introduced {
         mut io,
         mut codec,
@@ -146,7 +155,7 @@ where
     let since = clock::now();
     loop {
         let Some(standing) = node.look_up(intro, handle)? else {
-            let taken = handle.take_seat(node.role(intro));
+            let taken = handle.take_seat(node.role(&intro.channels));
             taken.map_err(|_| Refusal::Full)?;
             match node.join(intro, handle)? {
                 Some(peer) => return Ok(Entry::New(peer)),
@@ -158,7 +167,7 @@ where
         match waits.await {
             Ok(Ok(Outcome::Decided(Standing::Free | Standing::Wait(_)))) => {}
             Ok(Ok(Outcome::Decided(Standing::Joined(joined)))) => {
-                let role = standing.peer().role();
+                let role = standing.peer().stage().role();
                 // A peer is not let go because its other connection was dialled by this node.
                 let may_fail = handle.direction() == Direction::Inbound;
                 if handle.take_seat(role).is_err() && may_fail {

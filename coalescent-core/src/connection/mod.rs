@@ -73,6 +73,7 @@ mod membership;
 mod probe;
 mod reader;
 mod relay;
+mod scarce;
 mod stack_driver;
 mod standby;
 mod watch;

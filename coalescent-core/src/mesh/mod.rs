@@ -9,9 +9,11 @@
 //! | [`duplex`] | the streams as implemented by `Mesh` itself |
 //! | [`doors`] | who comes in: sockets from elsewhere, the allow list, and waiting for peers |
 //! | [`bans`] | who is banned |
+//! | [`contacts`] | connections that a plugin begins, which are no peers yet |
 //! | [`runtime`] | the tasks: listener, dialer, connections, shutdown |
 
 mod bans;
+mod contacts;
 mod doors;
 mod duplex;
 mod gather;
@@ -40,7 +42,7 @@ use crate::error::Error;
 use crate::node::event::{Event, Events};
 use crate::node::payload::Payload;
 use crate::node::peer::Peer;
-use crate::node::suggestion::Suggestion;
+use crate::node::suggestion::{Source, Suggestion};
 use crate::node::{Peers, Sent};
 pub use crate::stack::inbox::FRAME_COST;
 pub use crate::stack::inbox::frames::{FrameRef, Frames};
@@ -294,42 +296,6 @@ impl Mesh {
         self.runtime().remove_seed(addr)
     }
 
-    /// Returns the addresses of the seeds, in the order in which they were added.
-    #[must_use]
-    pub fn seeds(&self) -> Vec<Address> {
-        self.runtime().dialer().seeds()
-    }
-
-    /// Connects to an address as to a [contact](Peer::is_contact), once. If the node there is
-    /// connected already, this returns that contact or peer. If it lists none of the channels of
-    /// [`Registrar::contacts`](crate::Registrar::contacts), it becomes an ordinary peer.
-    ///
-    /// `from` is the peer that has told the address, and `None` for one of this node's own choice,
-    /// such as a seed. A told address is dialled within the same budget as
-    /// [suggestions](Mesh::suggest), one a second and 8 after a quiet time, and at most 8 of them at
-    /// a time; this waits for its turn for at most 10 s. No loopback or private address is taken
-    /// from a peer that is not as near, whatever the name resolves to.
-    ///
-    /// The dial counts towards [`Config::max_contacts`](crate::Config::max_contacts) until it has
-    /// failed, the contact has ended, or it is [promoted](Peer::promote); then it counts towards
-    /// [`Config::max_peers`](crate::Config::max_peers), beside those whom this node dials to fill
-    /// its places.
-    ///
-    /// # Errors
-    ///
-    /// - [`is_busy`](Error::is_busy) if this node has no place for one more outbound contact, a told
-    ///   address has not had its turn, or the other side is busy: try again later.
-    /// - [`is_refused`](Error::is_refused), and not busy, if a told address is nearer than the peer
-    ///   that told it, or the node there is an ordinary peer and `max_peers` is reached.
-    /// - Those of [`connect`](Mesh::connect).
-    ///
-    /// # Cancel safety
-    ///
-    /// When the future is dropped, the dial is abandoned. A connection that is already made stays.
-    pub async fn contact(&self, address: &Address, from: Option<&Peer>) -> Result<Peer, Error> {
-        self.runtime().contact(address, from).await
-    }
-
     /// Suggests an address at which there may be a peer. This node may dial it, now or later, if it
     /// has fewer outbound peers than [`Config::min_peers`](crate::Config::min_peers).
     ///
@@ -350,6 +316,14 @@ impl Mesh {
     /// most is forgotten: one that failed, or else the oldest.
     pub fn suggest(&self, suggestion: Suggestion) {
         self.runtime().suggest(suggestion);
+    }
+
+    /// Has [`Event::Discovered`] tell of an address that a plugin has found and dials by itself, with
+    /// [`contact`](Mesh::contact). What is [suggested](Mesh::suggest) is told of anyway.
+    ///
+    /// Each address is told of once, whoever finds it; seeds and this node's own are not told of.
+    pub fn discovered(&self, address: &Address, source: Source) {
+        self.runtime().discovered(address, source);
     }
 
     /// Returns whether the configuration of this node allows to dial an address, without looking
@@ -462,15 +436,15 @@ impl Mesh {
         self.peers().get_shared()
     }
 
-    /// Subscribes to the events of the mesh, from now on. The first subscriber gets the events from
-    /// the start of the mesh.
+    /// Subscribes to the events of the mesh, from now on. The first subscriber also gets those
+    /// before, at most the last [`EARLY_EVENTS`](crate::node::event::EARLY_EVENTS).
     #[must_use]
     pub fn events(&self) -> Events {
         self.peers().events()
     }
 
     /// Calls `callback` with each event from now on, until the mesh has ended. Like a reader of
-    /// [`events`](Mesh::events), the first subscriber gets the events from the start of the mesh.
+    /// [`events`](Mesh::events), the first subscriber also gets the last ones before.
     ///
     /// The callback runs in a task of its own. If it is slow it delays nothing else, and gets
     /// [`Event::Missed`]. If it panics, that is reported as an error in the log and among the

@@ -7,14 +7,17 @@
 //! is sent right behind a promotion is not lost.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use crate::error::Error;
 use crate::node::Node;
 use crate::node::event::Event;
+use crate::node::hooks::{BoxFuture, ContactHook};
 use crate::node::peer::seat::Role;
-use crate::node::peer::{Introduction, Peer, PeerId};
+use crate::node::peer::{Peer, PeerId};
 use crate::reason::{DisconnectReason, Goodbye};
 use crate::transport::Direction;
+use crate::wire::NodeId;
 
 /// Why a contact does not become a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,18 @@ enum NotPromoted {
 }
 
 impl Peer {
+    /// Returns whether this is only a contact: its plugins and those of this node talk on
+    /// [channels](crate::Registrar::channel), and nothing else passes between them. It is not among
+    /// the [peers](crate::Mesh::peers), no event tells of it, and no broadcast goes to it.
+    ///
+    /// See [`Registrar::contacts`](crate::Registrar::contacts) for how connections begin as
+    /// contacts, and [`promote`](Peer::promote) for how they become peers. A contact that has ended
+    /// stays one.
+    #[must_use]
+    pub fn is_contact(&self) -> bool {
+        self.stage().role() == Role::Contact
+    }
+
     /// Makes a peer of a [contact](Peer::is_contact): it is among the
     /// [peers](crate::Mesh::peers), [`Event::PeerConnected`](crate::Event::PeerConnected) and the
     /// [connect hooks](crate::Registrar::on_connect) tell of it, and it gets what is broadcast and
@@ -72,10 +87,10 @@ impl Peer {
 }
 
 impl Node {
-    /// Returns what a connection begins as whose other end has introduced itself like this.
-    pub(crate) fn role(&self, intro: &Introduction) -> Role {
+    /// Returns what a connection begins as whose other end lists these channels.
+    pub(crate) fn role(&self, channels: &[String]) -> Role {
         let contacts = &self.hooks().contacts;
-        if contacts.iter().any(|name| intro.channels.contains(name)) {
+        if contacts.iter().any(|name| channels.contains(name)) {
             Role::Contact
         } else {
             Role::Peer
@@ -105,7 +120,7 @@ impl Node {
             let taken = link.take_seat(Role::Peer);
             taken.map_err(|_| NotPromoted::Full)?;
         }
-        peer.set_joined();
+        peer.stage().join();
         if roster.contacts.remove(&peer.serial()).is_some() {
             roster.peers.insert(peer.serial(), peer.clone());
             roster.list = None;
@@ -131,7 +146,7 @@ impl Node {
         self.call_contact_hooks(&self.hooks().contact_end, peer);
     }
 
-    fn call_contact_hooks(&self, hooks: &[crate::node::hooks::ContactHook], peer: &Peer) {
+    fn call_contact_hooks(&self, hooks: &[ContactHook], peer: &Peer) {
         for hook in hooks {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(peer))) {
                 self.error(Some(peer), Error::hook(&*panic));
@@ -146,6 +161,13 @@ impl Node {
         all.cloned().collect()
     }
 
+    /// Returns whether the node is connected that says that this is its number, and has proven this
+    /// key if it has one.
+    pub(crate) fn knows(&self, key: Option<[u8; 32]>, node_id: NodeId) -> bool {
+        let id = key.map_or(PeerId::Node(node_id), PeerId::Key);
+        self.roster().by_id.contains_key(&id)
+    }
+
     /// Finds the peer or contact that has proven this key.
     pub(crate) fn find_key(&self, key: &[u8; 32]) -> Option<Peer> {
         let roster = self.roster();
@@ -155,17 +177,18 @@ impl Node {
 }
 
 impl Peer {
-    /// Returns whether frames for its stack may be sent: it is no contact.
-    pub(in crate::node) fn check_promoted(&self) -> Result<(), Error> {
-        if self.is_contact() {
-            return Err(Error::unsupported(
-                "this is a contact, with which only channels are shared: make a peer of it with \
-                 `Peer::promote`",
-            ));
+    /// Begins the stay of a peer, the first time that this is called. Returns the connect hooks
+    /// then, if there are any: no frame is to be handled before they are done.
+    pub(crate) fn begin(&self) -> Option<BoxFuture> {
+        if !self.stage().begin() || self.node().hooks().connect.is_empty() {
+            return None;
         }
-        Ok(())
+        let node = Arc::clone(self.node());
+        let peer = self.clone();
+        Some(Box::pin(async move {
+            for hook in &node.hooks().connect {
+                hook(peer.clone()).await;
+            }
+        }))
     }
 }
-
-/// The contacts of a node, apart from its peers.
-pub(super) type Contacts = std::collections::BTreeMap<u64, Peer>;

@@ -23,6 +23,10 @@ use crate::transport::address::Address;
 /// How many events a slow reader may fall behind before it misses the oldest.
 pub const EVENT_CAPACITY: usize = 1024;
 
+/// How many events are kept for the first reader, until there is one. They keep the peers that they
+/// name, so there are not as many as a reader may fall behind.
+pub const EARLY_EVENTS: usize = 32;
+
 /// Something that happened on a mesh. Cheap to clone.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -100,23 +104,30 @@ pub enum Event {
 /// A stream of the events of a mesh.
 ///
 /// A reader that falls [`EVENT_CAPACITY`] events behind does not hold back the mesh: it misses the
-/// oldest, and gets [`Event::Missed`] with their number. The stream ends when the mesh has ended.
+/// oldest, and gets [`Event::Missed`] with their number. So does the first reader, of those before
+/// the last [`EARLY_EVENTS`] before it. The stream ends when the mesh has ended.
 pub struct Events {
-    /// How many events were too old before this reader came.
-    missed: u64,
-    next: ReusableBoxFuture<'static, (Result<Event, broadcast::error::RecvError>, Receiver)>,
+    /// What comes before the rest.
+    early: VecDeque<Event>,
+    next: ReusableBoxFuture<'static, (Result<Shared, broadcast::error::RecvError>, Receiver)>,
 }
 
-type Receiver = broadcast::Receiver<Event>;
+type Receiver = broadcast::Receiver<Shared>;
 
-async fn receive(mut receiver: Receiver) -> (Result<Event, broadcast::error::RecvError>, Receiver) {
+/// An event on its way to all readers. By a pointer, since room for as many as a reader may fall
+/// behind is taken at once.
+type Shared = Arc<Event>;
+
+async fn receive(
+    mut receiver: Receiver,
+) -> (Result<Shared, broadcast::error::RecvError>, Receiver) {
     (receiver.recv().await, receiver)
 }
 
 impl Events {
     fn new(receiver: Receiver) -> Self {
         Self {
-            missed: 0,
+            early: VecDeque::new(),
             next: ReusableBoxFuture::new(receive(receiver)),
         }
     }
@@ -135,13 +146,13 @@ impl Stream for Events {
     type Item = Event;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        if self.missed > 0 {
-            return Poll::Ready(Some(Event::Missed(std::mem::take(&mut self.missed))));
+        if let Some(event) = self.early.pop_front() {
+            return Poll::Ready(Some(event));
         }
         let (result, receiver) = std::task::ready!(self.next.poll(cx));
         self.next.set(receive(receiver));
         Poll::Ready(match result {
-            Ok(event) => Some(event),
+            Ok(event) => Some(Arc::unwrap_or_clone(event)),
             Err(broadcast::error::RecvError::Lagged(missed)) => Some(Event::Missed(missed)),
             Err(broadcast::error::RecvError::Closed) => None,
         })
@@ -160,32 +171,65 @@ pub(crate) struct Sender(Mutex<Sending>);
 
 #[derive(Debug)]
 struct Sending {
-    /// Whether the first reader also gets the events before it.
-    keep: bool,
-    /// Those events, while nobody reads: most nodes have no reader, and the queue of one takes
-    /// more memory than all else that a node at rest has.
-    kept: VecDeque<Event>,
-    /// How many of them were too old to be kept.
-    missed: u64,
-    /// Where events go once somebody reads. A queue of [`EVENT_CAPACITY`].
-    queue: Option<broadcast::Sender<Event>>,
-    /// The receiver of the first reader, while only others have come.
-    first: Option<Events>,
+    /// What is kept for the first reader, if it has not come.
+    early: Option<Early>,
+    /// Made for the first reader: it takes its room at once, some 32 KiB.
+    sender: Option<broadcast::Sender<Shared>>,
     ended: bool,
 }
 
+/// The events before the first reader.
+#[derive(Debug, Default)]
+struct Early {
+    events: VecDeque<Event>,
+    missed: u64,
+}
+
+impl Early {
+    /// Adds an event, and returns the one that is missed for it.
+    fn push(&mut self, event: Event) -> Option<Event> {
+        let full = self.events.len() >= EARLY_EVENTS;
+        let missed = full.then(|| self.events.pop_front()).flatten();
+        self.missed += u64::from(full);
+        self.events.push_back(event);
+        missed
+    }
+
+    fn into_events(self) -> VecDeque<Event> {
+        let mut events = self.events;
+        if self.missed > 0 {
+            events.push_front(Event::Missed(self.missed));
+        }
+        events
+    }
+}
+
+impl Sending {
+    /// Returns a receiver of the events from now on.
+    fn receiver(&mut self) -> Receiver {
+        if self.ended {
+            return broadcast::channel(1).1;
+        }
+        match &self.sender {
+            Some(sender) => sender.subscribe(),
+            None => {
+                let (sender, receiver) = broadcast::channel(EVENT_CAPACITY);
+                self.sender = Some(sender);
+                receiver
+            }
+        }
+    }
+}
+
 impl Sender {
-    /// Creates the sending end. With `keep` the first reader also gets the events before it.
+    /// Creates the sending end. With `keep` the first reader also gets the last events before it.
     ///
     /// Kept events own peers, and peers own this: whoever passes `keep` must call
     /// [`end`](Sender::end).
     pub(crate) fn new(keep: bool) -> Self {
         Self(Mutex::new(Sending {
-            keep,
-            kept: VecDeque::new(),
-            missed: 0,
-            queue: None,
-            first: None,
+            early: keep.then(Early::default),
+            sender: None,
             ended: false,
         }))
     }
@@ -197,68 +241,77 @@ impl Sender {
     /// Sends an event to all readers.
     pub(crate) fn emit(&self, event: Event) {
         let mut sending = self.sending();
-        if let Some(queue) = &sending.queue {
-            // It is no error that nobody listens.
-            let _ = queue.send(event);
-        } else if sending.keep && !sending.ended {
-            if sending.kept.len() >= EVENT_CAPACITY {
-                sending.kept.pop_front();
-                sending.missed = sending.missed.saturating_add(1);
-            }
-            sending.kept.push_back(event);
+        if sending.ended {
+            return;
         }
+        if let Some(sender) = &sending.sender {
+            // It is no error that nobody listens.
+            let _ = sender.send(Arc::new(event.clone()));
+        }
+        let early = sending.early.as_mut();
+        let missed = early.and_then(|early| early.push(event));
+        // It may own the last handle to a peer, and that what a plugin has put there.
+        drop(sending);
+        drop(missed);
     }
 
-    /// Returns the events from now on. The first reader gets them from the beginning.
+    /// Returns the events from now on. The first reader gets the last ones before it too.
     pub(crate) fn subscribe(&self) -> Events {
         let mut sending = self.sending();
-        let queue = sending.open();
-        let first = sending.first.take();
-        first.unwrap_or_else(|| Events::new(queue.subscribe()))
+        let mut events = Events::new(sending.receiver());
+        events.early = sending
+            .early
+            .take()
+            .map(Early::into_events)
+            .unwrap_or_default();
+        events
     }
 
     /// Returns the events from now on.
     pub(crate) fn listen(&self) -> Events {
-        Events::new(self.sending().open().subscribe())
+        Events::new(self.sending().receiver())
     }
 
     /// Ends the streams of all readers, once they have read the events that are there.
     pub(crate) fn end(&self) {
         let mut sending = self.sending();
         sending.ended = true;
-        sending.queue = None;
-        sending.first = None;
-        sending.kept = VecDeque::new();
-    }
-}
-
-impl Sending {
-    /// Returns the queue of the readers, and makes it for the first of them. One that has ended is
-    /// empty.
-    fn open(&mut self) -> broadcast::Sender<Event> {
-        if self.ended {
-            return broadcast::channel(1).0;
-        }
-        if let Some(queue) = &self.queue {
-            return queue.clone();
-        }
-        let (queue, first) = broadcast::channel(EVENT_CAPACITY);
-        for event in self.kept.drain(..) {
-            let _ = queue.send(event);
-        }
-        self.kept = VecDeque::new();
-        if self.keep {
-            let mut first = Events::new(first);
-            first.missed = self.missed;
-            self.first = Some(first);
-        }
-        self.queue.insert(queue).clone()
+        let sender = sending.sender.take();
+        let early = sending.early.take();
+        // They own peers, whose end may lead here.
+        drop(sending);
+        drop((sender, early));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_first_reader_gets_the_last_events_before_it() {
+        let sender = Sender::new(true);
+        let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        for port in 1..=EARLY_EVENTS as u16 + 2 {
+            sender.emit(Event::Listening { addr: addr(port) });
+        }
+        let mut late = sender.listen();
+        let mut events = sender.subscribe();
+        sender.emit(Event::Listening { addr: addr(1000) });
+        assert!(matches!(events.next().await, Some(Event::Missed(2))));
+        let mut ports = Vec::new();
+        sender.end();
+        while let Some(Event::Listening { addr }) = events.next().await {
+            ports.push(addr.port());
+        }
+        let expected: Vec<_> = (3..=EARLY_EVENTS as u16 + 2).chain([1000]).collect();
+        assert_eq!(ports, expected);
+        assert!(
+            matches!(late.next().await, Some(Event::Listening { addr }) if addr.port() == 1000)
+        );
+        assert!(late.next().await.is_none());
+        assert!(sender.subscribe().next().await.is_none());
+    }
 
     #[tokio::test]
     async fn a_slow_reader_learns_what_it_missed() {
@@ -276,64 +329,5 @@ mod tests {
             rest += 1;
         }
         assert_eq!(rest, EVENT_CAPACITY - 1);
-    }
-
-    fn listening(port: u16) -> Event {
-        let addr = SocketAddr::from(([127, 0, 0, 1], port));
-        Event::Listening { addr }
-    }
-
-    async fn port(events: &mut Events) -> Option<u16> {
-        match events.next().await? {
-            Event::Listening { addr } => Some(addr.port()),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[tokio::test]
-    async fn the_first_reader_gets_what_was_before_it_whoever_listens() {
-        let sender = Sender::new(true);
-        sender.emit(listening(1));
-        let mut listener = sender.listen();
-        sender.emit(listening(2));
-        let mut first = sender.subscribe();
-        let mut second = sender.subscribe();
-        sender.emit(listening(3));
-        sender.end();
-        assert!(port(&mut sender.subscribe()).await.is_none());
-        for (events, ports) in [
-            (&mut listener, &[2, 3][..]),
-            (&mut first, &[1, 2, 3]),
-            (&mut second, &[3]),
-        ] {
-            for expected in ports {
-                assert_eq!(port(events).await, Some(*expected));
-            }
-            assert_eq!(port(events).await, None);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_reader_that_comes_late_learns_what_it_missed() {
-        let sender = Sender::new(true);
-        for _ in 0..EVENT_CAPACITY + 10 {
-            sender.emit(listening(1));
-        }
-        let mut events = sender.subscribe();
-        assert!(matches!(events.next().await, Some(Event::Missed(10))));
-        sender.end();
-        let mut rest = 0;
-        while events.next().await.is_some() {
-            rest += 1;
-        }
-        assert_eq!(rest, EVENT_CAPACITY);
-    }
-
-    #[test]
-    fn a_node_without_a_reader_has_no_queue() {
-        let sender = Sender::new(true);
-        sender.emit(listening(1));
-        let sending = sender.sending();
-        assert!(sending.queue.is_none() && sending.kept.capacity() < 8);
     }
 }

@@ -1,5 +1,5 @@
-//! Hooks: what plugins run when peers and contacts connect and disconnect, when this node broadcasts, when a
-//! dial has ended, and when frames of their channels arrive.
+//! Hooks: what plugins run when peers and contacts connect and disconnect, when this node
+//! broadcasts, when a dial has ended, and when frames of their channels arrive.
 
 use std::any::TypeId;
 use std::fmt;
@@ -126,8 +126,8 @@ impl Channel {
 ///
 /// # Errors
 ///
-/// [`is_config`](Error::is_config) if a name is empty, too long, or taken, or there are too many, or that of contacts is
-/// not among them.
+/// [`is_config`](Error::is_config) if a name is empty, too long, or taken, or there are too many,
+/// or that of contacts is not among them.
 pub(crate) fn check_channels(channels: &[Channel], contacts: &[String]) -> Result<(), Error> {
     let refuse = |text: String| Err(Error::config(text));
     if channels.len() > MAX_CHANNELS {

@@ -51,7 +51,6 @@ use broadcast::RunBuffers;
 pub use broadcast::{BATCH, PAYLOAD_COST, Sent};
 pub(crate) use broadcast::{KEPT_RUNS, RUN_BYTES};
 use bytes::Bytes;
-use contact::Contacts;
 use event::Events;
 use hooks::Hooks;
 use http::Extensions;
@@ -112,7 +111,7 @@ struct Roster {
     /// The connected peers.
     peers: BTreeMap<u64, Peer>,
     /// The connected contacts, which are no peers yet.
-    contacts: Contacts,
+    contacts: BTreeMap<u64, Peer>,
     /// The connected peers and contacts that have introduced themselves.
     by_id: HashMap<PeerId, u64>,
     /// Newcomers that claim to be a connected peer.
@@ -222,7 +221,7 @@ impl Peers {
             .cloned()
     }
 
-    /// Returns the events from now on. The first reader of a mesh gets them from the beginning.
+    /// Returns the events from now on. The first reader of a mesh also gets the last ones before it.
     #[must_use]
     pub fn events(&self) -> Events {
         self.0.events.subscribe()

@@ -48,8 +48,8 @@ impl Roster {
         Arc::clone(list)
     }
 
-    /// Returns the connected peer or contact that a newcomer claims to be: by its key, or by its node id if it
-    /// has no key. On wires without an introduction each connection is a peer.
+    /// Returns the connected peer or contact that a newcomer claims to be: by its key, or by its
+    /// node id if it has no key. On wires without an introduction each connection is a peer.
     pub(super) fn known(&self, intro: &Introduction) -> Option<Peer> {
         let serial = self.by_id.get(&roster_id(intro.key, intro.node_id)?)?;
         self.get(*serial)

@@ -42,14 +42,6 @@ impl Bucket {
         self.left -= got;
         got
     }
-
-    /// Returns when there is a token.
-    pub(crate) fn next(&self, now: Instant) -> Instant {
-        match self.filled {
-            Some(filled) if self.left == 0 => filled + self.every,
-            _ => now,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -64,10 +56,8 @@ mod tests {
         assert_eq!(bucket.take(2, start), 2);
         assert_eq!(bucket.take(2, start), 1);
         assert_eq!(bucket.take(1, start), 0);
-        assert_eq!(bucket.next(start), start + second);
         let half = start + second * 3 / 2;
         assert_eq!(bucket.take(5, half), 1);
-        assert_eq!(bucket.next(half), start + second * 2);
         assert_eq!(bucket.take(5, start + second * 2), 1, "halves count");
         assert_eq!(
             bucket.take(9, start + second * 1000),

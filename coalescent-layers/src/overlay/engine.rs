@@ -169,6 +169,19 @@ impl Engine {
         self.receive(peer, &of(topic, walk), now, &mut Vec::new());
     }
 
+    /// Has the engine remember a peer, as if it had told of itself.
+    pub(crate) fn remember(
+        &mut self,
+        topic: TopicId,
+        peer: Key,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let nodes = Few(vec![nothing(peer)]);
+        let told = of(topic, Swarm::ShuffleReply { nodes });
+        self.receive(peer, &told, now, effects);
+    }
+
     /// Lets a neighbour go, for the sake of another that is about to come, and tells it whom else
     /// to ask.
     pub(crate) fn let_go(

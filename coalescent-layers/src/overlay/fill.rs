@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Tell,
     /// It begins a walk.
     Walk,
+    /// It takes leave of the receiver.
+    Leave,
     /// Anything else.
     Other,
 }
@@ -70,7 +72,7 @@ pub(crate) fn filled(
             put(&mut nodes.0, &texts);
             Kind::Other
         }
-        Swarm::Disconnect { .. } => return (bytes, Kind::Other),
+        Swarm::Disconnect { .. } => return (bytes, Kind::Leave),
     };
     (message.encode(), kind)
 }

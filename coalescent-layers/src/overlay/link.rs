@@ -24,12 +24,18 @@ pub const JOIN_EVERY: Duration = Duration::from_secs(2);
 /// A contact that nobody needs is let go after this time without a message.
 pub const IDLE: Duration = Duration::from_secs(3);
 
+/// It is let go after this time if this node has taken leave of it, unless it hangs up first.
+pub const LEAVE: Duration = Duration::from_millis(500);
+
+/// It is let go after this time if the other node has taken leave of this one.
+pub const LEFT: Duration = Duration::from_millis(100);
+
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) peer: Peer,
-    /// When something was last sent or heard.
-    pub(crate) used: Instant,
+    /// When it is let go, if nobody needs it then.
+    pub(crate) idle: Instant,
     /// Whether it is being closed.
     pub(crate) closing: bool,
     /// What the node may still say.
@@ -42,7 +48,7 @@ impl Link {
     pub(crate) fn new(peer: Peer, now: Instant) -> Self {
         Self {
             peer,
-            used: now,
+            idle: now + IDLE,
             closing: false,
             messages: Bucket::new(MESSAGES_AT_ONCE, MESSAGE_EVERY),
             joins: Bucket::new(JOINS_AT_ONCE, JOIN_EVERY),

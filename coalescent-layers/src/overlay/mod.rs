@@ -12,6 +12,7 @@ mod ids;
 mod joiner;
 mod known;
 mod link;
+mod meter;
 mod mirror;
 mod node;
 mod own;
@@ -29,9 +30,20 @@ use std::future::ready;
 
 use coalescent_core::{Plugin, Registrar};
 
-pub use self::mirror::CHANNEL;
+pub use self::guard::{MAX_ROUND, MAX_TTL};
+pub use self::joiner::{HEAL_EVERY, MIX_EVERY, MIX_FIRST, RETRY, RETRY_MAX, START_WITHIN};
+pub use self::known::{KNOWN_PER_TOPIC, MAX_KNOWN, MAX_KNOWN_IN_ALL};
+pub use self::link::{
+    IDLE, JOIN_EVERY, JOINS_AT_ONCE, LEAVE, LEFT, MESSAGE_EVERY, MESSAGES_AT_ONCE,
+};
+pub use self::mirror::{CHANNEL, MAX_CONTROL, MAX_DATA, MAX_IDS, MAX_PEERS, OVERHEAD};
+pub use self::node::FAULT;
 use self::node::Shared;
+pub use self::pending::{MAX_DIALS, MAX_FAILURES, MAX_MESSAGES, MAX_TARGETS, TELL_AFTER};
+pub use self::places::{FORCED_EVERY, ID_EVERY, IDS_AT_ONCE, KEPT, YOUNG};
+pub use self::rejoin::ALONE_FOR;
 use self::settings::Settings;
+pub use self::settings::{ACTIVE, PASSIVE};
 pub use self::stats::OverlayStats;
 use crate::macros::no_layer;
 

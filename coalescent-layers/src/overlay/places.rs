@@ -15,7 +15,8 @@ pub const FORCED_EVERY: Duration = Duration::from_secs(1);
 /// A neighbour does not give way before this time.
 pub const YOUNG: Duration = Duration::from_secs(3);
 
-/// So many neighbours that this node has chosen itself do not give way.
+/// So many neighbours do not give way: those that this node has chosen itself, and if these are not
+/// as many, those that have lasted longest.
 pub const KEPT: usize = 2;
 
 /// How many ids of payloads a neighbour can announce at once, and how often one more.
@@ -95,8 +96,8 @@ impl Places {
     /// Says what becomes of somebody who must not be refused, and notes it.
     ///
     /// Whoever has many names could drive out all the neighbours of a node in no time. So it
-    /// happens at most every [`FORCED_EVERY`], and neither to those who have just come nor to the
-    /// last [`KEPT`] that this node has chosen.
+    /// happens at most every [`FORCED_EVERY`], and neither to those who have just come nor to
+    /// [`KEPT`] of the others.
     pub(crate) fn force(&mut self, now: Instant, rng: &mut impl Rng) -> Forced {
         if self.taken.len() < self.number {
             return Forced::Free;
@@ -105,12 +106,14 @@ impl Places {
         if self.forced.is_some_and(|last| passed(last) < FORCED_EVERY) {
             return Forced::Refused;
         }
-        let own = self.taken.values().filter(|one| one.own).count();
-        let may = |one: &Neighbour| passed(one.since) >= YOUNG && (!one.own || own > KEPT);
-        let candidates = self.taken.iter().filter(|(_, one)| may(one));
+        let mut all: Vec<_> = self.taken.iter().collect();
+        // Own ones first, and the older before the younger.
+        all.sort_unstable_by_key(|(key, one)| (!one.own, one.since, **key));
+        let others = all.iter().skip(KEPT);
+        let candidates = others.filter(|(_, one)| passed(one.since) >= YOUNG);
         match candidates
-            .map(|(key, _)| *key)
             .min_by_key(|_| rng.random::<u32>())
+            .map(|(key, _)| **key)
         {
             None => Forced::Refused,
             Some(key) => {
@@ -187,8 +190,9 @@ mod tests {
         let old = start + Duration::from_secs(100);
         let left = storm(full(5, 0, start), 150, Duration::from_secs(10), old);
         assert_eq!(left, KEPT);
+        // Nor can a node be cut off that others have chosen.
         let left = storm(full(1, 4, start), 150, Duration::from_secs(10), old);
-        assert_eq!(left, 1);
+        assert_eq!(left, KEPT);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Joins a topic once more, when it is time.
 
+use std::time::Duration;
+
 use rand::Rng;
 use tokio::time::Instant;
 
@@ -7,11 +9,25 @@ use super::ids::{Key, TopicId};
 use super::joiner::Why;
 use super::state::{After, State};
 
+/// After this time without a neighbour, those are dialled too whom other sources suggest.
+pub const ALONE_FOR: Duration = Duration::from_secs(3);
+
 impl State {
     /// Returns whether this node has no neighbour in the mesh itself.
     pub(crate) fn is_alone(&self) -> bool {
         let itself = self.topics.get(&self.itself);
         itself.is_none_or(|part| part.places.len() == 0)
+    }
+
+    /// Returns whether this node has had no neighbour for a while, and if it has none, when that
+    /// will have been a while.
+    pub(crate) fn has_been_alone(&mut self, now: Instant) -> (bool, Option<Instant>) {
+        if !self.is_alone() {
+            self.alone_since = None;
+            return (false, None);
+        }
+        let due = *self.alone_since.get_or_insert(now) + ALONE_FOR;
+        (due <= now, (due > now).then_some(due))
     }
 
     /// Joins those topics once more for which it is time.

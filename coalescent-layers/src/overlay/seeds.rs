@@ -12,7 +12,7 @@ use super::joiner::{START_WITHIN, random};
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The longest time between two attempts.
-const RETRY_MAX: Duration = Duration::from_secs(30);
+const RETRY_MAX: Duration = Duration::from_secs(8);
 
 /// The seeds of a node.
 #[derive(Debug)]

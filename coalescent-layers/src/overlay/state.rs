@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coalescent_core::{Address, Mesh, Peer, WeakMesh};
+use coalescent_core::{Address, Direction, Mesh, Peer, WeakMesh};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::watch;
@@ -17,7 +17,8 @@ use super::guard::{Learned, Refused, Ruling, Scene, judge};
 use super::ids::{self, Key, TopicId};
 use super::joiner::Joiner;
 use super::known::Known;
-use super::link::{IDLE, Link};
+use super::link::{IDLE, LEAVE, LEFT, Link};
+use super::meter::Meter;
 use super::mirror::{CHANNEL, Gossip, Message, Part, Priority, Swarm};
 use super::node::{Neighbours, Payload};
 use super::pending::Pending;
@@ -75,8 +76,11 @@ pub(crate) struct State {
     pub(crate) own: Option<Address>,
     pub(crate) rng: StdRng,
     pub(crate) stats: OverlayStats,
+    meter: Meter,
     /// When the engine is next told to forget.
     sweep: Instant,
+    /// Since when this node has had no neighbour.
+    pub(crate) alone_since: Option<Instant>,
     /// Whether the task has something to do.
     wake: bool,
     quit: bool,
@@ -113,7 +117,9 @@ impl State {
             own: super::own::listening(mesh),
             rng,
             stats: OverlayStats::default(),
+            meter: Meter::new(),
             sweep: now + SWEEP_EVERY,
+            alone_since: None,
             wake: false,
             quit: false,
         };
@@ -242,9 +248,9 @@ impl State {
         let waiting = self.pending.connected(&key);
         self.links.insert(key, link);
         for message in waiting {
-            self.send(&key, message);
+            self.send(&key, message, false, now);
         }
-        if peer.direction() == coalescent_core::Direction::Outbound {
+        if peer.direction() == Direction::Outbound {
             if self.own.is_none() {
                 self.own = super::own::seen(&self.mesh, peer);
             }
@@ -366,9 +372,19 @@ impl State {
         }
         self.wake = true;
         let mut effects = Vec::new();
-        self.make_room(topic, from, &mut message, now, &mut effects);
+        let refused = self.make_room(topic, from, &mut message, now, &mut effects);
         self.engine.receive(from, &message, now, &mut effects);
+        if refused && self.known.get(&from).is_some() {
+            // Others who are refused are told of it: so those who come together find each other.
+            self.engine.remember(topic, from, now, &mut effects);
+        }
         self.carry_out(effects, now, after);
+        if matches!(message.part, Part::Swarm(Swarm::Disconnect { .. }))
+            && let Some(link) = self.links.get_mut(&from)
+        {
+            // Unless the engine asks again at once, this is all that there was to say.
+            link.idle = link.idle.min(now + LEFT);
+        }
     }
 
     fn judge(
@@ -381,7 +397,7 @@ impl State {
         let Some(link) = self.links.get_mut(&from) else {
             return Ruling::Drop(Refused::Nobody);
         };
-        link.used = now;
+        link.idle = now + IDLE;
         let is_payload = matches!(message.part, Part::Gossip(Gossip::Gossip { .. }));
         let is_join = matches!(message.part, Part::Swarm(Swarm::Join(_)));
         if !is_payload && link.messages.take(1, now) == 0 || is_join && link.joins.take(1, now) == 0
@@ -410,7 +426,8 @@ impl State {
         judge(&mut scene, message, learned, now)
     }
 
-    /// Makes room for a sender who must not be refused, or refuses it all the same.
+    /// Makes room for a sender who must not be refused, or has it refused all the same. Returns
+    /// whether it is refused.
     fn make_room(
         &mut self,
         topic: TopicId,
@@ -418,7 +435,7 @@ impl State {
         message: &mut Message<'_>,
         now: Instant,
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> bool {
         let forces = matches!(
             message.part,
             Part::Swarm(
@@ -430,14 +447,17 @@ impl State {
             )
         );
         let Some(part) = self.topics.get_mut(&topic).filter(|_| forces) else {
-            return;
+            return false;
         };
         if part.places.contains(&from) {
-            return;
+            return false;
         }
         match part.places.force(now, &mut self.rng) {
-            Forced::Free => {}
-            Forced::Instead(neighbour) => self.engine.let_go(topic, neighbour, now, effects),
+            Forced::Free => false,
+            Forced::Instead(neighbour) => {
+                self.engine.let_go(topic, neighbour, now, effects);
+                false
+            }
             Forced::Refused => {
                 self.stats.refuse(Refused::Forced);
                 // Of one that may be refused, the engine takes leave with the names of others.
@@ -445,6 +465,7 @@ impl State {
                     priority: Priority::Low,
                     data: None,
                 });
+                true
             }
         }
     }
@@ -547,7 +568,7 @@ impl State {
         match kind {
             Kind::Walk => self.stats.rounds += 1,
             Kind::Join => self.stats.joins += 1,
-            Kind::Ask | Kind::Tell | Kind::Other => {}
+            Kind::Ask | Kind::Tell | Kind::Leave | Kind::Other => {}
         }
         let alone = self
             .topics
@@ -557,7 +578,7 @@ impl State {
             self.ask(topic, to, now);
         }
         if self.links.contains_key(&to) {
-            self.send(&to, bytes);
+            self.send(&to, bytes, kind == Kind::Leave, now);
             return;
         }
         if self.known.get(&to).is_none() {
@@ -578,11 +599,11 @@ impl State {
         }
     }
 
-    fn send(&mut self, to: &Key, bytes: Bytes) {
+    fn send(&mut self, to: &Key, bytes: Bytes, leaves: bool, now: Instant) {
         let Some(link) = self.links.get_mut(to) else {
             return;
         };
-        link.used = Instant::now();
+        link.idle = now + if leaves { LEAVE } else { IDLE };
         if let Err(error) = link.peer.try_send_on(CHANNEL, bytes) {
             tracing::debug!(peer = %link.peer.id(), %error, "a message of the overlay was not sent");
             self.stats.refuse(Refused::Full);
@@ -596,6 +617,10 @@ impl State {
         if now >= self.sweep {
             self.engine.sweep(now);
             self.sweep = now + SWEEP_EVERY;
+            if cfg!(feature = "metrics") {
+                let stats = self.stats(now);
+                self.meter.tell(&stats);
+            }
         }
         self.carry_out(effects, now, after);
         while let Some((key, alive)) = self.pending.due(now) {
@@ -630,7 +655,7 @@ impl State {
             if link.closing || topics.values().any(|part| part.places.contains(key)) {
                 continue;
             }
-            let due = link.used + IDLE;
+            let due = link.idle;
             if due <= now {
                 link.closing = true;
                 after.push(After::Hang(link.peer.clone(), "not needed"));

@@ -1,6 +1,6 @@
 //! The task of one node's overlay: waits, and dials.
 
-use coalescent_core::{Address, Error, Peer, WeakMesh};
+use coalescent_core::{Address, Error, Peer, Source, WeakMesh};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -21,24 +21,46 @@ enum Whom {
 
 /// A dial to begin.
 #[derive(Debug)]
-pub(crate) struct Dial {
+struct Dial {
     whom: Whom,
     address: Address,
     /// Who has told the address.
     from: Option<Peer>,
 }
 
+/// What is due.
+struct Due {
+    /// When to look again.
+    next: Instant,
+    /// Whether this node has been alone for a while.
+    alone: bool,
+    /// Whom to dial now.
+    dials: Vec<Dial>,
+}
+
 type Ended = (Whom, Result<Peer, Error>);
 
 /// Runs until the mesh ends.
 pub(crate) async fn run(shared: &Shared) {
+    // While this node is alone, those are dialled too whom other sources suggest.
+    let mut one_more = None;
     let mut dials: JoinSet<Option<Ended>> = JoinSet::new();
     loop {
         let due = shared.with(|state, now, after| state.due(now, after));
-        let Some((next, begin)) = due else {
+        let Some(Due {
+            next,
+            alone,
+            dials: begin,
+        }) = due
+        else {
             return;
         };
         if let Some(mesh) = shared.mesh() {
+            if !alone {
+                one_more = None;
+            } else if one_more.is_none() {
+                one_more = Some(mesh.one_more());
+            }
             let mesh = mesh.downgrade();
             for dial in begin {
                 dials.spawn(carry_out(mesh.clone(), dial));
@@ -69,8 +91,8 @@ async fn carry_out(mesh: WeakMesh, dial: Dial) -> Option<Ended> {
 }
 
 impl State {
-    /// Does what is due, and returns when to look again, and whom to dial now.
-    fn due(&mut self, now: Instant, after: &mut Vec<After>) -> (Instant, Vec<Dial>) {
+    /// Does what is due, and returns what is left to do.
+    fn due(&mut self, now: Instant, after: &mut Vec<After>) -> Due {
         let next = self.tick(now, after);
         let mut dials = Vec::new();
         while let Some((number, address)) = self.seeds.due(now) {
@@ -87,6 +109,9 @@ impl State {
                 continue;
             };
             let from = self.teller(&address);
+            if let Some(mesh) = self.mesh.upgrade() {
+                mesh.discovered(&address, Source::OVERLAY);
+            }
             dials.push(Dial {
                 whom: Whom::Peer(key),
                 address,
@@ -94,7 +119,12 @@ impl State {
             });
         }
         self.stats.dialled += dials.len() as u64;
-        (next, dials)
+        let (alone, lonely) = self.has_been_alone(now);
+        Due {
+            next: lonely.map_or(next, |lonely| next.min(lonely)),
+            alone,
+            dials,
+        }
     }
 
     /// Returns somebody who may tell an address. It was judged when it was told; whoever told it

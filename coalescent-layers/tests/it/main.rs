@@ -9,6 +9,8 @@ mod leaving;
 #[cfg(feature = "mdns")]
 mod mdns;
 mod mesh;
+#[cfg(feature = "overlay")]
+mod overlay;
 mod relays;
 #[cfg(feature = "tls")]
 mod signed;

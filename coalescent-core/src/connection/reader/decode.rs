@@ -153,7 +153,7 @@ where
     /// Returns false if this cannot be, which ends the stream.
     #[inline]
     fn lets_in(&mut self) -> bool {
-        self.peer.has_begun() || self.promote()
+        self.peer.stage().has_begun() || self.promote()
     }
 
     #[cold]

@@ -205,7 +205,7 @@ where
     /// Has the connect hooks run before the next frame, if a contact has become a peer, or the peer
     /// is new.
     pub(super) fn welcome(&mut self) {
-        if !self.peer.has_begun()
+        if !self.peer.stage().has_begun()
             && let Some(hooks) = self.peer.begin()
         {
             self.activity.busy(&self.peer).driver.run_hooks(hooks);

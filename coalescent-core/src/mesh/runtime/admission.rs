@@ -3,7 +3,6 @@
 //! This module only decides: it has no socket, and is told the time.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -12,9 +11,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::eviction::{Held, victim};
+use super::refused::{Reason, Refused};
+use super::ticket::Ticket;
 use crate::node::peer::handle::ConnectionHandle;
-use crate::node::peer::seat::{NoPlace, Role, Seat};
-use crate::reason::{DisconnectReason, Goodbye};
 use crate::transport::group::Group;
 
 /// How long a handshake may last before it can be evicted for a newcomer, if all places for
@@ -79,7 +78,7 @@ impl Default for AdmissionLimits {
 /// evicted have to end first: while as many as there are places for have not, no other is.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
-    limits: AdmissionLimits,
+    pub(super) limits: AdmissionLimits,
     shared: Arc<Mutex<Counts>>,
 }
 
@@ -93,14 +92,14 @@ pub(crate) struct Inbound {
 }
 
 #[derive(Debug, Default)]
-struct Counts {
-    established: usize,
+pub(super) struct Counts {
+    pub(super) established: usize,
     /// In order of arrival.
-    pending: Vec<Held<Arc<Notify>>>,
+    pub(super) pending: Vec<Held<Arc<Notify>>>,
     /// In the order in which they became contacts.
-    contacts: Vec<Held<Weak<ConnectionHandle>>>,
+    pub(super) contacts: Vec<Held<Weak<ConnectionHandle>>>,
     /// The contacts that were evicted, and have not ended.
-    ending: usize,
+    pub(super) ending: usize,
     /// The number of connections of each group, in any state. A group without any has no entry.
     groups: HashMap<Group, usize>,
     next_id: u64,
@@ -154,13 +153,7 @@ impl Admission {
         });
         *counts.groups.entry(group).or_insert(0) += 1;
         drop(counts);
-        Ok(Ticket(Arc::new(TicketSeat {
-            admission: self.clone(),
-            id,
-            group,
-            evicted,
-            state: Mutex::new(State::Pending),
-        })))
+        Ok(Ticket::new(self.clone(), id, group, evicted))
     }
 
     /// Returns the current counts.
@@ -174,7 +167,7 @@ impl Admission {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Counts> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Counts> {
         // No change of the counts can panic halfway.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -182,7 +175,7 @@ impl Admission {
 
 impl Counts {
     /// Checks whether there is a place for one more connection whose handshake is done.
-    fn check(&self, limits: AdmissionLimits) -> Result<(), Refused> {
+    pub(super) fn check(&self, limits: AdmissionLimits) -> Result<(), Refused> {
         if self.established < limits.max_inbound {
             return Ok(());
         }
@@ -194,7 +187,7 @@ impl Counts {
 
     /// Checks whether there is a place for one more connection whose handshake is done, be it that
     /// of a peer or that of a contact.
-    fn check_any(
+    pub(super) fn check_any(
         &self,
         limits: AdmissionLimits,
         group: Group,
@@ -221,7 +214,7 @@ impl Counts {
     }
 
     /// Returns the contact that gives way to one more, if one has to.
-    fn contact_room(
+    pub(super) fn contact_room(
         &self,
         limits: AdmissionLimits,
         newcomer: Group,
@@ -240,7 +233,7 @@ impl Counts {
         })
     }
 
-    fn leave(&mut self, group: Group) {
+    pub(super) fn leave(&mut self, group: Group) {
         if let Some(count) = self.groups.get_mut(&group) {
             *count -= 1;
             if *count == 0 {
@@ -249,251 +242,6 @@ impl Counts {
         }
     }
 }
-
-/// Removes the place of a connection. Returns `false` if it was evicted.
-fn take<H>(held: &mut Vec<Held<H>>, id: u64) -> bool {
-    let found = held.iter().position(|place| place.id == id);
-    found.map(|index| held.remove(index)).is_some()
-}
-
-/// The place of one inbound connection, which is freed when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Ticket(Arc<TicketSeat>);
-
-/// What counts the connection of a ticket.
-#[derive(Debug)]
-struct TicketSeat {
-    admission: Admission,
-    id: u64,
-    group: Group,
-    evicted: Arc<Notify>,
-    /// Locked before the counts.
-    state: Mutex<State>,
-}
-
-/// What the connection of a ticket is counted as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// In its handshake, unless it was evicted.
-    Pending,
-    /// As a contact, unless it was evicted.
-    Contact,
-    Established,
-    /// As nothing: it has ended.
-    Left,
-}
-
-impl Ticket {
-    /// Returns what counts the connection, as a contact or as a peer.
-    pub(crate) fn seat(&self) -> Arc<dyn Seat> {
-        Arc::clone(&self.0) as Arc<dyn Seat>
-    }
-
-    /// Checks whether there is a place for this connection now, once its handshake will be done.
-    ///
-    /// # Errors
-    ///
-    /// Returns the reason if `max_inbound` peers are connected, and it cannot be a contact either.
-    pub(crate) fn check(&self, now: Instant) -> Result<(), Refused> {
-        let TicketSeat {
-            admission, group, ..
-        } = &*self.0;
-        let counts = admission.lock();
-        counts.check_any(admission.limits, *group, now)
-    }
-
-    /// Waits until this connection is evicted from its handshake. Race it with the handshake.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: an eviction is stored until this returns it once.
-    pub(crate) async fn evicted(&self) -> Refused {
-        self.0.evicted.notified().await;
-        self.0.was_evicted()
-    }
-}
-
-impl TicketSeat {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn was_evicted(&self) -> Refused {
-        Refused {
-            reason: Reason::Evicted,
-            limit: self.admission.limits.max_pending,
-        }
-    }
-
-    /// Notes that the connection has become one of a peer, which frees its place for handshakes or
-    /// contacts. Does nothing if it is one already.
-    ///
-    /// # Errors
-    ///
-    /// Returns the reason if `max_inbound` peers are connected by now, or if this connection was
-    /// evicted. Close it then.
-    fn establish(&self) -> Result<(), Refused> {
-        let mut state = self.state();
-        let mut counts = self.admission.lock();
-        let here = match *state {
-            State::Established => return Ok(()),
-            State::Pending => counts.pending.iter().any(|place| place.id == self.id),
-            State::Contact => counts.contacts.iter().any(|place| place.id == self.id),
-            State::Left => false,
-        };
-        if !here {
-            return Err(self.was_evicted());
-        }
-        counts.check(self.admission.limits)?;
-        match *state {
-            State::Pending => take(&mut counts.pending, self.id),
-            _ => take(&mut counts.contacts, self.id),
-        };
-        counts.established += 1;
-        *state = State::Established;
-        Ok(())
-    }
-
-    /// Notes that the handshake has succeeded, with a contact. Does nothing to one that is a
-    /// contact or a peer already. Returns the contact that gives way: end it.
-    ///
-    /// # Errors
-    ///
-    /// Returns the reason if there is no place for one more contact, or if this connection was
-    /// evicted. Close it then.
-    fn meet(
-        &self,
-        link: &Arc<ConnectionHandle>,
-        now: Instant,
-    ) -> Result<Option<Arc<ConnectionHandle>>, Refused> {
-        let mut state = self.state();
-        let mut counts = self.admission.lock();
-        match *state {
-            State::Established | State::Contact => return Ok(None),
-            State::Pending if counts.pending.iter().any(|place| place.id == self.id) => {}
-            State::Pending | State::Left => return Err(self.was_evicted()),
-        }
-        let gives_way = counts.contact_room(self.admission.limits, self.group, now)?;
-        let evicted = gives_way.map(|oldest| counts.contacts.remove(oldest));
-        counts.ending += usize::from(evicted.is_some());
-        take(&mut counts.pending, self.id);
-        counts.contacts.push(Held {
-            id: self.id,
-            group: self.group,
-            since: now,
-            handle: Arc::downgrade(link),
-        });
-        *state = State::Contact;
-        Ok(evicted.and_then(|evicted| evicted.handle.upgrade()))
-    }
-
-    /// Frees the place.
-    fn leave(&self) {
-        let state = std::mem::replace(&mut *self.state(), State::Left);
-        let mut counts = self.admission.lock();
-        match state {
-            State::Pending if !take(&mut counts.pending, self.id) => {
-                // The eviction has freed the place.
-                return;
-            }
-            State::Contact if !take(&mut counts.contacts, self.id) => counts.ending -= 1,
-            State::Established => counts.established -= 1,
-            State::Left => return,
-            State::Pending | State::Contact => {}
-        }
-        counts.leave(self.group);
-    }
-}
-
-impl Seat for TicketSeat {
-    fn take(&self, role: Role, link: &Arc<ConnectionHandle>) -> Result<(), NoPlace> {
-        match role {
-            Role::Peer => self.establish().map_err(|_| NoPlace),
-            Role::Contact => {
-                let evicted = self.meet(link, Instant::now()).map_err(|_| NoPlace)?;
-                if let Some(evicted) = evicted {
-                    evicted.reject(DisconnectReason::Disconnected(Goodbye::BUSY.into()));
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.0.leave();
-    }
-}
-
-/// The reason why a connection was refused, with the limit it met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
-    reason: Reason,
-    limit: usize,
-}
-
-/// Which limit a connection met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub(crate) enum Reason {
-    /// `max_inbound` peers are connected.
-    Inbound,
-    /// `max_per_ip` connections come from its address.
-    PerIp,
-    /// `max_pending` connections are in their handshake.
-    Pending,
-    /// `max_contacts` contacts are connected.
-    Contacts,
-    /// It was evicted for a newcomer while in its handshake.
-    Evicted,
-}
-
-impl Refused {
-    /// Returns the limit that was met.
-    pub(crate) fn reason(&self) -> Reason {
-        self.reason
-    }
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let limit = self.limit;
-        match self.reason {
-            Reason::Inbound => {
-                write!(
-                    f,
-                    "{limit} inbound peers are connected; raise max_inbound to take more"
-                )
-            }
-            Reason::Contacts => {
-                write!(
-                    f,
-                    "{limit} inbound contacts are connected; raise max_contacts to take more"
-                )
-            }
-            Reason::PerIp => {
-                write!(
-                    f,
-                    "{limit} connections from one address; raise max_per_ip to take more"
-                )
-            }
-            Reason::Pending => {
-                write!(
-                    f,
-                    "{limit} handshakes under way; raise max_pending to take more"
-                )
-            }
-            Reason::Evicted => write!(
-                f,
-                "gave way to a newcomer, as {limit} handshakes were under way; raise \
-                 max_pending to take more"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for Refused {}
 
 #[cfg(test)]
 #[path = "admission_tests.rs"]

@@ -1,9 +1,11 @@
+use std::fmt;
 use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 use tokio_test::{assert_pending, assert_ready, task};
 
 use super::*;
+use crate::mesh::runtime::ticket::State;
 use crate::node::peer::handle::LinkId;
 use crate::transport::Direction;
 

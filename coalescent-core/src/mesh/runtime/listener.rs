@@ -9,8 +9,9 @@ use tokio::time::Instant;
 
 use super::Runtime;
 use super::accept_backoff::AcceptBackoff;
-use super::admission::{Reason, Refused, Ticket};
 use super::dialer::{SelfCheck, is_within};
+use super::refused::{Reason, Refused};
+use super::ticket::Ticket;
 use crate::connection::{Connection, ConnectionInfo, Established, establish, turn_away};
 use crate::error::Error;
 use crate::node::Refusal;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | this file | starts a mesh, and holds what its tasks share |
 //! | [`listener`] | accepts peers, as far as [`admission`] lets them in |
+//! | [`ticket`] | the place of one of them, and who gives way for it ([`eviction`]) |
 //! | [`dialer`] | stays connected to seeds, and to peers at suggested addresses |
 //! | [`security`] | decides which addresses are allowed, and speaks TLS |
 //! | [`connections`] | runs each connection with a stack of its own |
@@ -15,8 +16,10 @@ mod connections;
 pub(crate) mod dialer;
 mod eviction;
 pub(super) mod listener;
+mod refused;
 mod security;
 mod shutdown;
+mod ticket;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

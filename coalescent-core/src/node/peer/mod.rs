@@ -142,7 +142,7 @@ impl Peer {
         };
         let counters = Arc::new(Counters::default());
         let budget = node.budget(&intro);
-        let stage = Stage::new(node.role(&intro));
+        let stage = Stage::new(node.role(&intro.channels));
         Self(Arc::new(Inner {
             serial: link.id().0,
             id,
@@ -327,6 +327,11 @@ impl Peer {
 
     pub(crate) fn node(&self) -> &Arc<Node> {
         &self.0.node
+    }
+
+    #[inline]
+    pub(crate) fn stage(&self) -> &Stage {
+        &self.0.stage
     }
 
     #[inline]

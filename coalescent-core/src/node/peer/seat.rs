@@ -19,6 +19,9 @@ pub(crate) struct NoPlace;
 
 /// Counts one connection.
 pub(crate) trait Seat: fmt::Debug + Send + Sync {
+    /// Returns whether there is a place in this role now.
+    fn has_place(&self, role: Role) -> bool;
+
     /// Counts the connection `link` in this role. It does nothing for a connection that is counted
     /// so already, or as that of a peer.
     ///

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Peer;
 use super::requests::{Answer, Asking};
+use super::seat::Role;
 use crate::error::Error;
 use crate::outbox::{Count, Refused};
 use crate::wire::Kind;
@@ -142,6 +143,19 @@ impl Peer {
             ));
         }
         Ok(())
+    }
+}
+
+impl Peer {
+    /// Checks that frames for its stack may be sent to the peer: it is no contact.
+    pub(crate) fn check_promoted(&self) -> Result<(), Error> {
+        match self.stage().role() {
+            Role::Peer => Ok(()),
+            Role::Contact => Err(Error::unsupported(
+                "this is a contact, with which only channels are shared: make a peer of it with \
+                 `Peer::promote`",
+            )),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coalescent_core::{Error, PeerChange};
+use coalescent_core::PeerChange;
 
 use super::*;
 
@@ -19,14 +19,6 @@ async fn dials(network: &Memory) -> (Contacts, Mesh) {
     let saw = Contacts::default();
     let mesh = app(&saw).transport(network.clone()).start().await.unwrap();
     (saw, mesh)
-}
-
-/// Returns whether a dial is told that the other end is busy: at once, or after its introduction.
-async fn is_busy(dialled: Result<Peer, Error>) -> bool {
-    match dialled {
-        Ok(peer) => soon("the end", peer.closed()).await.is_busy(),
-        Err(error) => error.is_busy(),
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -52,7 +44,7 @@ async fn contacts_and_peers_have_places_of_their_own() {
     until("there is room", || a.peers().is_empty()).await;
     until("it can be promoted", || here.promote().is_ok()).await;
     // Now there is a place for a contact, and none for a peer.
-    assert!(is_busy(other.connect("a:1").await).await);
+    assert!(other.connect("a:1").await.unwrap_err().is_busy());
     let third = c.contact(&address("a:1"), None).await.unwrap();
     assert!(third.is_contact());
     there.disconnect("making room");
@@ -170,7 +162,12 @@ async fn an_old_contact_gives_way_to_a_new_one() {
     saw.contact(1).await;
     assert_eq!(old.recv().await.unwrap().kind, Kind::Hello);
     let (_, b) = dials(&network).await;
-    assert!(is_busy(b.contact(&address("a:1"), None).await).await);
+    assert!(
+        b.contact(&address("a:1"), None)
+            .await
+            .unwrap_err()
+            .is_busy()
+    );
     tokio::time::advance(Duration::from_secs(10)).await;
     let contact = b.contact(&address("a:1"), None).await.unwrap();
     assert!(contact.is_contact());

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::Instant;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::backoff::Backoff;
 use super::claims::Claims;
-use super::contact::{OutboundTicket, TOLD_DIALS, until_affordable};
 use super::dead_ends::DeadEnds;
 use super::entry::Learned;
 use super::plan::{DialConfig, Due, Plan};
@@ -60,6 +59,8 @@ pub(crate) struct Dialer {
     self_checks: SelfChecks,
     claims: Claims,
     dead_ends: Mutex<DeadEnds>,
+    /// Held by the one that has the next turn of the budget, so that they have it in order.
+    told_first: tokio::sync::Mutex<()>,
     /// Limits how many told addresses are dialled for contacts at a time.
     told_dials: Semaphore,
 }
@@ -134,6 +135,20 @@ impl Shared {
         result
     }
 
+    /// Counts one more outbound contact.
+    ///
+    /// # Errors
+    ///
+    /// Returns their limit if it is reached.
+    pub(super) fn reserve_contact(&self) -> Result<(), usize> {
+        let mut state = self.state();
+        if state.contacts >= self.max_contacts {
+            return Err(self.max_contacts);
+        }
+        state.contacts += 1;
+        Ok(())
+    }
+
     /// Counts a contact as a peer. Returns false if there is no place for it.
     pub(super) fn promote_contact(&self) -> bool {
         self.update(|state| {
@@ -185,7 +200,8 @@ impl Dialer {
             self_checks: SelfChecks::default(),
             claims: Claims::default(),
             dead_ends: Mutex::default(),
-            told_dials: Semaphore::new(TOLD_DIALS),
+            told_first: tokio::sync::Mutex::default(),
+            told_dials: Semaphore::new((config.max_contacts / 2).max(1)),
         }
     }
 
@@ -240,6 +256,14 @@ impl Dialer {
         drop(state);
         self.shared.changed.notify_one();
         tell
+    }
+
+    /// Returns whether an address is to be told of as discovered: it is not known as a seed, nor as
+    /// this node itself, and it was not told of before.
+    pub(super) fn discovered(&self, address: &Address) -> bool {
+        let mut state = self.shared.state();
+        let is_seed = state.wired.iter().any(|wired| wired.address == *address);
+        !is_seed && !state.own.contains(address) && state.told.insert(address)
     }
 
     /// Returns whom to dial now, and when to ask again if nothing changes.
@@ -335,33 +359,28 @@ impl Dialer {
         OneMore(Arc::clone(&self.shared))
     }
 
-    /// Takes a place for a contact that is about to be dialled.
+    /// Waits for the turn of a dial of an address that others have told: for the budget, then for a
+    /// place among such dials. `None` if there will be none.
     ///
-    /// # Errors
+    /// # Cancel safety
     ///
-    /// [`is_busy`](Error::is_busy) if there is none.
-    pub(super) fn contact_seat(&self, address: &Address) -> Result<OutboundTicket, Error> {
-        let limit = self.shared.max_contacts;
-        let mut state = self.shared.state();
-        if state.contacts >= limit {
-            return Err(Error::busy(format!(
-                "{address} was not dialled: {limit} outbound contacts are connected or dialled; let \
-                 some go, or raise max_contacts"
-            )));
+    /// When the future is dropped, a dial of the budget may be lost.
+    pub(super) async fn told_turn(&self) -> Option<SemaphorePermit<'_>> {
+        {
+            let _first = self.told_first.lock().await;
+            while let Some(at) = self.afford(Instant::now()) {
+                sleep_until(at).await;
+            }
         }
-        state.contacts += 1;
-        drop(state);
-        Ok(OutboundTicket::new(&self.shared))
+        self.told_dials.acquire().await.ok()
     }
 
-    /// Waits until the budget has a dial of a told address, and takes it.
-    pub(super) async fn afford(&self) {
-        until_affordable(|now| self.shared.state().plan.afford(now)).await;
+    fn afford(&self, now: Instant) -> Option<Instant> {
+        self.shared.state().plan.afford(now)
     }
 
-    /// Returns what limits how many told addresses are dialled for contacts at a time.
-    pub(super) fn told_dials(&self) -> &Semaphore {
-        &self.told_dials
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Returns the addresses of the seeds, each once.

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`plan`], [`due`], [`pool`] | decide whom to dial when |
 //! | [`entry`], [`backoff`], [`budget`] | are parts of that |
+//! | [`apart`] | what it does for a plugin that chooses peers itself |
+//! | [`outbound`] | counts contacts |
 //! | [`handle`] | the plan, as shared by all who tell it something |
 //! | [`task`] | dials what the plan says, and tells it the results |
 //! | [`mod@dial`] | makes one connection |
@@ -17,6 +19,7 @@
 //! | [`addresses`] | compares addresses |
 
 mod addresses;
+mod apart;
 mod backoff;
 mod budget;
 mod claims;
@@ -27,6 +30,7 @@ mod dial;
 mod due;
 mod entry;
 mod handle;
+mod outbound;
 mod plan;
 mod pool;
 mod probe;

@@ -102,7 +102,7 @@ pub(crate) struct Plan<K> {
     unseeded: usize,
     /// The number of outbound peers that began as contacts of a plugin. They count towards
     /// `max_peers` alone.
-    apart: usize,
+    pub(super) apart: usize,
     /// How many more outbound connections are wanted than `min_peers`.
     more: usize,
     /// The number of dials so far, which tells which address was tried longest ago.
@@ -297,31 +297,6 @@ impl<K: Clone + Eq + Hash> Plan<K> {
 
     pub(crate) fn unseeded(&self) -> usize {
         self.unseeded
-    }
-
-    /// Counts one more peer that began as a contact of a plugin. Returns false if there is no place
-    /// for it.
-    pub(crate) fn add_apart(&mut self) -> bool {
-        let room = self.outbound() < self.config.max_peers;
-        self.apart += usize::from(room);
-        room
-    }
-
-    /// Counts one less of them.
-    pub(crate) fn remove_apart(&mut self) {
-        self.apart = self.apart.saturating_sub(1);
-    }
-
-    /// Returns the addresses of seeds, in the order in which they became known.
-    pub(crate) fn seeds(&self) -> impl Iterator<Item = &K> {
-        let seeds = (self.entries.values()).filter(|entry| entry.kind == Kind::Seed);
-        seeds.map(|entry| &entry.key)
-    }
-
-    /// Takes one dial of a told address from the budget. Returns when to ask again if none is left.
-    pub(crate) fn afford(&mut self, now: Instant) -> Option<Instant> {
-        let affordable = self.budget.take(now);
-        (!affordable).then(|| self.budget.next(now))
     }
 
     /// Sets how many more outbound connections are wanted than `min_peers`.

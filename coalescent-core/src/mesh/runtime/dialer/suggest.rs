@@ -57,4 +57,15 @@ impl Runtime {
             });
         }
     }
+
+    /// Tells of an address that a plugin dials by itself; see
+    /// [`Mesh::discovered`](crate::Mesh::discovered).
+    pub(crate) fn discovered(&self, address: &Address, source: Source) {
+        if self.may_dial(address).is_ok() && self.dialer().discovered(address) {
+            self.peers().node().emit(Event::Discovered {
+                addr: address.clone(),
+                source,
+            });
+        }
+    }
 }

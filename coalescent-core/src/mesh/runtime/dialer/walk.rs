@@ -13,13 +13,13 @@ use std::{fmt, io};
 use tokio::time::{Instant, sleep_until};
 
 use super::addresses::{is_one_socket, is_within, may_lead_here};
-use super::contact::permit_told;
 use super::seed::Seed;
 use super::self_check::SelfCheck;
 use crate::error::{BoxError, Error};
 use crate::mesh::runtime::Runtime;
 use crate::transport::address::Address;
 use crate::transport::group::NetGroup;
+use crate::transport::reach;
 use crate::transport::{ATTEMPT_DELAY, BoxIo, met_itself};
 
 /// How many addresses of one name may accept the connection and turn out to be this node, or an
@@ -295,6 +295,21 @@ impl<'a> Walk<'a> {
             self.seed.address
         ))
     }
+}
+
+/// Checks that an address may be dialled which a peer has told that is at `from`.
+///
+/// # Errors
+///
+/// [`is_refused`](Error::is_refused) if it is one of this machine or of a private network, and the
+/// peer is at none.
+pub(super) fn permit_told(from: Option<IpAddr>, there: SocketAddr) -> Result<(), Error> {
+    if reach::may_tell(from, there.ip()) {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "{there} is not dialled, since somebody has told it who is not as near"
+    )))
 }
 
 enum NotOpened {
