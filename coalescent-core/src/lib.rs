@@ -60,7 +60,7 @@ pub use mesh::{
 };
 #[doc(inline)]
 pub use message::codec;
-pub use message::{Ask, Message, MessageType};
+pub use message::{Ask, Message, MessageType, TopicName};
 pub use node::bans::{BAN_REASON_MAX, BANS_MAX, BANS_OF_NETWORK, Ban, BanTarget, FORGIVEN_AFTER};
 pub use node::changes::{PeerChange, PeerChanges};
 pub use node::channel::CHANNEL_INBOX;
@@ -70,13 +70,13 @@ pub use node::event::{DisconnectReason, DropReason, Event, Events};
 pub use node::hooks::Dial;
 pub use node::payload::Payload;
 pub use node::peer::requests::{REQUEST_COST, REQUEST_WINDOW};
-pub use node::peer::{Peer, PeerId};
+pub use node::peer::{HANDED_COST, HANDED_IN, Peer, PeerId};
 pub use node::request::RequestFuture;
 pub use node::suggestion::{Source, Suggestion};
 pub use node::{BATCH, PAYLOAD_COST, Peers, Sent};
 pub use reason::Goodbye;
 pub use stack::reply::Reply;
-pub use stack::{Inbox, PeerLayer, PeerService};
+pub use stack::{Inbox, PeerLayer, PeerService, READ_BY_GRACE, ReadBy};
 pub use stats::Stats;
 pub use transport::Direction;
 #[doc(inline)]

@@ -8,6 +8,7 @@ use crate::connection::{KEPT_MAX, MAX_CONTROL, READ_MAX, requests_ahead};
 use crate::mesh::FRAME_COST;
 use crate::node::channel::CHANNEL_INBOX;
 use crate::node::event::EVENT_CAPACITY;
+use crate::node::peer::{HANDED_COST, HANDED_IN};
 use crate::node::throttle::THROTTLE_BYTES;
 use crate::node::{KEPT_RUNS, RUN_BYTES};
 use crate::outbox::{CHANNEL_OUTBOX, ENTRY_COST};
@@ -47,11 +48,14 @@ impl Config {
         // An empty queue takes one frame, whatever its limit.
         let waiting = CHANNEL_INBOX.max(self.max_frame.saturating_add(ENTRY_COST));
         let in_hand = self.max_frame;
-        let outbox = CHANNEL_OUTBOX.max(self.max_frame.saturating_add(ENTRY_COST));
+        let frame = self.max_frame.saturating_add(ENTRY_COST);
+        let outbox = CHANNEL_OUTBOX.saturating_add(frame);
+        let handed = HANDED_IN.max(self.max_frame.saturating_add(HANDED_COST));
         waiting
             .saturating_add(in_hand)
             .saturating_mul(channels)
             .saturating_add(outbox)
+            .saturating_add(handed)
     }
 
     /// Returns the most memory, in bytes, that one [contact](crate::Registrar::contacts) can make

@@ -224,6 +224,9 @@ pub enum DropReason {
     /// A relay could not remember the frames, so copies of them would circulate forever. They are
     /// frames that this peer sent.
     Refused,
+    /// Nobody read the frames in time, in a read side apart from that of the mesh
+    /// ([`ReadBy`](crate::ReadBy)). They are frames that this peer sent.
+    Unread,
     /// The frames are larger than the peer accepts; see
     /// [`Peer::max_payload`](crate::Peer::max_payload).
     TooLarge,
@@ -237,6 +240,7 @@ impl DropReason {
             Self::Disconnected => "disconnected",
             Self::Unencodable => "unencodable",
             Self::Refused => "refused",
+            Self::Unread => "unread",
             Self::TooLarge => "too_large",
         }
     }
@@ -249,6 +253,7 @@ impl fmt::Display for DropReason {
             Self::Disconnected => "disconnected",
             Self::Unencodable => "does not fit the wire",
             Self::Refused => "more than a relay can remember",
+            Self::Unread => "not read in time",
             Self::TooLarge => "larger than the peer takes",
         })
     }

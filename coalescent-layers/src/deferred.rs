@@ -29,6 +29,24 @@ struct RelayOutside;
 #[derive(Clone, Copy, Debug)]
 struct VerdictsInside;
 
+/// On the node's shared values: an overlay stands outside of the plugins that are registered next.
+#[derive(Clone, Copy, Debug)]
+struct TopicsOutside;
+
+/// On the node's shared values: a layer inside of the overlay gives verdicts.
+#[cfg_attr(
+    not(feature = "overlay"),
+    allow(dead_code, reason = "only topics ask for it")
+)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TopicVerdictsInside;
+
+/// Registers a layer that passes payloads of topics on.
+#[cfg(feature = "overlay")]
+pub(crate) fn register_topics(app: &mut Registrar) {
+    app.insert(TopicsOutside);
+}
+
 /// Registers a relay.
 pub(crate) fn register_relay(app: &mut Registrar) {
     app.relays();
@@ -39,6 +57,9 @@ pub(crate) fn register_relay(app: &mut Registrar) {
 pub(crate) fn register_verdicts(app: &mut Registrar) {
     if app.get::<RelayOutside>().is_some() {
         app.insert(VerdictsInside);
+    }
+    if app.get::<TopicsOutside>().is_some() {
+        app.insert(TopicVerdictsInside);
     }
 }
 

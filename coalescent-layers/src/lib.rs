@@ -124,6 +124,9 @@ pub use self::discovery::Discovery;
 pub use self::ext::ServiceBuilderExt;
 #[cfg(feature = "overlay")]
 #[doc(inline)]
+pub use self::overlay::topic::Topic;
+#[cfg(feature = "overlay")]
+#[doc(inline)]
 pub use self::overlay::{Overlay, OverlayExt};
 #[cfg(feature = "tls")]
 #[doc(inline)]

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use coalescent_core::TopicName;
+
 /// The error returned if a route could not be added.
 ///
 /// It is opaque; use its predicates to find the cause.
@@ -12,6 +14,8 @@ pub struct RouteError(Kind);
 enum Kind {
     Route(Box<str>),
     Fallback(Box<str>),
+    Topic(TopicName),
+    NestedTopic(TopicName, TopicName),
     NoRouter,
 }
 
@@ -24,15 +28,23 @@ impl RouteError {
         Self(Kind::Fallback(prefix.into()))
     }
 
+    pub(crate) fn topic(topic: &TopicName) -> Self {
+        Self(Kind::Topic(topic.clone()))
+    }
+
+    pub(crate) fn nested_topic(outer: &TopicName, inner: &TopicName) -> Self {
+        Self(Kind::NestedTopic(outer.clone(), inner.clone()))
+    }
+
     pub(crate) fn no_router() -> Self {
         Self(Kind::NoRouter)
     }
 
-    /// Returns whether the message type already has a handler, or the router already has a
-    /// fallback.
+    /// Returns whether the message type already has a handler, the router already has a fallback, or
+    /// the topic already has routes.
     #[must_use]
     pub fn is_taken(&self) -> bool {
-        self.0 != Kind::NoRouter
+        !matches!(self.0, Kind::NoRouter | Kind::NestedTopic(..))
     }
 
     /// Returns whether the app has no router.
@@ -58,6 +70,15 @@ impl fmt::Display for RouteError {
                 f,
                 "there is a fallback for types that begin with {prefix:?} already: remove one of \
                  the two"
+            ),
+            Kind::Topic(topic) => write!(
+                f,
+                "there are routes for the topic {topic:?} already: merge the two routers first"
+            ),
+            Kind::NestedTopic(outer, inner) => write!(
+                f,
+                "the router for the topic {outer:?} has routes for the topic {inner:?}: a topic has no \
+                 topics of its own, so add both to one router"
             ),
             Kind::NoRouter => f.write_str(
                 "no router is registered: add `.with(Router::new())` to the app before adding \

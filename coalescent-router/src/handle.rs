@@ -51,7 +51,8 @@ impl RouterHandle {
     }
 
     /// Adds the routes of `router` and its fallback, either all of them or, on an error, none. Use
-    /// it to add routes with state or layers to a running mesh.
+    /// it to add routes with state or layers to a running mesh. Routes of a [topic](Router::topic)
+    /// do not subscribe a running app to it.
     ///
     /// # Errors
     ///
@@ -90,11 +91,15 @@ impl Router {
 }
 
 impl Plugin for Router {
-    /// Registers a [`RouterHandle`], which [`RouterExt`] looks up. If an app has several routers,
-    /// the first one, which is the outermost, is used.
+    /// Registers a [`RouterHandle`], which [`RouterExt`] looks up, and declares the
+    /// [topics](Router::topic). If an app has several routers, the first one, which is the outermost,
+    /// is used for new routes.
     fn register(&self, app: &mut Registrar) {
         if app.get::<RouterHandle>().is_none() {
             app.insert(self.handle());
+        }
+        for topic in self.table().topics() {
+            app.topic(topic.clone());
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use coalescent_core::{BoxError, Frame};
+use coalescent_core::{BoxError, Frame, TopicName};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -53,7 +53,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         }
     }
 
-    fn table(&self) -> Arc<Table<S>> {
+    pub(crate) fn table(&self) -> Arc<Table<S>> {
         self.live.0.table()
     }
 
@@ -187,6 +187,35 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         );
         let other = other.into_table();
         or_panic!(self.change(|table| table.merge(prefix, &other)));
+        self
+    }
+
+    /// Adds the routes of `other` for messages of the topic `name`, and subscribes the app to it
+    /// ([`Registrar::topic`](coalescent_core::Registrar::topic)) when the router is added.
+    ///
+    /// Only messages of that topic reach them, and messages of topics reach no other routes: a type
+    /// may have a handler in each topic and one for the mesh. What the routes and the fallback of
+    /// `other` do not take goes to the fallback of this router, if it has one. Messages of topics
+    /// that have no routes go on to the inner services.
+    ///
+    /// ```
+    /// use coalescent_router::{Router, extract::{Body, Topic}};
+    ///
+    /// async fn tick(Topic(topic): Topic, Body(price): Body<f64>) {
+    ///     println!("{topic}: {price}");
+    /// }
+    ///
+    /// let prices: Router = Router::new().route("tick", tick);
+    /// let router: Router = Router::new().topic("prices", prices);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the topic already has routes, or `other` has routes for a topic.
+    #[track_caller]
+    pub fn topic(mut self, name: impl Into<TopicName>, other: Self) -> Self {
+        let (name, other) = (name.into(), other.into_table());
+        or_panic!(self.change(|table| table.insert_topic(&name, &other)));
         self
     }
 

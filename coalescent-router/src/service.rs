@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use coalescent_core::{BoxError, Frame, Reply};
+use coalescent_core::{BoxError, Frame, Reply, TopicName};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -65,7 +65,10 @@ where
     fn call(&mut self, mut frame: Frame) -> RouterFuture<I> {
         self.refresh();
         let endpoint = match frame.message() {
-            Some(message) => self.table.find(message.kind_bytes()),
+            Some(message) => match frame.extensions().get::<TopicName>() {
+                Some(topic) => self.table.find_in(topic, message.kind_bytes()),
+                None => self.table.find(message.kind_bytes()),
+            },
             None => {
                 self.live.warn_no_message();
                 None

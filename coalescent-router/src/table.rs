@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use coalescent_core::TopicName;
 use rustc_hash::FxHashMap;
 
 use crate::error::RouteError;
@@ -39,17 +40,26 @@ pub(crate) struct Table<S> {
     /// Fallbacks by prefix, longest prefix first. The empty prefix is the router's own fallback,
     /// the others belong to nested routers.
     fallbacks: Vec<(Arc<str>, Endpoint<S>)>,
+    /// The routes of topics, which have no topics of their own.
+    topics: FxHashMap<TopicName, Self>,
 }
 
 impl<S> Table<S> {
     /// Returns whether there are no routes and no fallbacks.
     pub(crate) fn is_empty(&self) -> bool {
-        self.routes.is_empty() && self.fallbacks.is_empty()
+        self.routes.is_empty()
+            && self.fallbacks.is_empty()
+            && self.topics.values().all(Self::is_empty)
     }
 
     /// Returns whether there are routes other than fallbacks.
     pub(crate) fn has_routes(&self) -> bool {
-        !self.routes.is_empty()
+        !self.routes.is_empty() || self.topics.values().any(Self::has_routes)
+    }
+
+    /// Returns the topics that have routes of their own.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = &TopicName> {
+        self.topics.keys()
     }
 
     /// Returns the handler for messages of type `kind`, or the fallback with the longest matching
@@ -61,6 +71,43 @@ impl<S> Table<S> {
                 .find(|(prefix, _)| kind.starts_with(prefix.as_bytes()))
                 .map(|(_, endpoint)| endpoint)
         })
+    }
+
+    /// Returns the handler for messages of type `kind` of a topic: one of the topic's routes, or
+    /// this table's own fallback. There is none if the topic has no routes.
+    pub(crate) fn find_in(&self, topic: &TopicName, kind: &[u8]) -> Option<&Endpoint<S>> {
+        let routes = self.topics.get(topic)?;
+        routes.find(kind).or_else(|| {
+            let own = self.fallbacks.last();
+            own.filter(|(prefix, _)| prefix.is_empty())
+                .map(|(_, endpoint)| endpoint)
+        })
+    }
+
+    /// Adds the routes of a topic, and its fallback.
+    pub(crate) fn insert_topic(
+        &mut self,
+        topic: &TopicName,
+        routes: &Self,
+    ) -> Result<(), RouteError> {
+        if let Some(inner) = routes.topics.keys().next() {
+            return Err(RouteError::nested_topic(topic, inner));
+        }
+        if self.topics.contains_key(topic) {
+            return Err(RouteError::topic(topic));
+        }
+        let mut named = Self::default();
+        for (kind, endpoint) in &routes.routes {
+            let endpoint = endpoint.clone().named(&name_in(topic, &kind.0));
+            named.routes.insert(kind.clone(), endpoint);
+        }
+        for (prefix, endpoint) in &routes.fallbacks {
+            let name = name_in(topic, &format!("{prefix}{ANY}"));
+            let endpoint = endpoint.clone().named(&name);
+            named.fallbacks.push((Arc::clone(prefix), endpoint));
+        }
+        self.topics.insert(topic.clone(), named);
+        Ok(())
     }
 
     /// Adds a route, or the fallback if `kind` is [`ANY`].
@@ -113,6 +160,16 @@ impl<S> Table<S> {
         for (kind, _) in &fallbacks {
             self.check_fallback(kind)?;
         }
+        if let Some(topic) = other
+            .topics
+            .keys()
+            .find(|name| self.topics.contains_key(*name))
+        {
+            return Err(RouteError::topic(topic));
+        }
+        for (topic, routes) in &other.topics {
+            self.insert_topic(topic, routes)?;
+        }
         for (kind, endpoint) in routes {
             let endpoint = endpoint.named(&kind);
             self.routes.insert(Type(kind), endpoint);
@@ -139,17 +196,43 @@ impl<S> Table<S> {
         route: impl Fn(&Endpoint<S>) -> Endpoint<S2>,
         fallback: impl Fn(&Endpoint<S>) -> Endpoint<S2>,
     ) -> Table<S2> {
-        let routes = self.routes.iter();
-        let fallbacks = self.fallbacks.iter();
+        let topics = self.topics.iter();
         Table {
-            routes: routes
-                .map(|(k, e)| (k.clone(), route(e).named(&k.0)))
+            topics: topics
+                .map(|(topic, routes)| {
+                    let name = |kind: &str| name_in(topic, kind);
+                    (topic.clone(), routes.map_here(&route, &fallback, name))
+                })
                 .collect(),
-            fallbacks: fallbacks
-                .map(|(k, e)| (Arc::clone(k), fallback(e).named(&format!("{k}{ANY}"))))
-                .collect(),
+            ..self.map_here(&route, &fallback, str::to_owned)
         }
     }
+
+    /// Maps the endpoints but those of topics, and names them.
+    fn map_here<S2>(
+        &self,
+        route: impl Fn(&Endpoint<S>) -> Endpoint<S2>,
+        fallback: impl Fn(&Endpoint<S>) -> Endpoint<S2>,
+        name: impl Fn(&str) -> String,
+    ) -> Table<S2> {
+        let routes = self.routes.iter();
+        let fallbacks = self.fallbacks.iter();
+        let any = |prefix: &Arc<str>| name(&format!("{prefix}{ANY}"));
+        Table {
+            routes: routes
+                .map(|(k, e)| (k.clone(), route(e).named(&name(&k.0))))
+                .collect(),
+            fallbacks: fallbacks
+                .map(|(k, e)| (Arc::clone(k), fallback(e).named(&any(k))))
+                .collect(),
+            topics: FxHashMap::default(),
+        }
+    }
+}
+
+/// Returns the name of a topic's route for spans and metrics.
+fn name_in(topic: &TopicName, kind: &str) -> String {
+    format!("{topic}:{kind}")
 }
 
 fn prefixed<'a, S: 'a>(
@@ -173,6 +256,7 @@ impl<S> Default for Table<S> {
         Self {
             routes: FxHashMap::default(),
             fallbacks: Vec::new(),
+            topics: FxHashMap::default(),
         }
     }
 }
@@ -182,6 +266,7 @@ impl<S> Clone for Table<S> {
         Self {
             routes: self.routes.clone(),
             fallbacks: self.fallbacks.clone(),
+            topics: self.topics.clone(),
         }
     }
 }
@@ -192,6 +277,7 @@ impl<S> fmt::Debug for Table<S> {
         f.debug_struct("Table")
             .field("routes", &self.routes.len())
             .field("fallbacks", &self.fallbacks.len())
+            .field("topics", &self.topics.len())
             .finish()
     }
 }

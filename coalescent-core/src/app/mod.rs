@@ -17,7 +17,7 @@ use crate::mesh::runtime::dialer::Seed;
 use crate::mesh::runtime::{Parts, Runtime, Security, Start};
 use crate::node::Peers;
 use crate::node::event::Event;
-use crate::node::hooks::check_channels;
+use crate::node::hooks::{check_channels, check_topics};
 use crate::node::peer::Peer;
 use crate::stack::PeerLayer;
 use crate::transport::{IntoListener, Tcp, Transport};
@@ -389,6 +389,7 @@ impl<L: PeerLayer> App<L> {
     /// Makes a mesh that neither accepts nor dials peers until its start has run.
     fn build(self) -> Result<(Mesh, Start), Error> {
         self.config.check()?;
+        check_topics(&self.registrar.hooks.topics)?;
         check_channels(
             &self.registrar.hooks.channels,
             &self.registrar.hooks.contacts,

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::frame::Flow;
 use crate::mesh::runtime::MeshHook;
 use crate::mesh::{Mesh, WeakMesh};
+use crate::message::TopicName;
 use crate::node::Peers;
 use crate::node::hooks::{BoxFuture, Channel, Dial, Hooks};
 use crate::node::peer::Peer;
@@ -206,6 +207,40 @@ impl Registrar {
     {
         self.hooks.channels.push(Channel::new(name.into(), handler));
         self
+    }
+
+    /// Declares that this app wants the topic `name`. A plugin that carries topics, such as the
+    /// overlay, subscribes to it when the app starts, and stays subscribed.
+    ///
+    /// Without such a plugin it does nothing. An empty name, which stands for the mesh itself, makes
+    /// the start of the app fail.
+    ///
+    /// ```
+    /// use coalescent_core::{Plugin, Registrar};
+    ///
+    /// struct Ticker;
+    ///
+    /// impl Plugin for Ticker {
+    ///     fn register(&self, app: &mut Registrar) {
+    ///         app.topic("prices").topic("prices");
+    ///         assert_eq!(app.topics(), ["prices"]);
+    ///     }
+    /// }
+    /// # let _ = coalescent_core::Peers::with_plugins(Default::default(), [&Ticker as &dyn Plugin]);
+    /// ```
+    pub fn topic(&mut self, name: impl Into<TopicName>) -> &mut Self {
+        let name = name.into();
+        if !self.hooks.topics.contains(&name) {
+            self.hooks.topics.push(name);
+        }
+        self
+    }
+
+    /// Returns the topics that plugins have declared so far. Once the app runs, they are
+    /// [`Peers::topics`].
+    #[must_use]
+    pub fn topics(&self) -> &[TopicName] {
+        &self.hooks.topics
     }
 
     /// Adds a hook that runs once when the app has been started, before any peer is accepted or

@@ -64,7 +64,7 @@ impl Drop for Membership {
         if self.peer.is_connected() && self.give_up(&reason) {
             self.peer.node().finish_departure(&self.peer, reason);
         }
-        if self.peer.is_in_channels() {
+        if self.peer.is_in_channels() || self.peer.has_handed() {
             // Another connection goes on with what this one has left.
             self.peer.wake();
         }

@@ -222,7 +222,8 @@ impl Error {
     }
 
     /// Creates the error of waiting for something in a mesh that ends.
-    pub(crate) fn ended() -> Self {
+    #[must_use]
+    pub fn ended() -> Self {
         Self::new(ErrorKind::Closed, "the mesh has ended")
     }
 
@@ -230,6 +231,14 @@ impl Error {
         Self::new(
             ErrorKind::Full,
             "the peer's outbox is full; wait for room or send less",
+        )
+    }
+
+    /// Creates the error of a frame that is handed in while too many wait.
+    pub(crate) fn handed_full() -> Self {
+        Self::new(
+            ErrorKind::Full,
+            "too many frames that were handed in wait for the peer's stack",
         )
     }
 

@@ -257,6 +257,13 @@ pub(crate) fn note_discarded(connection: usize, seq: u64) -> bool {
     if_current(connection, seq, |current| current.deliver(0, 0)).is_some()
 }
 
+/// Records that a queue apart from the connection's has taken the frame. Returns `false` if this
+/// thread is not calling the frame.
+pub(crate) fn note_taken(connection: usize, seq: u64) -> bool {
+    let taken = |current: &CurrentCall| current.deliver(CallOutcome::ENDED, 0);
+    if_current(connection, seq, taken).is_some()
+}
+
 /// Stages a frame for the read side. Gives it back if this thread is not calling it.
 #[inline]
 pub(crate) fn stage(frame: Frame) -> Option<Frame> {

@@ -31,6 +31,8 @@ pub(super) struct Inner {
     pub(super) ttl: u8,
     /// Whether layers have set any of the fields below, which must be cleared then.
     pub(super) added: bool,
+    /// Whether the frame was handed in: no relay passes it on.
+    pub(super) handed: bool,
     pub(super) message: Option<Message>,
     /// The payload that a layer has put in place of the received one.
     pub(super) payload: Option<Bytes>,
@@ -59,6 +61,7 @@ impl Inner {
             slot: 0,
             ttl: 0,
             added: false,
+            handed: false,
             message: None,
             payload: None,
             extensions: Extensions::new(),
@@ -87,6 +90,7 @@ impl Inner {
     /// Drops the fields that layers have set, whose values may be anything.
     fn clear_added(&mut self) {
         self.added = false;
+        self.handed = false;
         self.message = None;
         self.payload = None;
         self.extensions.clear();

@@ -125,7 +125,8 @@ impl Frame {
         }
         let inner = self.inner_mut();
         if inner.held.take().is_some() {
-            inner.added = inner.message.is_some()
+            inner.added = inner.handed
+                || inner.message.is_some()
                 || inner.payload.is_some()
                 || inner.derived.is_some()
                 || !inner.extensions.is_empty();

@@ -123,6 +123,14 @@ impl Frame {
         Self::new(batch, head, payload, usize::MAX, Self::LATE)
     }
 
+    /// Notes that a plugin has handed the frame in, with these extensions.
+    #[cold]
+    pub(crate) fn set_handed(&mut self, extensions: Extensions) {
+        let inner = self.added();
+        inner.handed = true;
+        inner.extensions = extensions;
+    }
+
     #[inline]
     fn inner(&self) -> &Inner {
         match &self.0 {
@@ -298,6 +306,15 @@ impl Frame {
         &mut self.added().extensions
     }
 
+    /// Takes out the value of this type that layers or plugins have attached.
+    #[inline]
+    pub(crate) fn take_extension<T: Send + Sync + 'static>(&mut self) -> Option<T> {
+        if self.is_pristine() {
+            return None;
+        }
+        self.inner_mut().extensions.remove()
+    }
+
     /// Asks the connection that read this frame to pass it on to all other peers.
     ///
     /// This method only decides. The connection passes the frame on, together with the frames
@@ -336,7 +353,7 @@ impl Frame {
     #[inline]
     fn passes(&self, direct: bool) -> bool {
         let inner = self.inner();
-        passes(inner.kind, inner.ttl, direct)
+        passes(inner.kind, inner.ttl, direct && !inner.handed)
     }
 
     /// Decides to relay a frame that this thread is not calling, or whose payload was replaced:
@@ -429,6 +446,7 @@ impl Clone for Frame {
         clone.ttl = inner.ttl;
         if inner.added {
             clone.added = true;
+            clone.handed = inner.handed;
             clone.message.clone_from(&inner.message);
             clone.payload.clone_from(&inner.payload);
             clone.extensions.clone_from(&inner.extensions);

@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 use crate::frame::Frame;
 use crate::node::Peers;
 use crate::stack::inbox::frames::Frames;
-use crate::stack::inbox::{Prefetch, Queue};
+use crate::stack::inbox::{Prefetch, Queue, ReadBy};
 use crate::wire::Wire;
 
 /// The read side of a mesh: a [`Stream`] of frames, and an [`AsyncRead`] of their payloads.
@@ -144,6 +144,14 @@ impl MeshReader {
             Poll::Ready(frame) => frame,
             Poll::Pending => None,
         }
+    }
+}
+
+impl ReadBy {
+    /// Makes a reader. Several share the frames; without any, frames are discarded.
+    #[must_use]
+    pub fn reader(&self) -> MeshReader {
+        MeshReader::of(Arc::clone(self.queue()))
     }
 }
 

@@ -6,6 +6,7 @@ pub mod codec;
 mod headers;
 mod kinds;
 mod parts;
+mod topic;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use serde::Serialize;
 pub use self::kinds::{Ask, MessageType};
 use self::parts::Extra;
 pub(crate) use self::parts::{Json, Parts, Span, Value};
+pub use self::topic::TopicName;
 use crate::message::codec::error::ErrorKind;
 use crate::message::codec::{CodecError, Format, MAX_DEPTH, msgpack, value};
 

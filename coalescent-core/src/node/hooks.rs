@@ -10,6 +10,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 
 use crate::error::Error;
+use crate::message::TopicName;
 use crate::node::peer::Peer;
 use crate::node::suggestion::Source;
 use crate::outbox::Flow;
@@ -35,6 +36,8 @@ pub(crate) struct Hooks {
     pub(crate) dial: Vec<DialHook>,
     /// The channels, whose positions are their indexes in the HELLO of this node.
     pub(crate) channels: Vec<Channel>,
+    /// The topics that this node wants, each once.
+    pub(crate) topics: Vec<TopicName>,
     /// The channels of which peers that list them begin as contacts.
     pub(crate) contacts: Vec<String>,
     /// Called with each contact that is connected.
@@ -154,6 +157,20 @@ pub(crate) fn check_channels(channels: &[Channel], contacts: &[String]) -> Resul
         return refuse(format!(
             "the channel {name:?}, of contacts, is not registered: add a handler with \
              `Registrar::channel`"
+        ));
+    }
+    Ok(())
+}
+
+/// Checks the topics that the plugins have declared.
+///
+/// # Errors
+///
+/// If one has no name.
+pub(crate) fn check_topics(topics: &[TopicName]) -> Result<(), Error> {
+    if topics.iter().any(|name| name.is_empty()) {
+        return Err(Error::config(
+            "a topic has an empty name, which stands for the mesh itself: give it another one",
         ));
     }
     Ok(())

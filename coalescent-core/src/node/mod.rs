@@ -63,6 +63,7 @@ use throttle::Reports;
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::message::TopicName;
 use crate::node::peer::handle::LinkId;
 use crate::node::peer::{Peer, PeerId};
 use crate::stats::Stats;
@@ -189,6 +190,13 @@ impl Peers {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.0.config
+    }
+
+    /// Returns the topics that plugins have declared, each once; see
+    /// [`Registrar::topic`](crate::Registrar::topic).
+    #[must_use]
+    pub fn topics(&self) -> &[TopicName] {
+        &self.0.hooks.topics
     }
 
     /// Returns the connected peers, each once, in the order in which they connected.

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::chunk::Entry;
+use super::chunk::{Chunk, Entry};
 use super::queue::Queue;
 
 /// The most bytes of channel frames that wait to be written to one peer: 256 KiB.
@@ -14,6 +14,11 @@ use super::queue::Queue;
 /// Each entry counts [`ENTRY_COST`](super::ENTRY_COST) in addition to its length. An empty queue
 /// takes one frame even if it is larger.
 pub const CHANNEL_OUTBOX: usize = 256 * 1024;
+
+/// The most bytes of [`CHANNEL_OUTBOX`] that frames in bulk take, 192 KiB: the rest is left to
+/// others. An empty queue takes one frame even if it is larger, and then others have as much room
+/// as beside no frame at all.
+pub const CHANNEL_BULK: usize = CHANNEL_OUTBOX / 4 * 3;
 
 /// A queue, and the tasks that wait for it.
 pub(super) struct Lane {
@@ -58,6 +63,9 @@ pub(super) struct ChannelLane {
     pub(super) lane: Lane,
     /// Whether this lane had the last turn.
     had_turn: bool,
+    /// The length of a frame in bulk that alone exceeds its room, and up to which byte, counted from
+    /// the beginning, it is queued.
+    oversized: (usize, u64),
     /// It has all turns until this many of its bytes are done with, counted from the beginning.
     first_until: u64,
 }
@@ -67,12 +75,33 @@ impl Default for ChannelLane {
         Self {
             lane: Lane::new(CHANNEL_OUTBOX),
             had_turn: false,
+            oversized: (0, 0),
             first_until: 0,
         }
     }
 }
 
 impl ChannelLane {
+    /// Takes in a frame if there is room for it, among those in bulk or among the others.
+    pub(super) fn push(&mut self, chunk: &Chunk, bulk: bool) -> bool {
+        let queue = &mut self.lane.queue;
+        let (oversized, until) = self.oversized;
+        if !bulk {
+            let beside = if queue.done() < until { oversized } else { 0 };
+            return queue.push_within(chunk, CHANNEL_OUTBOX.saturating_add(beside));
+        }
+        let taken = queue.push_within(chunk, CHANNEL_BULK);
+        if taken && chunk.len() > CHANNEL_BULK {
+            self.oversized = (chunk.len(), queue.taken());
+        }
+        taken
+    }
+
+    /// Whether a frame in bulk, of `len` bytes, finds room.
+    pub(super) fn has_bulk_room(&self, len: usize) -> bool {
+        self.lane.queue.fits(len, CHANNEL_BULK)
+    }
+
     /// Gives this lane all turns until what waits in it now is written.
     pub(super) fn go_first(&mut self) {
         self.first_until = self.lane.queue.taken();
@@ -180,6 +209,31 @@ mod tests {
             others.push(&chunk(9));
             assert_eq!(turn(&mut lane, &mut others), Some((false, 9)));
         }
+    }
+
+    #[test]
+    fn frames_in_bulk_leave_room_to_others() {
+        let mut lane = ChannelLane::default();
+        let bulk = (0..1000).take_while(|_| lane.push(&chunk(2000), true));
+        assert!(bulk.count() * 2000 <= CHANNEL_BULK);
+        let others = (0..1000).take_while(|_| lane.push(&chunk(2000), false));
+        let others = others.count() * 2000;
+        assert!(
+            others > 40_000 && others < CHANNEL_OUTBOX - CHANNEL_BULK,
+            "{others}"
+        );
+
+        let mut lane = ChannelLane::default();
+        let large = 4 * CHANNEL_OUTBOX;
+        assert!(lane.push(&chunk(large), true));
+        assert!(!lane.push(&chunk(0), true));
+        assert!(lane.push(&chunk(100_000), false) && lane.push(&chunk(100_000), false));
+        assert!(!lane.push(&chunk(100_000), false));
+        // Once it is written, its room is gone too.
+        let mut others = Queue::new(0);
+        assert_eq!(turn(&mut lane, &mut others), Some((true, large)));
+        assert!(!lane.push(&chunk(100_000), false));
+        assert!(lane.push(&chunk(10_000), false));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use std::task::{Context, Poll, Waker};
 
 pub(crate) use chunk::{Chunk, Count, Entry, Lost, frames};
 pub(crate) use coalescer::{COALESCE_MAX, ChunkList, Coalescer};
-pub use lane::CHANNEL_OUTBOX;
+pub use lane::{CHANNEL_BULK, CHANNEL_OUTBOX};
 use lane::{ChannelLane, Lane};
 pub(crate) use queue::COPY_MAX;
 pub use queue::ENTRY_COST;
@@ -180,23 +180,46 @@ impl Outbox {
         }
     }
 
-    /// Takes in a frame of a channel, if there is room for it.
+    /// Takes in a frame of a channel, if there is room for it, or for frames in `bulk`.
     ///
     /// # Errors
     ///
     /// If it was not taken in.
-    pub(crate) fn try_push_channel(&self, chunk: &Chunk) -> Result<(), Refused> {
+    pub(crate) fn try_push_channel(&self, chunk: &Chunk, bulk: bool) -> Result<(), Refused> {
         let mut state = self.state();
         if state.closed {
             return Err(Refused::Closed);
         }
-        if state.lane(true).queue.push(chunk) {
+        if state.channels.get_or_insert_default().push(chunk, bulk) {
             let waker = state.takers.take_waker();
             self.gauge(&mut state);
             drop(state);
             if let Some(waker) = waker {
                 waker.wake();
             }
+            return Ok(());
+        }
+        let first_press = !state.pressed;
+        state.pressed = true;
+        drop(state);
+        if first_press {
+            self.pressed.raise();
+        }
+        Err(Refused::Full)
+    }
+
+    /// Looks whether a frame of a channel in bulk, of `len` bytes, finds room now.
+    ///
+    /// # Errors
+    ///
+    /// If it does not.
+    pub(crate) fn has_bulk_room(&self, len: usize) -> Result<(), Refused> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(Refused::Closed);
+        }
+        let room = state.channels.as_ref();
+        if room.is_none_or(|channels| channels.has_bulk_room(len)) {
             return Ok(());
         }
         let first_press = !state.pressed;

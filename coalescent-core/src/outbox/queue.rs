@@ -92,6 +92,17 @@ impl Queue {
 
     /// Takes in a chunk of at least one byte, if there is room for it.
     pub(super) fn push(&mut self, chunk: &Chunk) -> bool {
+        self.push_within(chunk, self.limit)
+    }
+
+    /// Whether a chunk of `len` bytes is taken in within this limit, whatever its shape.
+    pub(super) fn fits(&self, len: usize, limit: usize) -> bool {
+        let cost = len.max(self.next_tail) + 3 * ENTRY_COST + 2 * AROUND;
+        self.used == 0 || self.used.saturating_add(cost) <= limit
+    }
+
+    /// Takes in a chunk of at least one byte, if not more than `limit` bytes are in use then.
+    pub(super) fn push_within(&mut self, chunk: &Chunk, limit: usize) -> bool {
         let len = chunk.len();
         // A chunk without a prefix is written as it is, and its memory shared with other peers.
         let verbatim = len == chunk.body.len();
@@ -108,7 +119,7 @@ impl Queue {
             chunk.body.len() + 3 * ENTRY_COST + 2 * AROUND
         };
         // An empty queue takes one chunk, however small the limit.
-        if self.used + cost > self.limit && self.used > 0 {
+        if self.used + cost > limit && self.used > 0 {
             return false;
         }
         if copied {

@@ -42,7 +42,7 @@ impl Outbox {
         self.waiter(false).wait().await;
     }
 
-    /// Takes in a frame of a channel, waiting for room.
+    /// Takes in a frame of a channel, waiting for room, or for that of frames in `bulk`.
     ///
     /// # Errors
     ///
@@ -51,14 +51,33 @@ impl Outbox {
     /// # Cancel safety
     ///
     /// If the future is dropped before it is done, nothing was taken in.
-    pub(crate) async fn push_channel(&self, chunk: &Chunk) -> Result<(), Refused> {
+    pub(crate) async fn push_channel(&self, chunk: &Chunk, bulk: bool) -> Result<(), Refused> {
         let mut moved = None;
         loop {
-            match self.try_push_channel(chunk) {
+            match self.try_push_channel(chunk, bulk) {
                 Err(Refused::Full) => {}
                 result => return result,
             }
             // Tries once more after registering, so as not to miss room made in between.
+            match moved.take() {
+                None => moved = Some(self.waiter(true)),
+                Some(waiter) => Waiter::wait(waiter).await,
+            }
+        }
+    }
+
+    /// Waits until a frame of a channel in bulk, of `len` bytes, finds room.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Closed`] if the peer is gone or leaving.
+    pub(crate) async fn bulk_room(&self, len: usize) -> Result<(), Refused> {
+        let mut moved = None;
+        loop {
+            match self.has_bulk_room(len) {
+                Err(Refused::Full) => {}
+                result => return result,
+            }
             match moved.take() {
                 None => moved = Some(self.waiter(true)),
                 Some(waiter) => Waiter::wait(waiter).await,

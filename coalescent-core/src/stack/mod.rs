@@ -6,7 +6,7 @@
 pub(crate) mod inbox;
 pub(crate) mod reply;
 
-pub use inbox::{Inbox, InboxFuture};
+pub use inbox::{Inbox, InboxFuture, READ_BY_GRACE, ReadBy};
 use tower_layer::Layer;
 use tower_service::Service;
 

@@ -103,6 +103,7 @@ pub(crate) struct Meter {
     dropped_unencodable: Counter,
     dropped_refused: Counter,
     dropped_too_large: Counter,
+    dropped_unread: Counter,
     bytes_received: Counter,
     bytes_sent: Counter,
     channel_sent: Counter,
@@ -158,6 +159,7 @@ impl Meter {
             dropped_unencodable: dropped(DropReason::Unencodable),
             dropped_refused: dropped(DropReason::Refused),
             dropped_too_large: dropped(DropReason::TooLarge),
+            dropped_unread: dropped(DropReason::Unread),
             bytes_received: counter!("coalescent_received_bytes_total";
                 Bytes, "Bytes read from peers after their handshake"),
             bytes_sent: counter!("coalescent_sent_bytes_total";
@@ -248,6 +250,7 @@ impl Meter {
             DropReason::Unencodable => &self.dropped_unencodable,
             DropReason::Refused => &self.dropped_refused,
             DropReason::TooLarge => &self.dropped_too_large,
+            DropReason::Unread => &self.dropped_unread,
         }
         .increment(frames);
     }

@@ -154,6 +154,16 @@ impl Head {
         self.payload().len()
     }
 
+    /// Creates the head of a payload of `len` bytes that stands without its frame.
+    pub(crate) fn bare(kind: Kind, len: usize) -> Self {
+        Self::plain(len, 0, kind, false)
+    }
+
+    /// Whether it is the head of a payload without its frame: one that was handed in.
+    pub(crate) fn is_bare(&self) -> bool {
+        matches!(self.kind, Kind::Data) && !self.verbatim
+    }
+
     /// Creates the head of a frame that was not read from a wire.
     #[cfg(feature = "test-util")]
     pub(crate) fn new(kind: Kind, ttl: u8) -> Self {

@@ -12,6 +12,7 @@ mod edges;
 mod faults;
 mod floods;
 mod flow;
+mod handed;
 mod lifecycle;
 mod links;
 mod listen;

@@ -49,6 +49,13 @@ pub(crate) struct Engine {
     timers: TimerMap<Timer<Key>>,
 }
 
+impl Effect {
+    /// Returns whether it is to send something to this peer.
+    pub(crate) fn is_to(&self, peer: &Key) -> bool {
+        matches!(self, Self::Send { to, .. } if to == peer)
+    }
+}
+
 impl Engine {
     /// Makes the engine of the node `me`, without topics.
     ///
@@ -59,6 +66,8 @@ impl Engine {
         config.membership.active_view_capacity = settings.active;
         config.membership.passive_view_capacity = settings.passive;
         config.broadcast.cache_evict_interval = settings.evict_every;
+        config.broadcast.message_cache_retention = super::topic::KEPT_FOR;
+        config.broadcast.message_id_retention = super::topic::GIVEN_FOR;
         let rng = StdRng::seed_from_u64(seed);
         Self {
             state: State::new(me, PeerData::default(), config, rng),

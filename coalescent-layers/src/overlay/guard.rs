@@ -141,17 +141,28 @@ pub(crate) fn judge(
             },
             Swarm::Disconnect { .. } => Ruling::Take,
         },
-        Part::Gossip(_) if !neighbour => Ruling::Drop(Refused::Stranger),
-        Part::Gossip(gossip) => match gossip {
-            Gossip::Gossip {
-                scope: Scope::Swarm(round),
-                ..
-            } if *round > MAX_ROUND => Ruling::Fault("a payload has made over 1000 hops"),
-            Gossip::Gossip { .. } => Ruling::Take,
-            _ if !tree => Ruling::Drop(Refused::Tree),
-            Gossip::IHave(ids) => announced(scene, ids, now),
-            Gossip::Prune | Gossip::Graft { .. } => Ruling::Take,
-        },
+        Part::Gossip(gossip) => {
+            let ruling = judge_gossip(gossip, tree, neighbour);
+            match (ruling, gossip, scene.ids.as_deref_mut()) {
+                (Ruling::Take, Gossip::IHave(ids), Some(bucket)) => announced(bucket, ids, now),
+                (ruling, ..) => ruling,
+            }
+        }
+    }
+}
+
+/// Decides about a message about payloads. `tree` says whether its topic has a tree, and `neighbour`
+/// whether the sender is one there. How many payloads it [announces](announced) is not looked at.
+pub(crate) fn judge_gossip(gossip: &Gossip<'_>, tree: bool, neighbour: bool) -> Ruling {
+    match gossip {
+        _ if !neighbour => Ruling::Drop(Refused::Stranger),
+        Gossip::Gossip {
+            scope: Scope::Swarm(round),
+            ..
+        } if *round > MAX_ROUND => Ruling::Fault("a payload has made over 1000 hops"),
+        Gossip::Gossip { .. } => Ruling::Take,
+        _ if !tree => Ruling::Drop(Refused::Tree),
+        Gossip::IHave(_) | Gossip::Prune | Gossip::Graft { .. } => Ruling::Take,
     }
 }
 
@@ -223,16 +234,13 @@ fn listed<const MAX: usize>(
 /// Decides about the payloads that a neighbour announces.
 ///
 /// The engine keeps what it is told of each until it has it, and longer.
-fn announced<const MAX: usize>(
-    scene: &mut Scene<'_>,
+pub(crate) fn announced<const MAX: usize>(
+    bucket: &mut Bucket,
     ids: &mut Few<(Key, u16), MAX>,
     now: Instant,
 ) -> Ruling {
     let count = u32::try_from(ids.0.len()).unwrap_or(u32::MAX);
-    let got = scene
-        .ids
-        .as_mut()
-        .map_or(0, |bucket| bucket.take(count, now));
+    let got = bucket.take(count, now);
     ids.0.truncate(usize::try_from(got).unwrap_or(usize::MAX));
     if got == 0 {
         return Ruling::Drop(Refused::Ids);

@@ -15,6 +15,21 @@ pub const MESSAGES_AT_ONCE: u32 = 64;
 /// How often one more is heeded.
 pub const MESSAGE_EVERY: Duration = Duration::from_millis(100);
 
+/// How many messages of one node about payloads of trees are heeded at once, other than payloads. A
+/// burst brings one for each payload until the tree has formed.
+pub const GOSSIP_AT_ONCE: u32 = 16 * 1024;
+
+/// How often one more is heeded.
+pub const GOSSIP_EVERY: Duration = Duration::from_millis(1);
+
+/// How many messages of one node about payloads are passed over, since they are too many, or belong
+/// to a topic in which it is no neighbour, until they count as faults: those on their way while a
+/// neighbour is lost, or a topic left, are none.
+pub const EXCESS_AT_ONCE: u32 = 16 * 1024;
+
+/// How often one more is passed over.
+pub const EXCESS_EVERY: Duration = Duration::from_millis(10);
+
 /// How often one node may join at once, and how often once more: each time others are told of it.
 pub const JOINS_AT_ONCE: u32 = 4;
 
@@ -40,6 +55,10 @@ pub(crate) struct Link {
     pub(crate) closing: bool,
     /// What the node may still say.
     pub(crate) messages: Bucket,
+    /// What it may still say about payloads of trees.
+    pub(crate) gossip: Bucket,
+    /// How much it may still say that is not heeded.
+    pub(crate) excess: Bucket,
     /// How often it may still join.
     pub(crate) joins: Bucket,
 }
@@ -51,6 +70,8 @@ impl Link {
             idle: now + IDLE,
             closing: false,
             messages: Bucket::new(MESSAGES_AT_ONCE, MESSAGE_EVERY),
+            gossip: Bucket::new(GOSSIP_AT_ONCE, GOSSIP_EVERY),
+            excess: Bucket::new(EXCESS_AT_ONCE, EXCESS_EVERY),
             joins: Bucket::new(JOINS_AT_ONCE, JOIN_EVERY),
         }
     }

@@ -24,11 +24,13 @@ mod settings;
 mod state;
 mod stats;
 mod task;
+pub mod topic;
 
 use std::fmt;
 use std::future::ready;
 
-use coalescent_core::{Plugin, Registrar};
+use coalescent_core::{Error, Plugin, Registrar, TopicName};
+use tower_layer::Layer;
 
 pub use self::guard::{MAX_ROUND, MAX_TTL};
 pub use self::joiner::{HEAL_EVERY, MIX_EVERY, MIX_FIRST, RETRY, RETRY_MAX, START_WITHIN};
@@ -45,13 +47,15 @@ pub use self::rejoin::ALONE_FOR;
 use self::settings::Settings;
 pub use self::settings::{ACTIVE, PASSIVE};
 pub use self::stats::OverlayStats;
-use crate::macros::no_layer;
+use self::topic::{OverlayService, Topic, Topics, When};
+use crate::deferred;
 
 /// Keeps a node connected to a few others, whom an overlay chooses.
 #[derive(Clone, Default)]
 #[must_use = "it chooses nobody until it is added to an app, with `with`"]
 pub struct Overlay {
     settings: Settings,
+    validated: bool,
 }
 
 impl Overlay {
@@ -72,6 +76,30 @@ impl Overlay {
         self
     }
 
+    /// Subscribes to the topic `name` when the app starts, and stays subscribed. Its payloads flood
+    /// the neighbours in the topic; see [`topic`].
+    pub fn topic(mut self, name: impl Into<TopicName>) -> Self {
+        self.settings.topics.push(name.into());
+        self
+    }
+
+    /// Subscribes to the topic `name` when the app starts, and stays subscribed. Its payloads go down
+    /// a tree: for large ones, and where lines cost. All nodes must do the same; see [`topic`].
+    pub fn tree(mut self, name: impl Into<TopicName>) -> Self {
+        self.settings.trees.push(name.into());
+        self
+    }
+
+    /// Passes payloads of topics on only once a layer further in
+    /// [accepts](coalescent_core::Frame::accept) them.
+    ///
+    /// An app with a [`Validate`](crate::Validate) inside of the overlay needs no such option: it is
+    /// for layers of one's own.
+    pub fn validated(mut self) -> Self {
+        self.validated = true;
+        self
+    }
+
     /// Makes the choices repeatable, for simulations.
     #[doc(hidden)]
     pub fn seed(mut self, seed: u64) -> Self {
@@ -84,6 +112,9 @@ impl Plugin for Overlay {
     fn register(&self, app: &mut Registrar) {
         let shared = Shared::new(self.settings.clone());
         app.insert(shared.clone());
+        let topics = Topics::new(shared.clone(), &self.settings);
+        app.insert(topics.clone());
+        deferred::register_topics(app);
         let on = shared.clone();
         app.channel(CHANNEL, move |peer, payload| {
             on.heard(&peer, &payload);
@@ -105,8 +136,11 @@ impl Plugin for Overlay {
             ready(())
         });
         let on = shared.clone();
+        let settings = self.settings.clone();
+        let subscribed = topics.clone();
         app.on_start(move |mesh| {
             on.start(&mesh);
+            subscribed.start(&mesh, &settings);
             ready(())
         });
         let on = shared.clone();
@@ -114,11 +148,26 @@ impl Plugin for Overlay {
             on.quit();
             ready(())
         });
-        app.spawn(move |_| shared.run());
+        app.spawn(move |_| async move {
+            let _ends = topics.until_dropped();
+            shared.run().await;
+        });
     }
 }
 
-no_layer!(Overlay);
+/// Passes payloads of topics on.
+impl<S> Layer<S> for Overlay {
+    type Service = OverlayService<S>;
+
+    fn layer(&self, inner: S) -> OverlayService<S> {
+        let when = if self.validated {
+            When::Accepted
+        } else {
+            When::Either
+        };
+        OverlayService::new(inner, when)
+    }
+}
 
 impl fmt::Debug for Overlay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,10 +179,22 @@ impl fmt::Debug for Overlay {
 pub trait OverlayExt: crate::sealed::AsPeers {
     /// Returns what the overlay of this node counts; `None` if it has none.
     fn overlay(&self) -> Option<OverlayStats>;
+
+    /// Subscribes to the topic `name`, if this node is not subscribed, and returns a handle to it.
+    ///
+    /// # Errors
+    ///
+    /// [`is_plugin`](Error::is_plugin) if the app has no overlay, the name is empty, or the mesh has
+    /// not started or has ended.
+    fn topic(&self, name: impl Into<TopicName>) -> Result<Topic, Error>;
 }
 
 impl<T: crate::sealed::AsPeers> OverlayExt for T {
     fn overlay(&self) -> Option<OverlayStats> {
         self.as_peers().get_shared::<Shared>()?.stats()
+    }
+
+    fn topic(&self, name: impl Into<TopicName>) -> Result<Topic, Error> {
+        Topic::of(self.as_peers(), &name.into())
     }
 }

@@ -12,22 +12,10 @@ use super::mirror::CHANNEL;
 use super::settings::Settings;
 use super::state::{After, State};
 use super::stats::OverlayStats;
+use super::topic::{Topics, WeakTopics};
 
 /// The weight of a fault against the rules of the channel.
 pub const FAULT: u32 = 20;
-
-/// A payload of a topic that a neighbour has sent.
-#[derive(Clone, Debug)]
-pub(crate) struct Payload {
-    pub(crate) topic: TopicId,
-    /// The number by which the engine knows it.
-    pub(crate) id: Key,
-    pub(crate) content: Bytes,
-    /// The message that carried it.
-    pub(crate) message: Bytes,
-}
-
-type OnPayload = Box<dyn Fn(&Peer, Payload) + Send + Sync>;
 
 /// What the parts of one app's overlay share.
 #[derive(Clone)]
@@ -37,7 +25,8 @@ struct Inner {
     settings: Settings,
     /// Set when the mesh has started.
     node: OnceLock<Node>,
-    on_payload: OnceLock<OnPayload>,
+    /// The topics beside the mesh itself.
+    topics: OnceLock<WeakTopics>,
     /// Wakes the task.
     wake: Notify,
 }
@@ -57,15 +46,19 @@ impl Shared {
         Self(Arc::new(Inner {
             settings,
             node: OnceLock::new(),
-            on_payload: OnceLock::new(),
+            topics: OnceLock::new(),
             wake: Notify::new(),
         }))
     }
 
-    /// Sets what is called with each payload of a neighbour, in the handler of the channel. The
-    /// first stays.
-    pub(crate) fn on_payload(&self, hook: impl Fn(&Peer, Payload) + Send + Sync + 'static) {
-        let _ = self.0.on_payload.set(Box::new(hook));
+    /// Sets what handles messages of neighbours about payloads, in the handler of the channel, once
+    /// they were judged. The first stays.
+    pub(crate) fn set_topics(&self, topics: WeakTopics) {
+        let _ = self.0.topics.set(topics);
+    }
+
+    fn topics(&self) -> Option<Topics> {
+        self.0.topics.get()?.upgrade()
     }
 
     /// Begins, with the mesh.
@@ -107,19 +100,6 @@ impl Shared {
     /// Returns the neighbours in a topic from now on; `None` if this node takes no part in it.
     pub(crate) fn watch_neighbours(&self, topic: TopicId) -> Option<watch::Receiver<Neighbours>> {
         self.with(|state, _, _| state.watch(topic)).flatten()
-    }
-
-    /// Sends a payload down the tree of a topic.
-    pub(crate) fn engine_broadcast(&self, topic: TopicId, content: Bytes) {
-        self.with(|state, now, after| state.broadcast(topic, content, now, after));
-    }
-
-    /// Gives the engine a payload of a neighbour: the message that carried it, which was judged.
-    /// Returns whether it is new; if so, it goes on down the tree.
-    pub(crate) fn engine_receive(&self, from: &Peer, message: &[u8]) -> bool {
-        let received =
-            self.with(|state, now, after| state.receive_payload(from, message, now, after));
-        received.unwrap_or(false)
     }
 
     /// Returns what the overlay counts; `None` before the mesh has started.
@@ -195,12 +175,24 @@ impl Shared {
             }
             After::Hang(peer, why) => peer.disconnect(why),
             After::Penalize(peer, why) => peer.penalize(FAULT, why),
-            After::Payload(peer, payload) => {
-                if let Some(hook) = self.0.on_payload.get() {
-                    hook(&peer, payload);
+            After::Gossip(peer, message) => {
+                if let Some(topics) = self.topics() {
+                    topics.heard(&peer, &message);
                 }
             }
+            After::Sweep => {
+                if let Some(topics) = self.topics() {
+                    topics.sweep();
+                }
+            }
+            After::Forward(peer, message) => self.answer(&peer, message),
         }
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 

@@ -20,7 +20,7 @@ pub const YOUNG: Duration = Duration::from_secs(3);
 pub const KEPT: usize = 2;
 
 /// How many ids of payloads a neighbour can announce at once, and how often one more.
-pub const IDS_AT_ONCE: u32 = 2048;
+pub const IDS_AT_ONCE: u32 = 8192;
 
 /// How often a neighbour can announce one more.
 pub const ID_EVERY: Duration = Duration::from_millis(4);

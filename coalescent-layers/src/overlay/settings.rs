@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use coalescent_core::TopicName;
+
 /// The default number of neighbours.
 pub const ACTIVE: usize = 5;
 
@@ -17,6 +19,10 @@ pub(crate) struct Settings {
     pub(crate) passive: usize,
     /// How often the engine looks for payloads of trees that it need not keep any longer.
     pub(crate) evict_every: Duration,
+    /// The topics to subscribe to at the start.
+    pub(crate) topics: Vec<TopicName>,
+    /// Those with trees.
+    pub(crate) trees: Vec<TopicName>,
     /// Makes the choices repeatable.
     pub(crate) seed: Option<u64>,
 }
@@ -27,6 +33,8 @@ impl Default for Settings {
             active: ACTIVE,
             passive: PASSIVE,
             evict_every: Duration::from_secs(5),
+            topics: Vec::new(),
+            trees: Vec::new(),
             seed: None,
         }
     }

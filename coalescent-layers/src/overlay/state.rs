@@ -13,19 +13,20 @@ use tokio::time::Instant;
 use super::address::Rules;
 use super::engine::{Effect, Engine};
 use super::fill::{Kind, filled};
-use super::guard::{Learned, Refused, Ruling, Scene, judge};
+use super::guard::{Learned, Refused, Ruling, Scene, judge, judge_gossip};
 use super::ids::{self, Key, TopicId};
 use super::joiner::Joiner;
 use super::known::Known;
 use super::link::{IDLE, LEAVE, LEFT, Link};
 use super::meter::Meter;
 use super::mirror::{CHANNEL, Gossip, Message, Part, Priority, Swarm};
-use super::node::{Neighbours, Payload};
+use super::node::Neighbours;
 use super::pending::Pending;
 use super::places::{Forced, Places};
 use super::seeds::Seeds;
 use super::settings::Settings;
 use super::stats::OverlayStats;
+use super::topic::Names;
 
 /// How long an answer is awaited of somebody whom this node has asked to be its neighbour.
 const ASKED_FOR: Duration = Duration::from_secs(10);
@@ -36,6 +37,9 @@ const MAX_ASKED: usize = 64;
 /// How often the engine is told to forget what neighbours have announced and never sent.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
+/// What a node is told that says too much that is not heeded.
+pub(crate) const EXCESS: &str = "overlay/1: too much that is not heeded";
+
 /// What is done when the state is not locked any more.
 pub(crate) enum After {
     /// A contact has become a neighbour.
@@ -44,8 +48,12 @@ pub(crate) enum After {
     Hang(Peer, &'static str),
     /// A node has broken the rules of the channel.
     Penalize(Peer, String),
-    /// A neighbour has sent a payload.
-    Payload(Peer, Payload),
+    /// A neighbour has said something about payloads.
+    Gossip(Peer, Bytes),
+    /// It is time to forget what is too old.
+    Sweep,
+    /// The payload of a tree goes to a neighbour.
+    Forward(Peer, Bytes),
 }
 
 /// This node's part in one topic.
@@ -65,6 +73,7 @@ pub(crate) struct State {
     pub(crate) mesh: WeakMesh,
     pub(crate) active: usize,
     pub(crate) engine: Engine,
+    pub(crate) names: Names,
     pub(crate) topics: HashMap<TopicId, Topic>,
     pub(crate) links: HashMap<Key, Link>,
     pub(crate) known: Known,
@@ -108,6 +117,7 @@ impl State {
             mesh: mesh.downgrade(),
             active: settings.active,
             engine,
+            names: Names::default(),
             topics: HashMap::new(),
             links: HashMap::new(),
             known: Known::default(),
@@ -190,6 +200,12 @@ impl State {
         }
     }
 
+    /// Ends: who watches neighbours learns it.
+    pub(crate) fn close(&mut self) {
+        self.quit = true;
+        self.topics.clear();
+    }
+
     pub(crate) fn neighbours(&self, topic: TopicId) -> Option<Neighbours> {
         Some(self.topics.get(&topic)?.neighbours.borrow().clone())
     }
@@ -208,25 +224,6 @@ impl State {
         let mut effects = Vec::new();
         self.engine.broadcast(topic, content, now, &mut effects);
         self.carry_out(effects, now, after);
-    }
-
-    pub(crate) fn receive_payload(
-        &mut self,
-        from: &Peer,
-        message: &[u8],
-        now: Instant,
-        after: &mut Vec<After>,
-    ) -> bool {
-        let Some(from) = ids::of_peer(from) else {
-            return false;
-        };
-        let mut effects = Vec::new();
-        self.engine.receive_bytes(from, message, now, &mut effects);
-        let new = effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Received(_)));
-        self.carry_out(effects, now, after);
-        new
     }
 
     pub(crate) fn connected(&mut self, peer: &Peer, now: Instant, after: &mut Vec<After>) {
@@ -351,7 +348,14 @@ impl State {
         let ruling = self.judge(from, &mut message, &mut learned, now);
         match ruling {
             Ruling::Take => self.stats.taken += 1,
-            Ruling::Drop(why) => return self.stats.refuse(why),
+            Ruling::Drop(why) => {
+                self.stats.refuse(why);
+                let is_gossip = matches!(message.part, Part::Gossip(_));
+                if is_gossip && self.exceeds(&from, 1, now) {
+                    after.push(After::Penalize(peer.clone(), EXCESS.to_owned()));
+                }
+                return;
+            }
             Ruling::Fault(why) => {
                 self.stats.faults += 1;
                 let why = format!("{CHANNEL}: {why}");
@@ -361,14 +365,12 @@ impl State {
         for (key, address) in learned {
             self.learn(key, address, now);
         }
-        if let Part::Gossip(Gossip::Gossip { id, content, .. }) = &message.part {
-            let payload = Payload {
-                topic,
-                id: *id,
-                content: payload.slice_ref(content.0),
-                message: payload.clone(),
+        if let Part::Gossip(gossip) = &message.part {
+            let judged = match gossip {
+                Gossip::Gossip { .. } => payload.clone(),
+                _ => message.encode(),
             };
-            return after.push(After::Payload(peer.clone(), payload));
+            return after.push(After::Gossip(peer.clone(), judged));
         }
         self.wake = true;
         let mut effects = Vec::new();
@@ -387,6 +389,13 @@ impl State {
         }
     }
 
+    /// Notes that so many messages of a node are not heeded. Returns whether they are too many.
+    pub(crate) fn exceeds(&mut self, from: &Key, messages: usize, now: Instant) -> bool {
+        let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+        let link = self.links.get_mut(from);
+        link.is_some_and(|link| link.excess.take(messages, now) < messages)
+    }
+
     fn judge(
         &mut self,
         from: Key,
@@ -400,9 +409,18 @@ impl State {
         link.idle = now + IDLE;
         let is_payload = matches!(message.part, Part::Gossip(Gossip::Gossip { .. }));
         let is_join = matches!(message.part, Part::Swarm(Swarm::Join(_)));
-        if !is_payload && link.messages.take(1, now) == 0 || is_join && link.joins.take(1, now) == 0
-        {
+        let messages = match message.part {
+            Part::Swarm(_) => &mut link.messages,
+            Part::Gossip(_) => &mut link.gossip,
+        };
+        if !is_payload && messages.take(1, now) == 0 || is_join && link.joins.take(1, now) == 0 {
             return Ruling::Drop(Refused::Rate);
+        }
+        if let Part::Gossip(gossip) = &message.part {
+            let Some(part) = self.topics.get(&TopicId(message.topic)) else {
+                return Ruling::Drop(Refused::Topic);
+            };
+            return judge_gossip(gossip, part.tree, part.places.contains(&from));
         }
         let (place, listen) = (link.place(), link.listen());
         let mesh = self.mesh.upgrade();
@@ -500,7 +518,11 @@ impl State {
     pub(crate) fn carry_out(&mut self, effects: Vec<Effect>, now: Instant, after: &mut Vec<After>) {
         for effect in effects {
             match effect {
-                Effect::Send { to, topic, bytes } => self.deliver(to, topic, bytes, now),
+                Effect::Send { to, topic, bytes } => {
+                    if let Some(bytes) = self.outward(&to, bytes, after) {
+                        self.deliver(to, topic, bytes, now);
+                    }
+                }
                 Effect::Up(topic, key) => self.up(topic, key, now, after),
                 Effect::Down(topic, key) => self.down(topic, key, now, after),
                 Effect::Received(_) => {}
@@ -616,6 +638,8 @@ impl State {
         self.engine.fire(now, &mut effects);
         if now >= self.sweep {
             self.engine.sweep(now);
+            self.names.sweep(now);
+            after.push(After::Sweep);
             self.sweep = now + SWEEP_EVERY;
             if cfg!(feature = "metrics") {
                 let stats = self.stats(now);

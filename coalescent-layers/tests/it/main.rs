@@ -15,4 +15,6 @@ mod relays;
 #[cfg(feature = "tls")]
 mod signed;
 mod streams;
+#[cfg(feature = "overlay")]
+mod topics;
 mod validate;

@@ -11,6 +11,7 @@
 //! | [`Headers`] | the message's headers | there is no message |
 //! | [`RawBody`] | the message's body, still encoded | there is no message |
 //! | [`Message`] | the message | there is no message |
+//! | [`Topic`] | the name of the message's topic | it belongs to no topic |
 //! | [`Bytes`] | the frame's payload | never |
 //! | [`Peer`] | the peer that sent the frame | never |
 //! | `Author` (feature `tls`) | who has signed the message | nobody has, or no layer checks it |
@@ -75,6 +76,7 @@ mod option;
 mod peer;
 mod rejection;
 mod state;
+mod topic;
 mod value;
 
 use std::future::Future;
@@ -92,8 +94,11 @@ pub use message::{Headers, Type};
 pub use option::OptionalFromFrameParts;
 #[cfg(feature = "tls")]
 pub use rejection::AuthorRejection;
-pub use rejection::{BodyRejection, MeshRejection, MessageRejection, ValueRejection};
+pub use rejection::{
+    BodyRejection, MeshRejection, MessageRejection, TopicRejection, ValueRejection,
+};
 pub use state::{FromRef, State};
+pub use topic::Topic;
 pub use value::{Extension, Shared};
 
 mod private {

@@ -129,6 +129,27 @@ impl fmt::Display for MeshRejection {
 
 impl Error for MeshRejection {}
 
+/// The error if a message belongs to no topic.
+#[derive(Clone, Debug)]
+pub struct TopicRejection(());
+
+impl TopicRejection {
+    pub(crate) fn new() -> Self {
+        Self(())
+    }
+}
+
+impl fmt::Display for TopicRejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the message belongs to no topic: bind the handler to one with `Router::topic`, or ask for \
+             an `Option<Topic>`",
+        )
+    }
+}
+
+impl Error for TopicRejection {}
+
 /// The error if there is no value of the type that a handler takes.
 #[derive(Clone, Debug)]
 pub struct ValueRejection {

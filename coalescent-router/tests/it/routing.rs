@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use coalescent_core::codec::Codec;
-use coalescent_core::{App, AppExt, BoxError, Frame, Message, Peer, Reply};
-use coalescent_router::extract::{Body, FromFrameParts, Type};
+use coalescent_core::{App, AppExt, BoxError, Frame, Message, Peer, Reply, TopicName};
+use coalescent_router::extract::{Body, FromFrameParts, State, Topic, Type};
 use coalescent_router::{IntoReply, Router, RouterExt, ends};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -280,4 +280,125 @@ async fn what_an_extractor_changes_the_services_further_in_do_not_see() {
         assert_eq!(seen.extensions().get::<u8>(), Some(&5));
         assert_eq!(seen.message().expect("it has one").kind(), kind);
     }
+}
+
+/// A layer that puts frames into the topic that the header `topic` of their message names.
+fn topic_layer<S>()
+-> impl tower::Layer<S, Service = tower::util::MapRequest<S, fn(Frame) -> Frame>> + Clone {
+    fn mark(mut frame: Frame) -> Frame {
+        let topic = frame.message().and_then(|message| message.header("topic"));
+        if let Some(Ok(topic)) = topic {
+            let topic: String = topic;
+            frame.extensions_mut().insert(TopicName::from(topic));
+        }
+        frame
+    }
+    tower::util::MapRequestLayer::new(mark as fn(Frame) -> Frame)
+}
+
+fn in_topic(kind: &str, topic: &str) -> Message {
+    Message::new(kind, &()).with_header("topic", &topic)
+}
+
+async fn says(pair: &Pair, message: Message) -> String {
+    match pair.ask(message).await {
+        Ok(reply) => reply.body().unwrap(),
+        Err(error) if error.is_no_answer() => "nothing".to_owned(),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn messages_of_a_topic_reach_its_routes_alone() {
+    let prices = Router::new()
+        .route("tick", named("prices"))
+        .nest("old/", Router::new().fallback(named("old prices")));
+    let news = Router::new()
+        .route("tick", named("news"))
+        .fallback(named("other news"));
+    let router = Router::new()
+        .route("tick", named("mesh"))
+        .route("tock", named("mesh"))
+        .topic("prices", prices)
+        .topic("news", news);
+    let app = App::new()
+        .layer(courier_layer())
+        .layer(topic_layer())
+        .with(router.clone());
+    let pair = Pair::start(app).await;
+    assert_eq!(pair.server.peers().topics().len(), 2);
+    let expected = [
+        ("tick", "prices", "prices"),
+        ("old/tick", "prices", "old prices"),
+        ("tock", "prices", "nothing"),
+        ("tick", "news", "news"),
+        ("tock", "news", "other news"),
+        ("tick", "weather", "nothing"),
+    ];
+    for (kind, topic, name) in expected {
+        assert_eq!(says(&pair, in_topic(kind, topic)).await, name);
+    }
+    assert_eq!(pair.ask_text("tick").await, "mesh");
+
+    // What a topic's router does not take goes to the fallback around it.
+    let app = App::new()
+        .layer(courier_layer())
+        .layer(topic_layer())
+        .with(router.fallback(named("fallback")));
+    let pair = Pair::start(app).await;
+    assert_eq!(says(&pair, in_topic("tock", "prices")).await, "fallback");
+    assert_eq!(says(&pair, in_topic("tock", "news")).await, "other news");
+    assert_eq!(says(&pair, in_topic("tock", "weather")).await, "nothing");
+    assert_eq!(pair.ask_text("what").await, "fallback");
+}
+
+#[tokio::test]
+async fn layers_and_state_reach_the_routes_of_topics() {
+    async fn who(State(name): State<String>, topic: Option<Topic>) -> (&'static str, String) {
+        let topic = topic.map_or("the mesh".to_owned(), |topic| topic.to_string());
+        ("named", format!("{name} in {topic}"))
+    }
+    async fn where_in(Topic(topic): Topic) -> (&'static str, String) {
+        ("named", topic.to_string())
+    }
+    let calls = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&calls);
+    let count = tower::util::MapRequestLayer::new(move |frame: Frame| {
+        *counted.lock().unwrap() += 1;
+        frame
+    });
+    let rooms = Router::new().route("who", who).route("where", where_in);
+    let router = Router::new()
+        .route("who", who)
+        .route("where", where_in)
+        .topic("room", rooms)
+        .layer(count)
+        .with_state("alice".to_owned());
+    let app = App::new()
+        .layer(courier_layer())
+        .layer(topic_layer())
+        .with(router);
+    let pair = Pair::start(app).await;
+    assert_eq!(says(&pair, in_topic("who", "room")).await, "alice in room");
+    assert_eq!(pair.ask_text("who").await, "alice in the mesh");
+    assert_eq!(says(&pair, in_topic("where", "room")).await, "room");
+    assert_eq!(*calls.lock().unwrap(), 3);
+    let error = pair.ask(Message::new("where", &())).await.unwrap_err();
+    assert!(error.to_string().contains("no topic"), "{error}");
+}
+
+#[test]
+fn a_topic_has_one_router_and_no_topics_of_its_own() {
+    let router: Router = Router::new().topic("a", Router::new().route("x", ()));
+    let merged = router
+        .clone()
+        .merge(Router::new().topic("b", Router::new()));
+    assert!(format!("{merged:?}").contains("topics: 2"));
+    let error = merged.handle().merge(router.clone()).unwrap_err();
+    assert!(
+        error.is_taken() && error.to_string().contains("\"a\""),
+        "{error}"
+    );
+    let nested = std::panic::catch_unwind(|| Router::new().topic("c", router));
+    assert!(nested.is_err());
 }

@@ -22,8 +22,8 @@ use common::Failed;
 use common::flow::{numbered, payload};
 use common::options::Options;
 use common::report::{self, cpu_time};
-use futures::SinkExt;
 use futures::StreamExt;
+use futures::{Sink, SinkExt};
 use iroh_gossip::TopicId;
 use iroh_gossip::proto::state::MessageKind;
 use iroh_gossip::proto::{
@@ -318,6 +318,7 @@ impl Node {
 
 async fn write(io: WriteHalf<DuplexStream>, mut messages: mpsc::Receiver<Message<Id>>) {
     let mut frames = FramedWrite::new(io, LengthDelimitedCodec::new());
+    let frames: &mut (dyn Sink<Bytes, Error = std::io::Error> + Send + Unpin) = &mut frames;
     while let Some(message) = messages.recv().await {
         let Ok(bytes) = postcard::to_stdvec(&message) else {
             return;

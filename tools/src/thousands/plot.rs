@@ -44,7 +44,7 @@ const PANELS: [Panel; 9] = [
     Panel {
         title: "last hop, mean, changing senders",
         scenario: "senders",
-        figure: |row| Some(last(row)?.last_hop.1),
+        figure: |row| Some(last(row)?.last_hop.1).filter(|hops| *hops > 0.0),
     },
     Panel {
         title: "time of the last delivery, mean, ms, changing senders",
@@ -172,5 +172,6 @@ fn colour(relay: Relay) -> RGBColor {
     match relay {
         Relay::Fixed => RGBColor(90, 90, 90),
         Relay::Overlay => RGBColor(213, 94, 0),
+        Relay::Tree => RGBColor(0, 114, 178),
     }
 }

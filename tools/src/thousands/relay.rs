@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use coalescent::wire::NodeId;
-use coalescent::{App, AppExt, Error, Mesh};
-use coalescent_layers::SmartRelay;
-use coalescent_layers::overlay::Overlay;
+use coalescent::{App, AppExt, Config, Error, Mesh};
+use coalescent_layers::overlay::{Overlay, Topic};
+use coalescent_layers::{OverlayExt, SmartRelay};
 use serde::{Deserialize, Serialize};
 
+use super::ledger::Ledger;
 use super::network::{Host, PORT, ip};
 
 /// How many others a node of the fixed kind dials.
@@ -21,11 +22,13 @@ pub enum Relay {
     Fixed,
     /// `SmartRelay` on the neighbours that the overlay chooses.
     Overlay,
+    /// A tree on these neighbours, as a topic has one.
+    Tree,
 }
 
 impl Relay {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Fixed, Self::Overlay];
+    pub const ALL: [Self; 3] = [Self::Fixed, Self::Overlay, Self::Tree];
 
     /// Returns its name in options and tables.
     #[must_use]
@@ -33,6 +36,7 @@ impl Relay {
         match self {
             Self::Fixed => "fixed",
             Self::Overlay => "overlay",
+            Self::Tree => "tree",
         }
     }
 
@@ -41,17 +45,17 @@ impl Relay {
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|relay| relay.name() == name)
     }
-
-    /// Whether what is heard comes from the read side of the mesh.
-    pub(super) const fn reads_the_mesh(self) -> bool {
-        matches!(self, Self::Fixed | Self::Overlay)
-    }
 }
+
+/// The topic of the tree.
+const TOPIC: &str = "thousands";
 
 /// A node that runs.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) mesh: Mesh,
+    /// Where it speaks and listens, if that is not the mesh itself.
+    topic: Option<Topic>,
 }
 
 impl Node {
@@ -79,24 +83,75 @@ impl Node {
                 let app = app.with(overlay()).with(SmartRelay::new());
                 app.listen(address).await
             }
+            Relay::Tree => app.with(overlay().tree(TOPIC)).listen(address).await,
         };
-        Some(Self { mesh: mesh.ok()? })
+        let mesh = mesh.ok()?;
+        let topic = match relay {
+            Relay::Tree => Some(mesh.topic(TOPIC).ok()?),
+            Relay::Fixed | Relay::Overlay => None,
+        };
+        Some(Self { mesh, topic })
+    }
+
+    /// Tells the ledger of all that this node hears, as long as it runs.
+    pub(super) fn listen(&self, number: usize, ledger: Ledger) {
+        let mut topic = self.topic.clone();
+        let mut reader = self.mesh.reader();
+        tokio::spawn(async move {
+            let reader = topic.as_mut().map_or(&mut reader, Topic::reader);
+            let ttl = Config::default().ttl;
+            while let Some(frames) = reader.next_frames().await {
+                let frames: Vec<_> = frames.collect();
+                let heard = frames.iter().map(|frame| {
+                    // Frames of a topic do not tell how far they came.
+                    let hops = frame
+                        .kind()
+                        .is_broadcast()
+                        .then(|| 1 + ttl.saturating_sub(frame.ttl()));
+                    (frame.payload(), hops.unwrap_or(0))
+                });
+                ledger.hear(number, heard);
+            }
+        });
     }
 
     /// Sends a message to all.
     pub(super) async fn publish(&self, payload: Bytes) {
         // What is not sent is missed, and counted so.
-        let _ = self.mesh.broadcast_payload(payload).await;
+        match &self.topic {
+            Some(topic) => drop(topic.publish(payload).await),
+            None => drop(self.mesh.broadcast_payload(payload).await),
+        }
     }
 
     /// How many neighbours it has.
     pub(super) fn degree(&self) -> usize {
-        self.mesh.peers().len()
+        match &self.topic {
+            Some(topic) => topic.neighbours().len(),
+            None => self.mesh.peers().len(),
+        }
+    }
+
+    /// The messages that have arrived, copies of them included, and those that were dropped.
+    pub(super) fn arrived(&self) -> (u64, u64) {
+        let stats = self.mesh.stats();
+        self.topic
+            .as_ref()
+            .map_or((stats.received, stats.dropped), |topic| {
+                let counts = topic.stats();
+                (
+                    counts.received + counts.copies,
+                    counts.dropped + counts.unread,
+                )
+            })
     }
 
     /// Its neighbours.
     pub(super) fn neighbours(&self) -> Vec<NodeId> {
-        let peers = self.mesh.peers().list();
+        let peers = match &self.topic {
+            Some(topic) => topic.neighbours(),
+            None => self.mesh.peers().list(),
+        };
         peers.iter().filter_map(|peer| peer.node_id()).collect()
     }
 }

@@ -78,7 +78,7 @@ pub struct Phase {
     /// How many bytes arrived for each byte of a payload that was delivered, all overhead and all
     /// that nodes say to each other included.
     pub bytes: f64,
-    /// The most hops, and their mean over the messages.
+    /// The most hops that a delivery took (0 where messages do not tell), and their mean over the messages.
     pub last_hop: (u8, f64),
     /// The time until the last delivery, at most and in the mean, in simulated milliseconds.
     pub last_ms: (f64, f64),
@@ -118,7 +118,7 @@ impl Row {
     pub(super) fn add(&mut self, name: &str, sent: Sent) {
         let Sent {
             heard,
-            stats,
+            counts,
             cpu,
             took,
             size,
@@ -129,13 +129,13 @@ impl Row {
             name: name.to_owned(),
             expected: heard.expected,
             missed: heard.expected - heard.heard,
-            copies: (stats.received > 0).then(|| each(stats.received)),
-            bytes: each(stats.bytes_received) / size as f64,
+            copies: (counts.arrived > 0).then(|| each(counts.arrived)),
+            bytes: each(counts.bytes) / size as f64,
             last_hop: (heard.last_hop, heard.mean_last_hop),
             last_ms: (ms(heard.last), ms(heard.mean_last)),
             cpu_us: (heard.heard >= MANY).then(|| cpu.as_secs_f64() * 1e6 / heard.heard as f64),
-            drops: stats.dropped,
-            channel_drops: stats.channel_dropped,
+            drops: counts.dropped,
+            channel_drops: counts.channel_dropped,
             seconds: took.as_secs_f64(),
         });
     }
@@ -143,11 +143,10 @@ impl Row {
     /// Lets the swarm run with nothing to do, and measures the second half of that time.
     pub(super) async fn run_idle(&mut self, swarm: &mut Swarm, time: Duration) {
         swarm.pass(time / 2).await;
-        let before = (swarm.network.connections(), swarm.stats(), cpu_time());
+        let before = (swarm.network.connections(), swarm.counts(), cpu_time());
         swarm.pass(time / 2).await;
         let connections = swarm.network.connections() - before.0;
-        let bytes = swarm.stats().bytes_received;
-        let bytes = bytes.saturating_sub(before.1.bytes_received);
+        let bytes = swarm.counts().bytes.saturating_sub(before.1.bytes);
         let cpu = cpu_time().saturating_sub(before.2);
         let each = swarm.alive().len() as f64 * (time / 2).as_secs_f64();
         self.idle = Some(Idle {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
+use coalescent::Mesh;
 use coalescent::wire::NodeId;
-use coalescent::{Config, Mesh, Stats};
 use rand::rngs::StdRng;
 use rand::seq::IteratorRandom;
 use rand::{Rng, SeedableRng};
@@ -57,12 +57,37 @@ pub(super) struct Sending {
     pub(super) senders: Senders,
 }
 
+/// What all nodes that run have counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    /// Messages, copies included.
+    pub(super) arrived: u64,
+    /// Messages that were not passed on to somebody for want of room.
+    pub(super) dropped: u64,
+    /// Bytes received.
+    pub(super) bytes: u64,
+    /// Frames of plugins that were dropped.
+    pub(super) channel_dropped: u64,
+}
+
+impl Counts {
+    /// What was counted since then, by nodes that ran all the time.
+    fn since(self, before: Self) -> Self {
+        Self {
+            arrived: self.arrived.saturating_sub(before.arrived),
+            dropped: self.dropped.saturating_sub(before.dropped),
+            bytes: self.bytes.saturating_sub(before.bytes),
+            channel_dropped: self.channel_dropped.saturating_sub(before.channel_dropped),
+        }
+    }
+}
+
 /// What became of messages, and what they cost.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
     pub(super) heard: Heard,
     /// What all nodes counted meanwhile.
-    pub(super) stats: Stats,
+    pub(super) counts: Counts,
     pub(super) cpu: Duration,
     /// How long it took, in simulated time.
     pub(super) took: Duration,
@@ -100,21 +125,7 @@ impl Swarm {
         let Some(node) = node else {
             panic!("node {number} does not start");
         };
-        let mut reader = node.mesh.reader();
-        let ledger = self.ledger.clone();
-        if self.relay.reads_the_mesh() {
-            tokio::spawn(async move {
-                let ttl = Config::default().ttl;
-                while let Some(frames) = reader.next_frames().await {
-                    // A reader borrows its frames, so the ledger takes them group by group.
-                    let frames: Vec<_> = frames.collect();
-                    let heard = frames
-                        .iter()
-                        .map(|frame| (frame.payload(), 1 + ttl.saturating_sub(frame.ttl())));
-                    ledger.hear(number, heard);
-                }
-            });
-        }
+        node.listen(number, self.ledger.clone());
         self.nodes.push(Some(node));
         self.part.push(0);
         self.changes();
@@ -173,10 +184,15 @@ impl Swarm {
     }
 
     /// The sum of what all nodes that run have counted.
-    pub(super) fn stats(&self) -> Stats {
-        let mut sum = Stats::default();
+    pub(super) fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
         for node in self.nodes.iter().flatten() {
-            sum += node.mesh.stats();
+            let (arrived, dropped) = node.arrived();
+            let stats = node.mesh.stats();
+            sum.arrived += arrived;
+            sum.dropped += dropped;
+            sum.bytes += stats.bytes_received;
+            sum.channel_dropped += stats.channel_dropped;
         }
         sum
     }
@@ -246,7 +262,7 @@ impl Swarm {
     /// Sends messages, and waits until all have arrived or nothing comes any more.
     pub(super) async fn send(&mut self, sending: Sending) -> Sent {
         let (first, began) = (self.ledger.sent(), Instant::now());
-        let (stats, cpu) = (self.stats(), cpu_time());
+        let (counts, cpu) = (self.counts(), cpu_time());
         let mut sender = self.speaker();
         let mut due = began;
         let mut receivers = self.receivers(sender);
@@ -283,7 +299,7 @@ impl Swarm {
         }
         Sent {
             heard: self.ledger.since(first),
-            stats: difference(self.stats(), stats),
+            counts: self.counts().since(counts),
             cpu: cpu_time().saturating_sub(cpu),
             took: began.elapsed(),
             size: sending.size,
@@ -319,17 +335,6 @@ impl Swarm {
         let alive = self.alive();
         self.kill(&alive).await;
     }
-}
-
-fn difference(now: Stats, before: Stats) -> Stats {
-    let mut stats = Stats::default();
-    stats.received = now.received.saturating_sub(before.received);
-    stats.duplicates = now.duplicates.saturating_sub(before.duplicates);
-    stats.dropped = now.dropped.saturating_sub(before.dropped);
-    stats.bytes_received = now.bytes_received.saturating_sub(before.bytes_received);
-    stats.channel_received = now.channel_received.saturating_sub(before.channel_received);
-    stats.channel_dropped = now.channel_dropped.saturating_sub(before.channel_dropped);
-    stats
 }
 
 /// The CPU time that this process has used.

@@ -7,7 +7,9 @@ use tokio::io::AsyncRead;
 use tokio::time::Instant;
 
 use super::{Activity, Busy, Reader, Stream, Undecoded};
+use crate::connection::stack_driver::StackDriver;
 use crate::node::as_token;
+use crate::node::peer::HandedFrame;
 use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
 use crate::wire::{Block, Head, Kind, WireError, decode_reason};
@@ -19,6 +21,8 @@ struct Found {
     data: u64,
     requests: u64,
     replies: u64,
+    /// What handlers of channels have handed in, by the index of the channel's frame.
+    handed: Vec<(usize, HandedFrame)>,
 }
 
 impl<R, S> Reader<R, S>
@@ -129,6 +133,10 @@ where
         } else {
             self.take_heads(&mut block, now)
         };
+        if !found.handed.is_empty() {
+            self.take_apart(block, found, now);
+            return;
+        }
         let Busy { buffer, driver, .. } = self.activity.busy(&self.peer);
         let frames = found.data + found.requests + found.replies;
         if frames == 0 {
@@ -147,6 +155,52 @@ where
             return;
         }
         driver.add(block, found.data == 0, buffer.whole(), now);
+    }
+
+    /// Gives a block to the stack driver in parts, with what was handed in between them.
+    fn take_apart(&mut self, mut block: Block, found: Found, now: Instant) {
+        let Busy { buffer, driver, .. } = self.activity.busy(&self.peer);
+        let handed = found.handed.len() as u64;
+        let frames = found.data + found.requests + found.replies;
+        self.peer.counters().add_received(frames + handed);
+        if frames > 0 {
+            let last = block.heads.last().map_or(0, |(_, head)| head.wire_len());
+            buffer.took(&block.bytes, last);
+        }
+        let add = |driver: &mut StackDriver<S>, heads: &[(usize, Head)]| {
+            let mut payloads = heads.iter().filter(|(_, head)| head.kind.is_payload());
+            let Some((_, first)) = payloads.next() else {
+                return;
+            };
+            let is_request = |head: &Head| matches!(head.kind, Kind::Request { .. });
+            let asks = is_request(first) && payloads.all(|(_, head)| is_request(head));
+            let part = Block {
+                bytes: block.bytes.clone(),
+                heads: heads.to_vec(),
+                broadcasts: false,
+            };
+            driver.add(part, asks, buffer.whole(), now);
+        };
+        let mut from = 0;
+        for (index, frame) in found.handed {
+            add(driver, block.heads.get(from..index).unwrap_or_default());
+            from = index;
+            driver.add_handed(frame, now);
+        }
+        add(driver, block.heads.get(from..).unwrap_or_default());
+        block.clear();
+        driver.put_block(block);
+    }
+
+    /// Gives the stack driver what was handed in, as far as it may be read ahead.
+    pub(super) fn take_handed(&mut self, now: Instant) {
+        let Busy { driver, .. } = self.activity.busy(&self.peer);
+        while driver.ahead(self.read_ahead) < self.read_ahead
+            && let Some(frame) = self.peer.take_handed()
+        {
+            self.peer.counters().add_received(1);
+            driver.add_handed(frame, now);
+        }
     }
 
     /// Makes a peer of a contact that has sent a frame for the stack, before the frame is handled.
@@ -199,6 +253,11 @@ where
                 Kind::Nothing => {}
                 _ => {
                     let ends = self.take_control(&head, &block.payload(offset, &head), now);
+                    while self.peer.has_handed()
+                        && let Some(frame) = self.peer.take_handed()
+                    {
+                        found.handed.push((index, frame));
+                    }
                     if let ControlFlow::Break(reason) = ends {
                         if matches!(reason, DisconnectReason::Protocol(_)) {
                             self.peer.spend_all(now);

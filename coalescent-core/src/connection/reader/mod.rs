@@ -235,7 +235,8 @@ where
             Activity::Busy(busy) => busy.driver.can_sleep(),
         };
         let is_decoded = matches!(self.undecoded, Undecoded::Nothing);
-        is_idle && is_decoded && !self.peer.is_in_channels() && !self.peer.requests().is_open()
+        let waits = self.peer.is_in_channels() || self.peer.has_handed();
+        is_idle && is_decoded && !waits && !self.peer.requests().is_open()
     }
 
     pub(super) fn peer(&self) -> &Peer {
@@ -279,7 +280,11 @@ where
             watch.decoded(completed, self.partial(), now);
             return Poll::Ready(Input::Again);
         }
-        let handled = idle && !self.peer.is_in_channels();
+        if self.peer.has_handed() && room {
+            self.take_handed(now);
+            return Poll::Ready(Input::Again);
+        }
+        let handled = idle && !self.peer.is_in_channels() && !self.peer.has_handed();
         if let Some(end) = self.poll_end(cx, handled) {
             return end.map(Input::End);
         }

@@ -1,14 +1,17 @@
 //! Frames that were read and wait for their call.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::Extensions;
 use tokio::time::Instant;
 
 use crate::frame::Frame;
 use crate::frame::call::CallScope;
 use crate::frame::in_flight::{InFlight, ReadBatch};
+use crate::node::peer::{HANDED_COST, HandedFrame};
 use crate::wire::{Block, Head, Kind};
 
 /// How many withdrawn requests are remembered until their frames would be handled.
@@ -22,6 +25,14 @@ pub const BATCH_COST: usize = 192;
 /// and those of copied frames down from the largest number.
 const COMPACTED: u64 = 1 << 62;
 
+/// The bit in the number of a buffer that was handed in. The others are of its address, which no
+/// other buffer has as long as it lives.
+const HANDED: u64 = 1 << 61;
+
+/// How many frames that were handed in may stand between batches of one buffer, for this to be
+/// counted once.
+const HANDED_BETWEEN: usize = 16;
+
 /// The frames of one block. One read may give several blocks.
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -34,6 +45,8 @@ pub(super) struct Batch {
     asks: bool,
     /// Whether it was compacted.
     compact: bool,
+    /// The extensions of its only frame, if that was handed in.
+    handed: Option<Box<RefCell<Option<Extensions>>>>,
 }
 
 /// A queue of read batches. The first one is being handled.
@@ -90,7 +103,18 @@ impl Batch {
             None => (&self.read_batch, self.block.payload_range(offset, head)),
         };
         let batch = scope.begin(seq, true, batch);
-        Frame::new(batch, head, payload, slot, seq)
+        let mut frame = Frame::new(batch, head, payload, slot, seq);
+        if let Some(extensions) = &self.handed
+            && let Some(extensions) = extensions.take()
+        {
+            frame.set_handed(extensions);
+        }
+        frame
+    }
+
+    /// Returns whether its only frame was handed in.
+    fn is_handed(&self) -> bool {
+        self.handed.is_some()
     }
 
     /// Copies the payload of the frame with this offset and head, as a batch of its own.
@@ -192,9 +216,10 @@ impl Backlog {
         (buffer_len, number): (usize, u64),
         at: Instant,
     ) {
-        let last = self.batches.back();
-        let counted =
-            last.is_some_and(|last| last.read_batch.buffer == number && last.asks == asks);
+        let mut before = self.batches.iter().rev().take(HANDED_BETWEEN + 1);
+        let counted = before
+            .find(|batch| !batch.is_handed())
+            .is_some_and(|last| last.read_batch.buffer == number && last.asks == asks);
         let pinned = if counted {
             0
         } else {
@@ -219,6 +244,44 @@ impl Backlog {
             cost,
             asks,
             compact: false,
+            handed: None,
+        });
+    }
+
+    /// Adds a frame that was handed in at `at`.
+    pub(super) fn add_handed(
+        &mut self,
+        in_flight: &Arc<InFlight>,
+        handed: HandedFrame,
+        at: Instant,
+    ) {
+        let HandedFrame {
+            payload,
+            extensions,
+        } = handed;
+        let buffer_len = payload.len();
+        let number = HANDED | (payload.as_ptr().addr() as u64 & (HANDED - 1));
+        let block = Block {
+            heads: vec![(0, Head::bare(Kind::Data, buffer_len))],
+            bytes: payload,
+            broadcasts: false,
+        };
+        let cost = cost_of(&block) + buffer_len + HANDED_COST;
+        self.cost += cost;
+        let read_batch = Arc::new(ReadBatch {
+            in_flight: Arc::clone(in_flight),
+            bytes: block.bytes.clone(),
+            buffer: number,
+            buffer_len,
+            at,
+        });
+        self.batches.push_back(Batch {
+            block,
+            read_batch,
+            cost,
+            asks: false,
+            compact: false,
+            handed: Some(Box::new(RefCell::new(Some(extensions)))),
         });
     }
 
@@ -323,9 +386,11 @@ impl Backlog {
             if batch.asks {
                 self.requests_cost -= batch.cost;
             }
-            let mut block = batch.block;
-            block.clear();
-            self.spare = Some(block);
+            if !batch.is_handed() {
+                let mut block = batch.block;
+                block.clear();
+                self.spare = Some(block);
+            }
         }
         if self.batches.is_empty() {
             self.withdrawn.clear();

@@ -48,6 +48,7 @@ use crate::frame::call::{CallOutcome, CallScope};
 use crate::frame::in_flight::InFlight;
 use crate::frame::{self, passes};
 use crate::node::hooks::BoxFuture;
+use crate::node::peer::HandedFrame;
 use crate::node::peer::handling::Handling;
 use crate::reason::{DisconnectReason, DropReason};
 use crate::stack::PeerService;
@@ -170,6 +171,12 @@ impl<S: PeerService> StackDriver<S> {
         frames
             .backlog
             .add(&frames.in_flight, block, asks, buffer, at);
+    }
+
+    /// Adds a frame that was handed in at `at`.
+    pub(super) fn add_handed(&mut self, handed: HandedFrame, at: Instant) {
+        let frames = &mut self.frames;
+        frames.backlog.add_handed(&frames.in_flight, handed, at);
     }
 
     /// Returns how much of `read_ahead` is used; see [`used_ahead`].

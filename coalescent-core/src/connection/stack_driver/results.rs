@@ -165,6 +165,8 @@ impl Results {
             _ => None,
         };
         let error = match result {
+            // Nobody asked, and who sent it to this node may not be its author.
+            Ok(_) if head.is_bare() => return false,
             Ok(Reply::None) => {
                 self.reply(peer, request, Status::NoAnswer, Bytes::new());
                 return false;
@@ -184,7 +186,7 @@ impl Results {
         }
         // The peer need not have made what it passed on, and on a wire without kinds it may have
         // passed on everything.
-        let own = matches!(head.kind, Kind::Data | Kind::Request { .. });
+        let own = matches!(head.kind, Kind::Data | Kind::Request { .. }) && !head.is_bare();
         let offence = own && error.is_offence();
         report(peer, error);
         offence

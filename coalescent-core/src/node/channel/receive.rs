@@ -43,6 +43,7 @@ impl Peer {
         };
         match arrival {
             Arrival::Call => {
+                let calls = self.calls_handler();
                 let payload = Bytes::copy_from_slice(payload);
                 let pending = self.call_channel(own, payload, |handler| {
                     // Polled again with the connection's waker if it is pending. Not to be held
@@ -51,6 +52,7 @@ impl Peer {
                     let mut cx = Context::from_waker(Waker::noop());
                     Pin::new(&mut handler).poll(&mut cx)
                 });
+                drop(calls);
                 self.channel_polled(channels, own, pending);
             }
             Arrival::Queued => {}
@@ -72,6 +74,7 @@ impl Peer {
         let Some(channels) = self.channels() else {
             return;
         };
+        let _calls = self.calls_handler();
         let count = channels.received().inlets.len();
         let mut left = HANDLERS_PER_POLL;
         for own in 0..count {

@@ -81,7 +81,9 @@ impl Peer {
         self.0.requests.fail_all();
         self.0.left.notify_waiters();
         self.channels_closed();
+        let handed = self.handed_closed();
         self.lost(lost);
+        self.dropped(DropReason::Disconnected, handed);
         self.report_dropped(DropReason::Disconnected);
     }
 

@@ -5,6 +5,7 @@ mod drops;
 mod encode;
 mod faults;
 mod fitting;
+mod handed;
 pub(crate) mod handle;
 pub(crate) mod handling;
 mod id;
@@ -22,6 +23,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use budget::Budget;
+pub(crate) use handed::HandedFrame;
+use handed::HandedIn;
+pub use handed::{HANDED_COST, HANDED_IN};
 use handle::{ConnectionHandle, Quiesced};
 use http::Extensions;
 pub use id::PeerId;
@@ -92,6 +96,8 @@ struct Inner {
     encoder: Mutex<Option<Box<WireCodec>>>,
     /// The channels that both sides know, if there are any.
     channels: Option<Box<PeerChannels>>,
+    /// What plugins have handed in to the peer's stack.
+    handed: HandedIn,
     /// What the peer may still do wrong.
     budget: Mutex<Budget>,
     requests: Requests,
@@ -165,6 +171,7 @@ impl Peer {
             ),
             encoder: Mutex::new(None),
             channels: PeerChannels::new(&node.hooks().channel_names(), &intro.channels),
+            handed: HandedIn::default(),
             budget: Mutex::new(budget),
             requests: Requests::new(intro.max_payload),
             stuck: AtomicUsize::new(0),

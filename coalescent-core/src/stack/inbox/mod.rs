@@ -5,6 +5,7 @@
 //! | this file | [`Inbox`], the innermost service of each stack |
 //! | [`queue`] | `Queue`: the frames that wait to be read, of all connections of a node |
 //! | [`diversion`] | `Diversion`: the frames of one peer, in a queue of its own |
+//! | [`read_by`] | `ReadBy`: the frames that were marked for it, in a queue of its own |
 //! | [`group`] | `FrameGroup`: frames of one read buffer, which the queue stores together |
 //! | [`prefetch`] | `Prefetch`: what one reader has taken out of the queue and not read yet |
 //! | [`frames`] | `Frames` and `FrameRef`: a group as a reader's caller sees it |
@@ -18,6 +19,7 @@ pub(crate) mod frames;
 mod group;
 mod prefetch;
 mod queue;
+mod read_by;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -30,6 +32,7 @@ pub(crate) use diversion::Diversion;
 pub(crate) use group::{FrameGroup, Heads};
 pub(crate) use prefetch::Prefetch;
 pub(crate) use queue::Queue;
+pub use read_by::{READ_BY_GRACE, ReadBy};
 use tower_service::Service;
 
 use crate::error::Error;
@@ -77,6 +80,11 @@ impl Service<Frame> for Inbox {
 
     #[inline]
     fn call(&mut self, mut frame: Frame) -> InboxFuture {
+        if let Some(read_by) = frame.take_extension::<ReadBy>() {
+            frame.let_go();
+            let waits = read_by.take(frame);
+            return InboxFuture(waits.map(|waits| Box::pin(waits) as Delivering));
+        }
         if self.queue.is_read() {
             frame.let_go();
             // A staged frame is the connection's: it waits for room, once for many frames.

@@ -54,6 +54,8 @@ pub(super) struct State {
     last_reader: u64,
     /// How many calls of [`push`](Queue::push) wait for room.
     waiting: usize,
+    /// Whether a reader has ever asked for frames.
+    asked: bool,
     /// Whether the mesh has ended: no more frames are taken.
     ended: bool,
     /// The buffer of the last group, which is counted already.
@@ -96,6 +98,16 @@ impl Queue {
     #[inline]
     pub(crate) fn is_read(&self) -> bool {
         self.readers.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether calls wait for room.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.state().waiting > 0
+    }
+
+    /// Whether a reader has ever asked for frames.
+    pub(super) fn was_asked(&self) -> bool {
+        self.state().asked
     }
 
     /// Whether frames of some peer may go to a queue of its own.
@@ -190,6 +202,7 @@ impl Queue {
     /// the mesh has ended and everything was read.
     pub(crate) fn poll_fill(&self, prefetch: &mut Prefetch, cx: &mut Context<'_>) -> Poll<bool> {
         let mut state = self.state();
+        state.asked = true;
         let freed = state.take_back(prefetch);
         let ready = if !state.groups.is_empty() {
             state.fill(prefetch, self.own_readers() == 1);
