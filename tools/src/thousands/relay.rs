@@ -1,10 +1,10 @@
 //! What passes messages on, and the nodes that are made for it.
 
 use bytes::Bytes;
-use coalescent::wire::NodeId;
+use coalescent::wire::{Kind, NodeId};
 use coalescent::{App, AppExt, Config, Error, Mesh};
-use coalescent_layers::overlay::{Overlay, Topic};
-use coalescent_layers::{OverlayExt, SmartRelay};
+
+use coalescent_layers::{Overlay, OverlayExt, SmartRelay, Topic};
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Ledger;
@@ -104,9 +104,7 @@ impl Node {
                 let frames: Vec<_> = frames.collect();
                 let heard = frames.iter().map(|frame| {
                     // Frames of a topic do not tell how far they came.
-                    let hops = frame
-                        .kind()
-                        .is_broadcast()
+                    let hops = matches!(frame.kind(), Kind::Broadcast { .. })
                         .then(|| 1 + ttl.saturating_sub(frame.ttl()));
                     (frame.payload(), hops.unwrap_or(0))
                 });
