@@ -13,6 +13,8 @@ mod report;
 mod scenario;
 mod swarm;
 
+use std::time::Duration;
+
 pub use plot::draw;
 pub use relay::Relay;
 pub use report::{HEAD, Phase, Row};
@@ -23,6 +25,9 @@ pub use scenario::{SCENARIOS, Scenario};
 pub struct Options {
     /// The seed of what is done. Default: 1.
     pub seed: u64,
+    /// How long a swarm runs before something happens to it, in simulated time: its nodes shuffle
+    /// their views. Default: 5 minutes.
+    pub run: Duration,
     /// How many messages a burst has. Default: 20,000.
     pub burst: usize,
     /// How many messages a stream has. Default: 1,000.
@@ -35,6 +40,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             seed: 1,
+            run: Duration::from_secs(5 * 60),
             burst: 20_000,
             stream: 1_000,
             memory: || 0,

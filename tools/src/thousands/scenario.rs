@@ -10,9 +10,6 @@ use super::swarm::{Senders, Sending, Swarm, cpu_time};
 /// The time after which nothing may be missed: from the last start, kill or heal on.
 const SETTLE: Duration = Duration::from_secs(30);
 
-/// How long a swarm runs before something happens to it: its nodes have shuffled their views.
-const RUN: Duration = Duration::from_secs(5 * 60);
-
 /// How long a network stays split.
 const SPLIT: Duration = Duration::from_secs(10 * 60);
 
@@ -148,9 +145,13 @@ impl Scenario {
                 row.add("0-30 s", swarm.send(CHAT).await);
                 row.rest(&mut swarm, memory, options).await;
                 row.add("30 s on", swarm.send(CHAT).await);
+                if self.act == Act::Row {
+                    swarm.pass(options.run).await;
+                    row.add("later", swarm.send(CHAT).await);
+                }
             }
             Act::Split => {
-                row.run_idle(&mut swarm, RUN).await;
+                row.run_idle(&mut swarm, options.run).await;
                 let half = swarm.some(nodes / 2);
                 swarm.split(&half);
                 swarm.pass(SETTLE).await;
@@ -165,7 +166,7 @@ impl Scenario {
                 row.add("once whole", swarm.send(CHAT).await);
             }
             Act::Kill(percent) => {
-                row.run_idle(&mut swarm, RUN).await;
+                row.run_idle(&mut swarm, options.run).await;
                 let killed = swarm.some(nodes * percent / 100);
                 swarm.kill(&killed).await;
                 row.add("0-30 s", swarm.send(CHAT).await);
@@ -173,7 +174,7 @@ impl Scenario {
                 row.add("30 s on", swarm.send(CHAT).await);
             }
             Act::Burst | Act::OneSender | Act::ChangingSenders => {
-                row.run_idle(&mut swarm, RUN).await;
+                row.run_idle(&mut swarm, options.run).await;
                 row.rest(&mut swarm, memory, options).await;
                 self.load(&mut swarm, &mut row, options).await;
             }
