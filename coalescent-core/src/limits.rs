@@ -73,8 +73,9 @@ impl Config {
     /// [contacts](crate::Registrar::contacts).
     #[must_use]
     pub fn contacts_bytes(&self) -> usize {
-        // Inbound ones, as many that have given way and not ended, and outbound ones.
-        let contacts = self.max_contacts.saturating_mul(3);
+        // Inbound ones, as many that have taken over from outbound ones, as many that have given
+        // way and not ended, and outbound ones.
+        let contacts = self.max_contacts.saturating_mul(4);
         contacts.saturating_mul(self.contact_bytes())
     }
 

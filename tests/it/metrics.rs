@@ -38,7 +38,8 @@ async fn use_all() {
     async fn nothing() {}
     let network = Memory::new();
     let app = || App::new().transport(network.clone()).with(Courier::new());
-    let server = app().with(Router::new().route("beep", nothing));
+    let server = app().with(coalescent_layers::Overlay::new());
+    let server = server.with(Router::new().route("beep", nothing));
     let server = server.listen("server:1").await.expect("a node");
     let client = app().start().await.expect("a node");
     let peer = client.connect("server:1").await.expect("a peer");

@@ -387,7 +387,11 @@ impl<L: PeerLayer> App<L> {
     }
 
     /// Makes a mesh that neither accepts nor dials peers until its start has run.
-    fn build(self) -> Result<(Mesh, Start), Error> {
+    fn build(mut self) -> Result<(Mesh, Start), Error> {
+        if !self.registrar.hooks.contacts.is_empty() {
+            // A plugin chooses the peers.
+            self.config.min_peers = 0;
+        }
         self.config.check()?;
         check_topics(&self.registrar.hooks.topics)?;
         check_channels(

@@ -124,11 +124,11 @@ impl Registrar {
     ///
     /// A contact is a connection on which only channels are shared. It has its own places
     /// ([`Config::max_contacts`]), counts as the one connection that there is to its node, and is
-    /// pinged, penalized and banned like a peer, but it is none. [`Peer::promote`] makes it one, and
-    /// so does the first frame for the stack that it sends, for then the other node has promoted
-    /// this one. If there is no place for a peer then, it is told that this node is busy.
+    /// pinged, penalized and banned like a peer, but it is none. [`Peer::promote`] makes it one,
+    /// and so does the first frame for the stack that it sends, for then the other node has
+    /// promoted this one. If there is no place for a peer then, it is told that this node is busy.
     ///
-    /// With contacts nobody is dialled for [`Config::min_peers`], which counts as 0: seeds are
+    /// With contacts, [`Config::min_peers`] becomes 0, so that nobody is dialled for it: seeds are
     /// dialled only by the plugin, with [`Mesh::contact`], or for a wish for
     /// [one more peer](Mesh::one_more), and even then as contacts. Nodes that do not list the
     /// channel are ordinary peers, and so is whoever the application itself

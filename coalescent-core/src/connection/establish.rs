@@ -168,9 +168,7 @@ where
             Ok(Ok(Outcome::Decided(Standing::Free | Standing::Wait(_)))) => {}
             Ok(Ok(Outcome::Decided(Standing::Joined(joined)))) => {
                 let role = standing.peer().stage().role();
-                // A peer is not let go because its other connection was dialled by this node.
-                let may_fail = handle.direction() == Direction::Inbound;
-                if handle.take_seat(role).is_err() && may_fail {
+                if handle.take_over_seat(role).is_err() {
                     standing.give_back(joined);
                     return Err(Refusal::Full.into());
                 }

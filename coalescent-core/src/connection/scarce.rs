@@ -26,8 +26,8 @@ impl<'a> Scarce<'a> {
         key: Option<[u8; 32]>,
     ) -> Option<Self> {
         let seat = seat.filter(|_| direction == Direction::Inbound)?;
-        let scarce = !node.hooks().contacts.is_empty()
-            && !(seat.has_place(Role::Contact) && seat.has_place(Role::Peer));
+        let places = [Role::Contact, Role::Peer].map(|role| seat.has_place(role));
+        let scarce = !node.hooks().contacts.is_empty() && places.contains(&false);
         scarce.then_some(Self { node, seat, key })
     }
 

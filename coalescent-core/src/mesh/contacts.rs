@@ -47,12 +47,13 @@ impl Mesh {
     ///
     /// # Errors
     ///
-    /// - [`is_busy`](Error::is_busy) if this node has no place for one more outbound contact, a told
-    ///   address has not had its turn, or the other side is busy: try again later. A node whose last
-    ///   place is taken at this very moment says so only after its introduction: then this returns
-    ///   the contact, which ends with a [reason that is busy](crate::DisconnectReason::is_busy).
-    /// - [`is_refused`](Error::is_refused), and not busy, if somebody has told the address who is not
-    ///   believed about it, or the node there is an ordinary peer and `max_peers` is reached.
+    /// - [`is_busy`](Error::is_busy) if this node has no place for one more outbound contact, a
+    ///   told address has not had its turn, or the other side is busy: try again later. A node
+    ///   whose last place is taken at this very moment says so only after its introduction: then
+    ///   this returns the contact, which ends with a
+    ///   [reason that is busy](crate::DisconnectReason::is_busy).
+    /// - [`is_refused`](Error::is_refused), and not busy, if somebody has told the address who is
+    ///   not believed about it, or the node there is an ordinary peer and `max_peers` is reached.
     /// - Those of [`connect`](Mesh::connect).
     ///
     /// # Cancel safety

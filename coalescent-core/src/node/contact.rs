@@ -49,8 +49,8 @@ impl Peer {
     /// relayed from now on. Does nothing to a peer.
     ///
     /// What was sent to it on channels before is written before any broadcast. The other node makes
-    /// a peer of this one with the first frame for its stack; before that, it broadcasts nothing to
-    /// this node, unless it does so of its own.
+    /// a peer of this one with the first frame for its stack, and broadcasts nothing to this node
+    /// before that, unless it has promoted this one of its own.
     ///
     /// # Errors
     ///
@@ -111,8 +111,9 @@ impl Node {
         if roster.closed.is_some() {
             return Err(NotPromoted::ShuttingDown);
         }
-        let leaving = roster.leaving.contains_key(&peer.serial());
-        if !roster.contacts.contains_key(&peer.serial()) && !(late && leaving) {
+        let here = roster.contacts.contains_key(&peer.serial());
+        let leaves = roster.leaving.contains_key(&peer.serial());
+        if !here && (!leaves || !late) {
             return Err(NotPromoted::Gone);
         }
         let links = peer.links().usable.clone();

@@ -23,9 +23,12 @@ use crate::transport::address::Address;
 /// How many events a slow reader may fall behind before it misses the oldest.
 pub const EVENT_CAPACITY: usize = 1024;
 
-/// How many events are kept for the first reader, until there is one. They keep the peers that they
-/// name, so there are not as many as a reader may fall behind.
-pub const EARLY_EVENTS: usize = 32;
+/// How many events are kept for the first reader, until there is one: 64.
+pub const EARLY_EVENTS: usize = 64;
+
+/// When so many are kept, those of peers that have come and gone are left out, oldest first: events
+/// keep the peers that they name.
+pub const EARLY_GONE: usize = 16;
 
 /// Something that happened on a mesh. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -101,11 +104,27 @@ pub enum Event {
     Missed(u64),
 }
 
+impl Event {
+    /// Returns the peer that the event keeps.
+    fn peer(&self) -> Option<&Peer> {
+        match self {
+            Self::PeerConnected { peer }
+            | Self::PeerDisconnected { peer, .. }
+            | Self::Dropped { peer, .. } => Some(peer),
+            Self::Error { peer, .. } => peer.as_ref(),
+            Self::Listening { .. }
+            | Self::Discovered { .. }
+            | Self::Banned { .. }
+            | Self::Missed(_) => None,
+        }
+    }
+}
+
 /// A stream of the events of a mesh.
 ///
 /// A reader that falls [`EVENT_CAPACITY`] events behind does not hold back the mesh: it misses the
 /// oldest, and gets [`Event::Missed`] with their number. So does the first reader, of those before
-/// the last [`EARLY_EVENTS`] before it. The stream ends when the mesh has ended.
+/// the last [`EARLY_EVENTS`] before it, and of peers that have come and gone by then. The stream ends when the mesh has ended.
 pub struct Events {
     /// What comes before the rest.
     early: VecDeque<Event>,
@@ -186,12 +205,27 @@ struct Early {
 }
 
 impl Early {
-    /// Adds an event, and returns the one that is missed for it.
-    fn push(&mut self, event: Event) -> Option<Event> {
-        let full = self.events.len() >= EARLY_EVENTS;
-        let missed = full.then(|| self.events.pop_front()).flatten();
-        self.missed += u64::from(full);
+    /// Adds an event, and returns those that are missed for it.
+    fn push(&mut self, event: Event) -> Vec<Event> {
         self.events.push_back(event);
+        let mut missed = Vec::new();
+        if self.events.len() > EARLY_GONE {
+            let gone = self.events.iter().find_map(|event| match event {
+                Event::PeerDisconnected { peer, .. } => Some(peer.clone()),
+                _ => None,
+            });
+            if let Some(gone) = gone {
+                let events = std::mem::take(&mut self.events).into_iter();
+                let of_it = |event: &Event| event.peer() == Some(&gone);
+                let (of_it, others): (Vec<_>, Vec<_>) = events.partition(of_it);
+                missed = of_it;
+                self.events = others.into();
+            }
+        }
+        if self.events.len() > EARLY_EVENTS {
+            missed.extend(self.events.pop_front());
+        }
+        self.missed += missed.len() as u64;
         missed
     }
 
@@ -249,7 +283,7 @@ impl Sender {
             let _ = sender.send(Arc::new(event.clone()));
         }
         let early = sending.early.as_mut();
-        let missed = early.and_then(|early| early.push(event));
+        let missed = early.map(|early| early.push(event));
         // It may own the last handle to a peer, and that what a plugin has put there.
         drop(sending);
         drop(missed);

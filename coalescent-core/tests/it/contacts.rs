@@ -1,6 +1,8 @@
 //! Contacts: connections on which only channels are shared, until one node promotes the other.
 
 mod dialled;
+#[cfg(feature = "tls")]
+mod keys;
 mod limits;
 mod promoted;
 
@@ -11,6 +13,7 @@ use coalescent_core::transport::{BoxIo, Memory, Transport};
 use coalescent_core::wire::{Hello, Kind};
 use coalescent_core::{Address, App, AppExt, Event, Mesh, Peer, Plugin, Registrar};
 use support::{ByHand, soon, until};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 const CHANNEL: &str = "test/1";
 
@@ -119,6 +122,18 @@ async fn two() -> Two {
 async fn by_hand(network: &Memory, to: &str, channels: &[&str]) -> ByHand<BoxIo> {
     let permit = |_| Ok(());
     let (io, _) = network.connect(&address(to), &permit).await.unwrap();
+    greeted_as(io, channels).await
+}
+
+/// Introduces itself by hand over `io`, as a node that lists the channel.
+async fn greeted<IO: AsyncRead + AsyncWrite + Unpin>(io: IO) -> ByHand<IO> {
+    greeted_as(io, &[CHANNEL]).await
+}
+
+async fn greeted_as<IO>(io: IO, channels: &[&str]) -> ByHand<IO>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
     let mut by_hand = ByHand::new(io);
     let hello = Hello {
         channels: channels.iter().map(|name| (*name).to_owned()).collect(),

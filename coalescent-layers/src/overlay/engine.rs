@@ -297,3 +297,7 @@ fn goodbye(topic: TopicId) -> Message<'static> {
 fn nothing(id: Key) -> Info<'static> {
     Info { id, data: None }
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -168,10 +168,10 @@ fn ids_by_the_million_are_cut_to_a_rate() {
     let start = Instant::now();
     let mut stage = Stage::default();
     let mut taken = 0;
-    // 100,000 messages of 120 ids, within a second.
+    // 100,000 messages, within a second.
     for number in 0..100_000u32 {
         let now = start + std::time::Duration::from_micros(10) * number;
-        let (ruling, part, _) = stage.judge_at(ihave(120), now);
+        let (ruling, part, _) = stage.judge_at(ihave(MAX_IDS), now);
         match (ruling, part) {
             (Ruling::Take, Part::Gossip(Gossip::IHave(ids))) => taken += ids.0.len(),
             (ruling, _) => assert_eq!(ruling, Ruling::Drop(Refused::Ids)),
@@ -179,7 +179,6 @@ fn ids_by_the_million_are_cut_to_a_rate() {
     }
     let most = IDS_AT_ONCE as usize + 250 + 1;
     assert!((IDS_AT_ONCE as usize..=most).contains(&taken), "{taken}");
-    assert!(MAX_IDS >= 120);
 }
 
 #[test]

@@ -78,6 +78,9 @@ mod handles {
                 counter!(name)
             };
             describe_counter!(REFUSED, Unit::Count, "Messages that were not heeded");
+            for (reason, _) in OverlayStats::default().refused_by_reason() {
+                counter!(REFUSED, "reason" => reason).increment(0);
+            }
             Self {
                 neighbours: level("coalescent_overlay_neighbours", "Neighbours in the mesh"),
                 passive: level(

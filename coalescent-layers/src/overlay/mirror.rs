@@ -111,6 +111,7 @@ pub(crate) enum Priority {
 }
 
 /// A message of the broadcast trees.
+#[allow(clippy::enum_variant_names, reason = "the names of the engine")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Gossip<'a> {
     /// A payload.

@@ -5,9 +5,13 @@
 
 mod address;
 mod bucket;
+mod contacts;
+#[doc(hidden)]
+pub mod dry;
 mod engine;
 mod fill;
 mod guard;
+mod heard;
 mod ids;
 mod joiner;
 mod known;
@@ -25,6 +29,7 @@ mod state;
 mod stats;
 mod task;
 pub mod topic;
+mod wants;
 
 use std::fmt;
 use std::future::ready;
@@ -150,7 +155,7 @@ impl Plugin for Overlay {
         });
         app.spawn(move |_| async move {
             let _ends = topics.until_dropped();
-            shared.run().await;
+            task::run(&shared).await;
         });
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::ids::{self, Key, TopicId};
 use super::mirror::CHANNEL;
 use super::settings::Settings;
-use super::state::{After, State};
+use super::state::{After, Neighbours, State};
 use super::stats::OverlayStats;
 use super::topic::{Topics, WeakTopics};
 
@@ -37,9 +37,6 @@ struct Node {
     network: String,
     state: Mutex<State>,
 }
-
-/// The neighbours in a topic.
-pub(crate) type Neighbours = Arc<[Peer]>;
 
 impl Shared {
     pub(crate) fn new(settings: Settings) -> Self {
@@ -91,12 +88,6 @@ impl Shared {
         self.with(|state, now, after| state.leave_topic(topic, now, after));
     }
 
-    /// Returns the neighbours in a topic: none if this node takes no part in it.
-    pub(crate) fn neighbours(&self, topic: TopicId) -> Neighbours {
-        let found = self.with(|state, _, _| state.neighbours(topic));
-        found.flatten().unwrap_or_default()
-    }
-
     /// Returns the neighbours in a topic from now on; `None` if this node takes no part in it.
     pub(crate) fn watch_neighbours(&self, topic: TopicId) -> Option<watch::Receiver<Neighbours>> {
         self.with(|state, _, _| state.watch(topic)).flatten()
@@ -126,12 +117,7 @@ impl Shared {
 
     /// Leaves all topics, so that neighbours know that this node does not come back.
     pub(crate) fn quit(&self) {
-        self.with(|state, now, after| state.quit(now, after));
-    }
-
-    /// Runs until the mesh ends: fires timers, and dials.
-    pub(crate) async fn run(self) {
-        super::task::run(&self).await;
+        self.with(State::quit);
     }
 
     pub(crate) fn mesh(&self) -> Option<Mesh> {

@@ -88,6 +88,11 @@ impl Seeds {
         }
     }
 
+    /// Forgets all seeds.
+    pub(crate) fn close(&mut self) {
+        self.0.clear();
+    }
+
     /// Notes that a peer has left: if it is a seed that knows no overlay, it is dialled again.
     pub(crate) fn disconnected(&mut self, peer: &Peer, now: Instant, rng: &mut impl Rng) {
         let is = |seed: &&mut Seed| seed.ordinary.as_ref() == Some(peer);

@@ -46,7 +46,7 @@ pub(crate) async fn run(shared: &Shared) {
     let mut one_more = None;
     let mut dials: JoinSet<Option<Ended>> = JoinSet::new();
     loop {
-        let due = shared.with(|state, now, after| state.due(now, after));
+        let due = shared.with(State::due);
         let Some(Due {
             next,
             alone,

@@ -84,6 +84,11 @@ fn peer_exchange() {
 }
 
 #[test]
+fn overlay() {
+    run("overlay");
+}
+
+#[test]
 fn streams() {
     run("streams");
 }

@@ -43,6 +43,7 @@ pub(crate) const TARGETS: &[Target] = &[
     target("body", body, body_corpus),
     target("text", text, text_corpus),
     target("peers", peers, peers_corpus),
+    target("overlay", overlay, overlay_corpus),
     target("streams", streams, streams_corpus),
     target("book", book, book_corpus),
     Target {
@@ -290,6 +291,12 @@ fn peers(input: &[u8]) {
     assert_eq!(ExchangeMessage::decode(&again), Ok(message));
 }
 
+/// Whatever strangers say, the engine of the overlay sends messages that its like understand, and
+/// has no more neighbours than it is to have.
+fn overlay(input: &[u8]) {
+    let _ = coalescent_layers::overlay::dry::run(input);
+}
+
 /// A frame of streams that is understood holds to its limits, and is the same when it was encoded.
 fn streams(input: &[u8]) {
     let Ok(frame) = StreamFrame::decode(Bytes::copy_from_slice(input)) else {
@@ -490,6 +497,48 @@ fn lines_corpus() -> Vec<Vec<u8>> {
     corpus.push([vec![b'x'; MAX_FRAME], vec![b'\n']].concat());
     corpus.push([vec![b'x'; MAX_FRAME], b"\r\nmore\n".to_vec()].concat());
     corpus
+}
+
+/// Joins, walks, answers, announcements and goodbyes, each of several nodes.
+fn overlay_corpus() -> Vec<Vec<u8>> {
+    let address = b"\x01\x0b127.0.0.1:7";
+    let mut named = vec![9; 16];
+    named.extend([0; 16]);
+    named.extend(address);
+    let mut me = vec![1];
+    me.extend([0; 31]);
+    let with = |head: &[u8], tail: &[&[u8]]| {
+        let mut message = head.to_vec();
+        tail.iter().for_each(|part| message.extend(*part));
+        message
+    };
+    let messages = [
+        with(&[0, 0], &[address]),
+        with(&[0, 1], &[&named, &[6]]),
+        with(&[0, 2], &[&me, &[1], &me, address, &[0]]),
+        with(&[0, 3], &[&[1], &named]),
+        with(&[0, 4, 0], &[address]),
+        with(&[0, 4, 1, 0], &[]),
+        with(&[0, 5, 1, 0], &[]),
+        with(&[1, 0], &[&[3; 32], &[2, 4, 4], &[0, 1]]),
+        with(&[1, 1], &[]),
+        with(&[1, 2, 1], &[&[3; 32], &[1]]),
+        with(&[1, 3, 1], &[&[3; 32], &[1]]),
+    ];
+    let frame = |speaker: u8, message: &[u8]| {
+        let mut frame = vec![speaker, message.len() as u8];
+        frame.extend(message);
+        frame
+    };
+    let one = messages.iter().map(|message| frame(0, message));
+    let of_all = |message: &Vec<u8>| (0..8).flat_map(|speaker| frame(speaker, message)).collect();
+    let all: Vec<u8> = messages
+        .iter()
+        .flat_map(|message| frame(1, message))
+        .collect();
+    one.chain(messages.iter().map(of_all))
+        .chain([all])
+        .collect()
 }
 
 fn peers_corpus() -> Vec<Vec<u8>> {

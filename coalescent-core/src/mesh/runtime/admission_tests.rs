@@ -183,7 +183,7 @@ proptest! {
                     let before = admission.inbound();
                     let refused = match event {
                         2 => seat.establish().is_err(),
-                        _ => seat.meet(&link(), now).is_err(),
+                        _ => seat.meet(&link(), false, now).is_err(),
                     };
                     if refused {
                         prop_assert_eq!(admission.inbound(), before);
@@ -234,8 +234,8 @@ fn contacts_have_places_of_their_own() {
     let peer = admission.admit(ip(1), now).unwrap();
     peer.0.establish().unwrap();
     let contact = admission.admit(ip(2), now).unwrap();
-    assert!(contact.0.meet(&link(), now).unwrap().is_none());
-    assert!(contact.0.meet(&link(), now).unwrap().is_none());
+    assert!(contact.0.meet(&link(), false, now).unwrap().is_none());
+    assert!(contact.0.meet(&link(), false, now).unwrap().is_none());
     // It has no place as a peer, and stays a contact.
     assert_eq!(reason(contact.0.establish()), Reason::Inbound);
     let all = Inbound {
@@ -248,10 +248,17 @@ fn contacts_have_places_of_their_own() {
     assert_eq!(reason(admission.admit(ip(3), now)), Reason::Inbound);
     drop(peer);
     let third = admission.admit(ip(3), now).unwrap();
-    assert_eq!(reason(third.0.meet(&link(), now)), Reason::Contacts);
+    assert_eq!(reason(third.0.meet(&link(), false, now)), Reason::Contacts);
     contact.0.establish().unwrap();
-    assert!(third.0.meet(&link(), now).unwrap().is_none());
+    assert!(third.0.meet(&link(), false, now).unwrap().is_none());
     assert_eq!(admission.inbound(), all);
+    // One that takes over from another connection is not refused.
+    let fourth = admission.admit(ip(4), now + CONTACT_GRACE).unwrap();
+    assert!(fourth.0.meet(&link(), true, now).unwrap().is_none());
+    assert_eq!(admission.inbound().contacts, 2);
+    let fifth = admission.admit(ip(5), now + CONTACT_GRACE).unwrap();
+    assert_eq!(reason(fifth.0.meet(&link(), true, now)), Reason::Contacts);
+    drop((fourth, fifth));
     drop(contact);
     drop(third);
     assert_eq!(admission.inbound(), Inbound::default());
@@ -265,7 +272,7 @@ fn an_old_contact_gives_way_and_has_to_end_before_the_next_one() {
     let mut meet = |last, now| {
         let ticket = admission.admit(ip(last), now).unwrap();
         let link = link();
-        let met = ticket.0.meet(&link, now);
+        let met = ticket.0.meet(&link, false, now);
         tickets.push((ticket, link));
         met
     };
@@ -286,7 +293,7 @@ fn an_old_contact_gives_way_and_has_to_end_before_the_next_one() {
     assert_eq!(reason(evicted.0.0.establish()), Reason::Evicted);
     drop(evicted);
     let ticket = admission.admit(ip(7), later).unwrap();
-    assert!(ticket.0.meet(&link(), later).unwrap().is_some());
+    assert!(ticket.0.meet(&link(), false, later).unwrap().is_some());
 }
 
 #[test]
@@ -297,15 +304,19 @@ fn an_address_with_many_contacts_gives_way_at_once() {
         .map(|_| {
             let ticket = admission.admit(ip(1), now).unwrap();
             let link = link();
-            assert!(ticket.0.meet(&link, now).unwrap().is_none());
+            assert!(ticket.0.meet(&link, false, now).unwrap().is_none());
             (ticket, link)
         })
         .collect();
     let other = admission.admit(ip(2), now).unwrap();
-    let evicted = other.0.meet(&link(), now).unwrap().expect("one of three");
+    let evicted = other
+        .0
+        .meet(&link(), false, now)
+        .unwrap()
+        .expect("one of three");
     assert!(Arc::ptr_eq(&evicted, &greedy[0].1));
     let more = admission.admit(ip(1), now).unwrap();
-    assert_eq!(reason(more.0.meet(&link(), now)), Reason::Contacts);
+    assert_eq!(reason(more.0.meet(&link(), false, now)), Reason::Contacts);
 }
 
 #[test]

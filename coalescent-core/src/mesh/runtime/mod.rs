@@ -99,7 +99,7 @@ impl Runtime {
     pub(crate) fn start<L: PeerLayer>(parts: Parts<L>) -> (Mesh, Start) {
         let config = parts.peers.config();
         let has_contacts = !parts.peers.node().hooks().contacts.is_empty();
-        let dialer = Dialer::new(config, parts.seeds, has_contacts);
+        let dialer = Dialer::new(config, parts.seeds);
         let runtime = Arc::new(Self {
             admission: Admission::new(AdmissionLimits {
                 max_inbound: config.max_inbound,

@@ -122,7 +122,9 @@ impl TicketSeat {
     }
 
     /// Notes that the handshake has succeeded, with a contact. Does nothing to one that is a
-    /// contact or a peer already. Returns the contact that gives way: end it.
+    /// contact or a peer already. Returns the contact that gives way: end it. One that `takes_over`
+    /// from an outbound connection to the same contact has a place even if all are taken, up to
+    /// twice as many.
     ///
     /// # Errors
     ///
@@ -131,6 +133,7 @@ impl TicketSeat {
     pub(super) fn meet(
         &self,
         link: &Arc<ConnectionHandle>,
+        takes_over: bool,
         now: Instant,
     ) -> Result<Option<Arc<ConnectionHandle>>, Refused> {
         let mut state = self.state();
@@ -140,7 +143,12 @@ impl TicketSeat {
             State::Pending if counts.pending.iter().any(|place| place.id == self.id) => {}
             State::Pending | State::Left => return Err(self.was_evicted()),
         }
-        let gives_way = counts.contact_room(self.admission.limits, self.group, now)?;
+        let limits = self.admission.limits;
+        let more = takes_over && counts.contacts.len() < limits.max_contacts.saturating_mul(2);
+        let gives_way = match more {
+            true => None,
+            false => counts.contact_room(limits, self.group, now)?,
+        };
         let evicted = gives_way.map(|oldest| counts.contacts.remove(oldest));
         counts.ending += usize::from(evicted.is_some());
         take(&mut counts.pending, self.id);
@@ -188,11 +196,22 @@ impl Seat for TicketSeat {
         match role {
             Role::Peer => self.establish().map_err(|_| NoPlace),
             Role::Contact => {
-                let evicted = self.meet(link, Instant::now()).map_err(|_| NoPlace)?;
+                let met = self.meet(link, false, Instant::now());
+                let evicted = met.map_err(|_| NoPlace)?;
                 if let Some(evicted) = evicted {
                     evicted.reject(DisconnectReason::Disconnected(Goodbye::BUSY.into()));
                 }
                 Ok(())
+            }
+        }
+    }
+
+    fn take_over(&self, role: Role, link: &Arc<ConnectionHandle>) -> Result<(), NoPlace> {
+        match role {
+            Role::Peer => self.take(role, link),
+            Role::Contact => {
+                let met = self.meet(link, true, Instant::now());
+                met.map(drop).map_err(|_| NoPlace)
             }
         }
     }

@@ -97,6 +97,18 @@ impl ConnectionHandle {
         }
     }
 
+    /// Has the connection counted in the role of another one that it takes the place of.
+    ///
+    /// # Errors
+    ///
+    /// As for [`take_seat`](Self::take_seat).
+    pub(crate) fn take_over_seat(self: &Arc<Self>, role: Role) -> Result<(), NoPlace> {
+        match &self.seat {
+            Some(seat) => seat.take_over(role, self),
+            None => Ok(()),
+        }
+    }
+
     fn asks(&self) -> MutexGuard<'_, Asks> {
         self.asks.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -29,4 +29,12 @@ pub(crate) trait Seat: fmt::Debug + Send + Sync {
     ///
     /// If there is no place left. The connection then stays counted as it was.
     fn take(&self, role: Role, link: &Arc<ConnectionHandle>) -> Result<(), NoPlace>;
+
+    /// Counts the connection `link` in the role of another connection to the same node, which it
+    /// takes the place of.
+    ///
+    /// # Errors
+    ///
+    /// If there is no place left, and the other connection is not let go for it.
+    fn take_over(&self, role: Role, link: &Arc<ConnectionHandle>) -> Result<(), NoPlace>;
 }

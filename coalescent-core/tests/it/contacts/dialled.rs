@@ -1,8 +1,10 @@
 //! Dialling contacts.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use coalescent_core::{Source, Suggestion};
+use support::internet::Internet;
 use tokio::time::Instant;
 
 use super::*;
@@ -56,7 +58,7 @@ async fn seeds_are_dialled_only_for_wishes() {
     b.add_seed("other:2").unwrap();
     assert_eq!(b.seeds(), [address("a:1"), address("other:2")]);
     assert!(b.remove_seed("other:2").unwrap());
-    assert_eq!(b.wanted().now(), 0);
+    assert_eq!((b.wanted().now(), b.peers().config().min_peers), (0, 0));
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(b_saw.met().len(), 0);
 
@@ -131,9 +133,108 @@ async fn told_addresses_are_dialled_within_the_budget() {
     let busy = busy.iter().filter(|busy| **busy).count();
     assert!((18..=20).contains(&busy), "{busy}");
     assert!(before.elapsed() <= Duration::from_secs(11));
-    // The plan has the same budget.
-    let _wish = b.one_more();
-    b.suggest(Suggestion::new(address("a:1"), Source::new("test")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn told_addresses_where_nobody_answers_leave_places_for_others() {
+    let network = Memory::new();
+    let a = app(&Contacts::default()).transport(network.clone());
+    let _a = a.listen("a:1").await.unwrap();
+    // It accepts, and says nothing.
+    let _silent = network.listen("silent:2").await.unwrap();
+    let saw = Contacts::default();
+    let b = app(&saw).max_contacts(4).transport(network.clone());
+    let b = b.start().await.unwrap();
+    let teller = b.contact(&address("a:1"), None).await.unwrap();
+    let silent = address("silent:2");
+    let begun = Instant::now();
+    let told = async || {
+        let error = b.contact(&silent, Some(&teller)).await.unwrap_err();
+        (
+            begun.elapsed().as_secs(),
+            error.is_timeout(),
+            error.is_busy(),
+        )
+    };
+    let own = async {
+        // Behind the others.
+        tokio::task::yield_now().await;
+        let there = b.contact(&address("a:1"), None).await.unwrap();
+        assert!(there == teller && begun.elapsed() < Duration::from_secs(1));
+    };
+    // One waits for its place; with a third, there would be no place for it at all.
+    let (first, second, third, ()) = tokio::join!(told(), told(), told(), own);
+    assert_eq!((first, second), ((5, true, false), (5, true, false)));
+    assert_eq!(third, (10, true, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn suggestions_of_one_network_do_not_keep_each_other_from_being_contacts() {
+    let internet = Internet::new();
+    let mut nodes = Vec::new();
+    for ip in [[203, 0, 113, 1], [203, 0, 113, 2]] {
+        let node = app(&Contacts::default()).allow_plaintext();
+        let node = node.transport(internet.host(ip));
+        nodes.push(
+            node.listen(&format!("{}:1", Ipv4Addr::from(ip)))
+                .await
+                .unwrap(),
+        );
+    }
+    let saw = Contacts::default();
+    let c = app(&saw)
+        .allow_plaintext()
+        .transport(internet.host([192, 0, 2, 1]));
+    let c = c.start().await.unwrap();
+    let _wish = c.one_more();
+    let addresses = ["203.0.113.1:1", "203.0.113.2:1"].map(address);
+    for suggested in &addresses {
+        c.suggest(Suggestion::new(suggested.clone(), Source::new("test")));
+    }
+    saw.contact(1).await;
+    for suggested in &addresses {
+        assert!(c.contact(suggested, None).await.unwrap().is_contact());
+    }
+    assert_eq!(saw.met().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_was_told_leads_nowhere_private() {
+    let internet = Internet::new();
+    let listening = async |ip: [u8; 4]| {
+        let node = app(&Contacts::default()).allow_plaintext();
+        let node = node.transport(internet.host(ip));
+        node.listen(&format!("{}:1", Ipv4Addr::from(ip)))
+            .await
+            .unwrap()
+    };
+    let _teller = listening([203, 0, 113, 1]).await;
+    let _inside = listening([10, 0, 0, 1]).await;
+    internet.name("trap", [[10, 0, 0, 1].into()]);
+    internet.name("both", [[10, 0, 0, 1].into(), [203, 0, 113, 1].into()]);
+    let c = app(&Contacts::default()).allow_plaintext();
+    let c = c
+        .transport(internet.host([192, 0, 2, 1]))
+        .start()
+        .await
+        .unwrap();
+    let teller = c.contact(&address("203.0.113.1:1"), None).await.unwrap();
+    let error = c
+        .contact(&address("trap:1"), Some(&teller))
+        .await
+        .unwrap_err();
+    assert!(
+        error.is_refused() && error.to_string().contains("not as near"),
+        "{error}"
+    );
+    let both = c.contact(&address("both:1"), Some(&teller)).await;
+    assert!(both.is_ok_and(|there| there == teller));
+    assert_eq!(
+        internet.dials_to(|addr| addr.ip() == IpAddr::from([10, 0, 0, 1])),
+        0
+    );
+    // This node's own choice is another matter.
+    assert!(c.contact(&address("trap:1"), None).await.unwrap() != teller);
 }
 
 #[tokio::test]
@@ -197,4 +298,43 @@ async fn a_node_does_not_meet_itself() {
     let error = a.contact(&address("a:1"), None).await.unwrap_err();
     assert!(error.is_itself(), "{error}");
     assert!(saw.log().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_connected_is_not_refused_for_want_of_a_place() {
+    // Which of two connections stays depends on the numbers of the nodes.
+    for _ in 0..20 {
+        let network = Memory::new();
+        let (a_saw, b_saw) = (Contacts::default(), Contacts::default());
+        let a = app(&a_saw).transport(network.clone());
+        let a = a.listen("a:1").await.unwrap();
+        let b = app(&b_saw).max_contacts(1).transport(network.clone());
+        let b = b.listen("b:2").await.unwrap();
+        let there = b.contact(&address("a:1"), None).await.unwrap();
+        let here = a_saw.contact(1).await;
+        let only_place = by_hand(&network, "b:2", &[CHANNEL]).await;
+        b_saw.contact(2).await;
+        let other = app(&Contacts::default()).transport(network.clone());
+        let other = other.start().await.unwrap();
+        let error = other.contact(&address("b:2"), None).await.unwrap_err();
+        assert!(error.is_busy(), "{error}");
+
+        assert!(a.contact(&address("b:2"), None).await.unwrap() == here);
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        assert!(here.is_connected() && there.is_connected());
+        assert_eq!((a_saw.log().len(), b_saw.log().len()), (1, 2));
+        // No more are let in than before, nor fewer afterwards.
+        let error = other.contact(&address("b:2"), None).await.unwrap_err();
+        assert!(error.is_busy(), "{error}");
+        drop(only_place);
+        there.disconnect("done");
+        until("both have ended", || b_saw.log().len() == 4).await;
+        assert!(
+            other
+                .contact(&address("b:2"), None)
+                .await
+                .unwrap()
+                .is_contact()
+        );
+    }
 }

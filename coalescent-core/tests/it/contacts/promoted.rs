@@ -1,9 +1,16 @@
 //! From a contact to a peer.
 
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use coalescent_core::{Frame, Reply};
+use coalescent_core::connection::ConnectionInfo;
+use coalescent_core::{Frame, PeerChange, Reply};
 use support::handle;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::*;
 
@@ -14,7 +21,8 @@ async fn a_promoted_contact_is_a_peer_on_both_sides_with_the_first_frame() {
     two.there.promote().unwrap();
     two.there.promote().unwrap();
     assert!(!two.there.is_contact());
-    assert_eq!(two.b.peers().list().as_ref(), [two.there.clone()]);
+    assert_eq!(two.b.peers().len(), 1);
+    assert!(two.b.peers().get(two.there.id()).as_ref() == Some(&two.there));
     assert!(two.here.is_contact() && two.a.peers().is_empty());
     let event = soon("an event", events.next()).await;
     assert!(matches!(event, Some(Event::PeerConnected { peer }) if peer == two.there));
@@ -24,7 +32,8 @@ async fn a_promoted_contact_is_a_peer_on_both_sides_with_the_first_frame() {
     let frame = soon("a frame", reader.next_frame()).await.unwrap();
     assert_eq!(frame.payload(), b"beep".as_slice());
     assert!(!two.here.is_contact());
-    assert_eq!(two.a.peers().list().as_ref(), [two.here.clone()]);
+    assert_eq!(two.a.peers().len(), 1);
+    assert!(two.a.peers().list()[0] == two.here);
     assert_eq!(two.a_saw.log(), ["contact", "connect"]);
 
     two.here.disconnect("enough");
@@ -82,7 +91,7 @@ async fn the_connect_hooks_of_a_promoted_contact_run_before_its_first_frame() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_whoever_promotes_first() {
     const TIMES: usize = 200;
     for time in 0..TIMES {
@@ -180,4 +189,73 @@ async fn what_is_sent_right_before_the_end_is_handled() {
     assert_eq!(frame.payload(), b"last words".as_slice());
     let expected = ["contact", "connect", "disconnect"];
     until("it has left", || saw.log() == expected).await;
+}
+
+/// A connection whose writes fail once it is broken, while what came before can still be read.
+struct Broken {
+    io: tokio::io::DuplexStream,
+    is_broken: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Broken {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Broken {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.is_broken.load(Relaxed) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_contact_sent_before_it_stopped_reading_is_handled() {
+    let saw = Contacts::default();
+    let a = app(&saw).start().await.unwrap();
+    let mut reader = a.reader();
+    let mut changes = a.peers().changes();
+    let (near, far) = tokio::io::duplex(1024);
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let far = Broken {
+        io: far,
+        is_broken: Arc::clone(&is_broken),
+    };
+    let mut hand = greeted(near).await;
+    let contact = a.adopt(far, ConnectionInfo::inbound()).await.unwrap();
+    is_broken.store(true, Relaxed);
+    contact.send_on(CHANNEL, "into the void").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(contact.promote().unwrap_err().is_closed());
+    hand.send(Kind::Broadcast { nonce: 1 }, "last words").await;
+    let frame = soon("a frame", reader.next_frame()).await.unwrap();
+    assert_eq!(frame.payload(), b"last words".as_slice());
+    drop(hand);
+    let expected = ["contact", "connect", "disconnect"];
+    until("it has left", || saw.log() == expected).await;
+    assert_eq!(
+        changes.next().await,
+        Some(PeerChange::Joined(contact.clone()))
+    );
+    assert_eq!(changes.next().await, Some(PeerChange::Left(contact)));
+    assert!(a.peers().is_empty());
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::seen::Seen;
 use crate::overlay::ids::{Key, TopicId};
-use crate::overlay::node::Neighbours;
+use crate::overlay::state::Neighbours;
 
 /// How many payloads of one topic may be without a verdict at a time, for neighbours that send
 /// copies meanwhile to be known.

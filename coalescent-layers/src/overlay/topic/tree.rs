@@ -8,10 +8,11 @@ use super::forward::ToSend;
 use super::names::{inner_id, stub};
 use super::payload::Content;
 use crate::overlay::guard::{Ruling, announced};
+use crate::overlay::heard::EXCESS;
 use crate::overlay::ids::{self, Key, TopicId};
 use crate::overlay::mirror::{Few, Gossip, Message, Part, Raw, Scope};
 use crate::overlay::node::Shared;
-use crate::overlay::state::{After, EXCESS, State};
+use crate::overlay::state::{After, State};
 
 /// The id of a payload that does not exist: each copy is one of it, as far as the engine knows.
 const COPY: Key = [0; 32];

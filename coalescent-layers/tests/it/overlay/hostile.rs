@@ -281,3 +281,27 @@ fn what_a_peer_says_takes_bounded_memory() {
     // core remembers some thousands, so as to tell of each once.
     assert!(many < some + 40 * 1024, "{some} and {many} bytes");
 }
+
+#[test]
+fn a_mesh_that_has_ended_is_freed() {
+    let round = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut swarm = Swarm::new(7);
+            swarm.start(10, 1).await;
+            sleep(Duration::from_secs(20)).await;
+            // Half of them without a word, the others with one.
+            swarm.kill(5).await;
+            for node in swarm.nodes() {
+                node.mesh.shutdown().await;
+            }
+        });
+    };
+    round();
+    let left = allocation_counter::measure(round).bytes_current;
+    assert!(left < 20 * 1024, "{left} bytes");
+}

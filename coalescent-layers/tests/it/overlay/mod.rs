@@ -1,7 +1,6 @@
 //! The overlay, in whole nodes over memory and on paused time.
 
 mod hostile;
-mod probe;
 mod swarm;
 
 use std::time::Duration;

@@ -60,7 +60,7 @@ impl Swarm {
         for (number, node) in all.into_iter().enumerate() {
             if number % every == 0 && dead < count {
                 dead += 1;
-                node.mesh.abort().await;
+                let _ = node.mesh.abort().await;
             } else {
                 self.nodes.push(node);
             }

@@ -174,15 +174,11 @@ impl Shared {
 }
 
 impl Dialer {
-    /// Makes a dialer for these seeds. With contacts it dials nobody for `min_peers`.
-    pub(crate) fn new(config: &Config, seeds: Vec<Seed>, has_contacts: bool) -> Self {
+    /// Makes a dialer for these seeds.
+    pub(crate) fn new(config: &Config, seeds: Vec<Seed>) -> Self {
         let wired = seeds.iter().filter(|seed| seed.wire.is_some());
         let wired = wired.cloned().collect();
-        let mut dial_config = dial_config(config);
-        if has_contacts {
-            dial_config.min_peers = 0;
-        }
-        let plan = Plan::new(seeds, dial_config, rand::random());
+        let plan = Plan::new(seeds, dial_config(config), rand::random());
         Self {
             shared: Arc::new(Shared {
                 wanted: watch::Sender::new(plan.wanted()),

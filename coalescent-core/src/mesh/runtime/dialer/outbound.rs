@@ -68,6 +68,13 @@ impl Seat for OutboundSeat {
             (Some(Role::Contact), Role::Peer) => Err(NoPlace),
         }
     }
+
+    fn take_over(&self, role: Role, link: &Arc<ConnectionHandle>) -> Result<(), NoPlace> {
+        // A peer is not let go because of who has dialled. Without a place among the peers, it
+        // keeps that of a contact.
+        let _ = self.take(role, link);
+        Ok(())
+    }
 }
 
 impl Drop for OutboundTicket {
