@@ -151,8 +151,9 @@ pub(crate) fn judge(
     }
 }
 
-/// Decides about a message about payloads. `tree` says whether its topic has a tree, and `neighbour`
-/// whether the sender is one there. How many payloads it [announces](announced) is not looked at.
+/// Decides about a message about payloads. `tree` says whether its topic has a tree, and
+/// `neighbour` whether the sender is one there. How many payloads it [announces](announced) is not
+/// looked at.
 pub(crate) fn judge_gossip(gossip: &Gossip<'_>, tree: bool, neighbour: bool) -> Ruling {
     match gossip {
         _ if !neighbour => Ruling::Drop(Refused::Stranger),

@@ -41,7 +41,8 @@ pub use self::guard::{MAX_ROUND, MAX_TTL};
 pub use self::joiner::{HEAL_EVERY, MIX_EVERY, MIX_FIRST, RETRY, RETRY_MAX, START_WITHIN};
 pub use self::known::{KNOWN_PER_TOPIC, MAX_KNOWN, MAX_KNOWN_IN_ALL};
 pub use self::link::{
-    IDLE, JOIN_EVERY, JOINS_AT_ONCE, LEAVE, LEFT, MESSAGE_EVERY, MESSAGES_AT_ONCE,
+    EXCESS_AT_ONCE, EXCESS_EVERY, GOSSIP_AT_ONCE, GOSSIP_EVERY, IDLE, JOIN_EVERY, JOINS_AT_ONCE,
+    LEAVE, LEFT, MESSAGE_EVERY, MESSAGES_AT_ONCE,
 };
 pub use self::mirror::{CHANNEL, MAX_CONTROL, MAX_DATA, MAX_IDS, MAX_PEERS, OVERHEAD};
 pub use self::node::FAULT;
@@ -88,8 +89,9 @@ impl Overlay {
         self
     }
 
-    /// Subscribes to the topic `name` when the app starts, and stays subscribed. Its payloads go down
-    /// a tree: for large ones, and where lines cost. All nodes must do the same; see [`topic`].
+    /// Subscribes to the topic `name` when the app starts, and stays subscribed. Its payloads go
+    /// down a tree: for large ones, and where lines cost. All nodes must do the same; see
+    /// [`topic`].
     pub fn tree(mut self, name: impl Into<TopicName>) -> Self {
         self.settings.trees.push(name.into());
         self
@@ -98,8 +100,8 @@ impl Overlay {
     /// Passes payloads of topics on only once a layer further in
     /// [accepts](coalescent_core::Frame::accept) them.
     ///
-    /// An app with a [`Validate`](crate::Validate) inside of the overlay needs no such option: it is
-    /// for layers of one's own.
+    /// An app with a [`Validate`](crate::Validate) inside of the overlay needs no such option: it
+    /// is for layers of one's own.
     pub fn validated(mut self) -> Self {
         self.validated = true;
         self
@@ -180,7 +182,8 @@ impl fmt::Debug for Overlay {
     }
 }
 
-/// What an overlay adds to a [`Mesh`](coalescent_core::Mesh) and its [`Peers`](coalescent_core::Peers).
+/// What an overlay adds to a [`Mesh`](coalescent_core::Mesh) and its
+/// [`Peers`](coalescent_core::Peers).
 pub trait OverlayExt: crate::sealed::AsPeers {
     /// Returns what the overlay of this node counts; `None` if it has none.
     fn overlay(&self) -> Option<OverlayStats>;
@@ -189,8 +192,8 @@ pub trait OverlayExt: crate::sealed::AsPeers {
     ///
     /// # Errors
     ///
-    /// [`is_plugin`](Error::is_plugin) if the app has no overlay, the name is empty, or the mesh has
-    /// not started or has ended.
+    /// [`is_plugin`](Error::is_plugin) if the app has no overlay, the name is empty, or the mesh
+    /// has not started or has ended.
     fn topic(&self, name: impl Into<TopicName>) -> Result<Topic, Error>;
 }
 

@@ -10,24 +10,31 @@ use tokio::time::Instant;
 
 use super::handed::{Handed, Waiting};
 use super::payload::{Content, MAX_HOPS};
-use super::state::{Arrival, State, TopicStats};
+use super::state::{Arrival, State};
 use super::tree::without_seen;
 use crate::overlay::ids::{Key, TopicId};
 use crate::overlay::mirror::{CHANNEL, Gossip, Message, Part, Raw, Scope};
-use crate::overlay::node::{FAULT, Shared};
+use crate::overlay::node::{FAULT, Listens, Shared};
 use crate::overlay::settings::Settings;
 
 /// The topics of one node.
 #[derive(Clone)]
 pub(crate) struct Topics(Arc<Inner>);
 
-/// The topics of one node, which do not end with its overlay's state.
-#[derive(Clone)]
-pub(crate) struct WeakTopics(Weak<Inner>);
+/// What the overlay's state holds of the topics, which hold it.
+struct WeakTopics(Weak<Inner>);
 
-impl WeakTopics {
-    pub(crate) fn upgrade(&self) -> Option<Topics> {
-        self.0.upgrade().map(Topics)
+impl Listens for WeakTopics {
+    fn heard(&self, peer: &Peer, message: &Bytes) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.heard(peer, message);
+        }
+    }
+
+    fn sweep(&self) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.sweep();
+        }
     }
 }
 
@@ -60,31 +67,11 @@ impl Topics {
         Self(inner)
     }
 
-    /// Handles what a neighbour says about payloads, in the handler of the channel.
-    pub(crate) fn heard(&self, peer: &Peer, message: &Bytes) {
-        self.0.heard(peer, message);
-    }
-
     /// Subscribes to what the app has named, once the mesh has started.
     pub(crate) fn start(&self, mesh: &Mesh, settings: &Settings) {
         let named = settings.topics.iter().chain(&settings.trees);
         for name in named.chain(mesh.peers().topics()) {
             self.0.subscribe(name, true);
-        }
-    }
-
-    /// Frees the memory of what need not be remembered any longer.
-    pub(crate) fn sweep(&self) {
-        let states: Vec<_> = {
-            let entries = self.0.entries();
-            entries
-                .values()
-                .map(|entry| Arc::clone(&entry.state))
-                .collect()
-        };
-        let now = Instant::now();
-        for state in states {
-            state.sweep(now);
         }
     }
 
@@ -95,14 +82,6 @@ impl Topics {
 
     pub(super) fn inner(&self) -> &Arc<Inner> {
         &self.0
-    }
-
-    pub(super) fn stats(&self) -> HashMap<TopicName, TopicStats> {
-        let entries = self.0.entries();
-        let states = entries.values().map(|entry| &entry.state);
-        states
-            .map(|state| (state.name.clone(), state.stats()))
-            .collect()
     }
 }
 
@@ -125,13 +104,28 @@ impl Inner {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Frees the memory of what need not be remembered any longer.
+    fn sweep(&self) {
+        let states: Vec<_> = {
+            let entries = self.entries();
+            entries
+                .values()
+                .map(|entry| Arc::clone(&entry.state))
+                .collect()
+        };
+        let now = Instant::now();
+        for state in states {
+            state.sweep(now);
+        }
+    }
+
     pub(super) fn next_nonce(&self) -> u64 {
         use std::sync::atomic::Ordering::Relaxed;
         self.nonce.fetch_add(1, Relaxed)
     }
 
-    /// Subscribes to a topic, for a handle or to stay. `None` before the mesh has started, or when it
-    /// has ended.
+    /// Subscribes to a topic, for a handle or to stay. `None` before the mesh has started, or when
+    /// it has ended.
     pub(super) fn subscribe(&self, name: &TopicName, stays: bool) -> Option<Arc<State>> {
         let id = self.shared.topic_id(name)?;
         let mut entries = self.entries();

@@ -250,7 +250,7 @@ async fn a_slow_reader_costs_its_own_topic_alone() {
         }
     }
     until("the others get all", || read.load(Relaxed) == 4001).await;
-    assert!(stopped.stats().unread > 1000, "{:?}", stopped.stats());
+    assert!(stopped.stats().unread > 100, "{:?}", stopped.stats());
     let lost: u64 = fast
         .iter()
         .map(|topic| topic.stats().unread + topic.stats().dropped)
