@@ -119,7 +119,7 @@ impl Plugin for Overlay {
     fn register(&self, app: &mut Registrar) {
         let shared = Shared::new(self.settings.clone());
         app.insert(shared.clone());
-        let topics = Topics::new(shared.clone(), &self.settings);
+        let topics = Topics::new(&shared, &self.settings);
         app.insert(topics.clone());
         deferred::register_topics(app);
         let on = shared.clone();

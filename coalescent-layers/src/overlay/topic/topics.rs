@@ -1,6 +1,7 @@
 //! The topics that one node is subscribed to.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -56,7 +57,7 @@ struct Entry {
 }
 
 impl Topics {
-    pub(crate) fn new(shared: Shared, settings: &Settings) -> Self {
+    pub(crate) fn new(shared: &Shared, settings: &Settings) -> Self {
         let inner = Arc::new(Inner {
             shared: shared.clone(),
             trees: settings.trees.clone(),
@@ -92,7 +93,7 @@ impl Drop for Ends {
     fn drop(&mut self) {
         let Topics(inner) = &self.0;
         let entries = std::mem::take(&mut *inner.entries());
-        inner.shared.with(|state, _, _| state.close());
+        drop(inner.shared.with(|state, _, _| state.close()));
         for entry in entries.into_values() {
             entry.state.read_by.end();
         }
@@ -129,19 +130,20 @@ impl Inner {
     pub(super) fn subscribe(&self, name: &TopicName, stays: bool) -> Option<Arc<State>> {
         let id = self.shared.topic_id(name)?;
         let mut entries = self.entries();
-        if !entries.contains_key(&id) {
-            let tree = self.trees.contains(name);
-            self.shared.join_topic(id, tree);
-            let neighbours = self.shared.watch_neighbours(id)?;
-            let state = State::new(name.clone(), id, tree, neighbours);
-            let entry = Entry {
-                state: Arc::new(state),
-                handles: 0,
-                stays: false,
-            };
-            entries.insert(id, entry);
-        }
-        let entry = entries.get_mut(&id)?;
+        let entry = match entries.entry(id) {
+            Occupied(entry) => entry.into_mut(),
+            Vacant(vacant) => {
+                let tree = self.trees.contains(name);
+                self.shared.join_topic(id, tree);
+                let neighbours = self.shared.watch_neighbours(id)?;
+                let state = State::new(name.clone(), id, tree, neighbours);
+                vacant.insert(Entry {
+                    state: Arc::new(state),
+                    handles: 0,
+                    stays: false,
+                })
+            }
+        };
         entry.stays |= stays;
         entry.handles = entry.handles.saturating_add(usize::from(!stays));
         Some(Arc::clone(&entry.state))
@@ -189,7 +191,7 @@ impl Inner {
                 _ => Err("a payload that no node sends"),
             };
             if let Err(why) = result {
-                peer.penalize(FAULT, &format!("{CHANNEL}: {why}"));
+                peer.penalize(FAULT, format!("{CHANNEL}: {why}"));
             }
             return;
         }
