@@ -40,8 +40,8 @@ impl RouteError {
         Self(Kind::NoRouter)
     }
 
-    /// Returns whether the message type already has a handler, the router already has a fallback, or
-    /// the topic already has routes.
+    /// Returns whether the message type already has a handler, the router already has a fallback,
+    /// or the topic already has routes.
     #[must_use]
     pub fn is_taken(&self) -> bool {
         !matches!(self.0, Kind::NoRouter | Kind::NestedTopic(..))

@@ -92,8 +92,8 @@ impl Router {
 
 impl Plugin for Router {
     /// Registers a [`RouterHandle`], which [`RouterExt`] looks up, and declares the
-    /// [topics](Router::topic). If an app has several routers, the first one, which is the outermost,
-    /// is used for new routes.
+    /// [topics](Router::topic). If an app has several routers, the first one, which is the
+    /// outermost, is used for new routes.
     fn register(&self, app: &mut Registrar) {
         if app.get::<RouterHandle>().is_none() {
             app.insert(self.handle());

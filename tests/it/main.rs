@@ -33,6 +33,8 @@ mod signed;
 mod simulation;
 mod stream;
 mod swarm;
+#[cfg(feature = "overlay")]
+mod topics;
 mod tower_layers;
 mod upgrade;
 #[cfg(all(feature = "metrics", feature = "tls"))]

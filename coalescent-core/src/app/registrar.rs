@@ -212,8 +212,8 @@ impl Registrar {
     /// Declares that this app wants the topic `name`. A plugin that carries topics, such as the
     /// overlay, subscribes to it when the app starts, and stays subscribed.
     ///
-    /// Without such a plugin it does nothing. An empty name, which stands for the mesh itself, makes
-    /// the start of the app fail.
+    /// Without such a plugin it does nothing. An empty name, which stands for the mesh itself,
+    /// makes the start of the app fail.
     ///
     /// ```
     /// use coalescent_core::{Plugin, Registrar};
@@ -225,8 +225,8 @@ impl Registrar {
     ///         app.topic("prices").topic("prices");
     ///         assert_eq!(app.topics(), ["prices"]);
     ///     }
-    /// }
-    /// # let _ = coalescent_core::Peers::with_plugins(Default::default(), [&Ticker as &dyn Plugin]);
+    /// } # let _ = coalescent_core::Peers::with_plugins(Default::default(), [&Ticker as &dyn
+    /// Plugin]);
     /// ```
     pub fn topic(&mut self, name: impl Into<TopicName>) -> &mut Self {
         let name = name.into();

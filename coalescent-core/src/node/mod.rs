@@ -229,7 +229,8 @@ impl Peers {
             .cloned()
     }
 
-    /// Returns the events from now on. The first reader of a mesh also gets the last ones before it.
+    /// Returns the events from now on. The first reader of a mesh also gets the last ones before
+    /// it.
     #[must_use]
     pub fn events(&self) -> Events {
         self.0.events.subscribe()

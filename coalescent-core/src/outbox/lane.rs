@@ -63,8 +63,8 @@ pub(super) struct ChannelLane {
     pub(super) lane: Lane,
     /// Whether this lane had the last turn.
     had_turn: bool,
-    /// The length of a frame in bulk that alone exceeds its room, and up to which byte, counted from
-    /// the beginning, it is queued.
+    /// The length of a frame in bulk that alone exceeds its room, and up to which byte, counted
+    /// from the beginning, it is queued.
     oversized: (usize, u64),
     /// It has all turns until this many of its bytes are done with, counted from the beginning.
     first_until: u64,

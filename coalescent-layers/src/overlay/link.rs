@@ -17,18 +17,18 @@ pub const MESSAGE_EVERY: Duration = Duration::from_millis(100);
 
 /// How many messages of one node about payloads of trees are heeded at once, other than payloads. A
 /// burst brings one for each payload until the tree has formed.
-pub(super) const GOSSIP_AT_ONCE: u32 = 16 * 1024;
+pub const GOSSIP_AT_ONCE: u32 = 16 * 1024;
 
 /// How often one more is heeded.
-pub(super) const GOSSIP_EVERY: Duration = Duration::from_millis(1);
+pub const GOSSIP_EVERY: Duration = Duration::from_millis(1);
 
 /// How many messages of one node about payloads are passed over, since they are too many, or belong
 /// to a topic in which it is no neighbour, until they count as faults: those on their way while a
 /// neighbour is lost, or a topic left, are none.
-pub(super) const EXCESS_AT_ONCE: u32 = 16 * 1024;
+pub const EXCESS_AT_ONCE: u32 = 16 * 1024;
 
 /// How often one more is passed over.
-pub(super) const EXCESS_EVERY: Duration = Duration::from_millis(10);
+pub const EXCESS_EVERY: Duration = Duration::from_millis(10);
 
 /// How often one node may join at once, and how often once more: each time others are told of it.
 pub const JOINS_AT_ONCE: u32 = 4;

@@ -102,7 +102,8 @@ pub use self::guard::{MAX_ROUND, MAX_TTL};
 pub use self::joiner::{HEAL_EVERY, MIX_EVERY, MIX_FIRST, RETRY, RETRY_MAX, START_WITHIN};
 pub use self::known::{KNOWN_PER_TOPIC, MAX_KNOWN, MAX_KNOWN_IN_ALL};
 pub use self::link::{
-    IDLE, JOIN_EVERY, JOINS_AT_ONCE, LEAVE, LEFT, MESSAGE_EVERY, MESSAGES_AT_ONCE,
+    EXCESS_AT_ONCE, EXCESS_EVERY, GOSSIP_AT_ONCE, GOSSIP_EVERY, IDLE, JOIN_EVERY, JOINS_AT_ONCE,
+    LEAVE, LEFT, MESSAGE_EVERY, MESSAGES_AT_ONCE,
 };
 pub use self::mirror::{CHANNEL, MAX_CONTROL, MAX_DATA, MAX_IDS, MAX_PEERS, OVERHEAD};
 pub use self::node::FAULT;
@@ -187,7 +188,7 @@ impl Plugin for Overlay {
     fn register(&self, app: &mut Registrar) {
         let shared = Shared::new(self.settings.clone());
         app.insert(shared.clone());
-        let topics = Topics::new(shared.clone(), &self.settings);
+        let topics = Topics::new(&shared, &self.settings);
         app.insert(topics.clone());
         deferred::register_topics(app);
         let on = shared.clone();

@@ -12,10 +12,18 @@ use super::mirror::CHANNEL;
 use super::settings::Settings;
 use super::state::{After, Neighbours, State};
 use super::stats::OverlayStats;
-use super::topic::{Topics, WeakTopics};
 
 /// The weight of a fault against the rules of the channel.
 pub const FAULT: u32 = 20;
+
+/// What handles messages about payloads.
+pub(crate) trait Listens: Send + Sync {
+    /// Handles what a neighbour says about payloads, in the handler of the channel.
+    fn heard(&self, peer: &Peer, message: &Bytes);
+
+    /// Frees the memory of what need not be remembered any longer.
+    fn sweep(&self);
+}
 
 /// What the parts of one app's overlay share.
 #[derive(Clone)]
@@ -26,7 +34,7 @@ struct Inner {
     /// Set when the mesh has started.
     node: OnceLock<Node>,
     /// The topics beside the mesh itself.
-    topics: OnceLock<WeakTopics>,
+    topics: OnceLock<Box<dyn Listens>>,
     /// Wakes the task.
     wake: Notify,
 }
@@ -50,12 +58,8 @@ impl Shared {
 
     /// Sets what handles messages of neighbours about payloads, in the handler of the channel, once
     /// they were judged. The first stays.
-    pub(crate) fn set_topics(&self, topics: WeakTopics) {
-        let _ = self.0.topics.set(topics);
-    }
-
-    fn topics(&self) -> Option<Topics> {
-        self.0.topics.get()?.upgrade()
+    pub(crate) fn set_topics(&self, topics: impl Listens + 'static) {
+        let _ = self.0.topics.set(Box::new(topics));
     }
 
     /// Begins, with the mesh.
@@ -162,12 +166,12 @@ impl Shared {
             After::Hang(peer, why) => peer.disconnect(why),
             After::Penalize(peer, why) => peer.penalize(FAULT, why),
             After::Gossip(peer, message) => {
-                if let Some(topics) = self.topics() {
+                if let Some(topics) = self.0.topics.get() {
                     topics.heard(&peer, &message);
                 }
             }
             After::Sweep => {
-                if let Some(topics) = self.topics() {
+                if let Some(topics) = self.0.topics.get() {
                     topics.sweep();
                 }
             }

@@ -284,6 +284,7 @@ impl State {
             known: self.known.len(),
             connections: self.links.len(),
             topics: self.topics.len(),
+            tree_bytes: self.names.bytes(),
             ..self.stats
         }
     }

@@ -16,6 +16,8 @@ pub struct OverlayStats {
     pub connections: usize,
     /// How many topics it takes part in, the mesh itself among them.
     pub topics: usize,
+    /// How many bytes of payloads its trees keep for those who ask.
+    pub tree_bytes: usize,
     /// How often it has told somebody whom it knows, to learn whom others know.
     pub rounds: u64,
     /// How often it has joined, through whomever.

@@ -96,8 +96,8 @@ impl Peer {
         self.try_push_on(channel, payload.into(), false)
     }
 
-    /// Queues `payload` as [`try_send_on`](Peer::try_send_on) does, and leaves a part of the room to
-    /// other frames of channels; see [`send_bulk_on`](Peer::send_bulk_on).
+    /// Queues `payload` as [`try_send_on`](Peer::try_send_on) does, and leaves a part of the room
+    /// to other frames of channels; see [`send_bulk_on`](Peer::send_bulk_on).
     ///
     /// # Errors
     ///

@@ -5,6 +5,7 @@ mod drops;
 mod encode;
 mod faults;
 mod fitting;
+mod hand_in;
 mod handed;
 pub(crate) mod handle;
 pub(crate) mod handling;

@@ -26,10 +26,10 @@ pub const READ_BY_GRACE: Duration = Duration::from_millis(250);
 ///
 /// A call whose frame finds no room waits for it, and holds the peer back as any call that waits
 /// does, for at most [`READ_BY_GRACE`]. Then the frame is dropped, and counted as
-/// [`DropReason::Unread`] for the peer that sent it. From then on frames without room are dropped at
-/// once, until the reader has taken some: so a reader that has stopped delays nothing else of the
-/// same peers for long. Without a reader, frames are discarded, as in the mesh; so is what finds no
-/// room as long as no reader has ever asked for a frame.
+/// [`DropReason::Unread`] for the peer that sent it. From then on frames without room are dropped
+/// at once, until the reader has taken some: so a reader that has stopped delays nothing else of
+/// the same peers for long. Without a reader, frames are discarded, as in the mesh; so is what
+/// finds no room as long as no reader has ever asked for a frame.
 ///
 /// ```
 /// use coalescent_core::{Frame, ReadBy};

@@ -18,15 +18,15 @@ use crate::overlay::ids::Key;
 
 /// A handle to one topic: publishes payloads in it, and reads those of others.
 ///
-/// It comes from [`OverlayExt::topic`](crate::OverlayExt::topic). As long as there is one, this node
-/// is subscribed; when the last one is dropped, it leaves the topic, unless the app was built with it
-/// ([`Overlay::topic`](crate::Overlay::topic), a router's topic). A clone is a handle too.
+/// It comes from [`OverlayExt::topic`](crate::OverlayExt::topic). As long as there is one, this
+/// node is subscribed; when the last one is dropped, it leaves the topic, unless the app was built
+/// with it ([`Overlay::topic`](crate::Overlay::topic), a router's topic). A clone is a handle too.
 ///
 /// # Reading
 ///
 /// What neighbours send passes the stack of this node, as every frame does, and then waits to be
-/// [received](Topic::recv) here instead of at the mesh's read side: at most 4 MiB for all handles of
-/// the topic, which share it. A reader that is slow holds the neighbours back for a moment. What
+/// [received](Topic::recv) here instead of at the mesh's read side: at most 4 MiB for all handles
+/// of the topic, which share it. A reader that is slow holds the neighbours back for a moment. What
 /// finds no room all the same is dropped and counted, for this topic alone; see
 /// [`ReadBy`](coalescent_core::ReadBy). Payloads that this node itself publishes do not come back.
 ///
@@ -116,11 +116,11 @@ impl Topic {
         }
     }
 
-    /// Publishes a payload: queues it for the neighbours, who pass it on. Returns for how many it was
-    /// queued: in a topic with a tree these are not all.
+    /// Publishes a payload: queues it for the neighbours, who pass it on. Returns for how many it
+    /// was queued: in a topic with a tree these are not all.
     ///
-    /// It waits as long as there is no neighbour, and until each neighbour has room, which holds back
-    /// who publishes too much. A neighbour that has none for
+    /// It waits as long as there is no neighbour, and until each neighbour has room, which holds
+    /// back who publishes too much. A neighbour that has none for
     /// [`Config::patience`](coalescent_core::Config::patience) is disconnected as slow.
     ///
     /// A handler should not publish while it is called, as it should not send: it waits for
@@ -128,10 +128,10 @@ impl Topic {
     ///
     /// # Errors
     ///
-    /// [`is_encode`](Error::is_encode) if the payload is larger than [`largest`](Topic::largest), or
-    /// than each neighbour takes; [`is_plugin`](Error::is_plugin) if the trees of this node have got
-    /// more payloads than they can remember ([`GIVEN`](super::GIVEN)); [`is_closed`](Error::is_closed)
-    /// if the mesh has ended.
+    /// [`is_encode`](Error::is_encode) if the payload is larger than [`largest`](Topic::largest),
+    /// or than each neighbour takes; [`is_plugin`](Error::is_plugin) if the trees of this node have
+    /// got more payloads than they can remember ([`GIVEN`](super::GIVEN));
+    /// [`is_closed`](Error::is_closed) if the mesh has ended.
     ///
     /// # Cancel safety
     ///
@@ -163,8 +163,8 @@ impl Topic {
     ///
     /// # Errors
     ///
-    /// As for [`publish`](Topic::publish); [`is_no_courier`](Error::is_no_courier) if the app has no
-    /// [`Courier`](crate::Courier), and [`is_encode`](Error::is_encode) if the body cannot be
+    /// As for [`publish`](Topic::publish); [`is_no_courier`](Error::is_no_courier) if the app has
+    /// no [`Courier`](crate::Courier), and [`is_encode`](Error::is_encode) if the body cannot be
     /// serialized.
     ///
     /// # Cancel safety
@@ -226,8 +226,8 @@ impl Topic {
         payload::largest(self.peers.config().max_frame)
     }
 
-    /// Waits for the next payload of another node that this handle gets. Returns `None` when the mesh
-    /// has ended.
+    /// Waits for the next payload of another node that this handle gets. Returns `None` when the
+    /// mesh has ended.
     ///
     /// The frame's peer is the neighbour that has passed it on, and its
     /// [extensions](Frame::extensions) hold the [`TopicName`].

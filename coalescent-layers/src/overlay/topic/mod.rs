@@ -11,7 +11,8 @@
 //! | a payload goes | to all neighbours in the topic | down a tree that forms by itself |
 //! | copies of each | about as many as neighbours but one | hardly any once the tree is warm |
 //! | when a node fails | nothing is missed | what was on its way is asked for again, after 80 ms |
-//! | for | small payloads, and when every millisecond counts | large payloads, and lines that cost |
+//! | for | small payloads, and when every millisecond counts | large payloads, and lines that cost
+//! |
 //!
 //! All nodes must use the same for a topic: with both, payloads are missed.
 //!
@@ -71,4 +72,4 @@ pub use self::seen::{REMEMBERED, REMEMBERED_FOR};
 pub(crate) use self::service::When;
 pub use self::service::{OverlayService, ResponseFuture};
 pub use self::state::{COPIES, OPEN, TOPIC_INBOX, TopicStats};
-pub(crate) use self::topics::{Topics, WeakTopics};
+pub(crate) use self::topics::Topics;

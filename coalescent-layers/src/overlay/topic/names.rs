@@ -2,8 +2,8 @@
 //!
 //! The engine keeps each payload of a tree for a time, however much that is. So it is not given
 //! payloads, but what stands for them: a message whose content is the id of the real one. It names
-//! that by the hash of its content, and so by another id than all others do. Messages are translated
-//! on their way in and out, and payloads are kept here, within a bound.
+//! that by the hash of its content, and so by another id than all others do. Messages are
+//! translated on their way in and out, and payloads are kept here, within a bound.
 //!
 //! | | content | id |
 //! |---|---|---|

@@ -59,6 +59,7 @@ impl Content {
         self.0.slice(NONCE.min(self.0.len())..)
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -83,8 +84,8 @@ pub(super) fn id_of(message: &[u8]) -> Option<Key> {
     rest.first_chunk().copied()
 }
 
-/// Returns what tells a neighbour of a tree that there is the payload of `message`, which it was not
-/// sent: it asks for it later, unless it gets it from another.
+/// Returns what tells a neighbour of a tree that there is the payload of `message`, which it was
+/// not sent: it asks for it later, unless it gets it from another.
 pub(super) fn announcement(message: &[u8]) -> Option<Bytes> {
     let topic = message.first_chunk::<32>()?;
     let id = id_of(message)?;

@@ -157,8 +157,8 @@ impl State {
         Arrival::New
     }
 
-    /// Notes the end of a payload's verdict, and returns who has sent copies until then. If it is to
-    /// be judged again, a copy is new.
+    /// Notes the end of a payload's verdict, and returns who has sent copies until then. If it is
+    /// to be judged again, a copy is new.
     pub(super) fn judged(&self, id: &Key, again: bool) -> Vec<Peer> {
         let mut lists = self.lists();
         if again {

@@ -1,6 +1,7 @@
 //! The topics that one node is subscribed to.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -10,24 +11,31 @@ use tokio::time::Instant;
 
 use super::handed::{Handed, Waiting};
 use super::payload::{Content, MAX_HOPS};
-use super::state::{Arrival, State, TopicStats};
+use super::state::{Arrival, State};
 use super::tree::without_seen;
 use crate::overlay::ids::{Key, TopicId};
 use crate::overlay::mirror::{CHANNEL, Gossip, Message, Part, Raw, Scope};
-use crate::overlay::node::{FAULT, Shared};
+use crate::overlay::node::{FAULT, Listens, Shared};
 use crate::overlay::settings::Settings;
 
 /// The topics of one node.
 #[derive(Clone)]
 pub(crate) struct Topics(Arc<Inner>);
 
-/// The topics of one node, which do not end with its overlay's state.
-#[derive(Clone)]
-pub(crate) struct WeakTopics(Weak<Inner>);
+/// What the overlay's state holds of the topics, which hold it.
+struct WeakTopics(Weak<Inner>);
 
-impl WeakTopics {
-    pub(crate) fn upgrade(&self) -> Option<Topics> {
-        self.0.upgrade().map(Topics)
+impl Listens for WeakTopics {
+    fn heard(&self, peer: &Peer, message: &Bytes) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.heard(peer, message);
+        }
+    }
+
+    fn sweep(&self) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.sweep();
+        }
     }
 }
 
@@ -49,7 +57,7 @@ struct Entry {
 }
 
 impl Topics {
-    pub(crate) fn new(shared: Shared, settings: &Settings) -> Self {
+    pub(crate) fn new(shared: &Shared, settings: &Settings) -> Self {
         let inner = Arc::new(Inner {
             shared: shared.clone(),
             trees: settings.trees.clone(),
@@ -60,31 +68,11 @@ impl Topics {
         Self(inner)
     }
 
-    /// Handles what a neighbour says about payloads, in the handler of the channel.
-    pub(crate) fn heard(&self, peer: &Peer, message: &Bytes) {
-        self.0.heard(peer, message);
-    }
-
     /// Subscribes to what the app has named, once the mesh has started.
     pub(crate) fn start(&self, mesh: &Mesh, settings: &Settings) {
         let named = settings.topics.iter().chain(&settings.trees);
         for name in named.chain(mesh.peers().topics()) {
             self.0.subscribe(name, true);
-        }
-    }
-
-    /// Frees the memory of what need not be remembered any longer.
-    pub(crate) fn sweep(&self) {
-        let states: Vec<_> = {
-            let entries = self.0.entries();
-            entries
-                .values()
-                .map(|entry| Arc::clone(&entry.state))
-                .collect()
-        };
-        let now = Instant::now();
-        for state in states {
-            state.sweep(now);
         }
     }
 
@@ -96,14 +84,6 @@ impl Topics {
     pub(super) fn inner(&self) -> &Arc<Inner> {
         &self.0
     }
-
-    pub(super) fn stats(&self) -> HashMap<TopicName, TopicStats> {
-        let entries = self.0.entries();
-        let states = entries.values().map(|entry| &entry.state);
-        states
-            .map(|state| (state.name.clone(), state.stats()))
-            .collect()
-    }
 }
 
 /// Ends the topics of a mesh when it is dropped: who reads or waits learns it.
@@ -113,7 +93,7 @@ impl Drop for Ends {
     fn drop(&mut self) {
         let Topics(inner) = &self.0;
         let entries = std::mem::take(&mut *inner.entries());
-        inner.shared.with(|state, _, _| state.close());
+        drop(inner.shared.with(|state, _, _| state.close()));
         for entry in entries.into_values() {
             entry.state.read_by.end();
         }
@@ -125,29 +105,45 @@ impl Inner {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Frees the memory of what need not be remembered any longer.
+    fn sweep(&self) {
+        let states: Vec<_> = {
+            let entries = self.entries();
+            entries
+                .values()
+                .map(|entry| Arc::clone(&entry.state))
+                .collect()
+        };
+        let now = Instant::now();
+        for state in states {
+            state.sweep(now);
+        }
+    }
+
     pub(super) fn next_nonce(&self) -> u64 {
         use std::sync::atomic::Ordering::Relaxed;
         self.nonce.fetch_add(1, Relaxed)
     }
 
-    /// Subscribes to a topic, for a handle or to stay. `None` before the mesh has started, or when it
-    /// has ended.
+    /// Subscribes to a topic, for a handle or to stay. `None` before the mesh has started, or when
+    /// it has ended.
     pub(super) fn subscribe(&self, name: &TopicName, stays: bool) -> Option<Arc<State>> {
         let id = self.shared.topic_id(name)?;
         let mut entries = self.entries();
-        if !entries.contains_key(&id) {
-            let tree = self.trees.contains(name);
-            self.shared.join_topic(id, tree);
-            let neighbours = self.shared.watch_neighbours(id)?;
-            let state = State::new(name.clone(), id, tree, neighbours);
-            let entry = Entry {
-                state: Arc::new(state),
-                handles: 0,
-                stays: false,
-            };
-            entries.insert(id, entry);
-        }
-        let entry = entries.get_mut(&id)?;
+        let entry = match entries.entry(id) {
+            Occupied(entry) => entry.into_mut(),
+            Vacant(vacant) => {
+                let tree = self.trees.contains(name);
+                self.shared.join_topic(id, tree);
+                let neighbours = self.shared.watch_neighbours(id)?;
+                let state = State::new(name.clone(), id, tree, neighbours);
+                vacant.insert(Entry {
+                    state: Arc::new(state),
+                    handles: 0,
+                    stays: false,
+                })
+            }
+        };
         entry.stays |= stays;
         entry.handles = entry.handles.saturating_add(usize::from(!stays));
         Some(Arc::clone(&entry.state))
@@ -195,7 +191,7 @@ impl Inner {
                 _ => Err("a payload that no node sends"),
             };
             if let Err(why) = result {
-                peer.penalize(FAULT, &format!("{CHANNEL}: {why}"));
+                peer.penalize(FAULT, format!("{CHANNEL}: {why}"));
             }
             return;
         }

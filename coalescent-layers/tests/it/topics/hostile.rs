@@ -151,6 +151,8 @@ async fn an_honest_payload_by_hand_is_taken() {
             assert_eq!(next(topic).await, b"by hand");
         }
         assert_eq!(topics[0].stats().copies, 2);
+        // A neighbour in a topic alone is no peer of the mesh.
+        assert!(hostile.peer.is_contact());
         goes_on(&mut topics).await;
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use coalescent_core::{App, AppExt, TopicName};
+use coalescent_core::{App, AppExt, Mesh, TopicName};
 use coalescent_layers::{Courier, Overlay, OverlayExt, SmartRelay};
 use nodes::{Nodes, next, nothing};
 use support::until;
@@ -72,7 +72,7 @@ async fn a_frame_says_its_topic_and_reaches_neither_the_mesh_nor_its_relay() {
         app.with(overlay).with(SmartRelay::new().direct(true))
     })
     .await;
-    let mut readers: Vec<_> = nodes.meshes.iter().map(|mesh| mesh.reader()).collect();
+    let mut readers: Vec<_> = nodes.meshes.iter().map(Mesh::reader).collect();
     let mut topics = nodes.subscribe("a", 0..3).await;
     topics[0].publish("beep").await.unwrap();
     for topic in &mut topics[1..] {
@@ -250,7 +250,7 @@ async fn a_slow_reader_costs_its_own_topic_alone() {
         }
     }
     until("the others get all", || read.load(Relaxed) == 4001).await;
-    assert!(stopped.stats().unread > 1000, "{:?}", stopped.stats());
+    assert!(stopped.stats().unread > 100, "{:?}", stopped.stats());
     let lost: u64 = fast
         .iter()
         .map(|topic| topic.stats().unread + topic.stats().dropped)

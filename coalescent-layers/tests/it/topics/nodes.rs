@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use coalescent_core::transport::Memory;
-use coalescent_core::{App, AppExt, Mesh, PeerLayer};
+use coalescent_core::{App, Mesh, PeerLayer};
 use coalescent_layers::{Overlay, OverlayExt, Topic};
 use tokio::time::timeout;
 
 /// The nodes of one network, of which the first is the seed of the others.
 pub(crate) struct Nodes {
-    pub(crate) network: Memory,
     pub(crate) meshes: Vec<Mesh>,
 }
 
@@ -30,7 +29,7 @@ impl Nodes {
             let mesh = app(number, base, overlay).listen("node:0").await;
             meshes.push(mesh.unwrap());
         }
-        Self { network, meshes }
+        Self { meshes }
     }
 
     /// Subscribes these nodes to a topic, and waits until each has a neighbour.

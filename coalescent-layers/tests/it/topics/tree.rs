@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use coalescent_core::AppExt;
 use coalescent_layers::overlay::topic::TopicStats;
-use coalescent_layers::{Overlay, OverlayExt, Topic};
+use coalescent_layers::{Overlay, Topic};
 use support::until;
 use tokio::time::{sleep, timeout};
 
@@ -91,7 +91,6 @@ async fn a_burst_is_held_back_and_nothing_is_missed() {
                         break;
                     }
                 }
-                println!("n {} {:?}", topic.neighbours().len(), topic.stats());
                 topic.stats()
             })
         })
@@ -102,16 +101,6 @@ async fn a_burst_is_held_back_and_nothing_is_missed() {
     let mut all = Vec::new();
     for read in reading {
         all.push(read.await.unwrap());
-    }
-    for mesh in &nodes.meshes {
-        let overlay = mesh.overlay().unwrap();
-        println!(
-            "o {} {:?} {:?}",
-            mesh.peers().len(),
-            overlay.refused_by_reason().collect::<Vec<_>>(),
-            overlay
-        );
-        println!("s {:?}", mesh.stats());
     }
     let missed = |stats: &TopicStats| payloads - stats.received;
     assert_eq!(all.iter().map(missed).sum::<u64>(), 0, "{all:#?}");
