@@ -39,11 +39,13 @@ pub struct Config {
     pub max_peers: usize,
     /// The maximum number of inbound peers; further ones are refused. Default: 64.
     pub max_inbound: usize,
-    /// The maximum number of inbound peers from one IP address (with IPv6, one /64). Further
-    /// ones are refused. Loopback is exempt. Default: 8.
+    /// The maximum number of inbound peers from one IP address (with IPv6, one /64), or with one
+    /// key over transports without IP addresses. Further ones are refused. Loopback is exempt.
+    /// Default: 8.
     pub max_per_ip: usize,
     /// The maximum number of inbound connections in their handshake. At the limit, a new one
-    /// evicts the oldest handshake of the address that has the most of them, or is refused.
+    /// evicts the oldest handshake of the address that has the most of them, or is refused. All
+    /// that come without an IP address to one listener count as one address.
     /// Default: 32.
     pub max_pending: usize,
     /// The maximum number of inbound [contacts](crate::Registrar::contacts), apart from

@@ -72,6 +72,7 @@ where
     let config = node.config();
     let wire = info.wire.clone().unwrap_or_else(|| config.wire.clone());
     let origin = info.origin();
+    let direction = origin.direction;
     let introduced = introduce(
         io,
         node,
@@ -89,11 +90,7 @@ where
         mut block,
         intro,
     } = introduced;
-    let handle = Arc::new(ConnectionHandle::new(
-        node.next_link(),
-        origin.direction,
-        seat,
-    ));
+    let handle = Arc::new(ConnectionHandle::new(node.next_link(), direction, seat));
     let entry = {
         let mut waiting = Waiting {
             io: &mut io,
@@ -115,7 +112,7 @@ where
             } else {
                 refuse(&mut io, &mut codec, refusal.words()).await;
             }
-            return refused(refusal, connected, origin.direction);
+            return refused(refusal, connected, direction);
         }
     };
     Ok(Established::Connected(Connection {

@@ -7,7 +7,7 @@ use super::Mesh;
 use super::runtime::listener::Admitted;
 use crate::error::Error;
 use crate::node::peer::Peer;
-#[cfg(feature = "tls")]
+use crate::transport::address::Address;
 use crate::transport::identity::PublicKey;
 use crate::transport::{IntoListener, Io};
 use crate::wire::Wire;
@@ -23,7 +23,7 @@ impl Mesh {
     /// let mesh = App::new().start().await?;
     /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     /// let addr = mesh.listen_on(listener)?;
-    /// assert_eq!(mesh.local_addrs(), [addr]);
+    /// assert_eq!(mesh.local_addresses(), [addr]);
     /// # Ok(())
     /// # }
     /// ```
@@ -38,7 +38,7 @@ impl Mesh {
     /// # Panics
     ///
     /// Panics outside of a tokio runtime if the socket is one of `std`.
-    pub fn listen_on(&self, listener: impl IntoListener) -> Result<SocketAddr, Error> {
+    pub fn listen_on(&self, listener: impl IntoListener) -> Result<Address, Error> {
         self.runtime().listen_on(listener, None)
     }
 
@@ -112,14 +112,15 @@ impl Mesh {
     /// Accepts the peer with this key from now on, inbound and outbound. Returns whether it was not
     /// accepted before.
     ///
-    /// An app that has no list of peers ([`Tls::allow`](crate::transport::tls::Tls::allow)) accepts
-    /// every key, save those that were [disallowed](Mesh::disallow). Other apps with the same
+    /// An app that has no list of peers ([`App::allow`](crate::App::allow),
+    /// [`Tls::allow`](crate::transport::tls::Tls::allow)) accepts every key, save those that were
+    /// [disallowed](Mesh::disallow). Other apps with the same
     /// [`Tls`](crate::transport::tls::Tls) share the list.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if the app has no identity: then no peer proves a key.
-    #[cfg(feature = "tls")]
+    /// [`is_config`](Error::is_config) if the app has neither an identity nor a transport that
+    /// [proves keys](crate::transport::Protection::Keys): then no peer proves a key.
     pub fn allow(&self, key: PublicKey) -> Result<bool, Error> {
         self.runtime().allow(key)
     }
@@ -131,7 +132,6 @@ impl Mesh {
     /// # Errors
     ///
     /// As for [`allow`](Mesh::allow).
-    #[cfg(feature = "tls")]
     pub fn disallow(&self, key: &PublicKey) -> Result<bool, Error> {
         self.runtime().disallow(key)
     }

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use coalescent_core::transport::{BoxIo, Memory, Transport};
 use coalescent_core::wire::{Hello, Kind};
-use coalescent_core::{Address, App, AppExt, Event, Mesh, Peer, Plugin, Registrar};
+use coalescent_core::{Address, App, AppExt, Event, Flow, Mesh, Peer, Plugin, Registrar};
+use futures_util::SinkExt;
 use support::{ByHand, soon, until};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -121,7 +122,7 @@ async fn two() -> Two {
 /// Introduces itself by hand as a node that lists the channel, over the memory network.
 async fn by_hand(network: &Memory, to: &str, channels: &[&str]) -> ByHand<BoxIo> {
     let permit = |_| Ok(());
-    let (io, _) = network.connect(&address(to), &permit).await.unwrap();
+    let io = network.connect(&address(to), &permit).await.unwrap().io;
     greeted_as(io, channels).await
 }
 
@@ -169,6 +170,14 @@ async fn a_contact_shares_channels_and_nothing_else() {
             .is_refused()
     );
 
+    assert!(!two.here.offer("beep", Flow::Wait).await);
+    let mut writer = two.here.writer();
+    assert!(writer.send(Bytes::from("beep")).await.is_err());
+    let mut writer = two.here.writer();
+    for _ in 0..2 {
+        writer.feed(Bytes::from("beep")).await.unwrap();
+    }
+    assert!(writer.flush().await.is_err());
     two.here.send_on(CHANNEL, "to b").await.unwrap();
     two.there.try_send_on(CHANNEL, "to a").unwrap();
     until("both have heard", || {

@@ -13,6 +13,8 @@ mod faults;
 mod floods;
 mod flow;
 mod handed;
+#[cfg(feature = "test-util")]
+mod keys;
 mod lifecycle;
 mod links;
 mod listen;
@@ -26,6 +28,8 @@ mod readers;
 mod refusals;
 mod relay;
 mod rest;
+#[cfg(feature = "test-util")]
+mod schemes;
 mod suggestions;
 #[cfg(feature = "tls")]
 mod tls;

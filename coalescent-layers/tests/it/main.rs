@@ -12,6 +12,7 @@ mod mesh;
 #[cfg(feature = "overlay")]
 mod overlay;
 mod relays;
+mod schemes;
 #[cfg(feature = "tls")]
 mod signed;
 mod streams;

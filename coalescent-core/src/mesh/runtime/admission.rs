@@ -3,7 +3,6 @@
 //! This module only decides: it has no socket, and is told the time.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use super::eviction::{Held, victim};
 use super::refused::{Reason, Refused};
 use super::ticket::Ticket;
 use crate::node::peer::handle::ConnectionHandle;
-use crate::transport::group::Group;
+use crate::transport::group::{Group, Groups};
 
 /// How long a handshake may last before it can be evicted for a newcomer, if all places for
 /// handshakes are taken: 1 s.
@@ -35,8 +34,8 @@ pub(crate) const CONTACT_GRACE: Duration = Duration::from_secs(10);
 pub(crate) struct AdmissionLimits {
     /// The number of peers whose handshake is done. Default: 64.
     pub(crate) max_inbound: usize,
-    /// The number of connections from one address (for IPv6, one /64), in their handshake or after
-    /// it. Loopback is exempt. Default: 8.
+    /// The number of connections from one address (for IPv6, one /64), or of one key where there
+    /// are no addresses, in their handshake or after it. Loopback is exempt. Default: 8.
     pub(crate) max_per_ip: usize,
     /// The number of connections in their handshake. They do not count towards `max_inbound`, so
     /// connections that stay silent cannot keep peers out. Default: 32.
@@ -114,20 +113,20 @@ impl Admission {
         }
     }
 
-    /// Admits or refuses a connection that was just accepted. `ip` is `None` on transports without
-    /// IP addresses.
+    /// Admits or refuses a connection that was just accepted.
     ///
     /// Keep the ticket as long as the connection is open: dropping it frees the place.
     ///
     /// # Errors
     ///
     /// Returns the limit that is reached.
-    pub(crate) fn admit(&self, ip: Option<IpAddr>, now: Instant) -> Result<Ticket, Refused> {
-        let group = Group::of(ip);
+    pub(crate) fn admit(&self, groups: impl Into<Groups>, now: Instant) -> Result<Ticket, Refused> {
+        let groups: Groups = groups.into();
+        let group = groups.all;
         let limits = self.limits;
         let mut counts = self.lock();
         if !limits.tell_late {
-            counts.check_any(limits, group, now)?;
+            counts.check_any(limits, groups.share, now)?;
         }
         let of_group = counts.groups.get(&group).copied().unwrap_or(0);
         if group.is_limited() && of_group >= limits.max_per_ip {
@@ -136,7 +135,7 @@ impl Admission {
                 limit: limits.max_per_ip,
             });
         }
-        if counts.pending.len() >= limits.max_pending && !counts.make_room(group, now) {
+        if counts.pending.len() >= limits.max_pending && !counts.make_room(groups.share, now) {
             return Err(Refused {
                 reason: Reason::Pending,
                 limit: limits.max_pending,
@@ -147,13 +146,13 @@ impl Admission {
         let evicted = Arc::new(Notify::new());
         counts.pending.push(Held {
             id,
-            group,
+            groups,
             since: now,
             handle: Arc::clone(&evicted),
         });
         *counts.groups.entry(group).or_insert(0) += 1;
         drop(counts);
-        Ok(Ticket::new(self.clone(), id, group, evicted))
+        Ok(Ticket::new(self.clone(), id, groups, evicted))
     }
 
     /// Returns the current counts.
@@ -208,7 +207,7 @@ impl Counts {
             return false;
         };
         let pending = self.pending.remove(oldest);
-        self.leave(pending.group);
+        self.leave(pending.groups.all);
         pending.handle.notify_one();
         true
     }

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::transport::group::Group;
+use crate::transport::group::{Group, Groups};
 
 /// A place that is taken.
 #[derive(Debug)]
 pub(super) struct Held<H> {
     /// The number of the connection.
     pub(super) id: u64,
-    pub(super) group: Group,
+    pub(super) groups: Groups,
     pub(super) since: Instant,
     /// Tells the connection that it is evicted.
     pub(super) handle: H,
@@ -35,11 +35,11 @@ pub(super) fn victim<H>(
 ) -> Option<usize> {
     let mut counts: HashMap<Group, usize> = HashMap::new();
     for place in held {
-        *counts.entry(place.group).or_insert(0) += 1;
+        *counts.entry(place.groups.share).or_insert(0) += 1;
     }
     let most = counts.values().copied().max().unwrap_or(0);
     let mine = counts.get(&newcomer).copied().unwrap_or(0);
-    let greedy = |place: &Held<H>| counts.get(&place.group) == Some(&most);
+    let greedy = |place: &Held<H>| counts.get(&place.groups.share) == Some(&most);
     let oldest = held.iter().position(greedy)?;
     let lasted = |place: &Held<H>| now.saturating_duration_since(place.since) >= grace;
     let gives_way = mine + 1 < most || held.get(oldest).is_some_and(lasted);

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | this file | starts a mesh, and holds what its tasks share |
 //! | [`listener`] | accepts peers, as far as [`admission`] lets them in |
+//! | [`newcomer`] | performs the handshake of one of them |
+//! | [`entrance`] | says who came in at one listener, and how that is counted |
 //! | [`ticket`] | the place of one of them, and who gives way for it ([`eviction`]) |
 //! | [`dialer`] | stays connected to seeds, and to peers at suggested addresses |
 //! | [`security`] | decides which addresses are allowed, and speaks TLS |
@@ -14,8 +16,10 @@ mod accept_backoff;
 pub(crate) mod admission;
 mod connections;
 pub(crate) mod dialer;
+mod entrance;
 mod eviction;
 pub(super) mod listener;
+mod newcomer;
 mod refused;
 mod security;
 mod shutdown;
@@ -26,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use connections::{Layers, Stacks};
 use dialer::{Dialer, Seed, Wanted};
+use entrance::Bound;
 pub(crate) use security::Security;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -36,18 +41,19 @@ use crate::mesh::runtime::admission::{Admission, AdmissionLimits};
 use crate::node::Peers;
 use crate::node::hooks::BoxFuture;
 use crate::stack::PeerLayer;
-use crate::transport::Transport;
+use crate::transport::Transports;
+use crate::transport::address::{Address, TCP};
 use crate::wire::Wire;
 
 /// What the tasks of a mesh share.
 pub(crate) struct Runtime {
     peers: Peers,
-    transport: Arc<dyn Transport>,
+    transports: Transports,
     security: Security,
     stacks: Box<dyn Stacks>,
     admission: Admission,
-    /// The addresses that are listened at.
-    addrs: Mutex<Vec<SocketAddr>>,
+    /// Where peers are accepted.
+    bound: Mutex<Vec<Bound>>,
     dialer: Dialer,
     /// Run when the mesh shuts down.
     on_shutdown: Mutex<Vec<MeshHook>>,
@@ -67,7 +73,7 @@ pub(crate) struct Runtime {
 pub(crate) struct Parts<L> {
     pub(crate) peers: Peers,
     pub(crate) layers: L,
-    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) transports: Transports,
     pub(crate) security: Security,
     pub(crate) seeds: Vec<Seed>,
     /// The background tasks of plugins.
@@ -106,13 +112,13 @@ impl Runtime {
                 max_per_ip: config.max_per_ip,
                 max_pending: config.max_pending,
                 max_contacts: if has_contacts { config.max_contacts } else { 0 },
-                tell_late: parts.security.is_encrypted(),
+                tell_late: parts.security.has_identity(),
             }),
             peers: parts.peers,
-            transport: parts.transport,
+            transports: parts.transports,
             security: parts.security,
             stacks: Box::new(Layers(parts.layers)),
-            addrs: Mutex::new(Vec::new()),
+            bound: Mutex::new(Vec::new()),
             dialer,
             on_shutdown: Mutex::new(parts.on_shutdown),
             started: CancellationToken::new(),
@@ -152,31 +158,54 @@ impl Runtime {
         &self.security
     }
 
-    pub(crate) fn transport(&self) -> &dyn Transport {
-        &*self.transport
+    pub(crate) fn transports(&self) -> &Transports {
+        &self.transports
     }
 
-    /// Returns the addresses that are listened at.
+    /// Returns the socket addresses that are listened at.
     pub(crate) fn addrs(&self) -> Vec<SocketAddr> {
-        self.listening().clone()
+        let listening = self.listening();
+        listening.iter().filter_map(|bound| bound.addr).collect()
     }
 
-    fn listening(&self) -> MutexGuard<'_, Vec<SocketAddr>> {
-        self.addrs.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns those of them that are of `tcp`.
+    pub(crate) fn tcp_addrs(&self) -> Vec<SocketAddr> {
+        let listening = self.listening();
+        let tcp = listening.iter().filter(|at| at.address.scheme() == TCP);
+        tcp.filter_map(|at| at.addr).collect()
+    }
+
+    /// Returns the addresses that are listened at, with their schemes.
+    pub(crate) fn addresses(&self) -> Vec<Address> {
+        let listening = self.listening();
+        let addresses = listening.iter().map(|bound| bound.address.clone());
+        addresses.collect()
+    }
+
+    fn listening(&self) -> MutexGuard<'_, Vec<Bound>> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the address that peers are told to dial this node at: by default the one at which
-    /// they see it, with the port of the first listener.
+    /// they see it, with the port of the first listener of `tcp`.
     pub(crate) fn advertised(&self) -> Option<String> {
         let advertise = self.peers.config().advertise.clone();
         advertise.or_else(|| {
-            let listening = self.listening();
-            listening.first().map(|addr| format!(":{}", addr.port()))
+            let tcp = self.tcp_addrs();
+            tcp.first().map(|addr| format!(":{}", addr.port()))
         })
     }
 
+    /// Returns what a peer at this address is told of that: nothing without a socket address, since
+    /// it may not even be on a network where such addresses lead anywhere.
+    pub(crate) fn advertised_to(&self, addr: Option<SocketAddr>) -> Option<String> {
+        addr.and_then(|_| self.advertised())
+    }
+
     pub(crate) fn add_seed(&self, addr: &str, wire: Option<Wire>) -> Result<(), Error> {
-        self.dialer.add(Seed::parse(addr, wire)?);
+        let seed = Seed::parse(addr, wire)?;
+        self.transports.dialling(&seed.address)?;
+        self.dialer.add(seed);
         Ok(())
     }
 

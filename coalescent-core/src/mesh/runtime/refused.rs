@@ -15,7 +15,7 @@ pub(crate) struct Refused {
 pub(crate) enum Reason {
     /// `max_inbound` peers are connected.
     Inbound,
-    /// `max_per_ip` connections come from its address.
+    /// `max_per_ip` connections come from its address, or of its key.
     PerIp,
     /// `max_pending` connections are in their handshake.
     Pending,
@@ -51,7 +51,7 @@ impl fmt::Display for Refused {
             Reason::PerIp => {
                 write!(
                     f,
-                    "{limit} connections from one address; raise max_per_ip to take more"
+                    "{limit} connections from one address or key; raise max_per_ip to take more"
                 )
             }
             Reason::Pending => {

@@ -11,7 +11,7 @@ use super::refused::{Reason, Refused};
 use crate::node::peer::handle::ConnectionHandle;
 use crate::node::peer::seat::{NoPlace, Role, Seat};
 use crate::reason::{DisconnectReason, Goodbye};
-use crate::transport::group::Group;
+use crate::transport::group::Groups;
 
 /// The place of one inbound connection, which is freed when this is dropped.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct Ticket(pub(super) Arc<TicketSeat>);
 pub(super) struct TicketSeat {
     admission: Admission,
     pub(super) id: u64,
-    group: Group,
+    groups: Groups,
     evicted: Arc<Notify>,
     /// Locked before the counts.
     state: Mutex<State>,
@@ -41,11 +41,11 @@ pub(super) enum State {
 }
 
 impl Ticket {
-    pub(super) fn new(admission: Admission, id: u64, group: Group, evicted: Arc<Notify>) -> Self {
+    pub(super) fn new(admission: Admission, id: u64, groups: Groups, evicted: Arc<Notify>) -> Self {
         Self(Arc::new(TicketSeat {
             admission,
             id,
-            group,
+            groups,
             evicted,
             state: Mutex::new(State::Pending),
         }))
@@ -63,10 +63,10 @@ impl Ticket {
     /// Returns the reason if `max_inbound` peers are connected, and it cannot be a contact either.
     pub(crate) fn check(&self, now: Instant) -> Result<(), Refused> {
         let TicketSeat {
-            admission, group, ..
+            admission, groups, ..
         } = &*self.0;
         let counts = admission.lock();
-        counts.check_any(admission.limits, *group, now)
+        counts.check_any(admission.limits, groups.share, now)
     }
 
     /// Waits until this connection is evicted from its handshake. Race it with the handshake.
@@ -147,14 +147,14 @@ impl TicketSeat {
         let more = takes_over && counts.contacts.len() < limits.max_contacts.saturating_mul(2);
         let gives_way = match more {
             true => None,
-            false => counts.contact_room(limits, self.group, now)?,
+            false => counts.contact_room(limits, self.groups.share, now)?,
         };
         let evicted = gives_way.map(|oldest| counts.contacts.remove(oldest));
         counts.ending += usize::from(evicted.is_some());
         take(&mut counts.pending, self.id);
         counts.contacts.push(Held {
             id: self.id,
-            group: self.group,
+            groups: self.groups,
             since: now,
             handle: Arc::downgrade(link),
         });
@@ -176,7 +176,7 @@ impl TicketSeat {
             State::Left => return,
             State::Pending | State::Contact => {}
         }
-        counts.leave(self.group);
+        counts.leave(self.groups.all);
     }
 }
 
@@ -187,7 +187,7 @@ impl Seat for TicketSeat {
         match role {
             Role::Peer => counts.check(limits).is_ok(),
             Role::Contact => counts
-                .contact_room(limits, self.group, Instant::now())
+                .contact_room(limits, self.groups.share, Instant::now())
                 .is_ok(),
         }
     }

@@ -20,12 +20,16 @@ impl Peer {
     /// If there is no room, it waits: with [`Flow::Wait`] until there is, with [`Flow::Drop`] for
     /// [`Config::relay_grace`](crate::Config::relay_grace), or not at all if the peer was slow
     /// before. A payload that is not queued, for whatever reason, is dropped and counted, and
-    /// reported as [`Event::Dropped`](crate::Event::Dropped).
+    /// reported as [`Event::Dropped`](crate::Event::Dropped). Nothing is queued, nor counted, for a
+    /// [contact](Peer::is_contact).
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped before it is done, nothing was queued, and nothing is counted.
     pub async fn offer(&self, payload: impl Into<Bytes>, flow: Flow) -> bool {
+        if self.stage().role() == Role::Contact {
+            return false;
+        }
         let payload = payload.into();
         let len = payload.len();
         let kind = if self.wire().has_handshake() {
@@ -48,10 +52,6 @@ impl Peer {
                 return false;
             }
         };
-        if self.stage().role() == Role::Contact {
-            self.dropped(DropReason::Disconnected, 1);
-            return false;
-        }
         let chunks = [chunk];
         let outbox = self.outbox();
         let until = Instant::now() + self.0.node.config().relay_grace;

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use coalescent_core::identity::PublicKey;
+use coalescent_core::test_util::KeyNetwork;
 use coalescent_core::{Source, Suggestion};
 use support::internet::Internet;
 use tokio::time::Instant;
@@ -92,6 +94,26 @@ async fn neighbours_do_not_fulfil_wishes_and_suggestions_do() {
     let second = saw.contact(2).await;
     assert!(second.is_contact());
     assert_eq!(c.wanted().now(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_of_another_scheme_is_not_taken_from_a_peer() {
+    let network = KeyNetwork::new();
+    let key = |number| PublicKey::from_bytes([number; 32]).unwrap();
+    let memory = Memory::new();
+    let saw = Contacts::default();
+    let there = app(&saw).transport(network.node(key(7)));
+    let _there = there.listen("key:").await.unwrap();
+    let teller = App::new().transport(memory.clone());
+    let _teller = teller.listen("teller:1").await.unwrap();
+    let here = app(&saw).transport(network.node(key(8))).transport(memory);
+    let here = here.start().await.unwrap();
+    let teller = here.connect("teller:1").await.unwrap();
+    let to = address(&format!("key:{}", key(7)));
+    let error = here.contact(&to, Some(&teller)).await.unwrap_err();
+    assert!(error.is_refused(), "{error}");
+    // It may be this node's own choice.
+    assert!(here.contact(&to, None).await.unwrap().is_contact());
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use coalescent_core::PeerChange;
+use coalescent_core::wire::MAX_BLOCK_FRAMES;
+use support::{on_the_wire, packet};
+use tokio::io::AsyncWriteExt;
 
 use super::*;
 
@@ -83,6 +86,28 @@ async fn a_contact_that_sends_frames_without_a_place_is_told_that_this_node_is_b
         assert!(reader.next_frame().await.is_none());
         assert_eq!(changes.next().await, None::<PeerChange>);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_counts_behind_a_frame_without_a_place() {
+    let (network, saw, _a) = accepts(4, 0).await;
+    let mut hand = by_hand(&network, "a:1", &[CHANNEL]).await;
+    assert_eq!(hand.recv().await.unwrap().kind, Kind::Hello);
+    // Until what is read at a time is more than what is decoded at a time.
+    const FIRST: usize = 2000;
+    for nth in 1..=FIRST {
+        hand.send(Kind::Channel { index: 0 }, vec![0; 100]).await;
+        if nth % 100 == 0 {
+            until("they were heard", || saw.heard().len() == nth).await;
+        }
+    }
+    let mut packets = vec![packet(Kind::Channel { index: 0 }, "late"); 2 * MAX_BLOCK_FRAMES];
+    packets.insert(0, packet(Kind::Broadcast { nonce: 7 }, "beep"));
+    let io = hand.framed.get_mut();
+    io.write_all(&on_the_wire(&packets)).await.unwrap();
+    assert_eq!(hand.expect_bye().await, "busy");
+    until("it has ended", || saw.log() == ["contact", "end"]).await;
+    assert_eq!(saw.heard().len(), FIRST);
 }
 
 #[tokio::test(start_paused = true)]

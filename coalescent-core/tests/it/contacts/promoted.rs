@@ -18,10 +18,11 @@ use super::*;
 async fn a_promoted_contact_is_a_peer_on_both_sides_with_the_first_frame() {
     let two = two().await;
     let mut events = two.b.events();
+    assert!(two.b.peers().list().is_empty());
     two.there.promote().unwrap();
     two.there.promote().unwrap();
     assert!(!two.there.is_contact());
-    assert_eq!(two.b.peers().len(), 1);
+    assert_eq!((two.b.peers().len(), two.b.peers().list().len()), (1, 1));
     assert!(two.b.peers().get(two.there.id()).as_ref() == Some(&two.there));
     assert!(two.here.is_contact() && two.a.peers().is_empty());
     let event = soon("an event", events.next()).await;

@@ -14,7 +14,7 @@ use super::walk::permit_told;
 use crate::error::Error;
 use crate::mesh::runtime::Runtime;
 use crate::node::peer::Peer;
-use crate::transport::address::Address;
+use crate::transport::address::{Address, TCP};
 
 /// How long the dial of a told address waits for its turn: 10 s.
 pub(crate) const TURN_WAIT: Duration = Duration::from_secs(10);
@@ -34,6 +34,11 @@ impl Runtime {
             return Ok(known);
         }
         let told = from.map(|from| from.addr().map(|addr| addr.ip()));
+        if told.is_some() && address.scheme() != TCP {
+            return Err(Error::refused(format!(
+                "{address} is not dialled, since peers tell each other only HOST:PORT"
+            )));
+        }
         if let (Some(from), Some(there)) = (told, address.ip()) {
             permit_told(from, SocketAddr::new(there, address.port()))?;
         }
