@@ -19,6 +19,10 @@ pub mod tower_layers {}
 #[doc = include_str!("../docs/discovery.md")]
 pub mod finding_peers {}
 
+#[cfg(feature = "overlay")]
+#[doc = include_str!("../docs/thousands.md")]
+pub mod thousands_of_nodes {}
+
 /// The items that most programs need: `use coalescent::prelude::*;`.
 pub mod prelude {
     pub use crate::extract::{Body, Extension, Shared, State, Type};
