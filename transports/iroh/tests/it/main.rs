@@ -1,0 +1,11 @@
+//! Whole nodes over iroh, on loopback.
+
+mod bounds;
+mod dial;
+mod hub;
+mod limits;
+mod moving;
+mod quiet;
+mod relay;
+mod support;
+mod volume;
