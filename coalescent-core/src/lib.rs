@@ -82,7 +82,6 @@ pub use transport::Direction;
 #[doc(inline)]
 pub use transport::address;
 pub use transport::address::{Address, AddressError};
-#[cfg(feature = "tls")]
 #[doc(inline)]
 pub use transport::identity;
 pub use wire::{NodeId, Wire};

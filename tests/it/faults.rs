@@ -77,7 +77,8 @@ impl Node {
 
     async fn listening() -> (Self, SocketAddr) {
         let node = Self::start(App::new().configure(|config| config.min_peers = 0)).await;
-        let addr = node.mesh.listen("127.0.0.1:0").await.expect("a free port");
+        node.mesh.listen("127.0.0.1:0").await.expect("a free port");
+        let addr = node.mesh.local_addrs()[0];
         (node, addr)
     }
 

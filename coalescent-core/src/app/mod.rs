@@ -3,7 +3,6 @@
 pub(crate) mod registrar;
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tower_layer::{Identity as NoLayer, Stack};
@@ -14,13 +13,15 @@ use crate::connection::check_hello;
 use crate::error::Error;
 use crate::mesh::Mesh;
 use crate::mesh::runtime::dialer::Seed;
-use crate::mesh::runtime::{Parts, Runtime, Security, Start};
+use crate::mesh::runtime::{Parts, Runtime, Security, Start, no_keys};
 use crate::node::Peers;
 use crate::node::event::Event;
 use crate::node::hooks::check_channels;
 use crate::node::peer::Peer;
 use crate::stack::PeerLayer;
-use crate::transport::{IntoListener, Tcp, Transport};
+#[cfg(not(feature = "tls"))]
+use crate::transport::identity::PublicKey;
+use crate::transport::{Allow, IntoListener, Tcp, Transport, Transports};
 use crate::wire::Wire;
 
 /// A peer-to-peer app: its middleware, options and seeds. Started, it becomes a [`Mesh`], which is
@@ -67,7 +68,8 @@ pub struct App<L = NoLayer> {
     config: Config,
     seeds: Vec<Result<Seed, Error>>,
     registrar: Registrar,
-    transport: Arc<dyn Transport>,
+    transports: Transports,
+    allow: Option<Allow>,
     callbacks: Vec<Box<dyn FnMut(Event) + Send>>,
     #[cfg(feature = "tls")]
     tls: Option<crate::transport::tls::Tls>,
@@ -108,12 +110,15 @@ impl App {
 
     /// Makes an app without layers, with the given options.
     pub fn from_config(config: Config) -> Self {
+        let mut transports = Transports::default();
+        transports.add(Tcp);
         Self {
             layers: NoLayer::new(),
             config,
             seeds: Vec::new(),
             registrar: Registrar::default(),
-            transport: Arc::new(Tcp),
+            transports,
+            allow: None,
             callbacks: Vec::new(),
             #[cfg(feature = "tls")]
             tls: None,
@@ -136,18 +141,21 @@ impl<L> App<L> {
             config: self.config,
             seeds: self.seeds,
             registrar: self.registrar,
-            transport: self.transport,
+            transports: self.transports,
+            allow: self.allow,
             callbacks: self.callbacks,
             #[cfg(feature = "tls")]
             tls: self.tls,
         }
     }
 
-    /// Adds seeds, as `[ID@]HOST:PORT`: addresses of peers to stay connected to.
+    /// Adds seeds, as `[ID@]HOST:PORT` or an [`Address`](crate::Address) of another scheme that the
+    /// app has a [transport](App::transport) for: addresses of peers to stay connected to.
     ///
     /// Seeds are dialled while fewer than [`min_peers`](App::min_peers) outbound connections are
     /// up, and never above [`max_peers`](App::max_peers). They take turns with addresses that are
-    /// [suggested](Mesh::suggest). A seed that is not an address makes the start of the app fail.
+    /// [suggested](Mesh::suggest). A seed that is not an address, or of a scheme
+    /// that the app has no transport for, makes the start of the app fail.
     ///
     /// # Dialling
     ///
@@ -273,9 +281,22 @@ impl<L> App<L> {
         self
     }
 
-    /// Makes and accepts connections with `transport` instead of TCP.
+    /// Makes and accepts connections to and at addresses of the
+    /// [schemes](Transport::schemes) of `transport` with it: beside the other transports, or in place
+    /// of one that the app has for a scheme, such as TCP.
     pub fn transport(mut self, transport: impl Transport) -> Self {
-        self.transport = Arc::new(transport);
+        self.transports.add(transport);
+        self
+    }
+
+    /// Accepts only peers with these keys, inbound and outbound, whether they prove them to the
+    /// app's own TLS, in place of the list in its [`tls`](App::tls), or to a transport that
+    /// [proves keys](crate::transport::Protection::Keys). [`Mesh::allow`] and [`Mesh::disallow`]
+    /// change the list later.
+    ///
+    /// The app does not start without an identity or such a transport.
+    pub fn allow(mut self, keys: impl Into<Allow>) -> Self {
+        self.allow = Some(keys.into());
         self
     }
 
@@ -317,7 +338,8 @@ impl<L> App<L> {
 }
 
 impl<L: PeerLayer> App<L> {
-    /// Starts the app, and accepts peers at `addr`, `HOST:PORT`. Port 0 picks a free port. A host
+    /// Starts the app, and accepts peers at `addr`: a `HOST:PORT`, where port 0 picks a free port,
+    /// or an address of another scheme that the app has a [transport](App::transport) for. A host
     /// name means all addresses that it resolves to; see [`Mesh::listen`].
     ///
     /// # Errors
@@ -385,6 +407,9 @@ impl<L: PeerLayer> App<L> {
         check_channels(&self.registrar.hooks.channels)?;
         check_hello(&self.config, &self.registrar.hooks)?;
         let seeds = self.seeds.into_iter().collect::<Result<Vec<_>, _>>()?;
+        for seed in &seeds {
+            self.transports.dialling(&seed.address)?;
+        }
         let Registrar {
             hooks,
             extensions,
@@ -396,20 +421,40 @@ impl<L: PeerLayer> App<L> {
         for hook in configured {
             hook(&self.config);
         }
+        #[cfg(feature = "tls")]
+        let (tls, identity) = {
+            let given = self.allow.clone();
+            let tls = self.tls.map(|tls| match given {
+                Some(allow) => tls.allow(allow),
+                None => tls,
+            });
+            let identity = tls.as_ref().map(|tls| (tls.id(), tls.allowed().clone()));
+            (tls, identity)
+        };
+        #[cfg(not(feature = "tls"))]
+        let identity: Option<(PublicKey, Allow)> = None;
+        let keys = identity.is_some() || self.transports.prove_keys();
+        if self.allow.is_some() && !keys {
+            return Err(no_keys());
+        }
+        let (identity, allow) = identity.unzip();
+        let key = self.transports.key(identity)?;
         let security = Security {
             #[cfg(feature = "tls")]
-            tls: self.tls,
+            tls,
+            allow: allow.or(self.allow).unwrap_or_default(),
+            keys,
             allow_plaintext: self.config.allow_plaintext,
         };
         let peers = Peers::with_hooks(self.config, hooks, extensions, true);
-        security.set_node_key(&peers);
+        security.set_node_key(&peers, key);
         for callback in self.callbacks {
             peers.node().call_back(peers.events_from_now(), callback);
         }
         Ok(Runtime::start(Parts {
             peers,
             layers: self.layers,
-            transport: self.transport,
+            transports: self.transports,
             security,
             seeds,
             tasks,

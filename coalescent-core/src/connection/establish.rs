@@ -71,6 +71,7 @@ where
     let config = node.config();
     let wire = info.wire.clone().unwrap_or_else(|| config.wire.clone());
     let origin = info.origin();
+    let direction = origin.direction;
     let introduced = introduce(io, node, wire, origin, info.key, info.listen).await?;
     let Introduced {
         mut io,
@@ -79,7 +80,7 @@ where
         mut block,
         intro,
     } = introduced;
-    let handle = Arc::new(ConnectionHandle::new(node.next_link(), origin.direction));
+    let handle = Arc::new(ConnectionHandle::new(node.next_link(), direction));
     let entry = {
         let mut waiting = Waiting {
             io: &mut io,
@@ -101,7 +102,7 @@ where
             } else {
                 refuse(&mut io, &mut codec, refusal.words()).await;
             }
-            return refused(refusal, connected, origin.direction);
+            return refused(refusal, connected, direction);
         }
     };
     Ok(Established::Connected(Connection {

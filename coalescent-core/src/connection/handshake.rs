@@ -61,6 +61,7 @@ where
     let config = node.config();
     let mut codec = wire.codec(config.max_frame);
     codec.clamp_ttl(config.ttl);
+    let (seen_at, direction) = (origin.addr, origin.direction);
     let mut intro = Introduction {
         key,
         node_id: None,
@@ -82,7 +83,7 @@ where
             intro,
         });
     }
-    let hello = own_hello(node, listen, origin.addr);
+    let hello = own_hello(node, listen, seen_at);
     let exchange = exchange(&mut io, node, &mut codec, &mut buf, hello);
     let limit = config.handshake_timeout;
     let timeout = |_| Err(Failure::Fatal(Error::handshake_timeout(limit)));
@@ -93,16 +94,14 @@ where
             if let Failure::Refused { bye, .. } = &failure {
                 refuse(&mut io, &mut codec, bye).await;
             }
-            let stranger = origin.direction == Direction::Inbound && intro.key.is_none();
+            let stranger = direction == Direction::Inbound && intro.key.is_none();
             return Err(failure.into_error(stranger));
         }
     };
     codec.established();
     intro.node_id = Some(hello.node);
     intro.agent = Some(hello.agent);
-    intro.listen = hello
-        .listen
-        .and_then(|listen| dialable(listen, origin.addr));
+    intro.listen = hello.listen.and_then(|listen| dialable(listen, seen_at));
     intro.seen = hello.seen.and_then(|seen| seen.parse().ok());
     intro.channels = hello.channels;
     intro.max_payload = hello.max.map(|max| max as usize);

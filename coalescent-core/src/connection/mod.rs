@@ -79,6 +79,7 @@ mod watch;
 mod writer;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 pub(crate) use buffer::{KEPT_MAX, READ_MAX};
 pub use control::MAX_CONTROL;
@@ -95,6 +96,7 @@ use crate::node::peer::Endpoint;
 use crate::node::{Peers, Refusal};
 use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
+use crate::transport::address::Address;
 use crate::transport::{Direction, watch_silence};
 use crate::wire::Wire;
 
@@ -106,6 +108,10 @@ pub struct ConnectionInfo {
     pub(crate) wire: Option<Wire>,
     pub(crate) key: Option<[u8; 32]>,
     pub(crate) listen: Option<String>,
+    /// The address of the other end with a scheme, if that is not its socket address.
+    pub(crate) place: Option<Arc<Address>>,
+    /// Whether it takes a place of an inbound connection.
+    pub(crate) counted: bool,
 }
 
 impl ConnectionInfo {
@@ -128,6 +134,8 @@ impl ConnectionInfo {
             wire: None,
             key: None,
             listen: None,
+            place: None,
+            counted: false,
         }
     }
 
@@ -152,9 +160,29 @@ impl ConnectionInfo {
         self
     }
 
+    /// Sets the address of the other end with its scheme, where there is no socket address: what
+    /// events and logs show, and [`Peer::address`](crate::Peer::address) returns.
+    #[must_use]
+    pub fn address(mut self, address: Address) -> Self {
+        self.place = Some(Arc::new(address));
+        self
+    }
+
+    /// Has [`Mesh::adopt`](crate::Mesh::adopt) count the connection among those that come to the
+    /// listeners: towards [`Config::max_inbound`](crate::Config::max_inbound),
+    /// [`Config::max_per_ip`](crate::Config::max_per_ip), by its key if it has no address, and
+    /// [`Config::max_pending`](crate::Config::max_pending). Without it, the server that has accepted
+    /// the connection must limit the number. One that this side made is not counted.
+    #[must_use]
+    pub fn counted(mut self) -> Self {
+        self.counted = true;
+        self
+    }
+
     fn origin(&self) -> Endpoint {
         Endpoint {
             addr: self.addr,
+            place: self.place.clone(),
             direction: self.direction,
         }
     }

@@ -53,6 +53,13 @@ impl Error {
         Self::new(ErrorKind::Unsaid, "the handshake failed").because(source)
     }
 
+    /// Creates the error of a peer whose key is not on the allow list.
+    pub(crate) fn not_allowed(key: impl fmt::Display) -> Self {
+        Self::handshake(format!(
+            "the peer {key} is not allowed: add its id to the allow list to accept it"
+        ))
+    }
+
     pub(crate) fn handshake_timeout(after: Duration) -> Self {
         Self::new(ErrorKind::Timeout, format!("no handshake within {after:?}"))
     }

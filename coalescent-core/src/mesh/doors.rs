@@ -7,7 +7,7 @@ use super::Mesh;
 use super::runtime::listener::Admitted;
 use crate::error::Error;
 use crate::node::peer::Peer;
-#[cfg(feature = "tls")]
+use crate::transport::address::Address;
 use crate::transport::identity::PublicKey;
 use crate::transport::{IntoListener, Io};
 use crate::wire::Wire;
@@ -23,7 +23,7 @@ impl Mesh {
     /// let mesh = App::new().start().await?;
     /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     /// let addr = mesh.listen_on(listener)?;
-    /// assert_eq!(mesh.local_addrs(), [addr]);
+    /// assert_eq!(mesh.local_addresses(), [addr]);
     /// # Ok(())
     /// # }
     /// ```
@@ -38,7 +38,7 @@ impl Mesh {
     /// # Panics
     ///
     /// Panics outside of a tokio runtime if the socket is one of `std`.
-    pub fn listen_on(&self, listener: impl IntoListener) -> Result<SocketAddr, Error> {
+    pub fn listen_on(&self, listener: impl IntoListener) -> Result<Address, Error> {
         self.runtime().listen_on(listener, None)
     }
 
@@ -119,7 +119,6 @@ impl Mesh {
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if the app has no identity: then no peer proves a key.
-    #[cfg(feature = "tls")]
     pub fn allow(&self, key: PublicKey) -> Result<bool, Error> {
         self.runtime().allow(key)
     }
@@ -131,7 +130,6 @@ impl Mesh {
     /// # Errors
     ///
     /// As for [`allow`](Mesh::allow).
-    #[cfg(feature = "tls")]
     pub fn disallow(&self, key: &PublicKey) -> Result<bool, Error> {
         self.runtime().disallow(key)
     }

@@ -47,7 +47,6 @@ pub use crate::stack::inbox::frames::{FrameRef, Frames};
 use crate::stats::Stats;
 use crate::transport::Io;
 use crate::transport::address::Address;
-#[cfg(feature = "tls")]
 use crate::transport::identity::PublicKey;
 use crate::wire::{NodeId, Wire};
 
@@ -167,7 +166,6 @@ impl Mesh {
 
     /// Returns the public key that this node proves to its peers, if it has an
     /// [identity](crate::App::identity).
-    #[cfg(feature = "tls")]
     #[must_use]
     pub fn public_key(&self) -> Option<PublicKey> {
         let key = self.peers().node().key()?;
@@ -180,7 +178,9 @@ impl Mesh {
         self.runtime().peers()
     }
 
-    /// Accepts peers at another address, `HOST:PORT`, and returns it. Port 0 picks a free port.
+    /// Accepts peers at another address, and returns it: a `HOST:PORT`, where port 0 picks a free
+    /// port, or an address of another scheme that the app has a [transport](crate::App::transport)
+    /// for.
     ///
     /// If a host name resolves to several addresses (such as `localhost`, to one of IPv4 and one of
     /// IPv6), this listens at all of them that this machine has. With port 0 they share a port, if
@@ -190,9 +190,10 @@ impl Mesh {
     /// # Errors
     ///
     /// - [`is_listen`](Error::is_listen) if the address cannot be bound.
+    /// - [`is_config`](Error::is_config) if the app has no transport for its scheme.
     /// - [`is_plaintext`](Error::is_plaintext) if it is not loopback, and there is neither an
     ///   identity nor [`Config::allow_plaintext`](crate::Config::allow_plaintext).
-    pub async fn listen(&self, addr: &str) -> Result<SocketAddr, Error> {
+    pub async fn listen(&self, addr: &str) -> Result<Address, Error> {
         self.runtime().listen(addr, None).await
     }
 
@@ -202,17 +203,24 @@ impl Mesh {
     /// # Errors
     ///
     /// Those of [`listen`](Mesh::listen).
-    pub async fn listen_wire(&self, addr: &str, wire: Wire) -> Result<SocketAddr, Error> {
+    pub async fn listen_wire(&self, addr: &str, wire: Wire) -> Result<Address, Error> {
         self.runtime().listen(addr, Some(wire)).await
     }
 
-    /// Returns the addresses at which peers are accepted.
+    /// Returns the addresses at which peers are accepted, with their schemes.
+    #[must_use]
+    pub fn local_addresses(&self) -> Vec<Address> {
+        self.runtime().addresses()
+    }
+
+    /// Returns the socket addresses at which peers are accepted. A listener without one, such as a
+    /// Unix socket, is only among the [`local_addresses`](Mesh::local_addresses).
     #[must_use]
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.runtime().addrs()
     }
 
-    /// Connects to a peer at `[ID@]HOST:PORT`, once. Unlike a seed, the peer is not dialled again
+    /// Connects to a peer at an [`Address`], such as `[ID@]HOST:PORT`, once. Unlike a seed, the peer is not dialled again
     /// when the connection ends.
     ///
     /// If the node at that address is connected already, this returns that peer. If a host name
@@ -229,7 +237,8 @@ impl Mesh {
     ///
     /// # Errors
     ///
-    /// - [`is_config`](Error::is_config) if `addr` is not an address.
+    /// - [`is_config`](Error::is_config) if `addr` is not an address, or of a scheme that the app has
+    ///   no [transport](crate::App::transport) for.
     /// - [`is_dial`](Error::is_dial) or [`is_timeout`](Error::is_timeout) if nothing answers there.
     /// - [`is_itself`](Error::is_itself) if only this node itself is there.
     /// - [`is_handshake`](Error::is_handshake) or [`is_refused`](Error::is_refused) if what answers
@@ -256,9 +265,10 @@ impl Mesh {
 
     /// Makes a peer of a connection that was made elsewhere: by another server, a pipe, a test.
     ///
-    /// The connection counts neither towards [`Config::max_inbound`](crate::Config::max_inbound)
-    /// nor towards [`Config::max_per_ip`](crate::Config::max_per_ip); the server that has accepted
-    /// it must limit the number. It is not secured either: the caller knows whether it is encrypted
+    /// Unless it is to be [counted](crate::connection::ConnectionInfo::counted), the connection counts
+    /// neither towards [`Config::max_inbound`](crate::Config::max_inbound) nor towards
+    /// [`Config::max_per_ip`](crate::Config::max_per_ip); the server that has accepted it must limit
+    /// the number. It is not secured either: the caller knows whether it is encrypted
     /// and who is at its other end, and says so in the
     /// [`ConnectionInfo`](crate::connection::ConnectionInfo). For a connection of which the caller
     /// knows nothing, there is [`accept`](Mesh::accept).
@@ -266,8 +276,8 @@ impl Mesh {
     /// # Errors
     ///
     /// [`is_handshake`](Error::is_handshake), [`is_timeout`](Error::is_timeout) or
-    /// [`is_refused`](Error::is_refused) if the handshake fails, or the key in `info` is not
-    /// allowed.
+    /// [`is_refused`](Error::is_refused) if the handshake fails, the key in `info` is not allowed, or
+    /// there is no place for a counted one.
     pub async fn adopt(&self, io: impl Io, info: ConnectionInfo) -> Result<Peer, Error> {
         self.runtime().adopt(Box::new(io), info).await
     }
@@ -277,7 +287,8 @@ impl Mesh {
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if `addr` is not an address.
+    /// [`is_config`](Error::is_config) if `addr` is not an address, or of a scheme that the app has
+    /// no transport for.
     pub fn add_seed(&self, addr: &str) -> Result<(), Error> {
         self.runtime().add_seed(addr, None)
     }

@@ -152,6 +152,7 @@ mod tests {
             max_payload: None,
             wire: peers.config().wire.clone(),
             origin: Endpoint {
+                place: None,
                 addr: None,
                 direction: Direction::Inbound,
             },

@@ -28,8 +28,8 @@ pub const EVENT_CAPACITY: usize = 1024;
 pub enum Event {
     /// The node accepts connections at this address.
     Listening {
-        /// The address, with the port that was really taken.
-        addr: SocketAddr,
+        /// The address with its scheme, with the port that was really taken.
+        addr: Address,
     },
     /// A peer has connected: it has introduced itself and can be written to.
     PeerConnected {
@@ -217,9 +217,9 @@ mod tests {
     async fn a_slow_reader_learns_what_it_missed() {
         let sender = Sender::new(true);
         let mut events = sender.subscribe();
-        let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+        let addr: Address = "127.0.0.1:1".parse().expect("an address");
         for _ in 0..EVENT_CAPACITY + 10 {
-            sender.emit(Event::Listening { addr });
+            sender.emit(Event::Listening { addr: addr.clone() });
         }
         assert!(matches!(events.next().await, Some(Event::Missed(10))));
         assert!(matches!(events.next().await, Some(Event::Listening { .. })));

@@ -268,13 +268,11 @@ impl Node {
     }
 
     /// Returns the public key that this node proves to have, if it has one.
-    #[cfg(feature = "tls")]
     pub(crate) fn key(&self) -> Option<&[u8; 32]> {
         self.key.get()
     }
 
     /// Sets the public key that this node proves to have.
-    #[cfg(feature = "tls")]
     pub(crate) fn set_key(&self, key: [u8; 32]) {
         let _ = self.key.set(key);
     }

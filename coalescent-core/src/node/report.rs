@@ -19,6 +19,7 @@ use crate::node::event::{Event, Events};
 use crate::node::peer::{Peer, PeerId};
 use crate::node::throttle::{Source, Throttle};
 use crate::reason::DisconnectReason;
+use crate::transport::Whence;
 
 impl Peers {
     /// Reports an error of this node, as an [event](Event::Error) and in the log. Plugins use it
@@ -48,12 +49,13 @@ impl Node {
             Event::PeerConnected { peer }
                 if enabled!(Level::INFO) && self.may_log(Source::of(peer)) =>
             {
-                tracing::info!(peer = %peer.id(), addr = peer.addr().map(tracing::field::display), direction = %peer.direction(), "peer connected");
+                let origin = peer.origin();
+                tracing::info!(peer = %peer.id(), addr = origin.shown().map(tracing::field::display), direction = %origin.direction, "peer connected");
             }
             Event::PeerDisconnected { peer, reason }
                 if enabled!(Level::INFO) && self.may_log(Source::of(peer)) =>
             {
-                tracing::info!(peer = %peer.id(), addr = peer.addr().map(tracing::field::display), %reason, "peer disconnected");
+                tracing::info!(peer = %peer.id(), addr = peer.origin().shown().map(tracing::field::display), %reason, "peer disconnected");
             }
             Event::Banned {
                 peer,
@@ -80,9 +82,9 @@ impl Node {
         self.tell_error(peer.map_or(Source::Own, Source::of), peer, error);
     }
 
-    /// Reports an error about a stranger at `addr` that is no peer.
-    pub(crate) fn error_at(&self, addr: SocketAddr, error: Error) {
-        self.tell_error(Source::at(Some(addr.ip())), None, error);
+    /// Reports an error about a stranger that is no peer.
+    pub(crate) fn error_at(&self, whence: &Whence, error: Error) {
+        self.tell_error(Source::stranger(whence), None, error);
     }
 
     fn tell_error(&self, source: Source, peer: Option<&Peer>, error: Error) {
@@ -136,9 +138,9 @@ impl Node {
     }
 
     /// Logs, at debug level, that a stranger closed its connection before it sent anything.
-    pub(crate) fn went_silently(&self, addr: SocketAddr) {
-        if enabled!(Level::DEBUG) && self.may_log(Source::at(Some(addr.ip()))) {
-            tracing::debug!(%addr, "a connection was closed before anything came over it");
+    pub(crate) fn went_silently(&self, whence: &Whence) {
+        if enabled!(Level::DEBUG) && self.may_log(Source::stranger(whence)) {
+            tracing::debug!(addr = %whence, "a connection was closed before anything came over it");
         }
     }
 
@@ -157,9 +159,9 @@ impl Node {
     }
 
     /// Logs, at debug level, that somebody was refused who is banned.
-    pub(crate) fn refused_banned(&self, addr: SocketAddr) {
-        if enabled!(Level::DEBUG) && self.may_log(Source::at(Some(addr.ip()))) {
-            tracing::debug!(%addr, "a connection was refused, since it is banned");
+    pub(crate) fn refused_banned(&self, whence: &Whence) {
+        if enabled!(Level::DEBUG) && self.may_log(Source::stranger(whence)) {
+            tracing::debug!(addr = %whence, "a connection was refused, since it is banned");
         }
     }
 
@@ -201,6 +203,13 @@ impl Source {
     fn banned(peer: &Option<PeerId>, addr: &Option<SocketAddr>) -> Self {
         match (addr, peer) {
             (None, Some(PeerId::Key(key))) => Self::Key(*key),
+            (addr, _) => Self::at(addr.map(|addr| addr.ip())),
+        }
+    }
+
+    fn stranger(whence: &Whence) -> Self {
+        match (whence.addr, whence.key) {
+            (None, Some(key)) => Self::Key(key),
             (addr, _) => Self::at(addr.map(|addr| addr.ip())),
         }
     }

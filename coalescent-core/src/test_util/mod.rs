@@ -112,6 +112,7 @@ pub fn peer(peers: &Peers) -> Peer {
         max_payload: None,
         wire: node.config().wire.clone(),
         origin: Endpoint {
+            place: None,
             addr: None,
             direction: Direction::Inbound,
         },

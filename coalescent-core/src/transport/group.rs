@@ -11,6 +11,10 @@ pub(crate) enum Group {
     Loopback,
     /// A transport without IP addresses.
     Unknown,
+    /// A proven key, over a transport without IP addresses.
+    Key([u8; 32]),
+    /// All who come to one listener of a transport without IP addresses, by its number.
+    Listener(u32),
 }
 
 impl Group {
@@ -28,7 +32,47 @@ impl Group {
     }
 
     pub(crate) fn is_limited(self) -> bool {
-        matches!(self, Self::Net(_))
+        matches!(self, Self::Net(_) | Self::Key(_))
+    }
+}
+
+/// The groups with which an inbound connection is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Groups {
+    /// Of all its connections.
+    pub(crate) all: Group,
+    /// Of its handshakes under way. Keys cost nothing, so those who come without an IP address are
+    /// one group here, however many keys they prove.
+    pub(crate) pending: Group,
+}
+
+impl From<Group> for Groups {
+    fn from(group: Group) -> Self {
+        Self {
+            all: group,
+            pending: group,
+        }
+    }
+}
+
+impl From<Option<IpAddr>> for Groups {
+    fn from(ip: Option<IpAddr>) -> Self {
+        Group::of(ip).into()
+    }
+}
+
+impl Groups {
+    /// Returns the groups of who has this address and has proven this key. Who has neither, or only
+    /// a key, is counted with all others of a `listener`.
+    pub(crate) fn of(ip: Option<IpAddr>, key: Option<[u8; 32]>, listener: Group) -> Self {
+        match (ip, key) {
+            (Some(_), _) => Group::of(ip).into(),
+            (None, Some(key)) => Self {
+                all: Group::Key(key),
+                pending: listener,
+            },
+            (None, None) => listener.into(),
+        }
     }
 }
 

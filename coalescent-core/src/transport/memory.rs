@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
 
-use super::{BoxFuture, BoxIo, Listener, Transport};
+use super::{BoxFuture, BoxIo, Connected, Listener, Transport};
 use crate::transport::address::Address;
 
 /// The buffer size of each direction of a connection, in bytes.
@@ -157,7 +157,7 @@ impl Transport for Memory {
         &'a self,
         addr: &'a Address,
         permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
-    ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>> {
+    ) -> BoxFuture<'a, io::Result<Connected>> {
         Box::pin(async move {
             let there = address(addr.port());
             permit(there)?;
@@ -172,7 +172,7 @@ impl Transport for Memory {
             let sender = sender.ok_or(io::ErrorKind::ConnectionRefused)?;
             let sent = sender.send((Box::new(theirs), here)).await;
             sent.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
-            Ok((Box::new(ConnectingEnd { io, here }) as BoxIo, there))
+            Ok((Box::new(ConnectingEnd { io, here }) as BoxIo, there).into())
         })
     }
 
@@ -193,10 +193,10 @@ impl Listener for MemoryListener {
         Ok(self.addr)
     }
 
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxIo, SocketAddr)>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Connected>> {
         Box::pin(async move {
             match self.receiver.recv().await {
-                Some(accepted) => Ok(accepted),
+                Some(accepted) => Ok(accepted.into()),
                 // The network was dropped, so no connection will ever arrive.
                 None => std::future::pending().await,
             }

@@ -6,7 +6,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 
 use super::race::{order, race};
-use super::{BoxFuture, BoxIo, Listener, Transport, tcp_stream};
+use super::{BoxFuture, BoxIo, Connected, Listener, Transport, tcp_stream};
 use crate::transport::address::Address;
 
 /// The listen backlog: how many connections may wait to be accepted. With a short queue, newcomers
@@ -50,7 +50,7 @@ impl Tcp {
         &self,
         addrs: impl IntoIterator<Item = SocketAddr>,
         permit: &(dyn Fn(SocketAddr) -> io::Result<()> + Sync),
-    ) -> io::Result<(BoxIo, SocketAddr)> {
+    ) -> io::Result<Connected> {
         let mut refused = None;
         let permitted = addrs.into_iter().filter(|addr| match permit(*addr) {
             Ok(()) => true,
@@ -68,7 +68,7 @@ impl Tcp {
         match race(addrs, attempt).await {
             Ok((stream, addr)) => {
                 tune(&stream);
-                Ok((Box::new(stream) as BoxIo, addr))
+                Ok((Box::new(stream) as BoxIo, addr).into())
             }
             Err(failures) => Err(all_failed(failures).or(refused).unwrap_or_else(no_address)),
         }
@@ -106,7 +106,7 @@ impl Transport for Tcp {
         &'a self,
         addr: &'a Address,
         permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
-    ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>> {
+    ) -> BoxFuture<'a, io::Result<Connected>> {
         Box::pin(async move {
             let addrs = lookup_host((addr.host(), addr.port())).await?;
             self.connect_any(addrs, permit).await
@@ -241,11 +241,11 @@ impl Listener for TcpListener {
         Self::local_addr(self)
     }
 
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxIo, SocketAddr)>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Connected>> {
         Box::pin(async move {
             let (stream, addr) = Self::accept(self).await?;
             tune(&stream);
-            Ok((Box::new(stream) as BoxIo, addr))
+            Ok((Box::new(stream) as BoxIo, addr).into())
         })
     }
 }

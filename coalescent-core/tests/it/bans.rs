@@ -128,7 +128,7 @@ async fn a_violation_of_the_protocol_is_enough() {
     let address = format!("{HERE}:1").parse().unwrap();
     let dial = async || {
         use coalescent_core::transport::Transport;
-        there.connect(&address, &|_| Ok(())).await.unwrap().0
+        there.connect(&address, &|_| Ok(())).await.unwrap().io
     };
     let mut by_hand = support::ByHand::connect(dial().await).await;
     let again = support::hello(by_hand.node, "");
@@ -172,7 +172,7 @@ async fn who_is_slow_gone_or_killed_is_not_banned() {
     let there = internet.host(ip(THERE));
     for end in 0..3 {
         use coalescent_core::transport::Transport;
-        let io = there.connect(&address, &|_| Ok(())).await.unwrap().0;
+        let io = there.connect(&address, &|_| Ok(())).await.unwrap().io;
         let mut by_hand = support::ByHand::connect(io).await;
         until("a peer", || here.peers().len() == 1).await;
         match end {
@@ -195,7 +195,7 @@ async fn who_is_slow_gone_or_killed_is_not_banned() {
     // Nor who is no peer at all.
     use coalescent_core::transport::Transport;
     use tokio::io::AsyncWriteExt;
-    let mut io = there.connect(&address, &|_| Ok(())).await.unwrap().0;
+    let mut io = there.connect(&address, &|_| Ok(())).await.unwrap().io;
     io.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     drop(io);
     assert!(here.bans().is_empty());
@@ -382,7 +382,7 @@ async fn a_flood_from_a_banned_address_keeps_nobody_out_and_is_not_told() {
     let mut open = Vec::new();
     for _ in 0..2000 {
         use coalescent_core::transport::Transport;
-        open.push(there.connect(&address, &|_| Ok(())).await.unwrap().0);
+        open.push(there.connect(&address, &|_| Ok(())).await.unwrap().io);
     }
     let honest = start(&internet, "203.0.113.3").await;
     honest.connect(&format!("{HERE}:1")).await.unwrap();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use coalescent_core::transport::{BoxFuture, BoxIo, Listener, Tcp, Transport};
+use coalescent_core::transport::{BoxFuture, BoxIo, Connected, Listener, Tcp, Transport};
 use coalescent_core::{Address, App, AppExt, Error, Event, Events, Flow, Mesh, Wire};
 use support::{RelayLayer, soon, until};
 use tokio::io::AsyncReadExt;
@@ -34,7 +34,7 @@ impl Transport for Names {
         &'a self,
         addr: &'a Address,
         permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
-    ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>> {
+    ) -> BoxFuture<'a, io::Result<Connected>> {
         let addrs = self.0.lock().unwrap().get(addr.host()).cloned();
         Box::pin(async move {
             match addrs {
@@ -300,12 +300,12 @@ impl Transport for Forwards {
         &'a self,
         addr: &'a Address,
         permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
-    ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>> {
+    ) -> BoxFuture<'a, io::Result<Connected>> {
         Box::pin(async move {
             let there = SocketAddr::from(([127, 0, 0, 99], 1));
             permit(there)?;
             let stream = TcpStream::connect(("127.0.0.1", addr.port())).await?;
-            Ok((Box::new(stream) as BoxIo, there))
+            Ok((Box::new(stream) as BoxIo, there).into())
         })
     }
 }
@@ -336,7 +336,7 @@ impl Transport for MeetsItself {
         &'a self,
         addr: &'a Address,
         permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
-    ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>> {
+    ) -> BoxFuture<'a, io::Result<Connected>> {
         Box::pin(async move {
             if !self.0.load(Ordering::SeqCst) {
                 return Tcp.connect(addr, permit).await;
@@ -347,7 +347,7 @@ impl Transport for MeetsItself {
             socket.set_reuseaddr(true)?;
             socket.bind(there)?;
             let stream = socket.connect(there).await?;
-            Ok((Box::new(stream) as BoxIo, there))
+            Ok((Box::new(stream) as BoxIo, there).into())
         })
     }
 }
@@ -512,11 +512,11 @@ mod silence {
             self.0.local_addr()
         }
 
-        fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxIo, SocketAddr)>> {
+        fn accept(&mut self) -> BoxFuture<'_, io::Result<Connected>> {
             Box::pin(async move {
-                let (io, addr) = self.0.accept().await?;
-                self.1.keep(&io);
-                Ok((io, addr))
+                let connected = self.0.accept().await?;
+                self.1.keep(&connected.io);
+                Ok(connected)
             })
         }
     }
@@ -533,11 +533,11 @@ mod silence {
             &'a self,
             addr: &'a Address,
             permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
-        ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>> {
+        ) -> BoxFuture<'a, io::Result<Connected>> {
             Box::pin(async move {
-                let (io, addr) = Tcp.connect(addr, permit).await?;
-                self.keep(&io);
-                Ok((io, addr))
+                let connected = Tcp.connect(addr, permit).await?;
+                self.keep(&connected.io);
+                Ok(connected)
             })
         }
     }

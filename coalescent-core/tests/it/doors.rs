@@ -34,7 +34,7 @@ async fn sockets_that_listen_already_are_listened_on() {
     let mesh = App::new().listen_on(listener).await.unwrap();
     assert_eq!(mesh.local_addrs(), [addr]);
     let blocking = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let second = mesh.listen_on(blocking).unwrap();
+    let second = mesh.listen_on(blocking).unwrap().socket_addr().unwrap();
     assert_eq!(mesh.local_addrs(), [addr, second]);
 
     for addr in [addr, second] {

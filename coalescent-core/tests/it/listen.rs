@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use coalescent_core::transport::{BoxFuture, BoxIo, Listener, Memory, Transport};
+use coalescent_core::transport::{BoxFuture, Connected, Listener, Memory, Transport};
 use coalescent_core::{Address, App, Event};
 
 /// A network in which each name stands for two addresses: the port it says, and the next.
@@ -30,7 +30,7 @@ impl Transport for TwoAddresses {
         &'a self,
         addr: &'a Address,
         permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
-    ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>> {
+    ) -> BoxFuture<'a, io::Result<Connected>> {
         self.0.connect(addr, permit)
     }
 }

@@ -202,9 +202,9 @@ async fn wires_can_be_mixed() {
         .unwrap();
     let raw = mesh.listen_wire("127.0.0.1:0", Wire::raw()).await.unwrap();
     let mut native = ByHand::connect(dial(&mesh).await).await;
-    let mut line = TcpStream::connect(lines).await.unwrap();
-    let mut other_line = TcpStream::connect(lines).await.unwrap();
-    let mut bytes = TcpStream::connect(raw).await.unwrap();
+    let mut line = TcpStream::connect(lines.to_string()).await.unwrap();
+    let mut other_line = TcpStream::connect(lines.to_string()).await.unwrap();
+    let mut bytes = TcpStream::connect(raw.to_string()).await.unwrap();
     until("all are in the roster", || mesh.peers().len() == 4).await;
 
     line.write_all(b"one\r\ntwo\n\nthree\n").await.unwrap();

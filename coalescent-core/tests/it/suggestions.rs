@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use coalescent_core::transport::{BoxFuture, BoxIo, Listener, Memory, Transport};
+use coalescent_core::transport::{BoxFuture, Connected, Listener, Memory, Transport};
 use coalescent_core::wire::Kind;
 use coalescent_core::{
     Address, App, AppExt, Event, Mesh, PeerLayer, Plugin, Registrar, Source, Suggestion,
@@ -162,7 +162,7 @@ async fn a_probe_makes_no_peer() {
     assert_eq!(probe.node_id(), Some(there.peers().node_id()));
     assert_eq!(probe.listen(), Some("there:1"));
     assert_eq!(probe.agent(), Some(&*there.peers().config().agent));
-    assert_eq!(probe.socket_addr(), there.local_addrs()[0]);
+    assert_eq!(probe.socket_addr(), Some(there.local_addrs()[0]));
     assert_eq!(probe.key(), None);
     until("it is gone", || there.peers().is_empty()).await;
     let itself = here.probe(&address("here:2")).await.unwrap_err();
@@ -291,7 +291,7 @@ async fn a_busy_peer_is_dialled_until_it_has_a_place() {
     let mut busy = network.listen("busy:5").await.unwrap();
     let refuses = tokio::spawn(async move {
         loop {
-            let (mut io, _) = busy.accept().await.unwrap();
+            let mut io = busy.accept().await.unwrap().io;
             let bye = on_the_wire(&[packet(Kind::Bye, "busy")]);
             let _ = io.write_all(&bye).await;
             let _ = io.read_to_end(&mut Vec::new()).await;
@@ -339,7 +339,7 @@ impl Transport for Far {
         &'a self,
         addr: &'a Address,
         permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
-    ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>> {
+    ) -> BoxFuture<'a, io::Result<Connected>> {
         Box::pin(async move {
             let net = if addr.host().starts_with("other") {
                 9
@@ -348,8 +348,8 @@ impl Transport for Far {
             };
             let there = SocketAddr::from(([net, net, 0, addr.port() as u8], addr.port()));
             permit(there)?;
-            let (io, _) = self.0.connect(addr, &|_| Ok(())).await?;
-            Ok((io, there))
+            let connected = self.0.connect(addr, &|_| Ok(())).await?;
+            Ok(connected.addr(there))
         })
     }
 }

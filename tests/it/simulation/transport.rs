@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use coalescent::Address;
-use coalescent::transport::{BoxFuture, BoxIo, Listener, Transport};
+use coalescent::transport::{BoxFuture, BoxIo, Connected, Listener, Transport};
 use turmoil::net::{TcpListener, TcpStream};
 
 /// Sockets of the simulation that the caller runs in.
@@ -23,12 +23,12 @@ impl Transport for Simulated {
         &'a self,
         addr: &'a Address,
         permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
-    ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>> {
+    ) -> BoxFuture<'a, io::Result<Connected>> {
         Box::pin(async move {
             let there = SocketAddr::new(turmoil::lookup(addr.host()), addr.port());
             permit(there)?;
             let stream = TcpStream::connect(there).await?;
-            Ok((Box::new(stream) as BoxIo, there))
+            Ok((Box::new(stream) as BoxIo, there).into())
         })
     }
 }
@@ -40,10 +40,10 @@ impl Listener for SimulatedListener {
         self.0.local_addr()
     }
 
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxIo, SocketAddr)>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Connected>> {
         Box::pin(async move {
             let (stream, from) = self.0.accept().await?;
-            Ok((Box::new(stream) as BoxIo, from))
+            Ok((Box::new(stream) as BoxIo, from).into())
         })
     }
 }

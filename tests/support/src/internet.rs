@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use coalescent_core::Address;
-use coalescent_core::transport::{BoxFuture, BoxIo, Listener, Transport};
+use coalescent_core::transport::{BoxFuture, BoxIo, Connected, Listener, Transport};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -171,7 +171,7 @@ impl Transport for Host {
         &'a self,
         addr: &'a Address,
         permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
-    ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>> {
+    ) -> BoxFuture<'a, io::Result<Connected>> {
         Box::pin(async move {
             let mut last = io::Error::from(io::ErrorKind::NotFound);
             let mut silent = false;
@@ -182,7 +182,7 @@ impl Transport for Host {
                     continue;
                 }
                 match self.reach(there).await {
-                    Some(Ok(io)) => return Ok((io, there)),
+                    Some(Ok(io)) => return Ok((io, there).into()),
                     Some(Err(error)) => last = error,
                     None => silent = true,
                 }
@@ -210,10 +210,10 @@ impl Listener for HostListener {
         Ok(self.addr)
     }
 
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxIo, SocketAddr)>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Connected>> {
         Box::pin(async move {
             match self.receiver.recv().await {
-                Some(accepted) => Ok(accepted),
+                Some(accepted) => Ok(accepted.into()),
                 None => std::future::pending().await,
             }
         })

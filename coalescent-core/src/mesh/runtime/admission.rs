@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::transport::group::Group;
+use crate::transport::group::{Group, Groups};
 
 /// How long a handshake may last before it can be evicted for a newcomer, if all places for
 /// handshakes are taken: 1 s.
@@ -26,8 +25,8 @@ pub(crate) const PENDING_GRACE: Duration = Duration::from_secs(1);
 pub(crate) struct AdmissionLimits {
     /// The number of peers whose handshake is done. Default: 64.
     pub(crate) max_inbound: usize,
-    /// The number of connections from one address (for IPv6, one /64), in their handshake or after
-    /// it. Loopback is exempt. Default: 8.
+    /// The number of connections from one address (for IPv6, one /64), or of one key where there are
+    /// no addresses, in their handshake or after it. Loopback is exempt. Default: 8.
     pub(crate) max_per_ip: usize,
     /// The number of connections in their handshake. They do not count towards `max_inbound`, so
     /// connections that stay silent cannot keep peers out. Default: 32.
@@ -87,7 +86,7 @@ struct Counts {
 #[derive(Debug)]
 struct Pending {
     id: u64,
-    group: Group,
+    groups: Groups,
     since: Instant,
     evicted: Arc<Notify>,
 }
@@ -101,16 +100,16 @@ impl Admission {
         }
     }
 
-    /// Admits or refuses a connection that was just accepted. `ip` is `None` on transports without
-    /// IP addresses.
+    /// Admits or refuses a connection that was just accepted.
     ///
     /// Keep the ticket as long as the connection is open: dropping it frees the place.
     ///
     /// # Errors
     ///
     /// Returns the limit that is reached.
-    pub(crate) fn admit(&self, ip: Option<IpAddr>, now: Instant) -> Result<Ticket, Refused> {
-        let group = Group::of(ip);
+    pub(crate) fn admit(&self, groups: impl Into<Groups>, now: Instant) -> Result<Ticket, Refused> {
+        let groups: Groups = groups.into();
+        let group = groups.all;
         let limits = self.limits;
         let mut counts = self.lock();
         if !limits.tell_late {
@@ -123,7 +122,7 @@ impl Admission {
                 limit: limits.max_per_ip,
             });
         }
-        if counts.pending.len() >= limits.max_pending && !counts.make_room(group, now) {
+        if counts.pending.len() >= limits.max_pending && !counts.make_room(groups.pending, now) {
             return Err(Refused {
                 reason: Reason::Pending,
                 limit: limits.max_pending,
@@ -134,7 +133,7 @@ impl Admission {
         let evicted = Arc::new(Notify::new());
         counts.pending.push(Pending {
             id,
-            group,
+            groups,
             since: now,
             evicted: Arc::clone(&evicted),
         });
@@ -182,11 +181,11 @@ impl Counts {
     fn make_room(&mut self, newcomer: Group, now: Instant) -> bool {
         let mut held: HashMap<Group, usize> = HashMap::new();
         for pending in &self.pending {
-            *held.entry(pending.group).or_insert(0) += 1;
+            *held.entry(pending.groups.pending).or_insert(0) += 1;
         }
         let most = held.values().copied().max().unwrap_or(0);
         let mine = held.get(&newcomer).copied().unwrap_or(0);
-        let greedy = |pending: &Pending| held.get(&pending.group) == Some(&most);
+        let greedy = |pending: &Pending| held.get(&pending.groups.pending) == Some(&most);
         let Some(oldest) = self.pending.iter().position(greedy) else {
             return false;
         };
@@ -196,7 +195,7 @@ impl Counts {
             return false;
         }
         let pending = self.pending.remove(oldest);
-        self.leave(pending.group);
+        self.leave(pending.groups.all);
         pending.evicted.notify_one();
         true
     }
@@ -308,7 +307,7 @@ pub(crate) struct Refused {
 pub(crate) enum Reason {
     /// `max_inbound` peers are connected.
     Inbound,
-    /// `max_per_ip` connections come from its address.
+    /// `max_per_ip` connections come from its address, or of its key.
     PerIp,
     /// `max_pending` connections are in their handshake.
     Pending,
@@ -336,7 +335,7 @@ impl fmt::Display for Refused {
             Reason::PerIp => {
                 write!(
                     f,
-                    "{limit} connections from one address; raise max_per_ip to take more"
+                    "{limit} connections from one address or key; raise max_per_ip to take more"
                 )
             }
             Reason::Pending => {

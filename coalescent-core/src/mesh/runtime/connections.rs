@@ -6,18 +6,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::Runtime;
+use super::admission::{Refused, Ticket};
+use super::security::NOT_ALLOWED;
 use crate::connection::{Connection, ConnectionInfo, Established, establish};
 use crate::error::Error;
 use crate::node::peer::{Peer, PeerId};
 use crate::node::{Peers, Refusal};
 use crate::reason::DisconnectReason;
 use crate::stack::PeerLayer;
-#[cfg(feature = "tls")]
+use crate::transport::group::{Group, Groups};
 use crate::transport::identity::PublicKey;
-use crate::transport::{BoxIo, watch_silence};
+use crate::transport::{BoxIo, Direction, watch_silence};
 use crate::wire::Wire;
 
 /// Builds a stack for each connection and runs the connection with it. This trait hides the type of
@@ -27,9 +30,6 @@ pub(super) trait Stacks: Send + Sync {
 }
 
 type RunningConnection = Pin<Box<dyn Future<Output = DisconnectReason> + Send>>;
-
-/// What a peer is told whose key may not connect.
-const NOT_ALLOWED: &str = "this key is not allowed";
 
 type PanicPayload = Box<dyn Any + Send>;
 
@@ -55,10 +55,22 @@ impl Runtime {
         if let Some(left) = self.peers.node().banned(info.key.as_ref(), ip) {
             return Err(Error::own_ban(left));
         }
+        let ticket = self.ticket_of(&info)?;
         info.listen = self.advertised();
         self.tune(&io, info.wire.as_ref());
+        let admit = || match &ticket {
+            Some(ticket) => ticket.establish().map_err(|_| Refusal::Full),
+            None => Ok(()),
+        };
+        let evicted = async {
+            match &ticket {
+                Some(ticket) => ticket.evicted().await,
+                None => std::future::pending().await,
+            }
+        };
         let established = tokio::select! {
-            established = establish(io, self.peers.node(), info, || Ok(())) => established?,
+            established = establish(io, self.peers.node(), info, admit) => established?,
+            refused = evicted => return Err(Error::refused(refused.to_string())),
             () = self.stop.cancelled() => return Err(Error::closed()),
         };
         match established {
@@ -66,14 +78,25 @@ impl Runtime {
             Established::Already(_) => Err(Error::refused(Refusal::AlreadyConnected.words())),
             Established::Connected(connection) => {
                 let peer = connection.peer().clone();
-                self.run(connection, std::future::ready(()));
+                self.run(connection, async move { drop(ticket) });
                 Ok(peer)
             }
         }
     }
 
+    /// Takes a place for a connection from elsewhere that is to be counted.
+    fn ticket_of(&self, info: &ConnectionInfo) -> Result<Option<Ticket>, Error> {
+        if !info.counted || info.direction == Direction::Outbound {
+            return Ok(None);
+        }
+        let ip = info.addr.map(|addr| addr.ip());
+        let groups = Groups::of(ip, info.key, Group::Unknown);
+        let admitted = self.admission.admit(groups, Instant::now());
+        let refused = |refused: Refused| Error::refused(refused.to_string());
+        admitted.map(Some).map_err(refused)
+    }
+
     /// Accepts the peer with this key from now on; see [`Mesh::allow`](crate::Mesh::allow).
-    #[cfg(feature = "tls")]
     pub(crate) fn allow(&self, key: PublicKey) -> Result<bool, Error> {
         let allowed = self.security.allowed().ok_or_else(no_keys)?;
         Ok(allowed.insert(key))
@@ -81,7 +104,6 @@ impl Runtime {
 
     /// Accepts the peer with this key no more, and disconnects it; see
     /// [`Mesh::disallow`](crate::Mesh::disallow).
-    #[cfg(feature = "tls")]
     pub(crate) fn disallow(&self, key: &PublicKey) -> Result<bool, Error> {
         let allowed = self.security.allowed().ok_or_else(no_keys)?;
         let was = allowed.remove(key);
@@ -134,7 +156,7 @@ impl Runtime {
         let span = tracing::info_span!(
             "peer",
             id = %peer.id(),
-            addr = peer.addr().map(tracing::field::display),
+            addr = peer.origin().shown().map(tracing::field::display),
             direction = %peer.direction(),
         );
         // Building the layers may panic too.
@@ -164,10 +186,10 @@ impl Runtime {
 }
 
 /// The error of an allow list where no peer proves a key.
-#[cfg(feature = "tls")]
-fn no_keys() -> Error {
+pub(crate) fn no_keys() -> Error {
     Error::config(
-        "without TLS no peer proves a key, so none can be allowed: give the app an identity",
+        "without TLS no peer proves a key, so none can be allowed: give the app an identity, or a \
+         transport that proves keys",
     )
 }
 

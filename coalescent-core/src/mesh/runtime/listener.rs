@@ -11,13 +11,19 @@ use super::Runtime;
 use super::accept_backoff::AcceptBackoff;
 use super::admission::{Reason, Refused, Ticket};
 use super::dialer::{SelfCheck, is_within};
+use super::entrance::{Bound, Entrance};
+use super::security::NOT_ALLOWED;
 use crate::connection::{Connection, ConnectionInfo, Established, establish, turn_away};
 use crate::error::Error;
 use crate::node::Refusal;
 use crate::node::event::Event;
-use crate::node::peer::Peer;
+use crate::node::peer::{Peer, PeerId};
 use crate::reason::Goodbye;
-use crate::transport::{BoxIo, IntoListener, Io, Listener, no_address, tcp_stream, tune_tcp};
+use crate::transport::address::Address;
+use crate::transport::group::{Group, Groups};
+use crate::transport::{
+    BoxIo, IntoListener, Io, Listener, Protection, Whence, no_address, tcp_stream, tune_tcp,
+};
 use crate::wire::Wire;
 
 /// Why a connection of this node to itself is refused.
@@ -40,21 +46,23 @@ impl Runtime {
         self: &Arc<Self>,
         addr: &str,
         wire: Option<Wire>,
-    ) -> Result<SocketAddr, Error> {
+    ) -> Result<Address, Error> {
         if self.stop.is_cancelled() {
             return Err(Error::closed());
         }
         let failed = |error| Error::listen(addr, error);
-        let listeners = self.transport.listen_all(addr).await.map_err(failed)?;
-        let mut bound = Vec::with_capacity(listeners.len());
+        let (route, text) = self.transports.listening(addr)?;
+        let protection = route.protection;
+        let listeners = route.transport.listen_all(text).await.map_err(failed)?;
+        let mut all = Vec::with_capacity(listeners.len());
         for listener in listeners {
-            let local = listener.local_addr().map_err(failed)?;
-            self.security.permit(local)?;
-            bound.push((listener, local));
+            let bound = Bound::of(&*listener).map_err(failed)?;
+            self.permit_bound(&bound, protection)?;
+            all.push((listener, bound));
         }
-        let first = bound.first().map(|(_, local)| *local);
-        for (listener, local) in bound {
-            self.accept_at(local, listener, wire.clone());
+        let first = all.first().map(|(_, bound)| bound.address.clone());
+        for (listener, bound) in all {
+            self.accept_at(bound, protection, listener, wire.clone());
         }
         first.ok_or_else(|| failed(no_address()))
     }
@@ -64,28 +72,37 @@ impl Runtime {
         self: &Arc<Self>,
         listener: impl IntoListener,
         wire: Option<Wire>,
-    ) -> Result<SocketAddr, Error> {
+    ) -> Result<Address, Error> {
         if self.stop.is_cancelled() {
             return Err(Error::ended());
         }
         let failed = |error| Error::listen("the given socket", error);
         let listener = listener.into_listener().map_err(failed)?;
-        let local = listener.local_addr().map_err(failed)?;
-        self.security.permit(local)?;
-        self.accept_at(local, listener, wire);
-        Ok(local)
+        let bound = Bound::of(&*listener).map_err(failed)?;
+        // One of a scheme that the app has no transport for is taken for one that secures nothing.
+        let route = self.transports.get(bound.address.scheme());
+        let protection = route.map_or(Protection::Plain, |route| route.protection);
+        self.permit_bound(&bound, protection)?;
+        let address = bound.address.clone();
+        self.accept_at(bound, protection, listener, wire);
+        Ok(address)
     }
 
-    /// Accepts peers at `local`, where `listener` is, in a task of its own.
+    /// Accepts peers where `listener` is bound, in a task of its own.
     fn accept_at(
         self: &Arc<Self>,
-        local: SocketAddr,
+        bound: Bound,
+        protection: Protection,
         listener: Box<dyn Listener>,
         wire: Option<Wire>,
     ) {
-        self.listening().push(local);
-        self.peers.node().emit(Event::Listening { addr: local });
-        self.spawn(run(Arc::clone(self), listener, wire));
+        let address = bound.address.clone();
+        self.listening().push(bound);
+        self.peers.node().emit(Event::Listening {
+            addr: address.clone(),
+        });
+        let entrance = Entrance::new(address, protection);
+        self.spawn(run(Arc::clone(self), listener, entrance, wire));
     }
 
     /// Takes a place for a connection from `addr`; see [`Mesh::admit`](crate::Mesh::admit).
@@ -93,7 +110,8 @@ impl Runtime {
         if self.stop.is_cancelled() {
             return Err(Error::ended());
         }
-        self.security.permit(addr)?;
+        let protection = Protection::Plain;
+        self.security.permit(addr, protection)?;
         if let Some(left) = self.peers.node().banned(None, Some(addr.ip())) {
             return Err(Error::own_ban(left).at(addr));
         }
@@ -101,7 +119,7 @@ impl Runtime {
         if self_check.is_itself() {
             return Err(Error::refused(MYSELF));
         }
-        let admitted = admit(self, addr).await;
+        let admitted = admit(self, Group::of(Some(addr.ip())).into(), is_loopback(addr)).await;
         let ticket = admitted.map_err(|refused| Error::refused(format!("{addr}: {refused}")))?;
         Ok(Admitted {
             runtime: Arc::clone(self),
@@ -114,8 +132,14 @@ impl Runtime {
 
     /// Tells whoever is at the other end of an accepted connection why it is refused, if that takes
     /// no TLS handshake.
-    fn turn_away_plain(&self, io: BoxIo, wire: Option<&Wire>, words: &Goodbye) {
-        if !self.security.is_encrypted() {
+    fn turn_away_plain(
+        &self,
+        io: BoxIo,
+        protection: Protection,
+        wire: Option<&Wire>,
+        words: &Goodbye,
+    ) {
+        if !self.security.encrypts(protection) {
             turn_away(io, wire.unwrap_or(&self.peers.config().wire), words);
         }
     }
@@ -161,8 +185,10 @@ impl Admitted {
         tune_tcp(&*io);
         let newcomer = Newcomer {
             io,
-            addr,
-            self_check,
+            whence: Whence::at(addr),
+            protection: Protection::Plain,
+            is_local: is_loopback(addr),
+            self_check: Some(self_check),
             ticket,
             wire,
         };
@@ -193,12 +219,18 @@ impl fmt::Debug for Admitted {
 }
 
 /// Accepts connections until it is dropped.
-async fn run(runtime: Arc<Runtime>, mut listener: Box<dyn Listener>, wire: Option<Wire>) {
+async fn run(
+    runtime: Arc<Runtime>,
+    mut listener: Box<dyn Listener>,
+    entrance: Entrance,
+    wire: Option<Wire>,
+) {
+    let protection = entrance.protection;
     let mut backoff = AcceptBackoff::default();
     runtime.started.cancelled().await;
     loop {
-        let (io, addr) = match listener.accept().await {
-            Ok(accepted) => accepted,
+        let connected = match listener.accept().await {
+            Ok(connected) => connected,
             Err(error) => {
                 if let Some(pause) = backoff.failed(&error) {
                     runtime.peers().node().error(None, Error::accept(error));
@@ -208,28 +240,30 @@ async fn run(runtime: Arc<Runtime>, mut listener: Box<dyn Listener>, wire: Optio
             }
         };
         backoff.succeeded();
+        let whence = entrance.whence(&connected);
+        let io = connected.io;
+        let node = runtime.peers().node();
         // First of all: who is banned costs nothing more than this.
-        if runtime
-            .peers()
-            .node()
-            .banned(None, Some(addr.ip()))
-            .is_some()
-        {
-            runtime.peers().node().refused_banned(addr);
-            runtime.turn_away_plain(io, wire.as_ref(), &Goodbye::BANNED);
+        if node.banned(whence.key.as_ref(), whence.ip()).is_some() {
+            node.refused_banned(&whence);
+            runtime.turn_away_plain(io, protection, wire.as_ref(), &Goodbye::BANNED);
             continue;
         }
-        let self_check = runtime.dialer().self_checks().accepted(addr);
-        if self_check.is_itself() {
+        let self_checks = runtime.dialer().self_checks();
+        let self_check = whence.addr.map(|addr| self_checks.accepted(addr));
+        if self_check.as_ref().is_some_and(SelfCheck::is_itself) {
             // The side that has dialled reports it.
-            tracing::debug!(%addr, "this node dialled itself");
+            tracing::debug!(addr = %whence, "this node dialled itself");
             continue;
         }
-        match admit(&runtime, addr).await {
+        let is_local = entrance.is_local(&whence);
+        match admit(&runtime, entrance.groups(&whence), is_local).await {
             Ok(ticket) => {
                 let newcomer = Newcomer {
                     io,
-                    addr,
+                    whence,
+                    protection,
+                    is_local,
                     self_check,
                     ticket,
                     wire: wire.clone(),
@@ -237,25 +271,21 @@ async fn run(runtime: Arc<Runtime>, mut listener: Box<dyn Listener>, wire: Optio
                 runtime.tasks.spawn(newcomer.serve(Arc::clone(&runtime)));
             }
             Err(refused) => {
-                let error = Error::refused(format!("{addr}: {refused}"));
-                runtime.peers().node().error_at(addr, error);
-                runtime.turn_away_plain(io, wire.as_ref(), &Goodbye::BUSY);
+                let error = Error::refused(format!("{whence}: {refused}"));
+                node.error_at(&whence, error);
+                runtime.turn_away_plain(io, protection, wire.as_ref(), &Goodbye::BUSY);
             }
         }
     }
 }
 
 /// Admits or refuses a newcomer. One from this machine waits for a place in the handshake.
-async fn admit(runtime: &Runtime, addr: SocketAddr) -> Result<Ticket, Refused> {
+async fn admit(runtime: &Runtime, groups: Groups, is_local: bool) -> Result<Ticket, Refused> {
     let deadline = Instant::now() + LOCAL_WAIT;
     loop {
         let now = Instant::now();
-        match runtime.admission().admit(Some(addr.ip()), now) {
-            Err(refused)
-                if refused.reason() == Reason::Pending
-                    && addr.ip().to_canonical().is_loopback()
-                    && now < deadline =>
-            {
+        match runtime.admission().admit(groups, now) {
+            Err(refused) if refused.reason() == Reason::Pending && is_local && now < deadline => {
                 tokio::time::sleep(LOCAL_RETRY).await;
             }
             result => return result,
@@ -263,11 +293,19 @@ async fn admit(runtime: &Runtime, addr: SocketAddr) -> Result<Ticket, Refused> {
     }
 }
 
+fn is_loopback(addr: SocketAddr) -> bool {
+    addr.ip().to_canonical().is_loopback()
+}
+
 /// An admitted connection whose handshake has not begun.
 struct Newcomer {
     io: BoxIo,
-    addr: SocketAddr,
-    self_check: SelfCheck,
+    whence: Whence,
+    protection: Protection,
+    /// Whether it comes from this machine, as far as its address tells.
+    is_local: bool,
+    /// `None` if it has no address to be known by.
+    self_check: Option<SelfCheck>,
     ticket: Ticket,
     wire: Option<Wire>,
 }
@@ -296,39 +334,43 @@ impl Newcomer {
 
     /// Performs the handshake, and reports a failure.
     async fn enter_or_report(self, runtime: &Runtime) -> Option<Box<Entered>> {
-        let addr = self.addr;
+        let whence = self.whence.clone();
+        let node = runtime.peers().node();
         match self.enter(runtime).await {
             Entry::Entered(entered) => return Some(entered),
             // The dialling side knows, and reports it.
             Entry::Myself | Entry::Already => {}
             // A health check, for example.
-            Entry::Failed(error) if error.is_unsaid() => runtime.peers().node().went_silently(addr),
-            Entry::Failed(error) if error.is_own_ban() => {
-                runtime.peers().node().refused_banned(addr);
-            }
-            Entry::Failed(error) => runtime.peers().node().error_at(addr, error.at(addr)),
+            Entry::Failed(error) if error.is_unsaid() => node.went_silently(&whence),
+            Entry::Failed(error) if error.is_own_ban() => node.refused_banned(&whence),
+            Entry::Failed(error) => node.error_at(&whence, error.at(&whence)),
         }
         None
     }
 
     /// Performs the handshake.
     async fn enter(self, runtime: &Runtime) -> Entry {
-        let Self {
-            io,
-            addr,
-            self_check,
-            ticket,
-            wire,
-        } = self;
-        if is_without_node_numbers(runtime, wire.as_ref()) && is_from_this_machine(&io, addr) {
+        if is_without_node_numbers(runtime, self.wire.as_ref())
+            && let Some(self_check) = &self.self_check
+            && self.is_from_this_machine()
+        {
             // On a timeout the dialling side finds out, and closes the connection.
             let _ = tokio::time::timeout(OWN_WAIT, self_check.settled()).await;
             if self_check.is_itself() {
                 return Entry::Myself;
             }
         }
+        let Self {
+            io,
+            whence,
+            protection,
+            self_check,
+            ticket,
+            wire,
+            is_local: _,
+        } = self;
         let entered = tokio::select! {
-            entered = introduce(runtime, io, addr, wire, &ticket) => entered,
+            entered = introduce(runtime, io, whence, protection, wire, &ticket) => entered,
             refused = ticket.evicted() => Err(Error::refused(refused.to_string())),
         };
         match entered {
@@ -339,8 +381,17 @@ impl Newcomer {
             })),
             Ok(Established::Myself) => Entry::Myself,
             Ok(Established::Already(_)) => Entry::Already,
-            Err(_) if self_check.is_itself() => Entry::Myself,
+            Err(_) if self_check.as_ref().is_some_and(SelfCheck::is_itself) => Entry::Myself,
             Err(error) => Entry::Failed(error),
+        }
+    }
+
+    /// Whether it is on this machine, as far as the addresses of both ends tell.
+    fn is_from_this_machine(&self) -> bool {
+        let local = tcp_stream(&*self.io).and_then(|stream| stream.local_addr().ok());
+        match (local, self.whence.addr) {
+            (Some(local), Some(addr)) => is_within(local, addr),
+            _ => self.is_local,
         }
     }
 }
@@ -359,7 +410,7 @@ enum Entry {
 struct Entered {
     connection: Connection<BoxIo>,
     ticket: Ticket,
-    self_check: SelfCheck,
+    self_check: Option<SelfCheck>,
 }
 
 impl Entered {
@@ -380,42 +431,45 @@ fn is_without_node_numbers(runtime: &Runtime, wire: Option<&Wire>) -> bool {
     !wire.unwrap_or(&config.wire).has_handshake()
 }
 
-/// Whether a newcomer is on this machine, as far as the addresses tell.
-fn is_from_this_machine(io: &BoxIo, addr: SocketAddr) -> bool {
-    let local = tcp_stream(&**io).and_then(|stream| stream.local_addr().ok());
-    local.map_or(addr.ip().to_canonical().is_loopback(), |local| {
-        is_within(local, addr)
-    })
-}
-
 /// Secures an accepted connection, and performs the handshake on it.
 async fn introduce(
     runtime: &Runtime,
     io: BoxIo,
-    addr: SocketAddr,
+    whence: Whence,
+    protection: Protection,
     wire: Option<Wire>,
     ticket: &Ticket,
 ) -> Result<Established<BoxIo>, Error> {
     runtime.tune(&io, wire.as_ref());
     let limit = runtime.peers().config().handshake_timeout;
-    let secured = tokio::time::timeout(limit, runtime.security().accept(io)).await;
+    let security = runtime.security();
+    let accepting = security.accept(io, whence.key, protection);
+    let secured = tokio::time::timeout(limit, accepting).await;
     let (io, key) = secured.map_err(|_| Error::handshake_timeout(limit))??;
     let node = runtime.peers().node();
     let spoken = wire.as_ref().unwrap_or(&runtime.peers().config().wire);
-    if let Some(left) = node.banned(key.as_ref(), Some(addr.ip())) {
+    if let Some(left) = node.banned(key.as_ref(), whence.ip()) {
         turn_away(io, spoken, &Goodbye::BANNED);
         return Err(Error::own_ban(left));
     }
-    if runtime.security().is_encrypted()
+    if let Some(key) = &key
+        && !security.is_allowed(key)
+    {
+        turn_away(io, spoken, &Goodbye::from(NOT_ALLOWED));
+        return Err(Error::not_allowed(PeerId::Key(*key)));
+    }
+    if security.has_identity()
         && let Err(refused) = ticket.check()
     {
         turn_away(io, spoken, &Goodbye::BUSY);
         return Err(Error::refused(refused.to_string()));
     }
-    let mut info = ConnectionInfo::inbound().addr(addr);
+    let mut info = ConnectionInfo::inbound();
+    info.addr = whence.addr;
+    info.place = whence.place;
     info.wire = wire;
     info.key = key;
-    info.listen = runtime.advertised();
+    info.listen = runtime.advertised_to(whence.addr);
     let admit = || ticket.establish().map_err(|_| Refusal::Full);
     establish(io, runtime.peers().node(), info, admit).await
 }

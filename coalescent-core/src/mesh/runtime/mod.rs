@@ -4,6 +4,7 @@
 //! |---|---|
 //! | this file | starts a mesh, and holds what its tasks share |
 //! | [`listener`] | accepts peers, as far as [`admission`] lets them in |
+//! | [`entrance`] | says who came in at one listener, and how that is counted |
 //! | [`dialer`] | stays connected to seeds, and to peers at suggested addresses |
 //! | [`security`] | decides which addresses are allowed, and speaks TLS |
 //! | [`connections`] | runs each connection with a stack of its own |
@@ -13,6 +14,7 @@ mod accept_backoff;
 pub(crate) mod admission;
 mod connections;
 pub(crate) mod dialer;
+mod entrance;
 pub(super) mod listener;
 mod security;
 mod shutdown;
@@ -20,8 +22,10 @@ mod shutdown;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub(crate) use connections::no_keys;
 use connections::{Layers, Stacks};
 use dialer::{Dialer, Seed, Wanted};
+use entrance::Bound;
 pub(crate) use security::Security;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,18 +36,19 @@ use crate::mesh::runtime::admission::{Admission, AdmissionLimits};
 use crate::node::Peers;
 use crate::node::hooks::BoxFuture;
 use crate::stack::PeerLayer;
-use crate::transport::Transport;
+use crate::transport::Transports;
+use crate::transport::address::{Address, TCP};
 use crate::wire::Wire;
 
 /// What the tasks of a mesh share.
 pub(crate) struct Runtime {
     peers: Peers,
-    transport: Arc<dyn Transport>,
+    transports: Transports,
     security: Security,
     stacks: Box<dyn Stacks>,
     admission: Admission,
-    /// The addresses that are listened at.
-    addrs: Mutex<Vec<SocketAddr>>,
+    /// Where peers are accepted.
+    bound: Mutex<Vec<Bound>>,
     dialer: Dialer,
     /// Run when the mesh shuts down.
     on_shutdown: Mutex<Vec<MeshHook>>,
@@ -63,7 +68,7 @@ pub(crate) struct Runtime {
 pub(crate) struct Parts<L> {
     pub(crate) peers: Peers,
     pub(crate) layers: L,
-    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) transports: Transports,
     pub(crate) security: Security,
     pub(crate) seeds: Vec<Seed>,
     /// The background tasks of plugins.
@@ -100,13 +105,13 @@ impl Runtime {
                 max_inbound: config.max_inbound,
                 max_per_ip: config.max_per_ip,
                 max_pending: config.max_pending,
-                tell_late: parts.security.is_encrypted(),
+                tell_late: parts.security.has_identity(),
             }),
             peers: parts.peers,
-            transport: parts.transport,
+            transports: parts.transports,
             security: parts.security,
             stacks: Box::new(Layers(parts.layers)),
-            addrs: Mutex::new(Vec::new()),
+            bound: Mutex::new(Vec::new()),
             dialer,
             on_shutdown: Mutex::new(parts.on_shutdown),
             started: CancellationToken::new(),
@@ -146,31 +151,49 @@ impl Runtime {
         &self.security
     }
 
-    pub(crate) fn transport(&self) -> &dyn Transport {
-        &*self.transport
+    pub(crate) fn transports(&self) -> &Transports {
+        &self.transports
     }
 
-    /// Returns the addresses that are listened at.
+    /// Returns the socket addresses that are listened at.
     pub(crate) fn addrs(&self) -> Vec<SocketAddr> {
-        self.listening().clone()
+        let listening = self.listening();
+        listening.iter().filter_map(|bound| bound.addr).collect()
     }
 
-    fn listening(&self) -> MutexGuard<'_, Vec<SocketAddr>> {
-        self.addrs.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns the addresses that are listened at, with their schemes.
+    pub(crate) fn addresses(&self) -> Vec<Address> {
+        let listening = self.listening();
+        let addresses = listening.iter().map(|bound| bound.address.clone());
+        addresses.collect()
+    }
+
+    fn listening(&self) -> MutexGuard<'_, Vec<Bound>> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the address that peers are told to dial this node at: by default the one at which
-    /// they see it, with the port of the first listener.
+    /// they see it, with the port of the first listener of `tcp`.
     pub(crate) fn advertised(&self) -> Option<String> {
         let advertise = self.peers.config().advertise.clone();
         advertise.or_else(|| {
             let listening = self.listening();
-            listening.first().map(|addr| format!(":{}", addr.port()))
+            let tcp = listening.iter().filter(|at| at.address.scheme() == TCP);
+            let first = tcp.filter_map(|at| at.addr).next();
+            first.map(|addr| format!(":{}", addr.port()))
         })
     }
 
+    /// Returns what a peer at this address is told of that: nothing without a socket address, since
+    /// it may not even be on a network where such addresses lead anywhere.
+    pub(crate) fn advertised_to(&self, addr: Option<SocketAddr>) -> Option<String> {
+        addr.and_then(|_| self.advertised())
+    }
+
     pub(crate) fn add_seed(&self, addr: &str, wire: Option<Wire>) -> Result<(), Error> {
-        self.dialer.add(Seed::parse(addr, wire)?);
+        let seed = Seed::parse(addr, wire)?;
+        self.transports.dialling(&seed.address)?;
+        self.dialer.add(seed);
         Ok(())
     }
 

@@ -1,72 +1,101 @@
-//! Securing connections: which addresses are allowed, and the TLS handshake.
+//! Securing connections: which addresses are allowed, whose keys are, and the TLS handshake.
 
 use std::net::SocketAddr;
 
 use crate::error::Error;
 use crate::node::Peers;
-use crate::transport::BoxIo;
-#[cfg(feature = "tls")]
-use crate::transport::Heard;
 use crate::transport::address::Address;
-#[cfg(feature = "tls")]
 use crate::transport::identity::PublicKey;
 #[cfg(feature = "tls")]
-use crate::transport::tls::{Allow, Tls};
+use crate::transport::tls::Tls;
+use crate::transport::{Allow, BoxIo, Connected, Protection};
+#[cfg(feature = "tls")]
+use crate::transport::{Heard, Io};
+
+/// What a peer is told whose key may not connect.
+pub(super) const NOT_ALLOWED: &str = "this key is not allowed";
 
 /// Whether and how connections are encrypted and authenticated.
 #[derive(Clone, Debug)]
 pub(crate) struct Security {
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Tls>,
+    /// The keys that are accepted, whoever proves them.
+    pub(crate) allow: Allow,
+    /// Whether peers prove keys: there is an identity, or a transport that proves keys itself.
+    pub(crate) keys: bool,
     pub(crate) allow_plaintext: bool,
 }
 
+/// A connection that is as secure as it is going to be, and the key that the peer has proven.
+type Secured = (BoxIo, Option<[u8; 32]>);
+
 impl Security {
-    /// Returns whether connections begin with a TLS handshake.
-    pub(crate) fn is_encrypted(&self) -> bool {
-        self.has_identity()
+    /// Returns whether connections that a transport secures like this begin with a TLS handshake.
+    pub(crate) fn encrypts(&self, protection: Protection) -> bool {
+        protection != Protection::Keys && self.has_identity()
     }
 
-    fn has_identity(&self) -> bool {
+    /// Returns whether this node speaks TLS on some connections.
+    pub(crate) fn has_identity(&self) -> bool {
         #[cfg(feature = "tls")]
         return self.tls.is_some();
         #[cfg(not(feature = "tls"))]
         false
     }
 
-    /// Sets the node's key to the one that its TLS identity proves, and exempts the peers on the
-    /// allow list from bans.
-    pub(crate) fn set_node_key(&self, peers: &Peers) {
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
-            peers.node().set_key(*tls.id().as_bytes());
-            peers.node().set_vouched(tls.allowed().clone());
+    /// Sets the node's key to the one that it proves, and exempts the peers on the allow list from
+    /// bans.
+    pub(crate) fn set_node_key(&self, peers: &Peers, key: Option<PublicKey>) {
+        if let Some(key) = key {
+            peers.node().set_key(*key.as_bytes());
         }
-        #[cfg(not(feature = "tls"))]
-        let _ = peers;
+        if self.keys {
+            peers.node().set_vouched(self.allow.clone());
+        }
     }
 
     /// Checks that connections to or at `addr` are allowed.
     ///
     /// # Errors
     ///
-    /// [`is_plaintext`](Error::is_plaintext) if the address is not loopback, there is no identity,
-    /// and plaintext is not allowed.
-    pub(crate) fn permit(&self, addr: SocketAddr) -> Result<(), Error> {
-        if addr.ip().to_canonical().is_loopback() || self.has_identity() || self.allow_plaintext {
+    /// [`is_plaintext`](Error::is_plaintext) if they would be plaintext, the address is not
+    /// loopback, and plaintext is not allowed.
+    pub(crate) fn permit(&self, addr: SocketAddr, protection: Protection) -> Result<(), Error> {
+        if addr.ip().to_canonical().is_loopback() || self.permits_anywhere(protection) {
             Ok(())
         } else {
             Err(Error::plaintext(addr))
         }
     }
 
+    /// Checks the same of an address that is no socket address.
+    ///
+    /// # Errors
+    ///
+    /// [`is_plaintext`](Error::is_plaintext) if it is not allowed.
+    pub(crate) fn permit_other(
+        &self,
+        address: &Address,
+        protection: Protection,
+    ) -> Result<(), Error> {
+        match self.permits_anywhere(protection) {
+            true => Ok(()),
+            false => Err(Error::plaintext(address)),
+        }
+    }
+
+    fn permits_anywhere(&self, protection: Protection) -> bool {
+        protection != Protection::Plain || self.has_identity() || self.allow_plaintext
+    }
+
     /// Checks that the identity in `addr`, if it names one, can be verified.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if this node does not speak TLS.
-    pub(crate) fn check(&self, addr: &Address) -> Result<(), Error> {
-        if addr.id().is_some() && !self.has_identity() {
+    /// [`is_config`](Error::is_config) if nobody proves a key there.
+    pub(crate) fn check(&self, addr: &Address, protection: Protection) -> Result<(), Error> {
+        if addr.id().is_some() && protection != Protection::Keys && !self.has_identity() {
             return Err(Error::config(format!(
                 "{addr} names an identity, which only TLS can prove: give the app an identity too"
             )));
@@ -74,26 +103,29 @@ impl Security {
         Ok(())
     }
 
-    /// Returns the list of the peers to accept, unless plaintext is spoken, which proves no key.
-    #[cfg(feature = "tls")]
+    /// Returns the list of the peers to accept, unless nobody proves a key.
     pub(crate) fn allowed(&self) -> Option<&Allow> {
-        self.tls.as_ref().map(Tls::allowed)
+        self.keys.then_some(&self.allow)
     }
 
     /// Returns whether a peer that has proven this key may be connected.
     pub(crate) fn is_allowed(&self, key: &[u8; 32]) -> bool {
-        #[cfg(feature = "tls")]
-        if let Some(allowed) = self.allowed() {
-            return PublicKey::from_bytes(*key).is_ok_and(|key| allowed.contains(&key));
-        }
-        #[cfg(not(feature = "tls"))]
-        let _ = key;
-        true
+        self.allowed().is_none_or(|allowed| {
+            PublicKey::from_bytes(*key).is_ok_and(|key| allowed.contains(&key))
+        })
     }
 
     /// Secures an accepted connection. Returns it with the key that the peer has proven to hold, if
-    /// TLS is used.
-    pub(crate) async fn accept(&self, io: BoxIo) -> Result<(BoxIo, Option<[u8; 32]>), Error> {
+    /// any.
+    pub(crate) async fn accept(
+        &self,
+        io: BoxIo,
+        key: Option<[u8; 32]>,
+        protection: Protection,
+    ) -> Result<Secured, Error> {
+        if protection == Protection::Keys {
+            return Ok((io, Some(key.ok_or_else(unproven)?)));
+        }
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let (io, heard) = Heard::new(io);
@@ -105,7 +137,7 @@ impl Security {
                     Error::handshake(error)
                 }
             })?;
-            return Ok((Box::new(stream), Some(*key.as_bytes())));
+            return Ok((boxed(stream), Some(*key.as_bytes())));
         }
         Ok((io, None))
     }
@@ -114,9 +146,16 @@ impl Security {
     /// names an identity, the peer must prove it.
     pub(crate) async fn connect(
         &self,
-        io: BoxIo,
+        connected: Connected,
         addr: &Address,
-    ) -> Result<(BoxIo, Option<[u8; 32]>), Error> {
+        protection: Protection,
+    ) -> Result<Secured, Error> {
+        let Connected { io, key, .. } = connected;
+        if protection == Protection::Keys {
+            let key = key.ok_or_else(unproven)?;
+            self.check_key(&key, addr.id())?;
+            return Ok((io, Some(*key.as_bytes())));
+        }
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let expected = match addr.id() {
@@ -126,10 +165,35 @@ impl Security {
                 None => None,
             };
             let (stream, key) = tls.connect(io, expected).await.map_err(Error::handshake)?;
-            return Ok((Box::new(stream), Some(*key.as_bytes())));
+            return Ok((boxed(stream), Some(*key.as_bytes())));
         }
-        #[cfg(not(feature = "tls"))]
-        let _ = addr;
         Ok((io, None))
     }
+
+    /// Checks the key that a transport has proven of the other end of a dialled connection.
+    fn check_key(&self, key: &PublicKey, expected: Option<&[u8; 32]>) -> Result<(), Error> {
+        if let Some(expected) = expected
+            && expected != key.as_bytes()
+        {
+            let expected = crate::node::peer::PeerId::Key(*expected);
+            return Err(Error::handshake(format!(
+                "the peer is {key}, not {expected}: check the id and address of this peer; \
+                 if both are right, somebody answers in its place"
+            )));
+        }
+        if !self.is_allowed(key.as_bytes()) {
+            return Err(Error::not_allowed(key));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "tls")]
+fn boxed(io: impl Io) -> BoxIo {
+    Box::new(io)
+}
+
+/// The error of a transport that says that it proves keys, and gives none.
+fn unproven() -> Error {
+    Error::handshake("the transport has not said which key the other end has proven")
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-#[cfg(feature = "tls")]
 use std::sync::OnceLock;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,11 +12,9 @@ use super::table::{Lengths, Table};
 use super::{Ban, BanTarget};
 use crate::config::Config;
 use crate::node::peer::budget::{Budget, Faults, WINDOW};
+use crate::transport::Allow;
 use crate::transport::group::NetGroup;
-#[cfg(feature = "tls")]
 use crate::transport::identity::PublicKey;
-#[cfg(feature = "tls")]
-use crate::transport::tls::Allow;
 
 /// Of how many keys and addresses faults are remembered that were not enough for a ban: 1,024, each
 /// for a minute. A new one replaces the oldest.
@@ -31,7 +28,6 @@ pub(crate) struct Judge {
     bans: bool,
     error_budget: u32,
     /// The keys that are exempt, if the app has a list of peers.
-    #[cfg(feature = "tls")]
     vouched: OnceLock<Allow>,
 }
 
@@ -73,7 +69,6 @@ impl Judge {
             }),
             bans: !config.ban.is_zero(),
             error_budget: config.error_budget,
-            #[cfg(feature = "tls")]
             vouched: OnceLock::new(),
         }
     }
@@ -84,7 +79,6 @@ impl Judge {
     }
 
     /// Exempts the keys on this list.
-    #[cfg(feature = "tls")]
     pub(crate) fn set_vouched(&self, list: Allow) {
         let _ = self.vouched.set(list);
     }
@@ -98,12 +92,9 @@ impl Judge {
     }
 
     fn vouches_for(&self, key: &[u8; 32]) -> bool {
-        #[cfg(feature = "tls")]
         if let Some(vouched) = self.vouched.get() {
             return PublicKey::from_bytes(*key).is_ok_and(|key| vouched.names(&key));
         }
-        #[cfg(not(feature = "tls"))]
-        let _ = key;
         false
     }
 

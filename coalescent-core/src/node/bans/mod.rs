@@ -21,7 +21,6 @@ pub use table::{BANS_MAX, BANS_OF_NETWORK, FORGIVEN_AFTER};
 
 use crate::error::Error;
 use crate::text::{OneLine, truncate};
-#[cfg(feature = "tls")]
 use crate::transport::identity::PublicKey;
 
 /// How much of the reason of a ban is kept, in bytes: 128.
@@ -89,7 +88,6 @@ impl From<[u8; 32]> for BanTarget {
     }
 }
 
-#[cfg(feature = "tls")]
 impl From<PublicKey> for BanTarget {
     fn from(key: PublicKey) -> Self {
         Self::Key(*key.as_bytes())

@@ -13,12 +13,10 @@ use crate::node::event::Event;
 use crate::node::peer::budget::Budget;
 use crate::node::peer::{Introduction, Peer, PeerId};
 use crate::reason::DisconnectReason;
-#[cfg(feature = "tls")]
-use crate::transport::tls::Allow;
+use crate::transport::Allow;
 
 impl Node {
     /// Exempts the keys on this list from bans.
-    #[cfg(feature = "tls")]
     pub(crate) fn set_vouched(&self, list: Allow) {
         self.judge.set_vouched(list);
     }

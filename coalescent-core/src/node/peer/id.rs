@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::transport::Direction;
-#[cfg(feature = "tls")]
+use crate::transport::address::Address;
 use crate::transport::identity::PublicKey;
 use crate::wire::{NodeId, Wire};
 
@@ -38,7 +39,6 @@ impl PeerId {
 
     /// Returns the peer's key, as [`Mesh::allow`](crate::Mesh::allow) and
     /// [`Mesh::disallow`](crate::Mesh::disallow) take it; `None` if it has proven none.
-    #[cfg(feature = "tls")]
     #[must_use]
     pub fn public_key(&self) -> Option<PublicKey> {
         PublicKey::from_bytes(self.key_bytes()?).ok()
@@ -66,12 +66,41 @@ impl fmt::Display for PeerId {
 }
 
 /// The other end of a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     /// Its address, if the transport has addresses.
     pub(crate) addr: Option<SocketAddr>,
+    /// Its address with a scheme, if that is not its socket address.
+    pub(crate) place: Option<Arc<Address>>,
     /// Which side made the connection.
     pub(crate) direction: Direction,
+}
+
+impl Endpoint {
+    /// Returns its address to be shown: the socket address, or else the one with a scheme.
+    pub(crate) fn shown(&self) -> Option<Shown<'_>> {
+        match (self.addr, &self.place) {
+            (Some(addr), _) => Some(Shown::Addr(addr)),
+            (None, Some(place)) => Some(Shown::Place(place)),
+            (None, None) => None,
+        }
+    }
+}
+
+/// An address as logs show it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shown<'a> {
+    Addr(SocketAddr),
+    Place(&'a Address),
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addr(addr) => addr.fmt(f),
+            Self::Place(place) => place.fmt(f),
+        }
+    }
 }
 
 /// What a connection has learned of its peer before it joins the roster.
@@ -110,10 +139,9 @@ mod tests {
         );
     }
 
-    #[cfg(feature = "tls")]
     #[test]
     fn only_an_id_that_is_a_key_has_one() {
-        let key = crate::transport::identity::Identity::generate().id();
+        let key = PublicKey::from_bytes([7; 32]).expect("a key");
         assert_eq!(PeerId::Key(*key.as_bytes()).public_key(), Some(key));
         assert_eq!(PeerId::Connection(3).public_key(), None);
     }

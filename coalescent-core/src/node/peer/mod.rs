@@ -34,6 +34,7 @@ use crate::outbox::Outbox;
 use crate::reason::{DisconnectReason, Goodbye};
 use crate::stats::{Counters, Stats};
 use crate::transport::Direction;
+use crate::transport::address::Address;
 use crate::wire::{NodeId, Wire, WireCodec};
 
 /// A handle to one connected peer. Cheap to clone.
@@ -146,6 +147,7 @@ impl Peer {
             seen: intro.seen,
             max_payload: intro.max_payload,
             wire: intro.wire,
+            penance: node.penance(Culprit::of(intro.key, intro.origin.addr)),
             origin: Mutex::new(intro.origin),
             links: Mutex::new(Links {
                 usable: vec![Arc::clone(link)],
@@ -169,7 +171,6 @@ impl Peer {
             gone: OnceLock::new(),
             left: Notify::new(),
             since: Instant::now(),
-            penance: node.penance(Culprit::of(intro.key, intro.origin.addr)),
             node,
         }))
     }
@@ -183,13 +184,27 @@ impl Peer {
     /// Returns the address of the peer's end of the connection, if the transport has addresses.
     #[must_use]
     pub fn addr(&self) -> Option<SocketAddr> {
-        self.origin().addr
+        lock(&self.0.origin).addr
+    }
+
+    /// Returns where the peer's end of the connection is, with its scheme, as far as the transport
+    /// tells: the address that was dialled, if its scheme is not `tcp`; of a peer that came over a
+    /// transport without socket addresses, its key, or else the address of the listener; or the
+    /// [socket address](Peer::addr).
+    #[must_use]
+    pub fn address(&self) -> Option<Address> {
+        let origin = self.origin();
+        match (origin.place, origin.addr) {
+            (Some(place), _) => Some(Address::clone(&place)),
+            (None, Some(addr)) => addr.try_into().ok(),
+            (None, None) => None,
+        }
     }
 
     /// Returns which side made the connection.
     #[must_use]
     pub fn direction(&self) -> Direction {
-        self.origin().direction
+        lock(&self.0.origin).direction
     }
 
     /// Returns the program that the peer says it is, on wires with a handshake. The text comes from
@@ -345,7 +360,7 @@ impl Peer {
     }
 
     pub(crate) fn origin(&self) -> Endpoint {
-        *lock(&self.0.origin)
+        lock(&self.0.origin).clone()
     }
 
     pub(crate) fn set_origin(&self, origin: Endpoint) {
@@ -370,7 +385,7 @@ impl Peer {
 
     /// Returns against whom it is held if the peer is slow.
     pub(crate) fn culprit(&self) -> Option<Culprit> {
-        Culprit::of(self.0.id.key_bytes(), self.origin().addr)
+        Culprit::of(self.0.id.key_bytes(), self.addr())
     }
 
     /// Returns what was held against the peer when it joined.
@@ -428,7 +443,7 @@ impl fmt::Debug for Peer {
         let origin = self.origin();
         f.debug_struct("Peer")
             .field("id", &format_args!("{}", self.0.id))
-            .field("addr", &origin.addr)
+            .field("addr", &origin.shown().map(tracing::field::display))
             .field("direction", &origin.direction)
             .field("wire", &self.0.wire)
             .field("connected", &self.is_connected())

@@ -189,7 +189,7 @@ impl Node {
             }
         }
         drop(roster);
-        tracing::debug!(peer = %peer.id(), addr = intro.origin.addr.map(tracing::field::display), "a newcomer stands by");
+        tracing::debug!(peer = %peer.id(), addr = intro.origin.shown().map(tracing::field::display), "a newcomer stands by");
         Ok(Some(StandBy {
             node: Arc::clone(self),
             peer,
@@ -214,7 +214,7 @@ impl Node {
                 && (is_young(peer, now) || old != new && greater_dialled),
             link: Arc::clone(link),
             node_id: intro.node_id,
-            origin: intro.origin,
+            origin: intro.origin.clone(),
             token: token(new, old),
             since: now,
             progress: Mutex::default(),
@@ -289,7 +289,7 @@ impl Node {
         };
         drop(links);
         if joined == How::TakesOver {
-            self.turn(peer, place.origin);
+            self.turn(peer, place.origin.clone());
             peer.outbox().activate(place.link.id().0);
         }
         for link in retired {
@@ -302,9 +302,10 @@ impl Node {
     /// Sets the endpoint of a peer whose connection has been replaced.
     fn turn(&self, peer: &Peer, origin: Endpoint) {
         let old = peer.origin().direction;
+        let new = origin.direction;
         peer.set_origin(origin);
-        if old != origin.direction {
-            self.meter().turned(old, origin.direction);
+        if old != new {
+            self.meter().turned(old, new);
         }
     }
 
@@ -320,7 +321,7 @@ impl Node {
         };
         roster.remove_place(&place);
         peer.links().usable = vec![Arc::clone(&place.link)];
-        self.turn(peer, place.origin);
+        self.turn(peer, place.origin.clone());
         peer.outbox().activate(place.link.id().0);
         place.change(|progress| progress.joined = Some(How::TakesOver));
         true

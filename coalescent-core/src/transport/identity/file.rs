@@ -5,7 +5,8 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::IdentityProblem;
-use super::{IdentityError, push_hex, random};
+use super::secret::random;
+use super::{IdentityError, push_hex};
 
 /// The largest key file that is read, in bytes. A file written by this library has 119.
 const MAX_FILE: u64 = 16 * 1024;

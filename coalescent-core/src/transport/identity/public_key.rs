@@ -2,6 +2,7 @@ use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
 
+#[cfg(feature = "tls")]
 /// The bytes that precede the key in the `SubjectPublicKeyInfo` of an ed25519 key (RFC 8410).
 const SPKI_PREFIX: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
@@ -71,6 +72,7 @@ impl PublicKey {
         &self.0
     }
 
+    #[cfg(feature = "tls")]
     /// Parses exactly the `SubjectPublicKeyInfo` of an ed25519 key, without extra bytes.
     pub(crate) fn from_spki(spki: &[u8]) -> Option<Self> {
         let key = spki.strip_prefix(&SPKI_PREFIX)?;
@@ -149,6 +151,6 @@ impl fmt::Display for ParsePublicKeyError {
 
 impl Error for ParsePublicKeyError {}
 
-#[cfg(test)]
+#[cfg(all(test, feature = "tls"))]
 #[path = "public_key_tests.rs"]
 mod tests;

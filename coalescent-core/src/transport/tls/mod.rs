@@ -78,8 +78,8 @@ mod verify;
 
 pub use self::error::TlsError;
 pub use self::stream::TlsStream;
-pub use self::verify::Allow;
 use self::verify::{PeerVerifier, key_of};
+pub use crate::transport::allow::Allow;
 use crate::transport::identity::{Identity, PublicKey};
 
 /// The ALPN protocol that both sides must name in the handshake.

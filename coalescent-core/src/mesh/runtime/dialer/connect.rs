@@ -19,6 +19,7 @@ impl Runtime {
         wire: Option<Wire>,
     ) -> Result<Peer, Error> {
         let seed = Seed::parse(addr, wire)?;
+        self.transports.dialling(&seed.address)?;
         // The application asks for a connection: one is made even if another leads there already.
         let dialled = tokio::select! {
             dial = dial(self, &seed, false) => dial.result?,
@@ -37,6 +38,7 @@ impl Runtime {
 
     /// Asks who is at an address; see [`Mesh::probe`](crate::Mesh::probe).
     pub(crate) async fn probe(&self, address: &Address) -> Result<Probe, Error> {
+        self.transports.dialling(address)?;
         let seed = Seed::from(address.clone());
         tokio::select! {
             probe = look(self, &seed) => probe,

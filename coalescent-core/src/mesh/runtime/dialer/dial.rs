@@ -4,6 +4,7 @@
 //! tries the next address if that is this node itself, an echo, or no peer.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -13,14 +14,14 @@ use super::claims::Claim;
 use super::probe::Probe;
 use super::seed::Seed;
 use super::self_check::SelfCheck;
-use super::walk::{Opened, Walk};
+use super::walk::{Opened, Walk, shown};
 use crate::connection::{Connection, ConnectionInfo, Established, establish, probe};
 use crate::error::Error;
 use crate::mesh::runtime::Runtime;
 use crate::node::peer::Peer;
-use crate::transport::BoxIo;
-use crate::transport::address::Address;
+use crate::transport::address::{Address, TCP};
 use crate::transport::group::NetGroup;
+use crate::transport::{BoxIo, Connected, Protection};
 use crate::wire::Wire;
 
 /// How long a connection to an address at which this node may listen waits for this node to accept
@@ -55,7 +56,7 @@ pub(crate) enum Dialled {
 #[derive(Debug)]
 pub(crate) struct DialGuard {
     address: Address,
-    there: SocketAddr,
+    there: Option<SocketAddr>,
     self_check: Option<SelfCheck>,
     _claim: Option<Claim>,
 }
@@ -64,7 +65,7 @@ impl DialGuard {
     /// Returns the error to report if the connection has turned out to lead back to this node.
     pub(crate) fn itself(&self) -> Option<Error> {
         let itself = self.self_check.as_ref().is_some_and(SelfCheck::is_itself);
-        itself.then(|| Error::itself(&self.address, self.there))
+        itself.then(|| Error::itself(&self.address, shown(self.there)))
     }
 }
 
@@ -140,7 +141,8 @@ async fn identify(
     opened: Opened,
 ) -> Result<OtherEnd<Dialled>, Error> {
     let Opened {
-        io,
+        connected,
+        protection,
         there,
         self_check,
         may_lead_here,
@@ -151,13 +153,13 @@ async fn identify(
     let is_itself = || self_check.as_ref().is_some_and(SelfCheck::is_itself);
     let mut claim = None;
     if !wire(runtime, seed).has_handshake() {
-        match runtime.dialer().claims().claim(there) {
+        match runtime.dialer().claims().claim(there, &seed.address) {
             Ok(ours) => claim = Some(ours),
             Err(released) if share => return Ok(OtherEnd::Peer(Dialled::Claimed(released))),
             Err(_) => {}
         }
     }
-    match introduce(runtime, seed, io, there).await {
+    match introduce(runtime, seed, connected, protection).await {
         Ok(Established::Connected(connection)) => {
             let guard = DialGuard {
                 address: seed.address.clone(),
@@ -179,7 +181,8 @@ async fn identify(
 /// Finds out who is at the other end of a connection, and closes it.
 async fn ask(runtime: &Runtime, seed: &Seed, opened: Opened) -> Result<OtherEnd<Probe>, Error> {
     let Opened {
-        io,
+        connected,
+        protection,
         there,
         self_check,
         may_lead_here,
@@ -189,7 +192,7 @@ async fn ask(runtime: &Runtime, seed: &Seed, opened: Opened) -> Result<OtherEnd<
     }
     let node = runtime.peers().node();
     let is_itself = || self_check.as_ref().is_some_and(SelfCheck::is_itself);
-    let (io, info) = secure(runtime, seed, io, there).await?;
+    let (io, info) = secure(runtime, seed, connected, protection).await?;
     match probe(io, node, info).await {
         Ok(_) | Err(_) if is_itself() => Ok(OtherEnd::Itself),
         Ok(intro) if intro.node_id == Some(node.id()) => Ok(OtherEnd::Echo),
@@ -219,25 +222,28 @@ fn wire<'a>(runtime: &'a Runtime, seed: &'a Seed) -> &'a Wire {
 async fn secure(
     runtime: &Runtime,
     seed: &Seed,
-    io: BoxIo,
-    there: SocketAddr,
+    connected: Connected,
+    protection: Protection,
 ) -> Result<(BoxIo, ConnectionInfo), Error> {
-    runtime.tune(&io, Some(wire(runtime, seed)));
+    runtime.tune(&connected.io, Some(wire(runtime, seed)));
     let address = &seed.address;
+    let there = connected.addr;
     let limit = runtime.peers().config().handshake_timeout;
-    let secured = timeout(limit, runtime.security().connect(io, address)).await;
+    let connecting = runtime.security().connect(connected, address, protection);
+    let secured = timeout(limit, connecting).await;
     let (io, key) = secured.map_err(|_| Error::handshake_timeout(limit).at(address))??;
-    let mut info = ConnectionInfo::outbound().addr(there);
+    let mut info = ConnectionInfo::outbound();
+    info.addr = there;
+    if there.is_none() || address.scheme() != TCP {
+        info.place = Some(Arc::new(address.clone()));
+    }
     info.wire = seed.wire.clone();
     info.key = key;
-    if let Some(left) = runtime
-        .peers()
-        .node()
-        .banned(key.as_ref(), Some(there.ip()))
-    {
+    let ip = there.map(|there| there.ip());
+    if let Some(left) = runtime.peers().node().banned(key.as_ref(), ip) {
         return Err(Error::own_ban(left).at(address));
     }
-    info.listen = runtime.advertised();
+    info.listen = runtime.advertised_to(there);
     Ok((io, info))
 }
 
@@ -245,10 +251,10 @@ async fn secure(
 async fn introduce(
     runtime: &Runtime,
     seed: &Seed,
-    io: BoxIo,
-    there: SocketAddr,
+    connected: Connected,
+    protection: Protection,
 ) -> Result<Established<BoxIo>, Error> {
-    let (io, info) = secure(runtime, seed, io, there).await?;
+    let (io, info) = secure(runtime, seed, connected, protection).await?;
     let established = establish(io, runtime.peers().node(), info, || Ok(())).await;
     established.map_err(|error| error.at(&seed.address))
 }

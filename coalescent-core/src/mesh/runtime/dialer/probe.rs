@@ -8,12 +8,12 @@ use crate::wire::NodeId;
 /// Who is at an address, from [`Mesh::probe`](crate::Mesh::probe). The texts come from the peer.
 #[derive(Clone, Debug)]
 pub struct Probe {
-    socket_addr: SocketAddr,
+    socket_addr: Option<SocketAddr>,
     intro: Introduction,
 }
 
 impl Probe {
-    pub(super) fn new(socket_addr: SocketAddr, intro: Introduction) -> Self {
+    pub(super) fn new(socket_addr: Option<SocketAddr>, intro: Introduction) -> Self {
         Self { socket_addr, intro }
     }
 
@@ -41,9 +41,9 @@ impl Probe {
         self.intro.listen.as_deref()
     }
 
-    /// Returns the socket address of the peer.
+    /// Returns the socket address of the peer, if the transport has such addresses.
     #[must_use]
-    pub fn socket_addr(&self) -> SocketAddr {
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
         self.socket_addr
     }
 }

@@ -30,7 +30,7 @@ impl From<Address> for Seed {
 }
 
 impl Seed {
-    /// Parses `[ID@]HOST:PORT`.
+    /// Parses an address of any scheme.
     ///
     /// # Errors
     ///

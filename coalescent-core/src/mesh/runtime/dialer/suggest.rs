@@ -18,10 +18,12 @@ impl Runtime {
     ///
     /// [`is_config`](Error::is_config) or [`is_plaintext`](Error::is_plaintext), if it does not.
     pub(crate) fn may_dial(&self, address: &Address) -> Result<(), Error> {
+        let protection = self.transports().dialling(address)?.protection;
         let security = self.security();
-        security.check(address)?;
+        security.check(address, protection)?;
         match address.ip() {
-            Some(ip) => security.permit(SocketAddr::new(ip, address.port())),
+            Some(ip) => security.permit(SocketAddr::new(ip, address.port()), protection),
+            None if address.host().is_empty() => security.permit_other(address, protection),
             None => Ok(()),
         }
     }

@@ -19,7 +19,7 @@ use crate::error::{BoxError, Error};
 use crate::mesh::runtime::Runtime;
 use crate::transport::address::Address;
 use crate::transport::group::NetGroup;
-use crate::transport::{ATTEMPT_DELAY, BoxIo, met_itself};
+use crate::transport::{ATTEMPT_DELAY, Connected, Protection, Route, met_itself};
 
 /// How many addresses of one name may accept the connection and turn out to be this node, or an
 /// echo of it, before the dial is given up: 16.
@@ -36,8 +36,9 @@ const ATTEMPT_MIN: Duration = ATTEMPT_DELAY.saturating_mul(2);
 
 /// An open connection, of which only the addresses of its ends are known.
 pub(super) struct Opened {
-    pub(super) io: BoxIo,
-    pub(super) there: SocketAddr,
+    pub(super) connected: Connected,
+    pub(super) protection: Protection,
+    pub(super) there: Option<SocketAddr>,
     /// `None` if the transport does not tell the local address.
     pub(super) self_check: Option<SelfCheck>,
     /// Whether it may lead to this node itself.
@@ -50,6 +51,8 @@ pub(super) struct Walk<'a> {
     seed: &'a Seed,
     /// The addresses to which a connection was opened.
     tried: Vec<SocketAddr>,
+    /// Whether a connection was opened that has no socket address: there is no other to try then.
+    opened_other: bool,
     /// How many of them failed, and are neither this node nor an echo.
     failed: usize,
     /// What is reported if no peer is found.
@@ -66,6 +69,7 @@ impl<'a> Walk<'a> {
             runtime,
             seed,
             tried: Vec::new(),
+            opened_other: false,
             failed: 0,
             failure: None,
             itself: None,
@@ -89,19 +93,33 @@ impl<'a> Walk<'a> {
     ///
     /// If there is no such address, what was found at the others.
     pub(super) async fn next(&mut self) -> Result<Opened, Error> {
-        if self.tried.is_empty() {
-            self.runtime.security().check(&self.seed.address)?;
+        let address = &self.seed.address;
+        let route = self.runtime.transports().dialling(address)?;
+        if self.tried.is_empty() && !self.opened_other {
+            self.runtime.security().check(address, route.protection)?;
             self.permit_ban(None)?;
+            if self.is_own() {
+                self.found_itself(None);
+                self.opened_other = true;
+            }
         }
         let over = self.tried.len() >= ATTEMPTS || self.failed >= FAILED_ATTEMPTS;
-        let opened = if over {
+        let opened = if over || self.opened_other {
             Err(NotOpened::Exhausted)
         } else {
-            self.open().await
+            self.open(route).await
         };
         match opened {
-            Ok(opened) if !self.tried.contains(&opened.there) => {
-                self.tried.push(opened.there);
+            Ok(opened) if opened.there.is_none() => {
+                self.opened_other = true;
+                Ok(opened)
+            }
+            Ok(opened)
+                if opened
+                    .there
+                    .is_some_and(|there| !self.tried.contains(&there)) =>
+            {
+                self.tried.extend(opened.there);
                 Ok(opened)
             }
             Err(NotOpened::Failed(error)) => Err(self.prefer(error)),
@@ -113,25 +131,40 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Whether the address, which is no socket address, is known to be this node: it is its key, or
+    /// the node listens there.
+    fn is_own(&self) -> bool {
+        let address = &self.seed.address;
+        if !address.host().is_empty() {
+            return false;
+        }
+        match address.id() {
+            Some(id) => self.runtime.peers().node().key() == Some(id),
+            None => self.runtime.addresses().contains(address),
+        }
+    }
+
     /// Records that a peer is at an address.
-    pub(super) fn found(&self, there: SocketAddr) {
-        self.runtime.dialer().dead_ends().remove(there);
+    pub(super) fn found(&self, there: Option<SocketAddr>) {
+        if let Some(there) = there {
+            self.runtime.dialer().dead_ends().remove(there);
+        }
     }
 
     /// Records that this node itself is at an address.
-    pub(super) fn found_itself(&mut self, there: SocketAddr) {
-        let error = || Error::itself(&self.seed.address, there);
+    pub(super) fn found_itself(&mut self, there: Option<SocketAddr>) {
+        let error = || Error::itself(&self.seed.address, shown(there));
         self.itself.get_or_insert_with(error);
         self.skip(there, error());
     }
 
     /// Records that an echo of this node is at an address.
-    pub(super) fn found_echo(&mut self, there: SocketAddr) {
-        self.skip(there, Error::echo(&self.seed.address, there));
+    pub(super) fn found_echo(&mut self, there: Option<SocketAddr>) {
+        self.skip(there, Error::echo(&self.seed.address, shown(there)));
     }
 
     /// Records that the handshake has failed at an address.
-    pub(super) fn failed(&mut self, there: SocketAddr, error: Error) {
+    pub(super) fn failed(&mut self, there: Option<SocketAddr>, error: Error) {
         self.failed += 1;
         if error.is_busy() || error.is_own_ban() {
             self.failure = Some(self.prefer(error));
@@ -140,10 +173,11 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn skip(&mut self, there: SocketAddr, error: Error) {
-        let mut dead_ends = self.runtime.dialer().dead_ends();
-        dead_ends.insert(there, Instant::now());
-        drop(dead_ends);
+    fn skip(&mut self, there: Option<SocketAddr>, error: Error) {
+        if let Some(there) = there {
+            let mut dead_ends = self.runtime.dialer().dead_ends();
+            dead_ends.insert(there, Instant::now());
+        }
         self.failure = Some(self.prefer(error));
     }
 
@@ -156,7 +190,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    async fn open(&self) -> Result<Opened, NotOpened> {
+    async fn open(&self, route: Route<'_>) -> Result<Opened, NotOpened> {
         let now = Instant::now();
         let postponed = Mutex::new(Vec::new());
         let postponed = || postponed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,7 +204,7 @@ impl<'a> Walk<'a> {
             }
             Ok(())
         };
-        let first = match self.connect(&choose).await {
+        let first = match self.connect(route, &choose).await {
             Ok(opened) => return Ok(opened),
             Err(not_opened) => not_opened,
         };
@@ -182,7 +216,7 @@ impl<'a> Walk<'a> {
             true => Ok(()),
             false => Err(skipped()),
         };
-        match (self.connect(&choose).await, first) {
+        match (self.connect(route, &choose).await, first) {
             (Err(NotOpened::Exhausted), first) => Err(first),
             (second, _) => second,
         }
@@ -191,17 +225,22 @@ impl<'a> Walk<'a> {
     /// Opens a connection to an address that `choose` accepts.
     async fn connect(
         &self,
+        route: Route<'_>,
         choose: &(dyn Fn(SocketAddr) -> io::Result<()> + Sync),
     ) -> Result<Opened, NotOpened> {
         let (runtime, address) = (self.runtime, &self.seed.address);
-        let transport = runtime.transport();
+        let Route {
+            transport,
+            protection,
+        } = route;
         let listening = runtime.addrs();
         let dialling = runtime.dialer().self_checks().dialling();
         let started = Mutex::new(Instant::now());
         let started = || started.lock().unwrap_or_else(PoisonError::into_inner);
         let permit = |there: SocketAddr| {
             choose(there)?;
-            runtime.security().permit(there).map_err(io::Error::other)?;
+            let allowed = runtime.security().permit(there, protection);
+            allowed.map_err(io::Error::other)?;
             self.permit_ban(Some(there)).map_err(io::Error::other)?;
             self.permit_group(there).map_err(io::Error::other)?;
             if may_lead_here(&listening, there) {
@@ -225,8 +264,19 @@ impl<'a> Walk<'a> {
                 return Err(NotOpened::Failed(Error::dial_timeout(address, time)));
             }
         };
-        let (io, there) = connected.map_err(|error| not_opened(address, error))?;
-        let local = transport.local_addr(&io);
+        let connected = connected.map_err(|error| not_opened(address, error))?;
+        let Some(there) = connected.addr else {
+            let allowed = runtime.security().permit_other(address, protection);
+            allowed.map_err(NotOpened::Failed)?;
+            return Ok(Opened {
+                connected,
+                protection,
+                there: None,
+                self_check: None,
+                may_lead_here: false,
+            });
+        };
+        let local = transport.local_addr(&connected.io);
         // The built-in transports check this themselves; one of the application's may not.
         if local.is_some_and(|local| is_one_socket(local, there)) {
             return Err(NotOpened::Failed(Error::dial(address, met_itself())));
@@ -236,8 +286,9 @@ impl<'a> Walk<'a> {
             self_check: local.map(|local| runtime.dialer().self_checks().dialled(local)),
             may_lead_here: may_lead_here(&listening, there)
                 && local.is_some_and(|local| is_within(local, there)),
-            io,
-            there,
+            connected,
+            protection,
+            there: Some(there),
         })
     }
 
@@ -278,6 +329,11 @@ impl<'a> Walk<'a> {
             self.seed.address
         ))
     }
+}
+
+/// Returns the other end as errors name it.
+pub(super) fn shown(there: Option<SocketAddr>) -> String {
+    there.map_or_else(|| "the other end".to_owned(), |there| there.to_string())
 }
 
 enum NotOpened {

@@ -1,0 +1,95 @@
+//! One listener, as what comes in at it is judged and counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{io, net::SocketAddr};
+
+use super::Runtime;
+use crate::error::Error;
+use crate::transport::address::Address;
+use crate::transport::group::{Group, Groups};
+use crate::transport::{Connected, Listener, Protection, Whence};
+
+/// Where peers are accepted.
+#[derive(Clone, Debug)]
+pub(crate) struct Bound {
+    pub(crate) addr: Option<SocketAddr>,
+    pub(crate) address: Address,
+}
+
+impl Bound {
+    /// Asks a listener where it is.
+    pub(super) fn of(listener: &dyn Listener) -> io::Result<Self> {
+        let addr = match listener.local_addr() {
+            Ok(addr) => Some(addr),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => None,
+            Err(error) => return Err(error),
+        };
+        let address = listener.address()?;
+        Ok(Self { addr, address })
+    }
+}
+
+/// A listener, as far as newcomers matter.
+#[derive(Clone, Debug)]
+pub(super) struct Entrance {
+    address: Arc<Address>,
+    pub(super) protection: Protection,
+    /// The group of newcomers without addresses.
+    group: Group,
+}
+
+impl Entrance {
+    pub(super) fn new(address: Address, protection: Protection) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let group = match protection {
+            Protection::Local => Group::Loopback,
+            _ => Group::Listener(NEXT.fetch_add(1, Ordering::Relaxed)),
+        };
+        Self {
+            address: Arc::new(address),
+            protection,
+            group,
+        }
+    }
+
+    /// Returns who is at the other end of an accepted connection.
+    pub(super) fn whence(&self, connected: &Connected) -> Whence {
+        let key = connected
+            .key
+            .filter(|_| self.protection == Protection::Keys);
+        let place = || {
+            let of_key = |key| format!("{}:{key}", self.address.scheme()).parse();
+            let of_key = key.and_then(|key| of_key(key).ok());
+            of_key.map_or_else(|| Arc::clone(&self.address), Arc::new)
+        };
+        Whence {
+            addr: connected.addr,
+            key: key.map(|key| *key.as_bytes()),
+            place: connected.addr.is_none().then(place),
+        }
+    }
+
+    /// Returns the groups with which a connection is counted.
+    pub(super) fn groups(&self, whence: &Whence) -> Groups {
+        Groups::of(whence.ip(), whence.key, self.group)
+    }
+
+    /// Whether a newcomer is on this machine, as far as its address tells.
+    pub(super) fn is_local(&self, whence: &Whence) -> bool {
+        match whence.ip() {
+            Some(ip) => ip.to_canonical().is_loopback(),
+            None => self.protection == Protection::Local,
+        }
+    }
+}
+
+impl Runtime {
+    /// Checks that connections may be accepted there.
+    pub(super) fn permit_bound(&self, bound: &Bound, protection: Protection) -> Result<(), Error> {
+        match bound.addr {
+            Some(addr) => self.security.permit(addr, protection),
+            None => self.security.permit_other(&bound.address, protection),
+        }
+    }
+}
