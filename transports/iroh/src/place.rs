@@ -139,7 +139,7 @@ mod tests {
         for (text, error) in cases {
             assert_eq!(hints(text), Err(error.to_owned()));
         }
-        let many = format!("?{}", vec!["addr=127.0.0.1:1"; MAX_HINTS + 1].join("&"));
+        let many = format!("?{}", ["addr=127.0.0.1:1"; MAX_HINTS + 1].join("&"));
         assert_eq!(hints(&many), Err("more than 8 hints".to_owned()));
     }
 

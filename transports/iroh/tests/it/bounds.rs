@@ -24,7 +24,7 @@ fn is_pending<F: Future>(future: F) -> bool {
 #[tokio::test]
 async fn those_who_say_nothing_keep_nobody_out() {
     let there = endpoint().await;
-    let _alice = listening(app(&there), &there).await;
+    let _alice = listening(app(&there)).await;
     let silent = endpoint().await;
     let mut held = Vec::new();
     for _ in 0..2 * MAX_OPENING {
@@ -42,7 +42,7 @@ async fn those_who_say_nothing_keep_nobody_out() {
 #[tokio::test]
 async fn a_peer_has_one_stream() {
     let (there, here) = (endpoint().await, endpoint().await);
-    let _alice = listening(app(&there), &there).await;
+    let _alice = listening(app(&there)).await;
     let connection = quic(&here, &there).await;
     let (mut send, _recv) = connection.open_bi().await.expect("the stream");
     send.write_all(&[0]).await.expect("a connection");
@@ -54,7 +54,7 @@ async fn a_peer_has_one_stream() {
 #[tokio::test]
 async fn a_stream_that_begins_with_another_byte_is_closed() {
     let (there, here) = (endpoint().await, endpoint().await);
-    let _alice = listening(app(&there), &there).await;
+    let _alice = listening(app(&there)).await;
     let connection = quic(&here, &there).await;
     let (mut send, _recv) = connection.open_bi().await.expect("the stream");
     send.write_all(&[1]).await.expect("a connection");

@@ -19,7 +19,7 @@ async fn a_key_alone_is_enough_where_the_endpoint_knows_where_to_look() {
         .await
         .expect("an endpoint");
 
-    let alice = listening(app(&there), &there).await;
+    let alice = listening(app(&there)).await;
     let mut heard = alice.reader();
     let bob = app(&here).start().await.expect("a node");
     let address = format!("iroh:{}", there.id());
@@ -32,7 +32,7 @@ async fn a_key_alone_is_enough_where_the_endpoint_knows_where_to_look() {
         .await
         .expect("a frame");
     assert_eq!(*frame.peer().id(), key(&here));
-    assert_eq!(&frame.payload()[..], b"hello");
+    assert_eq!(frame.payload(), b"hello");
     assert_eq!(
         frame.peer().addr().map(|addr| addr.port()),
         Some(socket(&here).port())
@@ -42,7 +42,7 @@ async fn a_key_alone_is_enough_where_the_endpoint_knows_where_to_look() {
 #[tokio::test]
 async fn a_hint_in_the_address_is_enough_too_and_both_ends_know_the_keys() {
     let (there, here) = (endpoint().await, endpoint().await);
-    let alice = listening(app(&there), &there).await;
+    let alice = listening(app(&there)).await;
     assert_eq!(
         alice.public_key().map(|key| *key.as_bytes()),
         Some(*there.id().as_bytes())
@@ -65,7 +65,7 @@ async fn a_hint_in_the_address_is_enough_too_and_both_ends_know_the_keys() {
 #[tokio::test]
 async fn another_key_than_the_one_asked_for_is_no_peer() {
     let (there, here) = (endpoint().await, endpoint().await);
-    let _alice = listening(app(&there), &there).await;
+    let _alice = listening(app(&there)).await;
     let bob = app(&here).start().await.expect("a node");
     let address = format!("iroh:{}?addr={}", secret(1).public(), socket(&there));
     let error = soon("an error", bob.connect(&address))
@@ -139,7 +139,7 @@ async fn who_leaves_says_so_and_what_it_said_before_arrives() {
     const MESSAGES: usize = 1000;
     for round in 0..10 {
         let (there, here) = (endpoint().await, endpoint().await);
-        let alice = listening(app(&there), &there).await;
+        let alice = listening(app(&there)).await;
         let (mut heard, mut events) = (alice.reader(), alice.events());
         let bob = app(&here).start().await.expect("a node");
         bob.connect(&at(&there)).await.expect("a peer");

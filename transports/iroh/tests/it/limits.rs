@@ -24,7 +24,7 @@ async fn disconnected(events: &mut Events) -> DisconnectReason {
 #[tokio::test]
 async fn who_finds_no_place_is_told_and_finds_it_later() {
     let there = endpoint().await;
-    let alice = listening(app(&there).max_inbound(1), &there).await;
+    let alice = listening(app(&there).max_inbound(1)).await;
     let (first, second) = (endpoint().await, endpoint().await);
     let bob = app(&first).start().await.expect("a node");
     bob.connect(&at(&there)).await.expect("a peer");
@@ -47,7 +47,7 @@ async fn who_finds_no_place_is_told_and_finds_it_later() {
 #[tokio::test]
 async fn a_banned_key_does_not_come_back_and_another_one_from_there_does() {
     let there = endpoint().await;
-    let alice = listening(app(&there), &there).await;
+    let alice = listening(app(&there)).await;
     let (first, second) = (endpoint().await, endpoint().await);
     let bob = app(&first).start().await.expect("a node");
     let mut events = bob.events();
@@ -71,7 +71,7 @@ async fn a_banned_key_does_not_come_back_and_another_one_from_there_does() {
 #[tokio::test]
 async fn a_banned_key_is_not_dialled() {
     let (there, here) = (endpoint().await, endpoint().await);
-    let _alice = listening(app(&there), &there).await;
+    let _alice = listening(app(&there)).await;
     let bob = app(&here).start().await.expect("a node");
     bob.ban(public(&there), Duration::from_secs(60), "rude")
         .expect("a ban");
@@ -83,7 +83,7 @@ async fn a_banned_key_is_not_dialled() {
 async fn a_list_lets_in_whom_it_names_until_it_does_not() {
     let there = endpoint().await;
     let (first, second) = (endpoint().await, endpoint().await);
-    let alice = listening(app(&there).allow([public(&first)]), &there).await;
+    let alice = listening(app(&there).allow([public(&first)])).await;
     let bob = app(&first).start().await.expect("a node");
     let carol = app(&second).start().await.expect("a node");
     bob.connect(&at(&there)).await.expect("a peer");
@@ -103,7 +103,7 @@ async fn a_list_lets_in_whom_it_names_until_it_does_not() {
 #[tokio::test]
 async fn who_dials_goes_by_its_list_too() {
     let (there, here) = (endpoint().await, endpoint().await);
-    let _alice = listening(app(&there), &there).await;
+    let _alice = listening(app(&there)).await;
     let app: App = app(&here).allow([public(&here)]);
     let bob = app.start().await.expect("a node");
     let error = bob.connect(&at(&there)).await.expect_err("not on the list");

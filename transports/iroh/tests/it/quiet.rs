@@ -80,7 +80,7 @@ async fn inside() {
     match &*case {
         "quiet" => {
             let (there, here) = (endpoint().await, endpoint().await);
-            let alice = listening(app(&there), &there).await;
+            let alice = listening(app(&there)).await;
             let bob = app(&here)
                 .seeds([at(&there)])
                 .start()
@@ -95,7 +95,7 @@ async fn inside() {
                 .bind()
                 .await
                 .expect("an endpoint");
-            let _node = listening(app(&endpoint), &endpoint).await;
+            let _node = listening(app(&endpoint)).await;
             println!("left: {}", watch().await);
         }
         "minimal" => node(Endpoint::builder(Minimal)).await,
@@ -110,7 +110,7 @@ async fn inside() {
             let endpoint = builder.relay_mode(RelayMode::custom([url])).bind().await;
             let endpoint = endpoint.expect("an endpoint");
             soon("the relay", endpoint.online()).await;
-            let _node = listening(app(&endpoint), &endpoint).await;
+            let _node = listening(app(&endpoint)).await;
             println!("left: {}", watch().await);
         }
         other => panic!("no such case: {other}"),

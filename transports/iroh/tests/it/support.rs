@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use coalescent::{App, Mesh, PeerId};
 use coalescent_iroh::{Iroh, Quiet};
-use iroh::endpoint::Builder;
+use iroh::endpoint::{BindOpts, Builder};
 use iroh::{Endpoint, SecretKey};
 
 /// How long a condition may take before a test fails. Only failures take this long.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Waits for what must happen.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -37,6 +37,16 @@ pub(crate) async fn endpoint() -> Endpoint {
     builder().bind().await.expect("an endpoint")
 }
 
+/// An endpoint to be on a free port of this address of loopback, whose packets reach the 256
+/// addresses around it alone, as behind a router of its own.
+pub(crate) fn in_subnet(addr: &str) -> Builder {
+    let builder = Endpoint::builder(Quiet).clear_ip_transports();
+    let subnet = BindOpts::default().set_prefix_len(24);
+    builder
+        .bind_addr_with_opts(addr, subnet)
+        .expect("an address")
+}
+
 /// A secret key for a test that needs the same one twice.
 pub(crate) fn secret(number: u8) -> SecretKey {
     SecretKey::from_bytes(&[number; 32])
@@ -60,8 +70,6 @@ pub(crate) fn app(endpoint: &Endpoint) -> App {
 }
 
 /// A node that listens.
-pub(crate) async fn listening(app: App, endpoint: &Endpoint) -> Mesh {
-    app.listen(&format!("iroh:{}", endpoint.id()))
-        .await
-        .expect("a node that listens")
+pub(crate) async fn listening(app: App) -> Mesh {
+    app.listen("iroh:").await.expect("a node that listens")
 }

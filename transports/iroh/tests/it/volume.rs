@@ -17,7 +17,7 @@ fn payload(number: u64) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_thousand_frames_of_a_kibibyte_come_in_order() {
     let (there, here) = (endpoint().await, endpoint().await);
-    let alice = listening(app(&there), &there).await;
+    let alice = listening(app(&there)).await;
     let mut heard = alice.reader();
     let bob = app(&here).start().await.expect("a node");
     bob.connect(&at(&there)).await.expect("a peer");
@@ -47,7 +47,7 @@ async fn two_hundred_thousand_frames_of_a_kibibyte_come_in_order() {
 #[tokio::test]
 async fn the_other_side_may_speak_first() {
     let (there, here) = (endpoint().await, endpoint().await);
-    let alice = listening(app(&there).wire(Wire::lines()), &there).await;
+    let alice = listening(app(&there).wire(Wire::lines())).await;
     let bob = app(&here)
         .wire(Wire::lines())
         .start()
@@ -60,5 +60,5 @@ async fn the_other_side_may_speak_first() {
         .expect("a mesh");
     let _ = alice.broadcast_payload("first").await.expect("a mesh");
     let frame = soon("the line", heard.next_frame()).await.expect("a frame");
-    assert_eq!(&frame.payload()[..], b"first");
+    assert_eq!(frame.payload(), b"first");
 }
