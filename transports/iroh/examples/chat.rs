@@ -51,7 +51,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with(SmartRelay::new())
         .with(Courier::new())
         .with(Router::new().route("chat", hear))
-        .listen(&address)
+        .listen("iroh:")
         .await?;
     if has_relay {
         endpoint.online().await;

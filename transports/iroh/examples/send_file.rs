@@ -33,7 +33,7 @@ async fn receive(
     endpoint: &Endpoint,
     path: &str,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let mesh = app.max_inbound(1).listen(address).await?;
+    let mesh = app.max_inbound(1).listen("iroh:").await?;
     let mut reader = mesh.reader();
     let hints: Vec<_> = endpoint
         .addr()

@@ -1,5 +1,5 @@
-//! Peers of coalescent over [iroh](https://docs.rs/iroh): dialled by their public key, through NATs,
-//! directly where a way is found and else through a relay.
+//! Peers of coalescent over [iroh](https://docs.rs/iroh): dialled by their public key, through
+//! NATs, directly where a way is found and else through a relay.
 //!
 //! ```
 //! use coalescent::App;
@@ -8,12 +8,12 @@
 //!
 //! # async fn node() -> Result<(), Box<dyn std::error::Error>> {
 //! let iroh = Iroh::new(Endpoint::bind(Quiet).await?);
-//! let address = iroh.address(); // iroh:ID
+//! println!("others find this node at {}", iroh.address());
 //! let mesh = App::new()
 //!     .transport(iroh)
 //!     .seeds(["iroh:ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6\
 //!              ?relay=https://relay.example"])
-//!     .listen(&address)
+//!     .listen("iroh:")
 //!     .await?;
 //! # Ok(())
 //! # }
@@ -22,9 +22,10 @@
 //! ```
 //!
 //! The endpoint is yours: [`Iroh::new`] takes it as you have built it, and its key becomes the key
-//! of the node. There is no TLS of coalescent inside: iroh's handshake proves the keys of both ends,
-//! so that [allow lists](coalescent_core::Mesh::allow), [bans](coalescent_core::Mesh::ban) and
-//! limits go by key. No port needs to be open, and an app may listen on TCP and WebSocket besides.
+//! of the node. There is no TLS of coalescent inside: iroh's handshake proves the keys of both
+//! ends, so that [allow lists](coalescent_core::Mesh::allow), [bans](coalescent_core::Mesh::ban)
+//! and limits go by key. No port needs to be open, and an app may have other transports besides;
+//! [`load_or_generate`] gives it the same key over TLS.
 //!
 //! # Addresses
 //!
@@ -55,21 +56,21 @@
 //!
 //! # What crosses the connection
 //!
-//! QUIC with the protocol name `coalescent/1` ([`ALPN`]), and on it one bidirectional stream, opened
-//! by the side that dialled with a zero byte: QUIC announces a stream with its first byte, and on
-//! some wires the other side speaks first. After this byte both directions are the wire of
+//! QUIC with the protocol name `coalescent/1` ([`ALPN`]), and on it one bidirectional stream, which
+//! the side that dialled opens with a zero byte: QUIC announces a stream with its first byte, and
+//! on some wires the other side speaks first. After this byte both directions are the wire of
 //! coalescent. Further streams and datagrams are not allowed. The end of the stream is the end of
-//! the connection, which is closed with code 0 once the other side has received all; a stream that
-//! begins with another byte is closed with code 1.
+//! the connection, which is closed with code 0 once the other side has received all; a connection
+//! whose stream begins with another byte is closed with code 1.
 //!
 //! # Bounds
 //!
-//! | what | bound |
-//! |---|---|
-//! | bytes of a peer that the application has not read, and bytes that the peer has not acknowledged | [`WINDOW`] each, beside what the connection itself holds |
-//! | peers in the handshake | [`MAX_OPENING`], each for at most [`OPENING_TIMEOUT`]; from [`CROWDED`] on newcomers must first prove their address |
-//! | ended connections that still send | [`MAX_LINGERING`], each for at most [`LINGER`] |
-//! | a dial | [`DIAL_TIMEOUT`] |
+//! - A connection holds [`WINDOW`] bytes that the application has not read, and as many that the
+//!   peer has not acknowledged, beside what coalescent holds.
+//! - [`MAX_OPENING`] peers may be in the handshake, each for [`OPENING_TIMEOUT`]. From [`CROWDED`]
+//!   on, newcomers must first prove their address. The oldest gives way to a newcomer.
+//! - [`MAX_LINGERING`] connections that have ended go on sending, each for [`LINGER`].
+//! - A dial takes [`DIAL_TIMEOUT`].
 //!
 //! After [`Mesh::shutdown`](coalescent_core::Mesh::shutdown), call
 //! [`Endpoint::close`](iroh::Endpoint::close), so that the other ends know at once that the

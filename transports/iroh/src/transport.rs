@@ -20,7 +20,9 @@ use crate::{ALPN, SCHEME};
 /// `Config::connect_timeout`, so that the error can say where the peer was looked for.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(9);
 
-/// A transport for addresses `iroh:ID`.
+/// A transport for addresses `iroh:ID`. Clones share the endpoint.
+///
+/// Listen at `iroh:`. See the [crate's documentation](crate) for the addresses to dial.
 #[derive(Clone, Debug)]
 pub struct Iroh {
     opening: Opening,
