@@ -213,11 +213,11 @@ impl Mesh {
         self.runtime().addresses()
     }
 
-    /// Returns the socket addresses at which peers are accepted. A listener without one, such as a
-    /// Unix socket, is only among the [`local_addresses`](Mesh::local_addresses).
+    /// Returns the socket addresses at which peers are accepted over `tcp`. Listeners of other
+    /// schemes are only among the [`local_addresses`](Mesh::local_addresses).
     #[must_use]
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.runtime().addrs()
+        self.runtime().tcp_addrs()
     }
 
     /// Connects to a peer at an [`Address`], such as `[ID@]HOST:PORT`, once. Unlike a seed, the peer is not dialled again

@@ -5,6 +5,8 @@
 //! - To measure the cost of a stack per frame: [`Driver`].
 //! - To test a stack from the outside and the inside: [`Recorder`].
 //! - To test many nodes: [`MemoryMesh`] and [`topology`].
+//! - To test what peers without addresses mean to an application: [`KeyNetwork`].
+//! - To check that a transport of your own is one that connections can rely on: [`transport`].
 //!
 //! # One layer
 //!
@@ -61,17 +63,20 @@
 
 pub mod conformance;
 mod driver;
+mod keys;
 mod mesh;
 #[cfg(test)]
 mod mesh_tests;
 mod recorder;
 pub mod topology;
+pub mod transport;
 mod wait;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 pub use driver::Driver;
+pub use keys::{KeyNetwork, KeyNode};
 pub use mesh::{MemoryMesh, Nodes};
 pub use recorder::Recorder;
 use tokio::time::Instant;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Protection, Transport};
 use crate::error::Error;
-use crate::transport::address::{Address, IROH, TCP, WS, WSS};
+use crate::transport::address::{Address, IROH, TCP, UNIX, WS, WSS};
 use crate::transport::identity::PublicKey;
 
 /// The transports of an app: of each scheme one.
@@ -67,8 +67,13 @@ impl Transports {
         }
         // A scheme that needs no more than its name, such as `iroh:`.
         let bare = text.strip_suffix(':').map(str::to_ascii_lowercase);
-        if let Some(route) = bare.as_deref().and_then(|scheme| self.get(scheme)) {
-            return Ok((route, text));
+        if let Some(scheme) = &bare {
+            if let Some(route) = self.get(scheme) {
+                return Ok((route, text));
+            }
+            if [IROH, UNIX, WS, WSS].contains(&&**scheme) {
+                return Err(self.unknown(text, scheme));
+            }
         }
         let route = self.get(TCP).ok_or_else(|| self.unknown(text, TCP))?;
         Ok((route, text))

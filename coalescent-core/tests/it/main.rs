@@ -11,6 +11,8 @@ mod edges;
 mod faults;
 mod floods;
 mod flow;
+#[cfg(feature = "test-util")]
+mod keys;
 mod lifecycle;
 mod links;
 mod listen;
@@ -24,6 +26,8 @@ mod readers;
 mod refusals;
 mod relay;
 mod rest;
+#[cfg(feature = "test-util")]
+mod schemes;
 mod suggestions;
 #[cfg(feature = "tls")]
 mod tls;

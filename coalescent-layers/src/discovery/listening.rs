@@ -4,9 +4,12 @@ use std::net::IpAddr;
 
 use coalescent_core::{Address, Peer};
 
-/// Returns where a peer says that others can dial it.
+use super::place::TCP;
+
+/// Returns where a peer says that others can dial it, if that is an address of `tcp`.
 pub(crate) fn said_by(peer: &Peer) -> Option<Address> {
-    peer.listen_addr()?.parse().ok()
+    let said: Address = peer.listen_addr()?.parse().ok()?;
+    (said.scheme() == TCP).then_some(said)
 }
 
 /// Returns where a peer says that others can dial it, if it is seen at that host.

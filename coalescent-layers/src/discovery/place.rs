@@ -4,6 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use coalescent_core::Address;
 
+/// The scheme of the addresses that peers tell each other, and that the book remembers.
+pub(crate) const TCP: &str = "tcp";
+
 /// Where a host is, as far as its address shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -36,6 +39,8 @@ impl Place {
     pub(crate) fn of(address: &Address) -> Self {
         let host = address.host();
         match address.ip() {
+            // Others are told, and remembered, by socket addresses and names alone.
+            _ if address.scheme() != TCP => Self::Nowhere,
             Some(ip) => of_ip(ip),
             None if host.contains(':') => Self::Nowhere,
             None if host == "localhost" || host.ends_with(".localhost") => Self::Loopback,
@@ -213,6 +218,9 @@ mod tests {
                     assert_eq!(Place::of_peer(Some(ip)), place, "{host}");
                 }
             }
+        }
+        for text in ["ws://1.1.1.1:1/", "own://10.0.0.1:1", "unix:/run/a"] {
+            assert_eq!(Place::of(&text.parse().unwrap()), Place::Nowhere, "{text}");
         }
         assert_eq!(Place::of_peer(None), Place::Named);
         let link_local = "fe80::1".parse().unwrap();

@@ -10,6 +10,7 @@ mod leaving;
 mod mdns;
 mod mesh;
 mod relays;
+mod schemes;
 #[cfg(feature = "tls")]
 mod signed;
 mod streams;

@@ -217,3 +217,33 @@ fn a_connection_that_is_told_late_is_admitted_to_its_handshake() {
     drop(first);
     assert!(third.check().is_ok() && third.establish().is_ok());
 }
+
+#[test]
+fn who_has_many_keys_is_one_of_those_who_have_a_handshake_under_way() {
+    let now = Instant::now();
+    let admission = admission(8, 2, 3);
+    let of = |number| Groups::of(None, Some([number; 32]), Group::Listener(1));
+    let peer = admission.admit(ip(1), now).unwrap();
+    let _silent = [1, 2].map(|number| admission.admit(of(number), now).unwrap());
+    // However many keys it shows, it evicts nobody else.
+    assert_eq!(reason(admission.admit(of(3), now)), Reason::Pending);
+    let other = admission.admit(ip(2), now).unwrap();
+    assert!(peer.establish().is_ok() && other.establish().is_ok());
+}
+
+#[test]
+fn a_key_without_an_address_is_limited_like_an_address() {
+    let now = Instant::now();
+    let admission = admission(8, 2, 8);
+    let of = |number, listener| Groups::of(None, Some([number; 32]), Group::Listener(listener));
+    let _kept = [1, 2].map(|listener| admission.admit(of(1, listener), now).unwrap());
+    assert_eq!(reason(admission.admit(of(1, 3), now)), Reason::PerIp);
+    let _other = admission.admit(of(2, 1), now).unwrap();
+    // One who has an address is counted by that.
+    let both = Groups::of(ip(1), Some([1; 32]), Group::Listener(1));
+    assert_eq!(both, Groups::from(ip(1)));
+    // Those who have neither, and those of this machine, are not.
+    for group in [Group::Listener(1), Group::Loopback] {
+        let _kept = [0; 2].map(|_| admission.admit(Groups::of(None, None, group), now).unwrap());
+    }
+}

@@ -12,11 +12,11 @@ use tracing::Instrument;
 use super::Runtime;
 use super::admission::{Refused, Ticket};
 use super::security::NOT_ALLOWED;
-use crate::connection::{Connection, ConnectionInfo, Established, establish};
+use crate::connection::{Connection, ConnectionInfo, Established, establish, turn_away};
 use crate::error::Error;
 use crate::node::peer::{Peer, PeerId};
 use crate::node::{Peers, Refusal};
-use crate::reason::DisconnectReason;
+use crate::reason::{DisconnectReason, Goodbye};
 use crate::stack::PeerLayer;
 use crate::transport::group::{Group, Groups};
 use crate::transport::identity::PublicKey;
@@ -55,7 +55,14 @@ impl Runtime {
         if let Some(left) = self.peers.node().banned(info.key.as_ref(), ip) {
             return Err(Error::own_ban(left));
         }
-        let ticket = self.ticket_of(&info)?;
+        let ticket = match self.ticket_of(&info) {
+            Ok(ticket) => ticket,
+            Err(refused) => {
+                let wire = info.wire.as_ref().unwrap_or(&self.peers.config().wire);
+                turn_away(io, wire, &Goodbye::BUSY);
+                return Err(Error::refused(refused.to_string()));
+            }
+        };
         info.listen = self.advertised();
         self.tune(&io, info.wire.as_ref());
         let admit = || match &ticket {
@@ -85,15 +92,13 @@ impl Runtime {
     }
 
     /// Takes a place for a connection from elsewhere that is to be counted.
-    fn ticket_of(&self, info: &ConnectionInfo) -> Result<Option<Ticket>, Error> {
+    fn ticket_of(&self, info: &ConnectionInfo) -> Result<Option<Ticket>, Refused> {
         if !info.counted || info.direction == Direction::Outbound {
             return Ok(None);
         }
         let ip = info.addr.map(|addr| addr.ip());
         let groups = Groups::of(ip, info.key, Group::Unknown);
-        let admitted = self.admission.admit(groups, Instant::now());
-        let refused = |refused: Refused| Error::refused(refused.to_string());
-        admitted.map(Some).map_err(refused)
+        self.admission.admit(groups, Instant::now()).map(Some)
     }
 
     /// Accepts the peer with this key from now on; see [`Mesh::allow`](crate::Mesh::allow).

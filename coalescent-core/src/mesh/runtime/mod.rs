@@ -161,6 +161,13 @@ impl Runtime {
         listening.iter().filter_map(|bound| bound.addr).collect()
     }
 
+    /// Returns those of them that are of `tcp`.
+    pub(crate) fn tcp_addrs(&self) -> Vec<SocketAddr> {
+        let listening = self.listening();
+        let tcp = listening.iter().filter(|at| at.address.scheme() == TCP);
+        tcp.filter_map(|at| at.addr).collect()
+    }
+
     /// Returns the addresses that are listened at, with their schemes.
     pub(crate) fn addresses(&self) -> Vec<Address> {
         let listening = self.listening();
@@ -177,10 +184,8 @@ impl Runtime {
     pub(crate) fn advertised(&self) -> Option<String> {
         let advertise = self.peers.config().advertise.clone();
         advertise.or_else(|| {
-            let listening = self.listening();
-            let tcp = listening.iter().filter(|at| at.address.scheme() == TCP);
-            let first = tcp.filter_map(|at| at.addr).next();
-            first.map(|addr| format!(":{}", addr.port()))
+            let tcp = self.tcp_addrs();
+            tcp.first().map(|addr| format!(":{}", addr.port()))
         })
     }
 

@@ -3,7 +3,6 @@
 mod error;
 mod parse;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -67,14 +66,21 @@ pub struct Address {
     host: String,
     /// 0 if there is none.
     port: u16,
-    scheme: Cow<'static, str>,
+    /// What one of `tcp` has not; apart, since most are of `tcp`, and many are remembered.
+    other: Option<Box<Other>>,
+}
+
+/// The parts of an address of another scheme than `tcp`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Other {
+    scheme: String,
     path: String,
 }
 
 impl Address {
     /// Returns the scheme, in lower case: `tcp` where none is written.
     pub fn scheme(&self) -> &str {
-        &self.scheme
+        self.other.as_ref().map_or(TCP, |other| &other.scheme)
     }
 
     /// Returns the identity that the peer must prove: an ed25519 public key.
@@ -96,7 +102,7 @@ impl Address {
     /// Returns what follows the host and port, or the key: of `ws` the path with what follows it,
     /// at least `/`; of `unix` all that follows the colon; of `tcp` nothing.
     pub fn path(&self) -> &str {
-        &self.path
+        self.other.as_ref().map_or("", |other| &other.path)
     }
 
     /// Returns the host as an IP address, if it is one without a zone.
@@ -131,9 +137,9 @@ impl Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let has_host = !self.host.is_empty();
-        if self.scheme != TCP {
+        if let Some(other) = &self.other {
             let slashes = if has_host { "//" } else { "" };
-            write!(f, "{}:{slashes}", self.scheme)?;
+            write!(f, "{}:{slashes}", other.scheme)?;
         }
         if let Some(id) = &self.id {
             for byte in id {
@@ -151,7 +157,7 @@ impl fmt::Display for Address {
         if self.port != 0 {
             write!(f, ":{}", self.port)?;
         }
-        f.write_str(&self.path)
+        f.write_str(self.path())
     }
 }
 

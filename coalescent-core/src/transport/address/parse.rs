@@ -1,10 +1,9 @@
 //! Parsing addresses.
 
-use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::error::AddressProblem;
-use super::{Address, IROH, PATH_MAX, SCHEME_MAX, TCP, UNIX, WS, WSS};
+use super::{Address, IROH, Other, PATH_MAX, SCHEME_MAX, TCP, UNIX, WS, WSS};
 
 /// Parses an address of any scheme.
 pub(super) fn parse(text: &str) -> Result<Address, AddressProblem> {
@@ -40,9 +39,9 @@ pub(super) fn parse(text: &str) -> Result<Address, AddressProblem> {
         _ => Some(0),
     };
     let address = host_and_port(place, default)?;
+    let path = check_path(path, is_web)?;
     Ok(Address {
-        path: check_path(path, is_web)?,
-        scheme: Cow::Owned(scheme),
+        other: Some(Box::new(Other { scheme, path })),
         ..address
     })
 }
@@ -84,12 +83,15 @@ fn hostless(scheme: &str, rest: &str) -> Result<Address, AddressProblem> {
     if path.starts_with("//") {
         return Err(AddressProblem::Path);
     }
+    let other = Other {
+        scheme: scheme.to_owned(),
+        path: check_path(path, false)?,
+    };
     Ok(Address {
         id,
         host: String::new(),
         port: 0,
-        scheme: Cow::Owned(scheme.to_owned()),
-        path: check_path(path, false)?,
+        other: Some(Box::new(other)),
     })
 }
 
@@ -157,8 +159,7 @@ fn host_and_port(text: &str, default: Option<u16>) -> Result<Address, AddressPro
         id,
         host,
         port,
-        scheme: Cow::Borrowed(TCP),
-        path: String::new(),
+        other: None,
     })
 }
 

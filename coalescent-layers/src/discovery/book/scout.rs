@@ -75,7 +75,11 @@ pub(super) fn choose(book: &Book, mesh: &Mesh, known: &[Address]) -> Option<Sugg
 }
 
 fn has(known: &[Address], address: &Address) -> bool {
-    let is_it = |known: &Address| known.host() == address.host() && known.port() == address.port();
+    let is_it = |known: &Address| {
+        known.host() == address.host()
+            && known.port() == address.port()
+            && known.scheme() == address.scheme()
+    };
     known.iter().any(is_it)
 }
 

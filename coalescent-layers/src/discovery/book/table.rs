@@ -13,6 +13,7 @@ use super::bans::{BANS_IN_BOOK, SavedBan, are_same};
 use super::entry::{Entry, seconds};
 use super::group::{GROUP_NAME_MAX, Group};
 use super::places::{BOOK_CAPACITY, Places, TRIED_FROM};
+use crate::discovery::place::TCP;
 
 /// How many addresses are remembered to be dialled first after a start: those of the last peers
 /// that this node has dialled.
@@ -249,8 +250,8 @@ impl Table {
 
     /// Sets the anchors: the first [`ANCHORS`] of these.
     pub fn set_anchors(&mut self, anchors: impl IntoIterator<Item = Address>) {
-        let is_short = |anchor: &Address| anchor.host().len() <= HOST_MAX;
-        let anchors: Vec<_> = anchors.into_iter().filter(is_short).take(ANCHORS).collect();
+        let anchors = anchors.into_iter().filter(is_kept).take(ANCHORS);
+        let anchors: Vec<_> = anchors.collect();
         if anchors != self.anchors {
             self.anchors = anchors;
             self.changes += 1;
@@ -344,7 +345,7 @@ impl Table {
     /// Puts an entry of a file where its hash says. One whose place is taken is left out, and so is
     /// one that is there already.
     pub(super) fn restore(&mut self, entry: Entry, is_tried: bool) {
-        if entry.address.host().len() > HOST_MAX || self.contains(&entry.address) {
+        if !is_kept(&entry.address) || self.contains(&entry.address) {
             return;
         }
         let slot = if is_tried && entry.reached != 0 {
@@ -360,7 +361,7 @@ impl Table {
     /// Puts a reached entry, which has no place now, among the tried ones. If its place there is
     /// taken it becomes a new one that waits.
     fn promote(&mut self, entry: Box<Entry>, now: u64) {
-        if entry.address.host().len() > HOST_MAX {
+        if !is_kept(&entry.address) {
             return;
         }
         let slot = self.places.tried_place(&entry.address);
@@ -380,7 +381,7 @@ impl Table {
 
     /// Puts an entry among the new ones, if its place there is free or can be had.
     fn put_new(&mut self, entry: Box<Entry>, now: u64) -> bool {
-        if entry.address.host().len() > HOST_MAX {
+        if !is_kept(&entry.address) {
             return false;
         }
         let slot = self.places.new_place(&entry.address, &entry.source);
@@ -448,6 +449,11 @@ enum Heard {
     New,
     Known,
     Refused,
+}
+
+/// Whether an address has a place in a table: it is of `tcp`, as others are told, and not too long.
+fn is_kept(address: &Address) -> bool {
+    address.scheme() == TCP && address.host().len() <= HOST_MAX
 }
 
 impl fmt::Debug for Table {

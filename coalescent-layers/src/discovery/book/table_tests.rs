@@ -28,6 +28,22 @@ fn source(n: u8) -> Group {
     Group::of_ip([198, n, 1, 1].into())
 }
 
+#[test]
+fn only_addresses_of_tcp_are_kept() {
+    let mut table = Table::new([1; 16], 1);
+    let key = format!("iroh:{}", "ab".repeat(32));
+    for text in ["ws://a:1/", "unix:/run/a", "own://a:1", &key] {
+        let address = address(text);
+        assert!(!table.heard(&address, &source(1), at(0)));
+        assert!(!table.declared(&address, at(0)));
+        table.dialled_ok(&address, at(0));
+        table.set_anchors([address.clone()]);
+        assert!(table.is_empty() && table.anchors().is_empty(), "{text}");
+    }
+    table.dialled_ok(&address("a:1"), at(0));
+    assert_eq!(table.tried_len(), 1);
+}
+
 /// Finds an address other than `holder` that has the same tried place.
 fn rival(table: &Table, holder: &Address) -> Address {
     let place = table.places.tried_place(holder);

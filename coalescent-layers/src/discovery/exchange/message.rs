@@ -6,6 +6,8 @@ use bytes::Bytes;
 use coalescent_core::Address;
 use rmp::{decode, encode};
 
+use crate::discovery::place::TCP;
+
 /// The name of the channel, with its version.
 pub const CHANNEL: &str = "peers/1";
 
@@ -57,7 +59,7 @@ pub enum ExchangeMessage {
 
 impl ExchangeMessage {
     /// Returns the bytes of the message. Of a tell, only the first [`MAX_ADDRESSES`] addresses of
-    /// at most [`MAX_ADDRESS`] bytes are written; of a larger ask, [`MAX_ADDRESSES`].
+    /// `tcp` of at most [`MAX_ADDRESS`] bytes are written; of a larger ask, [`MAX_ADDRESSES`].
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut out = Vec::new();
@@ -75,7 +77,8 @@ impl ExchangeMessage {
             }
             Self::Tell(addresses) => {
                 encode::write_str(out, TELL)?;
-                let texts = addresses.iter().map(Address::to_string);
+                let told = addresses.iter().filter(|address| address.scheme() == TCP);
+                let texts = told.map(Address::to_string);
                 let texts = texts.filter(|text| text.len() <= MAX_ADDRESS);
                 let texts: Vec<String> = texts.take(MAX_ADDRESSES).collect();
                 encode::write_array_len(out, texts.len() as u32)?;
@@ -134,7 +137,12 @@ fn told(rest: &mut &[u8]) -> Result<Vec<Address>, ExchangeMessageError> {
         if text.len() > MAX_ADDRESS {
             return Err(ExchangeMessageError("an address is over 300 bytes"));
         }
-        let address = text.parse().map_err(|_| ExchangeMessageError(NO_ADDRESS))?;
+        let no_address = ExchangeMessageError(NO_ADDRESS);
+        let address: Address = text.parse().map_err(|_| no_address.clone())?;
+        // A spelling that other nodes may not know, or another scheme.
+        if address.scheme() != TCP || text.contains("//") {
+            return Err(no_address);
+        }
         addresses.push(address);
     }
     Ok(addresses)
@@ -226,6 +234,21 @@ mod tests {
         let long = format!("{}@{host}:65535", "0".repeat(64));
         assert!(long.len() > MAX_ADDRESS);
         assert_eq!(tell(&[&long, "a:1"]).encode(), tell(&["a:1"]).encode());
+    }
+
+    #[test]
+    fn only_addresses_of_tcp_are_told_and_taken() {
+        let key = format!("iroh:{}", "0".repeat(64));
+        let others = ["ws://a:1/", "wss://a:1/", "unix:/run/a", "own://a:1", &key];
+        for other in others {
+            assert_eq!(tell(&[other, "a:1"]).encode(), tell(&["a:1"]).encode());
+            let mut bytes = b"\x92\xa4tell\x91".to_vec();
+            encode::write_str(&mut bytes, other).unwrap();
+            assert!(decode(&bytes).unwrap_err().contains(NO_ADDRESS), "{other}");
+        }
+        // Of tcp, but written as nobody does.
+        let bytes = b"\x92\xa4tell\x91\xa9tcp://a:1";
+        assert!(decode(bytes).unwrap_err().contains(NO_ADDRESS));
     }
 
     #[test]

@@ -1,0 +1,228 @@
+//! Addresses with schemes, and what each kind of transport is trusted with.
+
+use std::io;
+use std::net::SocketAddr;
+
+use coalescent_core::identity::PublicKey;
+use coalescent_core::test_util::{KeyNetwork, KeyNode, transport};
+use coalescent_core::transport::{
+    BoxFuture, Connected, Listener, Memory, Protection, Tcp, Transport,
+};
+use coalescent_core::{Address, App, Mesh, PeerId, Source, Suggestion};
+use support::internet::Internet;
+use support::until;
+
+#[tokio::test]
+async fn tcp_is_a_good_transport() {
+    transport::check(Tcp, Tcp, "127.0.0.1:0").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn networks_in_memory_are_good_transports() {
+    let memory = Memory::new();
+    transport::check(memory.clone(), memory, "alice:0").await;
+    let internet = Internet::new();
+    let [here, there] = ["203.0.113.1", "203.0.113.2"].map(|ip| {
+        let ip: std::net::IpAddr = ip.parse().unwrap();
+        internet.host(ip)
+    });
+    transport::check(here, there, "203.0.113.1:7").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_scheme_is_an_error_of_the_configuration() {
+    let mesh = App::new().transport(Memory::new()).start().await.unwrap();
+    let address: Address = "ws://example.com:1/mesh".parse().unwrap();
+    let text = address.to_string();
+    let expected = "\"ws://example.com:1/mesh\": the app has no transport for the scheme ws (it \
+                    has tcp); the feature `websocket` of coalescent brings one";
+    for error in [
+        App::new().seeds([&text]).start().await.unwrap_err(),
+        App::new().listen(&text).await.unwrap_err(),
+        mesh.listen(&text).await.unwrap_err(),
+        mesh.connect(&text).await.unwrap_err(),
+        mesh.add_seed(&text).unwrap_err(),
+        mesh.probe(&address).await.unwrap_err(),
+    ] {
+        assert!(error.is_config(), "{error}");
+        assert_eq!(error.to_string(), expected);
+    }
+    assert!(!mesh.may_dial(&address));
+    mesh.suggest(Suggestion::new(address, Source::new("ours")));
+    for (text, remedy) in [
+        (format!("iroh:{}", "ab".repeat(32)), "coalescent-iroh"),
+        ("unix:/run/chat.sock".to_owned(), "`App::transport`"),
+        ("http://example.com".to_owned(), "`App::transport`"),
+    ] {
+        let error = mesh.connect(&text).await.unwrap_err().to_string();
+        assert!(error.contains(remedy) && !error.contains('\n'), "{error}");
+    }
+    let long = format!("unix:/{}", "x".repeat(1000));
+    assert!(mesh.connect(&long).await.unwrap_err().to_string().len() < 300);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_takes_the_place_of_one_of_its_scheme() {
+    let (first, second) = (Memory::new(), Memory::new());
+    let there = App::new().transport(second.clone());
+    let there = there.listen("tcp://there:1").await.unwrap();
+    let here = App::new().transport(first).transport(second);
+    let here = here.start().await.unwrap();
+    here.connect("tcp://there:1").await.unwrap();
+    drop(there);
+}
+
+/// A transport without addresses, at `key:ID`, that is as trustworthy as it says. Only one that
+/// proves keys gives some, unless it `lies`.
+struct As {
+    node: KeyNode,
+    protection: Protection,
+    lies: bool,
+}
+
+struct Accepts(Box<dyn Listener>, bool);
+
+impl Transport for As {
+    fn schemes(&self) -> &[&str] {
+        self.node.schemes()
+    }
+
+    fn protection(&self, _scheme: &str) -> Protection {
+        self.protection
+    }
+
+    fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let listener = self.node.listen(addr).await?;
+            Ok(Box::new(Accepts(listener, self.lies)) as Box<dyn Listener>)
+        })
+    }
+
+    fn connect<'a>(
+        &'a self,
+        addr: &'a Address,
+        permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
+    ) -> BoxFuture<'a, io::Result<Connected>> {
+        Box::pin(async move {
+            let mut connected = self.node.connect(addr, permit).await?;
+            connected.key = connected.key.filter(|_| self.lies);
+            Ok(connected)
+        })
+    }
+}
+
+impl Listener for Accepts {
+    fn address(&self) -> io::Result<Address> {
+        self.0.address()
+    }
+
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Connected>> {
+        Box::pin(async move {
+            let mut connected = self.0.accept().await?;
+            connected.key = connected.key.filter(|_| self.1);
+            Ok(connected)
+        })
+    }
+}
+
+fn key(number: u8) -> PublicKey {
+    PublicKey::from_bytes([number; 32]).unwrap()
+}
+
+fn app(network: &KeyNetwork, number: u8, protection: Protection, lies: bool) -> App {
+    let node = network.node(key(number));
+    App::new().transport(As {
+        node,
+        protection,
+        lies,
+    })
+}
+
+async fn connected(there: &Mesh) -> Result<PeerId, coalescent_core::Error> {
+    let peer = there.connect(&format!("key:{}", key(7))).await?;
+    Ok(*peer.id())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plain_transport_without_addresses_is_not_taken_for_loopback() {
+    let network = KeyNetwork::new();
+    let plain = |number| app(&network, number, Protection::Plain, true);
+    assert!(plain(7).listen("key:").await.unwrap_err().is_plaintext());
+    let here = plain(7).allow_plaintext().listen("key:").await.unwrap();
+    let there = plain(8).start().await.unwrap();
+    let error = connected(&there).await.unwrap_err();
+    // It names a key that nobody proves there.
+    assert!(error.is_config(), "{error}");
+    assert!(!there.may_dial(&format!("key:{}", key(7)).parse().unwrap()));
+    drop(here);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_stays_on_the_machine_needs_nothing_and_is_not_counted_by_address() {
+    let network = KeyNetwork::new();
+    let local = |number| app(&network, number, Protection::Local, false);
+    let here = local(7).configure(|config| config.max_per_ip = 1);
+    let here = here.listen("key:").await.unwrap();
+    for number in 8..12 {
+        let node = As {
+            node: network.node(key(number)),
+            protection: Protection::Local,
+            lies: false,
+        };
+        let address: Address = format!("key:{}", key(7)).parse().unwrap();
+        let connected = node.connect(&address, &|_| Ok(())).await.unwrap();
+        let by_hand = support::ByHand::connect(connected.io);
+        tokio::spawn(async move {
+            let _kept = by_hand.await;
+            std::future::pending::<()>().await;
+        });
+    }
+    until("all of them", || here.peers().len() == 4).await;
+    let peer = here.peers().list()[0].clone();
+    assert_eq!(
+        peer.address().unwrap().to_string(),
+        format!("key:{}", key(7))
+    );
+    assert!(matches!(peer.id(), PeerId::Node(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_says_it_proves_keys_and_gives_none_has_no_peers() {
+    let network = KeyNetwork::new();
+    let here = app(&network, 7, Protection::Keys, true);
+    let here = here.listen("key:").await.unwrap();
+    let there = app(&network, 8, Protection::Keys, false);
+    let error = connected(&there.start().await.unwrap()).await.unwrap_err();
+    assert!(
+        error.is_handshake() && error.to_string().contains("which key"),
+        "{error}"
+    );
+    let honest = app(&network, 9, Protection::Keys, true);
+    let honest = honest.start().await.unwrap();
+    assert_eq!(connected(&honest).await.unwrap(), PeerId::Key([7; 32]));
+    drop(here);
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test(start_paused = true)]
+async fn tls_is_spoken_over_all_that_prove_no_keys() {
+    use coalescent_core::identity::Identity;
+
+    for protection in [Protection::Plain, Protection::Local, Protection::Encrypted] {
+        let network = KeyNetwork::new();
+        let (ours, theirs) = (Identity::generate(), Identity::generate());
+        let node = |key: PublicKey| As {
+            node: network.node(key),
+            protection,
+            lies: false,
+        };
+        let here = App::new().identity(ours.clone()).transport(node(ours.id()));
+        let here = here.listen("key:").await.unwrap();
+        let there = App::new().identity(theirs.clone());
+        let there = there.transport(node(theirs.id())).start().await.unwrap();
+        let peer = there.connect(&format!("key:{}", ours.id())).await.unwrap();
+        assert_eq!(peer.id().public_key(), Some(ours.id()));
+        until("a peer", || here.peers().len() == 1).await;
+        assert_eq!(here.peers().list()[0].id().public_key(), Some(theirs.id()));
+    }
+}
