@@ -10,6 +10,9 @@ pub use coalescent_router::*;
 #[cfg(feature = "upgrade")]
 pub mod upgrade;
 
+#[cfg(feature = "websocket")]
+pub mod websocket;
+
 #[doc = include_str!("../docs/tower.md")]
 pub mod tower_layers {}
 

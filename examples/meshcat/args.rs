@@ -17,8 +17,9 @@ pub(crate) const HELP: &str = "\
 Netcat for a mesh: stdin is broadcast to every peer, and what peers send goes to stdout.
 
 meshcat [OPTIONS]
-  -l, --listen <HOST:PORT>      accept peers here; port 0 takes a free one
-  -s, --seed <[ID@]HOST:PORT>   stay connected to this seed (repeatable)
+  -l, --listen <HOST:PORT>      accept peers here; port 0 takes a free one; ws://HOST:PORT/PATH accepts WebSockets
+  -s, --seed <[ID@]HOST:PORT>   stay connected to this seed (repeatable); ws://HOST/PATH and wss://HOST/PATH are web servers
+      --origin <ORIGIN>         with --listen ws://: pages of this origin may join, such as https://example.org (repeatable)
       --min-peers <N>           dial seeds while fewer than N are connected outbound [3]
       --max-peers <N>           never dial above N outbound [12]
       --max-inbound <N>         accept at most N peers [64]
@@ -65,6 +66,7 @@ pub(crate) enum Command {
 pub(crate) struct Args {
     pub(crate) listen: Option<String>,
     pub(crate) seeds: Vec<String>,
+    pub(crate) origins: Vec<String>,
     pub(crate) config: Config,
     pub(crate) codec: Option<Codec>,
     pub(crate) relay: Relay,
@@ -171,6 +173,7 @@ impl Options {
         match value.option {
             "listen" => args.listen = Some(listen(&value.text()?)?),
             "seed" => args.seeds.push(value.address()?.to_string()),
+            "origin" => args.origins.push(value.text()?),
             "min-peers" => args.config.min_peers = value.number(0..=usize::MAX)?,
             "max-peers" => args.config.max_peers = value.number(0..=usize::MAX)?,
             "max-inbound" => args.config.max_inbound = value.number(0..=usize::MAX)?,
@@ -245,7 +248,8 @@ impl Options {
                 "--allow needs TLS, which proves identities: give --identity FILE too".to_owned(),
             );
         }
-        match args.seeds.iter().find(|seed| seed.contains('@')) {
+        let names_id = |seed: &&String| seed.parse().is_ok_and(|seed: Address| seed.id().is_some());
+        match args.seeds.iter().find(names_id) {
             None => Ok(()),
             Some(seed) => Err(format!(
                 "--seed {seed} names an identity, which only TLS proves: give --identity FILE too"
@@ -271,6 +275,7 @@ impl Default for Args {
         Self {
             listen: None,
             seeds: Vec::new(),
+            origins: Vec::new(),
             config: Config::default(),
             codec: None,
             relay: Relay::Smart,
@@ -397,11 +402,16 @@ impl Value<'_> {
     }
 }
 
-/// Checks a `HOST:PORT` to listen on; port 0 is allowed and selects any free port.
+/// Checks a `HOST:PORT`, or the like of another scheme, to listen on; port 0 is allowed and selects
+/// any free port.
 fn listen(text: &str) -> Result<String, String> {
     // `Address` is for dialling and rejects port 0; all other rules are the same.
-    let dialled = match text.strip_suffix(":0") {
-        Some(host) => format!("{host}:1"),
+    let place = text.find("://").map_or(0, |colon| colon + 3);
+    let end = text[place..]
+        .find('/')
+        .map_or(text.len(), |slash| place + slash);
+    let dialled = match text[..end].strip_suffix(":0") {
+        Some(host) => format!("{host}:1{}", &text[end..]),
         None => text.to_owned(),
     };
     let address: Address = dialled

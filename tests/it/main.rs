@@ -5,6 +5,7 @@ mod blame;
 mod documents;
 mod faults;
 mod generated;
+mod javascript;
 #[cfg(feature = "tls")]
 mod liars;
 mod mesh_of_30;
@@ -31,6 +32,7 @@ mod send_file;
 #[cfg(feature = "tls")]
 mod signed;
 mod simulation;
+mod sockets;
 mod stream;
 mod swarm;
 mod tower_layers;
@@ -40,3 +42,4 @@ mod web;
 #[cfg(all(feature = "metrics", feature = "tls"))]
 mod web_limits;
 mod websocket;
+mod ws;
