@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use coalescent::identity::Identity;
 use coalescent::prelude::*;
 use coalescent::transport::{BoxFuture, Connected, Listener, Protection, Transport};
+use coalescent::websocket::Ws;
 use coalescent::{Address, MeshReader};
 use coalescent_iroh::{Iroh, Quiet};
 use iroh::{Endpoint, RelayMode, RelayUrl};
@@ -33,13 +34,23 @@ const REQUESTS: usize = 2000;
 const CONNECTIONS: usize = 20;
 
 /// The transports, in the order of the table.
-const KINDS: [Kind; 5] = [Kind::Unix, Kind::Tcp, Kind::Tls, Kind::Iroh, Kind::Relayed];
+const KINDS: [Kind; 7] = [
+    Kind::Unix,
+    Kind::Tcp,
+    Kind::Tls,
+    Kind::Ws,
+    Kind::WsTls,
+    Kind::Iroh,
+    Kind::Relayed,
+];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Unix,
     Tcp,
     Tls,
+    Ws,
+    WsTls,
     Iroh,
     Relayed,
 }
@@ -50,6 +61,8 @@ impl Kind {
             Self::Unix => "Unix socket",
             Self::Tcp => "TCP",
             Self::Tls => "TCP with TLS",
+            Self::Ws => "WebSocket",
+            Self::WsTls => "WebSocket with TLS inside",
             Self::Iroh => "iroh, direct",
             Self::Relayed => "iroh, by a relay on this machine",
         }
@@ -121,7 +134,7 @@ impl Pair {
     async fn new(kind: Kind, relay: &RelayUrl, directory: &std::path::Path) -> Result<Self> {
         let mut endpoints = Vec::new();
         let mut apps = [App::new(), App::new()];
-        if let Kind::Tls = kind {
+        if let Kind::Tls | Kind::WsTls = kind {
             apps = apps.map(|app| app.identity(Identity::generate()));
         }
         let mut listen = "127.0.0.1:0".to_owned();
@@ -141,12 +154,16 @@ impl Pair {
             } else {
                 hint = format!("?addr={}", endpoints[0].bound_sockets()[0]);
             }
-            listen = format!("iroh:{}", endpoints[0].id());
+            listen = "iroh:".to_owned();
             let [first, second] = apps;
             apps = [
                 first.transport(Iroh::new(endpoints[0].clone())),
                 second.transport(Iroh::new(endpoints[1].clone())),
             ];
+        }
+        if let Kind::Ws | Kind::WsTls = kind {
+            listen = "ws://127.0.0.1:0/mesh".to_owned();
+            apps = apps.map(|app| app.transport(Ws::new()));
         }
         if let Kind::Unix = kind {
             listen = format!("unix:{}", directory.join("socket").display());
@@ -154,16 +171,9 @@ impl Pair {
         }
         let [first, second] = apps;
         let router = Router::new().route("ping", ping);
-        let listens = first
-            .with(Courier::new())
-            .with(router)
-            .listen(&listen)
-            .await?;
+        let listens = first.with(Courier::new()).with(router).start().await?;
+        let address = listens.listen(&listen).await?.to_string() + &hint;
         let dials = second.with(Courier::new()).start().await?;
-        let address = match listens.local_addrs().first() {
-            Some(addr) if listen.starts_with("127.") => addr.to_string(),
-            _ => listen + &hint,
-        };
         Ok(Self {
             listens,
             dials,

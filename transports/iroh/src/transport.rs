@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use coalescent_core::Address;
 use coalescent_core::identity::PublicKey;
-use coalescent_core::transport::{BoxFuture, BoxIo, Connected, Listener, Protection, Transport};
+use coalescent_core::transport::{BoxFuture, Connected, Listener, Protection, Transport};
 use iroh::{Endpoint, Watcher};
 use tokio::time::timeout;
 
@@ -120,10 +120,6 @@ impl Transport for Iroh {
         permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
     ) -> BoxFuture<'a, io::Result<Connected>> {
         Box::pin(self.dial(addr, permit))
-    }
-
-    fn local_addr(&self, _: &BoxIo) -> Option<SocketAddr> {
-        None
     }
 }
 

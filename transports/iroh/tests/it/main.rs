@@ -1,6 +1,7 @@
 //! Whole nodes over iroh, on loopback.
 
 mod bounds;
+mod conformance;
 mod dial;
 mod hub;
 mod limits;
