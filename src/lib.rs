@@ -19,6 +19,9 @@ pub mod tower_layers {}
 #[doc = include_str!("../docs/discovery.md")]
 pub mod finding_peers {}
 
+#[doc = include_str!("../docs/transports.md")]
+pub mod transports {}
+
 /// The items that most programs need: `use coalescent::prelude::*;`.
 pub mod prelude {
     pub use crate::extract::{Body, Extension, Shared, State, Type};

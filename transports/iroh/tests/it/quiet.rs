@@ -6,16 +6,18 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use coalescent::App;
-use coalescent_iroh::Iroh;
+use coalescent_iroh::{Iroh, Quiet};
 use iroh::endpoint::presets::{Minimal, N0DisableRelay};
 use iroh::{Endpoint, RelayMode};
 use iroh_relay::server::{RelayConfig, Server, ServerConfig};
+use tempfile::NamedTempFile;
 use tokio::time::{Instant, sleep};
 
 use crate::support::{app, at, endpoint, listening, soon};
 
-/// Makes a network of its own with loopback and one interface, `out`, that all else leaves by; then
-/// runs the rest of the arguments. Nothing of the kernel's own leaves by it.
+/// Makes a network of its own with loopback and one interface, `out`, that all else leaves by, and
+/// no name server: the first argument is an empty file. Then runs the rest of the arguments. Nothing
+/// of the kernel's own leaves by it.
 const NETWORK: &str = r#"
 set -e
 ip link set lo up
@@ -26,6 +28,8 @@ ip link set out up
 ip link set end up
 ip neigh add 10.77.0.1 lladdr 02:00:00:00:00:01 dev out nud permanent
 ip route add default via 10.77.0.1
+mount --bind "$1" /etc/resolv.conf
+shift
 exec "$@"
 "#;
 
@@ -37,17 +41,17 @@ const WATCHED: Duration = Duration::from_secs(5);
 /// Runs this test binary's test `inside` in such a network. `None` if this machine makes none.
 fn run(case: &str) -> Option<Output> {
     let may = Command::new("unshare")
-        .args(["-Urn", "ip", "link"])
+        .args(["-Urnm", "ip", "link"])
         .output();
     if !may.is_ok_and(|output| output.status.success()) {
-        eprintln!("not checked: `unshare -Urn ip link` fails here");
+        eprintln!("not checked: `unshare -Urnm ip link` fails here");
         return None;
     }
     let program = env::current_exe().expect("this program");
+    let resolver = NamedTempFile::new().expect("a file");
     let mut command = Command::new("unshare");
-    command
-        .args(["-Urn", "sh", "-c", NETWORK, "sh"])
-        .arg(program);
+    command.args(["-Urnm", "sh", "-c", NETWORK, "sh"]);
+    command.arg(resolver.path()).arg(program);
     command.args(["--exact", "quiet::inside", "--ignored", "--nocapture"]);
     Some(command.env(CASE, case).output().expect("a child"))
 }
@@ -91,13 +95,12 @@ async fn inside() {
             bob.shutdown().await;
         }
         "everywhere" => {
-            let endpoint = Endpoint::builder(coalescent_iroh::Quiet)
-                .bind()
-                .await
-                .expect("an endpoint");
+            let endpoint = Endpoint::builder(Quiet).bind().await.expect("an endpoint");
             let _node = listening(app(&endpoint)).await;
             println!("left: {}", watch().await);
         }
+        "name" => node(Endpoint::builder(Quiet).relay_mode(named())).await,
+        "minimal name" => node(Endpoint::builder(Minimal).relay_mode(named())).await,
         "minimal" => node(Endpoint::builder(Minimal)).await,
         "n0" => node(Endpoint::builder(N0DisableRelay)).await,
         "relay" => {
@@ -106,7 +109,7 @@ async fn inside() {
             let server = Server::spawn(config).await.expect("a relay");
             let relay = server.http_addr().expect("an address");
             let url = format!("http://{relay}").parse().expect("a URL");
-            let builder = Endpoint::builder(coalescent_iroh::Quiet);
+            let builder = Endpoint::builder(Quiet);
             let endpoint = builder.relay_mode(RelayMode::custom([url])).bind().await;
             let endpoint = endpoint.expect("an endpoint");
             soon("the relay", endpoint.online()).await;
@@ -115,6 +118,11 @@ async fn inside() {
         }
         other => panic!("no such case: {other}"),
     }
+}
+
+/// A relay whose name nobody can resolve.
+fn named() -> RelayMode {
+    RelayMode::custom(["https://relay.invalid".parse().expect("a URL")])
 }
 
 async fn node(builder: iroh::endpoint::Builder) {
@@ -156,6 +164,14 @@ fn an_endpoint_on_all_interfaces_talks_to_nobody() {
 #[test]
 fn a_relay_of_the_users_choice_is_all_that_is_talked_to() {
     check("relay", |left| left == 0);
+}
+
+/// Without the preset of this crate, iroh asks public name servers if the system has none, or they
+/// do not answer.
+#[test]
+fn the_name_of_a_relay_is_asked_of_the_systems_name_servers_alone() {
+    check("name", |left| left == 0);
+    check("minimal name", |left| left > 0);
 }
 
 /// Shows that the tests above can fail: this preset publishes the key to its makers' servers, with
