@@ -3,6 +3,7 @@
 mod bounds;
 mod conformance;
 mod dial;
+mod examples;
 mod hub;
 mod limits;
 mod moving;
