@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use iroh::endpoint::{
-    ConnectOptions, Connection, ConnectionError, Incoming, QuicTransportConfig, ServerConfig,
-    VarInt,
+    ConnectOptions, Connection, ConnectionError, Incoming, QuicTransportConfig, RecvStream,
+    SendStream, ServerConfig, VarInt,
 };
 use iroh::{Endpoint, EndpointAddr};
 use tokio::sync::Semaphore;
@@ -60,8 +60,7 @@ impl Opening {
         let connection = connecting.await?.await?;
         let (mut send, recv) = connection.open_bi().await?;
         send.write_all(&[OPENING]).await.map_err(io::Error::from)?;
-        let lingering = Arc::clone(&self.lingering);
-        Ok(Stream::new(send, recv, connection, lingering))
+        Ok(self.stream(send, recv, connection))
     }
 
     /// Goes through the handshake with a peer that dials, and waits for its stream.
@@ -82,9 +81,13 @@ impl Opening {
             connection.close(UNKNOWN, b"unknown first byte");
             return Err(ConnectionError::LocallyClosed.into());
         }
-        let lingering = Arc::clone(&self.lingering);
-        let stream = Stream::new(send, recv, connection.clone(), lingering);
+        let stream = self.stream(send, recv, connection.clone());
         Ok((connection, stream))
+    }
+
+    fn stream(&self, send: SendStream, recv: RecvStream, connection: Connection) -> Stream {
+        let lingering = Arc::clone(&self.lingering);
+        Stream::new(send, recv, connection, self.endpoint.clone(), lingering)
     }
 }
 

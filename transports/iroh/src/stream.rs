@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use iroh::Endpoint;
 use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
@@ -45,6 +46,8 @@ struct Parts {
     send: SendStream,
     recv: RecvStream,
     connection: Connection,
+    /// Connections end with the last handle of their endpoint.
+    _endpoint: Endpoint,
 }
 
 impl Stream {
@@ -52,6 +55,7 @@ impl Stream {
         send: SendStream,
         recv: RecvStream,
         connection: Connection,
+        endpoint: Endpoint,
         lingering: Arc<Semaphore>,
     ) -> Self {
         Self {
@@ -59,6 +63,7 @@ impl Stream {
                 send,
                 recv,
                 connection,
+                _endpoint: endpoint,
             }),
             received: None,
             lingering,
@@ -167,7 +172,7 @@ impl Drop for Stream {
             // What was waited for in vain is lost, as with a socket whose peer is gone.
             let _ = timeout(LINGER, received).await;
             parts.connection.close(DONE, b"");
-            drop(permit);
+            drop((parts, permit));
         });
     }
 }
