@@ -39,13 +39,22 @@ pub struct Config {
     pub max_peers: usize,
     /// The maximum number of inbound peers; further ones are refused. Default: 64.
     pub max_inbound: usize,
-    /// The maximum number of inbound peers from one IP address (with IPv6, one /64). Further
-    /// ones are refused. Loopback is exempt. Default: 8.
+    /// The maximum number of inbound peers from one IP address (with IPv6, one /64), or with one
+    /// key over transports without IP addresses. Further ones are refused. Loopback is exempt.
+    /// Default: 8.
     pub max_per_ip: usize,
     /// The maximum number of inbound connections in their handshake. At the limit, a new one
-    /// evicts the oldest handshake of the address that has the most of them, or is refused.
+    /// evicts the oldest handshake of the address that has the most of them, or is refused. All
+    /// that come without an IP address to one listener count as one address.
     /// Default: 32.
     pub max_pending: usize,
+    /// The maximum number of inbound [contacts](crate::Registrar::contacts), apart from
+    /// [`max_inbound`](Config::max_inbound), and the maximum number of outbound ones, dials of
+    /// [`Mesh::contact`](crate::Mesh::contact) that are in progress included. At the limit, a new
+    /// inbound one evicts the oldest contact of the address that has the most of them, if it has
+    /// lasted for 10 s or that address has more than the newcomer's; otherwise it is told that this
+    /// node is busy. It means nothing to an app without contacts. Default: 32.
+    pub max_contacts: usize,
     /// The network name. Peers with another name are refused in the handshake. Default: empty.
     pub network: String,
     /// The name of this program, which is sent to peers. Default: `coalescent/` and the version.
@@ -179,6 +188,7 @@ impl Default for Config {
             max_inbound: 64,
             max_per_ip: 8,
             max_pending: 32,
+            max_contacts: 32,
             network: String::new(),
             agent: concat!("coalescent/", env!("CARGO_PKG_VERSION")).to_owned(),
             advertise: None,

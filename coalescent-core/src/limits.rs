@@ -54,6 +54,27 @@ impl Config {
             .saturating_add(outbox)
     }
 
+    /// Returns the most memory, in bytes, that one [contact](crate::Registrar::contacts) can make
+    /// this node use in addition to [`channels_bytes`](Config::channels_bytes).
+    #[must_use]
+    pub fn contact_bytes(&self) -> usize {
+        // No frame waits: the first one for the stack makes it a peer, or ends it.
+        self.buffer_bytes()
+            .saturating_add(2 * MAX_CONTROL + PEER_BYTES + KEPT_MAX * READ_MAX)
+    }
+
+    /// Returns the most memory, in bytes, that all contacts together can make this node use in
+    /// addition to [`node_bytes`](Config::node_bytes) and
+    /// [`channels_bytes`](Config::channels_bytes), if a plugin has registered
+    /// [contacts](crate::Registrar::contacts).
+    #[must_use]
+    pub fn contacts_bytes(&self) -> usize {
+        // Inbound ones, as many that have taken over from outbound ones, as many that have given
+        // way and not ended, and outbound ones.
+        let contacts = self.max_contacts.saturating_mul(4);
+        contacts.saturating_mul(self.contact_bytes())
+    }
+
     /// Returns the most memory, in bytes, that all peers together can make this node use. The
     /// [module's docs](crate::config) explain the parts.
     #[must_use]

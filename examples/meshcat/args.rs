@@ -328,9 +328,9 @@ impl Value<'_> {
     /// Reads where others can dial this node: an address without an identity.
     fn advertised(&mut self) -> Result<String, String> {
         let address = self.address()?;
-        if address.id().is_some() {
+        if address.id().is_some() || address.scheme() != "tcp" {
             return Err(format!(
-                "--{} {address}: write HOST:PORT, without an identity",
+                "--{} {address}: write HOST:PORT, without an identity or a scheme",
                 self.option
             ));
         }

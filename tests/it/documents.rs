@@ -108,6 +108,14 @@ fn the_published_memory_is_what_the_code_computes() {
         config.max_inbound, config.max_peers
     );
     assert!(limits.contains(&row), "limits.md: write {row:?}");
+
+    for (what, bytes) in [
+        ("Config::contact_bytes", config.contact_bytes()),
+        ("Config::contacts_bytes", config.contacts_bytes()),
+    ] {
+        let sum = format!("[`{what}`], {:.0} MiB", bytes as f64 / MIB);
+        assert!(limits.contains(&sum), "limits.md: write {sum:?}");
+    }
 }
 
 #[test]

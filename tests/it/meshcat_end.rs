@@ -322,6 +322,14 @@ fn unusable_arguments_are_refused_in_one_line() {
         (&["-l", "127.0.0.1:0", "--quiet=yes"], "--help"),
         (&["-l", "127.0.0.1:0", "--book", ""], "--book"),
         (&["-l", "127.0.0.1:0", "--advertise", "host"], "HOST:PORT"),
+        (
+            &["-l", "127.0.0.1:0", "--advertise", "unix:/a"],
+            "HOST:PORT",
+        ),
+        (&["--seed", "own://a:1"], "scheme own"),
+        (&["--seed", "unix:/a"], "scheme unix"),
+        (&["--seed", "unix:a"], "unix:/PATH"),
+        (&["--listen", "unix:/a"], "scheme unix"),
         (&["-l", "127.0.0.1:0", "--sign"], "--codec"),
         (
             &["-l", "127.0.0.1:0", "--codec", "json", "--sign"],

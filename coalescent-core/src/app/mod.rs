@@ -13,14 +13,12 @@ use crate::connection::check_hello;
 use crate::error::Error;
 use crate::mesh::Mesh;
 use crate::mesh::runtime::dialer::Seed;
-use crate::mesh::runtime::{Parts, Runtime, Security, Start, no_keys};
+use crate::mesh::runtime::{Parts, Runtime, Security, Start};
 use crate::node::Peers;
 use crate::node::event::Event;
 use crate::node::hooks::check_channels;
 use crate::node::peer::Peer;
 use crate::stack::PeerLayer;
-#[cfg(not(feature = "tls"))]
-use crate::transport::identity::PublicKey;
 use crate::transport::{Allow, IntoListener, Tcp, Transport, Transports};
 use crate::wire::Wire;
 
@@ -209,6 +207,13 @@ impl<L> App<L> {
         self
     }
 
+    /// Sets how many inbound [contacts](Registrar::contacts) are accepted at most, apart from
+    /// peers, and how many outbound ones there are at most. Default: 32.
+    pub fn max_contacts(mut self, max_contacts: usize) -> Self {
+        self.config.max_contacts = max_contacts;
+        self
+    }
+
     /// Sets the network name. Peers with another name are refused in the handshake. Default: the
     /// empty name.
     pub fn network(mut self, network: impl Into<String>) -> Self {
@@ -281,9 +286,9 @@ impl<L> App<L> {
         self
     }
 
-    /// Makes and accepts connections to and at addresses of the
-    /// [schemes](Transport::schemes) of `transport` with it: beside the other transports, or in place
-    /// of one that the app has for a scheme, such as TCP.
+    /// Makes and accepts connections to and at addresses of the [schemes](Transport::schemes) of
+    /// `transport` with it: beside the other transports, or in place of one that the app has for a
+    /// scheme, such as TCP.
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transports.add(transport);
         self
@@ -402,9 +407,16 @@ impl<L: PeerLayer> App<L> {
     }
 
     /// Makes a mesh that neither accepts nor dials peers until its start has run.
-    fn build(self) -> Result<(Mesh, Start), Error> {
+    fn build(mut self) -> Result<(Mesh, Start), Error> {
+        if !self.registrar.hooks.contacts.is_empty() {
+            // A plugin chooses the peers.
+            self.config.min_peers = 0;
+        }
         self.config.check()?;
-        check_channels(&self.registrar.hooks.channels)?;
+        check_channels(
+            &self.registrar.hooks.channels,
+            &self.registrar.hooks.contacts,
+        )?;
         check_hello(&self.config, &self.registrar.hooks)?;
         let seeds = self.seeds.into_iter().collect::<Result<Vec<_>, _>>()?;
         for seed in &seeds {
@@ -421,31 +433,13 @@ impl<L: PeerLayer> App<L> {
         for hook in configured {
             hook(&self.config);
         }
-        #[cfg(feature = "tls")]
-        let (tls, identity) = {
-            let given = self.allow.clone();
-            let tls = self.tls.map(|tls| match given {
-                Some(allow) => tls.allow(allow),
-                None => tls,
-            });
-            let identity = tls.as_ref().map(|tls| (tls.id(), tls.allowed().clone()));
-            (tls, identity)
-        };
-        #[cfg(not(feature = "tls"))]
-        let identity: Option<(PublicKey, Allow)> = None;
-        let keys = identity.is_some() || self.transports.prove_keys();
-        if self.allow.is_some() && !keys {
-            return Err(no_keys());
-        }
-        let (identity, allow) = identity.unzip();
-        let key = self.transports.key(identity)?;
-        let security = Security {
+        let (security, key) = Security::of(
             #[cfg(feature = "tls")]
-            tls,
-            allow: allow.or(self.allow).unwrap_or_default(),
-            keys,
-            allow_plaintext: self.config.allow_plaintext,
-        };
+            self.tls,
+            self.allow,
+            &self.transports,
+            self.config.allow_plaintext,
+        )?;
         let peers = Peers::with_hooks(self.config, hooks, extensions, true);
         security.set_node_key(&peers, key);
         for callback in self.callbacks {

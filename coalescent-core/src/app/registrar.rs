@@ -117,6 +117,46 @@ impl Registrar {
         self
     }
 
+    /// Has the connections to nodes that list `channel` too begin as
+    /// [contacts](Peer::is_contact), for a plugin that chooses itself whom this node stays
+    /// connected to.
+    ///
+    /// A contact is a connection on which only channels are shared. It has its own places
+    /// ([`Config::max_contacts`]), counts as the one connection that there is to its node, and is
+    /// pinged, penalized and banned like a peer, but it is none. [`Peer::promote`] makes it one,
+    /// and so does the first frame for the stack that it sends, for then the other node has
+    /// promoted this one. If there is no place for a peer then, it is told that this node is busy.
+    ///
+    /// With contacts, [`Config::min_peers`] becomes 0, so that nobody is dialled for it: seeds are
+    /// dialled only by the plugin, with [`Mesh::contact`], or for a wish for
+    /// [one more peer](Mesh::one_more), and even then as contacts. Nodes that do not list the
+    /// channel are ordinary peers, and so is whoever the application itself
+    /// [connects](Mesh::connect) to.
+    ///
+    /// The channel has to be [registered](Registrar::channel) too, or the start of the app fails.
+    pub fn contacts(&mut self, channel: impl Into<String>) -> &mut Self {
+        self.hooks.contacts.push(channel.into());
+        self
+    }
+
+    /// Adds a hook that is called with each [contact](Registrar::contacts) whose handshake is done,
+    /// whichever side has dialled, before any frame of it is handled.
+    ///
+    /// It must not block. A panic is reported as an error event.
+    pub fn on_contact(&mut self, hook: impl Fn(&Peer) + Send + Sync + 'static) -> &mut Self {
+        self.hooks.contact.push(Box::new(hook));
+        self
+    }
+
+    /// Adds a hook that is called with each contact that has ended without having become a peer.
+    /// For those that have there is [`on_disconnect`](Registrar::on_disconnect).
+    ///
+    /// It must not block. A panic is reported as an error event.
+    pub fn on_contact_end(&mut self, hook: impl Fn(&Peer) + Send + Sync + 'static) -> &mut Self {
+        self.hooks.contact_end.push(Box::new(hook));
+        self
+    }
+
     /// Registers a channel: frames between this plugin and the same plugin of each peer, which pass
     /// neither the stack nor relays. Sent with [`Peer::send_on`].
     ///

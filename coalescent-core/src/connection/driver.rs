@@ -16,8 +16,6 @@ use super::reader::{Input, Reader};
 use super::stack_driver::IdleDriver;
 use super::watch::Watchdog;
 use super::writer::Writer;
-use crate::node::Node;
-use crate::node::hooks::BoxFuture;
 use crate::node::peer::Peer;
 use crate::node::peer::handle::{Command, ConnectionHandle};
 use crate::reason::DisconnectReason;
@@ -34,8 +32,6 @@ pub(crate) struct Connection<IO> {
     pub(super) buf: BytesMut,
     pub(super) handle: Arc<ConnectionHandle>,
     pub(super) membership: Membership,
-    /// Whether the peer was not connected before.
-    pub(super) new: bool,
     /// Whether another connection has taken over all writes to the peer.
     pub(super) retired: bool,
 }
@@ -119,7 +115,6 @@ where
     fn into_driver<S: PeerService>(self, stack: S) -> Driver<IO, S> {
         let now = clock::now();
         let peer = self.membership.peer().clone();
-        let hooks = self.new.then(|| connect_hooks(&peer)).flatten();
         let (read, write) = tokio::io::split(self.io);
         let control = Arc::new(Control::default());
         let handle = self.handle;
@@ -133,7 +128,7 @@ where
             Arc::clone(&control),
             Arc::clone(&handle),
         );
-        reader.begin(hooks, self.first, self.buf, now);
+        reader.begin(self.first, self.buf, now);
         // The bytes behind the introduction may be a part of a frame.
         watch.decoded(false, reader.partial(), now);
         Driver {
@@ -284,18 +279,4 @@ impl<W: AsyncWrite + Unpin> Edge<W> {
         }
         Poll::Pending
     }
-}
-
-/// Returns a future that runs the connect hooks, if there are any.
-fn connect_hooks(peer: &Peer) -> Option<BoxFuture> {
-    if peer.node().hooks().connect.is_empty() {
-        return None;
-    }
-    let node: Arc<Node> = Arc::clone(peer.node());
-    let peer = peer.clone();
-    Some(Box::pin(async move {
-        for hook in &node.hooks().connect {
-            hook(peer.clone()).await;
-        }
-    }))
 }

@@ -12,6 +12,7 @@ use super::standby::{Outcome, Waiting};
 use super::{ConnectionInfo, clock};
 use crate::error::Error;
 use crate::node::peer::handle::ConnectionHandle;
+use crate::node::peer::seat::Seat;
 use crate::node::peer::{Introduction, Peer};
 use crate::node::standing::MAX_STANDING_TIME;
 use crate::node::{Joined, Node, Refusal, Standing};
@@ -53,8 +54,8 @@ impl From<Refusal> for NoEntry {
     }
 }
 
-/// Performs the handshake over `io`, and enters the roster of `node`. `admit` may refuse the peer
-/// after its introduction, and may be called more than once.
+/// Performs the handshake over `io`, and enters the roster of `node`. The connection is counted by
+/// `seat`, which may refuse it after its introduction.
 ///
 /// # Errors
 ///
@@ -63,7 +64,7 @@ pub(crate) async fn establish<IO>(
     io: IO,
     node: &Arc<Node>,
     info: ConnectionInfo,
-    admit: impl FnMut() -> Result<(), Refusal>,
+    seat: Option<Arc<dyn Seat>>,
 ) -> Result<Established<IO>, Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -72,7 +73,16 @@ where
     let wire = info.wire.clone().unwrap_or_else(|| config.wire.clone());
     let origin = info.origin();
     let direction = origin.direction;
-    let introduced = introduce(io, node, wire, origin, info.key, info.listen).await?;
+    let introduced = introduce(
+        io,
+        node,
+        wire,
+        origin,
+        info.key,
+        info.listen,
+        seat.as_deref(),
+    );
+    let introduced = introduced.await?;
     let Introduced {
         mut io,
         mut codec,
@@ -80,7 +90,7 @@ where
         mut block,
         intro,
     } = introduced;
-    let handle = Arc::new(ConnectionHandle::new(node.next_link(), direction));
+    let handle = Arc::new(ConnectionHandle::new(node.next_link(), direction, seat));
     let entry = {
         let mut waiting = Waiting {
             io: &mut io,
@@ -88,12 +98,12 @@ where
             buf: &mut buf,
             block: &mut block,
         };
-        enter(&mut waiting, node, &intro, &handle, admit).await
+        enter(&mut waiting, node, &intro, &handle).await
     };
-    let (peer, new, retired) = match entry {
-        Ok(Entry::New(peer)) => (peer, true, false),
-        Ok(Entry::Joined(Joined::TakesOver(peer) | Joined::Beside(peer))) => (peer, false, false),
-        Ok(Entry::Joined(Joined::Yields(peer))) => (peer, false, true),
+    let (peer, retired) = match entry {
+        Ok(Entry::New(peer)) => (peer, false),
+        Ok(Entry::Joined(Joined::TakesOver(peer) | Joined::Beside(peer))) => (peer, false),
+        Ok(Entry::Joined(Joined::Yields(peer))) => (peer, true),
         Ok(Entry::Left(peer)) => return Ok(Established::Already(peer)),
         Err(NoEntry::Failed(error)) => return Err(error),
         Err(NoEntry::Refused(refusal, connected)) => {
@@ -112,7 +122,6 @@ where
         first: block,
         membership: Membership::new(peer, Arc::clone(&handle)),
         handle,
-        new,
         retired,
     }))
 }
@@ -136,7 +145,6 @@ async fn enter<IO>(
     node: &Arc<Node>,
     intro: &Introduction,
     handle: &Arc<ConnectionHandle>,
-    mut admit: impl FnMut() -> Result<(), Refusal>,
 ) -> Result<Entry, NoEntry>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -144,7 +152,8 @@ where
     let since = clock::now();
     loop {
         let Some(standing) = node.look_up(intro, handle)? else {
-            admit()?;
+            let taken = handle.take_seat(node.role(&intro.channels));
+            taken.map_err(|_| Refusal::Full)?;
             match node.join(intro, handle)? {
                 Some(peer) => return Ok(Entry::New(peer)),
                 None => continue,
@@ -155,9 +164,10 @@ where
         match waits.await {
             Ok(Ok(Outcome::Decided(Standing::Free | Standing::Wait(_)))) => {}
             Ok(Ok(Outcome::Decided(Standing::Joined(joined)))) => {
-                if let Err(refusal) = admit() {
+                let role = standing.peer().stage().role();
+                if handle.take_over_seat(role).is_err() {
                     standing.give_back(joined);
-                    return Err(refusal.into());
+                    return Err(Refusal::Full.into());
                 }
                 return Ok(Entry::Joined(joined));
             }

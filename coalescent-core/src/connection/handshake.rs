@@ -9,9 +9,11 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::introduction::{dialable, own_hello};
+use super::scarce::Scarce;
 use crate::error::{BoxError, Error};
-use crate::node::Node;
+use crate::node::peer::seat::Seat;
 use crate::node::peer::{Endpoint, Introduction};
+use crate::node::{Node, Refusal};
 use crate::reason::Goodbye;
 use crate::text::Escaped;
 use crate::transport::Direction;
@@ -54,6 +56,7 @@ pub(super) async fn introduce<IO>(
     origin: Endpoint,
     key: Option<[u8; 32]>,
     listen: Option<String>,
+    seat: Option<&dyn Seat>,
 ) -> Result<Introduced<IO>, Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -84,15 +87,18 @@ where
         });
     }
     let hello = own_hello(node, listen, seen_at);
-    let exchange = exchange(&mut io, node, &mut codec, &mut buf, hello);
+    let scarce = Scarce::of(node, seat, direction, key);
+    let exchange = exchange(&mut io, node, &mut codec, &mut buf, hello, scarce);
     let limit = config.handshake_timeout;
     let timeout = |_| Err(Failure::Fatal(Error::handshake_timeout(limit)));
     let exchanged = tokio::time::timeout(limit, exchange).await;
     let (hello, block) = match exchanged.unwrap_or_else(timeout) {
         Ok(introduction) => introduction,
         Err(failure) => {
-            if let Failure::Refused { bye, .. } = &failure {
-                refuse(&mut io, &mut codec, bye).await;
+            match &failure {
+                Failure::Refused { bye, .. } => refuse(&mut io, &mut codec, bye).await,
+                Failure::Full => dismiss(&mut io, &mut codec, &Goodbye::BUSY),
+                Failure::Unsaid(_) | Failure::Fatal(_) => {}
             }
             let stranger = direction == Direction::Inbound && intro.key.is_none();
             return Err(failure.into_error(stranger));
@@ -120,6 +126,8 @@ enum Failure {
     Unsaid(io::Error),
     /// The peer is not told.
     Fatal(Error),
+    /// There is no place for the peer, which is told so.
+    Full,
     /// The peer is told so with a BYE of these words.
     Refused { error: Error, bye: String },
 }
@@ -140,6 +148,7 @@ impl Failure {
     fn into_error(self, stranger: bool) -> Error {
         match self {
             Self::Refused { error, .. } | Self::Fatal(error) => error,
+            Self::Full => Error::refused(Refusal::Full.words()),
             Self::Unsaid(error) if stranger => Error::unsaid(error),
             Self::Unsaid(error) => Error::handshake(error),
         }
@@ -155,18 +164,24 @@ impl Failure {
     }
 }
 
-/// Sends this node's HELLO, and receives the peer's. Returns it with the frames behind it.
+/// Sends this node's HELLO, and receives the peer's. Returns it with the frames behind it. If
+/// places are `scarce`, it receives first.
 async fn exchange<IO>(
     io: &mut IO,
     node: &Node,
     codec: &mut WireCodec,
     buf: &mut BytesMut,
-    hello: Hello,
+    own: Hello,
+    scarce: Option<Scarce<'_>>,
 ) -> Result<(Hello, Option<Block>), Failure>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut block = match send_hello(io, codec, &hello).await {
+    let sent = match scarce {
+        Some(_) => Ok(()),
+        None => send_hello(io, codec, &own).await,
+    };
+    let mut block = match sent {
         Ok(()) => read_block(io, codec, buf).await?,
         Err(failure) => refusal(io, codec, buf).await.ok_or(failure)?,
     };
@@ -174,6 +189,12 @@ where
         return Err(Failure::protocol("nothing was said".to_owned()));
     };
     let hello = accept_hello(node, head.kind, &block.payload(offset, &head))?;
+    if let Some(scarce) = scarce {
+        if !scarce.has_place(&hello) {
+            return Err(Failure::Full);
+        }
+        send_hello(io, codec, &own).await?;
+    }
     block.heads.remove(0);
     let rest = (!block.heads.is_empty()).then_some(block);
     Ok((hello, rest))

@@ -1,6 +1,7 @@
 //! A connection's place in the roster of its node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::node::peer::Peer;
 use crate::node::peer::handle::ConnectionHandle;
@@ -36,10 +37,19 @@ impl Membership {
         self.peer_left
     }
 
-    /// Tells everyone that the peer has left, and runs the disconnect hooks.
+    /// Tells everyone that the peer has left, and runs the disconnect hooks. Of a contact only the
+    /// hooks for its end are told.
     pub(super) async fn announce(&self, reason: &DisconnectReason) {
         let node = self.peer.node();
         node.finish_departure(&self.peer, reason.clone());
+        if self.peer.is_contact() {
+            return;
+        }
+        if let Some(hooks) = self.peer.begin() {
+            // It has left before its connection could run the hooks. Polled once, so that each
+            // peer of whom the hooks for its end tell was told of before.
+            let _ = tokio::time::timeout(Duration::ZERO, hooks).await;
+        }
         for hook in &node.hooks().disconnect {
             hook(self.peer.clone()).await;
         }

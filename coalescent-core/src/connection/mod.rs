@@ -73,6 +73,7 @@ mod membership;
 mod probe;
 mod reader;
 mod relay;
+mod scarce;
 mod stack_driver;
 mod standby;
 mod watch;
@@ -171,8 +172,8 @@ impl ConnectionInfo {
     /// Has [`Mesh::adopt`](crate::Mesh::adopt) count the connection among those that come to the
     /// listeners: towards [`Config::max_inbound`](crate::Config::max_inbound),
     /// [`Config::max_per_ip`](crate::Config::max_per_ip), by its key if it has no address, and
-    /// [`Config::max_pending`](crate::Config::max_pending). Without it, the server that has accepted
-    /// the connection must limit the number. One that this side made is not counted.
+    /// [`Config::max_pending`](crate::Config::max_pending). Without it, the server that has
+    /// accepted the connection must limit the number. One that this side made is not counted.
     #[must_use]
     pub fn counted(mut self) -> Self {
         self.counted = true;
@@ -247,7 +248,7 @@ where
         if !info.wire.as_ref().unwrap_or(&config.wire).has_handshake() {
             watch_silence(&io, config.ping_every, config.answer_within);
         }
-        match establish(io, peers.node(), info, || Ok(())).await? {
+        match establish(io, peers.node(), info, None).await? {
             Established::Connected(connection) => Ok(connection.run(stack).await),
             Established::Myself => Err(Error::refused("connected to itself")),
             Established::Already(_) => Err(Error::refused(Refusal::AlreadyConnected.words())),

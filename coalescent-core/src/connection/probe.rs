@@ -33,7 +33,7 @@ where
         mut codec,
         intro,
         ..
-    } = introduce(io, node, wire, origin, info.key, info.listen).await?;
+    } = introduce(io, node, wire, origin, info.key, info.listen, None).await?;
     refuse(&mut io, &mut codec, WORDS).await;
     Ok(intro)
 }

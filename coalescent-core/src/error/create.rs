@@ -80,6 +80,11 @@ impl Error {
         Self::new(ErrorKind::Refused, text)
     }
 
+    /// Creates the error of this node having no place left for now.
+    pub(crate) fn busy(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Busy, text)
+    }
+
     /// Creates the error of a connection to somebody whom this node has banned for as long yet.
     pub(crate) fn own_ban(left: Duration) -> Self {
         Self::new(ErrorKind::OwnBan, "this node has banned it").because(BanLeft(left))

@@ -41,8 +41,9 @@ impl Error {
         )
     }
 
-    /// Returns whether the other side has no place left for this node now: it is worth trying again
-    /// later. Such an error [`is_refused`](Error::is_refused) too.
+    /// Returns whether the other side has no place left for this node now, or this node has none
+    /// for a [contact](crate::Mesh::contact): it is worth trying again later. Such an error
+    /// [`is_refused`](Error::is_refused) too.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.kind == ErrorKind::Busy

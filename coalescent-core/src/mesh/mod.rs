@@ -9,9 +9,11 @@
 //! | [`duplex`] | the streams as implemented by `Mesh` itself |
 //! | [`doors`] | who comes in: sockets from elsewhere, the allow list, and waiting for peers |
 //! | [`bans`] | who is banned |
+//! | [`contacts`] | connections that a plugin begins, which are no peers yet |
 //! | [`runtime`] | the tasks: listener, dialer, connections, shutdown |
 
 mod bans;
+mod contacts;
 mod doors;
 mod duplex;
 mod gather;
@@ -165,7 +167,8 @@ impl Mesh {
     }
 
     /// Returns the public key that this node proves to its peers, if it has an
-    /// [identity](crate::App::identity).
+    /// [identity](crate::App::identity), or a transport that proves keys and
+    /// [says which](crate::transport::Transport::key).
     #[must_use]
     pub fn public_key(&self) -> Option<PublicKey> {
         let key = self.peers().node().key()?;
@@ -220,8 +223,8 @@ impl Mesh {
         self.runtime().tcp_addrs()
     }
 
-    /// Connects to a peer at an [`Address`], such as `[ID@]HOST:PORT`, once. Unlike a seed, the peer is not dialled again
-    /// when the connection ends.
+    /// Connects to a peer at an [`Address`], such as `[ID@]HOST:PORT`, once. Unlike a seed, the
+    /// peer is not dialled again when the connection ends.
     ///
     /// If the node at that address is connected already, this returns that peer. If a host name
     /// resolves to several addresses, those that are this node itself are skipped. On wires without
@@ -237,8 +240,8 @@ impl Mesh {
     ///
     /// # Errors
     ///
-    /// - [`is_config`](Error::is_config) if `addr` is not an address, or of a scheme that the app has
-    ///   no [transport](crate::App::transport) for.
+    /// - [`is_config`](Error::is_config) if `addr` is not an address, or of a scheme that the app
+    ///   has no [transport](crate::App::transport) for.
     /// - [`is_dial`](Error::is_dial) or [`is_timeout`](Error::is_timeout) if nothing answers there.
     /// - [`is_itself`](Error::is_itself) if only this node itself is there.
     /// - [`is_handshake`](Error::is_handshake) or [`is_refused`](Error::is_refused) if what answers
@@ -265,10 +268,10 @@ impl Mesh {
 
     /// Makes a peer of a connection that was made elsewhere: by another server, a pipe, a test.
     ///
-    /// Unless it is to be [counted](crate::connection::ConnectionInfo::counted), the connection counts
-    /// neither towards [`Config::max_inbound`](crate::Config::max_inbound) nor towards
-    /// [`Config::max_per_ip`](crate::Config::max_per_ip); the server that has accepted it must limit
-    /// the number. It is not secured either: the caller knows whether it is encrypted
+    /// Unless it is to be [counted](crate::connection::ConnectionInfo::counted), the connection
+    /// counts neither towards [`Config::max_inbound`](crate::Config::max_inbound) nor towards
+    /// [`Config::max_per_ip`](crate::Config::max_per_ip); the server that has accepted it must
+    /// limit the number. It is not secured either: the caller knows whether it is encrypted
     /// and who is at its other end, and says so in the
     /// [`ConnectionInfo`](crate::connection::ConnectionInfo). For a connection of which the caller
     /// knows nothing, there is [`accept`](Mesh::accept).
@@ -276,8 +279,8 @@ impl Mesh {
     /// # Errors
     ///
     /// [`is_handshake`](Error::is_handshake), [`is_timeout`](Error::is_timeout) or
-    /// [`is_refused`](Error::is_refused) if the handshake fails, the key in `info` is not allowed, or
-    /// there is no place for a counted one.
+    /// [`is_refused`](Error::is_refused) if the handshake fails, the key in `info` is not allowed,
+    /// or there is no place for a counted one.
     pub async fn adopt(&self, io: impl Io, info: ConnectionInfo) -> Result<Peer, Error> {
         self.runtime().adopt(Box::new(io), info).await
     }

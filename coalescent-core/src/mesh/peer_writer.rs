@@ -90,6 +90,9 @@ impl Target for Peer {
     }
 
     async fn send_all(self, payloads: Vec<Bytes>) -> (Sent, Option<Error>) {
+        if let Err(contact) = self.check_promoted() {
+            return (Sent::default(), Some(contact));
+        }
         let mut failed = None;
         let mut chunks = Vec::with_capacity(payloads.len());
         for payload in payloads {

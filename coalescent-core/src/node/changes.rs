@@ -141,6 +141,7 @@ mod tests {
         let stop = Arc::new(ConnectionHandle::new(
             peers.node().next_link(),
             Direction::Inbound,
+            None,
         ));
         let intro = Introduction {
             key: None,

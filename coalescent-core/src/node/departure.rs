@@ -9,6 +9,7 @@
 //!    from now on; what is left in the outbox is dropped and counted; requests that wait for a
 //!    reply fail. Then the node takes over the peer's counters, so that frames dropped later are
 //!    counted by the node itself; tells the event; and lets newcomers in that stood by.
+//!    Of a contact only the hooks for the end of contacts are told.
 //! 3. [`Peer::end_departure`], when the hooks for a disconnected peer have run: drops the values
 //!    that were kept with the peer.
 
@@ -54,8 +55,9 @@ impl Node {
         if theirs && self.inherit(&mut roster, peer) {
             return false;
         }
-        roster.move_to_leaving(peer);
-        self.meter.disconnected(peer.direction(), reason);
+        if roster.move_to_leaving(peer) {
+            self.meter.disconnected(peer.direction(), reason);
+        }
         drop(roster);
         peer.outbox().close();
         self.log_leaving(peer, reason);
@@ -70,10 +72,14 @@ impl Node {
         roster.leaving.remove(&peer.serial());
         roster.departed += peer.hand_over_counters();
         drop(roster);
-        self.emit(Event::PeerDisconnected {
-            peer: peer.clone(),
-            reason,
-        });
+        if peer.is_contact() {
+            self.lost_contact(peer);
+        } else {
+            self.emit(Event::PeerDisconnected {
+                peer: peer.clone(),
+                reason,
+            });
+        }
         self.free(peer);
     }
 
@@ -98,14 +104,19 @@ impl Node {
 }
 
 impl Roster {
-    fn move_to_leaving(&mut self, peer: &Peer) {
+    /// Returns whether it was a peer, and no contact.
+    fn move_to_leaving(&mut self, peer: &Peer) -> bool {
         // Removed by its connection, not by its address or id: a peer that has come back in the
         // meantime is another one.
-        self.peers.remove(&peer.serial());
+        let was_peer = self.peers.remove(&peer.serial()).is_some();
+        self.contacts.remove(&peer.serial());
         self.leaving.insert(peer.serial(), peer.clone());
         if peer.node_id().is_some() && self.by_id.get(peer.id()) == Some(&peer.serial()) {
             self.by_id.remove(peer.id());
         }
-        self.list = None;
+        if was_peer {
+            self.list = None;
+        }
+        was_peer
     }
 }

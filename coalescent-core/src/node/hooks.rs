@@ -1,5 +1,5 @@
-//! Hooks: what plugins run when peers connect and disconnect, when this node broadcasts, when a
-//! dial has ended, and when frames of their channels arrive.
+//! Hooks: what plugins run when peers and contacts connect and disconnect, when this node
+//! broadcasts, when a dial has ended, and when frames of their channels arrive.
 
 use std::any::TypeId;
 use std::fmt;
@@ -19,6 +19,7 @@ use crate::wire::{CHANNEL_NAME_MAX, MAX_CHANNELS};
 pub(crate) type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 type PeerHook = Box<dyn Fn(Peer) -> BoxFuture + Send + Sync>;
 type BroadcastHook = Box<dyn Fn(Option<u64>, &Bytes) + Send + Sync>;
+pub(crate) type ContactHook = Box<dyn Fn(&Peer) + Send + Sync>;
 type DialHook = Box<dyn Fn(&Dial) + Send + Sync>;
 
 /// The hooks of a node's plugins, and what its stack is known to do.
@@ -34,6 +35,12 @@ pub(crate) struct Hooks {
     pub(crate) dial: Vec<DialHook>,
     /// The channels, whose positions are their indexes in the HELLO of this node.
     pub(crate) channels: Vec<Channel>,
+    /// The channels of which peers that list them begin as contacts.
+    pub(crate) contacts: Vec<String>,
+    /// Called with each contact that is connected.
+    pub(crate) contact: Vec<ContactHook>,
+    /// Called with each contact that has ended without having become a peer.
+    pub(crate) contact_end: Vec<ContactHook>,
     /// Whether frames from peers are relayed.
     pub(crate) relays: bool,
     /// The type of a stack that only relays, and the flow it relays with.
@@ -119,8 +126,9 @@ impl Channel {
 ///
 /// # Errors
 ///
-/// [`is_config`](Error::is_config) if a name is empty, too long, or taken, or there are too many.
-pub(crate) fn check_channels(channels: &[Channel]) -> Result<(), Error> {
+/// [`is_config`](Error::is_config) if a name is empty, too long, or taken, or there are too many,
+/// or that of contacts is not among them.
+pub(crate) fn check_channels(channels: &[Channel], contacts: &[String]) -> Result<(), Error> {
     let refuse = |text: String| Err(Error::config(text));
     if channels.len() > MAX_CHANNELS {
         return refuse(format!(
@@ -140,6 +148,13 @@ pub(crate) fn check_channels(channels: &[Channel]) -> Result<(), Error> {
                  use one name"
             ));
         }
+    }
+    let is_registered = |name: &String| channels.iter().any(|channel| channel.name == *name);
+    if let Some(name) = contacts.iter().find(|name| !is_registered(name)) {
+        return refuse(format!(
+            "the channel {name:?}, of contacts, is not registered: add a handler with \
+             `Registrar::channel`"
+        ));
     }
     Ok(())
 }
@@ -161,14 +176,14 @@ mod tests {
 
     #[test]
     fn names_are_short_and_each_is_registered_once() {
-        assert!(check_channels(&channels(&["a/1", "b/1"])).is_ok());
-        assert!(check_channels(&channels(&["a/1", "b/1", "a/1"])).is_err());
-        assert!(check_channels(&channels(&[""])).is_err());
-        assert!(check_channels(&channels(&[&"x".repeat(32)])).is_ok());
-        assert!(check_channels(&channels(&[&"x".repeat(33)])).is_err());
+        assert!(check_channels(&channels(&["a/1", "b/1"]), &[]).is_ok());
+        assert!(check_channels(&channels(&["a/1", "b/1", "a/1"]), &[]).is_err());
+        assert!(check_channels(&channels(&[""]), &[]).is_err());
+        assert!(check_channels(&channels(&[&"x".repeat(32)]), &[]).is_ok());
+        assert!(check_channels(&channels(&[&"x".repeat(33)]), &[]).is_err());
         let names: Vec<_> = (0..17).map(|number| format!("{number}")).collect();
         let names: Vec<_> = names.iter().map(String::as_str).collect();
-        assert!(check_channels(&channels(&names)).is_err());
-        assert!(check_channels(&channels(&names[..16])).is_ok());
+        assert!(check_channels(&channels(&names), &[]).is_err());
+        assert!(check_channels(&channels(&names[..16]), &[]).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! How a connection becomes a peer of the roster.
+//! How a connection becomes a peer, or a contact, of the roster.
 
 use std::sync::Arc;
 
@@ -48,6 +48,11 @@ impl Node {
         }
         let peer = Peer::new(Arc::clone(self), intro.clone(), link);
         roster.add(&peer, intro);
+        if peer.is_contact() {
+            drop(roster);
+            self.met_contact(&peer);
+            return Ok(Some(peer));
+        }
         self.meter.connected(peer.direction());
         drop(roster);
         self.emit(Event::PeerConnected { peer: peer.clone() });
@@ -70,10 +75,14 @@ impl Node {
 
 impl Roster {
     fn add(&mut self, peer: &Peer, intro: &Introduction) {
-        self.peers.insert(peer.serial(), peer.clone());
+        if peer.is_contact() {
+            self.contacts.insert(peer.serial(), peer.clone());
+        } else {
+            self.peers.insert(peer.serial(), peer.clone());
+            self.list = None;
+        }
         if let Some(id) = roster_id(intro.key, intro.node_id) {
             self.by_id.insert(id, peer.serial());
         }
-        self.list = None;
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod` | [`Peers`], the public handle, and `Node`, what it points to |
 //! | `roster`, `join`, `departure` | who is connected; how a peer comes, and how it leaves |
+//! | `contact` | contacts: peers with whom only channels are shared |
 //! | `standing` | newcomers that claim to be a connected peer |
 //! | `peer` | [`Peer`], the handle to one peer |
 //! | `broadcast`, `payload` | what this node sends to all peers |
@@ -22,6 +23,7 @@ mod broadcast;
 pub(crate) mod by_wire;
 pub(crate) mod changes;
 pub(crate) mod channel;
+mod contact;
 mod departure;
 pub mod event;
 pub(crate) mod hooks;
@@ -108,14 +110,16 @@ pub(crate) struct Node {
 struct Roster {
     /// The connected peers.
     peers: BTreeMap<u64, Peer>,
-    /// The connected peers that have introduced themselves.
+    /// The connected contacts, which are no peers yet.
+    contacts: BTreeMap<u64, Peer>,
+    /// The connected peers and contacts that have introduced themselves.
     by_id: HashMap<PeerId, u64>,
     /// Newcomers that claim to be a connected peer.
     standing: Vec<Arc<Place>>,
     /// The connected peers as a list, made when it is asked for: copying it at each join would
     /// cost memory that grows with the square of the number of peers. `None` after a change.
     list: Option<Arc<[Peer]>>,
-    /// The peers between the first and the second step of their departure.
+    /// The peers and contacts between the first and the second step of their departure.
     leaving: BTreeMap<u64, Peer>,
     /// The counters of the peers that have left.
     departed: Stats,
@@ -228,11 +232,13 @@ impl Peers {
         self.0.events.listen()
     }
 
-    /// Returns the sum of the counters of all peers, including those that have left.
+    /// Returns the sum of the counters of all peers and contacts, including those that have left.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let roster = self.0.roster();
-        let all = roster.peers.values().chain(roster.leaving.values());
+        let contacts = roster.contacts.values();
+        let all = roster.peers.values().chain(contacts);
+        let all = all.chain(roster.leaving.values());
         all.fold(roster.departed, |sum, peer| sum + peer.stats())
     }
 

@@ -48,11 +48,17 @@ impl Roster {
         Arc::clone(list)
     }
 
-    /// Returns the connected peer that a newcomer claims to be: by its key, or by its node id if it
-    /// has no key. On wires without an introduction each connection is a peer.
+    /// Returns the connected peer or contact that a newcomer claims to be: by its key, or by its
+    /// node id if it has no key. On wires without an introduction each connection is a peer.
     pub(super) fn known(&self, intro: &Introduction) -> Option<Peer> {
         let serial = self.by_id.get(&roster_id(intro.key, intro.node_id)?)?;
-        self.peers.get(serial).cloned()
+        self.get(*serial)
+    }
+
+    /// Returns the connected peer or contact of this number.
+    pub(super) fn get(&self, serial: u64) -> Option<Peer> {
+        let peer = self.peers.get(&serial);
+        peer.or_else(|| self.contacts.get(&serial)).cloned()
     }
 
     pub(super) fn add_place(&mut self, place: &Arc<Place>) {

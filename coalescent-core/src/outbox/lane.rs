@@ -58,6 +58,8 @@ pub(super) struct ChannelLane {
     pub(super) lane: Lane,
     /// Whether this lane had the last turn.
     had_turn: bool,
+    /// It has all turns until this many of its bytes are done with, counted from the beginning.
+    first_until: u64,
 }
 
 impl Default for ChannelLane {
@@ -65,16 +67,23 @@ impl Default for ChannelLane {
         Self {
             lane: Lane::new(CHANNEL_OUTBOX),
             had_turn: false,
+            first_until: 0,
         }
     }
 }
 
 impl ChannelLane {
+    /// Gives this lane all turns until what waits in it now is written.
+    pub(super) fn go_first(&mut self) {
+        self.first_until = self.lane.queue.taken();
+    }
+
     /// Moves the next entries into the empty `batch`, if it is this lane's turn: the `others` had
-    /// the last one, or have nothing to write.
+    /// the last one, or have nothing to write, or this lane goes first.
     pub(super) fn take_turn(&mut self, others: &mut Queue, batch: &mut VecDeque<Entry>) -> bool {
         let queue = &mut self.lane.queue;
-        if queue.is_drained() || (self.had_turn && !others.is_drained()) {
+        let goes_first = queue.done() < self.first_until;
+        if queue.is_drained() || (self.had_turn && !others.is_drained() && !goes_first) {
             self.had_turn = false;
             return false;
         }
@@ -136,6 +145,27 @@ mod tests {
             })
             .collect();
         assert_eq!(first, [true, false, true, false]);
+    }
+
+    #[test]
+    fn a_lane_that_goes_first_has_all_turns_until_what_waits_is_written() {
+        let (mut lane, mut others) = (ChannelLane::default(), Queue::new(usize::MAX));
+        lane.lane.queue.push(&chunk(9));
+        assert_eq!(turn(&mut lane, &mut others), Some((true, 9)));
+        lane.lane.queue.push(&chunk(10));
+        lane.go_first();
+        others.push(&chunk(1000));
+        // Nobody is held back by what comes later.
+        lane.lane.queue.push(&chunk(2000));
+        others.push(&chunk(3000));
+        let turns: Vec<_> = std::iter::from_fn(|| turn(&mut lane, &mut others)).collect();
+        let channel = turns.iter().position(|(channel, _)| *channel);
+        let other = turns.iter().position(|(channel, _)| !channel);
+        assert!(channel < other, "{turns:?}");
+        lane.go_first();
+        others.push(&chunk(1000));
+        lane.lane.queue.push(&chunk(9));
+        assert!(turn(&mut lane, &mut others).is_some());
     }
 
     #[test]

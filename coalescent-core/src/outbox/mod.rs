@@ -296,6 +296,13 @@ impl Outbox {
         wake.into_iter().flatten().for_each(Waker::wake);
     }
 
+    /// Has the frames of channels that are queued written before all other frames.
+    pub(crate) fn channels_first(&self) {
+        if let Some(channels) = &mut self.state().channels {
+            channels.go_first();
+        }
+    }
+
     /// Refuses pushes from now on; what is queued stays, to be written.
     pub(crate) fn close(&self) {
         let mut state = self.state();

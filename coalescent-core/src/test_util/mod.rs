@@ -122,7 +122,11 @@ pub fn peer(peers: &Peers) -> Peer {
             direction: Direction::Inbound,
         },
     };
-    let link = Arc::new(ConnectionHandle::new(node.next_link(), Direction::Inbound));
+    let link = Arc::new(ConnectionHandle::new(
+        node.next_link(),
+        Direction::Inbound,
+        None,
+    ));
     Peer::new(Arc::clone(node), intro, &link)
 }
 

@@ -41,16 +41,16 @@ impl Group {
 pub(crate) struct Groups {
     /// Of all its connections.
     pub(crate) all: Group,
-    /// Of its handshakes under way. Keys cost nothing, so those who come without an IP address are
-    /// one group here, however many keys they prove.
-    pub(crate) pending: Group,
+    /// With which it shares the places for handshakes and for contacts. Keys cost nothing, so those
+    /// who come without an IP address are one group here, however many keys they prove.
+    pub(crate) share: Group,
 }
 
 impl From<Group> for Groups {
     fn from(group: Group) -> Self {
         Self {
             all: group,
-            pending: group,
+            share: group,
         }
     }
 }
@@ -69,7 +69,7 @@ impl Groups {
             (Some(_), _) => Group::of(ip).into(),
             (None, Some(key)) => Self {
                 all: Group::Key(key),
-                pending: listener,
+                share: listener,
             },
             (None, None) => listener.into(),
         }

@@ -1,8 +1,8 @@
 //! Transports: how sockets are opened and accepted.
 //!
-//! An app has a [`Transport`] for each scheme of addresses: [`Tcp`], unless it is given another in its
-//! place, such as [`Memory`] for tests, and those that it is given beside it, perhaps one of your own.
-//! The connection on top is the same for every transport.
+//! An app has a [`Transport`] for each scheme of addresses: [`Tcp`], unless it is given another in
+//! its place, such as [`Memory`] for tests, and those that it is given beside it, perhaps one of
+//! your own. The connection on top is the same for every transport.
 
 pub mod address;
 mod allow;
@@ -16,6 +16,7 @@ pub mod identity;
 mod memory;
 mod protection;
 mod race;
+pub(crate) mod reach;
 mod registry;
 mod tcp;
 #[cfg(feature = "tls")]
@@ -95,7 +96,8 @@ pub trait Transport: Send + Sync + 'static {
     }
 
     /// Starts to accept connections at `addr`: a `host:port` of `tcp`, where port 0 picks a free
-    /// port, and of other schemes the text that the user has written, such as `unix:/run/chat.sock`.
+    /// port, and of other schemes the text that the user has written, such as
+    /// `unix:/run/chat.sock`.
     fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
 
     /// Starts to accept connections at every address that `addr` resolves to, at least one. With

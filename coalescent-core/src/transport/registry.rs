@@ -123,5 +123,5 @@ impl Transports {
     }
 }
 
-/// How many characters of an address an error quotes: 64.
-const SHOWN: usize = 64;
+/// How many characters of an address an error quotes: 96, so that one of a key is whole.
+const SHOWN: usize = 96;

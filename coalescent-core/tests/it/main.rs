@@ -4,6 +4,7 @@ mod bans;
 mod broadcast;
 mod calls;
 mod channels;
+mod contacts;
 mod derived;
 mod dialing;
 mod doors;

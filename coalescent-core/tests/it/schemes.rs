@@ -157,6 +157,36 @@ async fn a_plain_transport_without_addresses_is_not_taken_for_loopback() {
     drop(here);
 }
 
+/// A transport that is not to be asked for connections.
+struct Undialled;
+
+impl Transport for Undialled {
+    fn schemes(&self) -> &[&str] {
+        &["own"]
+    }
+
+    fn listen<'a>(&'a self, _addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+
+    fn connect<'a>(
+        &'a self,
+        addr: &'a Address,
+        _permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
+    ) -> BoxFuture<'a, io::Result<Connected>> {
+        panic!("{addr} was dialled")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_needs_an_identity_is_not_even_dialled_without_one() {
+    let mesh = App::new().transport(Undialled).start().await.unwrap();
+    let error = mesh.connect("own:/place").await.unwrap_err();
+    assert!(error.is_plaintext(), "{error}");
+    assert!(!mesh.may_dial(&"own:/place".parse().unwrap()));
+    assert!(mesh.listen("own:/place").await.unwrap_err().is_listen());
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_that_stays_on_the_machine_needs_nothing_and_is_not_counted_by_address() {
     let network = KeyNetwork::new();

@@ -5,6 +5,7 @@
 
 mod calls;
 mod channels;
+mod contacts;
 mod limits;
 mod requests;
 

@@ -117,6 +117,10 @@ where
 
     /// Answers the control frames of a block, and gives the block to the stack driver.
     pub(super) fn take(&mut self, mut block: Block, now: Instant) {
+        if block.broadcasts && !self.lets_in() {
+            self.activity.busy(&self.peer).driver.put_block(block);
+            return;
+        }
         let found = if block.broadcasts {
             Found {
                 data: block.heads.len() as u64,
@@ -145,6 +149,25 @@ where
         driver.add(block, found.data == 0, buffer.whole(), now);
     }
 
+    /// Makes a peer of a contact that has sent a frame for the stack, before the frame is handled.
+    /// Returns false if this cannot be, which ends the stream.
+    #[inline]
+    fn lets_in(&mut self) -> bool {
+        self.peer.stage().has_begun() || self.promote()
+    }
+
+    #[cold]
+    fn promote(&mut self) -> bool {
+        if self.peer.is_contact()
+            && let Err(reason) = self.peer.promoted_by_frame()
+        {
+            self.stream = Stream::Ended(reason);
+            return false;
+        }
+        self.welcome();
+        true
+    }
+
     /// Handles frames that are not for the stack, up to one that ends the stream: heads behind it
     /// are removed. Counts the frames that are no control frames.
     fn take_heads(&mut self, block: &mut Block, now: Instant) -> Found {
@@ -153,6 +176,14 @@ where
             let Some(&(offset, head)) = block.heads.get(index) else {
                 break;
             };
+            let is_for_stack = matches!(
+                head.kind,
+                Kind::Data | Kind::Broadcast { .. } | Kind::Plain | Kind::Request { .. }
+            );
+            if is_for_stack && !self.lets_in() {
+                block.heads.truncate(index);
+                break;
+            }
             match head.kind {
                 Kind::Data | Kind::Broadcast { .. } | Kind::Plain => found.data += 1,
                 Kind::Request { .. } => found.requests += 1,

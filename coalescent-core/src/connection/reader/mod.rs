@@ -16,7 +16,6 @@ use super::buffer::Buffer;
 use super::control::Control;
 use super::stack_driver::{HandedOn, IdleDriver, StackDriver, Step};
 use super::watch::Watchdog;
-use crate::node::hooks::BoxFuture;
 use crate::node::peer::Peer;
 use crate::node::peer::handle::{ConnectionHandle, Quiesced};
 use crate::reason::DisconnectReason;
@@ -142,11 +141,17 @@ impl<S: PeerService> Activity<S> {
 }
 
 impl Stream {
-    /// Returns whether the peer said its last, so that nothing behind that counts.
+    /// Returns whether the peer said its last, or has no place among the peers, so that nothing
+    /// behind that counts.
     fn is_over(&self) -> bool {
         matches!(
             self,
-            Self::Ended(DisconnectReason::Bye(_) | DisconnectReason::Protocol(_))
+            Self::Ended(
+                DisconnectReason::Bye(_)
+                    | DisconnectReason::Protocol(_)
+                    | DisconnectReason::Disconnected(_)
+                    | DisconnectReason::Shutdown
+            )
         )
     }
 }
@@ -181,28 +186,30 @@ where
         }
     }
 
-    /// Starts with `hooks`, which run before the first frame, and with frames that were read
-    /// together with the introduction: the block `first`, and then `buf`.
-    pub(super) fn begin(
-        &mut self,
-        hooks: Option<BoxFuture>,
-        first: Option<Block>,
-        buf: BytesMut,
-        now: Instant,
-    ) {
+    /// Starts with the connect hooks of a new peer, which run before the first frame, and with
+    /// frames that were read together with the introduction: the block `first`, and then `buf`.
+    pub(super) fn begin(&mut self, first: Option<Block>, buf: BytesMut, now: Instant) {
         let nothing = buf.is_empty() && !self.codec.may_hold_frames(&buf);
-        if hooks.is_none() && first.is_none() && nothing {
+        self.welcome();
+        if first.is_none() && nothing {
             return;
         }
         let busy = self.activity.busy(&self.peer);
         busy.buffer = Buffer::new(buf);
-        if let Some(hooks) = hooks {
-            busy.driver.run_hooks(hooks);
-        }
         if let Some(block) = first {
             self.take(block, now);
         }
         self.decode(now);
+    }
+
+    /// Has the connect hooks run before the next frame, if a contact has become a peer, or the peer
+    /// is new.
+    pub(super) fn welcome(&mut self) {
+        if !self.peer.stage().has_begun()
+            && let Some(hooks) = self.peer.begin()
+        {
+            self.activity.busy(&self.peer).driver.run_hooks(hooks);
+        }
     }
 
     /// Stops reading, except while replies are waited for. Drops `quiesced` once all that was read
@@ -256,6 +263,7 @@ where
         now: Instant,
         watch: &mut Watchdog,
     ) -> Poll<Input> {
+        self.welcome();
         if matches!(self.undecoded, Undecoded::Read) {
             let completed = self.decode(now);
             watch.read(completed, self.partial(), now);

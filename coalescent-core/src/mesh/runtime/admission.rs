@@ -3,14 +3,16 @@
 //! This module only decides: it has no socket, and is told the time.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::eviction::{Held, victim};
+use super::refused::{Reason, Refused};
+use super::ticket::Ticket;
+use crate::node::peer::handle::ConnectionHandle;
 use crate::transport::group::{Group, Groups};
 
 /// How long a handshake may last before it can be evicted for a newcomer, if all places for
@@ -20,17 +22,27 @@ use crate::transport::group::{Group, Groups};
 /// as it is allowed to.
 pub(crate) const PENDING_GRACE: Duration = Duration::from_secs(1);
 
+/// How long a contact may last before it can be evicted for a newcomer, if all places for contacts
+/// are taken: 10 s.
+///
+/// Two nodes are contacts while they find out whether they become peers, which takes a few round
+/// trips.
+pub(crate) const CONTACT_GRACE: Duration = Duration::from_secs(10);
+
 /// How many inbound connections are admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AdmissionLimits {
     /// The number of peers whose handshake is done. Default: 64.
     pub(crate) max_inbound: usize,
-    /// The number of connections from one address (for IPv6, one /64), or of one key where there are
-    /// no addresses, in their handshake or after it. Loopback is exempt. Default: 8.
+    /// The number of connections from one address (for IPv6, one /64), or of one key where there
+    /// are no addresses, in their handshake or after it. Loopback is exempt. Default: 8.
     pub(crate) max_per_ip: usize,
     /// The number of connections in their handshake. They do not count towards `max_inbound`, so
     /// connections that stay silent cannot keep peers out. Default: 32.
     pub(crate) max_pending: usize,
+    /// The number of contacts, which do not count towards `max_inbound`: 0 if no connection begins
+    /// as one. Default: 0.
+    pub(crate) max_contacts: usize,
     /// Whether a connection beyond `max_inbound` is admitted to its handshake, since it can be told
     /// only after a part of that; see [`Ticket::check`]. Default: false.
     pub(crate) tell_late: bool,
@@ -42,6 +54,7 @@ impl Default for AdmissionLimits {
             max_inbound: 64,
             max_per_ip: 8,
             max_pending: 32,
+            max_contacts: 0,
             tell_late: false,
         }
     }
@@ -59,9 +72,12 @@ impl Default for AdmissionLimits {
 ///   cannot lock others out for the whole handshake timeout.
 ///
 /// Otherwise the newcomer is refused, so that in a rush of honest peers the first ones finish.
+///
+/// Contacts give way to other contacts by the same rule, after [`CONTACT_GRACE`]. Those that were
+/// evicted have to end first: while as many as there are places for have not, no other is.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
-    limits: AdmissionLimits,
+    pub(super) limits: AdmissionLimits,
     shared: Arc<Mutex<Counts>>,
 }
 
@@ -70,25 +86,22 @@ pub(crate) struct Admission {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inbound {
     pub(crate) pending: usize,
+    pub(crate) contacts: usize,
     pub(crate) established: usize,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
-    established: usize,
+pub(super) struct Counts {
+    pub(super) established: usize,
     /// In order of arrival.
-    pending: Vec<Pending>,
-    /// The number of connections of each group, in either state. A group without any has no entry.
+    pub(super) pending: Vec<Held<Arc<Notify>>>,
+    /// In the order in which they became contacts.
+    pub(super) contacts: Vec<Held<Weak<ConnectionHandle>>>,
+    /// The contacts that were evicted, and have not ended.
+    pub(super) ending: usize,
+    /// The number of connections of each group, in any state. A group without any has no entry.
     groups: HashMap<Group, usize>,
     next_id: u64,
-}
-
-#[derive(Debug)]
-struct Pending {
-    id: u64,
-    groups: Groups,
-    since: Instant,
-    evicted: Arc<Notify>,
 }
 
 impl Admission {
@@ -113,7 +126,7 @@ impl Admission {
         let limits = self.limits;
         let mut counts = self.lock();
         if !limits.tell_late {
-            counts.check(limits)?;
+            counts.check_any(limits, groups.share, now)?;
         }
         let of_group = counts.groups.get(&group).copied().unwrap_or(0);
         if group.is_limited() && of_group >= limits.max_per_ip {
@@ -122,7 +135,7 @@ impl Admission {
                 limit: limits.max_per_ip,
             });
         }
-        if counts.pending.len() >= limits.max_pending && !counts.make_room(groups.pending, now) {
+        if counts.pending.len() >= limits.max_pending && !counts.make_room(groups.share, now) {
             return Err(Refused {
                 reason: Reason::Pending,
                 limit: limits.max_pending,
@@ -131,21 +144,15 @@ impl Admission {
         let id = counts.next_id;
         counts.next_id += 1;
         let evicted = Arc::new(Notify::new());
-        counts.pending.push(Pending {
+        counts.pending.push(Held {
             id,
             groups,
             since: now,
-            evicted: Arc::clone(&evicted),
+            handle: Arc::clone(&evicted),
         });
         *counts.groups.entry(group).or_insert(0) += 1;
         drop(counts);
-        Ok(Ticket {
-            admission: self.clone(),
-            id,
-            group,
-            evicted,
-            established: AtomicBool::new(false),
-        })
+        Ok(Ticket::new(self.clone(), id, groups, evicted))
     }
 
     /// Returns the current counts.
@@ -154,11 +161,12 @@ impl Admission {
         let counts = self.lock();
         Inbound {
             pending: counts.pending.len(),
+            contacts: counts.contacts.len(),
             established: counts.established,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Counts> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Counts> {
         // No change of the counts can panic halfway.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,7 +174,7 @@ impl Admission {
 
 impl Counts {
     /// Checks whether there is a place for one more connection whose handshake is done.
-    fn check(&self, limits: AdmissionLimits) -> Result<(), Refused> {
+    pub(super) fn check(&self, limits: AdmissionLimits) -> Result<(), Refused> {
         if self.established < limits.max_inbound {
             return Ok(());
         }
@@ -176,31 +184,55 @@ impl Counts {
         })
     }
 
+    /// Checks whether there is a place for one more connection whose handshake is done, be it that
+    /// of a peer or that of a contact.
+    pub(super) fn check_any(
+        &self,
+        limits: AdmissionLimits,
+        group: Group,
+        now: Instant,
+    ) -> Result<(), Refused> {
+        let full = match self.check(limits) {
+            Ok(()) => return Ok(()),
+            Err(full) => full,
+        };
+        let room = limits.max_contacts > 0 && self.contact_room(limits, group, now).is_ok();
+        if room { Ok(()) } else { Err(full) }
+    }
+
     /// Evicts a handshake for one from `newcomer`, by the rules in [`Admission`]. Returns `false`
     /// if no handshake may be evicted.
     fn make_room(&mut self, newcomer: Group, now: Instant) -> bool {
-        let mut held: HashMap<Group, usize> = HashMap::new();
-        for pending in &self.pending {
-            *held.entry(pending.groups.pending).or_insert(0) += 1;
-        }
-        let most = held.values().copied().max().unwrap_or(0);
-        let mine = held.get(&newcomer).copied().unwrap_or(0);
-        let greedy = |pending: &Pending| held.get(&pending.groups.pending) == Some(&most);
-        let Some(oldest) = self.pending.iter().position(greedy) else {
+        let Some(oldest) = victim(&self.pending, newcomer, PENDING_GRACE, now) else {
             return false;
         };
-        let lasted =
-            |pending: &Pending| now.saturating_duration_since(pending.since) >= PENDING_GRACE;
-        if mine + 1 >= most && !self.pending.get(oldest).is_some_and(lasted) {
-            return false;
-        }
         let pending = self.pending.remove(oldest);
         self.leave(pending.groups.all);
-        pending.evicted.notify_one();
+        pending.handle.notify_one();
         true
     }
 
-    fn leave(&mut self, group: Group) {
+    /// Returns the contact that gives way to one more, if one has to.
+    pub(super) fn contact_room(
+        &self,
+        limits: AdmissionLimits,
+        newcomer: Group,
+        now: Instant,
+    ) -> Result<Option<usize>, Refused> {
+        let limit = limits.max_contacts;
+        if self.contacts.len() < limit {
+            return Ok(None);
+        }
+        // They hold memory until they have ended.
+        let oldest = victim(&self.contacts, newcomer, CONTACT_GRACE, now);
+        let oldest = oldest.filter(|_| self.ending < limit);
+        oldest.map(Some).ok_or(Refused {
+            reason: Reason::Contacts,
+            limit,
+        })
+    }
+
+    pub(super) fn leave(&mut self, group: Group) {
         if let Some(count) = self.groups.get_mut(&group) {
             *count -= 1;
             if *count == 0 {
@@ -208,152 +240,7 @@ impl Counts {
             }
         }
     }
-
-    /// Removes a handshake from the list. Returns `false` if it was evicted.
-    fn take_pending(&mut self, id: u64) -> bool {
-        let found = self.pending.iter().position(|pending| pending.id == id);
-        found.map(|index| self.pending.remove(index)).is_some()
-    }
 }
-
-/// The place of one inbound connection, which is freed when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Ticket {
-    admission: Admission,
-    id: u64,
-    group: Group,
-    evicted: Arc<Notify>,
-    established: AtomicBool,
-}
-
-impl Ticket {
-    /// Notes that the handshake has succeeded, which frees the place for handshakes. Does nothing
-    /// if the connection is established already.
-    ///
-    /// # Errors
-    ///
-    /// Returns the reason if `max_inbound` peers are connected by now, or if this connection was
-    /// evicted. Close it then.
-    pub(crate) fn establish(&self) -> Result<(), Refused> {
-        if self.is_established() {
-            return Ok(());
-        }
-        let limits = self.admission.limits;
-        let mut counts = self.admission.lock();
-        if !counts.pending.iter().any(|pending| pending.id == self.id) {
-            return Err(Refused {
-                reason: Reason::Evicted,
-                limit: limits.max_pending,
-            });
-        }
-        counts.check(limits)?;
-        counts.take_pending(self.id);
-        counts.established += 1;
-        self.established.store(true, Ordering::Relaxed);
-        drop(counts);
-        Ok(())
-    }
-
-    /// Checks whether there is a place for this connection now, once its handshake will be done.
-    ///
-    /// # Errors
-    ///
-    /// Returns the reason if `max_inbound` peers are connected.
-    pub(crate) fn check(&self) -> Result<(), Refused> {
-        self.admission.lock().check(self.admission.limits)
-    }
-
-    fn is_established(&self) -> bool {
-        self.established.load(Ordering::Relaxed)
-    }
-
-    /// Waits until this connection is evicted. Race it with the handshake.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: an eviction is stored until this returns it once.
-    pub(crate) async fn evicted(&self) -> Refused {
-        self.evicted.notified().await;
-        Refused {
-            reason: Reason::Evicted,
-            limit: self.admission.limits.max_pending,
-        }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let mut counts = self.admission.lock();
-        if self.is_established() {
-            counts.established -= 1;
-        } else if !counts.take_pending(self.id) {
-            // The eviction has freed the place.
-            return;
-        }
-        counts.leave(self.group);
-    }
-}
-
-/// The reason why a connection was refused, with the limit it met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
-    reason: Reason,
-    limit: usize,
-}
-
-/// Which limit a connection met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub(crate) enum Reason {
-    /// `max_inbound` peers are connected.
-    Inbound,
-    /// `max_per_ip` connections come from its address, or of its key.
-    PerIp,
-    /// `max_pending` connections are in their handshake.
-    Pending,
-    /// It was evicted for a newcomer while in its handshake.
-    Evicted,
-}
-
-impl Refused {
-    /// Returns the limit that was met.
-    pub(crate) fn reason(&self) -> Reason {
-        self.reason
-    }
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let limit = self.limit;
-        match self.reason {
-            Reason::Inbound => {
-                write!(
-                    f,
-                    "{limit} inbound peers are connected; raise max_inbound to take more"
-                )
-            }
-            Reason::PerIp => {
-                write!(
-                    f,
-                    "{limit} connections from one address or key; raise max_per_ip to take more"
-                )
-            }
-            Reason::Pending => {
-                write!(
-                    f,
-                    "{limit} handshakes under way; raise max_pending to take more"
-                )
-            }
-            Reason::Evicted => write!(
-                f,
-                "gave way to a newcomer, as {limit} handshakes were under way; raise \
-                 max_pending to take more"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for Refused {}
 
 #[cfg(test)]
 #[path = "admission_tests.rs"]

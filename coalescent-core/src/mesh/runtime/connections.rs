@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::Runtime;
-use super::admission::{Refused, Ticket};
-use super::security::NOT_ALLOWED;
+use super::refused::Refused;
+use super::security::{NOT_ALLOWED, no_keys};
+use super::ticket::Ticket;
 use crate::connection::{Connection, ConnectionInfo, Established, establish, turn_away};
 use crate::error::Error;
 use crate::node::peer::{Peer, PeerId};
@@ -65,10 +66,7 @@ impl Runtime {
         };
         info.listen = self.advertised();
         self.tune(&io, info.wire.as_ref());
-        let admit = || match &ticket {
-            Some(ticket) => ticket.establish().map_err(|_| Refusal::Full),
-            None => Ok(()),
-        };
+        let seat = ticket.as_ref().map(Ticket::seat);
         let evicted = async {
             match &ticket {
                 Some(ticket) => ticket.evicted().await,
@@ -76,7 +74,7 @@ impl Runtime {
             }
         };
         let established = tokio::select! {
-            established = establish(io, self.peers.node(), info, admit) => established?,
+            established = establish(io, self.peers.node(), info, seat) => established?,
             refused = evicted => return Err(Error::refused(refused.to_string())),
             () = self.stop.cancelled() => return Err(Error::closed()),
         };
@@ -113,7 +111,8 @@ impl Runtime {
         let allowed = self.security.allowed().ok_or_else(no_keys)?;
         let was = allowed.remove(key);
         let id = PeerId::Key(*key.as_bytes());
-        for peer in self.peers.list().iter().filter(|peer| *peer.id() == id) {
+        let everyone = self.peers.node().everyone();
+        for peer in everyone.iter().filter(|peer| *peer.id() == id) {
             peer.disconnect(NOT_ALLOWED);
         }
         Ok(was)
@@ -188,14 +187,6 @@ impl Runtime {
         };
         task.instrument(span)
     }
-}
-
-/// The error of an allow list where no peer proves a key.
-pub(crate) fn no_keys() -> Error {
-    Error::config(
-        "without TLS no peer proves a key, so none can be allowed: give the app an identity, or a \
-         transport that proves keys",
-    )
 }
 
 /// Runs a connection until it ends or panics.

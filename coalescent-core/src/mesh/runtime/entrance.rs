@@ -1,8 +1,9 @@
 //! One listener, as what comes in at it is judged and counted.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::{io, net::SocketAddr};
 
 use super::Runtime;
 use crate::error::Error;

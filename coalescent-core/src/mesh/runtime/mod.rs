@@ -4,7 +4,9 @@
 //! |---|---|
 //! | this file | starts a mesh, and holds what its tasks share |
 //! | [`listener`] | accepts peers, as far as [`admission`] lets them in |
+//! | [`newcomer`] | performs the handshake of one of them |
 //! | [`entrance`] | says who came in at one listener, and how that is counted |
+//! | [`ticket`] | the place of one of them, and who gives way for it ([`eviction`]) |
 //! | [`dialer`] | stays connected to seeds, and to peers at suggested addresses |
 //! | [`security`] | decides which addresses are allowed, and speaks TLS |
 //! | [`connections`] | runs each connection with a stack of its own |
@@ -15,14 +17,17 @@ pub(crate) mod admission;
 mod connections;
 pub(crate) mod dialer;
 mod entrance;
+mod eviction;
 pub(super) mod listener;
+mod newcomer;
+mod refused;
 mod security;
 mod shutdown;
+mod ticket;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub(crate) use connections::no_keys;
 use connections::{Layers, Stacks};
 use dialer::{Dialer, Seed, Wanted};
 use entrance::Bound;
@@ -99,12 +104,14 @@ impl Runtime {
     /// start has [run](Start::run).
     pub(crate) fn start<L: PeerLayer>(parts: Parts<L>) -> (Mesh, Start) {
         let config = parts.peers.config();
+        let has_contacts = !parts.peers.node().hooks().contacts.is_empty();
         let dialer = Dialer::new(config, parts.seeds);
         let runtime = Arc::new(Self {
             admission: Admission::new(AdmissionLimits {
                 max_inbound: config.max_inbound,
                 max_per_ip: config.max_per_ip,
                 max_pending: config.max_pending,
+                max_contacts: if has_contacts { config.max_contacts } else { 0 },
                 tell_late: parts.security.has_identity(),
             }),
             peers: parts.peers,

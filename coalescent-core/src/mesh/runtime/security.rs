@@ -8,7 +8,7 @@ use crate::transport::address::Address;
 use crate::transport::identity::PublicKey;
 #[cfg(feature = "tls")]
 use crate::transport::tls::Tls;
-use crate::transport::{Allow, BoxIo, Connected, Protection};
+use crate::transport::{Allow, BoxIo, Connected, Protection, Transports};
 #[cfg(feature = "tls")]
 use crate::transport::{Heard, Io};
 
@@ -19,18 +19,66 @@ pub(super) const NOT_ALLOWED: &str = "this key is not allowed";
 #[derive(Clone, Debug)]
 pub(crate) struct Security {
     #[cfg(feature = "tls")]
-    pub(crate) tls: Option<Tls>,
+    tls: Option<Tls>,
     /// The keys that are accepted, whoever proves them.
-    pub(crate) allow: Allow,
+    allow: Allow,
     /// Whether peers prove keys: there is an identity, or a transport that proves keys itself.
-    pub(crate) keys: bool,
-    pub(crate) allow_plaintext: bool,
+    keys: bool,
+    allow_plaintext: bool,
 }
 
 /// A connection that is as secure as it is going to be, and the key that the peer has proven.
 type Secured = (BoxIo, Option<[u8; 32]>);
 
+/// The error of an allow list where no peer proves a key.
+pub(super) fn no_keys() -> Error {
+    Error::config(
+        "without TLS no peer proves a key, so none can be allowed: give the app an identity, or a \
+         transport that proves keys",
+    )
+}
+
 impl Security {
+    /// Returns how an app secures its connections, and the key that it proves, as far as that is
+    /// known.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if there is a list of keys and nobody proves one, or if the
+    /// app proves several keys.
+    pub(crate) fn of(
+        #[cfg(feature = "tls")] tls: Option<Tls>,
+        allow: Option<Allow>,
+        transports: &Transports,
+        allow_plaintext: bool,
+    ) -> Result<(Self, Option<PublicKey>), Error> {
+        #[cfg(feature = "tls")]
+        let (tls, identity, allow) = {
+            let tls = tls.map(|tls| match allow.clone() {
+                Some(allow) => tls.allow(allow),
+                None => tls,
+            });
+            let list = tls.as_ref().map(|tls| tls.allowed().clone());
+            let identity = tls.as_ref().map(Tls::id);
+            (tls, identity, list.or(allow))
+        };
+        #[cfg(not(feature = "tls"))]
+        let identity = None;
+        let keys = identity.is_some() || transports.prove_keys();
+        if allow.is_some() && !keys {
+            return Err(no_keys());
+        }
+        let key = transports.key(identity)?;
+        let security = Self {
+            #[cfg(feature = "tls")]
+            tls,
+            allow: allow.unwrap_or_default(),
+            keys,
+            allow_plaintext,
+        };
+        Ok((security, key))
+    }
+
     /// Returns whether connections that a transport secures like this begin with a TLS handshake.
     pub(crate) fn encrypts(&self, protection: Protection) -> bool {
         protection != Protection::Keys && self.has_identity()

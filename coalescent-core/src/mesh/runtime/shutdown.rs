@@ -40,7 +40,7 @@ pub(super) async fn supervise(runtime: Arc<Runtime>) {
         () = prepare => {}
         () = runtime.cut.cancelled() => {}
     }
-    for peer in runtime.peers.list().iter() {
+    for peer in runtime.peers.node().everyone() {
         peer.stop(&DisconnectReason::Shutdown);
     }
     runtime.tasks.close();
@@ -99,7 +99,7 @@ async fn run_hooks(runtime: &Arc<Runtime>) {
 async fn quiesce(runtime: &Runtime, deadline: Instant) {
     let limit = deadline.saturating_duration_since(Instant::now()) / 2;
     let (quiesced, mut all) = tokio::sync::mpsc::channel(1);
-    for peer in runtime.peers.list().iter() {
+    for peer in runtime.peers.node().everyone() {
         peer.quiesce(&quiesced);
     }
     drop(quiesced);

@@ -77,8 +77,8 @@ impl Node {
     /// Disconnects those who are connected and meant by a ban.
     fn cast_out(&self, target: BanTarget, reason: &str) {
         let reason = DisconnectReason::Banned(reason.to_owned());
-        for peer in self.list().iter() {
-            let Suspect { key, ip } = suspect(peer);
+        for peer in self.everyone() {
+            let Suspect { key, ip } = suspect(&peer);
             if target.is(key.as_ref(), ip) {
                 peer.reject(&reason);
             }

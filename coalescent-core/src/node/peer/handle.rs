@@ -1,8 +1,9 @@
 //! The handle by which a connection is controlled.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use super::seat::{NoPlace, Role, Seat};
 use crate::node::Token;
 use crate::reason::DisconnectReason;
 use crate::signal::Signal;
@@ -21,6 +22,8 @@ const MAX_REPEATED: u8 = 4;
 pub(crate) struct ConnectionHandle {
     id: LinkId,
     direction: Direction,
+    /// What counts the connection, if anything does.
+    seat: Option<Arc<dyn Seat>>,
     /// The command that has not been taken, or that ends the connection.
     command: Mutex<Option<Command>>,
     /// Wakes the connection when there is a command.
@@ -61,10 +64,11 @@ pub(crate) enum Command {
 }
 
 impl ConnectionHandle {
-    pub(crate) fn new(id: LinkId, direction: Direction) -> Self {
+    pub(crate) fn new(id: LinkId, direction: Direction, seat: Option<Arc<dyn Seat>>) -> Self {
         Self {
             id,
             direction,
+            seat,
             command: Mutex::new(None),
             given: Signal::default(),
             asks: Mutex::default(),
@@ -79,6 +83,30 @@ impl ConnectionHandle {
     /// Returns which side made the connection.
     pub(crate) fn direction(&self) -> Direction {
         self.direction
+    }
+
+    /// Has the connection counted in this role.
+    ///
+    /// # Errors
+    ///
+    /// If there is no place left.
+    pub(crate) fn take_seat(self: &Arc<Self>, role: Role) -> Result<(), NoPlace> {
+        match &self.seat {
+            Some(seat) => seat.take(role, self),
+            None => Ok(()),
+        }
+    }
+
+    /// Has the connection counted in the role of another one that it takes the place of.
+    ///
+    /// # Errors
+    ///
+    /// As for [`take_seat`](Self::take_seat).
+    pub(crate) fn take_over_seat(self: &Arc<Self>, role: Role) -> Result<(), NoPlace> {
+        match &self.seat {
+            Some(seat) => seat.take_over(role, self),
+            None => Ok(()),
+        }
     }
 
     fn asks(&self) -> MutexGuard<'_, Asks> {

@@ -11,11 +11,11 @@ use crate::wire::{NodeId, Wire};
 
 /// The identity of a peer, in logs, events and maps.
 ///
-/// With an identity it is the peer's public key, proven at each connection: two processes with the
-/// same key are one peer, of which the second is refused while the first is connected. Without one,
-/// on the native wire, it is the number that the peer's process chose for itself, which nothing
-/// proves: somebody else who claims it waits until the peer has gone. On wires without a handshake
-/// it is a number that this node gave the connection.
+/// With an identity, or over a transport that proves keys, it is the peer's public key, proven at
+/// each connection: two processes with the same key are one peer, of which the second is refused
+/// while the first is connected. Without one, on the native wire, it is the number that the peer's
+/// process chose for itself, which nothing proves: somebody else who claims it waits until the peer
+/// has gone. On wires without a handshake it is a number that this node gave the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum PeerId {

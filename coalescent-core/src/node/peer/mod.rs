@@ -10,7 +10,9 @@ pub(crate) mod handling;
 mod id;
 mod offer;
 pub(crate) mod requests;
+pub(crate) mod seat;
 mod send;
+mod stage;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -25,6 +27,7 @@ use http::Extensions;
 pub use id::PeerId;
 pub(crate) use id::{Endpoint, Introduction};
 use requests::Requests;
+use stage::Stage;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -80,6 +83,8 @@ struct Inner {
     seen: Option<SocketAddr>,
     max_payload: Option<usize>,
     wire: Wire,
+    /// Whether it is a contact, or a peer.
+    stage: Stage,
     /// The other end of the connection that carries what is written to the peer.
     origin: Mutex<Endpoint>,
     links: Mutex<Links>,
@@ -138,6 +143,7 @@ impl Peer {
         };
         let counters = Arc::new(Counters::default());
         let budget = node.budget(&intro);
+        let stage = Stage::new(node.role(&intro.channels));
         Self(Arc::new(Inner {
             serial: link.id().0,
             id,
@@ -148,6 +154,7 @@ impl Peer {
             max_payload: intro.max_payload,
             wire: intro.wire,
             penance: node.penance(Culprit::of(intro.key, intro.origin.addr)),
+            stage,
             origin: Mutex::new(intro.origin),
             links: Mutex::new(Links {
                 usable: vec![Arc::clone(link)],
@@ -335,6 +342,11 @@ impl Peer {
 
     pub(crate) fn node(&self) -> &Arc<Node> {
         &self.0.node
+    }
+
+    #[inline]
+    pub(crate) fn stage(&self) -> &Stage {
+        &self.0.stage
     }
 
     #[inline]

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use tokio::time::timeout_at;
 
 use super::Peer;
+use super::seat::Role;
 use crate::outbox::{Flow, Refused};
 use crate::reason::DropReason;
 use crate::wire::Kind;
@@ -47,6 +48,10 @@ impl Peer {
                 return false;
             }
         };
+        if self.stage().role() == Role::Contact {
+            self.dropped(DropReason::Disconnected, 1);
+            return false;
+        }
         let chunks = [chunk];
         let outbox = self.outbox();
         let until = Instant::now() + self.0.node.config().relay_grace;

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Peer;
 use super::requests::{Answer, Asking};
+use super::seat::Role;
 use crate::error::Error;
 use crate::outbox::{Count, Refused};
 use crate::wire::Kind;
@@ -23,7 +24,8 @@ impl Peer {
     /// # Errors
     ///
     /// [`is_closed`](Error::is_closed) if the peer is gone, [`is_encode`](Error::is_encode) if the
-    /// payload does not fit its wire, or is larger than [`max_payload`](Peer::max_payload).
+    /// payload does not fit its wire, or is larger than [`max_payload`](Peer::max_payload),
+    /// [`is_refused`](Error::is_refused) if it is only a [contact](Peer::is_contact).
     ///
     /// # Cancel safety
     ///
@@ -39,6 +41,7 @@ impl Peer {
     /// [`is_full`](Error::is_full) if there is no room, and as for
     /// [`send_payload`](Peer::send_payload).
     pub fn try_send_payload(&self, payload: impl Into<Bytes>) -> Result<(), Error> {
+        self.check_promoted()?;
         let chunk = self
             .encode_own(Kind::Data, payload.into())
             .map_err(Error::encode)?;
@@ -58,7 +61,8 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// [`is_refused`](Error::is_refused) if the peer's wire has no requests,
+    /// [`is_refused`](Error::is_refused) if the peer's wire has no requests, or it is only a
+    /// [contact](Peer::is_contact),
     /// [`is_encode`](Error::is_encode) if the payload is larger than the frame limit or
     /// [`max_payload`](Peer::max_payload), [`is_timeout`](Error::is_timeout),
     /// [`is_no_answer`](Error::is_no_answer) if nothing on the other side answered,
@@ -100,6 +104,7 @@ impl Peer {
     }
 
     async fn send_kind(&self, kind: Kind, payload: Bytes) -> Result<(), Error> {
+        self.check_promoted()?;
         let chunk = self.encode_own(kind, payload).map_err(Error::encode)?;
         let chunks = [chunk];
         let outbox = &self.0.outbox;
@@ -131,12 +136,26 @@ impl Peer {
     }
 
     fn check_requests(&self) -> Result<(), Error> {
+        self.check_promoted()?;
         if !self.0.wire.has_handshake() {
             return Err(Error::unsupported(
                 "requests need the native wire: this peer's wire has no place for a reply",
             ));
         }
         Ok(())
+    }
+}
+
+impl Peer {
+    /// Checks that frames for its stack may be sent to the peer: it is no contact.
+    pub(crate) fn check_promoted(&self) -> Result<(), Error> {
+        match self.stage().role() {
+            Role::Peer => Ok(()),
+            Role::Contact => Err(Error::unsupported(
+                "this is a contact, with which only channels are shared: make a peer of it with \
+                 `Peer::promote`",
+            )),
+        }
     }
 }
 

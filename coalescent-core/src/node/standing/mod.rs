@@ -304,7 +304,7 @@ impl Node {
         let old = peer.origin().direction;
         let new = origin.direction;
         peer.set_origin(origin);
-        if old != new {
+        if old != new && !peer.is_contact() {
             self.meter().turned(old, new);
         }
     }

@@ -11,7 +11,8 @@ pub(super) fn shown(text: &str) -> String {
     text.chars().take(SHOWN).chain(more).collect()
 }
 
-/// The error of parsing an invalid [`Address`]. Its text says what to write instead.
+/// The error of parsing an invalid [`Address`](super::Address). Its text says what to write
+/// instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AddressError {

@@ -1,7 +1,7 @@
 //! Identities of peers: ed25519 keys, and the files that store them.
 //!
-//! A node uses its `Identity`, the secret key, to prove that it owns its [`PublicKey`], which is its
-//! id; see `transport::tls`.
+//! A node uses its `Identity`, the secret key, to prove that it owns its [`PublicKey`], which is
+//! its id; see `transport::tls`.
 //!
 //! Without the feature `tls` there is only the [`PublicKey`], for transports that prove keys
 //! themselves.

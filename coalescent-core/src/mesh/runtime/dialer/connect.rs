@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::dial::{Dialled, dial, look};
+use super::dial::{Dialled, Purpose, dial, look};
 use super::probe::Probe;
 use super::seed::Seed;
 use crate::error::Error;
@@ -22,15 +22,16 @@ impl Runtime {
         self.transports.dialling(&seed.address)?;
         // The application asks for a connection: one is made even if another leads there already.
         let dialled = tokio::select! {
-            dial = dial(self, &seed, false) => dial.result?,
+            dial = dial(self, &seed, &Purpose::Asked) => dial.result?,
             () = self.stop.cancelled() => return Err(Error::closed()),
         };
         let (connection, guard) = match dialled {
             Dialled::Peer(peer) => *peer,
-            Dialled::Already(peer) => return Ok(peer),
+            Dialled::Already(peer) => return asked(peer),
             Dialled::Claimed(_) => return Err(Error::refused(format!("{addr} is connected"))),
         };
         let peer = connection.peer().clone();
+        let peer = asked(peer)?;
         let counted = self.dialer.count_unseeded();
         self.run(connection, async move { drop((counted, guard)) });
         Ok(peer)
@@ -45,4 +46,12 @@ impl Runtime {
             () = self.stop.cancelled() => Err(Error::closed()),
         }
     }
+}
+
+/// Makes a peer of a contact, since the application asks for a peer.
+fn asked(peer: Peer) -> Result<Peer, Error> {
+    if peer.is_contact() {
+        peer.promote()?;
+    }
+    Ok(peer)
 }

@@ -3,7 +3,7 @@
 //! [`dial`] opens a connection ([`Walk`]), finds out who is at its other end ([`identify`]), and
 //! tries the next address if that is this node itself, an echo, or no peer.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::connection::{Connection, ConnectionInfo, Established, establish, prob
 use crate::error::Error;
 use crate::mesh::runtime::Runtime;
 use crate::node::peer::Peer;
+use crate::node::peer::seat::Seat;
 use crate::transport::address::{Address, TCP};
 use crate::transport::group::NetGroup;
 use crate::transport::{BoxIo, Connected, Protection};
@@ -52,6 +53,21 @@ pub(crate) enum Dialled {
     Claimed(CancellationToken),
 }
 
+/// What a dial is for.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// A connection that the application asks for: one is made even if another leads to the address
+    /// already, on wires without node numbers.
+    Asked,
+    /// A place that the plan is to fill.
+    Planned,
+    /// A contact, counted by this seat. `told` says where the peer is that has told the address.
+    Contact {
+        seat: Arc<dyn Seat>,
+        told: Option<Option<IpAddr>>,
+    },
+}
+
 /// What is held as long as a dialled connection is open.
 #[derive(Debug)]
 pub(crate) struct DialGuard {
@@ -72,11 +88,13 @@ impl DialGuard {
 /// Dials `seed`, at one of its addresses after another.
 ///
 /// An address that turns out to be this node, or that echoes what this node sends, is skipped; so
-/// are a few at which the handshake fails. `share` is about wires without node numbers: if another
-/// connection leads to the address already, no second one is made.
-pub(crate) async fn dial(runtime: &Runtime, seed: &Seed, share: bool) -> DialResult {
+/// are a few at which the handshake fails.
+pub(super) async fn dial(runtime: &Runtime, seed: &Seed, purpose: &Purpose) -> DialResult {
     let mut walk = Walk::new(runtime, seed);
-    let result = find_peer(&mut walk, runtime, seed, share).await;
+    if let Purpose::Contact { told, .. } = purpose {
+        walk.for_contact(*told);
+    }
+    let result = find_peer(&mut walk, runtime, seed, purpose).await;
     let full_group = *walk.full_group();
     DialResult {
         result,
@@ -90,12 +108,12 @@ async fn find_peer(
     walk: &mut Walk<'_>,
     runtime: &Runtime,
     seed: &Seed,
-    share: bool,
+    purpose: &Purpose,
 ) -> Result<Dialled, Error> {
     loop {
         let opened = walk.next().await?;
         let there = opened.there;
-        match identify(runtime, seed, share, opened).await {
+        match identify(runtime, seed, purpose, opened).await {
             Ok(OtherEnd::Peer(dialled)) => {
                 walk.found(there);
                 return Ok(dialled);
@@ -137,7 +155,7 @@ enum OtherEnd<P> {
 async fn identify(
     runtime: &Runtime,
     seed: &Seed,
-    share: bool,
+    purpose: &Purpose,
     opened: Opened,
 ) -> Result<OtherEnd<Dialled>, Error> {
     let Opened {
@@ -155,11 +173,17 @@ async fn identify(
     if !wire(runtime, seed).has_handshake() {
         match runtime.dialer().claims().claim(there, &seed.address) {
             Ok(ours) => claim = Some(ours),
-            Err(released) if share => return Ok(OtherEnd::Peer(Dialled::Claimed(released))),
+            Err(released) if !matches!(purpose, Purpose::Asked) => {
+                return Ok(OtherEnd::Peer(Dialled::Claimed(released)));
+            }
             Err(_) => {}
         }
     }
-    match introduce(runtime, seed, connected, protection).await {
+    let seat = match purpose {
+        Purpose::Contact { seat, .. } => Some(Arc::clone(seat)),
+        Purpose::Asked | Purpose::Planned => None,
+    };
+    match introduce(runtime, seed, connected, protection, seat).await {
         Ok(Established::Connected(connection)) => {
             let guard = DialGuard {
                 address: seed.address.clone(),
@@ -253,8 +277,9 @@ async fn introduce(
     seed: &Seed,
     connected: Connected,
     protection: Protection,
+    seat: Option<Arc<dyn Seat>>,
 ) -> Result<Established<BoxIo>, Error> {
     let (io, info) = secure(runtime, seed, connected, protection).await?;
-    let established = establish(io, runtime.peers().node(), info, || Ok(())).await;
+    let established = establish(io, runtime.peers().node(), info, seat).await;
     established.map_err(|error| error.at(&seed.address))
 }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::backoff::Backoff;
@@ -20,6 +20,7 @@ use super::self_check::SelfChecks;
 use super::wanted::Wanted;
 use crate::config::Config;
 use crate::error::Error;
+use crate::node::peer::seat::Role;
 use crate::transport::address::Address;
 use crate::transport::group::NetGroup;
 
@@ -58,19 +59,28 @@ pub(crate) struct Dialer {
     self_checks: SelfChecks,
     claims: Claims,
     dead_ends: Mutex<DeadEnds>,
+    /// Held by the one that has the next turn of the budget, so that they have it in order.
+    told_first: tokio::sync::Mutex<()>,
+    /// Limits how many told addresses are dialled for contacts at a time.
+    told_dials: Semaphore,
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     state: Mutex<State>,
     /// Wakes the task that dials.
     changed: Notify,
     wanted: watch::Sender<usize>,
+    /// How many outbound contacts there may be.
+    max_contacts: usize,
 }
 
 #[derive(Debug)]
 struct State {
     plan: Plan<Seed>,
+    /// The number of outbound contacts that are connected or dialled, apart from those that the
+    /// plan has dialled.
+    contacts: usize,
     /// The seeds that have a wire of their own.
     wired: Vec<Seed>,
     /// The addresses that were told of as discovered.
@@ -125,6 +135,37 @@ impl Shared {
         result
     }
 
+    /// Counts one more outbound contact.
+    ///
+    /// # Errors
+    ///
+    /// Returns their limit if it is reached.
+    pub(super) fn reserve_contact(&self) -> Result<(), usize> {
+        let mut state = self.state();
+        if state.contacts >= self.max_contacts {
+            return Err(self.max_contacts);
+        }
+        state.contacts += 1;
+        Ok(())
+    }
+
+    /// Counts a contact as a peer. Returns false if there is no place for it.
+    pub(super) fn promote_contact(&self) -> bool {
+        self.update(|state| {
+            let room = state.plan.add_apart();
+            state.contacts -= usize::from(room);
+            room
+        })
+    }
+
+    /// Counts a connection no more that was counted in this role.
+    pub(super) fn leave_contact(&self, role: Role) {
+        self.update(|state| match role {
+            Role::Contact => state.contacts -= 1,
+            Role::Peer => state.plan.remove_apart(),
+        });
+    }
+
     fn publish(&self, state: &State) {
         let wanted = state.plan.wanted();
         self.wanted
@@ -143,16 +184,20 @@ impl Dialer {
                 wanted: watch::Sender::new(plan.wanted()),
                 state: Mutex::new(State {
                     plan,
+                    contacts: 0,
                     wired,
                     told: Recent::new(DISCOVERED_MAX),
                     own: Recent::new(OWN_MAX),
                     waits: HashMap::new(),
                 }),
                 changed: Notify::new(),
+                max_contacts: config.max_contacts,
             }),
             self_checks: SelfChecks::default(),
             claims: Claims::default(),
             dead_ends: Mutex::default(),
+            told_first: tokio::sync::Mutex::default(),
+            told_dials: Semaphore::new((config.max_contacts / 2).max(1)),
         }
     }
 
@@ -300,6 +345,42 @@ impl Dialer {
             state.plan.set_more(more);
         });
         OneMore(Arc::clone(&self.shared))
+    }
+
+    /// Waits for the turn of a dial of an address that others have told: for the budget, then for a
+    /// place among such dials. `None` if there will be none.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, a dial of the budget may be lost.
+    pub(super) async fn told_turn(&self) -> Option<SemaphorePermit<'_>> {
+        {
+            let _first = self.told_first.lock().await;
+            while let Some(at) = self.afford(Instant::now()) {
+                sleep_until(at).await;
+            }
+        }
+        self.told_dials.acquire().await.ok()
+    }
+
+    fn afford(&self, now: Instant) -> Option<Instant> {
+        self.shared.state().plan.afford(now)
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Returns the addresses of the seeds, each once.
+    pub(crate) fn seeds(&self) -> Vec<Address> {
+        let state = self.shared.state();
+        let mut seeds: Vec<Address> = Vec::new();
+        for seed in state.plan.seeds() {
+            if !seeds.contains(&seed.address) {
+                seeds.push(seed.address.clone());
+            }
+        }
+        seeds
     }
 
     /// Whether a dial of `seed` may use an address of this group now.

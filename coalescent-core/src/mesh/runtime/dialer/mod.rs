@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`plan`], [`due`], [`pool`] | decide whom to dial when |
 //! | [`entry`], [`backoff`], [`budget`] | are parts of that |
+//! | [`apart`] | what it does for a plugin that chooses peers itself |
+//! | [`outbound`] | counts contacts |
 //! | [`handle`] | the plan, as shared by all who tell it something |
 //! | [`task`] | dials what the plan says, and tells it the results |
 //! | [`mod@dial`] | makes one connection |
 //! | [`walk`] | opens connections to the addresses of one name |
-//! | [`connect`], [`suggest`] | what the application asks for |
+//! | [`connect`], [`contact`], [`suggest`] | what the application asks for |
 //! | [`probe`], [`wanted`] | what is told to it |
 //! | [`self_check`] | finds connections that lead back to this node |
 //! | [`claims`] | finds seeds that resolve to the same address |
@@ -17,15 +19,18 @@
 //! | [`addresses`] | compares addresses |
 
 mod addresses;
+mod apart;
 mod backoff;
 mod budget;
 mod claims;
 mod connect;
+mod contact;
 mod dead_ends;
 mod dial;
 mod due;
 mod entry;
 mod handle;
+mod outbound;
 mod plan;
 mod pool;
 mod probe;

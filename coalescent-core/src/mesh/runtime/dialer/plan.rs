@@ -100,6 +100,9 @@ pub(crate) struct Plan<K> {
     pub(super) learned_turn: bool,
     /// The number of outbound connections that belong to no known address.
     unseeded: usize,
+    /// The number of outbound peers that began as contacts of a plugin. They count towards
+    /// `max_peers` alone.
+    pub(super) apart: usize,
     /// How many more outbound connections are wanted than `min_peers`.
     more: usize,
     /// The number of dials so far, which tells which address was tried longest ago.
@@ -121,6 +124,7 @@ impl<K: Clone + Eq + Hash> Plan<K> {
             budget: Budget::default(),
             learned_turn: false,
             unseeded: 0,
+            apart: 0,
             more: 0,
             tries: 0,
         };
@@ -307,7 +311,8 @@ impl<K: Clone + Eq + Hash> Plan<K> {
     /// Returns the number of outbound connections that are up or in progress.
     pub(crate) fn outbound(&self) -> usize {
         let outbound = self.entries.values().filter(|entry| entry.is_outbound());
-        self.unseeded.saturating_add(outbound.count())
+        let others = self.unseeded.saturating_add(self.apart);
+        others.saturating_add(outbound.count())
     }
 
     /// Returns for how many outbound places there is nobody to dial: nobody who is connected, was
@@ -339,12 +344,13 @@ impl<K: Clone + Eq + Hash> Plan<K> {
         wanted.min(self.config.max_peers)
     }
 
-    /// Returns how many outbound places are held.
+    /// Returns how many of the places are held that the plan is to fill.
     pub(super) fn held(&self, now: Instant) -> usize {
         let slow = |since| now.saturating_duration_since(since) >= HOLD;
         let dialing = self.entries.values().filter_map(Entry::dialing_since);
         let slow = dialing.filter(|since| slow(*since)).count();
-        self.outbound().saturating_sub(slow)
+        let held = self.outbound().saturating_sub(self.apart);
+        held.saturating_sub(slow)
     }
 
     /// Returns how many more dials to make now.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::dial::{DialResult, Dialled, dial};
+use super::dial::{DialResult, Dialled, Purpose, dial};
 use super::handle::Change;
 use super::plan::Due;
 use super::seed::Seed;
@@ -52,7 +52,7 @@ impl Runtime {
             itself,
             there,
             full_group,
-        } = dial(&self, &seed, true).await;
+        } = dial(&self, &seed, &Purpose::Planned).await;
         let ended = |result| Dial {
             address: seed.address.clone(),
             source,

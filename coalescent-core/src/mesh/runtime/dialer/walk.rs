@@ -4,7 +4,7 @@
 //! permitted. What is at its other end may be no peer: then a [`Walk`] goes on with the addresses
 //! that were not used yet.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::error::{BoxError, Error};
 use crate::mesh::runtime::Runtime;
 use crate::transport::address::Address;
 use crate::transport::group::NetGroup;
+use crate::transport::reach;
 use crate::transport::{ATTEMPT_DELAY, Connected, Protection, Route, met_itself};
 
 /// How many addresses of one name may accept the connection and turn out to be this node, or an
@@ -61,6 +62,10 @@ pub(super) struct Walk<'a> {
     pub(super) itself: Option<Error>,
     /// A group of which an address was not used, because another peer of that group is connected.
     full_group: Mutex<Option<NetGroup>>,
+    /// Where the peer is that has told the name, if one has.
+    told: Option<Option<IpAddr>>,
+    /// Whether several addresses of one group may be connected.
+    any_group: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -74,7 +79,16 @@ impl<'a> Walk<'a> {
             failure: None,
             itself: None,
             full_group: Mutex::default(),
+            told: None,
+            any_group: false,
         }
+    }
+
+    /// Has the walk lead to a contact, whose address somebody has told who is at `told`, if
+    /// anybody has.
+    pub(super) fn for_contact(&mut self, told: Option<Option<IpAddr>>) {
+        self.told = told;
+        self.any_group = true;
     }
 
     /// Returns the address to which the last connection was opened.
@@ -98,6 +112,10 @@ impl<'a> Walk<'a> {
         if self.tried.is_empty() && !self.opened_other {
             self.runtime.security().check(address, route.protection)?;
             self.permit_ban(None)?;
+            if address.host().is_empty() {
+                let security = self.runtime.security();
+                security.permit_other(address, route.protection)?;
+            }
             if self.is_own() {
                 self.found_itself(None);
                 self.opened_other = true;
@@ -242,6 +260,9 @@ impl<'a> Walk<'a> {
             let allowed = runtime.security().permit(there, protection);
             allowed.map_err(io::Error::other)?;
             self.permit_ban(Some(there)).map_err(io::Error::other)?;
+            if let Some(from) = self.told {
+                permit_told(from, there).map_err(io::Error::other)?;
+            }
             self.permit_group(there).map_err(io::Error::other)?;
             if may_lead_here(&listening, there) {
                 dialling.may_lead_here();
@@ -306,7 +327,7 @@ impl<'a> Walk<'a> {
     /// Checks that a learned name does not lead to a group of which another learned address is
     /// connected.
     fn permit_group(&self, there: SocketAddr) -> Result<(), Error> {
-        let group = NetGroup::of(there.ip());
+        let group = NetGroup::of(there.ip()).filter(|_| !self.any_group);
         match group.filter(|group| !self.runtime.dialer().is_free(self.seed, *group)) {
             Some(group) => Err(self.full(group, there)),
             None => Ok(()),
@@ -314,7 +335,7 @@ impl<'a> Walk<'a> {
     }
 
     fn claim_group(&self, there: SocketAddr) -> Result<(), Error> {
-        match NetGroup::of(there.ip()) {
+        match NetGroup::of(there.ip()).filter(|_| !self.any_group) {
             Some(group) if !self.runtime.dialer().claim_group(self.seed, group) => {
                 Err(self.full(group, there))
             }
@@ -334,6 +355,21 @@ impl<'a> Walk<'a> {
 /// Returns the other end as errors name it.
 pub(super) fn shown(there: Option<SocketAddr>) -> String {
     there.map_or_else(|| "the other end".to_owned(), |there| there.to_string())
+}
+
+/// Checks that an address may be dialled which a peer has told that is at `from`.
+///
+/// # Errors
+///
+/// [`is_refused`](Error::is_refused) if it is one of this machine or of a private network, and the
+/// peer is at none.
+pub(super) fn permit_told(from: Option<IpAddr>, there: SocketAddr) -> Result<(), Error> {
+    if reach::may_tell(from, there.ip()) {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "{there} is not dialled, since somebody has told it who is not as near"
+    )))
 }
 
 enum NotOpened {
