@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo bench --manifest-path transports/iroh/Cargo.toml
+//! cargo bench --manifest-path transports/iroh/Cargo.toml -- 3    # so many rounds
 //! ```
 //!
 //! The rounds of all transports take turns, and the table shows medians: frames of 1 KiB in one
@@ -26,6 +27,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
+/// How many rounds there are, unless an argument says another number.
 const ROUNDS: usize = 9;
 const FRAMES: u64 = 100_000;
 const SIZE: usize = 1024;
@@ -287,8 +289,11 @@ async fn main() -> Result<()> {
     let relay = server.http_addr().ok_or("no address")?;
     let relay: RelayUrl = format!("http://{relay}").parse()?;
     let mut all: [Measured; KINDS.len()] = Default::default();
-    for number in 1..=ROUNDS {
-        eprintln!("round {number} of {ROUNDS}");
+    // Cargo adds `--bench`.
+    let rounds = std::env::args().find_map(|arg| arg.parse().ok());
+    let rounds: usize = rounds.unwrap_or(ROUNDS).max(1);
+    for number in 1..=rounds {
+        eprintln!("round {number} of {rounds}");
         for (kind, measured) in KINDS.into_iter().zip(&mut all) {
             round(kind, &relay, measured)
                 .await
