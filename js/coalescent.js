@@ -16,7 +16,7 @@ const HELLO_MAX = 1024; // bytes of a frame before the other end's HELLO has com
 const OPEN_WITHIN = 15000, ANSWER_WITHIN = 20000, PING_EVERY = 30000, UP = 30000; // milliseconds
 const MAX_REQUESTS = 1024; // own requests that wait for their answers, and messages whose handlers run
 const MAX_BUFFERED = 4 << 20; // bytes that wait to be sent
-const text = new TextEncoder(), decoder = new TextDecoder("utf-8", { fatal: true });
+const EMPTY = new Uint8Array(0), text = new TextEncoder(), decoder = new TextDecoder("utf-8", { fatal: true });
 
 /**
  * A message, as handlers get it, and as they may return it for an answer.
@@ -38,6 +38,7 @@ const text = new TextEncoder(), decoder = new TextDecoder("utf-8", { fatal: true
  * Stays connected to the node at a URL (`ws:`, `wss:`, `http:`, `https:`, or relative to the page) until `close()`.
  * @param {string} url
  * @param {Options} [options]
+ * @returns {Peer}
  */
 export function connect(url, options = {}) {
   return new Peer(url, options);
@@ -46,7 +47,7 @@ export function connect(url, options = {}) {
 class Peer {
   #url; #options; #socket = null; #timer = null; #retry; #opened = 0; #closed = false;
   #handlers = new Map(); #requests = new Map(); #nextId = 0; #waiting = [];
-  #buffer = new Uint8Array(1024); #length = 0; #running = 0; #remote = null; #heard = 0;
+  #buffer = EMPTY; #length = 0; #running = 0; #remote = null; #heard = 0;
 
   constructor(url, options) {
     this.#url = new URL(url, globalThis.location?.href);
@@ -130,7 +131,7 @@ class Peer {
   #dial() {
     const socket = this.#socket = new WebSocket(this.#url);
     socket.binaryType = "arraybuffer";
-    [this.#buffer, this.#length] = [new Uint8Array(1024), 0];
+    [this.#buffer, this.#length] = [EMPTY, 0];
     this.#timer = setTimeout(() => this.#end("it did not answer"), OPEN_WITHIN);
     const current = (act) => (event) => { if (this.#socket === socket) act(event); };
     socket.onopen = current(() => this.#frame(HELLO, 0, [], hello(this.#options)));
@@ -147,7 +148,6 @@ class Peer {
     clearTimeout(this.#timer);
     try { socket.close(code, reason.slice(0, 40).replace(/[^ -~]/g, "?")); } catch (error) { this.#report(error); }
     for (const { reject } of this.#requests.values()) reject(failure(`the connection was lost: ${reason}`, false));
-    this.#requests.clear();
     if (!this.#closed) {
       // At random within the time, so that not all come back at once when a node returns.
       this.#timer = setTimeout(() => this.#dial(), Math.random() * this.#retry);
@@ -156,21 +156,23 @@ class Peer {
     this.#call(this.#options.onclose, reason);
   }
 
-  /** Asks whether the node is there, if it has said nothing for a while. */
-  #watch() {
-    const silent = Date.now() - this.#heard;
-    if (silent >= PING_EVERY + ANSWER_WITHIN) return this.#end("it fell silent");
-    if (silent >= PING_EVERY) this.#frame(PING, 0, [], new Uint8Array(8));
-    this.#timer = setTimeout(() => this.#watch(), silent >= PING_EVERY ? ANSWER_WITHIN : PING_EVERY - silent);
+  /** Asks whether the node is there, if it has said nothing for a while. Timers may be late, so what counts is the asking. */
+  #watch(asked = false) {
+    const silent = Date.now() - this.#heard, asks = silent >= PING_EVERY;
+    if (asks && asked) return this.#end("it fell silent");
+    if (asks) this.#frame(PING, 0, [], new Uint8Array(8));
+    this.#timer = setTimeout(() => this.#watch(asks), asks ? ANSWER_WITHIN : PING_EVERY - silent);
   }
 
   #write(kind, ttl, fields, payload) {
     if (!this.connected) throw new Error("not connected: wait for opened()");
     const max = Math.min(this.#options.maxFrame, this.#remote.get("max") ?? Infinity);
     if (payload.length > max) throw new Error(`a message of ${payload.length} bytes is too large: the limit is ${max}`);
-    if (this.#socket.bufferedAmount > MAX_BUFFERED) throw new Error("too much waits to be sent: try again later");
+    if (this.#isFull()) throw new Error("too much waits to be sent: try again later");
     this.#frame(kind, ttl, fields, payload);
   }
+
+  #isFull() { return this.#socket.bufferedAmount > MAX_BUFFERED; }
 
   #frame(kind, ttl, fields, payload) {
     const frame = new Uint8Array(6 + fields.length + payload.length);
@@ -201,6 +203,7 @@ class Peer {
       }
       this.#buffer.copyWithin(0, at, length);
       this.#length = length - at;
+      if (!this.#length) this.#buffer = EMPTY; // A large frame is not kept.
     } catch (error) {
       this.#end(`it does not speak the native wire: ${error.message}`);
     }
@@ -227,7 +230,7 @@ class Peer {
     if (kind === DATA || kind === BROADCAST) this.#handle(payload, null);
     else if (kind === REQUEST) this.#handle(payload, rest.slice(0, 4));
     else if (kind === REPLY) this.#answered(this.#requests.get(number(rest, 0)), rest[4], payload);
-    else if (kind === PING) this.#frame(PONG, 0, [], rest.subarray(0, 8));
+    else if (kind === PING && !this.#isFull()) this.#frame(PONG, 0, [], rest.subarray(0, 8));
   }
 
   #introduced(remote) {
@@ -281,7 +284,7 @@ class Peer {
   }
 
   #report(error) {
-    (this.#options.onerror ?? console.warn)(error);
+    try { (this.#options.onerror ?? console.warn)(error); } catch (failure) { console.error(failure); }
   }
 }
 

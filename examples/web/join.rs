@@ -36,7 +36,9 @@ impl Joining {
         Self {
             mesh,
             programs: upgrade.websocket(WebSocket::native()),
-            pages: pages.on_join(|peer, _| drop(peer.set(Browser))),
+            pages: pages.on_join(|peer, _| {
+                peer.set(Browser);
+            }),
         }
     }
 }

@@ -54,8 +54,9 @@ const DISCARD_COST: usize = 64;
 /// # Backpressure
 ///
 /// One message is read at a time, and the next one once its bytes are taken. What is written waits
-/// in the buffer of the WebSocket, at most as much as a message and 16 KiB, until the socket has
-/// room.
+/// in the buffer of the library below until the socket has room: a message, and what
+/// [`WebSocket::config`](super::WebSocket::config) says, 16 KiB. (Of axum it is 128 KiB, unless its
+/// `write_buffer_size` is set.)
 ///
 /// # Cancel safety
 ///
@@ -184,7 +185,6 @@ where
             // Answers do not pile up in front of messages.
             ready!(Pin::new(&mut self.socket).poll_flush(cx)).map_err(to_io)?;
             self.is_pinged = false;
-            return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.socket).poll_ready(cx).map_err(to_io)
     }
@@ -225,7 +225,7 @@ where
         let mut piece = Vec::with_capacity(length);
         for slice in slices {
             let room = length.saturating_sub(piece.len());
-            piece.extend(slice.iter().take(room));
+            piece.extend_from_slice(slice.get(..room).unwrap_or(slice));
         }
         self.send(M::binary(piece.into()))?;
         Poll::Ready(Ok(length))

@@ -115,7 +115,7 @@ fn may_come(headers: &HeaderMap, ws: &Ws) -> bool {
 /// place, and the time, of a peer's handshake, and no other newcomer waits for it.
 enum Accepted {
     Opening(BoxFuture<'static, io::Result<Carried>>),
-    Open(Carried),
+    Open(Box<Carried>),
     Failed,
 }
 
@@ -123,7 +123,7 @@ impl Accepted {
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut Carried>> {
         if let Self::Opening(opening) = self {
             match ready!(opening.as_mut().poll(cx)) {
-                Ok(io) => *self = Self::Open(io),
+                Ok(io) => *self = Self::Open(Box::new(io)),
                 Err(error) => {
                     *self = Self::Failed;
                     return Poll::Ready(Err(error));

@@ -106,7 +106,7 @@ impl Wrong {
         why: "",
     };
 
-    const fn new(code: CloseCode, why: &'static str) -> Heard {
+    const fn heard(code: CloseCode, why: &'static str) -> Heard {
         Heard::Wrong(Self { code, why })
     }
 }
@@ -125,9 +125,9 @@ pub(super) fn hear(content: Content, form: Form, max: usize) -> Heard {
             }
         }
         (Content::Binary(_), Form::Text) => {
-            Wrong::new(CloseCode::Unsupported, "only text is understood")
+            Wrong::heard(CloseCode::Unsupported, "only text is understood")
         }
-        (Content::Text(_), Form::Binary) => Wrong::new(
+        (Content::Text(_), Form::Binary) => Wrong::heard(
             CloseCode::Unsupported,
             "only binary messages are understood",
         ),
@@ -146,9 +146,9 @@ pub(super) fn failed(error: impl StdError + Send + Sync + 'static) -> Result<Hea
             | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake),
         ) => Ok(Heard::End),
         Some(Error::Capacity(CapacityError::MessageTooLong { .. })) => Ok(too_large()),
-        Some(Error::Utf8(_)) => Ok(Wrong::new(CloseCode::Invalid, "the text is not UTF-8")),
+        Some(Error::Utf8(_)) => Ok(Wrong::heard(CloseCode::Invalid, "the text is not UTF-8")),
         Some(Error::Io(_)) | None => Err(to_io(error)),
-        Some(_) => Ok(Wrong::new(CloseCode::Protocol, "no WebSocket message")),
+        Some(_) => Ok(Wrong::heard(CloseCode::Protocol, "no WebSocket message")),
     }
 }
 
@@ -172,7 +172,7 @@ fn known<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
 }
 
 fn too_large() -> Heard {
-    Wrong::new(CloseCode::Size, "the message is too large")
+    Wrong::heard(CloseCode::Size, "the message is too large")
 }
 
 /// Converts a message to a line. Newlines become spaces, which is safe because JSON permits

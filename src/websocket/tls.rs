@@ -35,7 +35,10 @@ impl Roots {
             read.map_err(io::Error::other)?
         });
         let connector = TlsConnector::from(Arc::clone(config.await?));
-        let stream = connector.connect(name, io).await.map_err(not_secured)?;
+        let stream = connector
+            .connect(name, io)
+            .await
+            .map_err(|error| not_secured(&error))?;
         Ok(Box::new(stream))
     }
 }
@@ -74,7 +77,7 @@ fn config(roots: RootCertStore) -> io::Result<Arc<ClientConfig>> {
 }
 
 /// Says why there is no TLS.
-fn not_secured(error: io::Error) -> io::Error {
+fn not_secured(error: &io::Error) -> io::Error {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
     match cause {
         Some(rustls::Error::InvalidCertificate(_)) => io::Error::new(

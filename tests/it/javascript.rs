@@ -426,3 +426,17 @@ fn a_server_that_breaks_the_rules_is_left_and_told_apart() {
         assert!(thrown.is_string(), "{bad}");
     }
 }
+
+/// In Node. Not all its versions have a WebSocket: the test brings one, and a clock.
+#[test]
+fn its_bounds_hold_on_a_clock_of_the_test() {
+    if std::env::var_os("COALESCENT_SKIP_NPM").is_some_and(|value| value == "1") {
+        eprintln!("skipped, as COALESCENT_SKIP_NPM=1");
+        return;
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/javascript/bounds.mjs");
+    let ran = std::process::Command::new("node").arg(script).output();
+    let output = ran.expect("node is missing: install it, or set COALESCENT_SKIP_NPM=1");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+}

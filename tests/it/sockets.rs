@@ -25,6 +25,7 @@ fn cat(seed: &str) -> Process {
     process
 }
 
+#[cfg(all(feature = "metrics", feature = "tls"))]
 #[test]
 fn a_page_a_websocket_a_socket_and_a_node_peer_are_one_mesh() {
     let Some(browser) = Browser::start() else {
@@ -95,6 +96,71 @@ fn a_page_a_websocket_a_socket_and_a_node_peer_are_one_mesh() {
     log.sort();
     assert_eq!(log, expected("page"));
     npm.assert_alive();
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn the_short_page_is_a_peer() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let mut command = Command::new(example("browser"));
+    let site = Process::spawn("browser", command.arg("127.0.0.1:0"));
+    let url = site.wait_stdout("its address", |line| Some(line.to_owned()));
+    browser.open(&url);
+    let state = "return document.querySelector('#state').textContent";
+    browser.wait(state, |state| {
+        (state == "connected to one of 2 nodes").then_some(())
+    });
+    let mut cat = cat(&format!("{}/mesh", url.replace("http", "ws")));
+    browser.type_into("#line", "<b>héllo</b>\u{e007}");
+    cat.wait_stdout("what the page said", |line| {
+        (line == r#"chat "<b>héllo</b>""#).then_some(())
+    });
+    cat.writeln(r#"chat "<i>hello</i>""#);
+    browser.wait(LOG, |log| {
+        (*log == json!(["<b>héllo</b>", "<i>hello</i>"])).then_some(())
+    });
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_page_joins_where_meshcat_listens_if_its_origin_may() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let mut command = Command::new(example("browser"));
+    let site = Process::spawn("browser", command.arg("127.0.0.1:0"));
+    let url = site.wait_stdout("its address", |line| Some(line.to_owned()));
+    browser.open(&url);
+    for (origin, joins) in [("https://elsewhere.example", false), (&*url, true)] {
+        let mut command = Command::new(example("meshcat"));
+        let options = [
+            "--listen",
+            "ws://127.0.0.1:0",
+            "--codec",
+            "json",
+            "--events",
+        ];
+        let command = command.args(options).args(["--origin", origin]);
+        let cat = Process::spawn("meshcat", command);
+        let line = cat.wait_stderr_event("listening");
+        let address = line.text("addr");
+        let joined = browser.run_until_done(&format!(
+            "import('/coalescent.js').then(({{ connect }}) => {{
+                 const peer = connect('{address}', {{ onclose: (reason) => done(reason) }});
+                 peer.opened().then(() => {{ peer.broadcast('chat', 'hello'); done(true); }});
+             }});"
+        ));
+        if joins {
+            assert_eq!(joined, true);
+            cat.wait_stdout("what the page said", |line| {
+                (line == r#"chat "hello""#).then_some(())
+            });
+        } else {
+            assert_eq!(joined, "the connection ended (1006)");
+        }
+    }
 }
 
 #[test]

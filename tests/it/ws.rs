@@ -27,6 +27,11 @@ async fn serve(mesh: &Mesh, at: SocketAddr) -> (SocketAddr, tokio::task::JoinHan
     (addr, server)
 }
 
+/// Where a mesh listens.
+fn at(mesh: &Mesh) -> SocketAddr {
+    mesh.local_addresses()[0].socket_addr().expect("an address")
+}
+
 fn any_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
@@ -93,8 +98,8 @@ async fn a_mesh_listens_without_a_web_server() {
     talk(&mesh, &other).await;
 
     // It knows itself, and does not wait for who says nothing, or leaves.
-    let silent = TcpStream::connect(mesh.local_addrs()[0]).await.unwrap();
-    drop(TcpStream::connect(mesh.local_addrs()[0]).await.unwrap());
+    let silent = TcpStream::connect(at(&mesh)).await.unwrap();
+    drop(TcpStream::connect(at(&mesh)).await.unwrap());
     let error = mesh.connect(&address.to_string()).await.unwrap_err();
     assert!(error.is_itself(), "{error}");
     drop(silent);
@@ -120,7 +125,7 @@ async fn only_pages_that_may_do_join_where_it_listens() {
         .listen("ws://127.0.0.1:0")
         .await
         .unwrap();
-    let addr = mesh.local_addrs()[0];
+    let addr = at(&mesh);
     let origins = [
         (&["https://friend.example"][..], 101),
         (&[], 101),
@@ -169,7 +174,7 @@ async fn lines_travel_in_texts() {
     soon("a peer", other.connected(1)).await.unwrap();
     talk(&mesh, &other).await;
     // A page without any client.
-    let socket = TcpStream::connect(mesh.local_addrs()[0]).await.unwrap();
+    let socket = TcpStream::connect(at(&mesh)).await.unwrap();
     let (mut page, _) = client_async(&address, socket).await.unwrap();
     soon("a peer", mesh.connected(2)).await.unwrap();
     let mut reader = mesh.reader();
@@ -201,7 +206,7 @@ async fn what_is_no_websocket_server_is_one_clear_error() {
     let mesh = App::new().start().await.unwrap();
     let (site, _server) = serve(&mesh, any_port()).await;
     let native = App::new().listen("127.0.0.1:0").await.unwrap();
-    let native = native.local_addrs()[0];
+    let native = at(&native);
     let other = app().start().await.unwrap();
     let of = "request for a WebSocket";
     for (addr, expected) in [
@@ -275,7 +280,7 @@ mod keys {
             .listen("ws://127.0.0.1:0")
             .await
             .unwrap();
-        let addr = mesh.local_addrs()[0];
+        let addr = at(&mesh);
         let other = app().identity(mine.clone()).start().await.unwrap();
         let wrong = Identity::generate().id();
         let error = other
@@ -346,7 +351,7 @@ mod wss {
     #[tokio::test]
     async fn a_certificate_proves_the_server_and_nothing_else() {
         let mesh = app().listen("ws://127.0.0.1:0/mesh").await.unwrap();
-        let (port, pem) = front(mesh.local_addrs()[0], "localhost").await;
+        let (port, pem) = front(at(&mesh), "localhost").await;
         let trusting = |pem: &str| App::new().transport(Ws::new().roots(pem).unwrap());
         let address = format!("wss://localhost:{port}/mesh");
         let other = trusting(&pem)
@@ -358,7 +363,7 @@ mod wss {
         talk(&mesh, &other).await;
 
         // Another name, another certificate, those of the machine, and no TLS at all.
-        let (port_of_other, _) = front(mesh.local_addrs()[0], "example.org").await;
+        let (port_of_other, _) = front(at(&mesh), "example.org").await;
         let error_of = async |app: App, address: &str| {
             let error = app
                 .start()
@@ -383,7 +388,7 @@ mod wss {
             error.contains(refused) || error.contains(no_roots),
             "{error}"
         );
-        let plain = format!("wss://{}/mesh", mesh.local_addrs()[0]);
+        let plain = format!("wss://{}/mesh", at(&mesh));
         let error = error_of(trusting(&pem), &plain).await;
         assert!(error.contains("no TLS with the server"), "{error}");
         assert!(Ws::new().roots("no certificate").is_err());
@@ -399,7 +404,7 @@ mod wss {
             .listen("ws://127.0.0.1:0")
             .await
             .unwrap();
-        let (port, pem) = front(mesh.local_addrs()[0], "localhost").await;
+        let (port, pem) = front(at(&mesh), "localhost").await;
         let ws = Ws::new().roots(&pem).unwrap();
         let other = app(&mine).transport(ws).start().await.unwrap();
         let id = theirs.id();
