@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep};
 use crate::support::{app, at, endpoint, listening, soon};
 
 /// Makes a network of its own with loopback and one interface, `out`, that all else leaves by, and
-/// no name server: the first argument is an empty file. Then runs the rest of the arguments. Nothing
-/// of the kernel's own leaves by it.
+/// no name server: the first argument is an empty file. Then runs the rest of the arguments.
+/// Nothing of the kernel's own leaves by it.
 const NETWORK: &str = r#"
 set -e
 ip link set lo up
