@@ -23,6 +23,7 @@ use coalescent_iroh::{Iroh, Quiet};
 use iroh::{Endpoint, RelayMode, RelayUrl};
 use iroh_relay::server::{RelayConfig, Server, ServerConfig};
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 use tokio::net::{UnixListener, UnixStream};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -130,10 +131,13 @@ struct Pair {
     dials: Mesh,
     address: String,
     endpoints: Vec<Endpoint>,
+    /// Where the Unix socket is.
+    _directory: TempDir,
 }
 
 impl Pair {
-    async fn new(kind: Kind, relay: &RelayUrl, directory: &std::path::Path) -> Result<Self> {
+    async fn new(kind: Kind, relay: &RelayUrl, layers: bool) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
         let mut endpoints = Vec::new();
         let mut apps = [App::new(), App::new()];
         if let Kind::Tls | Kind::WsTls = kind {
@@ -168,19 +172,25 @@ impl Pair {
             apps = apps.map(|app| app.transport(Ws::new()));
         }
         if let Kind::Unix = kind {
-            listen = format!("unix:{}", directory.join("socket").display());
+            listen = format!("unix:{}", directory.path().join("socket").display());
             apps = apps.map(|app| app.transport(Unix));
         }
         let [first, second] = apps;
         let router = Router::new().route("ping", ping);
-        let listens = first.with(Courier::new()).with(router).start().await?;
+        let (listens, dials) = match layers {
+            true => (
+                first.with(Courier::new()).with(router).start().await?,
+                second.with(Courier::new()).start().await?,
+            ),
+            false => (first.start().await?, second.start().await?),
+        };
         let address = listens.listen(&listen).await?.to_string() + &hint;
-        let dials = second.with(Courier::new()).start().await?;
         Ok(Self {
             listens,
             dials,
             address,
             endpoints,
+            _directory: directory,
         })
     }
 
@@ -263,8 +273,7 @@ fn median<T: Copy + PartialOrd>(values: &[T]) -> T {
 }
 
 async fn round(kind: Kind, relay: &RelayUrl, measured: &mut Measured) -> Result<()> {
-    let directory = tempfile::tempdir()?;
-    let pair = Pair::new(kind, relay, directory.path()).await?;
+    let pair = Pair::new(kind, relay, true).await?;
     let mut times = Vec::new();
     for _ in 0..CONNECTIONS {
         times.push(pair.connecting().await?);
@@ -275,7 +284,12 @@ async fn round(kind: Kind, relay: &RelayUrl, measured: &mut Measured) -> Result<
     let times = pair.latency().await?;
     measured.medians.push(times[times.len() / 2]);
     measured.slow.push(times[times.len() * 99 / 100]);
+    pair.end().await;
+    // Bare frames, which a courier would not take.
+    let pair = Pair::new(kind, relay, false).await?;
     let mut reader = pair.listens.reader();
+    pair.dials.connect(&pair.address).await?;
+    pair.listens.connected(1).await?;
     measured.frames.push(pair.throughput(&mut reader).await?);
     pair.end().await;
     Ok(())
