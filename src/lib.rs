@@ -23,6 +23,9 @@ pub mod finding_peers {}
 #[doc = include_str!("../docs/thousands.md")]
 pub mod thousands_of_nodes {}
 
+#[doc = include_str!("../docs/transports.md")]
+pub mod transports {}
+
 /// The items that most programs need: `use coalescent::prelude::*;`.
 pub mod prelude {
     pub use crate::extract::{Body, Extension, Shared, State, Type};
