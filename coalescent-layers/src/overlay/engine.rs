@@ -58,7 +58,7 @@ impl Effect {
     }
 }
 
-/// How long a node in a tree waits for a payload that it has been told of, until it asks for it: the
+/// How long a node in a tree waits for a payload that it has been told of until it asks for it: the
 /// payload may have more hops to make than the word of it. The engine's own 80 ms are less than one
 /// round trip of a slow link, and each early question brings a copy.
 const ASK_AFTER: Duration = Duration::from_secs(1);
