@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coalescent::Address;
-use coalescent::transport::{BoxFuture, BoxIo, Listener, Transport};
+use coalescent::transport::{BoxFuture, BoxIo, Connected, Listener, Transport};
 use tokio::sync::mpsc;
 
 use super::pipe::{Cable, connection};
@@ -225,7 +225,7 @@ impl Transport for Host {
         &'a self,
         addr: &'a Address,
         permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
-    ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>> {
+    ) -> BoxFuture<'a, io::Result<Connected>> {
         Box::pin(async move {
             let ip = addr
                 .ip()
@@ -233,7 +233,7 @@ impl Transport for Host {
             let there = SocketAddr::new(ip, addr.port());
             permit(there)?;
             match self.reach(there).await {
-                Some(connected) => Ok((connected?, there)),
+                Some(connected) => Ok((connected?, there).into()),
                 None => std::future::pending().await,
             }
         })
@@ -250,10 +250,10 @@ impl Listener for HostListener {
         Ok(self.addr)
     }
 
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxIo, SocketAddr)>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Connected>> {
         Box::pin(async move {
             match self.receiver.recv().await {
-                Some(accepted) => Ok(accepted),
+                Some(accepted) => Ok(accepted.into()),
                 None => std::future::pending().await,
             }
         })
