@@ -1,5 +1,7 @@
 //! Connections that a plugin begins, which are no peers yet.
 
+use std::net::IpAddr;
+
 use super::Mesh;
 use crate::error::Error;
 use crate::node::peer::Peer;
@@ -60,6 +62,26 @@ impl Mesh {
     ///
     /// When the future is dropped, the dial is abandoned. A connection that is already made stays.
     pub async fn contact(&self, address: &Address, from: Option<&Peer>) -> Result<Peer, Error> {
-        self.runtime().contact(address, from).await
+        let told = from.map(|from| from.addr().map(|addr| addr.ip()));
+        self.runtime().contact(address, told).await
+    }
+
+    /// Connects as [`contact`](Mesh::contact) does, to an address that somebody has told who need
+    /// not be connected any more. `teller` is where that node was seen; `None` if its transport has
+    /// no addresses.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`contact`](Mesh::contact).
+    ///
+    /// # Cancel safety
+    ///
+    /// That of [`contact`](Mesh::contact).
+    pub async fn contact_told(
+        &self,
+        address: &Address,
+        teller: Option<IpAddr>,
+    ) -> Result<Peer, Error> {
+        self.runtime().contact(address, Some(teller)).await
     }
 }

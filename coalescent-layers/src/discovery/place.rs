@@ -48,6 +48,17 @@ impl Place {
         }
     }
 
+    /// Returns an IP address in this place, if it has any: to say where a node was that is not
+    /// connected any more. Of a public one that is of no matter.
+    #[cfg(feature = "overlay")]
+    pub(crate) fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Loopback => Some(Ipv4Addr::LOCALHOST.into()),
+            Self::Private => Some(Ipv4Addr::new(10, 0, 0, 1).into()),
+            Self::Public | Self::Named | Self::Nowhere => None,
+        }
+    }
+
     /// Returns whether this is on this machine or in a private network.
     pub(crate) fn is_near(self) -> bool {
         matches!(self, Self::Loopback | Self::Private)

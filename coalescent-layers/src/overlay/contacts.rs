@@ -9,6 +9,7 @@ use super::address::Rules;
 use super::ids::{self, Key, TopicId};
 use super::link::Link;
 use super::state::{After, State, Topic};
+use crate::discovery::place::Place;
 
 impl State {
     pub(crate) fn connected(&mut self, peer: &Peer, now: Instant, after: &mut Vec<After>) {
@@ -24,7 +25,7 @@ impl State {
             .listen()
             .and_then(|listen| self.acceptable(&key, &link, listen))
         {
-            self.learn(key, listen, now);
+            self.learn(key, listen, link.place(), now);
         }
         let wanted = self.pending.contains(&key);
         let waiting = self.pending.connected(&key);
@@ -118,8 +119,9 @@ impl State {
         rules.believed(key, listen, link.place())
     }
 
-    pub(super) fn learn(&mut self, key: Key, address: Address, now: Instant) {
-        self.known.heard(key, address, now);
+    /// Remembers an address, which somebody at `teller` has told.
+    pub(super) fn learn(&mut self, key: Key, address: Address, teller: Place, now: Instant) {
+        self.known.heard(key, address, teller, now);
         if !self.known.is_over(self.topics.len()) {
             return;
         }

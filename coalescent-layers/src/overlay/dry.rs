@@ -91,7 +91,7 @@ impl Dry {
             from,
             place: Place::Loopback,
             listen: None,
-            reachable: &|key| known.get(key).is_some(),
+            reachable: &|key| known.contains(key),
             tree: Some(true),
             ids: self.places.get_mut(&from).map(|one| &mut one.ids),
         };
@@ -100,7 +100,7 @@ impl Dry {
             return false;
         }
         for (key, address) in learned {
-            self.known.heard(key, address, self.now);
+            self.known.heard(key, address, Place::Public, self.now);
         }
         if self.known.is_over(1) {
             self.known.prune(1, |_| false);
@@ -142,7 +142,7 @@ impl Dry {
                 Effect::Up(_, key) => self.places.up(key, false, self.now),
                 Effect::Down(_, key) => self.places.down(&key),
                 Effect::Send { bytes, .. } => {
-                    let known = |key: &Key| self.known.get(key).cloned();
+                    let known = |key: &Key| Some(self.known.get(key)?.0);
                     let (bytes, _) = filled(&key(0), bytes, known);
                     assert!(Message::decode(&bytes).is_ok(), "it sends no message");
                 }

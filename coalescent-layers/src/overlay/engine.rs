@@ -22,6 +22,12 @@ const NOBODY: Key = [0xff; 32];
 /// How many peers a neighbour is told that is let go: as many as the engine tells.
 const REPLY: usize = 7;
 
+/// So many timers may have been there at once without being worth to free their room.
+const SPARE: usize = 8;
+
+/// All timers are due before this time has passed.
+const FAR: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The largest number of peers that the engine is asked for at once.
 const PROBE: usize = 64;
 
@@ -49,6 +55,10 @@ pub(crate) enum Effect {
 pub(crate) struct Engine {
     state: State<Key, StdRng>,
     timers: TimerMap<Timer<Key>>,
+    /// How many timers there are.
+    armed: usize,
+    /// The most that there have been since there was no room for more than needed.
+    most: usize,
 }
 
 impl Effect {
@@ -84,6 +94,8 @@ impl Engine {
         Self {
             state: State::new(me, PeerData::default(), config, rng),
             timers: TimerMap::new(),
+            armed: 0,
+            most: 0,
         }
     }
 
@@ -95,6 +107,7 @@ impl Engine {
     /// Fires the timers that are due.
     pub(crate) fn fire(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         while let Some((_, timer)) = self.timers.pop_before(now) {
+            self.armed = self.armed.saturating_sub(1);
             self.handle(InEvent::TimerExpired(timer), now, effects);
         }
     }
@@ -180,7 +193,7 @@ impl Engine {
     ///
     /// It keeps an entry for each peer whose last message was a goodbye, for ever. A message of
     /// another kind ends that.
-    fn forget(&mut self, topic: TopicId, peer: Key, now: Instant) {
+    pub(crate) fn forget(&mut self, topic: TopicId, peer: Key, now: Instant) {
         let walk = Swarm::Shuffle {
             origin: peer,
             nodes: Few(Vec::new()),
@@ -257,6 +270,19 @@ impl Engine {
     pub(crate) fn sweep(&mut self, now: Instant) {
         // The engine looks for such when anybody is gone.
         self.handle(InEvent::PeerDisconnected(NOBODY), now, &mut Vec::new());
+        self.shrink(now);
+    }
+
+    /// Frees the room that many timers took.
+    fn shrink(&mut self, now: Instant) {
+        if self.most < SPARE || self.armed > self.most / 4 {
+            return;
+        }
+        let mut old = std::mem::take(&mut self.timers);
+        while let Some((due, timer)) = old.pop_before(now + FAR) {
+            self.timers.insert(due, timer);
+        }
+        self.most = self.armed;
     }
 
     fn handle(&mut self, event: InEvent<Key>, now: Instant, effects: &mut Vec<Effect>) {
@@ -279,6 +305,8 @@ impl Engine {
                 }
                 OutEvent::ScheduleTimer(after, timer) => {
                     self.timers.insert(now + after, timer);
+                    self.armed = self.armed.saturating_add(1);
+                    self.most = self.most.max(self.armed);
                     continue;
                 }
                 // The engine gives up a connection when one topic does, even if another needs it,

@@ -12,6 +12,7 @@ use super::link::{IDLE, LEFT};
 use super::mirror::{CHANNEL, Gossip, Message, Part, Priority, Swarm};
 use super::places::Forced;
 use super::state::{After, State};
+use crate::discovery::place::Place;
 
 /// What a node is told that says too much that is not heeded.
 pub(crate) const EXCESS: &str = "overlay/1: too much that is not heeded";
@@ -58,8 +59,9 @@ impl State {
                 return after.push(After::Penalize(peer.clone(), why));
             }
         }
+        let teller = Place::of_peer(peer.addr().map(|addr| addr.ip()));
         for (key, address) in learned {
-            self.learn(key, address, now);
+            self.learn(key, address, teller, now);
         }
         if let Part::Gossip(gossip) = &message.part {
             let judged = match gossip {
@@ -72,7 +74,7 @@ impl State {
         let mut effects = Vec::new();
         let refused = self.make_room(topic, from, &mut message, now, &mut effects);
         self.engine.receive(from, &message, now, &mut effects);
-        if refused && self.known.get(&from).is_some() {
+        if refused && self.known.contains(&from) {
             // Others who are refused are told of it: so those who come together find each other.
             self.engine.remember(topic, from, now, &mut effects);
         }
@@ -80,6 +82,7 @@ impl State {
         if matches!(message.part, Part::Swarm(Swarm::Disconnect { .. }))
             && let Some(link) = self.links.get_mut(&from)
         {
+            self.engine.forget(topic, from, now);
             // Unless the engine asks again at once, this is all that there was to say.
             link.idle = link.idle.min(now + LEFT);
         }
@@ -122,7 +125,7 @@ impl State {
         let mesh = self.mesh.upgrade();
         let may_dial = |address: &Address| mesh.as_ref().is_some_and(|mesh| mesh.may_dial(address));
         let (links, known) = (&self.links, &self.known);
-        let reachable = |key: &Key| links.contains_key(key) || known.get(key).is_some();
+        let reachable = |key: &Key| links.contains_key(key) || known.contains(key);
         let part = self.topics.get_mut(&TopicId(message.topic));
         let mut scene = Scene {
             rules: Rules {

@@ -1,11 +1,10 @@
 //! The addresses of peers that the engine may want to reach.
 
-use std::collections::HashMap;
-
 use coalescent_core::Address;
 use tokio::time::Instant;
 
 use super::ids::Key;
+use crate::discovery::place::Place;
 
 /// For how many peers an address is remembered, beside those of each further topic.
 ///
@@ -18,41 +17,81 @@ pub const KNOWN_PER_TOPIC: usize = 32;
 /// For how many peers an address is remembered, whatever there are of topics.
 pub const MAX_KNOWN_IN_ALL: usize = 512;
 
-/// The addresses of peers.
+/// By how many entries the room for them grows.
+const STEP: usize = 8;
+
+/// The addresses of peers, and who has told them.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    peers: HashMap<Key, Entry>,
+    /// In the order of the keys. Hash tables have too much room, for thousands of nodes in one
+    /// process.
+    peers: Vec<Entry>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    address: Address,
+    key: Key,
+    /// The address without the key that it may have to prove: text is smaller.
+    text: Box<str>,
+    keyed: bool,
+    /// Where its teller is.
+    teller: Place,
     heard: Instant,
 }
 
 impl Known {
-    /// Remembers an address.
-    pub(crate) fn heard(&mut self, key: Key, address: Address, now: Instant) {
+    /// Remembers an address, which somebody at `teller` has told.
+    pub(crate) fn heard(&mut self, key: Key, address: Address, teller: Place, now: Instant) {
+        let keyed = address.id().is_some();
         let entry = Entry {
-            address,
+            key,
+            text: address.with_id(None).to_string().into(),
+            keyed,
+            teller,
             heard: now,
         };
-        self.peers.insert(key, entry);
+        match self.find(&key) {
+            Ok(at) => {
+                if let Some(old) = self.peers.get_mut(at) {
+                    *old = entry;
+                }
+            }
+            Err(at) => {
+                if self.peers.len() == self.peers.capacity() {
+                    self.peers.reserve_exact(STEP);
+                }
+                self.peers.insert(at, entry);
+            }
+        }
     }
 
-    /// Returns the address of a peer.
-    pub(crate) fn get(&self, key: &Key) -> Option<&Address> {
-        Some(&self.peers.get(key)?.address)
+    fn find(&self, key: &Key) -> Result<usize, usize> {
+        self.peers.binary_search_by(|entry| entry.key.cmp(key))
+    }
+
+    /// Returns the address of a peer, and where its teller is.
+    pub(crate) fn get(&self, key: &Key) -> Option<(Address, Place)> {
+        let entry = self.peers.get(self.find(key).ok()?)?;
+        let address: Address = entry.text.parse().ok()?;
+        let address = address.with_id(entry.keyed.then_some(*key));
+        Some((address, entry.teller))
+    }
+
+    /// Returns whether the address of a peer is known.
+    pub(crate) fn contains(&self, key: &Key) -> bool {
+        self.find(key).is_ok()
     }
 
     /// Forgets a peer.
     pub(crate) fn forget(&mut self, key: &Key) {
-        self.peers.remove(key);
+        if let Ok(at) = self.find(key) {
+            self.peers.remove(at);
+        }
     }
 
     /// Returns the peers whose address is known.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.peers.keys()
+        self.peers.iter().map(|entry| &entry.key)
     }
 
     /// Returns for how many an address is known.
@@ -72,14 +111,14 @@ impl Known {
         let mut ages: Vec<_> = self
             .peers
             .iter()
-            .map(|(key, entry)| (of_use(key), entry.heard, *key))
+            .map(|entry| (of_use(&entry.key), entry.heard, entry.key))
             .collect();
         ages.sort_unstable();
         let over = self.peers.len().saturating_sub(keep);
         for (_, _, key) in ages.iter().take(over) {
-            self.peers.remove(key);
+            self.forget(key);
         }
-        self.peers.shrink_to(keep);
+        self.peers.shrink_to_fit();
     }
 }
 
@@ -102,13 +141,36 @@ mod tests {
             let mut key = [0; 32];
             key[..4].copy_from_slice(&number.to_be_bytes());
             let address = format!("10.0.0.1:{}", number % 60000 + 1).parse().unwrap();
-            known.heard(key, address, start + Duration::from_secs(number.into()));
+            let now = start + Duration::from_secs(number.into());
+            known.heard(key, address, Place::Public, now);
             if known.is_over(1) {
                 known.prune(1, |key| key[..4] == [0; 4]);
             }
             assert!(known.len() <= MAX_KNOWN);
-            assert!(known.get(&[0; 32]).is_some() && known.get(&key).is_some());
+            assert!(known.contains(&[0; 32]) && known.contains(&key));
         }
+    }
+
+    #[test]
+    fn an_address_is_returned_as_it_was_told_the_last_time() {
+        let mut known = Known::default();
+        let (now, plain) = (Instant::now(), "[2001:db8::7]:1");
+        known.heard([9; 32], "b:7".parse().unwrap(), Place::Loopback, now);
+        known.heard([8; 32], plain.parse().unwrap(), Place::Private, now);
+        assert_eq!(
+            known.get(&[8; 32]),
+            Some((plain.parse().unwrap(), Place::Private))
+        );
+        let keyed: Address = format!("{}@a:7", "08".repeat(32)).parse().unwrap();
+        known.heard([8; 32], keyed.clone(), Place::Public, now);
+        assert_eq!(known.get(&[8; 32]), Some((keyed, Place::Public)));
+        assert_eq!(known.len(), 2);
+        known.forget(&[8; 32]);
+        assert!(!known.contains(&[8; 32]) && known.get(&[8; 32]).is_none());
+        assert_eq!(
+            known.get(&[9; 32]),
+            Some(("b:7".parse().unwrap(), Place::Loopback))
+        );
     }
 
     #[test]

@@ -25,8 +25,8 @@ enum Whom {
 struct Dial {
     whom: Whom,
     address: Address,
-    /// Who has told the address.
-    from: Option<Peer>,
+    /// Where the node is that has told the address; `None` if this node has chosen it.
+    told: Option<Place>,
 }
 
 /// What is due.
@@ -89,7 +89,10 @@ pub(crate) async fn run(shared: &Shared) {
 
 async fn carry_out(mesh: WeakMesh, dial: Dial) -> Option<Ended> {
     let mesh = mesh.upgrade()?;
-    let result = mesh.contact(&dial.address, dial.from.as_ref()).await;
+    let result = match dial.told {
+        None => mesh.contact(&dial.address, None).await,
+        Some(teller) => mesh.contact_told(&dial.address, teller.ip()).await,
+    };
     if let Some(book) = mesh.get::<Book>() {
         remember(&book, &dial.address, result.as_ref());
     }
@@ -105,23 +108,22 @@ impl State {
             dials.push(Dial {
                 whom: Whom::Seed(number),
                 address,
-                from: None,
+                told: None,
             });
         }
         while let Some(key) = self.pending.next_dial() {
-            let Some(address) = self.known.get(&key).cloned() else {
+            let Some((address, teller)) = self.known.get(&key) else {
                 self.pending.dialled();
                 self.pending.missed(&key, false, now);
                 continue;
             };
-            let from = self.teller(&address);
             if let Some(mesh) = self.mesh.upgrade() {
                 mesh.discovered(&address, Source::OVERLAY);
             }
             dials.push(Dial {
                 whom: Whom::Peer(key),
                 address,
-                from,
+                told: Some(teller),
             });
         }
         self.stats.dialled += dials.len() as u64;
@@ -131,15 +133,6 @@ impl State {
             alone,
             dials,
         }
-    }
-
-    /// Returns somebody who may tell an address. It was judged when it was told; whoever told it
-    /// may be gone.
-    fn teller(&self, address: &Address) -> Option<Peer> {
-        let there = Place::of(address);
-        let mut links = self.links.values();
-        let link = links.find(|link| link.place().may_tell(there))?;
-        Some(link.peer.clone())
     }
 
     fn dialled(

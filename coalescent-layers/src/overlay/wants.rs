@@ -90,7 +90,7 @@ impl State {
     fn deliver(&mut self, to: Key, topic: TopicId, bytes: Bytes, now: Instant) {
         let (bytes, kind) = filled(&self.me, bytes, |key| {
             let own = self.own.as_ref().filter(|_| *key == self.me);
-            own.or_else(|| self.known.get(key)).cloned()
+            own.cloned().or_else(|| Some(self.known.get(key)?.0))
         });
         match kind {
             Kind::Walk => self.stats.rounds += 1,
@@ -108,7 +108,7 @@ impl State {
             self.send(&to, bytes, kind == Kind::Leave, now);
             return;
         }
-        if self.known.get(&to).is_none() {
+        if !self.known.contains(&to) {
             self.pending.unreachable(to, now);
         } else if !self.pending.push(to, bytes, now) {
             self.stats.refuse(Refused::Full);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coalescent::Address;
-use coalescent::transport::{BoxFuture, BoxIo, Listener, Transport};
+use coalescent::transport::{BoxFuture, BoxIo, Connected, Listener, Transport};
 use tokio::sync::mpsc;
 
 use super::pipe::{Cable, connection};
@@ -61,7 +61,6 @@ pub(super) fn ip(node: usize) -> IpAddr {
 impl Network {
     /// Makes a network whose links have latencies within this range, in milliseconds. An empty
     /// range is none.
-
     pub(super) fn new(latency: Range<u64>, seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             latency,
@@ -77,7 +76,6 @@ impl Network {
     }
 
     /// Returns the network as the host of a node sees it.
-
     pub(super) fn host(&self, node: usize) -> Host {
         Host {
             network: self.clone(),
@@ -107,20 +105,17 @@ impl Network {
     }
 
     /// Returns how many connections were tried so far.
-
     pub(super) fn dials(&self) -> u64 {
         self.state().dials
     }
 
     /// Returns how many connections were made so far.
-
     pub(super) fn connections(&self) -> u64 {
         self.state().connections
     }
 
     /// Frees the empty buffers of the connections, and returns the memory that the network itself
     /// still takes for them: what would be the kernel's, and no node's.
-
     pub(super) fn trim(&self) -> usize {
         let mut state = self.state();
         state.sweep();
@@ -225,7 +220,7 @@ impl Transport for Host {
         &'a self,
         addr: &'a Address,
         permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
-    ) -> BoxFuture<'a, io::Result<(BoxIo, SocketAddr)>> {
+    ) -> BoxFuture<'a, io::Result<Connected>> {
         Box::pin(async move {
             let ip = addr
                 .ip()
@@ -233,7 +228,7 @@ impl Transport for Host {
             let there = SocketAddr::new(ip, addr.port());
             permit(there)?;
             match self.reach(there).await {
-                Some(connected) => Ok((connected?, there)),
+                Some(connected) => Ok((connected?, there).into()),
                 None => std::future::pending().await,
             }
         })
@@ -250,10 +245,10 @@ impl Listener for HostListener {
         Ok(self.addr)
     }
 
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxIo, SocketAddr)>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Connected>> {
         Box::pin(async move {
             match self.receiver.recv().await {
-                Some(accepted) => Ok(accepted),
+                Some(accepted) => Ok(accepted.into()),
                 None => std::future::pending().await,
             }
         })

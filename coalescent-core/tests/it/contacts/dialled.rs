@@ -285,6 +285,12 @@ async fn no_private_address_is_taken_from_a_peer_on_the_internet() {
             "{text}"
         );
     }
+    // Nor from one that has left, or whose transport has no addresses.
+    for teller in [Some(IpAddr::from([198, 51, 100, 7])), None] {
+        let told = b.contact_told(&address("10.0.0.1:1"), teller).await;
+        let error = told.unwrap_err();
+        assert!(error.is_refused() && !error.is_busy(), "{error}");
+    }
     let (local, _hand) = seen_at("127.0.0.1:9").await;
     for there in ["127.0.0.1:1", "localhost:1"] {
         let error = b.contact(&address(there), Some(&local)).await.unwrap_err();

@@ -190,6 +190,28 @@ async fn invented_peers_take_little_memory_and_few_dials() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_told_costs_the_budget_also_when_nobody_is_connected() {
+    let network = Memory::new();
+    let node = node(&network).await;
+    let hand = Hand::new(&network, &node).await;
+    hand.say(join()).await;
+    until("it is a neighbour", || stats(&node).neighbours == 1).await;
+    let mut rng = StdRng::seed_from_u64(1);
+    for _ in 0..4 {
+        hand.say(walk(hand.id(), &mut rng)).await;
+    }
+    until("it has told of many", || stats(&node).passive == PASSIVE).await;
+    hand.mesh.abort().await;
+    until("nobody is left", || stats(&node).connections == 0).await;
+    // What is dialled at once is over by now.
+    sleep(Duration::from_secs(10)).await;
+    let before = stats(&node).failed;
+    sleep(Duration::from_secs(10)).await;
+    let failed = stats(&node).failed - before;
+    assert!((5..=11).contains(&failed), "{failed} in 10 s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_invented_origin_is_not_answered() {
     let network = Memory::new();
     let node = node(&network).await;

@@ -20,11 +20,12 @@ use crate::transport::address::{Address, TCP};
 pub(crate) const TURN_WAIT: Duration = Duration::from_secs(10);
 
 impl Runtime {
-    /// Connects to an address as to a contact; see [`Mesh::contact`](crate::Mesh::contact).
+    /// Connects to an address as to a contact; see [`Mesh::contact`](crate::Mesh::contact). `told`
+    /// is where the node is seen that has told the address.
     pub(crate) async fn contact(
         self: &Arc<Self>,
         address: &Address,
-        from: Option<&Peer>,
+        told: Option<Option<IpAddr>>,
     ) -> Result<Peer, Error> {
         self.may_dial(address)?;
         if let Some(known) = address
@@ -33,7 +34,6 @@ impl Runtime {
         {
             return Ok(known);
         }
-        let told = from.map(|from| from.addr().map(|addr| addr.ip()));
         if told.is_some() && address.scheme() != TCP {
             return Err(Error::refused(format!(
                 "{address} is not dialled, since peers tell each other only HOST:PORT"
