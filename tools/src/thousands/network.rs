@@ -51,7 +51,6 @@ impl std::fmt::Debug for Network {
 /// # Panics
 ///
 /// Panics if there are more than 20,000 nodes.
-
 pub(super) fn ip(node: usize) -> IpAddr {
     assert!(node < 20_000, "there are not so many networks");
     let [.., a, b] = node.to_be_bytes();
