@@ -255,7 +255,7 @@ impl Hand {
 
     /// Waits until the other side has closed the connection.
     #[track_caller]
-    fn is_cut(mut self) {
+    fn await_cut(mut self) {
         let mut bytes = [0; 4096];
         loop {
             match self.socket.read(&mut bytes) {
@@ -302,12 +302,12 @@ fn hostile_peers_lose_their_connection_and_others_keep_theirs() {
         for _ in 0..6 {
             hand.say(fault.clone());
         }
-        hand.is_cut();
+        hand.await_cut();
     }
     // What is no frame.
     let mut hand = Hand::new(&addr);
     let _ = hand.socket.write_all(&[0xff; 64]);
-    hand.is_cut();
+    hand.await_cut();
 
     // Peers that are invented by the thousand, by many hands and by one.
     let mut hands = Vec::new();
