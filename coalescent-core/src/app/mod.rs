@@ -299,7 +299,8 @@ impl<L> App<L> {
     /// [proves keys](crate::transport::Protection::Keys). [`Mesh::allow`] and [`Mesh::disallow`]
     /// change the list later.
     ///
-    /// The app does not start without an identity or such a transport.
+    /// The app does not start without an identity or such a transport. Without an identity it
+    /// neither listens nor dials over transports that prove no keys.
     pub fn allow(mut self, keys: impl Into<Allow>) -> Self {
         self.allow = Some(keys.into());
         self

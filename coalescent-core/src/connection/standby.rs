@@ -71,7 +71,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Waiting<'_, IO> {
             }
             let until = match decided {
                 Standing::Wait(until) => until,
-                decided => return Ok(Outcome::Decided(decided)),
+                decided => {
+                    standing.hand_over();
+                    return Ok(Outcome::Decided(decided));
+                }
             };
             tokio::select! {
                 () = poll_fn(|cx| standing.poll_changed(cx)) => {}

@@ -16,6 +16,9 @@ impl Mesh {
     /// Accepts peers at a socket that listens already, such as one of `std` or tokio that was
     /// inherited or bound with options of its own. Returns its address.
     ///
+    /// One of `tcp` is taken for a bare socket, whatever the app has in the place of TCP. One of
+    /// another scheme is secured as the app's transport for it says.
+    ///
     /// ```
     /// # use coalescent_core::App;
     /// # #[tokio::main(flavor = "current_thread")]

@@ -115,8 +115,8 @@ impl StandBy {
     /// turn.
     pub(crate) fn look(&self, since: Instant, now: Instant) -> Standing {
         let place = &self.place;
-        let mut progress = place.progress();
-        if let Some(joined) = progress.joined.take() {
+        let progress = place.progress();
+        if let Some(joined) = progress.joined {
             return Standing::Joined(joined.of(&self.peer));
         }
         if progress.free {
@@ -129,6 +129,12 @@ impl StandBy {
         }
         let next = if progress.answered { hope_ends } else { ends };
         Standing::Wait(next.max(now + Duration::from_millis(1)).min(ends))
+    }
+
+    /// Leaves the connection to whoever runs it, if it has become the peer's. Before this, dropping
+    /// the newcomer gives it up.
+    pub(crate) fn hand_over(&self) {
+        self.place.progress().joined.take();
     }
 
     /// Waits until something has changed.
@@ -338,6 +344,62 @@ impl Node {
     pub(super) fn free(&self, peer: &Peer) {
         for place in self.roster().standing_for(peer) {
             place.change(|progress| progress.free = true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::node::Peers;
+    use crate::reason::DisconnectReason;
+    use crate::wire::NodeId;
+
+    fn intro(peers: &Peers, node_id: NodeId) -> Introduction {
+        Introduction {
+            key: None,
+            node_id: Some(node_id),
+            agent: None,
+            listen: None,
+            seen: None,
+            channels: Vec::new(),
+            max_payload: None,
+            wire: peers.config().wire.clone(),
+            origin: Endpoint {
+                addr: None,
+                place: None,
+                direction: Direction::Inbound,
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_nobody_runs_in_the_end_keeps_no_peer() {
+        for runs in [false, true] {
+            let peers = Peers::new(Config::default());
+            let node = peers.node();
+            let intro = intro(&peers, NodeId::random());
+            let [old, new] = [(); 2].map(|()| {
+                let (id, direction) = (node.next_link(), Direction::Inbound);
+                Arc::new(ConnectionHandle::new(id, direction, None))
+            });
+            let peer = node.join(&intro, &old).expect("no refusal");
+            let peer = peer.expect("a new peer");
+            let standing = node.look_up(&intro, &new).expect("no refusal");
+            let standing = standing.expect("a peer that is connected");
+            standing.place.change(|progress| progress.proven = true);
+            assert!(!node.begin_departure(&peer, old.id(), &DisconnectReason::Closed));
+            let now = Instant::now();
+            let decided = standing.look(now, now);
+            assert!(matches!(decided, Standing::Joined(Joined::TakesOver(_))));
+            if runs {
+                standing.hand_over();
+            }
+            // Whatever is written to the newcomer after the decision fails, or is abandoned.
+            drop(standing);
+            assert_eq!(peer.is_connected(), runs);
+            assert_eq!(node.list().len(), usize::from(runs));
         }
     }
 }

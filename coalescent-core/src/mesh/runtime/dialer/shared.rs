@@ -51,8 +51,8 @@ impl Drop for Unseeded {
     }
 }
 
-/// A wish for one outbound peer more than [`Config::min_peers`], made with
-/// [`Mesh::one_more`](crate::Mesh::one_more). It ends when this is dropped.
+/// A wish for one outbound peer more than [`Config::min_peers`](crate::Config::min_peers), made
+/// with [`Mesh::one_more`](crate::Mesh::one_more). It ends when this is dropped.
 #[derive(Debug)]
 #[must_use = "the wish ends when this is dropped"]
 pub struct OneMore(pub(super) Arc<Shared>);
