@@ -10,6 +10,9 @@ pub use coalescent_router::*;
 #[cfg(feature = "upgrade")]
 pub mod upgrade;
 
+#[cfg(feature = "websocket")]
+pub mod websocket;
+
 #[doc = include_str!("../docs/tower.md")]
 pub mod tower_layers {}
 
@@ -19,6 +22,9 @@ pub mod finding_peers {}
 #[cfg(feature = "overlay")]
 #[doc = include_str!("../docs/thousands.md")]
 pub mod thousands_of_nodes {}
+
+#[doc = include_str!("../docs/transports.md")]
+pub mod transports {}
 
 /// The items that most programs need: `use coalescent::prelude::*;`.
 pub mod prelude {

@@ -17,8 +17,9 @@ pub(crate) const HELP: &str = "\
 Netcat for a mesh: stdin is broadcast to every peer, and what peers send goes to stdout.
 
 meshcat [OPTIONS]
-  -l, --listen <HOST:PORT>      accept peers here; port 0 takes a free one
-  -s, --seed <[ID@]HOST:PORT>   stay connected to this seed (repeatable)
+  -l, --listen <HOST:PORT>      accept peers here; port 0 takes a free one; ws://HOST:PORT/PATH accepts WebSockets
+  -s, --seed <[ID@]HOST:PORT>   stay connected to this seed (repeatable); ws://HOST/PATH and wss://HOST/PATH are web servers
+      --origin <ORIGIN>         with --listen ws://: pages of this origin may join, such as https://example.org (repeatable)
       --min-peers <N>           dial seeds while fewer than N are connected outbound [3]
       --max-peers <N>           never dial above N outbound [12]
       --max-inbound <N>         accept at most N peers [64]
@@ -36,6 +37,7 @@ meshcat [OPTIONS]
       --peers <N>               read stdin once N peers are connected [1]
       --book <FILE>             remember peers in FILE, ask peers for more, and dial them while fewer than --min-peers are connected
       --mdns                    find peers of the same network on this LAN
+      --overlay                 stay connected to a few peers that an overlay chooses, for meshes of hundreds and thousands
       --sign                    sign the messages of stdin with the identity (needs a codec and --identity)
       --author <any|ID>         take, and pass on, only messages that are signed, by anybody or by this key (repeatable; needs a codec)
       --show-author             write `AUTHOR TYPE JSON`, with `-` for messages that nobody has signed
@@ -65,6 +67,7 @@ pub(crate) enum Command {
 pub(crate) struct Args {
     pub(crate) listen: Option<String>,
     pub(crate) seeds: Vec<String>,
+    pub(crate) origins: Vec<String>,
     pub(crate) config: Config,
     pub(crate) codec: Option<Codec>,
     pub(crate) relay: Relay,
@@ -74,6 +77,7 @@ pub(crate) struct Args {
     pub(crate) rate: Option<u64>,
     pub(crate) book: Option<PathBuf>,
     pub(crate) mdns: bool,
+    pub(crate) overlay: bool,
     pub(crate) authors: Authors,
     pub(crate) peers: usize,
     pub(crate) quiet: bool,
@@ -171,6 +175,7 @@ impl Options {
         match value.option {
             "listen" => args.listen = Some(listen(&value.text()?)?),
             "seed" => args.seeds.push(value.address()?.to_string()),
+            "origin" => args.origins.push(value.text()?),
             "min-peers" => args.config.min_peers = value.number(0..=usize::MAX)?,
             "max-peers" => args.config.max_peers = value.number(0..=usize::MAX)?,
             "max-inbound" => args.config.max_inbound = value.number(0..=usize::MAX)?,
@@ -192,11 +197,12 @@ impl Options {
             "advertise" => args.config.advertise = Some(value.advertised()?),
             "book" => args.book = Some(value.file()?),
             "mdns" if cfg!(feature = "mdns") => args.mdns = true,
-            "mdns" => {
-                return Err(
-                    "--mdns is not built in: build with the feature mdns (--features mdns)"
-                        .to_owned(),
-                );
+            "overlay" if cfg!(feature = "overlay") => args.overlay = true,
+            feature @ ("mdns" | "overlay") => {
+                return Err(format!(
+                    "--{feature} is not built in: build with the feature {feature} (--features \
+                     {feature})"
+                ));
             }
             "peers" => args.peers = value.number(1..=usize::MAX)?,
             "allow-plaintext" => args.config.allow_plaintext = true,
@@ -222,6 +228,12 @@ impl Options {
                 "nobody to talk to: give --listen HOST:PORT or --seed HOST:PORT".to_owned(),
             );
         }
+        if args.overlay && args.config.wire != Wire::native() {
+            return Err(format!(
+                "--overlay is spoken on the native wire alone: leave out --wire {}",
+                args.config.wire
+            ));
+        }
         if args.codec.is_none() && !args.replies.is_empty() {
             return Err(
                 "--reply answers messages: give --codec msgpack or --codec json too".to_owned(),
@@ -245,7 +257,8 @@ impl Options {
                 "--allow needs TLS, which proves identities: give --identity FILE too".to_owned(),
             );
         }
-        match args.seeds.iter().find(|seed| seed.contains('@')) {
+        let names_id = |seed: &&String| seed.parse().is_ok_and(|seed: Address| seed.id().is_some());
+        match args.seeds.iter().find(names_id) {
             None => Ok(()),
             Some(seed) => Err(format!(
                 "--seed {seed} names an identity, which only TLS proves: give --identity FILE too"
@@ -271,6 +284,7 @@ impl Default for Args {
         Self {
             listen: None,
             seeds: Vec::new(),
+            origins: Vec::new(),
             config: Config::default(),
             codec: None,
             relay: Relay::Smart,
@@ -280,6 +294,7 @@ impl Default for Args {
             rate: None,
             book: None,
             mdns: false,
+            overlay: false,
             authors: Authors::default(),
             peers: 1,
             quiet: false,
@@ -397,11 +412,16 @@ impl Value<'_> {
     }
 }
 
-/// Checks a `HOST:PORT` to listen on; port 0 is allowed and selects any free port.
+/// Checks a `HOST:PORT`, or the like of another scheme, to listen on; port 0 is allowed and selects
+/// any free port.
 fn listen(text: &str) -> Result<String, String> {
     // `Address` is for dialling and rejects port 0; all other rules are the same.
-    let dialled = match text.strip_suffix(":0") {
-        Some(host) => format!("{host}:1"),
+    let place = text.find("://").map_or(0, |colon| colon + 3);
+    let end = text[place..]
+        .find('/')
+        .map_or(text.len(), |slash| place + slash);
+    let dialled = match text[..end].strip_suffix(":0") {
+        Some(host) => format!("{host}:1{}", &text[end..]),
         None => text.to_owned(),
     };
     let address: Address = dialled

@@ -4,8 +4,13 @@ use std::time::Duration;
 
 #[cfg(feature = "mdns")]
 use coalescent::discovery::mdns::Mdns;
+#[cfg(feature = "overlay")]
+use coalescent::overlay::Overlay;
 use coalescent::transport::tls::Tls;
-use coalescent::{App, AppExt, Courier, Discovery, Error, Mesh, Signed, SmartRelay, Tattletale};
+use coalescent::websocket::{WebSocket, Ws};
+use coalescent::{
+    App, AppExt, Config, Courier, Discovery, Error, Mesh, Signed, SmartRelay, Tattletale,
+};
 use tower::layer::util::{Identity, Stack};
 use tower::limit::RateLimitLayer;
 use tower::util::{Either, option_layer};
@@ -58,9 +63,14 @@ fn app(args: Args) -> App<Stack<Rate, Identity>> {
         Some(file) => Discovery::new().book(file),
         None => Discovery::new().passive(true),
     };
-    let app = App::from_config(args.config).plugin(discovery);
+    let websockets = websockets(&args.config, args.origins);
+    let app = App::from_config(args.config)
+        .transport(websockets)
+        .plugin(discovery);
     #[cfg(feature = "mdns")]
     let app = app.plugin(args.mdns.then(Mdns::new));
+    #[cfg(feature = "overlay")]
+    let app = app.plugin(args.overlay.then(Overlay::new));
     let mut app = app;
     if let Some(identity) = args.identity {
         let mut tls = Tls::new(identity);
@@ -74,6 +84,16 @@ fn app(args: Args) -> App<Stack<Rate, Identity>> {
         .rate
         .map(|frames| RateLimitLayer::new(frames, Duration::from_secs(1)));
     app.layer(option_layer(rate))
+}
+
+/// Makes the transport for `ws` and `wss`.
+fn websockets(config: &Config, origins: Vec<String>) -> Ws {
+    let websocket = match config.wire.name() {
+        "lines" => WebSocket::lines(),
+        _ => WebSocket::native(),
+    };
+    Ws::with(websocket.max_frame(config.max_frame))
+        .allow_origin(move |origin| origins.iter().any(|known| origin == known.as_str()))
 }
 
 /// Makes the layer that checks authors, and signs if that is asked.

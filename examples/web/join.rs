@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::ORIGIN;
 use axum::response::{IntoResponse, Response};
 use coalescent::Mesh;
 use coalescent::upgrade::{Upgrade, WebSocket};
@@ -19,36 +20,36 @@ pub(crate) struct Browser;
 /// The state needed to turn connections into peers.
 #[derive(Clone)]
 pub(crate) struct Joining {
-    mesh: Mesh,
-    upgrade: Upgrade,
+    pub(crate) mesh: Mesh,
+    programs: Upgrade,
+    pages: Upgrade,
 }
 
 impl Joining {
     pub(crate) fn new(mesh: Mesh) -> Self {
-        let upgrade = Upgrade::new(&mesh)
-            .remote_addr(|extensions| {
-                let ConnectInfo(addr) = extensions.get::<ConnectInfo<SocketAddr>>()?;
-                Some(*addr)
-            })
-            .websocket(WebSocket::lines().messages_per_second(MESSAGES_A_SECOND))
-            .on_join(|peer, extensions| {
-                if let Some(browser) = extensions.get::<Browser>() {
-                    peer.set(browser.clone());
-                }
-            });
-        Self { mesh, upgrade }
-    }
-
-    pub(crate) fn mesh(&self) -> &Mesh {
-        &self.mesh
+        let upgrade = Upgrade::new(&mesh).remote_addr(|extensions| {
+            let ConnectInfo(addr) = extensions.get::<ConnectInfo<SocketAddr>>()?;
+            Some(*addr)
+        });
+        let paced = WebSocket::native().messages_per_second(MESSAGES_A_SECOND);
+        let pages = upgrade.clone().websocket(paced);
+        Self {
+            mesh,
+            programs: upgrade.websocket(WebSocket::native()),
+            pages: pages.on_join(|peer, _| {
+                peer.set(Browser);
+            }),
+        }
     }
 }
 
 /// Handles a request to upgrade: turns its connection into a peer. The slot of the connection is
 /// among the extensions, and so is kept as long as the peer.
-pub(crate) async fn join(State(joining): State<Joining>, mut request: Request) -> Response {
-    if Upgrade::is_websocket(&request) {
-        request.extensions_mut().insert(Browser);
-    }
-    joining.upgrade.join(request).await.into_response()
+pub(crate) async fn join(State(joining): State<Joining>, request: Request) -> Response {
+    // Browsers say where a page is from, and programs do not.
+    let upgrade = match request.headers().contains_key(ORIGIN) {
+        true => joining.pages,
+        false => joining.programs,
+    };
+    upgrade.join(request).await.into_response()
 }

@@ -1,56 +1,44 @@
-"use strict";
+// The chat page. Text of other users is inserted as text, never as markup.
 
-// A peer in a browser: one JSON message in each text message of a WebSocket.
-// Text of other users is inserted as text, never as markup.
+import { connect } from "/coalescent.js";
 
 const MAX_LINES = 500; // lines kept on the page
 const MAX_TEXT = 2000; // characters shown per line
 const MAX_HANDLE = 32; // characters shown per name
 const PEERS_EVERY = 2000; // milliseconds
-const RETRY_MIN = 500, RETRY_MAX = 30000; // milliseconds
 
 const element = (id) => document.getElementById(id);
 const [state, log, say, handle, line, peers] =
   ["state", "log", "say", "handle", "line", "peers"].map(element);
 
-let socket = null;
-let retry = RETRY_MIN;
-
-function connect() {
-  const url = new URL("/mesh", location);
-  url.protocol = url.protocol.replace("http", "ws");
-  socket = new WebSocket(url);
-  socket.addEventListener("open", () => {
-    retry = RETRY_MIN;
+const peer = connect("/mesh", {
+  onopen() {
     show_state("connected");
     refresh_peers();
-  });
-  socket.addEventListener("message", (event) => hear(event.data));
-  socket.addEventListener("close", (event) => {
-    const why = event.reason ? `: ${event.reason}` : "";
-    show_state(`disconnected${why}; trying again`);
-    // Add jitter, so that not all clients reconnect at once when a server returns.
-    setTimeout(connect, retry * (0.5 + Math.random() / 2));
-    retry = Math.min(retry * 2, RETRY_MAX);
-  });
-}
+  },
+  onclose: (reason) => show_state(`disconnected: ${reason}; trying again`),
+});
+
+peer.on("chat", (body) => {
+  if (typeof body?.text === "string") {
+    show(String(body.handle ?? "someone"), body.text, false);
+  }
+});
+
+say.addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (peer.connected) {
+    const body = { handle: handle.value, text: line.value };
+    peer.broadcast("chat", body);
+    show(body.handle, body.text, true);
+    line.value = "";
+    line.focus();
+  }
+});
 
 function show_state(text) {
   state.textContent = text;
-  state.dataset.connected = String(text === "connected");
-}
-
-function hear(data) {
-  let message;
-  try {
-    message = JSON.parse(data);
-  } catch {
-    return;
-  }
-  const body = message?.body;
-  if (message?.type === "chat" && typeof body?.text === "string") {
-    show(String(body.handle ?? "someone"), body.text, false);
-  }
+  state.dataset.connected = String(peer?.connected);
 }
 
 function show(name, text, own) {
@@ -70,21 +58,6 @@ function show(name, text, own) {
     log.scrollTop = log.scrollHeight;
   }
 }
-
-say.addEventListener("submit", (event) => {
-  event.preventDefault();
-  if (socket?.readyState !== WebSocket.OPEN) {
-    return;
-  }
-  const body = { handle: handle.value, text: line.value };
-  // On this wire messages are identified by their bytes. A unique number makes repeated lines
-  // distinct.
-  const headers = { id: Array.from(crypto.getRandomValues(new Uint32Array(2))).join("-") };
-  socket.send(JSON.stringify({ type: "chat", body, headers }));
-  show(body.handle, body.text, true);
-  line.value = "";
-  line.focus();
-});
 
 async function refresh_peers() {
   try {
@@ -106,4 +79,3 @@ async function refresh_peers() {
 
 handle.value = `guest-${crypto.getRandomValues(new Uint16Array(1))[0]}`;
 setInterval(refresh_peers, PEERS_EVERY);
-connect();

@@ -11,6 +11,7 @@ use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{BoxError, Json, Router};
+use coalescent::websocket::JAVASCRIPT;
 use coalescent::{Mesh, Peer};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
@@ -52,8 +53,12 @@ pub(crate) fn router(
         .layer(middleware::from_fn_with_state(Arc::new(hosts), known_host));
     Router::new()
         .route("/", get(Html(include_str!("page.html"))))
-        .route("/page.js", get(script))
-        .route("/page.css", get(style))
+        .route(
+            "/page.js",
+            get(file("text/javascript", include_str!("page.js"))),
+        )
+        .route("/coalescent.js", get(file("text/javascript", JAVASCRIPT)))
+        .route("/page.css", get(file("text/css", include_str!("page.css"))))
         .route("/peers", get(peers))
         .route("/metrics", get(async move || metrics.render()))
         .route("/mesh", get(join::join))
@@ -61,20 +66,17 @@ pub(crate) fn router(
         .layer(stack)
 }
 
-async fn script() -> impl IntoResponse {
-    let kind = [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")];
-    (kind, include_str!("page.js"))
-}
+type File = ([(HeaderName, &'static str); 1], &'static str);
 
-async fn style() -> impl IntoResponse {
-    let kind = [(header::CONTENT_TYPE, "text/css; charset=utf-8")];
-    (kind, include_str!("page.css"))
+/// Serves a text that is part of this program.
+fn file(kind: &'static str, text: &'static str) -> impl Fn() -> std::future::Ready<File> + Clone {
+    move || std::future::ready(([(header::CONTENT_TYPE, kind)], text))
 }
 
 /// Lists the connected peers. Addresses are private to the operator. Ids are left out because
 /// without TLS they are not proven, so anyone who knows an id could claim it.
 async fn peers(State(joining): State<Joining>) -> Json<Vec<Value>> {
-    let peers = joining.mesh().peers().list();
+    let peers = joining.mesh.peers().list();
     Json(peers.iter().map(describe).collect())
 }
 

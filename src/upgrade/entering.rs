@@ -5,6 +5,10 @@ use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+#[cfg(feature = "websocket")]
+use tokio_tungstenite::WebSocketStream;
+#[cfg(feature = "websocket")]
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::PROTOCOL;
 #[cfg(feature = "websocket")]
@@ -67,7 +71,10 @@ impl Entering {
             Asked::Native => self.admitted.wire(Wire::native()).accept(io).await,
             #[cfg(feature = "websocket")]
             Asked::WebSocket(websocket, _) => {
-                let io = websocket.open(io, self.max_frame).await;
+                let websocket = websocket.max_frame(self.max_frame);
+                let config = Some(websocket.config());
+                let socket = WebSocketStream::from_raw_socket(io, Role::Server, config).await;
+                let io = websocket.io(socket);
                 self.admitted.wire(websocket.wire()).accept(io).await
             }
         };

@@ -3,15 +3,7 @@
 mod entering;
 #[cfg(feature = "websocket")]
 mod handshake;
-#[cfg(feature = "websocket")]
-mod message;
 mod origin;
-#[cfg(feature = "websocket")]
-mod pace;
-#[cfg(feature = "websocket")]
-mod stream;
-#[cfg(feature = "websocket")]
-mod websocket;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -30,7 +22,7 @@ use tower_service::Service;
 use self::entering::{Asked, Entering, upgraded};
 
 #[cfg(feature = "websocket")]
-pub use self::websocket::WebSocket;
+pub use crate::websocket::WebSocket;
 
 /// The protocol that the `Upgrade` header names.
 pub const PROTOCOL: &str = "coalescent/1";

@@ -5,12 +5,14 @@ mod blame;
 mod documents;
 mod faults;
 mod generated;
+mod javascript;
 #[cfg(feature = "tls")]
 mod liars;
 mod mesh_of_30;
 mod meshcat;
 mod meshcat_end;
 mod meshcat_events;
+mod meshcat_overlay;
 mod meshcat_streams;
 #[cfg(feature = "tls")]
 mod meshcat_tls;
@@ -31,6 +33,7 @@ mod send_file;
 #[cfg(feature = "tls")]
 mod signed;
 mod simulation;
+mod sockets;
 mod stream;
 mod swarm;
 #[cfg(feature = "overlay")]
@@ -42,3 +45,4 @@ mod web;
 #[cfg(all(feature = "metrics", feature = "tls"))]
 mod web_limits;
 mod websocket;
+mod ws;

@@ -92,7 +92,7 @@ async fn handlers_are_bound_to_topics() {
             .unwrap()
             .is_some()
     );
-    alice.broadcast("tick", &6).await.unwrap();
+    let _ = alice.broadcast("tick", &6).await.unwrap();
     assert_eq!(next(&mut heard).await, "mesh tick: 6 in the mesh");
     assert!(heard.try_recv().is_err());
 }

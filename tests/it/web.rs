@@ -176,10 +176,10 @@ fn the_page_talks_with_other_peers() {
 
     // What is too large, or no text, costs the connection, and says why.
     for (what, codes) in [
-        ("'x'.repeat(70000)", &[1009][..]),
+        ("new Uint8Array(70000)", &[1009][..]),
         // Cut off in the middle: what the browser makes of it depends on how much it had sent.
-        ("'x'.repeat(1000000)", &[1002, 1006, 1009]),
-        ("new Uint8Array(3)", &[1003]),
+        ("new Uint8Array(1000000)", &[1002, 1006, 1009]),
+        ("'x'.repeat(3)", &[1003]),
     ] {
         let closed = browser.run_until_done(&format!(
             "const socket = new WebSocket('ws://' + location.host + '/mesh'); \

@@ -5,7 +5,18 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{DEADLINE, Process, Web, example, text_message};
+use bytes::BytesMut;
+use coalescent::wire::{Kind, NativeCodec, NodeId, Packet};
+use support::{DEADLINE, Process, Web, binary_message, example, hello, packet};
+use tokio_util::codec::Encoder;
+
+/// Puts a frame into a message of a WebSocket.
+fn message(packet: Packet) -> Vec<u8> {
+    let mut bytes = BytesMut::new();
+    let mut codec = NativeCodec::new(1024);
+    codec.encode(packet, &mut bytes).expect("a small frame");
+    binary_message(&bytes)
+}
 
 #[test]
 fn browsers_that_say_too_much_do_not_hold_up_what_servers_pass_on() {
@@ -35,11 +46,16 @@ fn browsers_that_say_too_much_do_not_hold_up_what_servers_pass_on() {
         .map(|browser| {
             let mut socket = first.join_from(0).expect("a place");
             thread::spawn(move || {
+                let introduction = packet(Kind::Hello, hello(NodeId::random(), ""));
+                socket
+                    .write_all(&message(introduction))
+                    .expect("it is read");
                 for n in 0..EACH {
                     let text = format!(
                         r#"{{"type":"chat","body":{{"handle":"{browser}","text":"{n}"}}}}"#
                     );
-                    socket.write_all(&text_message(&text)).expect("it is read");
+                    let said = packet(Kind::Broadcast { nonce: n as u64 }, text);
+                    socket.write_all(&message(said)).expect("it is read");
                 }
                 socket
             })

@@ -321,3 +321,83 @@ async fn binary_messages_carry_proofs_of_keys_and_text_does_not() {
     let here = peer_of(&mesh).await;
     assert_eq!(*here.id(), key_of(&other));
 }
+
+#[cfg(feature = "axum")]
+mod of_axum {
+    use axum::extract::ws::WebSocketUpgrade;
+    use axum::routing::get;
+
+    use super::*;
+
+    /// Serves a handler that makes peers of axum's own WebSockets.
+    async fn serve(mesh: &Mesh, websocket: WebSocket) -> SocketAddr {
+        let mesh = mesh.clone();
+        let join = async move |ConnectInfo(addr): ConnectInfo<SocketAddr>,
+                               upgrade: WebSocketUpgrade| {
+            let upgrade = upgrade.max_message_size(websocket.max_message());
+            upgrade.on_upgrade(async move |socket| {
+                let io = websocket.io(socket);
+                // Why it is no peer is known to who has come.
+                let _ = mesh.accept_wire(io, addr, websocket.wire()).await;
+            })
+        };
+        let site = Router::new().route("/mesh", get(join));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let service = site.into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, service).await });
+        addr
+    }
+
+    #[tokio::test]
+    async fn sockets_of_axum_and_tungstenite_are_byte_streams() {
+        for websocket in [WebSocket::native(), WebSocket::lines()] {
+            let mesh = App::new().start().await.unwrap();
+            let mut heard = mesh.reader();
+            let addr = serve(&mesh, websocket.clone()).await;
+            let other = App::new().wire(websocket.wire()).start().await.unwrap();
+            let mut heard_there = other.reader();
+            let io = websocket.io(connect(addr).await.unwrap());
+            let peer = other.adopt(io, ConnectionInfo::outbound()).await.unwrap();
+            let here = peer_of(&mesh).await;
+            assert_eq!(here.wire().name(), websocket.wire().name());
+            for (from, reader) in [(&peer, &mut heard), (&here, &mut heard_there)] {
+                for size in [1, 100_000, 1024 * 1024, 1] {
+                    from.send_payload("x".repeat(size)).await.unwrap();
+                    let frame = soon("it is heard", reader.next_frame()).await.unwrap();
+                    assert_eq!(frame.payload().len(), size);
+                }
+            }
+            // The close frames go both ways, whoever begins.
+            peer.disconnect("enough");
+            soon("its end", here.closed()).await;
+            let mut client = connect(addr).await.unwrap();
+            if websocket.wire().name() == "lines" {
+                peer_of(&mesh).await.disconnect("enough");
+                assert_eq!(closed(&mut client).await, Some(CloseCode::Normal));
+            }
+            mesh.shutdown().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_breaks_the_rules_of_axum_is_told_why() {
+        let mesh = App::new().max_frame(1000).start().await.unwrap();
+        let lines = serve(&mesh, WebSocket::lines().max_frame(1000)).await;
+        let native = serve(&mesh, WebSocket::native().max_frame(1000)).await;
+        for (addr, message, code) in [
+            (lines, Message::text("x".repeat(1001)), CloseCode::Size),
+            (lines, Message::binary(&b"x"[..]), CloseCode::Unsupported),
+            (native, Message::binary(vec![0; 1015]), CloseCode::Size),
+            (native, Message::text("x"), CloseCode::Unsupported),
+        ] {
+            let mut client = connect(addr).await.unwrap();
+            client.send(message).await.unwrap();
+            assert_eq!(closed(&mut client).await, Some(code));
+        }
+        let mut client = connect(lines).await.unwrap();
+        client.get_mut().write_all(&[0xff; 64]).await.unwrap();
+        assert_eq!(closed(&mut client).await, Some(CloseCode::Protocol));
+        until("they are gone", || mesh.peers().is_empty()).await;
+    }
+}

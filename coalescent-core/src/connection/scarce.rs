@@ -25,9 +25,12 @@ impl<'a> Scarce<'a> {
         direction: Direction,
         key: Option<[u8; 32]>,
     ) -> Option<Self> {
-        let seat = seat.filter(|_| direction == Direction::Inbound)?;
+        if node.hooks().contacts.is_empty() || direction == Direction::Outbound {
+            return None;
+        }
+        let seat = seat?;
         let places = [Role::Contact, Role::Peer].map(|role| seat.has_place(role));
-        let scarce = !node.hooks().contacts.is_empty() && places.contains(&false);
+        let scarce = places.contains(&false);
         scarce.then_some(Self { node, seat, key })
     }
 

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::node::Node;
 use crate::node::event::Event;
 use crate::node::hooks::{BoxFuture, ContactHook};
+use crate::node::peer::handle::ConnectionHandle;
 use crate::node::peer::seat::Role;
 use crate::node::peer::{Peer, PeerId};
 use crate::reason::{DisconnectReason, Goodbye};
@@ -58,7 +59,7 @@ impl Peer {
     /// [`Config::max_inbound`](crate::Config::max_inbound) inbound peers are connected: it stays a
     /// contact. [`is_closed`](Error::is_closed) if it is gone, or this node shuts down.
     pub fn promote(&self) -> Result<(), Error> {
-        match self.node().promote(self, false) {
+        match self.node().promote(self, None) {
             Ok(()) => Ok(()),
             Err(NotPromoted::Full) => Err(Error::busy(match self.direction() {
                 Direction::Outbound => {
@@ -72,17 +73,23 @@ impl Peer {
         }
     }
 
-    /// Makes a peer of a contact that has sent a frame for the stack: it has done the same before.
+    /// Makes a peer of a contact that has sent a frame for the stack, on its connection `by`: it has
+    /// done the same before.
     ///
     /// # Errors
     ///
     /// The reason to end the connection, if this cannot be.
-    pub(crate) fn promoted_by_frame(&self) -> Result<(), DisconnectReason> {
-        self.node().promote(self, true).map_err(|not| match not {
-            NotPromoted::Full => DisconnectReason::Disconnected(Goodbye::BUSY.into()),
-            NotPromoted::ShuttingDown => DisconnectReason::Shutdown,
-            NotPromoted::Gone => DisconnectReason::Disconnected("it has left".to_owned()),
-        })
+    pub(crate) fn promoted_by_frame(
+        &self,
+        by: &Arc<ConnectionHandle>,
+    ) -> Result<(), DisconnectReason> {
+        self.node()
+            .promote(self, Some(by))
+            .map_err(|not| match not {
+                NotPromoted::Full => DisconnectReason::Disconnected(Goodbye::BUSY.into()),
+                NotPromoted::ShuttingDown => DisconnectReason::Shutdown,
+                NotPromoted::Gone => DisconnectReason::Disconnected("it has left".to_owned()),
+            })
     }
 }
 
@@ -97,12 +104,12 @@ impl Node {
         }
     }
 
-    /// Makes a peer of a contact. With `late`, also of one that is leaving, so that what it has
-    /// sent before is still handled as that of a peer.
-    fn promote(&self, peer: &Peer, late: bool) -> Result<(), NotPromoted> {
+    /// Makes a peer of a contact. With a connection `by` that it has sent frames on, also of one
+    /// that is leaving, so that what it has sent before is still handled as that of a peer.
+    fn promote(&self, peer: &Peer, by: Option<&Arc<ConnectionHandle>>) -> Result<(), NotPromoted> {
         let mut roster = self.roster();
         if !peer.is_contact() {
-            return if peer.is_connected() || late {
+            return if peer.is_connected() || by.is_some() {
                 Ok(())
             } else {
                 Err(NotPromoted::Gone)
@@ -113,13 +120,23 @@ impl Node {
         }
         let here = roster.contacts.contains_key(&peer.serial());
         let leaves = roster.leaving.contains_key(&peer.serial());
-        if !here && (!leaves || !late) {
-            return Err(NotPromoted::Gone);
+        let mut links = peer.links().usable.clone();
+        match by {
+            _ if here => {}
+            // Its connection is counted until it has ended, though it is usable no more.
+            Some(by) if leaves => links = vec![Arc::clone(by)],
+            _ => return Err(NotPromoted::Gone),
         }
-        let links = peer.links().usable.clone();
-        for link in &links {
+        let mut links = links.iter();
+        if let Some(link) = links.next() {
             let taken = link.take_seat(Role::Peer);
             taken.map_err(|_| NotPromoted::Full)?;
+        }
+        for link in links {
+            // One is enough to be a peer, and none may stay counted as that of a contact.
+            if link.take_seat(Role::Peer).is_err() {
+                link.reject(DisconnectReason::Disconnected(Goodbye::BUSY.into()));
+            }
         }
         peer.stage().join();
         if roster.contacts.remove(&peer.serial()).is_some() {
@@ -191,5 +208,94 @@ impl Peer {
                 hook(peer.clone()).await;
             }
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::task::{Context, Poll, Waker};
+
+    use http::Extensions;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::node::Peers;
+    use crate::node::hooks::{Channel, Hooks};
+    use crate::node::peer::handle::Command;
+    use crate::node::peer::seat::{NoPlace, Seat};
+    use crate::node::peer::{Endpoint, Introduction};
+
+    /// Counts a connection, and has a place for a peer or not.
+    #[derive(Debug)]
+    struct Counted(bool, Mutex<Option<Role>>);
+
+    impl Seat for Counted {
+        fn has_place(&self, _: Role) -> bool {
+            true
+        }
+
+        fn take(&self, role: Role, _: &Arc<ConnectionHandle>) -> Result<(), NoPlace> {
+            if role == Role::Peer && !self.0 {
+                return Err(NoPlace);
+            }
+            *self.1.lock().expect("no panic") = Some(role);
+            Ok(())
+        }
+
+        fn take_over(&self, role: Role, link: &Arc<ConnectionHandle>) -> Result<(), NoPlace> {
+            self.take(role, link)
+        }
+    }
+
+    fn link(node: &Node, seat: &Arc<Counted>) -> Arc<ConnectionHandle> {
+        let seat: Arc<dyn Seat> = Arc::clone(seat) as _;
+        let id = node.next_link();
+        Arc::new(ConnectionHandle::new(id, Direction::Inbound, Some(seat)))
+    }
+
+    fn told(link: &ConnectionHandle) -> Poll<Command> {
+        link.poll_given(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[tokio::test]
+    async fn of_two_connections_the_one_without_a_place_ends() {
+        for (first, second) in [(true, false), (false, true), (true, true)] {
+            let (config, values) = (Config::default(), Extensions::new());
+            let hooks = Hooks {
+                channels: vec![Channel::new("c".to_owned(), |_, _| async {})],
+                contacts: vec!["c".to_owned()],
+                ..Hooks::default()
+            };
+            let peers = Peers::with_hooks(config, hooks, values, false);
+            let node = peers.node();
+            let seats = [first, second].map(|place| Arc::new(Counted(place, Mutex::default())));
+            let links = [link(node, &seats[0]), link(node, &seats[1])];
+            let intro = Introduction {
+                key: None,
+                node_id: Some(NodeId::random()),
+                agent: None,
+                listen: None,
+                seen: None,
+                channels: vec!["c".to_owned()],
+                max_payload: None,
+                wire: peers.config().wire.clone(),
+                origin: Endpoint {
+                    place: None,
+                    addr: None,
+                    direction: Direction::Inbound,
+                },
+            };
+            let peer = node.join(&intro, &links[0]).expect("no refusal");
+            let peer = peer.expect("a contact");
+            peer.links().usable.push(Arc::clone(&links[1]));
+            assert_eq!(peer.promote().is_ok(), first);
+            let counted = seats.map(|seat| *seat.1.lock().expect("no panic"));
+            let expected = [first, first && second].map(|is_peer| is_peer.then_some(Role::Peer));
+            assert_eq!(counted, expected);
+            assert!(told(&links[0]).is_pending());
+            let rejected = matches!(told(&links[1]), Poll::Ready(Command::Reject(_)));
+            assert_eq!(rejected, first && !second);
+        }
     }
 }

@@ -332,10 +332,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_reader_gets_the_last_events_before_it() {
         let sender = Sender::new(true);
-        let addr = |port: u16| {
-            let addr = SocketAddr::from(([127, 0, 0, 1], port));
-            Address::try_from(addr).expect("an address")
-        };
+        let addr = |port: u16| -> Address { format!("127.0.0.1:{port}").parse().unwrap() };
         for port in 1..=EARLY_EVENTS as u16 + 2 {
             sender.emit(Event::Listening { addr: addr(port) });
         }

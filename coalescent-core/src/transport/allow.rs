@@ -50,6 +50,12 @@ impl Allow {
         }
     }
 
+    /// Returns whether this is a list, so that whoever proves no key is not accepted.
+    pub(crate) fn is_list(&self) -> bool {
+        let rules = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        rules.only.is_some()
+    }
+
     /// Returns whether this is a list, and this key is on it.
     pub(crate) fn names(&self, key: &PublicKey) -> bool {
         let rules = self.0.read().unwrap_or_else(PoisonError::into_inner);

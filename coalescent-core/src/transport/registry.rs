@@ -38,6 +38,21 @@ impl Transports {
         })
     }
 
+    /// Returns how connections are secured that come to a listener at `address` which none of the
+    /// transports has made.
+    ///
+    /// One of a scheme that the app has no transport for is taken for one that secures nothing. So
+    /// is one of `tcp`, which may be a bare socket, whatever the app has in the place of TCP; but
+    /// where that proves keys, nobody gets in without one.
+    pub(crate) fn protection_of_given(&self, address: &Address) -> Protection {
+        let scheme = address.scheme();
+        match self.get(scheme).map(|route| route.protection) {
+            Some(Protection::Local | Protection::Encrypted) if scheme == TCP => Protection::Plain,
+            Some(protection) => protection,
+            None => Protection::Plain,
+        }
+    }
+
     /// Returns the transport for an address to dial.
     ///
     /// # Errors

@@ -187,6 +187,96 @@ async fn a_place_that_needs_an_identity_is_not_even_dialled_without_one() {
     assert!(mesh.listen("own:/place").await.unwrap_err().is_listen());
 }
 
+/// A transport that has no secrets, says that it has, and asks for no permission.
+struct Careless(&'static str, Protection);
+
+impl Transport for Careless {
+    fn schemes(&self) -> &[&str] {
+        std::slice::from_ref(&self.0)
+    }
+
+    fn protection(&self, _scheme: &str) -> Protection {
+        self.1
+    }
+
+    fn listen<'a>(&'a self, _addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+
+    fn connect<'a>(
+        &'a self,
+        addr: &'a Address,
+        _permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
+    ) -> BoxFuture<'a, io::Result<Connected>> {
+        Box::pin(async {
+            let (near, far) = tokio::io::duplex(1024);
+            tokio::spawn(async move {
+                let _kept = support::ByHand::connect(far).await;
+                std::future::pending::<()>().await;
+            });
+            let there = addr.socket_addr().unwrap_or(([203, 0, 113, 7], 7).into());
+            Ok(Connected::new(near).addr(there))
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_that_does_not_ask_gets_no_further_than_is_permitted() {
+    let app = App::new().transport(Careless("own", Protection::Plain));
+    let mesh = app.start().await.unwrap();
+    mesh.connect("own://127.0.0.1:7").await.unwrap();
+    let error = mesh.connect("own://example.com").await.unwrap_err();
+    assert!(error.is_plaintext(), "{error}");
+}
+
+#[tokio::test]
+async fn a_bare_socket_is_not_taken_for_one_of_what_the_app_has_in_place_of_tcp() {
+    let socket = || std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    for protection in [Protection::Plain, Protection::Local, Protection::Encrypted] {
+        let app = App::new().transport(Careless("tcp", protection));
+        let mesh = app.start().await.unwrap();
+        let error = mesh.listen_on(socket()).unwrap_err();
+        assert!(error.is_plaintext(), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_allow_list_holds_on_every_transport_of_an_app() {
+    let network = KeyNetwork::new();
+    let here = App::new()
+        .transport(network.node(key(7)))
+        .transport(Memory::new())
+        .transport(Careless("own", Protection::Encrypted))
+        .allow([key(8)]);
+    let here = here.listen("key:").await.unwrap();
+    let from = SocketAddr::from(([127, 0, 0, 1], 7));
+    for error in [
+        here.listen("here:1").await.unwrap_err(),
+        here.connect("there:1").await.unwrap_err(),
+        here.connect("own://127.0.0.1:7").await.unwrap_err(),
+        here.accept(tokio::io::duplex(64).0, from)
+            .await
+            .unwrap_err(),
+    ] {
+        assert!(
+            error.is_config() && error.to_string().contains("identity"),
+            "{error}"
+        );
+    }
+    let stranger = App::new().transport(network.node(key(9)));
+    let stranger = stranger.start().await.unwrap();
+    assert!(connected(&stranger).await.is_err());
+    let friend = App::new().transport(network.node(key(8)));
+    assert_eq!(
+        connected(&friend.start().await.unwrap()).await.unwrap(),
+        PeerId::Key([7; 32])
+    );
+    // Without a list, whoever proves no key is welcome.
+    let open = App::new().transport(network.node(key(6)));
+    let open = open.transport(Memory::new()).start().await.unwrap();
+    open.listen("here:1").await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_that_stays_on_the_machine_needs_nothing_and_is_not_counted_by_address() {
     let network = KeyNetwork::new();

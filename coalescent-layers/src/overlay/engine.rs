@@ -68,6 +68,14 @@ impl Effect {
     }
 }
 
+/// How long a node in a tree waits for a payload that it has been told of until it asks for it: the
+/// payload may have more hops to make than the word of it. The engine's own 80 ms are less than one
+/// round trip of a slow link, and each early question brings a copy.
+const ASK_AFTER: Duration = Duration::from_secs(1);
+
+/// How long it then waits until it asks the next one: a round trip.
+const ASK_NEXT_AFTER: Duration = Duration::from_millis(400);
+
 impl Engine {
     /// Makes the engine of the node `me`, without topics.
     ///
@@ -77,6 +85,8 @@ impl Engine {
         let mut config = Config::default();
         config.membership.active_view_capacity = settings.active;
         config.membership.passive_view_capacity = settings.passive;
+        config.broadcast.graft_timeout_1 = ASK_AFTER;
+        config.broadcast.graft_timeout_2 = ASK_NEXT_AFTER;
         config.broadcast.cache_evict_interval = settings.evict_every;
         config.broadcast.message_cache_retention = super::topic::KEPT_FOR;
         config.broadcast.message_id_retention = super::topic::GIVEN_FOR;

@@ -15,6 +15,37 @@
 //! # ;
 //! ```
 //!
+//! # Where it belongs
+//!
+//! Outermost: as a layer it passes the payloads of [topics](topic) on, which waits for what layers
+//! further in think of them, and sees no other frame. Further in, what stands outside of it would
+//! hold payloads back, or rewrite them, before they go on:
+//!
+//! ```
+//! # use coalescent_core::{App, AppExt, Frame, Verdict};
+//! # use coalescent_layers::{Courier, Overlay, SmartRelay, Validate};
+//! # let check = |_: &Frame| Verdict::Accept;
+//! # let _ =
+//! // Payloads of topics, and broadcasts, go on once the check accepts them.
+//! App::new()
+//!     .with(Overlay::new())
+//!     .with(SmartRelay::new())
+//!     .with(Courier::new())
+//!     .with(Validate::sync(check))
+//! # ;
+//! # let _ =
+//! // The check sees broadcasts and payloads too, but both go on before it does.
+//! App::new()
+//!     .with(Courier::new())
+//!     .with(Validate::sync(check))
+//!     .with(SmartRelay::new())
+//!     .with(Overlay::new())
+//! # ;
+//! ```
+//!
+//! Its state is shared by all peers of a node, and each node needs an overlay of its own. Without
+//! [`with`](coalescent_core::AppExt::with), as a plugin alone, it passes no payloads on.
+//!
 //! # Contacts and peers
 //!
 //! Nodes of an overlay meet as [contacts](coalescent_core::Peer::is_contact), on which nothing but
@@ -161,6 +192,15 @@ impl Overlay {
     /// Subscribes to the topic `name` when the app starts, and stays subscribed. Its payloads go
     /// down a tree: for large ones, and where lines cost. All nodes must do the same; see
     /// [`topic`].
+    ///
+    /// ```
+    /// use coalescent_core::{App, AppExt};
+    /// use coalescent_layers::Overlay;
+    ///
+    /// # let _ =
+    /// App::new().with(Overlay::new().topic("prices").tree("video"))
+    /// # ;
+    /// ```
     pub fn tree(mut self, name: impl Into<TopicName>) -> Self {
         self.settings.trees.push(name.into());
         self

@@ -75,6 +75,8 @@ impl Shared {
             state: Mutex::new(state),
         };
         let _ = self.0.node.set(node);
+        // The task may have begun before.
+        self.0.wake.notify_one();
     }
 
     /// Returns the number of a topic by its name; `None` before the mesh has started.

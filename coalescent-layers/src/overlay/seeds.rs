@@ -21,6 +21,8 @@ pub(crate) struct Seeds(Vec<Seed>);
 #[derive(Debug)]
 struct Seed {
     address: Address,
+    /// Whether it is still a seed.
+    is_one: bool,
     /// When it is to be contacted.
     due: Option<Instant>,
     failures: u32,
@@ -31,27 +33,52 @@ struct Seed {
 
 impl Seeds {
     /// Has each seed contacted soon.
-    pub(crate) fn new(seeds: Vec<Address>, now: Instant, rng: &mut impl Rng) -> Self {
-        let seeds = seeds.into_iter().map(|address| Seed {
-            address,
-            due: Some(now + random(rng, Duration::ZERO, START_WITHIN)),
-            failures: 0,
-            dialling: false,
-            ordinary: None,
-        });
-        Self(seeds.collect())
+    pub(crate) fn new(seeds: &[Address], now: Instant, rng: &mut impl Rng) -> Self {
+        let mut all = Self(Vec::new());
+        all.follow(seeds, now, rng);
+        all
+    }
+
+    /// Has seeds that are new contacted soon, and those that are none any longer no more.
+    pub(crate) fn follow(&mut self, seeds: &[Address], now: Instant, rng: &mut impl Rng) {
+        for seed in &mut self.0 {
+            seed.is_one = seeds.contains(&seed.address);
+        }
+        for address in seeds {
+            if self.0.iter().any(|seed| seed.address == *address) {
+                continue;
+            }
+            let new = Seed {
+                address: address.clone(),
+                is_one: true,
+                due: Some(now + random(rng, Duration::ZERO, START_WITHIN)),
+                failures: 0,
+                dialling: false,
+                ordinary: None,
+            };
+            // Dials know a seed by its number, so nothing moves.
+            match self
+                .0
+                .iter_mut()
+                .find(|seed| !seed.is_one && !seed.dialling)
+            {
+                Some(old) => *old = new,
+                None => self.0.push(new),
+            }
+        }
     }
 
     /// Returns when the next seed is to be contacted.
     pub(crate) fn next(&self) -> Option<Instant> {
-        let idle = self.0.iter().filter(|seed| !seed.dialling);
+        let idle = self.0.iter().filter(|seed| seed.is_one && !seed.dialling);
         idle.filter_map(|seed| seed.due).min()
     }
 
     /// Returns the number of a seed to contact now, and its address.
     pub(crate) fn due(&mut self, now: Instant) -> Option<(usize, Address)> {
         let mut seeds = self.0.iter_mut().enumerate();
-        let is_due = |seed: &Seed| !seed.dialling && seed.due.is_some_and(|due| due <= now);
+        let is_due =
+            |seed: &Seed| seed.is_one && !seed.dialling && seed.due.is_some_and(|due| due <= now);
         let (number, seed) = seeds.find(|(_, seed)| is_due(seed))?;
         seed.dialling = true;
         seed.due = None;
@@ -61,7 +88,7 @@ impl Seeds {
     /// Has a random seed contacted now, if there is one that is not connected anyway. Returns
     /// whether there is.
     pub(crate) fn again(&mut self, now: Instant, rng: &mut impl Rng) -> bool {
-        let idle = |seed: &&mut Seed| !seed.dialling && seed.ordinary.is_none();
+        let idle = |seed: &&mut Seed| seed.is_one && !seed.dialling && seed.ordinary.is_none();
         let idle = self.0.iter_mut().filter(idle);
         let Some(seed) = idle.min_by_key(|_| rng.random::<u32>()) else {
             return false;
@@ -108,4 +135,34 @@ fn pause(failures: u32, rng: &mut impl Rng) -> Duration {
     let doubled = failures.saturating_sub(1).min(8);
     let most = RETRY.saturating_mul(1 << doubled).min(RETRY_MAX);
     random(rng, most / 2, most)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    #[test]
+    fn follows_the_seeds_of_the_mesh() {
+        let now = Instant::now();
+        let soon = now + START_WITHIN;
+        let mut rng = StdRng::seed_from_u64(1);
+        let [a, b, c] = ["a:1", "b:1", "c:1"].map(|seed| seed.parse::<Address>().unwrap());
+        let mut seeds = Seeds::new(&[a.clone()], now, &mut rng);
+        assert_eq!(seeds.due(soon), Some((0, a.clone())));
+        seeds.follow(&[a.clone(), b.clone()], now, &mut rng);
+        seeds.follow(&[a.clone(), b.clone()], now, &mut rng);
+        assert_eq!(seeds.due(soon), Some((1, b)));
+        seeds.met(1, None);
+        assert_eq!(seeds.due(soon), None, "each is contacted once");
+        // Another seed takes the place of one that is none any longer, but not while it is dialled.
+        seeds.follow(std::slice::from_ref(&c), now, &mut rng);
+        assert_eq!(seeds.due(soon), Some((1, c.clone())));
+        seeds.missed(0, true, now, &mut rng);
+        assert_eq!(seeds.next(), None, "a removed seed is contacted no more");
+        seeds.follow(&[c, a.clone()], now, &mut rng);
+        assert_eq!(seeds.due(now + RETRY), Some((0, a)));
+    }
 }

@@ -24,6 +24,10 @@ use super::settings::Settings;
 use super::stats::OverlayStats;
 use super::topic::Names;
 
+/// How long after the start it is looked for seeds that were added, and for where this node
+/// listens; each time twice as long after the last, and at last every [`SWEEP_EVERY`].
+const LOOK_AFTER: Duration = Duration::from_millis(50);
+
 /// How often the engine is told to forget what neighbours have announced and never sent.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -79,6 +83,8 @@ pub(crate) struct State {
     meter: Meter,
     /// When the engine is next told to forget.
     sweep: Instant,
+    /// When it is next looked for seeds, and how long after the last time.
+    look: (Instant, Duration),
     /// Since when this node has had no neighbour.
     pub(crate) alone_since: Option<Instant>,
     /// Whether the task has something to do.
@@ -101,7 +107,7 @@ impl State {
             None => StdRng::from_os_rng(),
         };
         let engine = Engine::new(me, settings, rand::Rng::random(&mut rng));
-        let seeds = Seeds::new(mesh.seeds(), now, &mut rng);
+        let seeds = Seeds::new(&mesh.seeds(), now, &mut rng);
         let mut state = Self {
             me,
             keys,
@@ -121,6 +127,7 @@ impl State {
             stats: OverlayStats::default(),
             meter: Meter::new(),
             sweep: now + SWEEP_EVERY,
+            look: (now + LOOK_AFTER, LOOK_AFTER),
             alone_since: None,
             wake: false,
             quit: false,
@@ -216,8 +223,24 @@ impl State {
         self.carry_out(effects, now, after);
     }
 
+    /// Looks for seeds that were added or removed, and for where this node listens: a mesh may begin
+    /// to listen long after it has started.
+    fn look(&mut self, now: Instant) {
+        let (due, after) = self.look;
+        let Some(mesh) = self.mesh.upgrade().filter(|_| now >= due) else {
+            return;
+        };
+        self.seeds.follow(&mesh.seeds(), now, &mut self.rng);
+        if self.own.is_none() {
+            self.own = super::own::listening(&mesh);
+        }
+        let after = after.saturating_mul(2).min(SWEEP_EVERY);
+        self.look = (now + after, after);
+    }
+
     /// Does what is due, and returns when to look again.
     pub(crate) fn tick(&mut self, now: Instant, after: &mut Vec<After>) -> Instant {
+        self.look(now);
         let mut effects = Vec::new();
         self.engine.fire(now, &mut effects);
         if now >= self.sweep {
@@ -245,7 +268,7 @@ impl State {
             .values()
             .map(|part| part.joiner.next(part.places.len(), few));
         let all = [
-            Some(self.sweep),
+            Some(self.sweep.min(self.look.0)),
             self.engine.next(),
             self.pending.next(),
             idle,

@@ -8,6 +8,7 @@ use super::ids::{self, Key};
 use super::mirror::CHANNEL;
 use super::node::Shared;
 use super::state::{After, State};
+use crate::discovery::book::{Book, remember};
 use crate::discovery::place::Place;
 
 /// Whom a dial is to meet.
@@ -53,7 +54,9 @@ pub(crate) async fn run(shared: &Shared) {
             dials: begin,
         }) = due
         else {
-            return;
+            // The mesh has not started yet.
+            shared.woken().await;
+            continue;
         };
         if let Some(mesh) = shared.mesh() {
             if !alone {
@@ -90,6 +93,9 @@ async fn carry_out(mesh: WeakMesh, dial: Dial) -> Option<Ended> {
         None => mesh.contact(&dial.address, None).await,
         Some(teller) => mesh.contact_told(&dial.address, teller.ip()).await,
     };
+    if let Some(book) = mesh.get::<Book>() {
+        remember(&book, &dial.address, result.as_ref());
+    }
     Some((dial.whom, result))
 }
 

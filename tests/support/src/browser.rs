@@ -252,9 +252,11 @@ fn read_response(socket: &mut TcpStream) -> std::io::Result<(u16, Vec<u8>)> {
             ));
         }
         let mut more = [0; 8192];
-        match socket.read(&mut more)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            read => bytes.extend_from_slice(&more[..read]),
+        match socket.read(&mut more) {
+            Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => bytes.extend_from_slice(&more[..read]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }

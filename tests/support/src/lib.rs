@@ -26,4 +26,4 @@ pub use line::Line;
 pub use npm::{NpmPeer, npm_ready};
 pub use process::{Lines, Process, example};
 pub use wait::{DEADLINE, soon, until};
-pub use web::{WEBSOCKET, Web, text_message};
+pub use web::{WEBSOCKET, Web, binary_message};

@@ -92,17 +92,18 @@ impl Web {
     #[track_caller]
     pub fn join_from(&self, n: u8) -> Option<TcpStream> {
         let mut socket = self.connect_from(n);
-        let answer = self.exchange(&mut socket, WEBSOCKET).ok()?;
+        let asks = format!("{WEBSOCKET}\nOrigin: http://{{host}}");
+        let answer = self.exchange(&mut socket, &asks).ok()?;
         answer.starts_with("HTTP/1.1 101").then_some(socket)
     }
 }
 
-/// A text message of a WebSocket, as a browser sends it, if its random mask came out as zero.
-pub fn text_message(text: &str) -> Vec<u8> {
-    let length = u16::try_from(text.len()).expect("it is short");
+/// A binary message of a WebSocket, as a browser sends it, if its random mask came out as zero.
+pub fn binary_message(bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).expect("it is short");
     let length = match length {
         0..126 => vec![0x80 | length as u8],
         _ => [&[0x80 | 126][..], &length.to_be_bytes()].concat(),
     };
-    [&[0x81], &length[..], &[0; 4], text.as_bytes()].concat()
+    [&[0x82], &length[..], &[0; 4], bytes].concat()
 }

@@ -5,13 +5,15 @@
 //!
 //! ```text
 //! cargo run --release -p coalescent-tools --bin thousands
-//! cargo run --release -p coalescent-tools --bin thousands -- --nodes 1000 --only kill-80,burst --json rows.jsonl
+//! cargo run --release -p coalescent-tools --bin thousands -- --nodes 1000 --only kill-80,burst \
+//!     --json rows.jsonl
 //! ```
 //!
 //! The plots of all rows in a file:
 //!
 //! ```text
-//! cargo run --release -p coalescent-tools --bin thousands -- --plot docs/thousands.svg --json rows.jsonl
+//! cargo run --release -p coalescent-tools --bin thousands -- --plot docs/thousands.svg \
+//!     --json rows.jsonl
 //! ```
 
 use std::error::Error;

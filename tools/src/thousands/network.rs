@@ -51,7 +51,6 @@ impl std::fmt::Debug for Network {
 /// # Panics
 ///
 /// Panics if there are more than 20,000 nodes.
-
 pub(super) fn ip(node: usize) -> IpAddr {
     assert!(node < 20_000, "there are not so many networks");
     let [.., a, b] = node.to_be_bytes();
@@ -61,7 +60,6 @@ pub(super) fn ip(node: usize) -> IpAddr {
 impl Network {
     /// Makes a network whose links have latencies within this range, in milliseconds. An empty
     /// range is none.
-
     pub(super) fn new(latency: Range<u64>, seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             latency,
@@ -77,7 +75,6 @@ impl Network {
     }
 
     /// Returns the network as the host of a node sees it.
-
     pub(super) fn host(&self, node: usize) -> Host {
         Host {
             network: self.clone(),
@@ -107,20 +104,17 @@ impl Network {
     }
 
     /// Returns how many connections were tried so far.
-
     pub(super) fn dials(&self) -> u64 {
         self.state().dials
     }
 
     /// Returns how many connections were made so far.
-
     pub(super) fn connections(&self) -> u64 {
         self.state().connections
     }
 
     /// Frees the empty buffers of the connections, and returns the memory that the network itself
     /// still takes for them: what would be the kernel's, and no node's.
-
     pub(super) fn trim(&self) -> usize {
         let mut state = self.state();
         state.sweep();

@@ -150,6 +150,6 @@ impl Node {
             Some(topic) => topic.neighbours(),
             None => self.mesh.peers().list(),
         };
-        peers.iter().filter_map(|peer| peer.node_id()).collect()
+        peers.iter().filter_map(coalescent::Peer::node_id).collect()
     }
 }

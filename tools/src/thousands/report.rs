@@ -78,7 +78,8 @@ pub struct Phase {
     /// How many bytes arrived for each byte of a payload that was delivered, all overhead and all
     /// that nodes say to each other included.
     pub bytes: f64,
-    /// The most hops that a delivery took (0 where messages do not tell), and their mean over the messages.
+    /// The most hops that a delivery took (0 where messages do not tell), and their mean over the
+    /// messages.
     pub last_hop: (u8, f64),
     /// The time until the last delivery, at most and in the mean, in simulated milliseconds.
     pub last_ms: (f64, f64),

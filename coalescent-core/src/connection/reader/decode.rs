@@ -213,7 +213,7 @@ where
     #[cold]
     fn promote(&mut self) -> bool {
         if self.peer.is_contact()
-            && let Err(reason) = self.peer.promoted_by_frame()
+            && let Err(reason) = self.peer.promoted_by_frame(&self.handle)
         {
             self.stream = Stream::Ended(reason);
             return false;

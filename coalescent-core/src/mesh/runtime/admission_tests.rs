@@ -6,7 +6,8 @@ use tokio_test::{assert_pending, assert_ready, task};
 
 use super::*;
 use crate::mesh::runtime::ticket::State;
-use crate::node::peer::handle::LinkId;
+use crate::node::peer::handle::{Command, LinkId};
+use crate::node::peer::seat::Role;
 use crate::transport::Direction;
 
 fn ip(last: u8) -> Option<IpAddr> {
@@ -317,6 +318,22 @@ fn an_address_with_many_contacts_gives_way_at_once() {
     assert!(Arc::ptr_eq(&evicted, &greedy[0].1));
     let more = admission.admit(ip(1), now).unwrap();
     assert_eq!(reason(more.0.meet(&link(), false, now)), Reason::Contacts);
+}
+
+#[test]
+fn a_contact_that_gives_way_to_one_that_takes_over_is_ended() {
+    let now = Instant::now();
+    let admission = with_contacts(2);
+    let enter = |last| {
+        let (ticket, link) = (admission.admit(ip(last), now).unwrap(), link());
+        ticket.seat().take_over(Role::Contact, &link).unwrap();
+        (ticket, link)
+    };
+    let greedy: Vec<_> = (0..4).map(|_| enter(1)).collect();
+    let _other = enter(2);
+    assert_eq!(admission.inbound().contacts, 4);
+    let mut told = task::spawn(std::future::poll_fn(|cx| greedy[0].1.poll_given(cx)));
+    assert!(matches!(assert_ready!(told.poll()), Command::Reject(_)));
 }
 
 #[test]

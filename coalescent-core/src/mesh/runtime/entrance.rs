@@ -88,6 +88,7 @@ impl Entrance {
 impl Runtime {
     /// Checks that connections may be accepted there.
     pub(super) fn permit_bound(&self, bound: &Bound, protection: Protection) -> Result<(), Error> {
+        self.security.check_list(&bound.address, protection)?;
         match bound.addr {
             Some(addr) => self.security.permit(addr, protection),
             None => self.security.permit_other(&bound.address, protection),

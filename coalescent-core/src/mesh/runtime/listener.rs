@@ -76,9 +76,7 @@ impl Runtime {
         let failed = |error| Error::listen("the given socket", error);
         let listener = listener.into_listener().map_err(failed)?;
         let bound = Bound::of(&*listener).map_err(failed)?;
-        // One of a scheme that the app has no transport for is taken for one that secures nothing.
-        let route = self.transports.get(bound.address.scheme());
-        let protection = route.map_or(Protection::Plain, |route| route.protection);
+        let protection = self.transports.protection_of_given(&bound.address);
         self.permit_bound(&bound, protection)?;
         let address = bound.address.clone();
         self.accept_at(bound, protection, listener, wire);
@@ -108,6 +106,7 @@ impl Runtime {
             return Err(Error::ended());
         }
         let protection = Protection::Plain;
+        self.security.check_list(addr, protection)?;
         self.security.permit(addr, protection)?;
         if let Some(left) = self.peers.node().banned(None, Some(addr.ip())) {
             return Err(Error::own_ban(left).at(addr));

@@ -1,5 +1,6 @@
 //! Securing connections: which addresses are allowed, whose keys are, and the TLS handshake.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use crate::error::Error;
@@ -137,12 +138,34 @@ impl Security {
         protection != Protection::Plain || self.has_identity() || self.allow_plaintext
     }
 
-    /// Checks that the identity in `addr`, if it names one, can be verified.
+    /// Checks that peers prove keys where there is a list of those to accept: `place` is where they
+    /// are dialled or accepted.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if nobody proves a key there.
+    pub(crate) fn check_list(
+        &self,
+        place: impl fmt::Display,
+        protection: Protection,
+    ) -> Result<(), Error> {
+        if self.allow.is_list() && protection != Protection::Keys && !self.has_identity() {
+            return Err(Error::config(format!(
+                "{place}: nobody proves a key there, and the app allows only some keys: give it \
+                 an identity too"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Checks that the identity in `addr`, if it names one, can be verified, and that one is proven
+    /// if only some are allowed.
     ///
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if nobody proves a key there.
     pub(crate) fn check(&self, addr: &Address, protection: Protection) -> Result<(), Error> {
+        self.check_list(addr, protection)?;
         if addr.id().is_some() && protection != Protection::Keys && !self.has_identity() {
             return Err(Error::config(format!(
                 "{addr} names an identity, which only TLS can prove: give the app an identity too"

@@ -162,6 +162,23 @@ impl TicketSeat {
         Ok(evicted.and_then(|evicted| evicted.handle.upgrade()))
     }
 
+    /// Counts the connection in this role, and ends the contact that gives way for it.
+    fn enter(
+        &self,
+        role: Role,
+        link: &Arc<ConnectionHandle>,
+        takes_over: bool,
+    ) -> Result<(), NoPlace> {
+        if role == Role::Peer {
+            return self.establish().map_err(|_| NoPlace);
+        }
+        let met = self.meet(link, takes_over, Instant::now());
+        if let Some(evicted) = met.map_err(|_| NoPlace)? {
+            evicted.reject(DisconnectReason::Disconnected(Goodbye::BUSY.into()));
+        }
+        Ok(())
+    }
+
     /// Frees the place.
     fn leave(&self) {
         let state = std::mem::replace(&mut *self.state(), State::Left);
@@ -193,27 +210,11 @@ impl Seat for TicketSeat {
     }
 
     fn take(&self, role: Role, link: &Arc<ConnectionHandle>) -> Result<(), NoPlace> {
-        match role {
-            Role::Peer => self.establish().map_err(|_| NoPlace),
-            Role::Contact => {
-                let met = self.meet(link, false, Instant::now());
-                let evicted = met.map_err(|_| NoPlace)?;
-                if let Some(evicted) = evicted {
-                    evicted.reject(DisconnectReason::Disconnected(Goodbye::BUSY.into()));
-                }
-                Ok(())
-            }
-        }
+        self.enter(role, link, false)
     }
 
     fn take_over(&self, role: Role, link: &Arc<ConnectionHandle>) -> Result<(), NoPlace> {
-        match role {
-            Role::Peer => self.take(role, link),
-            Role::Contact => {
-                let met = self.meet(link, true, Instant::now());
-                met.map(drop).map_err(|_| NoPlace)
-            }
-        }
+        self.enter(role, link, true)
     }
 }
 

@@ -24,7 +24,7 @@ impl Peer {
     /// connection back, and nothing is lost. Control frames and replies go on meanwhile.
     ///
     /// What is handed in from elsewhere waits behind the frames that were read, in a queue of
-    /// [`HANDED_IN`] bytes, and is refused if that is full.
+    /// [`HANDED_IN`](crate::HANDED_IN) bytes, and is refused if that is full.
     ///
     /// ```
     /// use bytes::Bytes;

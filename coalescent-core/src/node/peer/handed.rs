@@ -15,8 +15,8 @@ use http::Extensions;
 
 use crate::error::Error;
 
-/// The most bytes of frames that were [handed in](Peer::hand_in) and wait for the connection of one
-/// peer: 256 KiB.
+/// The most bytes of frames that were [handed in](crate::Peer::hand_in) and wait for the connection
+/// of one peer: 256 KiB.
 ///
 /// Each frame counts [`HANDED_COST`] in addition to its payload. An empty queue takes one frame
 /// even if it is larger. What a handler of a channel hands in is taken over at once, and counts in

@@ -260,3 +260,28 @@ async fn what_a_contact_sent_before_it_stopped_reading_is_handled() {
     assert_eq!(changes.next().await, Some(PeerChange::Left(contact)));
     assert!(a.peers().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_contact_that_stops_reading_gets_no_place_by_that() {
+    let saw = Contacts::default();
+    let a = app(&saw).max_inbound(0).start().await.unwrap();
+    let mut reader = a.reader();
+    let mut changes = a.peers().changes();
+    let (near, far) = tokio::io::duplex(1024);
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let far = Broken {
+        io: far,
+        is_broken: Arc::clone(&is_broken),
+    };
+    let mut hand = greeted(near).await;
+    let info = ConnectionInfo::inbound().counted();
+    let contact = a.adopt(far, info).await.unwrap();
+    is_broken.store(true, Relaxed);
+    contact.send_on(CHANNEL, "into the void").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    hand.send(Kind::Broadcast { nonce: 1 }, "last words").await;
+    until("it has ended", || saw.log() == ["contact", "end"]).await;
+    assert_eq!(a.shutdown().await.received, 0);
+    assert!(reader.next_frame().await.is_none());
+    assert_eq!(changes.next().await, None::<PeerChange>);
+}

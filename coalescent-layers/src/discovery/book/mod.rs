@@ -62,5 +62,7 @@ pub use self::places::{
     TRIED_BUCKETS_OF_GROUP,
 };
 pub use self::plugin::AddressBook;
+#[cfg(feature = "overlay")]
+pub(crate) use self::plugin::remember;
 pub use self::scout::FEELER_EVERY;
 pub use self::table::{ANCHORS, BOOK_MEMORY, MAX_TESTS, Table};

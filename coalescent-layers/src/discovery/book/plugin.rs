@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use coalescent_core::{Dial, Direction, Peer, Plugin, Registrar};
+use coalescent_core::{Address, Dial, Direction, Error, Peer, Plugin, Registrar};
 
 use super::handle::Book;
 use super::keeper::Keeper;
@@ -136,23 +136,25 @@ impl Plugin for AddressBook {
 
 /// Takes note of how a dial has ended.
 fn record(book: &Book, dial: &Dial) {
-    match dial.result() {
-        Ok(peer) => {
-            let address = dial.address().clone();
-            let proven = address.with_id(peer.id().key_bytes());
-            book.update(|table, now| table.dialled_ok(&proven, now));
-            peer.set(DialledAs(proven, dial.source()));
-        }
-        Err(error) => book.update(|table, now| {
-            if error.is_itself() {
-                table.remove(dial.address());
-            } else if error.is_busy() || error.is_banned() {
-                table.dialled_busy(dial.address(), now);
-            } else {
-                table.dial_failed(dial.address(), now);
-            }
-        }),
+    remember(book, dial.address(), dial.result());
+    if let Ok(peer) = dial.result() {
+        let proven = dial.address().clone();
+        let proven = proven.with_id(peer.id().key_bytes());
+        peer.set(DialledAs(proven, dial.source()));
     }
+}
+
+/// Takes note of how a dial of this address has ended, whoever has made it.
+pub(crate) fn remember(book: &Book, address: &Address, result: Result<&Peer, &Error>) {
+    book.update(|table, now| match result {
+        Ok(peer) => {
+            let proven = address.clone().with_id(peer.id().key_bytes());
+            table.dialled_ok(&proven, now);
+        }
+        Err(error) if error.is_itself() => table.remove(address),
+        Err(error) if error.is_busy() || error.is_banned() => table.dialled_busy(address, now),
+        Err(_) => table.dial_failed(address, now),
+    });
 }
 
 /// Takes note of where a peer that has dialled this node says that it listens, if it is seen there.

@@ -138,12 +138,29 @@ impl Topic {
     /// If the future is dropped before it is done, the payload was either published to nobody, or
     /// to all neighbours that had room.
     pub async fn publish(&self, payload: impl Into<Bytes>) -> Result<usize, Error> {
+        self.publish_as(self.inner.next_nonce(), payload).await
+    }
+
+    /// Publishes a payload that has a nonce already, as [`publish`](Topic::publish) does: a copy of
+    /// one that was published elsewhere, which came over a bridge.
+    ///
+    /// Nodes take payloads that are equal and have equal nonces for one. A frame of a topic has the
+    /// nonce among its extensions, as a [`TopicNonce`](super::TopicNonce).
+    ///
+    /// # Errors
+    ///
+    /// As for [`publish`](Topic::publish).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`publish`](Topic::publish).
+    pub async fn publish_as(&self, nonce: u64, payload: impl Into<Bytes>) -> Result<usize, Error> {
         let payload = payload.into();
         let largest = self.largest();
         if payload.len() > largest {
             return Err(too_large(payload.len(), largest));
         }
-        let content = Content::new(self.inner.next_nonce(), &payload);
+        let content = Content::new(nonce, &payload);
         let id = content.id();
         let message = content.encode(self.state.id, &id, 0);
         self.room(message.len()).await?;

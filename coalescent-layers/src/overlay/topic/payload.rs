@@ -32,6 +32,11 @@ pub(super) fn largest(max_frame: usize) -> usize {
     max_frame.saturating_sub(OVERHEAD + NONCE)
 }
 
+/// What distinguishes a payload of a topic from equal ones: among the
+/// [extensions](coalescent_core::Frame::extensions) of the frame that carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TopicNonce(pub u64);
+
 /// The content of a message: a nonce, and the payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Content(Bytes);
@@ -53,6 +58,11 @@ impl Content {
     /// Returns the id of the message.
     pub(super) fn id(&self) -> Key {
         *blake3::hash(&self.0).as_bytes()
+    }
+
+    pub(super) fn nonce(&self) -> TopicNonce {
+        let nonce = self.0.first_chunk().copied().unwrap_or_default();
+        TopicNonce(u64::from_be_bytes(nonce))
     }
 
     pub(super) fn payload(&self) -> Bytes {
@@ -151,6 +161,8 @@ mod tests {
         assert_ne!(one.id(), two.id());
         assert!(Content::of(Bytes::from_static(b"0123456")).is_none());
         let content = Content::of(Bytes::from_static(b"012345678"));
-        assert_eq!(content.expect("a content").payload(), "8");
+        let content = content.expect("a content");
+        assert_eq!(content.payload(), "8");
+        assert_eq!(content.nonce().0.to_be_bytes(), *b"01234567");
     }
 }

@@ -239,6 +239,7 @@ impl Inner {
         let mut extensions = Extensions::new();
         extensions.insert(state.name.clone());
         extensions.insert(state.read_by.clone());
+        extensions.insert(content.nonce());
         extensions.insert(Handed(Arc::new(Waiting {
             shared: self.shared.clone(),
             state: Arc::clone(state),

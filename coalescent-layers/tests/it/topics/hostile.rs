@@ -5,11 +5,12 @@ use std::time::Duration;
 use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::wire::{Hello, Kind};
 use coalescent_core::{AppExt, Mesh, Peer};
+use coalescent_layers::overlay::topic::FORWARD_GRACE;
 use coalescent_layers::{Overlay, OverlayExt, Topic};
 use futures_util::SinkExt;
 use support::{ByHand, packet, soon, until};
 use tokio::io::DuplexStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::nodes::{Nodes, next};
 
@@ -296,4 +297,23 @@ async fn who_is_no_neighbour_is_not_heard() {
     hostile.flush().await;
     goes_on(&mut topics).await;
     assert_eq!(topics[0].stats().received, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_neighbour_that_does_not_read_loses_for_itself_alone() {
+    for tree in [false, true] {
+        let (_nodes, mut topics, hostile) = start(tree).await;
+        let began = Instant::now();
+        let payloads = 1000;
+        for number in 0..payloads {
+            topics[1].publish(vec![number as u8; 4096]).await.unwrap();
+            assert_eq!(next(&mut topics[0]).await.len(), 4096);
+        }
+        // It is waited for once.
+        assert!(began.elapsed() < 2 * FORWARD_GRACE, "{:?}", began.elapsed());
+        let stats = topics[0].stats();
+        assert!(stats.dropped > 100 && stats.dropped < payloads, "{stats:?}");
+        assert!(hostile.peer.stats().channel_dropped >= stats.dropped);
+        goes_on(&mut topics[..]).await;
+    }
 }

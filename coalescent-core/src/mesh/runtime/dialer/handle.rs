@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::claims::Claims;
@@ -17,10 +17,10 @@ use super::pool::Suggested;
 use super::recent::Recent;
 use super::seed::Seed;
 use super::self_check::SelfChecks;
+use super::shared::{OneMore, Shared, State, Unseeded};
 use super::wanted::Wanted;
 use crate::config::Config;
 use crate::error::Error;
-use crate::node::peer::seat::Role;
 use crate::transport::address::Address;
 use crate::transport::group::NetGroup;
 
@@ -63,114 +63,6 @@ pub(crate) struct Dialer {
     told_first: tokio::sync::Mutex<()>,
     /// Limits how many told addresses are dialled for contacts at a time.
     told_dials: Semaphore,
-}
-
-#[derive(Debug)]
-pub(super) struct Shared {
-    state: Mutex<State>,
-    /// Wakes the task that dials.
-    changed: Notify,
-    wanted: watch::Sender<usize>,
-    /// How many outbound contacts there may be.
-    max_contacts: usize,
-}
-
-#[derive(Debug)]
-struct State {
-    plan: Plan<Seed>,
-    /// The number of outbound contacts that are connected or dialled, apart from those that the
-    /// plan has dialled.
-    contacts: usize,
-    /// The seeds that have a wire of their own.
-    wired: Vec<Seed>,
-    /// The addresses that were told of as discovered.
-    told: Recent,
-    /// The addresses that are this node.
-    own: Recent,
-    /// What ends the wait for the peer of a learned address that is connected by another
-    /// connection. An entry is removed with that address.
-    waits: HashMap<Seed, DropGuard>,
-}
-
-/// An outbound connection that belongs to no known address, counted until this is dropped.
-#[derive(Debug)]
-pub(super) struct Unseeded(Arc<Shared>);
-
-impl Drop for Unseeded {
-    fn drop(&mut self) {
-        self.0.update(|state| {
-            let count = state.plan.unseeded().saturating_sub(1);
-            state.plan.set_unseeded(count);
-        });
-    }
-}
-
-/// A wish for one outbound peer more than [`Config::min_peers`], made with
-/// [`Mesh::one_more`](crate::Mesh::one_more). It ends when this is dropped.
-#[derive(Debug)]
-#[must_use = "the wish ends when this is dropped"]
-pub struct OneMore(Arc<Shared>);
-
-impl Drop for OneMore {
-    fn drop(&mut self) {
-        self.0.update(|state| {
-            let more = state.plan.more().saturating_sub(1);
-            state.plan.set_more(more);
-        });
-    }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells the plan something, and the others what follows.
-    fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.state();
-        let result = change(&mut state);
-        self.publish(&state);
-        drop(state);
-        self.changed.notify_one();
-        result
-    }
-
-    /// Counts one more outbound contact.
-    ///
-    /// # Errors
-    ///
-    /// Returns their limit if it is reached.
-    pub(super) fn reserve_contact(&self) -> Result<(), usize> {
-        let mut state = self.state();
-        if state.contacts >= self.max_contacts {
-            return Err(self.max_contacts);
-        }
-        state.contacts += 1;
-        Ok(())
-    }
-
-    /// Counts a contact as a peer. Returns false if there is no place for it.
-    pub(super) fn promote_contact(&self) -> bool {
-        self.update(|state| {
-            let room = state.plan.add_apart();
-            state.contacts -= usize::from(room);
-            room
-        })
-    }
-
-    /// Counts a connection no more that was counted in this role.
-    pub(super) fn leave_contact(&self, role: Role) {
-        self.update(|state| match role {
-            Role::Contact => state.contacts -= 1,
-            Role::Peer => state.plan.remove_apart(),
-        });
-    }
-
-    fn publish(&self, state: &State) {
-        let wanted = state.plan.wanted();
-        self.wanted
-            .send_if_modified(|now| std::mem::replace(now, wanted) != wanted);
-    }
 }
 
 impl Dialer {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::super::backoff::MIN_DELAY;
 use super::super::budget::{LEARNED_DIAL_BURST, LEARNED_DIAL_EVERY};
-use super::super::entry::Learned;
+use super::super::entry::{HOLD, Learned};
 use super::super::pool::{LEARNED_MAX, Suggested};
 use super::*;
 use crate::transport::group::NetGroup;

@@ -2,11 +2,11 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | [`plan`], [`due`], [`pool`] | decide whom to dial when |
+//! | [`plan`], [`places`], [`due`], [`pool`] | decide whom to dial when |
 //! | [`entry`], [`backoff`], [`budget`] | are parts of that |
 //! | [`apart`] | what it does for a plugin that chooses peers itself |
 //! | [`outbound`] | counts contacts |
-//! | [`handle`] | the plan, as shared by all who tell it something |
+//! | [`handle`], [`shared`] | the plan, as shared by all who tell it something |
 //! | [`task`] | dials what the plan says, and tells it the results |
 //! | [`mod@dial`] | makes one connection |
 //! | [`walk`] | opens connections to the addresses of one name |
@@ -31,21 +31,24 @@ mod due;
 mod entry;
 mod handle;
 mod outbound;
+mod places;
 mod plan;
 mod pool;
 mod probe;
 mod recent;
 mod seed;
 mod self_check;
+mod shared;
 mod suggest;
 mod task;
 mod walk;
 mod wanted;
 
 pub(crate) use addresses::is_within;
+pub use handle::DISCOVERED_MAX;
 pub(crate) use handle::Dialer;
-pub use handle::{DISCOVERED_MAX, OneMore};
 pub use probe::Probe;
 pub(crate) use seed::Seed;
 pub(crate) use self_check::SelfCheck;
+pub use shared::OneMore;
 pub use wanted::Wanted;

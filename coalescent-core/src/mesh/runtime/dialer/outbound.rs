@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::handle::{Dialer, Shared};
+use super::handle::Dialer;
+use super::shared::Shared;
 use crate::error::Error;
 use crate::node::peer::handle::ConnectionHandle;
 use crate::node::peer::seat::{NoPlace, Role, Seat};

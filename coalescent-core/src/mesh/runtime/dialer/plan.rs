@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::budget::Budget;
-use super::entry::{Entry, HOLD, Kind, Retry, State};
+use super::entry::{Entry, Kind, Retry, State};
 use crate::node::suggestion::Source;
 
 /// After how many failures in a row a suggested address is given up: 6. Seeds never are.
@@ -100,12 +100,12 @@ pub(crate) struct Plan<K> {
     /// Whether the next turn is that of a suggestion.
     pub(super) learned_turn: bool,
     /// The number of outbound connections that belong to no known address.
-    unseeded: usize,
+    pub(super) unseeded: usize,
     /// The number of outbound peers that began as contacts of a plugin. They count towards
     /// `max_peers` alone.
     pub(super) apart: usize,
     /// How many more outbound connections are wanted than `min_peers`.
-    more: usize,
+    pub(super) more: usize,
     /// The number of dials so far, which tells which address was tried longest ago.
     pub(super) tries: u64,
 }
@@ -288,79 +288,6 @@ impl<K: Clone + Eq + Hash> Plan<K> {
 
     pub(crate) fn is_learned(&self, key: &K) -> bool {
         self.get(key).is_some_and(|entry| entry.learned().is_some())
-    }
-
-    /// Sets the number of outbound connections that belong to no known address, because the
-    /// application has asked for them. They count towards both limits.
-    pub(crate) fn set_unseeded(&mut self, connections: usize) {
-        self.unseeded = connections;
-    }
-
-    pub(crate) fn unseeded(&self) -> usize {
-        self.unseeded
-    }
-
-    /// Sets how many more outbound connections are wanted than `min_peers`.
-    pub(crate) fn set_more(&mut self, more: usize) {
-        self.more = more;
-    }
-
-    pub(crate) fn more(&self) -> usize {
-        self.more
-    }
-
-    /// Returns the number of outbound connections that are up or in progress.
-    pub(crate) fn outbound(&self) -> usize {
-        let outbound = self.entries.values().filter(|entry| entry.is_outbound());
-        let others = self.unseeded.saturating_add(self.apart);
-        others.saturating_add(outbound.count())
-    }
-
-    /// Returns for how many outbound places there is nobody to dial: nobody who is connected, was
-    /// not tried yet, or has not failed since it was last connected. Of the suggestions of one
-    /// group, one counts.
-    pub(crate) fn wanted(&self) -> usize {
-        let mut groups = self.taken_groups();
-        let mut filled = self.unseeded;
-        for entry in self.entries.values() {
-            let counts = match entry.state {
-                State::Up(_) => true,
-                State::Dialing(_) => entry.is_promising(),
-                State::Idle(_) if entry.is_promising() => match entry.group() {
-                    Some(group) if groups.contains(&group) => false,
-                    group => {
-                        groups.extend(group);
-                        true
-                    }
-                },
-                State::Idle(_) | State::GivenUp(_) | State::Already(_) => false,
-            };
-            filled = filled.saturating_add(usize::from(counts));
-        }
-        self.target().saturating_sub(filled)
-    }
-
-    pub(super) fn target(&self) -> usize {
-        let wanted = self.config.min_peers.saturating_add(self.more);
-        wanted.min(self.config.max_peers)
-    }
-
-    /// Returns how many of the places are held that the plan is to fill.
-    pub(super) fn held(&self, now: Instant) -> usize {
-        let slow = |since| now.saturating_duration_since(since) >= HOLD;
-        let dialing = self
-            .entries
-            .values()
-            .filter_map(|entry| entry.dialing_since());
-        let slow = dialing.filter(|since| slow(*since)).count();
-        let held = self.outbound().saturating_sub(self.apart);
-        held.saturating_sub(slow)
-    }
-
-    /// Returns how many more dials to make now.
-    pub(super) fn missing(&self, now: Instant) -> usize {
-        let room = self.config.max_peers.saturating_sub(self.outbound());
-        self.target().saturating_sub(self.held(now)).min(room)
     }
 
     pub(super) fn insert(&mut self, key: K, kind: Kind) {

@@ -297,6 +297,12 @@ impl<'a> Walk<'a> {
                 may_lead_here: false,
             });
         };
+        // A transport may not ask which addresses are permitted.
+        let allowed = runtime.security().permit(there, protection);
+        allowed.map_err(NotOpened::Failed)?;
+        if let Some(from) = self.told {
+            permit_told(from, there).map_err(NotOpened::Failed)?;
+        }
         let local = transport.local_addr(&connected.io);
         // The built-in transports check this themselves; one of the application's may not.
         if local.is_some_and(|local| is_one_socket(local, there)) {

@@ -1,20 +1,17 @@
 //! A WebSocket as a byte stream, so that its other end is a peer like any other.
 
-use std::io;
+use std::error::Error as StdError;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::{fmt, io};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
-use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use super::message::{Form, Heard, failed, hear};
+use super::message::{Content, Form, Heard, WebSocketMessage, Wrong, failed, hear, to_io};
 use super::pace::Pace;
 
 /// How much larger than the limit a message may be to be read and refused with a reason: 64 KiB. A
@@ -37,9 +34,36 @@ const CONTROL: usize = 1024;
 /// its length.
 const DISCARD_COST: usize = 64;
 
-/// The bytes that are sent over a WebSocket.
-pub(super) struct WebSocketIo<S> {
-    socket: WebSocketStream<S>,
+/// A WebSocket as a byte stream, made by [`WebSocket::io`](super::WebSocket::io).
+///
+/// # Messages
+///
+/// Each binary message is a piece of the stream, or each text message a line of it, as the
+/// [`WebSocket`](super::WebSocket) says. Pings are answered; at most one answer waits in front of
+/// what is written.
+///
+/// # The end
+///
+/// A close frame of the other end, or the end of its connection, is the end of the stream.
+/// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) writes what is buffered and a close frame, with
+/// code 1000. The other end's answer is read by whoever reads on until the end. A message that
+/// breaks the rules ends the stream, and closes the WebSocket with a code and a reason: 1009 if it
+/// is too large, 1003 if it is of the other kind, 1007 if it is no UTF-8, 1002 if it is no message
+/// at all.
+///
+/// # Backpressure
+///
+/// One message is read at a time, and the next one once its bytes are taken. What is written waits
+/// in the buffer of the library below until the socket has room: a message, and what
+/// [`WebSocket::config`](super::WebSocket::config) says, 16 KiB. (Of axum it is 128 KiB, unless its
+/// `write_buffer_size` is set.)
+///
+/// # Cancel safety
+///
+/// Reading and writing are cancel safe, as far as tokio's methods for them are: what was read or
+/// taken is not lost, for it is held here and not in the future.
+pub struct WebSocketIo<S> {
+    socket: S,
     form: Form,
     /// Maximum length of a message, in bytes; of a text without its newline.
     max: usize,
@@ -47,9 +71,9 @@ pub(super) struct WebSocketIo<S> {
     /// Received bytes that have not been read yet.
     received: Bytes,
     /// The incomplete line being written.
-    partial: BytesMut,
+    partial: Vec<u8>,
     /// The code and reason of the close frame, if the other end broke the rules.
-    wrong: Option<(CloseCode, &'static str)>,
+    wrong: Option<Wrong>,
     /// An answer to a ping may wait to be written.
     is_pinged: bool,
     /// Set once reading has ended.
@@ -60,36 +84,64 @@ pub(super) struct WebSocketIo<S> {
     discard: usize,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketIo<S> {
-    /// Takes the server's side of a WebSocket whose handshake is done. `max` is the largest message
-    /// of the other end, in bytes, and the longest line of this one.
-    pub(super) async fn new(io: S, form: Form, max: usize, pace: Option<u32>) -> Self {
-        let most = max.saturating_add(REFUSED_POLITELY);
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(WRITE_BUFFER)
-            .max_write_buffer_size(
-                max.max(PIECE)
-                    .saturating_add(WRITE_BUFFER)
-                    .saturating_add(CONTROL),
-            )
-            .max_message_size(Some(most))
-            .max_frame_size(Some(most));
+/// Returns the largest message that is read if the largest one that is taken has `max` bytes.
+pub(super) fn max_read(max: usize) -> usize {
+    max.saturating_add(REFUSED_POLITELY)
+}
+
+/// Returns what suits messages of at most `max` bytes.
+pub(super) fn config(max: usize) -> WebSocketConfig {
+    let most = max_read(max);
+    let buffered = max.max(PIECE).saturating_add(WRITE_BUFFER);
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
+        .max_write_buffer_size(buffered.saturating_add(CONTROL))
+        .max_message_size(Some(most))
+        .max_frame_size(Some(most))
+}
+
+impl<S> WebSocketIo<S> {
+    /// Takes a WebSocket whose handshake is done. `max` is the largest message of the other end, in
+    /// bytes, and the longest line of this one.
+    pub(super) fn new(socket: S, form: Form, max: usize, pace: Option<u32>) -> Self {
         Self {
-            socket: WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await,
+            socket,
             form,
             max,
             pace: pace.map(Pace::new),
             received: Bytes::new(),
-            partial: BytesMut::new(),
+            partial: Vec::new(),
             wrong: None,
             is_pinged: false,
             is_ended: false,
             is_closing: false,
-            discard: most,
+            discard: max_read(max),
         }
     }
 
+    /// Returns the WebSocket.
+    pub fn get_ref(&self) -> &S {
+        &self.socket
+    }
+
+    fn is_too_long(&self, more: &[u8]) -> bool {
+        self.partial.len().saturating_add(more.len()) > self.max
+    }
+}
+
+impl<S> fmt::Debug for WebSocketIo<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketIo").finish_non_exhaustive()
+    }
+}
+
+impl<S, M, E> WebSocketIo<S>
+where
+    S: Stream<Item = Result<M, E>> + Sink<M, Error = E> + Unpin,
+    M: WebSocketMessage,
+    E: StdError + Send + Sync + 'static,
+{
     /// Waits until there are bytes to read, or none will come.
     fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.received.is_empty() && !self.is_ended {
@@ -101,7 +153,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketIo<S> {
                 pace.count();
             }
             let heard = match next {
-                Some(Ok(message)) => hear(message, self.form, self.max),
+                Some(Ok(message)) => hear(message.into_content(), self.form, self.max),
                 Some(Err(error)) => {
                     tracing::debug!(%error, "a WebSocket failed");
                     failed(error)?
@@ -113,9 +165,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketIo<S> {
                 Heard::Ping => self.is_pinged = true,
                 Heard::Nothing => {}
                 Heard::End => self.is_ended = true,
-                Heard::Wrong(code, why) => {
-                    tracing::debug!(%code, why, "a WebSocket is closed");
-                    self.wrong = Some((code, why));
+                Heard::Wrong(wrong) => {
+                    tracing::debug!(code = %wrong.code, why = wrong.why, "a WebSocket is closed");
+                    self.wrong = Some(wrong);
                     self.is_ended = true;
                     // At once if there is room. Who does not shake hands is not shut down.
                     if self.poll_close_frame(cx).is_ready() {
@@ -133,12 +185,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketIo<S> {
             // Answers do not pile up in front of messages.
             ready!(Pin::new(&mut self.socket).poll_flush(cx)).map_err(to_io)?;
             self.is_pinged = false;
-            return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.socket).poll_ready(cx).map_err(to_io)
     }
 
-    fn send(&mut self, message: Message) -> io::Result<()> {
+    fn send(&mut self, message: M) -> io::Result<()> {
         Pin::new(&mut self.socket)
             .start_send(message)
             .map_err(to_io)
@@ -148,10 +199,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketIo<S> {
     fn poll_close_frame(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.is_closing {
             if ready!(self.poll_writable(cx)).is_ok() {
-                let (code, why) = self.wrong.unwrap_or((CloseCode::Normal, ""));
-                let reason = Utf8Bytes::from_static(why);
+                let Wrong { code, why } = self.wrong.unwrap_or(Wrong::NOTHING);
                 // It fails if the other end has closed the WebSocket already, and was answered.
-                let _ = self.send(Message::Close(Some(CloseFrame { code, reason })));
+                let _ = self.send(M::close(code.into(), why));
             }
             self.is_closing = true;
         }
@@ -175,9 +225,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketIo<S> {
         let mut piece = Vec::with_capacity(length);
         for slice in slices {
             let room = length.saturating_sub(piece.len());
-            piece.extend(slice.iter().take(room));
+            piece.extend_from_slice(slice.get(..room).unwrap_or(slice));
         }
-        self.send(Message::Binary(piece.into()))?;
+        self.send(M::binary(piece.into()))?;
         Poll::Ready(Ok(length))
     }
 
@@ -199,8 +249,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketIo<S> {
                 return Poll::Ready(Err(io::Error::other("a line is too long")));
             }
             self.partial.extend_from_slice(line);
-            match Utf8Bytes::try_from(self.partial.split().freeze()) {
-                Ok(text) => self.send(Message::Text(text))?,
+            match String::from_utf8(std::mem::take(&mut self.partial)) {
+                Ok(text) => self.send(M::text(text))?,
                 Err(_) => tracing::warn!("a line that is no text is kept from a WebSocket"),
             }
         }
@@ -210,23 +260,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketIo<S> {
         self.partial.extend_from_slice(rest);
         Poll::Ready(Ok(bytes.len()))
     }
-
-    fn is_too_long(&self, more: &[u8]) -> bool {
-        self.partial.len().saturating_add(more.len()) > self.max
-    }
 }
 
-fn to_io(error: Error) -> io::Error {
-    match error {
-        Error::Io(error) => error,
-        Error::ConnectionClosed
-        | Error::AlreadyClosed
-        | Error::Protocol(ProtocolError::SendAfterClosing) => io::ErrorKind::BrokenPipe.into(),
-        error => io::Error::other(error),
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocketIo<S> {
+impl<S, M, E> AsyncRead for WebSocketIo<S>
+where
+    S: Stream<Item = Result<M, E>> + Sink<M, Error = E> + Unpin,
+    M: WebSocketMessage,
+    E: StdError + Send + Sync + 'static,
+{
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -239,7 +280,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocketIo<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketIo<S> {
+impl<S, M, E> AsyncWrite for WebSocketIo<S>
+where
+    S: Stream<Item = Result<M, E>> + Sink<M, Error = E> + Unpin,
+    M: WebSocketMessage,
+    E: StdError + Send + Sync + 'static,
+{
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -281,8 +327,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketIo<S> {
         // connection, and cost the other end the reason. The caller limits the time.
         while self.wrong.is_some() && self.discard > 0 {
             let length = match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
-                Some(Ok(message)) if !message.is_close() => message.len(),
-                _ => break,
+                Some(Ok(message)) => match message.into_content() {
+                    Content::Binary(bytes) | Content::Text(bytes) => bytes.len(),
+                    Content::Close => break,
+                    Content::Ping | Content::Nothing => 0,
+                },
+                Some(Err(_)) | None => break,
             };
             let cost = length.saturating_add(DISCARD_COST);
             self.discard = self.discard.saturating_sub(cost);
@@ -292,5 +342,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketIo<S> {
 }
 
 #[cfg(test)]
-#[path = "stream_tests.rs"]
+#[path = "io_tests.rs"]
 mod tests;

@@ -2,6 +2,8 @@ use proptest::collection::vec;
 use proptest::prelude::{any, proptest};
 use proptest::{prop_assert, prop_oneof};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::*;
 
@@ -19,7 +21,8 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 /// wrote.
 async fn read_all(form: Form, bytes: &[u8], buffer: usize) -> (Vec<u8>, Vec<u8>) {
     let (near, mut far) = duplex(64 * 1024);
-    let mut io = WebSocketIo::new(near, form, MAX, None).await;
+    let socket = WebSocketStream::from_raw_socket(near, Role::Server, Some(config(MAX))).await;
+    let mut io = WebSocketIo::new(socket, form, MAX, None);
     far.write_all(bytes).await.unwrap();
     // It hears the end, and can still answer.
     far.shutdown().await.unwrap();

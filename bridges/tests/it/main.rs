@@ -1,0 +1,6 @@
+//! Bridges between meshes, over an engine in memory and over a real NATS server.
+
+mod memory;
+#[cfg(feature = "nats")]
+mod nats;
+mod support;

@@ -1,0 +1,98 @@
+//! A chat between people who know each other's keys, wherever they are.
+//!
+//! ```text
+//! cargo run --example chat -- alice.key alice --relay https://relay.example
+//! cargo run --example chat -- bob.key bob --relay https://relay.example iroh:ID
+//! ```
+//!
+//! The arguments are a key file, which is made if there is none, a name, and the addresses of
+//! others; each node prints its own. Without a relay an address needs a hint where the other is, as
+//! the printed one has it: `iroh:ID?addr=IP:PORT`. Each line of stdin is said.
+
+use coalescent::event::Escaped;
+use coalescent::prelude::*;
+use coalescent_iroh::{Iroh, Quiet, load_or_generate};
+use iroh::{Endpoint, RelayMode};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, BufReader, stdin};
+
+#[derive(Serialize, Deserialize)]
+struct Chat {
+    name: String,
+    text: String,
+}
+
+async fn hear(Body(chat): Body<Chat>) {
+    println!("{}: {}", Escaped(&chat.name), Escaped(&chat.text));
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let (mut words, mut relay) = (Vec::new(), RelayMode::Disabled);
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match &*arg {
+            "--relay" => relay = RelayMode::custom([args.next().unwrap_or_default().parse()?]),
+            _ => words.push(arg),
+        }
+    }
+    let [file, name, others @ ..] = &words[..] else {
+        return Err("chat KEY_FILE NAME [--relay URL] [iroh:ID ..]".into());
+    };
+    let has_relay = relay != RelayMode::Disabled;
+    let endpoint = Endpoint::builder(Quiet)
+        .secret_key(load_or_generate(file)?)
+        .relay_mode(relay);
+    let iroh = Iroh::new(endpoint.bind().await?);
+    let (endpoint, address) = (iroh.endpoint().clone(), iroh.address());
+    let mesh = App::new()
+        .transport(iroh)
+        .seeds(others)
+        .with(SmartRelay::new())
+        .with(Courier::new())
+        .with(Router::new().route("chat", hear))
+        .listen("iroh:")
+        .await?;
+    if has_relay {
+        endpoint.online().await;
+    }
+    eprintln!("others find you at {address}{}", hints(&endpoint));
+    tokio::spawn(tell(mesh.events()));
+
+    let mut lines = BufReader::new(stdin()).lines();
+    while let Some(text) = lines.next_line().await? {
+        mesh.connected(1).await?;
+        let name = name.clone();
+        let _ = mesh.broadcast("chat", &Chat { name, text }).await?;
+    }
+    mesh.shutdown().await;
+    endpoint.close().await;
+    Ok(())
+}
+
+/// Returns where this endpoint is, as hints in an address.
+fn hints(endpoint: &Endpoint) -> String {
+    let addr = endpoint.addr();
+    let relays = addr.relay_urls().map(|url| format!("relay={url}"));
+    let direct = addr.ip_addrs().map(|addr| format!("addr={addr}"));
+    let hints: Vec<_> = relays
+        .chain(direct)
+        .take(coalescent_iroh::MAX_HINTS)
+        .collect();
+    match hints.is_empty() {
+        true => String::new(),
+        false => format!("?{}", hints.join("&")),
+    }
+}
+
+/// Prints who comes and goes.
+async fn tell(mut events: coalescent::Events) {
+    while let Some(event) = events.next().await {
+        match event {
+            Event::PeerConnected { peer } => eprintln!("* {} is here", peer.id()),
+            Event::PeerDisconnected { peer, reason } => eprintln!("* {} left: {reason}", peer.id()),
+            Event::Error { error, .. } => eprintln!("* {error}"),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Sends a file to somebody whose key you know.
+//!
+//! ```text
+//! cargo run --example send_file -- COPY            # prints an address, and waits for a file
+//! cargo run --example send_file -- FILE ADDRESS
+//! ```
+//!
+//! A mesh is a stream of bytes, so `tokio::io::copy` is all it takes.
+
+use coalescent::App;
+use coalescent_iroh::{Iroh, Quiet};
+use iroh::Endpoint;
+use tokio::fs::File;
+use tokio::io::{AsyncWriteExt, copy};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let iroh = Iroh::new(Endpoint::bind(Quiet).await?);
+    let (endpoint, address) = (iroh.endpoint().clone(), iroh.address());
+    let app = App::new().transport(iroh);
+    match &std::env::args().skip(1).collect::<Vec<_>>()[..] {
+        [copy] => receive(app, &address, &endpoint, copy).await?,
+        [file, address] => send(app, address, file).await?,
+        _ => return Err("write COPY to receive, or FILE ADDRESS to send".into()),
+    }
+    endpoint.close().await;
+    Ok(())
+}
+
+async fn receive(
+    app: App,
+    address: &str,
+    endpoint: &Endpoint,
+    path: &str,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mesh = app.max_inbound(1).listen("iroh:").await?;
+    let mut reader = mesh.reader();
+    let hints: Vec<_> = endpoint
+        .addr()
+        .ip_addrs()
+        .map(|addr| format!("addr={addr}"))
+        .collect();
+    println!("{address}?{}", hints.join("&"));
+    mesh.connected(1).await?;
+    let sender = mesh.peers().list().first().cloned();
+    let ending = mesh.clone();
+    // The sender leaves after the last byte. That ends the mesh, and with it the reader.
+    tokio::spawn(async move {
+        if let Some(sender) = sender {
+            sender.closed().await;
+        }
+        ending.shutdown().await;
+    });
+    let mut file = File::create(path).await?;
+    let bytes = copy(&mut reader, &mut file).await?;
+    file.flush().await?;
+    eprintln!("received {bytes} bytes");
+    Ok(())
+}
+
+async fn send(app: App, address: &str, path: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let mesh = app.start().await?;
+    mesh.connect(address).await?;
+    let mut writer = mesh.writer();
+    let bytes = copy(&mut File::open(path).await?, &mut writer).await?;
+    writer.shutdown().await?;
+    let stats = mesh.shutdown().await;
+    if stats.dropped > 0 {
+        return Err("the other side left before it had all".into());
+    }
+    eprintln!("sent {bytes} bytes");
+    Ok(())
+}

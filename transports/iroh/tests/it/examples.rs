@@ -1,0 +1,102 @@
+//! The examples, as programs.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader, Lines};
+use tokio::process::Command;
+
+use crate::support::soon;
+
+/// An example, which `cargo test` has built.
+fn example(name: &str) -> Command {
+    let mut path: PathBuf = env::current_exe().expect("this program");
+    path.pop();
+    path.pop();
+    path.push("examples");
+    path.push(name);
+    assert!(path.exists(), "first run: cargo build --example {name}");
+    let mut command = Command::new(path);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command.kill_on_drop(true);
+    command
+}
+
+async fn line<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>, with: &str) -> String {
+    let found = soon(with, async {
+        loop {
+            let line = lines.next_line().await.expect("text").expect("a line");
+            if line.contains(with) {
+                return line;
+            }
+        }
+    });
+    found.await
+}
+
+#[tokio::test]
+async fn a_file_arrives() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (file, copy) = (directory.path().join("file"), directory.path().join("copy"));
+    let content: Vec<u8> = (0..3_000_000_u32)
+        .map(|number| (number * 7 / 256) as u8)
+        .collect();
+    std::fs::write(&file, &content).expect("a file");
+    let mut receiver = example("send_file").arg(&copy).spawn().expect("a receiver");
+    let stdout = receiver.stdout.take().expect("its output");
+    let address = line(&mut BufReader::new(stdout).lines(), "iroh:").await;
+    let sender = example("send_file").arg(&file).arg(address).output();
+    let sender = soon("the sender", sender).await.expect("an end");
+    assert!(
+        sender.status.success(),
+        "{}",
+        String::from_utf8_lossy(&sender.stderr)
+    );
+    assert!(
+        soon("the receiver", receiver.wait())
+            .await
+            .expect("an end")
+            .success()
+    );
+    assert!(std::fs::read(&copy).expect("the copy") == content);
+}
+
+#[tokio::test]
+async fn two_people_chat() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let key = |name: &str| directory.path().join(name);
+    let mut alice = example("chat")
+        .arg(key("a"))
+        .arg("alice")
+        .spawn()
+        .expect("alice");
+    let mut told = BufReader::new(alice.stderr.take().expect("its errors")).lines();
+    let address = line(&mut told, "others find you at ").await;
+    let address = address.rsplit(' ').next().expect("an address").to_owned();
+    let mut bob = example("chat");
+    let mut bob = bob
+        .arg(key("b"))
+        .arg("bob")
+        .arg(address)
+        .spawn()
+        .expect("bob");
+    let mut heard = BufReader::new(bob.stdout.take().expect("its output")).lines();
+    let mut said = alice.stdin.take().expect("its input");
+    said.write_all(b"hello, bob\n")
+        .await
+        .expect("alice listens to her user");
+    assert_eq!(line(&mut heard, "alice").await, "alice: hello, bob");
+    drop(said);
+    assert!(
+        soon("alice's end", alice.wait())
+            .await
+            .expect("an end")
+            .success()
+    );
+    let mut told = BufReader::new(bob.stderr.take().expect("its errors")).lines();
+    line(&mut told, "left").await;
+}

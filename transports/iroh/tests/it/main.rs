@@ -1,0 +1,13 @@
+//! Whole nodes over iroh, on loopback.
+
+mod bounds;
+mod conformance;
+mod dial;
+mod examples;
+mod hub;
+mod limits;
+mod moving;
+mod quiet;
+mod relay;
+mod support;
+mod volume;
