@@ -330,8 +330,8 @@ impl Mesh {
         self.runtime().suggest(suggestion);
     }
 
-    /// Has [`Event::Discovered`] tell of an address that a plugin has found and dials by itself, with
-    /// [`contact`](Mesh::contact). What is [suggested](Mesh::suggest) is told of anyway.
+    /// Has [`Event::Discovered`] tell of an address that a plugin has found and dials by itself,
+    /// with [`contact`](Mesh::contact). What is [suggested](Mesh::suggest) is told of anyway.
     ///
     /// Each address is told of once, whoever finds it; seeds and this node's own are not told of.
     pub fn discovered(&self, address: &Address, source: Source) {

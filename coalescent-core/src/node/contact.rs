@@ -73,8 +73,8 @@ impl Peer {
         }
     }
 
-    /// Makes a peer of a contact that has sent a frame for the stack, on its connection `by`: it has
-    /// done the same before.
+    /// Makes a peer of a contact that has sent a frame for the stack, on its connection `by`: it
+    /// has done the same before.
     ///
     /// # Errors
     ///

@@ -223,8 +223,8 @@ impl State {
         self.carry_out(effects, now, after);
     }
 
-    /// Looks for seeds that were added or removed, and for where this node listens: a mesh may begin
-    /// to listen long after it has started.
+    /// Looks for seeds that were added or removed, and for where this node listens: a mesh may
+    /// begin to listen long after it has started.
     fn look(&mut self, now: Instant) {
         let (due, after) = self.look;
         let Some(mesh) = self.mesh.upgrade().filter(|_| now >= due) else {
