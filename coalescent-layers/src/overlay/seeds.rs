@@ -150,7 +150,7 @@ mod tests {
         let soon = now + START_WITHIN;
         let mut rng = StdRng::seed_from_u64(1);
         let [a, b, c] = ["a:1", "b:1", "c:1"].map(|seed| seed.parse::<Address>().unwrap());
-        let mut seeds = Seeds::new(&[a.clone()], now, &mut rng);
+        let mut seeds = Seeds::new(std::slice::from_ref(&a), now, &mut rng);
         assert_eq!(seeds.due(soon), Some((0, a.clone())));
         seeds.follow(&[a.clone(), b.clone()], now, &mut rng);
         seeds.follow(&[a.clone(), b.clone()], now, &mut rng);
