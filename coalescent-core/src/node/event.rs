@@ -26,9 +26,9 @@ pub const EVENT_CAPACITY: usize = 1024;
 /// How many events are kept for the first reader, until there is one: 64.
 pub const EARLY_EVENTS: usize = 64;
 
-/// When so many are kept, those of peers that have come and gone are left out, oldest first: events
-/// keep the peers that they name.
-pub const EARLY_GONE: usize = 16;
+/// When so many are kept, those of peers that have come and gone, and of discovered addresses, are
+/// left out, oldest first: events keep the peers that they name.
+pub const EARLY_GONE: usize = 8;
 
 /// Something that happened on a mesh. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -124,8 +124,9 @@ impl Event {
 ///
 /// A reader that falls [`EVENT_CAPACITY`] events behind does not hold back the mesh: it misses the
 /// oldest, and gets [`Event::Missed`] with their number. So does the first reader, of those before
-/// the last [`EARLY_EVENTS`] before it, and of peers that have come and gone by then. The stream
-/// ends when the mesh has ended.
+/// the last [`EARLY_EVENTS`] before it, and of peers that have come and gone by then, and addresses
+/// that were discovered, if there are more than [`EARLY_GONE`]. The stream ends when the mesh has
+/// ended.
 pub struct Events {
     /// What comes before the rest.
     early: VecDeque<Event>,
@@ -211,16 +212,21 @@ impl Early {
         self.events.push_back(event);
         let mut missed = Vec::new();
         if self.events.len() > EARLY_GONE {
-            let gone = self.events.iter().find_map(|event| match event {
-                Event::PeerDisconnected { peer, .. } => Some(peer.clone()),
-                _ => None,
+            let past = self.events.iter().position(|event| {
+                matches!(
+                    event,
+                    Event::PeerDisconnected { .. } | Event::Discovered { .. }
+                )
             });
-            if let Some(gone) = gone {
-                let events = std::mem::take(&mut self.events).into_iter();
-                let of_it = |event: &Event| event.peer() == Some(&gone);
-                let (of_it, others): (Vec<_>, Vec<_>) = events.partition(of_it);
-                missed = of_it;
-                self.events = others.into();
+            if let Some(past) = past.and_then(|past| self.events.remove(past)) {
+                if let Some(gone) = past.peer() {
+                    self.events.retain(|event| {
+                        let of_it = event.peer() == Some(gone);
+                        missed.extend(of_it.then(|| event.clone()));
+                        !of_it
+                    });
+                }
+                missed.push(past);
             }
         }
         if self.events.len() > EARLY_EVENTS {

@@ -20,7 +20,7 @@ impl State {
             // A contact that has become a peer.
             return;
         }
-        let link = Link::new(peer.clone(), now);
+        let link = Box::new(Link::new(peer.clone(), now));
         if let Some(listen) = link
             .listen()
             .and_then(|listen| self.acceptable(&key, &link, listen))
@@ -82,6 +82,7 @@ impl State {
         };
         let alive = link.closing;
         self.links.remove(&key);
+        self.links.shrink_to(self.active);
         self.gone(key, alive, now, after);
     }
 

@@ -109,6 +109,7 @@ impl Pending {
     pub(crate) fn connected(&mut self, key: &Key) -> VecDeque<Bytes> {
         self.failures.remove(key);
         let target = self.targets.remove(key);
+        self.shrink();
         target.map(|target| target.messages).unwrap_or_default()
     }
 
@@ -122,6 +123,18 @@ impl Pending {
         if let Some(target) = self.targets.remove(key) {
             let due = (target.last + TELL_AFTER).max(now);
             self.fail(*key, alive, due);
+        }
+        self.shrink();
+    }
+
+    /// Frees what many took.
+    fn shrink(&mut self) {
+        if self.targets.is_empty() {
+            *self = Self {
+                dialling: self.dialling,
+                failures: std::mem::take(&mut self.failures),
+                ..Self::default()
+            };
         }
     }
 

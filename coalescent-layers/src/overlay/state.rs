@@ -69,7 +69,8 @@ pub(crate) struct State {
     pub(crate) engine: Engine,
     pub(crate) names: Names,
     pub(crate) topics: HashMap<TopicId, Topic>,
-    pub(crate) links: HashMap<Key, Link>,
+    /// Boxed, since a table has room for twice as many.
+    pub(crate) links: HashMap<Key, Box<Link>>,
     pub(crate) known: Known,
     pub(crate) pending: Pending,
     pub(crate) seeds: Seeds,
@@ -199,7 +200,7 @@ impl State {
     }
 
     /// Ends: who watches neighbours learns it. Returns what owns the node that owns this.
-    pub(crate) fn close(&mut self) -> HashMap<Key, Link> {
+    pub(crate) fn close(&mut self) -> HashMap<Key, Box<Link>> {
         self.quit = true;
         self.topics.clear();
         self.seeds.close();
@@ -245,6 +246,7 @@ impl State {
         if now >= self.sweep {
             self.engine.sweep(now);
             self.names.sweep(now);
+            self.forget_asked(now);
             after.push(After::Sweep);
             self.sweep = now + SWEEP_EVERY;
             if cfg!(feature = "metrics") {

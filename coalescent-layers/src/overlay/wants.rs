@@ -118,12 +118,18 @@ impl State {
 
     fn ask(&mut self, topic: TopicId, key: Key, now: Instant) {
         if self.asked.len() >= MAX_ASKED {
-            self.asked
-                .retain(|_, at| now.saturating_duration_since(*at) < ASKED_FOR);
+            self.forget_asked(now);
         }
         if self.asked.len() < MAX_ASKED {
             self.asked.insert((topic, key), now);
         }
+    }
+
+    /// Forgets whom this node has asked and who has not answered.
+    pub(super) fn forget_asked(&mut self, now: Instant) {
+        self.asked
+            .retain(|_, at| now.saturating_duration_since(*at) < ASKED_FOR);
+        self.asked.shrink_to_fit();
     }
 
     pub(super) fn send(&mut self, to: &Key, bytes: Bytes, leaves: bool, now: Instant) {

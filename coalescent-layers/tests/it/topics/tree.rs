@@ -45,9 +45,14 @@ async fn once_warm_hardly_any_copy_is_sent() {
         sleep(Duration::from_millis(10)).await;
     }
     for topic in &mut topics[1..] {
-        for number in 0..payloads {
-            assert_eq!(next(topic).await, vec![number as u8; 1024]);
+        // Where a neighbour has changed meanwhile, one may come later than those after it.
+        let mut got = Vec::new();
+        for _ in 0..payloads {
+            got.push(next(topic).await);
         }
+        got.sort();
+        let sent = (0..payloads).map(|number| vec![number as u8; 1024]);
+        assert!(got.into_iter().eq(sent), "some are missing");
     }
     let after = sums(&topics);
     let (received, copies) = (after.0 - before.0, after.1 - before.1);

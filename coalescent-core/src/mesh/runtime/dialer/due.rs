@@ -5,7 +5,7 @@ use std::hash::Hash;
 use rand::Rng;
 use tokio::time::Instant;
 
-use super::entry::{Entry, HOLD, Kind, State};
+use super::entry::{HOLD, Kind, State};
 use super::plan::{Due, Plan};
 
 /// The order of those that are ready: first ones, those with the fewest failures, those tried
@@ -23,7 +23,7 @@ impl<K: Clone + Eq + Hash> Plan<K> {
         let (mut seeds, mut learned) = self.ready(now);
         let mut taken = self.taken_groups();
         while missing > 0 {
-            let group = |serial: u64| self.entries.get(&serial).and_then(Entry::group);
+            let group = |serial: u64| self.entries.get(&serial).and_then(|entry| entry.group());
             while let Some(&(.., serial)) = learned.last()
                 && group(serial).is_some_and(|group| taken.contains(&group))
             {
@@ -122,7 +122,10 @@ impl<K: Clone + Eq + Hash> Plan<K> {
     fn next_place(&self, now: Instant) -> Option<Instant> {
         // One more than these must become free, before one is missing.
         let over = self.held(now).checked_sub(self.target())?;
-        let dialing = self.entries.values().filter_map(Entry::dialing_since);
+        let dialing = self
+            .entries
+            .values()
+            .filter_map(|entry| entry.dialing_since());
         let mut free_at: Vec<_> = dialing.map(|since| since + HOLD).collect();
         free_at.retain(|at| *at > now);
         free_at.sort_unstable();

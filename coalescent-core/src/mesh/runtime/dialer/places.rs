@@ -4,7 +4,7 @@ use std::hash::Hash;
 
 use tokio::time::Instant;
 
-use super::entry::{Entry, HOLD, State};
+use super::entry::{HOLD, State};
 use super::plan::Plan;
 
 impl<K: Clone + Eq + Hash> Plan<K> {
@@ -66,7 +66,10 @@ impl<K: Clone + Eq + Hash> Plan<K> {
     /// Returns how many of the places are held that the plan is to fill.
     pub(super) fn held(&self, now: Instant) -> usize {
         let slow = |since| now.saturating_duration_since(since) >= HOLD;
-        let dialing = self.entries.values().filter_map(Entry::dialing_since);
+        let dialing = self
+            .entries
+            .values()
+            .filter_map(|entry| entry.dialing_since());
         let slow = dialing.filter(|since| slow(*since)).count();
         let held = self.outbound().saturating_sub(self.apart);
         held.saturating_sub(slow)

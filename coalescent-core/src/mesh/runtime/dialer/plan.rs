@@ -86,7 +86,8 @@ pub(crate) struct Plan<K> {
     pub(super) config: DialConfig,
     pub(super) rng: StdRng,
     /// The known addresses, in the order in which they became known.
-    pub(super) entries: BTreeMap<u64, Entry<K>>,
+    /// Boxed, since a map makes room for eleven at once.
+    pub(super) entries: BTreeMap<u64, Box<Entry<K>>>,
     /// The number of each address in `entries`.
     index: HashMap<K, u64>,
     /// The number of the next entry.
@@ -295,7 +296,8 @@ impl<K: Clone + Eq + Hash> Plan<K> {
             self.learned += 1;
         }
         self.index.insert(key.clone(), self.serial);
-        self.entries.insert(self.serial, Entry::new(key, kind));
+        let entry = Box::new(Entry::new(key, kind));
+        self.entries.insert(self.serial, entry);
         self.serial += 1;
     }
 
@@ -334,11 +336,12 @@ impl<K: Clone + Eq + Hash> Plan<K> {
     }
 
     pub(super) fn get(&self, key: &K) -> Option<&Entry<K>> {
-        self.entries.get(self.index.get(key)?)
+        self.entries.get(self.index.get(key)?).map(Box::as_ref)
     }
 
     pub(super) fn entry(&mut self, key: &K) -> Option<&mut Entry<K>> {
-        self.entries.get_mut(self.index.get(key)?)
+        let entry = self.entries.get_mut(self.index.get(key)?);
+        entry.map(Box::as_mut)
     }
 }
 

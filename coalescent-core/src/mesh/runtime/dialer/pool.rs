@@ -6,7 +6,7 @@ use std::hash::Hash;
 
 use tokio::time::Instant;
 
-use super::entry::{Entry, Kind, Learned, State};
+use super::entry::{Kind, Learned, State};
 use super::plan::Plan;
 use crate::transport::group::NetGroup;
 
@@ -71,7 +71,7 @@ impl<K: Clone + Eq + Hash> Plan<K> {
     /// The groups of the suggestions that are dialled or connected.
     pub(super) fn taken_groups(&self) -> Vec<NetGroup> {
         let outbound = self.entries.values().filter(|entry| entry.is_outbound());
-        outbound.filter_map(Entry::group).collect()
+        outbound.filter_map(|entry| entry.group()).collect()
     }
 
     /// Returns which suggestion to evict.
