@@ -11,6 +11,7 @@ use std::{fs, io};
 
 use coalescent::transport::{BoxFuture, Connected, Listener, Protection, Transport};
 use coalescent::{Address, App};
+use tokio::io::{copy, stdin, stdout};
 use tokio::net::{UnixListener, UnixStream};
 
 struct Unix;
@@ -67,9 +68,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         _ => return Err("usage: unix_socket listen|seed unix:/PATH".into()),
     };
     mesh.connected(1).await?;
+    let (mut typed, mut shown) = (stdin(), stdout());
+    let (mut heard, mut said) = (mesh.reader(), mesh.writer());
     tokio::select! {
-        typed = tokio::io::copy(&mut tokio::io::stdin(), &mut mesh.writer()) => typed?,
-        heard = tokio::io::copy(&mut mesh.reader(), &mut tokio::io::stdout()) => heard?,
+        done = copy(&mut typed, &mut said) => done?,
+        done = copy(&mut heard, &mut shown) => done?,
     };
     mesh.shutdown().await;
     Ok(())

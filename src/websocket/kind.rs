@@ -26,10 +26,9 @@ const MAX_FRAME: usize = 1024 * 1024;
 /// a text become spaces.
 ///
 /// A message takes memory as it comes in, at most twice the largest, also from who has not
-/// introduced itself yet. That comes on top of
-/// [`Config::node_bytes`](crate::Config::node_bytes), for up to
-/// [`max_pending`](crate::Config::max_pending) newcomers and each peer that comes by WebSocket: with
-/// a smaller `max_frame` it is less.
+/// introduced itself yet. That is more than [`Config::node_bytes`](crate::Config::node_bytes)
+/// counts, for each newcomer ([`max_pending`](crate::Config::max_pending)) and each peer that comes
+/// by WebSocket: with a smaller `max_frame` it is less.
 ///
 /// Pings are answered. While the mesh does not read, messages wait in the socket; while the other
 /// end does not read, they wait in the peer's queue, within its bounds.

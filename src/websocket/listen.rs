@@ -118,7 +118,7 @@ async fn open(
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         None => {
-            poll_fn(|cx| Poll::Ready(turn_away(&mut io, cx))).await;
+            turn_away(&mut io);
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
     }
@@ -128,11 +128,12 @@ async fn open(
 }
 
 /// Says that there is no place, as far as that takes no time.
-fn turn_away(io: &mut BoxIo, cx: &mut Context<'_>) {
-    let _ = Pin::new(&mut *io).poll_write(cx, NO_PLACE);
-    let _ = Pin::new(&mut *io).poll_shutdown(cx);
+fn turn_away(io: &mut BoxIo) {
+    let mut cx = Context::from_waker(Waker::noop());
+    let _ = Pin::new(&mut *io).poll_write(&mut cx, NO_PLACE);
+    let _ = Pin::new(&mut *io).poll_shutdown(&mut cx);
     let mut unread = [0; UNREAD];
-    let _ = Pin::new(io).poll_read(cx, &mut ReadBuf::new(&mut unread));
+    let _ = Pin::new(io).poll_read(&mut cx, &mut ReadBuf::new(&mut unread));
 }
 
 /// Decides whether a request may become a peer; see [`Ws::allow_origin`].
