@@ -1,7 +1,7 @@
 //! A transport of one's own: peers are dialled through a SOCKS5 proxy, such as that of Tor.
 //!
 //! ```text
-//! cargo run --example socks5 -- 127.0.0.1:9050 HOST:PORT
+//! cargo run --example socks5 -- 127.0.0.1:9050 [ID@]HOST:PORT
 //! ```
 //!
 //! The proxy resolves the name, so that nobody near this machine hears of it. It hides who is here,
@@ -11,33 +11,23 @@ use std::io;
 use std::net::SocketAddr;
 
 use coalescent::identity::Identity;
-use coalescent::transport::{BoxFuture, Connected, Listener, Transport};
+use coalescent::transport::{BoxFuture, Connected, Transport};
 use coalescent::{Address, App, Event};
 use tokio_socks::tcp::Socks5Stream;
 
-struct Socks5 {
-    proxy: String,
-}
+struct Socks5(String);
 
-/// In place of TCP, for addresses without a scheme.
+/// In place of TCP, for addresses without a scheme. It does not listen.
 impl Transport for Socks5 {
-    fn listen<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
-        Box::pin(async { Err(io::Error::other("nobody comes in through a SOCKS5 proxy")) })
-    }
-
-    /// Where the peer is, only the proxy knows: there is no address to be permitted.
     fn connect<'a>(
         &'a self,
         addr: &'a Address,
-        _permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
+        _: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync), // Where it is, the proxy knows alone.
     ) -> BoxFuture<'a, io::Result<Connected>> {
         Box::pin(async move {
-            let target = (addr.host(), addr.port());
-            let stream = Socks5Stream::connect(&*self.proxy, target).await;
-            let stream = stream.map_err(|error| {
-                io::Error::other(format!("the proxy at {}: {error}", self.proxy))
-            })?;
-            Ok(Connected::new(stream.into_inner()))
+            let stream = Socks5Stream::connect(&*self.0, (addr.host(), addr.port())).await;
+            let failed = |error| io::Error::other(format!("the proxy at {}: {error}", self.0));
+            Ok(Connected::new(stream.map_err(failed)?.into_inner()))
         })
     }
 }
@@ -45,20 +35,15 @@ impl Transport for Socks5 {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [proxy, seed] = args
-        .try_into()
-        .map_err(|_| "usage: socks5 PROXY [ID@]HOST:PORT")?;
-    let mesh = App::new()
-        .identity(Identity::generate())
-        .transport(Socks5 { proxy })
-        .seeds([seed])
-        .start()
-        .await?;
+    let usage = "usage: socks5 PROXY [ID@]HOST:PORT";
+    let [proxy, seed] = args.try_into().map_err(|_| usage)?;
+    let app = App::new().identity(Identity::generate());
+    let app = app.transport(Socks5(proxy)).seeds([seed]);
+    let mesh = app.start().await?;
     let mut events = mesh.events();
     while let Some(event) = events.next().await {
         match event {
             Event::PeerConnected { peer } => println!("connected to {}", peer.id()),
-            Event::PeerDisconnected { reason, .. } => println!("disconnected: {reason}"),
             Event::Error { error, .. } => println!("{error}"),
             _ => {}
         }

@@ -1,19 +1,17 @@
-//! A transport of one's own: peers on one machine, over Unix sockets.
+//! A transport of one's own: peers on one machine, over Unix sockets. Who may connect is up to the
+//! permissions of the file. A line that is typed into one goes to all others.
 //!
 //! ```text
 //! cargo run --example unix_socket -- listen unix:/tmp/mesh.sock
 //! cargo run --example unix_socket -- seed unix:/tmp/mesh.sock
 //! ```
-//!
-//! A line that is typed into one goes to all others. Who may connect is up to the permissions of
-//! the file, and of its directory.
 
-use std::io;
 use std::net::SocketAddr;
+use std::{fs, io};
 
 use coalescent::transport::{BoxFuture, Connected, Listener, Protection, Transport};
-use coalescent::{Address, App, Mesh};
-use tokio::io::{AsyncBufReadExt, BufReader, stdin};
+use coalescent::{Address, App};
+use tokio::io::{copy, stdin, stdout};
 use tokio::net::{UnixListener, UnixStream};
 
 struct Unix;
@@ -23,47 +21,40 @@ impl Transport for Unix {
         &["unix"]
     }
 
-    /// Nothing leaves the machine, so that no identity is needed.
     fn protection(&self, _: &str) -> Protection {
-        Protection::Local
+        Protection::Local // Nothing leaves the machine, so that no identity is needed.
     }
 
     fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
             let address: Address = addr.parse().map_err(io::Error::other)?;
-            let path = address.path();
-            // The file of a program that has ended stays.
-            if let Err(error) = UnixStream::connect(path).await
-                && error.kind() == io::ErrorKind::ConnectionRefused
-            {
-                std::fs::remove_file(path)?;
+            let there = UnixStream::connect(address.path()).await;
+            if there.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+                fs::remove_file(address.path())?; // Left by a program that has ended.
             }
-            let socket = UnixListener::bind(path)?;
-            Ok(Box::new(Bound { socket, address }) as Box<dyn Listener>)
+            let socket = UnixListener::bind(address.path())?;
+            Ok(Box::new(Bound(socket, address)) as Box<dyn Listener>)
         })
     }
 
     fn connect<'a>(
         &'a self,
         addr: &'a Address,
-        _permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
+        _: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
     ) -> BoxFuture<'a, io::Result<Connected>> {
         Box::pin(async { Ok(Connected::new(UnixStream::connect(addr.path()).await?)) })
     }
 }
 
-struct Bound {
-    socket: UnixListener,
-    address: Address,
-}
+struct Bound(UnixListener, Address);
 
 impl Listener for Bound {
     fn address(&self) -> io::Result<Address> {
-        Ok(self.address.clone())
+        Ok(self.1.clone())
     }
 
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Connected>> {
-        Box::pin(async { Ok(Connected::new(self.socket.accept().await?.0)) })
+        Box::pin(async { Ok(Connected::new(self.0.accept().await?.0)) })
     }
 }
 
@@ -71,27 +62,18 @@ impl Listener for Bound {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let app = App::new().transport(Unix);
-    let mesh: Mesh = match &args[..] {
+    let mesh = match &args[..] {
         [verb, addr] if verb == "listen" => app.listen(addr).await?,
         [verb, addr] if verb == "seed" => app.seeds([addr]).start().await?,
         _ => return Err("usage: unix_socket listen|seed unix:/PATH".into()),
     };
-    let mut heard = mesh.reader();
-    // What is said before goes to nobody.
     mesh.connected(1).await?;
-    let mut lines = BufReader::new(stdin()).lines();
-    loop {
-        tokio::select! {
-            frame = heard.next_frame() => match frame {
-                Some(frame) => println!("{}", String::from_utf8_lossy(frame.payload())),
-                None => return Ok(()),
-            },
-            line = lines.next_line() => match line? {
-                Some(line) => drop(mesh.broadcast_payload(line).await?),
-                None => break,
-            },
-        }
-    }
+    let (mut typed, mut shown) = (stdin(), stdout());
+    let (mut heard, mut said) = (mesh.reader(), mesh.writer());
+    tokio::select! {
+        done = copy(&mut typed, &mut said) => done?,
+        done = copy(&mut heard, &mut shown) => done?,
+    };
     mesh.shutdown().await;
     Ok(())
 }

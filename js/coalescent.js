@@ -1,27 +1,23 @@
 // A peer in a browser: the native wire of coalescent in the binary messages of a WebSocket, with messages in JSON.
+// The other end is a node with `Courier::json()`, without an identity. No build step, no dependencies.
 //
 //   import { connect } from "/coalescent.js";
 //   const peer = connect("/mesh");
 //   peer.on("chat", (body) => show(body.text));
 //   peer.broadcast("chat", { text: "hello" });                  // to everyone in the mesh
 //   const { body } = await peer.request("time");                 // from the node at the other end
-//
-// The other end is a node with `Courier::json()`, without an identity. No build step, no dependencies.
 
 const DATA = 0, BROADCAST = 1, REQUEST = 2, REPLY = 3, CANCEL = 4, HELLO = 16, PING = 17, PONG = 18, BYE = 19;
-const OK = 0, NO_ANSWER = 1, FAILED = 2;
+const OK = 0, NO_ANSWER = 1, FAILED = 2; // of a REPLY
 const TTL = 32; // relays that a broadcast passes at most
-const HEAD_MAX = 14; // bytes of a frame before its payload
-const HELLO_MAX = 1024; // bytes of a frame before the other end's HELLO has come
+const HEAD_MAX = 14, HELLO_MAX = 1024; // bytes of a frame before its payload, and before the other end's HELLO
 const OPEN_WITHIN = 15000, ANSWER_WITHIN = 20000, PING_EVERY = 30000, UP = 30000; // milliseconds
 const MAX_REQUESTS = 1024; // own requests that wait for their answers, and messages whose handlers run
 const MAX_BUFFERED = 4 << 20; // bytes that wait to be sent
 const EMPTY = new Uint8Array(0), text = new TextEncoder(), decoder = new TextDecoder("utf-8", { fatal: true });
 
+/** @typedef {{ type: string, body?: any, headers?: object }} Message what handlers get, and may return for an answer */
 /**
- * A message, as handlers get it, and as they may return it for an answer.
- * @typedef {{ type: string, body?: any, headers?: object }} Message
- *
  * @typedef {object} Options
  * @property {string} [network] the name of the mesh's network (default "")
  * @property {string} [agent] the name of this program, for humans (default "browser")
@@ -36,20 +32,17 @@ const EMPTY = new Uint8Array(0), text = new TextEncoder(), decoder = new TextDec
 
 /**
  * Stays connected to the node at a URL (`ws:`, `wss:`, `http:`, `https:`, or relative to the page) until `close()`.
- * @param {string} url
+ * @param {string | URL} url
  * @param {Options} [options]
- * @returns {Peer}
  */
-export function connect(url, options = {}) {
-  return new Peer(url, options);
-}
+export const connect = (url, options) => new Peer(url, options);
 
 class Peer {
   #url; #options; #socket = null; #timer = null; #retry; #opened = 0; #closed = false;
   #handlers = new Map(); #requests = new Map(); #nextId = 0; #waiting = [];
   #buffer = EMPTY; #length = 0; #running = 0; #remote = null; #heard = 0;
 
-  constructor(url, options) {
+  constructor(url, options = {}) {
     this.#url = new URL(url, globalThis.location?.href);
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
     this.#options = { network: "", agent: "browser", maxFrame: 1 << 20, retryMin: 500, retryMax: 60000, ...options };
@@ -65,38 +58,27 @@ class Peer {
   get remote() { return this.#remote; }
 
   /** Resolves when the node is connected; rejects once `close()` was called. */
-  opened() {
-    if (this.connected) return Promise.resolve();
-    if (this.#closed) return Promise.reject(new Error("the peer is closed"));
-    return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+  async opened() {
+    if (this.#closed) throw new Error("the peer is closed");
+    if (!this.connected) await new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
   }
 
   /**
    * Calls `handler(body, message)` with each message of this type, in place of an earlier handler. What it returns, or
    * resolves to, is sent back as the answer if it is a message: an object with a `type`.
-   * @param {string} type
    * @param {((body: any, message: Message) => any) | null} handler null removes it
    */
-  on(type, handler) {
-    if (handler) this.#handlers.set(type, handler);
-    else this.#handlers.delete(type);
-    return this;
-  }
+  on(type, handler) { this.#handlers.set(type, handler); return this; }
 
   /** Sends a message to the node alone. Throws if it is not connected, the message is too large, or too much waits. */
   send(type, body, headers) { this.#write(DATA, 0, [], encode({ type, body, headers })); }
 
   /** Sends a message to the node and, through it, to everyone in the mesh. Throws as `send` does. */
-  broadcast(type, body, headers) {
-    const nonce = crypto.getRandomValues(new Uint8Array(8));
-    this.#write(BROADCAST, TTL, nonce, encode({ type, body, headers }));
-  }
+  broadcast(type, body, headers) { this.#write(BROADCAST, TTL, random(8), encode({ type, body, headers })); }
 
   /**
    * Asks the node. Resolves to its answer; rejects if the node says that it failed, has no answer within `timeout`
    * milliseconds (30,000), or is lost. What it rejects with has `answered`: false if the node may not have heard it.
-   * @param {string} type
-   * @param {any} [body]
    * @param {{ timeout?: number, headers?: object }} [options]
    * @returns {Promise<Message>}
    */
@@ -104,19 +86,13 @@ class Peer {
     if (this.#requests.size >= MAX_REQUESTS) throw new Error("too many requests wait for their answers");
     const id = this.#nextId = (this.#nextId + 1) >>> 0, field = u32(id);
     this.#write(REQUEST, 0, field, encode({ type, body, headers }));
-    let timer;
-    try {
-      return await new Promise((resolve, reject) => {
-        this.#requests.set(id, { resolve, reject });
-        timer = setTimeout(() => {
-          reject(failure(`no answer to ${JSON.stringify(type)} in ${timeout} ms`, false));
-          if (this.connected) this.#frame(CANCEL, 0, field, []);
-        }, timeout);
-      });
-    } finally {
-      clearTimeout(timer);
-      this.#requests.delete(id);
-    }
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        reject(failure(`no answer to ${JSON.stringify(type)} in ${timeout} ms`, false));
+        if (this.connected) this.#frame(CANCEL, 0, field, []);
+      }, timeout);
+      this.#requests.set(id, { resolve, reject, timer });
+    }).finally(() => { clearTimeout(this.#requests.get(id).timer); this.#requests.delete(id); });
   }
 
   /** Disconnects for good. */
@@ -129,8 +105,7 @@ class Peer {
   }
 
   #dial() {
-    const socket = this.#socket = new WebSocket(this.#url);
-    socket.binaryType = "arraybuffer";
+    const socket = this.#socket = Object.assign(new WebSocket(this.#url), { binaryType: "arraybuffer" });
     [this.#buffer, this.#length] = [EMPTY, 0];
     this.#timer = setTimeout(() => this.#end("it did not answer"), OPEN_WITHIN);
     const current = (act) => (event) => { if (this.#socket === socket) act(event); };
@@ -156,7 +131,7 @@ class Peer {
     this.#call(this.#options.onclose, reason);
   }
 
-  /** Asks whether the node is there, if it has said nothing for a while. Timers may be late, so what counts is the asking. */
+  /** Asks whether the node is there, if it has said nothing for long. Timers may be late: what counts is the asking. */
   #watch(asked = false) {
     const silent = Date.now() - this.#heard, asks = silent >= PING_EVERY;
     if (asks && asked) return this.#end("it fell silent");
@@ -166,57 +141,48 @@ class Peer {
 
   #write(kind, ttl, fields, payload) {
     if (!this.connected) throw new Error("not connected: wait for opened()");
-    const max = Math.min(this.#options.maxFrame, this.#remote.get("max") ?? Infinity);
+    const max = Math.min(...[this.#options.maxFrame, this.#remote.get("max")].filter(Number.isFinite));
     if (payload.length > max) throw new Error(`a message of ${payload.length} bytes is too large: the limit is ${max}`);
     if (this.#isFull()) throw new Error("too much waits to be sent: try again later");
     this.#frame(kind, ttl, fields, payload);
   }
 
   #isFull() { return this.#socket.bufferedAmount > MAX_BUFFERED; }
-
   #frame(kind, ttl, fields, payload) {
-    const frame = new Uint8Array(6 + fields.length + payload.length);
-    frame.set(u32(frame.length - 4));
-    frame.set([kind, ttl], 4);
-    frame.set(fields, 6);
-    frame.set(payload, 6 + fields.length);
+    const head = [...u32(2 + fields.length + payload.length), kind, ttl, ...fields];
+    const frame = new Uint8Array(head.length + payload.length);
+    frame.set(head); frame.set(payload, head.length);
     if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(frame);
   }
 
   /** Takes frames out of what has come: a message is a piece of a stream, of any length. */
   #hear(data) {
     if (!(data instanceof ArrayBuffer)) return this.#end("it sends text: is its wire native?");
-    const socket = this.#socket, length = this.#length + data.byteLength;
+    const socket = this.#socket, before = this.#buffer, length = this.#length + data.byteLength;
     this.#heard = Date.now();
-    if (length > this.#buffer.length) {
-      const larger = new Uint8Array(Math.max(length, 2 * this.#buffer.length));
-      larger.set(this.#buffer.subarray(0, this.#length));
-      this.#buffer = larger;
+    if (length > before.length) {
+      this.#buffer = new Uint8Array(Math.max(length, 2 * before.length));
+      this.#buffer.set(before);
     }
     this.#buffer.set(new Uint8Array(data), this.#length);
     this.#length = length;
     try {
       let at = 0;
-      for (let end; (end = this.#frameEnd(at)) <= length; at = end) {
+      while (length >= at + 4) {
+        const size = number(this.#buffer, at), end = at + 4 + size;
+        if (size < 2) throw new Error("a frame is too short");
+        const max = this.#remote ? this.#options.maxFrame + HEAD_MAX - 4 : HELLO_MAX + 2;
+        if (size > max) throw new Error(`a frame of ${size} bytes is too large`);
+        if (end > length) break;
         this.#take(this.#buffer[at + 4], this.#buffer.subarray(at + 6, end));
         if (this.#socket !== socket) return;
+        at = end;
       }
-      this.#buffer.copyWithin(0, at, length);
-      this.#length = length - at;
-      if (!this.#length) this.#buffer = EMPTY; // A large frame is not kept.
+      // What was large is not kept for the sake of the little that is left of it.
+      if (at) [this.#buffer, this.#length] = [this.#buffer.slice(at, length), length - at];
     } catch (error) {
       this.#end(`it does not speak the native wire: ${error.message}`);
     }
-  }
-
-  /** Where the frame ends that begins there; Infinity if not even its length is there. */
-  #frameEnd(at) {
-    if (this.#length < at + 4) return Infinity;
-    const length = number(this.#buffer, at);
-    const max = this.#remote ? this.#options.maxFrame + HEAD_MAX - 4 : HELLO_MAX + 2;
-    if (length < 2) throw new Error("a frame is too short");
-    if (length > max) throw new Error(`a frame of ${length} bytes is too large`);
-    return at + 4 + length;
   }
 
   /** Acts on a frame. Throws if the other end breaks the rules of the wire. */
@@ -224,7 +190,7 @@ class Peer {
     const fields = { [BROADCAST]: 8, [REQUEST]: 4, [REPLY]: 5, [CANCEL]: 4, [PING]: 8 }[kind] ?? 0;
     if (rest.length < fields) throw new Error("a frame is shorter than its fields");
     const payload = rest.subarray(fields);
-    if (kind === BYE) return this.#end(`it said: ${new TextDecoder().decode(payload.subarray(0, 256))}`);
+    if (kind === BYE) return this.#end(`it said: ${words(payload)}`);
     if ((kind === HELLO) !== (this.#remote === null)) throw new Error("it does not introduce itself once, and first");
     if (kind === HELLO) return this.#introduced(unpack(rest));
     if (kind === DATA || kind === BROADCAST) this.#handle(payload, null);
@@ -244,23 +210,17 @@ class Peer {
   }
 
   #answered(request, status, payload) {
-    if (!request) return;
-    try {
-      if (status === OK) return request.resolve(parse(payload));
-      const why = status === NO_ANSWER ? "the node gave no answer" : new TextDecoder().decode(payload.subarray(0, 1024));
-      request.reject(failure(why, true));
-    } catch (error) {
-      request.reject(failure(`the answer is no message: ${error.message}`, true));
-    }
+    const fail = (why) => request?.reject(failure(why, true));
+    if (status !== OK) return fail(status === NO_ANSWER ? "the node gave no answer" : words(payload));
+    try { request?.resolve(parse(payload)); } catch (error) { fail(`the answer is no message: ${error.message}`); }
   }
 
   /** Gives a message to its handler, and what that returns to the node. `id` is that of a request. */
   async #handle(payload, id) {
     const socket = this.#socket;
     let status = NO_ANSWER, answer = [];
-    this.#running++;
     try {
-      if (this.#running > MAX_REQUESTS) throw new Error("too many handlers run: a message is dropped");
+      if (++this.#running > MAX_REQUESTS) throw new Error("too many handlers run: a message is dropped");
       const message = parse(payload);
       const handler = this.#handlers.get(message.type) ?? ((_, message) => this.#options.onmessage?.(message));
       const result = await handler(message.body, message);
@@ -271,24 +231,17 @@ class Peer {
     }
     this.#running--;
     if (this.#socket !== socket) return; // A connection that came after it has heard no request.
-    try {
-      if (id) this.#write(REPLY, 0, [...id, status], answer);
-      else if (status === OK) this.#write(DATA, 0, [], answer);
-    } catch (error) {
-      this.#report(error);
-    }
+    if (id) this.#call(() => this.#write(REPLY, 0, [...id, status], answer));
+    else if (status === OK) this.#call(() => this.#write(DATA, 0, [], answer));
   }
 
-  #call(callback, ...args) {
-    try { callback?.(...args); } catch (error) { this.#report(error); }
-  }
-
-  #report(error) {
-    try { (this.#options.onerror ?? console.warn)(error); } catch (failure) { console.error(failure); }
-  }
+  #call(callback, ...args) { try { callback?.(...args); } catch (error) { this.#report(error); } }
+  #report(error) { try { (this.#options.onerror ?? console.warn)(error); } catch (other) { console.error(other); } }
 }
 
 const failure = (message, answered) => Object.assign(new Error(message), { answered });
+const random = (length) => crypto.getRandomValues(new Uint8Array(length));
+const words = (bytes) => new TextDecoder().decode(bytes.subarray(0, 1024));
 const u32 = (value) => [value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255];
 const number = (bytes, at) => ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0;
 
@@ -297,7 +250,6 @@ function encode({ type, body, headers }) {
   return text.encode(JSON.stringify({ type, body, headers }));
 }
 
-/** @returns {Message} */
 function parse(payload) {
   const message = JSON.parse(decoder.decode(payload));
   if (typeof message?.type !== "string") throw new Error("a message has no type");
@@ -311,13 +263,12 @@ function hello({ network, agent, maxFrame }) {
     if (bytes.length > 128) throw new Error("the names of the network and the agent have at most 128 bytes");
     return [0xd9, bytes.length, ...bytes];
   };
-  const node = crypto.getRandomValues(new Uint8Array(16));
-  const fields = [["v", [1]], ["node", [0xc4, 16, ...node]], ["net", string(network)], ["agent", string(agent)],
-    ["max", [0xce, ...u32(maxFrame)]]];
-  return Uint8Array.from([0x80 | fields.length, ...fields.flatMap(([key, value]) => [...string(key), ...value])]);
+  const max = [0xce, ...u32(maxFrame)], node = [0xc4, 16, ...random(16)];
+  const fields = { v: [1], node, net: string(network), agent: string(agent), max };
+  return Uint8Array.from([0x85, ...Object.entries(fields).flatMap(([key, value]) => [...string(key), ...value])]);
 }
 
-/** Decodes MessagePack; what no known key has is null. An element takes a byte at least: none is counted that is not there. */
+/** Decodes MessagePack; what no known key has is null. An element takes a byte at least: all that count are there. */
 function unpack(bytes) {
   let at = 0;
   const take = (length) => {
@@ -338,9 +289,8 @@ function unpack(bytes) {
     if (tag < 0xc4 || tag >= 0xe0) return null; // nil, booleans, negative numbers
     if (tag < 0xc7) return take(uint(size));
     if (tag < 0xca) return void take(1 + uint(1 << (tag - 0xc7))); // extensions
-    if (tag < 0xcc) return void take(size); // floats
+    if (tag < 0xcc || (tag >= 0xd0 && tag < 0xd4)) return void take(size); // floats and signed numbers
     if (tag < 0xd0) return uint(size);
-    if (tag < 0xd4) return void take(size); // signed numbers
     if (tag < 0xd9) return void take(1 + (1 << (tag - 0xd4))); // extensions
     if (tag < 0xdc) return string(uint(1 << (tag - 0xd9)));
     return (tag < 0xde ? list : map)(uint(tag & 1 ? 4 : 2), depth);

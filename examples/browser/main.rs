@@ -1,15 +1,12 @@
 //! A page as a peer: a chat in browsers, without a build step.
 //!
 //! ```text
-//! cargo run --example browser -- 127.0.0.1:8080      # and open http://127.0.0.1:8080 twice
-//! echo 'chat "hello"' |
-//!     cargo run --example meshcat -- --seed ws://127.0.0.1:8080/mesh --codec json --once
+//! cargo run --example browser -- 127.0.0.1:8080     # and open http://127.0.0.1:8080 twice
+//! cargo run --example meshcat -- --seed ws://127.0.0.1:8080/mesh --codec json  # chat "hello"
 //! ```
 //!
-//! A server for strangers needs more: limits of connections and of time, and to know its own name.
-//! The example `web` has them.
+//! A server for strangers needs limits of connections and of time: see the example `web`.
 
-use std::error::Error;
 use std::net::SocketAddr;
 
 use axum::extract::ConnectInfo;
@@ -26,30 +23,23 @@ async fn count(mesh: Mesh) -> Message {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let mesh = App::new()
-        .with(SmartRelay::new())
-        .with(Courier::json())
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let app = App::new().with(SmartRelay::new()).with(Courier::json());
+    let mesh = app
         .with(Router::new().route("count", count))
         .start()
         .await?;
     let upgrade = Upgrade::new(&mesh)
-        .remote_addr(|extensions| {
-            let ConnectInfo(addr) = extensions.get::<ConnectInfo<SocketAddr>>()?;
-            Some(*addr)
-        })
-        .websocket(WebSocket::native());
+        .websocket(WebSocket::native())
+        .remote_addr(|extensions| extensions.get().map(|ConnectInfo(addr)| *addr));
+    let script = ([(CONTENT_TYPE, "text/javascript")], JAVASCRIPT);
     let site = axum::Router::new()
-        .route("/", get(async || Html(include_str!("page.html"))))
-        .route(
-            "/coalescent.js",
-            get(([(CONTENT_TYPE, "text/javascript")], JAVASCRIPT)),
-        )
+        .route("/", get(Html(include_str!("page.html"))))
+        .route("/coalescent.js", get(script))
         .route_service("/mesh", upgrade)
         .into_make_service_with_connect_info::<SocketAddr>();
-    let addr = std::env::args().nth(1);
-    let listener =
-        tokio::net::TcpListener::bind(addr.as_deref().unwrap_or("127.0.0.1:8080")).await?;
+    let addr = std::env::args().nth(1).ok_or("usage: browser HOST:PORT")?;
+    let listener = tokio::net::TcpListener::bind(addr).await?;
     println!("http://{}", listener.local_addr()?);
     axum::serve(listener, site).await?;
     Ok(())

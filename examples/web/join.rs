@@ -26,8 +26,9 @@ pub(crate) struct Joining {
 }
 
 impl Joining {
-    pub(crate) fn new(mesh: Mesh) -> Self {
-        let upgrade = Upgrade::new(&mesh).remote_addr(|extensions| {
+    /// `hosts` are the names of this server.
+    pub(crate) fn new(mesh: Mesh, hosts: &[String]) -> Self {
+        let upgrade = Upgrade::new(&mesh).hosts(hosts).remote_addr(|extensions| {
             let ConnectInfo(addr) = extensions.get::<ConnectInfo<SocketAddr>>()?;
             Some(*addr)
         });

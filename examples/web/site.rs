@@ -44,6 +44,7 @@ pub(crate) fn router(
     hosts: Vec<String>,
     limit: GlobalConcurrencyLimitLayer,
 ) -> Router {
+    let joining = Joining::new(mesh, &hosts);
     let stack = ServiceBuilder::new()
         .layer(TraceLayer::new_for_http())
         .layer(middleware::map_response(headers))
@@ -62,7 +63,7 @@ pub(crate) fn router(
         .route("/peers", get(peers))
         .route("/metrics", get(async move || metrics.render()))
         .route("/mesh", get(join::join))
-        .with_state(Joining::new(mesh))
+        .with_state(joining)
         .layer(stack)
 }
 

@@ -54,6 +54,7 @@ pub struct Upgrade {
     mesh: WeakMesh,
     remote_addr: Arc<RemoteAddr>,
     allow_origin: Option<Arc<AllowOrigin>>,
+    hosts: Arc<[String]>,
     on_join: Option<Arc<OnJoin>>,
     #[cfg(feature = "websocket")]
     websocket: Option<WebSocket>,
@@ -71,6 +72,7 @@ impl Upgrade {
             mesh: mesh.downgrade(),
             remote_addr: Arc::new(|extensions| extensions.get().copied()),
             allow_origin: None,
+            hosts: Arc::default(),
             on_join: None,
             #[cfg(feature = "websocket")]
             websocket: None,
@@ -107,6 +109,15 @@ impl Upgrade {
     #[must_use]
     pub fn websocket(mut self, websocket: WebSocket) -> Self {
         self.websocket = Some(websocket);
+        self
+    }
+
+    /// Sets the names of the server, such as `example.org`, without a port. Its own pages may join
+    /// if it is asked by one of them, by an IP address, or as `localhost`. Pages at other names may
+    /// not: a name of strangers may lead to its address (DNS rebinding). Default: none.
+    #[must_use]
+    pub fn hosts<H: Into<String>>(mut self, names: impl IntoIterator<Item = H>) -> Self {
+        self.hosts = names.into_iter().map(Into::into).collect();
         self
     }
 
@@ -195,7 +206,9 @@ impl Upgrade {
     /// Decides what a request asks for, and whether it may.
     fn asked<B>(&self, request: &Request<B>) -> Result<Asked, Refused> {
         if !self.may_come(request.headers()) {
-            let text = "only pages of this server may join".to_owned();
+            let text = "only pages of this server may join: at an IP address, at localhost, or at \
+                        a name that `Upgrade::hosts` is told"
+                .to_owned();
             return Err((StatusCode::FORBIDDEN, text));
         }
         if has_body(request.headers()) {
@@ -226,7 +239,7 @@ impl Upgrade {
         match origin::of(headers) {
             Ok(None) => true,
             Ok(Some(page)) => {
-                origin::is_same(page, headers)
+                origin::is_same(page, headers, &self.hosts)
                     || self.allow_origin.as_ref().is_some_and(|allow| allow(page))
             }
             Err(()) => false,

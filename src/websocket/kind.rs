@@ -25,6 +25,11 @@ const MAX_FRAME: usize = 1024 * 1024;
 /// reason: 1009 or 1003. If it is larger by more than 64 KiB, they may not arrive. Newlines within
 /// a text become spaces.
 ///
+/// A message takes memory as it comes in, at most twice the largest, also from who has not
+/// introduced itself yet. That is more than [`Config::node_bytes`](crate::Config::node_bytes)
+/// counts, for each newcomer ([`max_pending`](crate::Config::max_pending)) and each peer that comes
+/// by WebSocket: with a smaller `max_frame` it is less.
+///
 /// Pings are answered. While the mesh does not read, messages wait in the socket; while the other
 /// end does not read, they wait in the peer's queue, within its bounds.
 #[derive(Clone, Debug)]

@@ -1,20 +1,33 @@
 //! Listening for WebSockets, without a web server.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, Waker, ready};
 
 use coalescent_core::Address;
 use coalescent_core::transport::{BoxFuture, BoxIo, Connected, Listener};
 use http::header::ORIGIN;
 use http::{HeaderMap, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_tungstenite::accept_hdr_async_with_config;
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request};
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
 
 use super::transport::{Carried, Ws};
+
+/// What is answered, without waiting, to who is given up before its WebSocket is open.
+const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\
+    Content-Length: 26\r\nRetry-After: 10\r\n\r\nno place: try again later\n";
+
+/// How much of a request is read without waiting when it is not answered, in bytes: what is left
+/// unread may cost the other end the answer.
+const UNREAD: usize = 1024;
 
 /// Splits `ws://HOST:PORT/PATH` into the place to listen at, and the path.
 pub(super) fn place(addr: &str) -> io::Result<(&str, &str)> {
@@ -62,16 +75,19 @@ impl Listener for WsListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Connected>> {
         Box::pin(async move {
             let mut connected = self.below.accept().await?;
-            let opening = open(connected.io, self.ws.clone(), self.path.clone());
-            connected.io = Box::new(Accepted::Opening(Box::pin(opening)));
+            connected.io = Box::new(Accepted::new(connected.io, &self.ws, &self.path));
             Ok(connected)
         })
     }
 }
 
-/// Performs the handshake.
-async fn open(io: BoxIo, ws: Ws, path: String) -> io::Result<Carried> {
-    let config = Some(ws.websocket().config());
+/// Performs the handshake, unless the connection is given up meanwhile.
+async fn open(
+    mut io: BoxIo,
+    ws: Ws,
+    path: String,
+    is_given_up: Arc<AtomicBool>,
+) -> io::Result<Carried> {
     // The library names the type of the error.
     #[expect(clippy::result_large_err)]
     let judge = |request: &Request, answer| match judge(request, &ws, &path) {
@@ -82,13 +98,42 @@ async fn open(io: BoxIo, ws: Ws, path: String) -> io::Result<Carried> {
             Err(refusal)
         }
     };
-    let socket = accept_hdr_async_with_config(io, judge, config).await;
-    let socket = socket.map_err(|error| match error {
-        Error::Io(error) => error,
-        Error::Protocol(ProtocolError::HandshakeIncomplete) => io::ErrorKind::UnexpectedEof.into(),
-        error => io::Error::new(io::ErrorKind::InvalidData, format!("no WebSocket: {error}")),
-    })?;
+    let config = Some(ws.websocket().config());
+    let shaken = {
+        let mut handshake = pin!(accept_hdr_async_with_config(&mut io, judge, config));
+        poll_fn(|cx| match is_given_up.load(Relaxed) {
+            true => Poll::Ready(None),
+            false => handshake.as_mut().poll(cx).map(Some),
+        })
+        .await
+    };
+    match shaken {
+        Some(Ok(_)) => {}
+        Some(Err(Error::Io(error))) => return Err(error),
+        Some(Err(Error::Protocol(ProtocolError::HandshakeIncomplete))) => {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Some(Err(error)) => {
+            let text = format!("no WebSocket: {error}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        None => {
+            turn_away(&mut io);
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+    }
+    // A request is followed by nothing until it is answered: none of it is lost with the handshake.
+    let socket = WebSocketStream::from_raw_socket(io, Role::Server, config).await;
     Ok(ws.websocket().io(socket))
+}
+
+/// Says that there is no place, as far as that takes no time.
+fn turn_away(io: &mut BoxIo) {
+    let mut cx = Context::from_waker(Waker::noop());
+    let _ = Pin::new(&mut *io).poll_write(&mut cx, NO_PLACE);
+    let _ = Pin::new(&mut *io).poll_shutdown(&mut cx);
+    let mut unread = [0; UNREAD];
+    let _ = Pin::new(io).poll_read(&mut cx, &mut ReadBuf::new(&mut unread));
 }
 
 /// Decides whether a request may become a peer; see [`Ws::allow_origin`].
@@ -113,27 +158,53 @@ fn may_come(headers: &HeaderMap, ws: &Ws) -> bool {
 
 /// An accepted connection. The handshake is part of the first read or write, so that it takes the
 /// place, and the time, of a peer's handshake, and no other newcomer waits for it.
-enum Accepted {
+struct Accepted {
+    state: State,
+    is_given_up: Arc<AtomicBool>,
+}
+
+enum State {
     Opening(BoxFuture<'static, io::Result<Carried>>),
     Open(Box<Carried>),
     Failed,
 }
 
 impl Accepted {
+    fn new(io: BoxIo, ws: &Ws, path: &str) -> Self {
+        let is_given_up = Arc::default();
+        let opening = open(io, ws.clone(), path.to_owned(), Arc::clone(&is_given_up));
+        Self {
+            state: State::Opening(Box::pin(opening)),
+            is_given_up,
+        }
+    }
+
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut Carried>> {
-        if let Self::Opening(opening) = self {
+        if let State::Opening(opening) = &mut self.state {
             match ready!(opening.as_mut().poll(cx)) {
-                Ok(io) => *self = Self::Open(Box::new(io)),
+                Ok(io) => self.state = State::Open(Box::new(io)),
                 Err(error) => {
-                    *self = Self::Failed;
+                    self.state = State::Failed;
                     return Poll::Ready(Err(error));
                 }
             }
         }
-        Poll::Ready(match self {
-            Self::Open(io) => Ok(io),
-            Self::Opening(_) | Self::Failed => Err(io::ErrorKind::BrokenPipe.into()),
+        Poll::Ready(match &mut self.state {
+            State::Open(io) => Ok(io),
+            State::Opening(_) | State::Failed => Err(io::ErrorKind::BrokenPipe.into()),
         })
+    }
+}
+
+impl Drop for Accepted {
+    /// Says so if it is given up before it is open: for want of a place, or after too long a time.
+    fn drop(&mut self) {
+        if let State::Opening(opening) = &mut self.state {
+            self.is_given_up.store(true, Relaxed);
+            let _ = opening
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()));
+        }
     }
 }
 
@@ -178,10 +249,10 @@ impl AsyncWrite for Accepted {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Open(io) => Pin::new(io).poll_shutdown(cx),
+        match &mut self.state {
+            State::Open(io) => Pin::new(io).poll_shutdown(cx),
             // There is nobody yet to say it to.
-            Self::Opening(_) | Self::Failed => Poll::Ready(Ok(())),
+            State::Opening(_) | State::Failed => Poll::Ready(Ok(())),
         }
     }
 }

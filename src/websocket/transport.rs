@@ -57,8 +57,9 @@ pub(super) type AllowOrigin = dyn Fn(&HeaderValue) -> bool + Send + Sync;
 ///
 /// What asks for a WebSocket at the path that is listened at becomes a peer, unless it comes from a
 /// page whose origin [`allow_origin`](Self::allow_origin) does not allow. Others are answered with
-/// an HTTP status. Who is refused before the WebSocket is open, for want of a place for one, is not
-/// told why. A web server can do more: see [`Upgrade`](crate::upgrade::Upgrade).
+/// an HTTP status: 404 at another path, 403 from another page, and 503 if there is no place, or the
+/// request does not come in time. A web server can do more: see
+/// [`Upgrade`](crate::upgrade::Upgrade).
 #[derive(Clone)]
 pub struct Ws {
     websocket: WebSocket,

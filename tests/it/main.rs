@@ -5,6 +5,7 @@ mod blame;
 mod documents;
 mod faults;
 mod generated;
+mod hostile_ws;
 mod javascript;
 #[cfg(feature = "tls")]
 mod liars;

@@ -158,6 +158,37 @@ finish({ type: "done" });
 await settle();
 assert.deepEqual([kinds(sockets[1]), errors], [[], []]);
 
+// Keys and values of an introduction that are odd change nothing: a limit is a number, and only lowers this end's.
+for (const odd of [[0xc0], [0xa1, 0x78], [0x90], [0xcb, 0x7f, 0xf0, 0, 0, 0, 0, 0, 0], [0xcf, ...new Array(8).fill(0xff)]]) {
+  peer = start({ maxFrame: 2000 });
+  sockets[0].readyState = 1;
+  sockets[0].onopen({});
+  hear(sockets[0], frame(16, 0x85, 0xa1, 0x76, 1, 0xa3, 0x6e, 0x65, 0x74, 0xa0, 0xa3, 0x6d, 0x61, 0x78, ...odd,
+    0xa9, ...text("__proto__"), 0x81, 0xa1, 0x61, 1, 0x93, 1, 2, 3, 0x80));
+  assert.equal(peer.connected, true);
+  peer.send("fits", "x".repeat(1900));
+  assert.throws(() => peer.send("large", "x".repeat(2000)), /the limit is 2000/);
+  assert.equal({}.a, undefined);
+}
+
+// Of a message of many frames, only what is left of it is kept; frames go on where they were cut.
+peer = start();
+open(sockets[0]);
+let said = 0;
+peer.on("n", (body) => { said += body; });
+const many = Array.from({ length: 1000 }, () => [...frame(DATA, ...text('{"type":"n","body":1}'))]).flat();
+for (let at = 0; at < many.length; at += 777) hear(sockets[0], Uint8Array.from(many.slice(at, at + 777)));
+await settle();
+assert.equal(said, 1000);
+
+// An answer counts once, and its number is worth nothing after that.
+const once = peer.request("once");
+const answer = (body) => frame(REPLY, 0, 0, 0, 1, 0, ...text(`{"type":"once","body":${body}}`));
+hear(sockets[0], answer(1), answer(2));
+assert.equal((await once).body, 1);
+hear(sockets[0], answer(3));
+assert.deepEqual([peer.connected, errors], [true, []]);
+
 // Callbacks that fail harm nothing.
 console.error = () => {};
 peer = start({ onopen() { throw new Error("of the page"); }, onerror() { throw new Error("of the page"); } });

@@ -97,8 +97,13 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Starts to accept connections at `addr`: a `host:port` of `tcp`, where port 0 picks a free
     /// port, and of other schemes the text that the user has written, such as
-    /// `unix:/run/chat.sock`.
-    fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
+    /// `unix:/run/chat.sock`. Default: fails with [`Unsupported`](io::ErrorKind::Unsupported), for
+    /// transports that only dial.
+    fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        let _ = addr;
+        let text = "this transport only dials";
+        Box::pin(async move { Err(io::Error::new(io::ErrorKind::Unsupported, text)) })
+    }
 
     /// Starts to accept connections at every address that `addr` resolves to, at least one. With
     /// port 0, all of them use the same port if possible. Default: calls

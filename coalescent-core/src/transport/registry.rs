@@ -98,7 +98,10 @@ impl Transports {
         let known: Vec<&str> = self.0.iter().map(|(known, _)| &**known).collect();
         let known = known.join(", ");
         let remedy = match scheme {
-            WS | WSS => "the feature `websocket` of coalescent brings one",
+            WS => {
+                "add `App::transport(coalescent::websocket::Ws::new())`, of the feature `websocket`"
+            }
+            WSS => "add `App::transport(coalescent::websocket::Ws::new())`, of the feature `wss`",
             IROH => "the crate coalescent-iroh brings one",
             _ => "add one with `App::transport`",
         };

@@ -35,7 +35,8 @@ async fn an_unknown_scheme_is_an_error_of_the_configuration() {
     let address: Address = "ws://example.com:1/mesh".parse().unwrap();
     let text = address.to_string();
     let expected = "\"ws://example.com:1/mesh\": the app has no transport for the scheme ws (it \
-                    has tcp); the feature `websocket` of coalescent brings one";
+                    has tcp); add `App::transport(coalescent::websocket::Ws::new())`, of the \
+                    feature `websocket`";
     for error in [
         App::new().seeds([&text]).start().await.unwrap_err(),
         App::new().listen(&text).await.unwrap_err(),
