@@ -244,14 +244,20 @@ async fn carry<S>(
         if !is_new && nonce.is_some() {
             continue;
         }
-        let fed = timeout(grace, says.feed((name, payload))).await;
-        grace = if fed.is_ok() { GRACE } else { Duration::ZERO };
-        match fed {
-            Ok(Ok(())) => drop(tally.stats.0[count].fetch_add(1, Relaxed)),
+        match timeout(grace, says.feed((name, payload))).await {
+            Err(_) => {
+                grace = Duration::ZERO;
+                tally.lose(1, "the other side has no room");
+                continue;
+            }
             Ok(Err(error)) => tally.lose(1, error.into()),
-            Err(_) => tally.lose(1, "the other side has no room"),
+            // What is not written in time is written as soon as there is room.
+            Ok(Ok(())) => match timeout(grace, says.flush()).await {
+                Ok(Err(error)) => tally.lose(1, error.into()),
+                _ => drop(tally.stats.0[count].fetch_add(1, Relaxed)),
+            },
         }
-        let _ = timeout(grace, says.flush()).await;
+        grace = GRACE;
     }
 }
 

@@ -20,8 +20,9 @@ use crate::{Heard, hash};
 pub const NONCE_HEADER: &str = "Nats-Msg-Id";
 
 /// How many messages of the subject wait for the bridge at most; the client drops what comes then.
-/// With the largest payload that servers take by default, of 1 MiB, they are 1 GiB.
-pub const SUBSCRIBED: usize = 1024;
+/// As the bridge waits for its mesh for [`GRACE`](crate::GRACE) alone, they are about as many as
+/// arrive in that time, of at most 1 MiB each if the server has its default.
+pub const SUBSCRIBED: usize = 16_384;
 
 /// A subject of NATS, as the other side of a [`Bridge`](crate::Bridge).
 ///

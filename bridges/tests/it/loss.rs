@@ -39,9 +39,10 @@ async fn what_has_no_room_is_dropped_counted_and_now_and_then_reported() {
     for number in 0..25 {
         node.say(format!("{number:04}")).await;
     }
-    until("all are dropped", || stats.lost() == 25).await;
-    // Only the first one has waited.
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    // The first one is held.
+    until("all are dropped", || stats.lost() == 24).await;
+    // Only the first two have waited.
+    assert!(begun.elapsed() < Duration::from_secs(3));
     let report = reported(&mut events).await;
     assert!(report.contains("1 messages have not crossed"), "{report}");
     let again = tokio::time::timeout(REPORT / 2, reported(&mut events)).await;
@@ -49,18 +50,19 @@ async fn what_has_no_room_is_dropped_counted_and_now_and_then_reported() {
     sleep(REPORT).await;
     node.say("later").await;
     let report = reported(&mut events).await;
-    assert!(report.contains("26 messages have not crossed"), "{report}");
+    assert!(report.contains("25 messages have not crossed"), "{report}");
 
     bus.set_full(false);
     node.say("room again").await;
-    until("it crosses", || bus.said() == once(["room again"])).await;
+    let crossed = once(["0000", "room again"]);
+    until("it crosses", || bus.said() == crossed).await;
     // It waits for room again.
     bus.set_full(true);
     node.say("patient").await;
     sleep(Duration::from_millis(500)).await;
     bus.set_full(false);
     until("it crosses", || bus.said().contains_key("patient")).await;
-    assert_eq!(stats.lost(), 26);
+    assert_eq!(stats.lost(), 25);
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,15 +115,17 @@ async fn a_node_that_leaves_says_all_it_has() {
 #[tokio::test(start_paused = true)]
 async fn leaving_does_not_wait_for_an_engine_without_room() {
     let bus = Bus::default();
-    let (node, stats, _) = start(&bus).await;
+    let (node, stats, mut events) = start(&bus).await;
     bus.set_full(true);
     for number in 0..1000 {
         node.say(number.to_string()).await;
     }
     let begun = tokio::time::Instant::now();
     node.mesh.shutdown().await;
-    assert!(begun.elapsed() < Duration::from_secs(3));
-    assert_eq!(stats.lost(), 1000);
+    assert!(begun.elapsed() < Duration::from_secs(4));
+    // One is held to the end.
+    assert_eq!(stats.lost(), 999);
+    while !reported(&mut events).await.contains("the last messages") {}
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,7 +162,8 @@ async fn all_that_a_topic_drops_is_counted() {
     bus.set_full(false);
     video.publish("the end").await.unwrap();
     until("it crosses", || bus.said().contains_key("the end")).await;
-    assert_eq!(stats.said(), 1);
-    assert_eq!(stats.lost(), 40);
+    // One was held.
+    assert_eq!((stats.said(), bus.said().len()), (2, 2));
+    assert_eq!(stats.lost(), 39);
     drop(a);
 }
