@@ -237,27 +237,42 @@ async fn carry<S>(
 {
     let mut hears = pin!(hears);
     let mut grace = GRACE;
-    while let Some((nonce, payload)) = hears.next().await {
+    // What the sink has taken and not written yet: a message or none.
+    let mut held = 0;
+    let carried = |messages| {
+        tally.stats.0[count].fetch_add(messages, Relaxed);
+    };
+    loop {
+        let next = tokio::select! {
+            biased;
+            written = says.flush(), if held > 0 => {
+                match written {
+                    Ok(()) => carried(held),
+                    Err(error) => tally.lose(held, error.into()),
+                }
+                held = 0;
+                continue;
+            }
+            next = hears.next() => next,
+        };
+        let Some((nonce, payload)) = next else { break };
         let name = nonce.unwrap_or_else(|| hash(&payload));
         let is_new = lock(&tally.seen).insert(name, &payload);
         // Who says something without a nonce may say it again; relays know copies of it.
         if !is_new && nonce.is_some() {
             continue;
         }
-        match timeout(grace, says.feed((name, payload))).await {
-            Err(_) => {
-                grace = Duration::ZERO;
-                tally.lose(1, "the other side has no room");
-                continue;
-            }
-            Ok(Err(error)) => tally.lose(1, error.into()),
-            // What is not written in time is written as soon as there is room.
-            Ok(Ok(())) => match timeout(grace, says.flush()).await {
-                Ok(Err(error)) => tally.lose(1, error.into()),
-                _ => drop(tally.stats.0[count].fetch_add(1, Relaxed)),
-            },
+        let fed = timeout(grace, says.feed((name, payload))).await;
+        grace = if fed.is_ok() { GRACE } else { Duration::ZERO };
+        match fed {
+            Ok(Ok(())) => carried(std::mem::replace(&mut held, 1)),
+            Ok(Err(error)) => tally.lose(1 + std::mem::take(&mut held), error.into()),
+            Err(_) => tally.lose(1, "the other side has no room"),
         }
-        grace = GRACE;
+    }
+    match timeout(grace, says.flush()).await {
+        Ok(Ok(())) => carried(held),
+        _ => tally.lose(held, "the bridge leaves"),
     }
 }
 
@@ -282,6 +297,9 @@ impl Tally {
 
     /// Counts lost messages, and reports them now and then.
     fn lose(&self, messages: u64, why: impl Display) {
+        if messages == 0 {
+            return;
+        }
         let lost = self.stats.0[2].fetch_add(messages, Relaxed) + messages;
         let mut last = lock(&self.reported);
         if last.is_none_or(|last| last.elapsed() >= REPORT) {
@@ -330,4 +348,21 @@ fn hash(bytes: &[u8]) -> u64 {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembers_so_many_and_not_many_more() {
+        let mut seen = Seen::default();
+        let payload = Bytes::new();
+        let all = REMEMBERED as u64 * 3;
+        for nonce in 0..all {
+            assert!(seen.insert(nonce, &payload));
+        }
+        assert!(seen.newer.len() + seen.older.len() <= 2 * REMEMBERED);
+        assert!((all - REMEMBERED as u64..all).all(|nonce| !seen.insert(nonce, &payload)));
+    }
 }

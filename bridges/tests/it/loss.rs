@@ -41,8 +41,8 @@ async fn what_has_no_room_is_dropped_counted_and_now_and_then_reported() {
     }
     // The first one is held.
     until("all are dropped", || stats.lost() == 24).await;
-    // Only the first two have waited.
-    assert!(begun.elapsed() < Duration::from_secs(3));
+    // Only the second one has waited.
+    assert!(begun.elapsed() < Duration::from_secs(2));
     let report = reported(&mut events).await;
     assert!(report.contains("1 messages have not crossed"), "{report}");
     let again = tokio::time::timeout(REPORT / 2, reported(&mut events)).await;
@@ -53,6 +53,7 @@ async fn what_has_no_room_is_dropped_counted_and_now_and_then_reported() {
     assert!(report.contains("25 messages have not crossed"), "{report}");
 
     bus.set_full(false);
+    until("what was held crosses", || bus.said() == once(["0000"])).await;
     node.say("room again").await;
     let crossed = once(["0000", "room again"]);
     until("it crosses", || bus.said() == crossed).await;
@@ -123,8 +124,7 @@ async fn leaving_does_not_wait_for_an_engine_without_room() {
     let begun = tokio::time::Instant::now();
     node.mesh.shutdown().await;
     assert!(begun.elapsed() < Duration::from_secs(4));
-    // One is held to the end.
-    assert_eq!(stats.lost(), 999);
+    assert_eq!(stats.lost(), 1000);
     while !reported(&mut events).await.contains("the last messages") {}
 }
 
