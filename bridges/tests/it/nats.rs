@@ -11,7 +11,7 @@ use async_nats::connection::State;
 use async_nats::{Auth, ConnectOptions, HeaderMap};
 use coalescent::transport::Memory;
 use coalescent_bridge::{Bridge, Heard, NONCE_HEADER, Nats, SUBSCRIBED};
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use tokio::sync::watch;
 
 use crate::support::{LIMIT, Node, count, once, until};
@@ -256,6 +256,18 @@ async fn a_node_that_leaves_writes_all_it_has() {
     a.mesh.shutdown().await;
     assert_eq!(written.out_messages.load(Relaxed), 1000);
     heard(&mut subscriber, &texts).await;
+}
+
+#[tokio::test]
+async fn closing_writes_what_was_said() {
+    let server = Server::start().await;
+    let mut nats = server.nats().await;
+    let written = nats.client().statistics();
+    for nonce in 0..100 {
+        nats.feed((nonce, "said".into())).await.unwrap();
+    }
+    nats.close().await.unwrap();
+    assert_eq!(written.out_messages.load(Relaxed), 100);
 }
 
 #[tokio::test(flavor = "multi_thread")]
