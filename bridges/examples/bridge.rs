@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! nats-server --addr 127.0.0.1 --port 4222
-//! cargo run --example bridge -- amsterdam nats://127.0.0.1:4222 prices 127.0.0.1:7001
-//! cargo run --example bridge -- berlin    nats://127.0.0.1:4222 prices 127.0.0.1:7002
+//! cargo run --example bridge -- nats://127.0.0.1:4222 prices 127.0.0.1:7001
+//! cargo run --example bridge -- nats://127.0.0.1:4222 prices 127.0.0.1:7002
 //! ```
 //!
 //! Each line that is typed at one, or at any other node of its mesh, reaches the other mesh, and
@@ -22,19 +22,20 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut next = || {
         arguments
             .next()
-            .ok_or("bridge MESH SERVER SUBJECT LISTEN [SEED..]")
+            .ok_or("bridge SERVER SUBJECT LISTEN [SEED..]")
     };
-    let (name, server, subject, listen) = (next()?, next()?, next()?, next()?);
+    let (server, subject, listen) = (next()?, next()?, next()?);
 
     // The server may come later than this node.
     let options = ConnectOptions::new().retry_on_initial_connect();
     let nats = Nats::connect(options, server, subject).await?;
-    let bridge = Bridge::new(nats).group(name);
+    let bridge = Bridge::new(nats);
+    let stats = bridge.stats();
 
     let mesh = App::new()
         .seeds(arguments)
         .with(SmartRelay::new())
-        .plugin(bridge.clone())
+        .plugin(bridge)
         .on_event(|event| {
             if let Event::Error { error, .. } = event {
                 println!("* {error}");
@@ -56,6 +57,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         }
     }
     mesh.shutdown().await;
-    println!("* {:?}", bridge.stats());
+    println!("* {stats:?}");
     Ok(())
 }

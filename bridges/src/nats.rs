@@ -1,54 +1,50 @@
 //! NATS as the engine of a bridge.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 
-use async_nats::connection::State;
 use async_nats::message::OutboundMessage;
-use async_nats::subject::Subject;
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, Subscriber, ToServerAddrs};
 use bytes::Bytes;
 use coalescent_core::BoxError;
 use futures_core::Stream;
 use futures_sink::Sink;
-use futures_util::{SinkExt, StreamExt};
-use tokio::sync::mpsc;
+use futures_util::{FutureExt, SinkExt, StreamExt};
 
-use crate::engine::{Carried, Heard, Said};
+use crate::{Heard, hash};
 
 /// The header of a message that holds its nonce, as 16 hex digits. A JetStream stream on the
 /// subject drops copies by it.
 pub const NONCE_HEADER: &str = "Nats-Msg-Id";
 
-/// What a subject begins with on which bridges tell each other that they are there.
-pub const NOTES: &str = "_coalescent.bridges.";
-
-/// How many events of the client may wait. Events of one kind that come in a row wait as one.
-const EVENTS: usize = 64;
+/// How many messages of the subject wait for the bridge at most; the client drops what comes then.
+/// As the bridge waits for its mesh for [`GRACE`](crate::GRACE) alone, they are about as many as
+/// arrive in that time, of at most 1 MiB each if the server has its default.
+pub const SUBSCRIBED: usize = 16_384;
 
 /// A subject of NATS, as the other side of a [`Bridge`](crate::Bridge).
 ///
-/// The account needs the right to publish and to subscribe to the subject itself and to
-/// [`NOTES`] followed by it. Messages of a queue group, or of a stream, can be read beside it as
-/// from any publisher.
-#[derive(Debug)]
+/// A message that comes with another id in [`NONCE_HEADER`] gets a nonce made of that.
 pub struct Nats {
     client: Client,
-    subject: Subject,
-    notes_subject: Subject,
+    subject: async_nats::Subject,
     messages: Subscriber,
-    notes: Subscriber,
-    events: mpsc::Receiver<Event>,
-    is_up: bool,
+    missed: Arc<AtomicU64>,
+    closing: Option<Closing>,
 }
+
+type Closing = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
 impl Nats {
     /// Connects to `servers` and subscribes to `subject`, which must not have wildcards.
     ///
-    /// `options` say how, as for any other client: credentials, TLS, names. With
-    /// [`retry_on_initial_connect`](ConnectOptions::retry_on_initial_connect) the server need not
-    /// be there yet. Two of them are set here: a callback for events, and that the server gives
-    /// back what this client says; do not set `no_echo`.
+    /// `options` say how, as for any other client. Two of them are set here: the callback for
+    /// events, and the capacity of subscriptions, [`SUBSCRIBED`]. What is said while the server is
+    /// away waits in the client, as many messages as
+    /// [`client_capacity`](ConnectOptions::client_capacity) says, and then is dropped and counted.
     ///
     /// # Errors
     ///
@@ -62,46 +58,29 @@ impl Nats {
         if subject.contains(['*', '>']) {
             return Err(format!("{subject}: name one subject, without * and >").into());
         }
-        let (send, events) = mpsc::channel(EVENTS);
+        let missed = Arc::new(AtomicU64::new(0));
+        let counts = Arc::clone(&missed);
+        let options = options.subscription_capacity(SUBSCRIBED);
         let options = options.event_callback(move |event| {
-            let send = send.clone();
-            async move {
-                // If there is no room, an event waits that makes the bridge look.
-                let _ = send.try_send(event);
+            if matches!(event, Event::SlowConsumer(_)) {
+                counts.fetch_add(1, Relaxed);
             }
+            std::future::ready(())
         });
         let client = options.connect(servers).await?;
-        let notes_subject = format!("{NOTES}{subject}");
         Ok(Self {
             messages: client.subscribe(subject.clone()).await?,
-            notes: client.subscribe(notes_subject.clone()).await?,
             client,
             subject: subject.into(),
-            notes_subject: notes_subject.into(),
-            events,
-            is_up: false,
+            missed,
+            closing: None,
         })
     }
 
-    /// Returns what an event of the client means, if it means anything.
-    fn event(&mut self, event: &Event) -> Option<Heard> {
-        match event {
-            Event::SlowConsumer(_) => Some(Heard::Missed(1)),
-            // A new connection, even if the end of the last one was not noticed.
-            Event::Connected => {
-                self.is_up = true;
-                Some(Heard::Up)
-            }
-            Event::Disconnected if self.is_up => {
-                self.is_up = false;
-                Some(Heard::Down)
-            }
-            Event::ServerError(error) => {
-                tracing::warn!(%error, subject = %self.subject, "NATS says");
-                None
-            }
-            _ => None,
-        }
+    /// Returns the client, which can be used for other things too.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 }
 
@@ -109,54 +88,46 @@ impl Stream for Nats {
     type Item = Heard;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Heard>> {
-        let nats = &mut *self;
-        while let Poll::Ready(Some(event)) = nats.events.poll_recv(cx) {
-            if let Some(heard) = nats.event(&event) {
-                return Poll::Ready(Some(heard));
-            }
+        match self.missed.swap(0, Relaxed) {
+            0 => self
+                .messages
+                .poll_next_unpin(cx)
+                .map(|next| next.map(heard)),
+            missed => Poll::Ready(Some(Heard::Missed(missed))),
         }
-        if !nats.is_up && nats.client.connection_state() == State::Connected {
-            // Its event came before anybody listened, or had no room.
-            nats.is_up = true;
-            return Poll::Ready(Some(Heard::Up));
-        }
-        if let Poll::Ready(note) = nats.notes.poll_next_unpin(cx) {
-            return Poll::Ready(note.map(|note| Heard::Note(note.payload)));
-        }
-        nats.messages
-            .poll_next_unpin(cx)
-            .map(|message| message.map(heard))
     }
 }
 
 fn heard(message: Message) -> Heard {
-    let nonce = message
+    let id = message
         .headers
         .as_ref()
-        .and_then(|headers| headers.get(NONCE_HEADER))
-        .filter(|value| value.as_str().len() == 16)
-        .and_then(|value| u64::from_str_radix(value.as_str(), 16).ok());
-    Heard::Message {
-        nonce,
-        payload: message.payload,
-    }
+        .and_then(|headers| headers.get(NONCE_HEADER));
+    let nonce = id.map(|id| match u64::from_str_radix(id.as_str(), 16) {
+        Ok(nonce) if id.as_str().len() == 16 => nonce,
+        _ => hash(id.as_str().as_bytes()),
+    });
+    Heard::Message(nonce, message.payload)
 }
 
-impl Sink<Said> for Nats {
+impl Sink<(u64, Bytes)> for Nats {
     type Error = BoxError;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.client.poll_ready_unpin(cx).map_err(Into::into)
     }
 
-    fn start_send(mut self: Pin<&mut Self>, said: Said) -> Result<(), BoxError> {
-        let message = match said {
-            Said::Message(Carried { nonce, payload }) => {
-                let mut headers = HeaderMap::new();
-                headers.insert(NONCE_HEADER, format!("{nonce:016x}"));
-                message(self.subject.clone(), payload, Some(headers))
-            }
-            Said::Note(note) => message(self.notes_subject.clone(), note, None),
+    fn start_send(
+        mut self: Pin<&mut Self>,
+        (nonce, payload): (u64, Bytes),
+    ) -> Result<(), BoxError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(NONCE_HEADER, format!("{nonce:016x}"));
+        let message = OutboundMessage {
+            subject: self.subject.clone(),
+            reply: None,
+            payload,
+            headers: Some(headers),
         };
         self.client.start_send_unpin(message).map_err(Into::into)
     }
@@ -166,15 +137,18 @@ impl Sink<Said> for Nats {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.client.poll_close_unpin(cx).map_err(Into::into)
+        let client = self.client.clone();
+        let flush = async move { client.flush().await.map_err(Into::into) };
+        self.closing
+            .get_or_insert_with(|| Box::pin(flush))
+            .poll_unpin(cx)
     }
 }
 
-fn message(subject: Subject, payload: Bytes, headers: Option<HeaderMap>) -> OutboundMessage {
-    OutboundMessage {
-        subject,
-        reply: None,
-        payload,
-        headers,
+impl std::fmt::Debug for Nats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Nats")
+            .field("subject", &self.subject)
+            .finish_non_exhaustive()
     }
 }

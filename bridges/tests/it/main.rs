@@ -1,5 +1,7 @@
 //! Bridges between meshes, over an engine in memory and over a real NATS server.
 
+mod bus;
+mod loss;
 mod memory;
 #[cfg(feature = "nats")]
 mod nats;
