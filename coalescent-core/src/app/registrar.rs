@@ -225,8 +225,9 @@ impl Registrar {
     ///         app.topic("prices").topic("prices");
     ///         assert_eq!(app.topics(), ["prices"]);
     ///     }
-    /// } # let _ = coalescent_core::Peers::with_plugins(Default::default(), [&Ticker as &dyn
-    /// Plugin]);
+    /// }
+    /// # let ticker: &dyn Plugin = &Ticker;
+    /// # let _ = coalescent_core::Peers::with_plugins(Default::default(), [ticker]);
     /// ```
     pub fn topic(&mut self, name: impl Into<TopicName>) -> &mut Self {
         let name = name.into();
