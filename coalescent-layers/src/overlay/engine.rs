@@ -56,7 +56,8 @@ pub(crate) enum Effect {
 pub(crate) struct Engine {
     me: Key,
     config: Config,
-    rng: StdRng,
+    /// For the choices of the next topic.
+    seed: u64,
     /// In the order of their ids. By a pointer, since a state is large, and most nodes have one.
     topics: Vec<(TopicId, Box<State<Key, StdRng>>)>,
     timers: TimerMap<(TopicId, Timer<Key>)>,
@@ -98,7 +99,7 @@ impl Engine {
         Self {
             me,
             config,
-            rng: StdRng::seed_from_u64(seed),
+            seed,
             topics: Vec::new(),
             timers: TimerMap::new(),
             armed: 0,
@@ -129,7 +130,8 @@ impl Engine {
     ) {
         if let Err(at) = self.find(topic) {
             let (data, config) = (Some(PeerData::default()), self.config.clone());
-            let rng = StdRng::from_rng(&mut self.rng);
+            let rng = StdRng::seed_from_u64(self.seed);
+            self.seed = self.seed.wrapping_add(1);
             let state = Box::new(State::with_rng(self.me, data, config, rng));
             self.topics.reserve_exact(1);
             self.topics.insert(at, (topic, state));

@@ -11,7 +11,7 @@ use crate::discovery::place::Place;
 /// For how many peers an address is remembered, beside those of each further topic.
 ///
 /// The engine would remember the address of every peer that it ever hears of.
-pub const MAX_KNOWN: usize = 64;
+pub const MAX_KNOWN: usize = 48;
 
 /// For how many more an address is remembered for each topic beyond the first.
 pub const KNOWN_PER_TOPIC: usize = 32;
@@ -139,7 +139,8 @@ impl Known {
     /// Forgets so many that there is some room again: those that are not of use, oldest first, and
     /// then any.
     pub(crate) fn prune(&mut self, topics: usize, of_use: impl Fn(&Key) -> bool) {
-        let keep = bound(topics) / 4 * 3;
+        // Neighbours and those to ask next, 35 for each topic, stay.
+        let keep = bound(topics) / 8 * 7;
         let mut ages: Vec<_> = self
             .peers
             .iter()
