@@ -14,7 +14,8 @@
 //! ```
 //!
 //! A frame is identified by its exact nonce and by a tag: 64 bits of the keyed hash of nonce and
-//! payload. Frames of one publisher thus cost 10 bytes each, and a frame of an active publisher touches no cold memory except for the next bytes of its page.
+//! payload. Frames of one publisher thus cost 10 bytes each, and a frame of an active publisher
+//! touches no cold memory except for the next bytes of its page.
 //!
 //! Frames with equal nonces and different payloads are different frames. Only an attacker creates
 //! them; each has a page of its own, found by the other half of its hash.
@@ -28,8 +29,8 @@ use super::source::{ORPHANS, OWN, Source};
 /// Number of nonces in a page.
 pub(super) const PAGE: usize = 32;
 
-/// Memory of a page in bytes, including its entries in the index and in its source's list. A page of
-/// one frame takes less, and counts as much: any page may become a full one.
+/// Memory of a page in bytes, including its entries in the index and in its source's list. A page
+/// of one frame takes less, and counts as much: any page may become a full one.
 pub(super) const PAGE_COST: usize = 320;
 
 /// For how many pages there is room at first.
