@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use iroh_gossip::proto::topic::{InEvent, Message as Theirs, OutEvent, State, Timer};
 use iroh_gossip::proto::util::TimerMap;
-use iroh_gossip::proto::{
-    Command, Config, Event, InEvent, Message as Theirs, OutEvent, PeerData, Scope, State, Timer,
-    TopicId as TheirTopic,
-};
+use iroh_gossip::proto::{Command, Config, Event, PeerData, Scope};
 use rand_engine::SeedableRng;
 use rand_engine::rngs::StdRng;
 use tokio::time::Instant;
@@ -52,9 +50,17 @@ pub(crate) enum Effect {
 }
 
 /// The engine of one node, for all of its topics.
+///
+/// The topics are kept here: the engine's own table of them has room for three times as many, and
+/// notes for each peer that ever sends something in which topics it does.
 pub(crate) struct Engine {
-    state: State<Key, StdRng>,
-    timers: TimerMap<Timer<Key>>,
+    me: Key,
+    config: Config,
+    /// For the choices of the next topic.
+    seed: u64,
+    /// In the order of their ids. By a pointer, since a state is large, and most nodes have one.
+    topics: Vec<(TopicId, Box<State<Key, StdRng>>)>,
+    timers: TimerMap<(TopicId, Timer<Key>)>,
     /// How many timers there are.
     armed: usize,
     /// The most that there have been since there was no room for more than needed.
@@ -90,9 +96,11 @@ impl Engine {
         config.broadcast.cache_evict_interval = settings.evict_every;
         config.broadcast.message_cache_retention = super::topic::KEPT_FOR;
         config.broadcast.message_id_retention = super::topic::GIVEN_FOR;
-        let rng = StdRng::seed_from_u64(seed);
         Self {
-            state: State::new(me, PeerData::default(), config, rng),
+            me,
+            config,
+            seed,
+            topics: Vec::new(),
             timers: TimerMap::new(),
             armed: 0,
             most: 0,
@@ -106,9 +114,9 @@ impl Engine {
 
     /// Fires the timers that are due.
     pub(crate) fn fire(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        while let Some((_, timer)) = self.timers.pop_before(now) {
+        while let Some((_, (topic, timer))) = self.timers.pop_before(now) {
             self.armed = self.armed.saturating_sub(1);
-            self.handle(InEvent::TimerExpired(timer), now, effects);
+            self.handle(topic, InEvent::TimerExpired(timer), now, effects);
         }
     }
 
@@ -120,12 +128,23 @@ impl Engine {
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
+        if let Err(at) = self.find(topic) {
+            let (data, config) = (Some(PeerData::default()), self.config.clone());
+            let rng = StdRng::seed_from_u64(self.seed);
+            self.seed = self.seed.wrapping_add(1);
+            let state = Box::new(State::with_rng(self.me, data, config, rng));
+            self.topics.reserve_exact(1);
+            self.topics.insert(at, (topic, state));
+        }
         self.command(topic, Command::Join(through), now, effects);
     }
 
     /// Leaves a topic.
     pub(crate) fn quit(&mut self, topic: TopicId, now: Instant, effects: &mut Vec<Effect>) {
         self.command(topic, Command::Quit, now, effects);
+        if let Ok(at) = self.find(topic) {
+            self.topics.remove(at);
+        }
     }
 
     /// Sends a payload down the tree of a topic.
@@ -147,8 +166,7 @@ impl Engine {
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
-        let topic = TheirTopic::from_bytes(topic.0);
-        self.handle(InEvent::Command(topic, command), now, effects);
+        self.handle(topic, InEvent::Command(command), now, effects);
     }
 
     /// Handles a message that was judged.
@@ -170,22 +188,22 @@ impl Engine {
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
-        if let Ok(theirs) = postcard::from_bytes::<Theirs<Key>>(bytes) {
-            self.handle(InEvent::RecvMessage(from, theirs), now, effects);
+        if let Some((topic, rest)) = mirror::split(bytes)
+            && let Ok(theirs) = postcard::from_bytes::<Theirs<Key>>(rest)
+        {
+            self.handle(topic, InEvent::RecvMessage(from, theirs), now, effects);
         }
     }
 
     /// Notes that the connection to a peer is gone, or could not be made. If the peer is `alive`,
     /// it stays one of those to try later.
     pub(crate) fn gone(&mut self, peer: Key, alive: bool, now: Instant, effects: &mut Vec<Effect>) {
-        let topics: Vec<_> = self.state.topics().copied().collect();
-        for topic in topics.iter().filter(|_| alive) {
-            let goodbye = goodbye(TopicId(*topic.as_bytes()));
-            self.receive(peer, &goodbye, now, effects);
-        }
-        self.handle(InEvent::PeerDisconnected(peer), now, effects);
-        for topic in topics {
-            self.forget(TopicId(*topic.as_bytes()), peer, now);
+        for topic in self.topics() {
+            if alive {
+                self.receive(peer, &goodbye(topic), now, effects);
+            }
+            self.handle(topic, InEvent::PeerDisconnected(peer), now, effects);
+            self.forget(topic, peer, now);
         }
     }
 
@@ -254,7 +272,7 @@ impl Engine {
         let walk = Swarm::Shuffle {
             origin: NOBODY,
             // The answer names as many peers as the question.
-            nodes: Few(vec![nothing(*self.state.me()); PROBE]),
+            nodes: Few(vec![nothing(self.me); PROBE]),
             ttl: 0,
         };
         self.receive(NOBODY, &of(topic, walk), now, &mut effects);
@@ -269,7 +287,14 @@ impl Engine {
     /// Forgets what neighbours have announced and never sent.
     pub(crate) fn sweep(&mut self, now: Instant) {
         // The engine looks for such when anybody is gone.
-        self.handle(InEvent::PeerDisconnected(NOBODY), now, &mut Vec::new());
+        for topic in self.topics() {
+            self.handle(
+                topic,
+                InEvent::PeerDisconnected(NOBODY),
+                now,
+                &mut Vec::new(),
+            );
+        }
         self.shrink(now);
     }
 
@@ -285,32 +310,45 @@ impl Engine {
         self.most = self.armed;
     }
 
-    fn handle(&mut self, event: InEvent<Key>, now: Instant, effects: &mut Vec<Effect>) {
-        for out in self.state.handle(event, now, None) {
+    fn topics(&self) -> Vec<TopicId> {
+        self.topics.iter().map(|(topic, _)| *topic).collect()
+    }
+
+    fn find(&self, topic: TopicId) -> Result<usize, usize> {
+        self.topics
+            .binary_search_by(|(other, _)| other.0.cmp(&topic.0))
+    }
+
+    /// Has the state of a topic handle an event, if there is one.
+    fn handle(
+        &mut self,
+        topic: TopicId,
+        event: InEvent<Key>,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let at = self.find(topic).ok();
+        let Some((_, state)) = at.and_then(|at| self.topics.get_mut(at)) else {
+            return;
+        };
+        for out in state.handle(event, now) {
             effects.push(match out {
-                OutEvent::SendMessage(to, message) => {
-                    let bytes = mirror::encode(&message);
-                    let Some(topic) = mirror::topic(&bytes) else {
-                        continue;
-                    };
-                    Effect::Send { to, topic, bytes }
-                }
-                OutEvent::EmitEvent(topic, event) => {
-                    let topic = TopicId(*topic.as_bytes());
-                    match event {
-                        Event::NeighborUp(peer) => Effect::Up(topic, peer),
-                        Event::NeighborDown(peer) => Effect::Down(topic, peer),
-                        Event::Received(_) => Effect::Received(topic),
-                    }
-                }
+                OutEvent::SendMessage(to, message) => Effect::Send {
+                    to,
+                    topic,
+                    bytes: mirror::join(topic, &message),
+                },
+                OutEvent::EmitEvent(Event::NeighborUp(peer)) => Effect::Up(topic, peer),
+                OutEvent::EmitEvent(Event::NeighborDown(peer)) => Effect::Down(topic, peer),
+                OutEvent::EmitEvent(Event::Received(_)) => Effect::Received(topic),
                 OutEvent::ScheduleTimer(after, timer) => {
-                    self.timers.insert(now + after, timer);
+                    self.timers.insert(now + after, (topic, timer));
                     self.armed = self.armed.saturating_add(1);
                     self.most = self.most.max(self.armed);
                     continue;
                 }
-                // The engine gives up a connection when one topic does, even if another needs it,
-                // and then not again. So it is not heeded: whoever is nobody's neighbour is let go.
+                // One topic gives up a connection even if another needs it, and then not again.
+                // So it is not heeded: whoever is nobody's neighbour is let go.
                 OutEvent::DisconnectPeer(_) | OutEvent::PeerData(..) => continue,
             });
         }

@@ -188,7 +188,7 @@ fn what_is_announced_and_never_sent_is_forgotten() {
     let mut at = start;
     let first = growth(&mut engine, |engine| at = flood(engine, at));
     let more = growth(&mut engine, |engine| at = flood(engine, at));
-    // 30,000 ids would take some 5 MB.
-    assert!(first < 1024 * 1024, "{first} bytes");
+    // 30,000 ids would take some 5 MB. Those of a second or two are waited for.
+    assert!(first < 1536 * 1024, "{first} bytes");
     assert!(more < 64 * 1024, "{more} bytes");
 }

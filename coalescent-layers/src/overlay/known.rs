@@ -1,5 +1,7 @@
 //! The addresses of peers that the engine may want to reach.
 
+use std::net::SocketAddrV4;
+
 use coalescent_core::Address;
 use tokio::time::Instant;
 
@@ -9,7 +11,7 @@ use crate::discovery::place::Place;
 /// For how many peers an address is remembered, beside those of each further topic.
 ///
 /// The engine would remember the address of every peer that it ever hears of.
-pub const MAX_KNOWN: usize = 64;
+pub const MAX_KNOWN: usize = 48;
 
 /// For how many more an address is remembered for each topic beyond the first.
 pub const KNOWN_PER_TOPIC: usize = 32;
@@ -26,29 +28,59 @@ pub(crate) struct Known {
     /// In the order of the keys. Hash tables have too much room, for thousands of nodes in one
     /// process.
     peers: Vec<Entry>,
+    /// When the first one was heard of.
+    start: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Entry {
     key: Key,
-    /// The address without the key that it may have to prove: text is smaller.
-    text: Box<str>,
+    /// The address without the key that it may have to prove.
+    address: Packed,
+    /// When it was told, in seconds.
+    heard: u32,
     keyed: bool,
     /// Where its teller is.
     teller: Place,
-    heard: Instant,
+}
+
+/// An address without a key, in few bytes.
+#[derive(Debug)]
+enum Packed {
+    /// What most are.
+    V4(SocketAddrV4),
+    /// Any other, as it is written.
+    Text(Box<str>),
+}
+
+impl Packed {
+    fn new(address: Address) -> Self {
+        let text = address.with_id(None).to_string();
+        match text.parse::<SocketAddrV4>() {
+            Ok(addr) if addr.to_string() == text => Self::V4(addr),
+            _ => Self::Text(text.into()),
+        }
+    }
+
+    fn address(&self) -> Option<Address> {
+        match self {
+            Self::V4(addr) => addr.to_string().parse().ok(),
+            Self::Text(text) => text.parse().ok(),
+        }
+    }
 }
 
 impl Known {
     /// Remembers an address, which somebody at `teller` has told.
     pub(crate) fn heard(&mut self, key: Key, address: Address, teller: Place, now: Instant) {
-        let keyed = address.id().is_some();
+        let start = *self.start.get_or_insert(now);
+        let heard = now.saturating_duration_since(start).as_secs();
         let entry = Entry {
             key,
-            text: address.with_id(None).to_string().into(),
-            keyed,
+            heard: u32::try_from(heard).unwrap_or(u32::MAX),
+            keyed: address.id().is_some(),
+            address: Packed::new(address),
             teller,
-            heard: now,
         };
         match self.find(&key) {
             Ok(at) => {
@@ -72,7 +104,7 @@ impl Known {
     /// Returns the address of a peer, and where its teller is.
     pub(crate) fn get(&self, key: &Key) -> Option<(Address, Place)> {
         let entry = self.peers.get(self.find(key).ok()?)?;
-        let address: Address = entry.text.parse().ok()?;
+        let address = entry.address.address()?;
         let address = address.with_id(entry.keyed.then_some(*key));
         Some((address, entry.teller))
     }
@@ -107,7 +139,8 @@ impl Known {
     /// Forgets so many that there is some room again: those that are not of use, oldest first, and
     /// then any.
     pub(crate) fn prune(&mut self, topics: usize, of_use: impl Fn(&Key) -> bool) {
-        let keep = bound(topics) / 4 * 3;
+        // Neighbours and those to ask next, 35 for each topic, stay.
+        let keep = bound(topics) / 8 * 7;
         let mut ages: Vec<_> = self
             .peers
             .iter()

@@ -246,9 +246,15 @@ pub(crate) fn encode(message: &impl Serialize) -> Bytes {
         .unwrap_or_default()
 }
 
-/// Returns the topic of an encoded message.
-pub(crate) fn topic(bytes: &[u8]) -> Option<TopicId> {
-    Some(TopicId(*bytes.first_chunk()?))
+/// Encodes a message of the engine with its topic.
+pub(crate) fn join(topic: TopicId, message: &impl Serialize) -> Bytes {
+    encode(&(topic.0, message))
+}
+
+/// Returns the topic of an encoded message, and the rest of it.
+pub(crate) fn split(bytes: &[u8]) -> Option<(TopicId, &[u8])> {
+    let (topic, rest) = bytes.split_first_chunk()?;
+    Some((TopicId(*topic), rest))
 }
 
 /// Returns the peers that are named in an encoded message of this node's own engine: an answer to

@@ -68,7 +68,8 @@ pub(crate) struct State {
     pub(crate) active: usize,
     pub(crate) engine: Engine,
     pub(crate) names: Names,
-    pub(crate) topics: HashMap<TopicId, Topic>,
+    /// Boxed, since a table has room for four at least.
+    pub(crate) topics: HashMap<TopicId, Box<Topic>>,
     /// Boxed, since a table has room for twice as many.
     pub(crate) links: HashMap<Key, Box<Link>>,
     pub(crate) known: Known,
@@ -156,12 +157,12 @@ impl State {
         if self.quit || self.topics.contains_key(&topic) {
             return;
         }
-        let part = Topic {
+        let part = Box::new(Topic {
             places: Places::new(self.active),
             tree,
             joiner: Joiner::new(now, &mut self.rng),
             neighbours: watch::Sender::default(),
-        };
+        });
         self.topics.insert(topic, part);
         self.wake = true;
         let connected: Vec<_> = self.links.keys().copied().collect();

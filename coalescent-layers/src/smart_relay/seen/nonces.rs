@@ -6,15 +6,16 @@
 //! ```text
 //!  index    nonce / 32 ─▶ page      one lookup for 32 frames: each source caches its last page
 //!
-//!  page   | nonce / 32 | touched | tag | tag |  -  | tag | ...      320 bytes with overhead
-//!                                  0     1     2     3    ..31
+//!  page   | nonce / 32 | touched | tag 7 |      of one frame: 70 bytes with overhead
+//!         | nonce / 32 | touched | ─────▶ | tag | tag |  -  | tag | ...      320 with overhead
+//!                                           0     1     2     3    ..31
 //!
 //!  source   oldest page ─▶ ... ─▶ newest page      the pages that this source created, by age
 //! ```
 //!
 //! A frame is identified by its exact nonce and by a tag: 64 bits of the keyed hash of nonce and
-//! payload. Frames of one publisher thus cost 10 bytes each and frames with scattered nonces 320,
-//! and a frame of an active publisher touches no cold memory except for the next bytes of its page.
+//! payload. Frames of one publisher thus cost 10 bytes each, and a frame of an active publisher
+//! touches no cold memory except for the next bytes of its page.
 //!
 //! Frames with equal nonces and different payloads are different frames. Only an attacker creates
 //! them; each has a page of its own, found by the other half of its hash.
@@ -28,8 +29,12 @@ use super::source::{ORPHANS, OWN, Source};
 /// Number of nonces in a page.
 pub(super) const PAGE: usize = 32;
 
-/// Memory of a page in bytes, including its entries in the index and in its source's list.
+/// Memory of a page in bytes, including its entries in the index and in its source's list. A page
+/// of one frame takes less, and counts as much: any page may become a full one.
 pub(super) const PAGE_COST: usize = 320;
+
+/// For how many pages there is room at first.
+const FIRST_PAGES: usize = 8;
 
 /// A queue of pages frees memory if it uses less than one in `QUEUE_PART` of its capacity, and
 /// keeps room for `QUEUE_MIN` pages.
@@ -39,28 +44,86 @@ const QUEUE_MIN: usize = 64;
 #[derive(Debug)]
 struct Page {
     key: u64,
-    /// Time of the last addition, in milliseconds.
-    touched: u64,
+    tags: Tags,
+    touched: Moment,
     /// Number of frames in the page.
-    frames: u32,
+    frames: u8,
     /// Whether the page is for one frame whose nonce another frame also has; `key` is then taken
     /// from its hash.
     conflict: bool,
-    /// The tags of the frames; 0 if the nonce has not been seen.
-    tags: [u64; PAGE],
+}
+
+/// A time in milliseconds, in so few bytes that a page takes no more than half a cache line.
+#[derive(Clone, Copy, Debug)]
+struct Moment([u8; 6]);
+
+impl From<u64> for Moment {
+    #[inline]
+    fn from(clock: u64) -> Self {
+        let [a, b, c, d, e, f, ..] = clock.to_le_bytes();
+        Self([a, b, c, d, e, f])
+    }
+}
+
+/// The tags of the frames of a page; 0 if the nonce has not been seen.
+#[derive(Debug)]
+enum Tags {
+    /// Of one frame, and its place. Where many nodes say little, most pages have no other.
+    One(u8, u64),
+    Many(Box<[u64; PAGE]>),
+}
+
+impl Tags {
+    #[inline]
+    fn get(&self, at: usize) -> u64 {
+        match self {
+            Self::One(only, tag) if usize::from(*only) == at => *tag,
+            Self::One(..) => 0,
+            Self::Many(tags) => tags[at],
+        }
+    }
+
+    #[inline]
+    fn set(&mut self, at: usize, tag: u64) {
+        match self {
+            Self::Many(tags) => tags[at] = tag,
+            Self::One(..) => self.set_another(at, tag),
+        }
+    }
+
+    #[cold]
+    fn set_another(&mut self, at: usize, tag: u64) {
+        match self {
+            Self::One(only, known) if *known == 0 || usize::from(*only) == at => {
+                *self = Self::One(at as u8, tag);
+            }
+            Self::One(only, known) => {
+                let mut tags = Box::new([0; PAGE]);
+                tags[usize::from(*only)] = *known;
+                tags[at] = tag;
+                *self = Self::Many(tags);
+            }
+            Self::Many(tags) => tags[at] = tag,
+        }
+    }
 }
 
 impl Page {
+    /// Returns the time of the last addition, in milliseconds.
+    #[inline]
+    fn touched(&self) -> u64 {
+        let Moment([a, b, c, d, e, f]) = self.touched;
+        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+    }
+
     /// Creates a page with one frame.
     fn new(key: u64, at: usize, tag: u64, conflict: bool, clock: u64) -> Self {
-        let mut tags = [0; PAGE];
-        tags[at] = tag;
         Self {
             key,
-            touched: clock,
+            touched: clock.into(),
             frames: 1,
             conflict,
-            tags,
+            tags: Tags::One(at as u8, tag),
         }
     }
 }
@@ -147,13 +210,13 @@ impl Nonces {
         let Some(page) = found.and_then(|slot| self.pages.get_mut(slot as usize)) else {
             return self.insert_page(source, nonce, identity, clock);
         };
-        let age = clock.saturating_sub(page.touched);
+        let age = clock.saturating_sub(page.touched());
         if age >= self.ttl {
             self.frames = self.frames.saturating_sub(page.frames as usize);
             page.frames = 0;
-            page.tags = [0; PAGE];
+            page.tags = Tags::One(0, 0);
         }
-        match page.tags[at] {
+        match page.tags.get(at) {
             0 => {}
             known if known == tag => {
                 self.lateness.copy(age, clock);
@@ -165,8 +228,8 @@ impl Nonces {
             return Novelty::Copy;
         }
         if let Some(page) = found.and_then(|slot| self.pages.get_mut(slot as usize)) {
-            page.tags[at] = tag;
-            page.touched = clock;
+            page.tags.set(at, tag);
+            page.touched = clock.into();
             page.frames += 1;
         }
         self.newest = clock;
@@ -183,19 +246,18 @@ impl Nonces {
         let tag = tag(identity);
         let page = self.index.get(&key).copied();
         if let Some(page) = page.and_then(|slot| self.pages.get_mut(slot as usize))
-            && let Some(known) = page.tags.get_mut(at)
-            && *known == tag
+            && page.tags.get(at) == tag
         {
-            *known = 0;
+            page.tags.set(at, 0);
             page.frames = page.frames.saturating_sub(1);
             self.frames = self.frames.saturating_sub(1);
             return;
         }
         let page = self.conflicts.get(&conflict_key(identity)).copied();
         if let Some(page) = page.and_then(|slot| self.pages.get_mut(slot as usize))
-            && page.tags[0] == tag
+            && page.tags.get(0) == tag
         {
-            page.tags[0] = 0;
+            page.tags.set(0, 0);
             page.frames = page.frames.saturating_sub(1);
             self.frames = self.frames.saturating_sub(1);
         }
@@ -255,7 +317,7 @@ impl Nonces {
         let found = self.conflicts.get(&conflict_key(identity));
         let page = found.and_then(|slot| self.pages.get(*slot as usize));
         page.is_some_and(|page| {
-            page.tags[0] == tag(identity) && clock.saturating_sub(page.touched) < self.ttl
+            page.tags.get(0) == tag(identity) && clock.saturating_sub(page.touched()) < self.ttl
         })
     }
 
@@ -269,12 +331,12 @@ impl Nonces {
         let known = self.conflicts.get(&key);
         if let Some(page) = known.and_then(|slot| self.pages.get_mut(*slot as usize)) {
             // The frame has expired, or was forgotten.
-            if page.tags[0] == 0 {
+            if page.tags.get(0) == 0 {
                 page.frames += 1;
                 self.frames += 1;
             }
-            page.tags[0] = tag(identity);
-            page.touched = clock;
+            page.tags.set(0, tag(identity));
+            page.touched = clock.into();
             self.newest = clock;
             return Novelty::New;
         }
@@ -288,14 +350,15 @@ impl Nonces {
 
     fn put_page(&mut self, source: Source, slot: u32, page: Page) {
         self.frames += 1;
-        self.newest = page.touched;
+        self.newest = page.touched();
         match self.pages.get_mut(slot as usize) {
             Some(place) => *place = page,
             None => {
                 let len = self.pages.len();
                 if len == self.pages.capacity() {
+                    let more = len.max(FIRST_PAGES);
                     self.pages
-                        .reserve_exact(len.max(PAGE).min(self.max_pages - len.min(self.max_pages)));
+                        .reserve_exact(more.min(self.max_pages - len.min(self.max_pages)));
                 }
                 self.pages.push(page);
             }
@@ -390,7 +453,7 @@ impl Nonces {
         let Some(page) = oldest.and_then(|slot| self.pages.get(*slot as usize)) else {
             return false;
         };
-        let age = clock.saturating_sub(page.touched);
+        let age = clock.saturating_sub(page.touched());
         // Nodes number their frames consecutively. A sparse page may be an attempt to flush the
         // set.
         let sparse = (page.frames as usize) < PAGE / 2;
@@ -403,7 +466,7 @@ impl Nonces {
         self.pass_over(place);
         while let Some(slot) = self.sources[place].queue.front()
             && let Some(page) = self.pages.get(*slot as usize)
-            && clock.saturating_sub(page.touched) >= self.ttl
+            && clock.saturating_sub(page.touched()) >= self.ttl
         {
             let young = self.forgotten_young;
             self.evict(place);
@@ -414,7 +477,7 @@ impl Nonces {
     /// Moves the first page of a source to the end if it was added to more recently than the
     /// second. Otherwise anyone could keep the pages behind it in the set by adding to it.
     fn pass_over(&mut self, place: usize) {
-        let touched = |slot: &u32| self.pages.get(*slot as usize).map(|page| page.touched);
+        let touched = |slot: &u32| self.pages.get(*slot as usize).map(Page::touched);
         let queue = &mut self.sources[place].queue;
         if let (Some(first), Some(second)) = (queue.front(), queue.get(1))
             && touched(first) > touched(second)
@@ -441,6 +504,7 @@ impl Nonces {
         index.remove(&page.key);
         // Invalidates sources' cached references to it.
         page.conflict = true;
+        page.tags = Tags::One(0, 0);
         self.frames = self.frames.saturating_sub(frames);
         self.forgotten_young += frames as u64;
         self.free.push(slot);

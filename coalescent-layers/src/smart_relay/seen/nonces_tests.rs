@@ -39,7 +39,7 @@ impl Nonces {
         let taken = self.sources.iter().flat_map(|pages| &pages.queue);
         let frames = taken.map(|slot| {
             let page = &self.pages[*slot as usize];
-            let known = page.tags.iter().filter(|tag| **tag != 0).count();
+            let known = (0..PAGE).filter(|at| page.tags.get(*at) != 0).count();
             assert_eq!(page.frames as usize, known);
             known
         });

@@ -63,8 +63,8 @@ pub(super) struct Sources {
     free: Vec<usize>,
     serial: u32,
     bits: u32,
-    /// Bits that may be reused, with the time from which they may.
-    freed: VecDeque<(u32, u64)>,
+    /// Bits that may be reused, with the time from which they may, in whole seconds.
+    freed: VecDeque<(u32, u32)>,
     /// Time until which frames of closed sources may still be remembered.
     gone_until: u64,
 }
@@ -104,7 +104,7 @@ impl Sources {
             return Some(self.bits - 1);
         }
         let (_, from) = self.freed.front()?;
-        if *from > clock {
+        if u64::from(*from) * 1000 > clock {
             return None;
         }
         self.freed.pop_front().map(|(bit, _)| bit)
@@ -113,7 +113,7 @@ impl Sources {
     pub(super) fn close(&mut self, source: Source, clock: u64) {
         self.free.push(source.place);
         self.gone_until = clock.saturating_add(self.rest);
-        self.freed
-            .extend(source.bit.map(|bit| (bit, clock.saturating_add(self.rest))));
+        let from = u32::try_from(self.gone_until.div_ceil(1000)).unwrap_or(u32::MAX);
+        self.freed.extend(source.bit.map(|bit| (bit, from)));
     }
 }
