@@ -34,6 +34,7 @@ mod send_file;
 #[cfg(feature = "tls")]
 mod signed;
 mod simulation;
+#[cfg(all(feature = "metrics", feature = "tls"))]
 mod sockets;
 mod stream;
 mod swarm;

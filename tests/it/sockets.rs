@@ -25,7 +25,6 @@ fn cat(seed: &str) -> Process {
     process
 }
 
-#[cfg(all(feature = "metrics", feature = "tls"))]
 #[test]
 fn a_page_a_websocket_a_socket_and_a_node_peer_are_one_mesh() {
     let Some(browser) = Browser::start() else {
@@ -98,7 +97,6 @@ fn a_page_a_websocket_a_socket_and_a_node_peer_are_one_mesh() {
     npm.assert_alive();
 }
 
-#[cfg(feature = "tls")]
 #[test]
 fn the_short_page_is_a_peer() {
     let Some(browser) = Browser::start() else {
@@ -123,7 +121,6 @@ fn the_short_page_is_a_peer() {
     });
 }
 
-#[cfg(feature = "tls")]
 #[test]
 fn a_page_joins_where_meshcat_listens_if_its_origin_may() {
     let Some(browser) = Browser::start() else {
@@ -185,7 +182,6 @@ fn unix_sockets_carry_a_mesh() {
     }
 }
 
-#[cfg(feature = "tls")]
 mod socks5 {
     use std::net::SocketAddr;
 
