@@ -43,7 +43,10 @@ fn count(router: Router) -> u64 {
     };
     calls(FRAMES);
     let counted = allocation_counter::measure(|| calls(FRAMES));
-    assert_eq!(counted.count_total % FRAMES, 0, "each frame costs the same");
+    // The relay keeps numbers in pages of 32, and allocates for each.
+    let pages = FRAMES / 32 + 1;
+    let rest = counted.count_total % FRAMES;
+    assert!(rest <= pages, "each frame costs the same, but {rest}");
     counted.count_total / FRAMES
 }
 
