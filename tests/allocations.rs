@@ -43,10 +43,7 @@ fn count(router: Router) -> u64 {
     };
     calls(FRAMES);
     let counted = allocation_counter::measure(|| calls(FRAMES));
-    // The relay keeps numbers in pages of 32, and allocates for each.
-    let pages = FRAMES / 32 + 1;
-    let rest = counted.count_total % FRAMES;
-    assert!(rest <= pages, "each frame costs the same, but {rest}");
+    assert_eq!(counted.count_total % FRAMES, 0, "each frame costs the same");
     counted.count_total / FRAMES
 }
 

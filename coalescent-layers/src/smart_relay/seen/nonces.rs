@@ -33,6 +33,10 @@ pub(super) const PAGE: usize = 32;
 /// of one frame takes less, and counts as much: any page may become a full one.
 pub(super) const PAGE_COST: usize = 320;
 
+/// How many tables of tags are kept for pages to come, so that a node which forgets as many pages as
+/// it makes allocates none. They take 2 KiB.
+const SPARE: usize = 8;
+
 /// For how many pages there is room at first.
 const FIRST_PAGES: usize = 8;
 
@@ -70,8 +74,11 @@ impl From<u64> for Moment {
 enum Tags {
     /// Of one frame, and its place. Where many nodes say little, most pages have no other.
     One(u8, u64),
-    Many(Box<[u64; PAGE]>),
+    Many(Table),
 }
+
+/// The tags of all places of a page.
+type Table = Box<[u64; PAGE]>;
 
 impl Tags {
     #[inline]
@@ -84,21 +91,22 @@ impl Tags {
     }
 
     #[inline]
-    fn set(&mut self, at: usize, tag: u64) {
+    fn set(&mut self, at: usize, tag: u64, spare: &mut Vec<Table>) {
         match self {
             Self::Many(tags) => tags[at] = tag,
-            Self::One(..) => self.set_another(at, tag),
+            Self::One(..) => self.set_another(at, tag, spare),
         }
     }
 
     #[cold]
-    fn set_another(&mut self, at: usize, tag: u64) {
+    fn set_another(&mut self, at: usize, tag: u64, spare: &mut Vec<Table>) {
         match self {
             Self::One(only, known) if *known == 0 || usize::from(*only) == at => {
                 *self = Self::One(at as u8, tag);
             }
             Self::One(only, known) => {
-                let mut tags = Box::new([0; PAGE]);
+                let mut tags = spare.pop().unwrap_or_default();
+                *tags = [0; PAGE];
                 tags[usize::from(*only)] = *known;
                 tags[at] = tag;
                 *self = Self::Many(tags);
@@ -155,6 +163,8 @@ pub(super) struct Nonces {
     ttl: u64,
     pages: Vec<Page>,
     free: Vec<u32>,
+    /// Tables of pages that were forgotten, at most [`SPARE`].
+    spare: Vec<Table>,
     index: HashMap<u64, u32>,
     conflicts: HashMap<u64, u32>,
     /// Indexed by the `place` of each source.
@@ -177,6 +187,7 @@ impl Nonces {
             ttl,
             pages: Vec::new(),
             free: Vec::new(),
+            spare: Vec::new(),
             index: HashMap::new(),
             conflicts: HashMap::new(),
             sources: Vec::new(),
@@ -228,7 +239,7 @@ impl Nonces {
             return Novelty::Copy;
         }
         if let Some(page) = found.and_then(|slot| self.pages.get_mut(slot as usize)) {
-            page.tags.set(at, tag);
+            page.tags.set(at, tag, &mut self.spare);
             page.touched = clock.into();
             page.frames += 1;
         }
@@ -248,7 +259,7 @@ impl Nonces {
         if let Some(page) = page.and_then(|slot| self.pages.get_mut(slot as usize))
             && page.tags.get(at) == tag
         {
-            page.tags.set(at, 0);
+            page.tags.set(at, 0, &mut self.spare);
             page.frames = page.frames.saturating_sub(1);
             self.frames = self.frames.saturating_sub(1);
             return;
@@ -257,7 +268,7 @@ impl Nonces {
         if let Some(page) = page.and_then(|slot| self.pages.get_mut(slot as usize))
             && page.tags.get(0) == tag
         {
-            page.tags.set(0, 0);
+            page.tags.set(0, 0, &mut self.spare);
             page.frames = page.frames.saturating_sub(1);
             self.frames = self.frames.saturating_sub(1);
         }
@@ -335,7 +346,7 @@ impl Nonces {
                 page.frames += 1;
                 self.frames += 1;
             }
-            page.tags.set(0, tag(identity));
+            page.tags.set(0, tag(identity), &mut self.spare);
             page.touched = clock.into();
             self.newest = clock;
             return Novelty::New;
@@ -504,7 +515,11 @@ impl Nonces {
         index.remove(&page.key);
         // Invalidates sources' cached references to it.
         page.conflict = true;
-        page.tags = Tags::One(0, 0);
+        if let Tags::Many(table) = std::mem::replace(&mut page.tags, Tags::One(0, 0))
+            && self.spare.len() < SPARE
+        {
+            self.spare.push(table);
+        }
         self.frames = self.frames.saturating_sub(frames);
         self.forgotten_young += frames as u64;
         self.free.push(slot);
