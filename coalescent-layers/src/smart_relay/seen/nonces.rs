@@ -33,8 +33,8 @@ pub(super) const PAGE: usize = 32;
 /// of one frame takes less, and counts as much: any page may become a full one.
 pub(super) const PAGE_COST: usize = 320;
 
-/// How many tables of tags are kept for pages to come, so that a node which forgets as many pages as
-/// it makes allocates none. They take 2 KiB.
+/// How many tables of tags are kept for pages to come, so that a node which forgets as many pages
+/// as it makes allocates none. They take 2 KiB.
 const SPARE: usize = 8;
 
 /// For how many pages there is room at first.
