@@ -1,23 +1,24 @@
-//! A network in memory whose hosts have IP addresses, for whole nodes on paused time.
+//! A network in memory whose hosts have IP addresses, whose links may have latencies, and that can
+//! be split: for whole nodes on paused time.
 
+use std::any::Any;
 use std::collections::HashMap;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::time::Duration;
 
 use coalescent_core::Address;
 use coalescent_core::transport::{BoxFuture, BoxIo, Connected, Listener, Transport};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// The buffer of each direction of a connection, in bytes.
-const PIPE: usize = 16 * 1024;
+use crate::pipe::{Cable, End, connection};
 
-/// How many connections may wait to be accepted.
-const BACKLOG: usize = 128;
+/// How many connections may wait to be accepted, as a socket's backlog.
+const BACKLOG: usize = 1024;
 
 /// An internet of hosts, each with an address of its own, that can be split. Clones share it.
 #[derive(Clone, Default)]
@@ -29,21 +30,31 @@ struct State {
     names: HashMap<String, Vec<IpAddr>>,
     /// Which part of a split network a host is in. Hosts that are not here are in part 0.
     part: HashMap<IpAddr, usize>,
-    links: Vec<Link>,
+    /// The latency of a link is somewhere in here, in milliseconds. Empty is none.
+    latency: Range<u64>,
+    seed: u64,
+    cables: Vec<([IpAddr; 2], Cable)>,
+    /// The cables that were there when those that were cut were last taken out.
+    swept: usize,
     next_port: u16,
     /// How many connections were tried, to each address.
     dials: HashMap<SocketAddr, u64>,
-}
-
-/// An open connection between two hosts.
-struct Link {
-    ends: [IpAddr; 2],
-    cut: CancellationToken,
+    connections: u64,
 }
 
 impl Internet {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An internet whose links have latencies within this range, in milliseconds: the same for the
+    /// same two hosts, and in both directions.
+    pub fn with_latency(latency: Range<u64>, seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            latency,
+            seed,
+            ..State::default()
+        })))
     }
 
     /// The network as the host `ip` sees it.
@@ -67,16 +78,13 @@ impl Internet {
         for ip in ips {
             state.part.insert(ip, part);
         }
-        let State { part, links, .. } = &mut *state;
+        let State { part, cables, .. } = &mut *state;
         let part = |ip: &IpAddr| part.get(ip).copied().unwrap_or(0);
-        links.retain(|link| {
-            let [a, b] = &link.ends;
-            let broken = part(a) != part(b);
-            if broken {
-                link.cut.cancel();
+        for ([a, b], cable) in cables {
+            if part(a) != part(b) {
+                cable.cut();
             }
-            !broken && !link.cut.is_cancelled()
-        });
+        }
     }
 
     /// Joins all parts again.
@@ -96,13 +104,54 @@ impl Internet {
         dials.map(|(_, dials)| dials).sum()
     }
 
+    /// How many connections were made so far.
+    pub fn connections(&self) -> u64 {
+        self.state().connections
+    }
+
+    /// Frees the empty buffers of the connections, and returns the memory that the network itself
+    /// still takes for them: what would be the kernel's, and no node's.
+    pub fn trim(&self) -> usize {
+        let mut state = self.state();
+        state.sweep();
+        let cables = state.cables.iter().map(|(_, cable)| cable.trim());
+        cables.sum::<usize>() + state.cables.capacity() * size_of::<([IpAddr; 2], Cable)>()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl State {
+    fn are_apart(&self, a: IpAddr, b: IpAddr) -> bool {
+        self.part.get(&a).unwrap_or(&0) != self.part.get(&b).unwrap_or(&0)
+    }
+
+    fn latency(&self, a: IpAddr, b: IpAddr) -> Duration {
+        if self.latency.is_empty() {
+            return Duration::ZERO;
+        }
+        let mut hasher = DefaultHasher::new();
+        (self.seed, a.min(b), a.max(b)).hash(&mut hasher);
+        let span = self.latency.end - self.latency.start;
+        Duration::from_millis(self.latency.start + hasher.finish() % span)
+    }
+
+    fn sweep(&mut self) {
+        self.cables.retain(|(_, cable)| !cable.is_cut());
+        self.swept = self.cables.len();
+    }
+}
+
+impl fmt::Debug for Internet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Internet").finish_non_exhaustive()
+    }
+}
+
 /// The [`Internet`] as one host sees it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Host {
     internet: Internet,
     ip: IpAddr,
@@ -120,33 +169,43 @@ impl Host {
 
     /// Connects to one address. `None` if nothing comes back from there.
     async fn reach(&self, there: SocketAddr) -> Option<io::Result<BoxIo>> {
-        let (sender, here) = {
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let (sender, here, latency) = {
             let mut state = self.internet.state();
             *state.dials.entry(there).or_default() += 1;
-            let part = |ip| state.part.get(&ip).copied().unwrap_or(0);
-            if part(self.ip) != part(there.ip()) {
+            if state.are_apart(self.ip, there.ip()) {
                 return None;
             }
             let sender = state.listening.get(&there).cloned();
             // Above the ports that tests listen at.
             state.next_port = state.next_port.max(32_767).checked_add(1).unwrap_or(32_768);
-            (sender, SocketAddr::new(self.ip, state.next_port))
+            let here = SocketAddr::new(self.ip, state.next_port);
+            (sender, here, state.latency(self.ip, there.ip()))
         };
-        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
-        let Some(sender) = sender else {
+        // A round trip, as TCP's handshake takes.
+        if !latency.is_zero() {
+            tokio::time::sleep(2 * latency).await;
+        }
+        let Some(sender) = sender.filter(|sender| !sender.is_closed()) else {
             return Some(Err(refused()));
         };
-        let (ours, theirs) = tokio::io::duplex(PIPE);
-        let cut = CancellationToken::new();
-        self.internet.state().links.push(Link {
-            ends: [self.ip, there.ip()],
-            cut: cut.clone(),
-        });
-        let theirs = Socket::new(theirs, there, &cut);
+        let (ours, theirs, cable) = connection([here, there], latency);
+        {
+            let mut state = self.internet.state();
+            // It may have been split meanwhile.
+            if state.are_apart(self.ip, there.ip()) {
+                return None;
+            }
+            state.connections += 1;
+            if state.cables.len() > 2 * state.swept + 64 {
+                state.sweep();
+            }
+            state.cables.push(([self.ip, there.ip()], cable));
+        }
         if sender.send((Box::new(theirs), here)).await.is_err() {
             return Some(Err(refused()));
         }
-        Some(Ok(Box::new(Socket::new(ours, here, &cut))))
+        Some(Ok(Box::new(ours)))
     }
 }
 
@@ -195,8 +254,8 @@ impl Transport for Host {
     }
 
     fn local_addr(&self, io: &BoxIo) -> Option<SocketAddr> {
-        let io: &dyn std::any::Any = &**io;
-        io.downcast_ref::<Socket>().map(|socket| socket.here)
+        let io: &dyn Any = &**io;
+        io.downcast_ref::<End>().map(|end| end.here)
     }
 }
 
@@ -217,59 +276,5 @@ impl Listener for HostListener {
                 None => std::future::pending().await,
             }
         })
-    }
-}
-
-/// One end of a connection, which breaks when the network is split between its ends.
-struct Socket {
-    io: DuplexStream,
-    here: SocketAddr,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-impl Socket {
-    fn new(io: DuplexStream, here: SocketAddr, cut: &CancellationToken) -> Self {
-        Self {
-            io,
-            here,
-            cut: Box::pin(cut.clone().cancelled_owned()),
-        }
-    }
-
-    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.cut.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(io::ErrorKind::ConnectionReset.into()),
-            Poll::Pending => Ok(()),
-        }
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.check(cx)?;
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.check(cx)?;
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -13,6 +13,7 @@ pub mod memory;
 pub mod mesh;
 mod npm;
 pub mod pair;
+mod pipe;
 mod process;
 pub mod proxy;
 mod wait;

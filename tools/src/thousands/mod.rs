@@ -5,8 +5,6 @@
 //! the runtime polls, so that two runs differ a little.
 
 mod ledger;
-mod network;
-mod pipe;
 mod plot;
 mod relay;
 mod report;

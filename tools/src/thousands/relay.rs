@@ -1,14 +1,18 @@
 //! What passes messages on, and the nodes that are made for it.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use bytes::Bytes;
 use coalescent::wire::{Kind, NodeId};
 use coalescent::{App, AppExt, Config, Error, Mesh};
-
 use coalescent_layers::{Overlay, OverlayExt, SmartRelay, Topic};
 use serde::{Deserialize, Serialize};
+use support::internet::Host;
 
 use super::ledger::Ledger;
-use super::network::{Host, PORT, ip};
+
+/// The port that every node listens at.
+const PORT: u16 = 1337;
 
 /// How many others a node of the fixed kind dials.
 pub(super) const FIXED: usize = 5;
@@ -152,4 +156,15 @@ impl Node {
         };
         peers.iter().filter_map(coalescent::Peer::node_id).collect()
     }
+}
+
+/// Returns where a node is: each in another /16, so that nobody counts them as of one network.
+///
+/// # Panics
+///
+/// Panics if there are more than 20,000 nodes.
+pub(super) fn ip(node: usize) -> IpAddr {
+    assert!(node < 20_000, "there are not so many networks");
+    let [.., a, b] = node.to_be_bytes();
+    Ipv4Addr::new(20 + a, b, 7, 1).into()
 }

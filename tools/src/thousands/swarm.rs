@@ -9,12 +9,12 @@ use coalescent::wire::NodeId;
 use rand::rngs::StdRng;
 use rand::seq::IteratorRandom;
 use rand::{Rng, SeedableRng};
+use support::internet::Internet;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::ledger::{Heard, Ledger};
-use super::network::Network;
-use super::relay::{Node, Relay};
+use super::relay::{Node, Relay, ip};
 
 /// How often it is looked whether the swarm is one, in simulated time.
 const LOOK: Duration = Duration::from_millis(250);
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Nodes that run, or have run, on one network.
 #[derive(Debug)]
 pub(super) struct Swarm {
-    pub(super) network: Network,
+    pub(super) network: Internet,
     pub(super) relay: Relay,
     pub(super) rng: StdRng,
     seed: u64,
@@ -98,7 +98,7 @@ pub(super) struct Sent {
 impl Swarm {
     pub(super) fn new(relay: Relay, latency: Range<u64>, seed: u64) -> Self {
         Self {
-            network: Network::new(latency, seed),
+            network: Internet::with_latency(latency, seed),
             relay,
             rng: StdRng::seed_from_u64(seed),
             seed,
@@ -116,7 +116,7 @@ impl Swarm {
         let number = self.nodes.len();
         let node = Node::start(
             self.relay,
-            self.network.host(number),
+            self.network.host(ip(number)),
             number,
             self.seed,
             seeds,
@@ -153,7 +153,7 @@ impl Swarm {
         for node in nodes {
             self.part[*node] = 1;
         }
-        self.network.split(1, nodes.iter().copied());
+        self.network.split(1, nodes.iter().map(|node| ip(*node)));
         self.changes();
     }
 

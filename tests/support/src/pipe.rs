@@ -1,8 +1,9 @@
-//! One direction of a connection of the simulated network: bytes that arrive in order, after the
-//! latency of their link.
+//! The connections of an [`Internet`](crate::internet::Internet): bytes that arrive in order, after
+//! the latency of their link.
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -13,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The bytes that may be under way in one direction: what a socket's buffers would hold.
-pub(super) const WINDOW: usize = 256 * 1024;
+const WINDOW: usize = 256 * 1024;
 
 /// Bytes that are under way.
 #[derive(Default)]
@@ -89,6 +90,8 @@ impl Cable {
 
 /// One end of a connection.
 pub(super) struct End {
+    /// The address of this end, as the other one sees it.
+    pub(super) here: SocketAddr,
     incoming: Pipe,
     outgoing: Pipe,
     latency: Duration,
@@ -96,17 +99,19 @@ pub(super) struct End {
     arrival: Option<Pin<Box<Sleep>>>,
 }
 
-/// Makes a connection whose bytes take so long.
-pub(super) fn connection(latency: Duration) -> (End, End, Cable) {
+/// Makes a connection between two addresses whose bytes take so long.
+pub(super) fn connection([a, b]: [SocketAddr; 2], latency: Duration) -> (End, End, Cable) {
     let pipes = [Pipe::default(), Pipe::default()];
-    let end = |incoming: &Pipe, outgoing: &Pipe| End {
+    let end = |here, incoming: &Pipe, outgoing: &Pipe| End {
+        here,
         incoming: incoming.clone(),
         outgoing: outgoing.clone(),
         latency,
         arrival: None,
     };
-    let [a, b] = &pipes;
-    (end(a, b), end(b, a), Cable(pipes))
+    let [to_a, to_b] = &pipes;
+    let ends = (end(a, to_a, to_b), end(b, to_b, to_a));
+    (ends.0, ends.1, Cable(pipes))
 }
 
 impl End {
