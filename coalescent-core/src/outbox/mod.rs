@@ -199,13 +199,17 @@ impl Outbox {
             }
             return Ok(());
         }
-        let first_press = !state.pressed;
-        state.pressed = true;
+        Err(self.press(state))
+    }
+
+    /// Notes that something found no room.
+    fn press(&self, mut state: MutexGuard<'_, State>) -> Refused {
+        let first_press = !std::mem::replace(&mut state.pressed, true);
         drop(state);
         if first_press {
             self.pressed.raise();
         }
-        Err(Refused::Full)
+        Refused::Full
     }
 
     /// Looks whether a frame of a channel in bulk, of `len` bytes, finds room now.
@@ -214,7 +218,7 @@ impl Outbox {
     ///
     /// If it does not.
     pub(crate) fn has_bulk_room(&self, len: usize) -> Result<(), Refused> {
-        let mut state = self.state();
+        let state = self.state();
         if state.closed {
             return Err(Refused::Closed);
         }
@@ -222,13 +226,7 @@ impl Outbox {
         if room.is_none_or(|channels| channels.has_bulk_room(len)) {
             return Ok(());
         }
-        let first_press = !state.pressed;
-        state.pressed = true;
-        drop(state);
-        if first_press {
-            self.pressed.raise();
-        }
-        Err(Refused::Full)
+        Err(self.press(state))
     }
 
     /// Moves the next entries into the empty `batch`, for the connection `link` to write.

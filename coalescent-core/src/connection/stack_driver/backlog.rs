@@ -87,6 +87,33 @@ pub(super) struct Unhandled {
 }
 
 impl Batch {
+    /// Makes a batch of the frames of `block`, which keep the buffer `number` alive, of `buffer_len`
+    /// bytes.
+    #[inline]
+    fn new(
+        in_flight: &Arc<InFlight>,
+        block: Block,
+        (buffer_len, number): (usize, u64),
+        cost: usize,
+        at: Instant,
+    ) -> Self {
+        let read_batch = Arc::new(ReadBatch {
+            in_flight: Arc::clone(in_flight),
+            bytes: block.bytes.clone(),
+            buffer: number,
+            buffer_len,
+            at,
+        });
+        Self {
+            block,
+            read_batch,
+            cost,
+            asks: false,
+            compact: false,
+            handed: None,
+        }
+    }
+
     /// Returns the frame with this offset and head, and begins its call. The frame references
     /// `copy` instead of this batch if there is one.
     #[inline]
@@ -231,21 +258,9 @@ impl Backlog {
             self.requests_cost += cost;
             self.grown = true;
         }
-        let read_batch = Arc::new(ReadBatch {
-            in_flight: Arc::clone(in_flight),
-            bytes: block.bytes.clone(),
-            buffer: number,
-            buffer_len,
-            at,
-        });
-        self.batches.push_back(Batch {
-            block,
-            read_batch,
-            cost,
-            asks,
-            compact: false,
-            handed: None,
-        });
+        let mut batch = Batch::new(in_flight, block, (buffer_len, number), cost, at);
+        batch.asks = asks;
+        self.batches.push_back(batch);
     }
 
     /// Adds a frame that was handed in at `at`.
@@ -268,21 +283,9 @@ impl Backlog {
         };
         let cost = cost_of(&block) + buffer_len + HANDED_COST;
         self.cost += cost;
-        let read_batch = Arc::new(ReadBatch {
-            in_flight: Arc::clone(in_flight),
-            bytes: block.bytes.clone(),
-            buffer: number,
-            buffer_len,
-            at,
-        });
-        self.batches.push_back(Batch {
-            block,
-            read_batch,
-            cost,
-            asks: false,
-            compact: false,
-            handed: Some(Box::new(RefCell::new(Some(extensions)))),
-        });
+        let mut batch = Batch::new(in_flight, block, (buffer_len, number), cost, at);
+        batch.handed = Some(Box::new(RefCell::new(Some(extensions))));
+        self.batches.push_back(batch);
     }
 
     /// Copies the requests that wait in batches of their own, so that they keep alive nothing else:
