@@ -1,5 +1,5 @@
 //! When a frame is relayed: at once, once a layer accepts it, or after its call has succeeded. Used
-//! by both relays.
+//! by both relays, and by the overlay for payloads of topics.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -34,12 +34,8 @@ struct VerdictsInside;
 struct TopicsOutside;
 
 /// On the node's shared values: a layer inside of the overlay gives verdicts.
-#[cfg_attr(
-    not(feature = "overlay"),
-    allow(dead_code, reason = "only topics ask for it")
-)]
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TopicVerdictsInside;
+struct TopicVerdictsInside;
 
 /// Registers a layer that passes payloads of topics on.
 #[cfg(feature = "overlay")]
@@ -67,15 +63,26 @@ impl When {
     /// Finds out, with the first frame, whether a layer further in gives verdicts.
     #[inline]
     pub(crate) fn settled(&mut self, frame: &Frame) -> Self {
+        self.settled_by::<VerdictsInside>(frame)
+    }
+
+    /// Finds out, with the first payload of a topic, whether a layer further in gives verdicts.
+    #[cfg(feature = "overlay")]
+    pub(crate) fn settled_for_topics(&mut self, frame: &Frame) -> Self {
+        self.settled_by::<TopicVerdictsInside>(frame)
+    }
+
+    #[inline]
+    fn settled_by<V: Clone + Send + Sync + 'static>(&mut self, frame: &Frame) -> Self {
         if *self == Self::Either {
-            self.find_out(frame);
+            self.find_out::<V>(frame);
         }
         *self
     }
 
     #[cold]
-    fn find_out(&mut self, frame: &Frame) {
-        let verdicts = frame.peer().peers().get_shared::<VerdictsInside>();
+    fn find_out<V: Clone + Send + Sync + 'static>(&mut self, frame: &Frame) {
+        let verdicts = frame.peer().peers().get_shared::<V>();
         *self = match verdicts {
             Some(_) => Self::Accepted,
             None => Self::AtOnce,

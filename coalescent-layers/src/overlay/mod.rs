@@ -145,7 +145,7 @@ pub use self::rejoin::ALONE_FOR;
 use self::settings::Settings;
 pub use self::settings::{ACTIVE, PASSIVE};
 pub use self::stats::OverlayStats;
-use self::topic::{OverlayService, Topic, Topics, When};
+use self::topic::{OverlayService, Topic, Topics};
 use crate::deferred;
 
 /// Keeps a node connected to a few others, whom an overlay chooses; see the [module](self).
@@ -277,9 +277,9 @@ impl<S> Layer<S> for Overlay {
 
     fn layer(&self, inner: S) -> OverlayService<S> {
         let when = if self.validated {
-            When::Accepted
+            deferred::When::Accepted
         } else {
-            When::Either
+            deferred::When::Either
         };
         OverlayService::new(inner, when)
     }

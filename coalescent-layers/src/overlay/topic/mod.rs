@@ -69,7 +69,6 @@ pub(crate) use self::names::Names;
 pub use self::names::{CLAIMED, CLAIMED_FOR, GIVEN, GIVEN_FOR, KEPT_COST, KEPT_FOR, TREE_BYTES};
 pub use self::payload::{MAX_HOPS, TopicNonce};
 pub use self::seen::{REMEMBERED, REMEMBERED_FOR};
-pub(crate) use self::service::When;
 pub use self::service::{OverlayService, ResponseFuture};
 pub use self::state::{COPIES, OPEN, TOPIC_INBOX, TopicStats};
 pub(crate) use self::topics::Topics;

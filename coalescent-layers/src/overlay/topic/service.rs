@@ -8,24 +8,13 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::handed::Handed;
-use crate::deferred::TopicVerdictsInside;
+use crate::deferred::When;
 
 /// The service that [`Overlay`](crate::Overlay) puts around one peer's stack.
 #[derive(Clone, Debug)]
 pub struct OverlayService<S> {
     inner: S,
     when: When,
-}
-
-/// When payloads are passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum When {
-    /// Before the rest of the stack sees them; or on a verdict, if a layer further in gives one.
-    Either,
-    /// Before the rest of the stack sees them.
-    AtOnce,
-    /// As soon as a layer further in accepts them.
-    Accepted,
 }
 
 impl<S> OverlayService<S> {
@@ -67,19 +56,12 @@ impl<S> OverlayService<S> {
     #[cold]
     fn take(&mut self, frame: &mut Frame) -> Option<Box<Passing>> {
         let handed: Handed = frame.extensions_mut().remove()?;
-        if self.when == When::Either {
-            let verdicts = frame.peer().peers().get_shared::<TopicVerdictsInside>();
-            self.when = match verdicts {
-                Some(_) => When::Accepted,
-                None => When::AtOnce,
-            };
-        }
         let mut passing = Passing {
             handed,
             held: None,
             sending: None,
         };
-        if self.when == When::Accepted {
+        if self.when.settled_for_topics(frame).waits() {
             passing.held = Some(frame.watch(Relay {
                 flow: Flow::Drop,
                 direct: false,
