@@ -67,9 +67,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         [verb, addr] if verb == "seed" => app.seeds([addr]).start().await?,
         _ => return Err("usage: unix_socket listen|seed unix:/PATH".into()),
     };
-    mesh.connected(1).await?;
-    let (mut typed, mut shown) = (stdin(), stdout());
+    // Before anybody is there: what comes while nobody reads is discarded.
     let (mut heard, mut said) = (mesh.reader(), mesh.writer());
+    let (mut typed, mut shown) = (stdin(), stdout());
+    mesh.connected(1).await?;
     tokio::select! {
         done = copy(&mut typed, &mut said) => done?,
         done = copy(&mut heard, &mut shown) => done?,
