@@ -87,8 +87,8 @@ pub(super) struct Unhandled {
 }
 
 impl Batch {
-    /// Makes a batch of the frames of `block`, which keep the buffer `number` alive, of `buffer_len`
-    /// bytes.
+    /// Makes a batch of the frames of `block`, which keep the buffer `number` of `buffer_len` bytes
+    /// alive.
     #[inline]
     fn new(
         in_flight: &Arc<InFlight>,
