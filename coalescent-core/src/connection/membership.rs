@@ -1,7 +1,6 @@
 //! A connection's place in the roster of its node.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::node::peer::Peer;
 use crate::node::peer::handle::ConnectionHandle;
@@ -14,6 +13,8 @@ pub(super) struct Membership {
     handle: Arc<ConnectionHandle>,
     /// Whether the peer left with this connection.
     peer_left: bool,
+    /// Whether a task runs the disconnect hooks, since this was dropped before it could.
+    hooks_outlive: bool,
 }
 
 impl Membership {
@@ -22,6 +23,7 @@ impl Membership {
             peer,
             handle,
             peer_left: false,
+            hooks_outlive: false,
         }
     }
 
@@ -42,17 +44,7 @@ impl Membership {
     pub(super) async fn announce(&self, reason: &DisconnectReason) {
         let node = self.peer.node();
         node.finish_departure(&self.peer, reason.clone());
-        if self.peer.is_contact() {
-            return;
-        }
-        if let Some(hooks) = self.peer.begin() {
-            // It has left before its connection could run the hooks. Polled once, so that each
-            // peer of whom the hooks for its end tell was told of before.
-            let _ = tokio::time::timeout(Duration::ZERO, hooks).await;
-        }
-        for hook in &node.hooks().disconnect {
-            hook(self.peer.clone()).await;
-        }
+        self.peer.run_disconnect_hooks().await;
     }
 }
 
@@ -62,13 +54,14 @@ impl Drop for Membership {
         // dropped before its end was announced.
         let reason = DisconnectReason::Disconnected("the connection was dropped".to_owned());
         if self.peer.is_connected() && self.give_up(&reason) {
-            self.peer.node().finish_departure(&self.peer, reason);
+            self.hooks_outlive = true;
+            self.peer.node().finish_unrun(&self.peer, reason);
         }
         if self.peer.is_in_channels() || self.peer.has_handed() {
             // Another connection goes on with what this one has left.
             self.peer.wake();
         }
-        if self.peer_left {
+        if self.peer_left && !self.hooks_outlive {
             self.peer.end_departure();
         }
     }

@@ -13,8 +13,17 @@
 //! 3. [`Peer::end_departure`], when the hooks for a disconnected peer have run: drops the values
 //!    that were kept with the peer.
 
+use std::any::Any;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use crate::error::Error;
 use crate::node::event::Event;
 use crate::node::peer::Peer;
 use crate::node::peer::handle::LinkId;
@@ -87,9 +96,28 @@ impl Node {
     pub(super) fn depart_unrun(&self, peer: &Peer, link: LinkId) {
         let reason = DisconnectReason::Disconnected("the connection was dropped".to_owned());
         if self.begin_departure(peer, link, &reason) {
-            self.finish_departure(peer, reason);
-            peer.end_departure();
+            self.finish_unrun(peer, reason);
         }
+    }
+
+    /// Takes the other steps for a peer whose connection nobody runs any more.
+    ///
+    /// The disconnect hooks run in a task of their own, but not if the node ends: then nothing is
+    /// left that they could tend.
+    pub(crate) fn finish_unrun(&self, peer: &Peer, reason: DisconnectReason) {
+        self.finish_departure(peer, reason);
+        let ends = self.roster().closed.is_some();
+        let runtime = Handle::try_current().ok().filter(|_| !ends);
+        let Some(runtime) = runtime else {
+            return peer.end_departure();
+        };
+        let peer = peer.clone();
+        runtime.spawn(async move {
+            if let Err(panic) = caught(peer.run_disconnect_hooks()).await {
+                peer.node().error(Some(&peer), Error::hook(&*panic));
+            }
+            peer.end_departure();
+        });
     }
 
     /// Counts dropped frames of a peer whose counters the node has taken over.
@@ -101,6 +129,35 @@ impl Node {
     pub(super) fn channel_dropped_late(&self, frames: u64) {
         self.roster().departed.channel_dropped += frames;
     }
+}
+
+impl Peer {
+    /// Runs the disconnect hooks. Of a contact only the hooks for its end are told.
+    pub(crate) async fn run_disconnect_hooks(&self) {
+        if self.is_contact() {
+            return;
+        }
+        if let Some(hooks) = self.begin() {
+            // It has left before its connection could run the hooks. Polled once, so that each
+            // peer of whom the hooks for its end tell was told of before.
+            let _ = tokio::time::timeout(Duration::ZERO, hooks).await;
+        }
+        for hook in &self.node().hooks().disconnect {
+            hook(self.clone()).await;
+        }
+    }
+}
+
+/// Waits for a future, and catches its panic.
+async fn caught(future: impl Future<Output = ()>) -> Result<(), Box<dyn Any + Send>> {
+    let mut future = pin!(future);
+    poll_fn(
+        |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        },
+    )
+    .await
 }
 
 impl Roster {

@@ -303,7 +303,13 @@ impl<S: Service<Frame>> Service<Frame> for PanicService<S> {
 async fn code_that_panics_costs_a_frame_or_a_connection_and_no_more() {
     use Panics::{Call, Connect, Disconnect, Layer, Ready};
     for place in [Layer, Ready, Call, Connect, Disconnect] {
-        let app = App::new().with(place).max_inbound(1).configure(|config| {
+        let gone = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&gone);
+        let app = App::new().on_disconnect(move |_| {
+            count.fetch_add(1, SeqCst);
+            std::future::ready(())
+        });
+        let app = app.with(place).max_inbound(1).configure(|config| {
             config.backoff = Duration::from_millis(1);
             config.backoff_max = Duration::from_millis(1);
         });
@@ -323,6 +329,7 @@ async fn code_that_panics_costs_a_frame_or_a_connection_and_no_more() {
             until("its place is free", || mesh.peers().is_empty()).await;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        until("the hooks are told of each end", || gone.load(SeqCst) == 3).await;
         // A seed is dialled again.
         let seed = App::new().listen("127.0.0.1:0").await.unwrap();
         let came = Arc::new(AtomicUsize::new(0));
