@@ -30,8 +30,8 @@ pub mod transports {}
 pub mod prelude {
     pub use crate::extract::{Body, Extension, Shared, State, Type};
     pub use crate::{
-        App, AppExt, Courier, Discovery, Event, Frame, IntoReply, Mesh, MeshExt, Message,
-        MessageType, Peer, PeerExt, Plugin, Refusal, Registrar, Reply, Router, RouterExt,
-        SmartRelay, Tattletale, Typed, Wire, ends, message_type,
+        App, AppExt, Courier, Discovery, Event, Frame, IntoReply, Mesh, MeshExt, MeshRouterExt,
+        Message, MessageType, Peer, PeerExt, Plugin, Refusal, Registrar, Reply, Router, SmartRelay,
+        Tattletale, Typed, Wire, ends, message_type,
     };
 }

@@ -118,7 +118,7 @@ fn packet(kind: Kind, payload: Bytes) -> Packet {
 /// Subscribes to a topic. What this node itself publishes there is not heard.
 #[cfg(feature = "topics")]
 fn of_topic(mesh: &Mesh, name: &str, tally: Arc<Tally>) -> Result<Shore, Error> {
-    use coalescent_layers::OverlayExt;
+    use coalescent_layers::MeshOverlayExt;
     use coalescent_layers::overlay::topic::TopicNonce;
 
     let heard = mesh.topic(name)?;

@@ -220,7 +220,7 @@ impl Peers {
     /// Finds a connected peer by its id. On wires without a handshake several peers can share a
     /// key; this finds the oldest.
     #[must_use]
-    pub fn get(&self, id: &PeerId) -> Option<Peer> {
+    pub fn find(&self, id: &PeerId) -> Option<Peer> {
         self.0
             .roster()
             .peers

@@ -153,7 +153,7 @@ async fn a_contact_shares_channels_and_nothing_else() {
         assert!(mesh.peers().is_empty() && mesh.peers().list().is_empty());
         assert_eq!(mesh.broadcast_payload("to all").await.unwrap().queued, 0);
     }
-    assert!(two.a.peers().get(two.here.id()).is_none());
+    assert!(two.a.peers().find(two.here.id()).is_none());
     assert!(
         two.here
             .send_payload("beep")

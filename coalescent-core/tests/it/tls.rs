@@ -274,8 +274,8 @@ async fn a_copied_number_neither_keeps_its_node_out_nor_gets_its_place() {
             by_hand(&alice, &stranger_key, number).await
         };
         until("both are in", || alice.peers().len() == 2).await;
-        let to_bob = alice.peers().get(&key(&bob_key)).expect("bob");
-        let to_stranger = alice.peers().get(&key(&stranger_key)).expect("the other");
+        let to_bob = alice.peers().find(&key(&bob_key)).expect("bob");
+        let to_stranger = alice.peers().find(&key(&stranger_key)).expect("the other");
         to_bob.send_payload("for bob").await.unwrap();
         to_stranger.send_payload("not for bob").await.unwrap();
         let frame = soon("a frame", heard.next_frame()).await.unwrap();

@@ -6,7 +6,7 @@ use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::wire::{Hello, Kind};
 use coalescent_core::{AppExt, Mesh, Peer};
 use coalescent_layers::overlay::topic::FORWARD_GRACE;
-use coalescent_layers::{Overlay, OverlayExt, Topic};
+use coalescent_layers::{MeshOverlayExt, Overlay, Topic};
 use futures_util::SinkExt;
 use support::{ByHand, packet, soon, until};
 use tokio::io::DuplexStream;
