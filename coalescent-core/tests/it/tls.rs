@@ -15,7 +15,7 @@ async fn listening(identity: &Identity) -> Mesh {
 }
 
 fn key(identity: &Identity) -> PeerId {
-    PeerId::Key(*identity.id().as_bytes())
+    PeerId::Key(identity.id())
 }
 
 /// What happened on a mesh that has ended: no peer, and how many errors.
@@ -71,8 +71,7 @@ async fn who_finds_no_place_is_told_after_the_tls_handshake() {
     let key = second.public_key().unwrap();
     until("it is known by its key", || {
         let list = mesh.peers().list();
-        list.iter()
-            .any(|peer| *peer.id() == PeerId::Key(*key.as_bytes()))
+        list.iter().any(|peer| *peer.id() == PeerId::Key(key))
     })
     .await;
 }
@@ -375,7 +374,7 @@ async fn the_list_of_keys_changes_while_the_mesh_runs() {
         let pinned = format!("{}@{addr}", alice_key.id());
         assert!(bob.connect(&pinned).await.unwrap_err().is_handshake());
         let (_here, there) = tokio::io::duplex(1024);
-        let info = ConnectionInfo::inbound().key(*alice_key.id().as_bytes());
+        let info = ConnectionInfo::inbound().key(alice_key.id());
         assert!(bob.adopt(there, info).await.unwrap_err().is_refused());
     }
 

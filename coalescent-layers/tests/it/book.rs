@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use coalescent_core::connection::ConnectionInfo;
+use coalescent_core::identity::PublicKey;
 use coalescent_core::transport::Memory;
 use coalescent_core::wire::{Hello, Kind};
 use coalescent_core::{Address, App, AppExt, BanTarget, Event, Events, Mesh, Source};
@@ -397,7 +398,7 @@ async fn what_a_peer_says_of_where_it_listens_is_kept_with_its_proven_identity()
     .await;
     let known = |identity: &Identity, mesh: &Mesh| {
         let address: Address = addr(mesh).parse().unwrap();
-        address.with_id(Some(*identity.id().as_bytes()))
+        address.with_id(Some(identity.id()))
     };
     assert_eq!(others.tellable(), [known(&one, &first)]);
     assert_eq!(ones.tellable(), [known(&other, &second)]);
@@ -411,7 +412,7 @@ async fn who_is_banned_stays_so_over_a_restart() {
     let network = Memory::new();
     let node = || app(&network, AddressBook::new().file(&file)).start();
     let (junk, spam) = (
-        BanTarget::from([7; 32]),
+        BanTarget::from(PublicKey::from_bytes([7; 32]).unwrap()),
         "198.51.100.7".parse::<BanTarget>(),
     );
     let first = node().await.unwrap();
