@@ -112,7 +112,7 @@ fn packet(kind: Kind, payload: Bytes) -> Packet {
         Kind::Broadcast { .. } => TTL,
         _ => 0,
     };
-    Packet { kind, ttl, payload }
+    Packet::new(kind, ttl, payload)
 }
 
 /// Subscribes to a topic. What this node itself publishes there is not heard.

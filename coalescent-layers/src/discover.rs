@@ -77,14 +77,15 @@ impl Stream for PeerDiscover {
             let Some(change) = ready!(Pin::new(&mut self.changes).poll_next(cx)) else {
                 return Poll::Ready(None);
             };
-            let (PeerChange::Joined(peer) | PeerChange::Left(peer)) = &change;
-            if !peer.wire().has_handshake() {
+            if !change.peer().wire().has_handshake() {
                 continue;
             }
-            return Poll::Ready(Some(Ok(match change {
+            let change = match change {
                 PeerChange::Joined(peer) => Change::Insert(peer.clone(), peer),
                 PeerChange::Left(peer) => Change::Remove(peer),
-            })));
+                _ => continue,
+            };
+            return Poll::Ready(Some(Ok(change)));
         }
     }
 }

@@ -239,12 +239,7 @@ impl Hand {
         let mut codec = NativeCodec::new(usize::MAX);
         codec.established();
         let mut bytes = BytesMut::new();
-        let payload = payload.into();
-        let packet = Packet {
-            kind,
-            ttl: 0,
-            payload,
-        };
+        let packet = Packet::new(kind, 0, payload);
         codec.encode(packet, &mut bytes).expect("a frame");
         let _ = self.socket.write_all(&bytes);
     }

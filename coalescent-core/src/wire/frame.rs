@@ -90,6 +90,7 @@ impl Kind {
 /// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum Status {
     /// The request succeeded; the payload is the answer.
     Ok = 0,
@@ -247,7 +248,15 @@ impl Block {
 
 /// A frame with its payload: the item of the [`Decoder`](tokio_util::codec::Decoder) and
 /// [`Encoder`](tokio_util::codec::Encoder) implementations.
+///
+/// ```
+/// use coalescent_core::wire::{Kind, Packet};
+///
+/// let beep = Packet::new(Kind::Data, 0, "beep");
+/// assert_eq!((beep.kind, &beep.payload[..]), (Kind::Data, &b"beep"[..]));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Packet {
     /// The kind of the frame.
     pub kind: Kind,
@@ -255,6 +264,19 @@ pub struct Packet {
     pub ttl: u8,
     /// The payload.
     pub payload: Bytes,
+}
+
+impl Packet {
+    /// Creates a frame of this kind, with this many hops left.
+    #[inline]
+    #[must_use]
+    pub fn new(kind: Kind, ttl: u8, payload: impl Into<Bytes>) -> Self {
+        Self {
+            kind,
+            ttl,
+            payload: payload.into(),
+        }
+    }
 }
 
 /// The bytes to write before and after a payload, so that a large payload need not be copied.

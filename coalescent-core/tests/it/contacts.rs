@@ -136,10 +136,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let mut by_hand = ByHand::new(io);
-    let hello = Hello {
-        channels: channels.iter().map(|name| (*name).to_owned()).collect(),
-        ..Hello::new(by_hand.node, "")
-    };
+    let hello = Hello::new(by_hand.node, "").channels(channels.iter().copied());
     by_hand.send(Kind::Hello, hello.encode().unwrap()).await;
     by_hand
 }

@@ -247,15 +247,7 @@ async fn what_a_node_may_not_dial_takes_no_turns() {
 async fn join_who_listens(mesh: &Mesh, seen: &str) -> ByHand<DuplexStream> {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let mut peer = ByHand::new(near);
-    let hello = Hello {
-        node: peer.node,
-        net: String::new(),
-        agent: "a listener".to_owned(),
-        listen: Some(":7".to_owned()),
-        seen: None,
-        max: None,
-        channels: Vec::new(),
-    };
+    let hello = Hello::new(peer.node, "").agent("a listener").listen(":7");
     let hello = hello.encode().unwrap();
     let info = ConnectionInfo::inbound().addr(seen.parse().unwrap());
     let introduce = async {

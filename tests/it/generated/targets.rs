@@ -410,13 +410,12 @@ fn encoded(packets: &[Packet]) -> Vec<u8> {
 }
 
 fn packet(kind: Kind, payload: impl Into<Bytes>) -> Packet {
-    let payload = payload.into();
     let ttl = if matches!(kind, Kind::Broadcast { .. }) {
         32
     } else {
         0
     };
-    Packet { kind, ttl, payload }
+    Packet::new(kind, ttl, payload)
 }
 
 /// Always the same, so that a seed says everything.
@@ -427,14 +426,14 @@ fn a_node() -> NodeId {
 }
 
 fn a_hello(listen: Option<&str>) -> Hello {
-    Hello {
-        node: a_node(),
-        net: "".into(),
-        agent: "generated".into(),
-        listen: listen.map(Into::into),
-        seen: listen.map(Into::into),
-        max: listen.map(|_| 1 << 20),
-        channels: listen.iter().map(|_| "peers/1".into()).collect(),
+    let hello = Hello::new(a_node(), "").agent("generated");
+    match listen {
+        Some(listen) => hello
+            .listen(listen)
+            .seen(listen)
+            .max(1 << 20)
+            .channels(["peers/1"]),
+        None => hello,
     }
 }
 

@@ -19,15 +19,7 @@ pub struct ByHand<IO> {
 }
 
 pub fn hello(node: NodeId, net: &str) -> Bytes {
-    let hello = Hello {
-        node,
-        net: net.into(),
-        agent: "by hand".into(),
-        listen: None,
-        seen: None,
-        max: None,
-        channels: Vec::new(),
-    };
+    let hello = Hello::new(node, net).agent("by hand");
     hello.encode().expect("a small hello")
 }
 
@@ -37,11 +29,7 @@ pub fn packet(kind: Kind, payload: impl Into<Bytes>) -> Packet {
     } else {
         0
     };
-    Packet {
-        kind,
-        ttl,
-        payload: payload.into(),
-    }
+    Packet::new(kind, ttl, payload)
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> ByHand<IO> {
