@@ -11,6 +11,10 @@ use bytes::Bytes;
 /// forwarded as one slice.
 pub const MAX_BLOCK_FRAMES: usize = 2048;
 
+/// The number of hops that a broadcast may travel, unless [`Config::ttl`](crate::Config::ttl) says
+/// otherwise: 32.
+pub const DEFAULT_TTL: u8 = 32;
+
 /// The kind of a frame on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -252,8 +256,10 @@ impl Block {
 /// ```
 /// use coalescent_core::wire::{Kind, Packet};
 ///
-/// let beep = Packet::new(Kind::Data, 0, "beep");
-/// assert_eq!((beep.kind, &beep.payload[..]), (Kind::Data, &b"beep"[..]));
+/// let beep = Packet::new(Kind::Data, "beep");
+/// assert_eq!((beep.kind, beep.ttl, &beep.payload[..]), (Kind::Data, 0, &b"beep"[..]));
+/// let boop = Packet::new(Kind::Broadcast { nonce: 7 }, "boop").ttl(2);
+/// assert_eq!(boop.ttl, 2);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -267,15 +273,27 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// Creates a frame of this kind, with this many hops left.
+    /// Creates a frame of this kind. A broadcast has the [`DEFAULT_TTL`], other kinds have none.
     #[inline]
     #[must_use]
-    pub fn new(kind: Kind, ttl: u8, payload: impl Into<Bytes>) -> Self {
+    pub fn new(kind: Kind, payload: impl Into<Bytes>) -> Self {
+        let ttl = match kind {
+            Kind::Broadcast { .. } => DEFAULT_TTL,
+            _ => 0,
+        };
         Self {
             kind,
             ttl,
             payload: payload.into(),
         }
+    }
+
+    /// Sets the number of hops left.
+    #[inline]
+    #[must_use]
+    pub fn ttl(mut self, ttl: u8) -> Self {
+        self.ttl = ttl;
+        self
     }
 }
 

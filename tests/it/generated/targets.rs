@@ -410,12 +410,7 @@ fn encoded(packets: &[Packet]) -> Vec<u8> {
 }
 
 fn packet(kind: Kind, payload: impl Into<Bytes>) -> Packet {
-    let ttl = if matches!(kind, Kind::Broadcast { .. }) {
-        32
-    } else {
-        0
-    };
-    Packet::new(kind, ttl, payload)
+    Packet::new(kind, payload)
 }
 
 /// Always the same, so that a seed says everything.

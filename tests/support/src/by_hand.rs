@@ -24,12 +24,7 @@ pub fn hello(node: NodeId, net: &str) -> Bytes {
 }
 
 pub fn packet(kind: Kind, payload: impl Into<Bytes>) -> Packet {
-    let ttl = if matches!(kind, Kind::Broadcast { .. }) {
-        32
-    } else {
-        0
-    };
-    Packet::new(kind, ttl, payload)
+    Packet::new(kind, payload)
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> ByHand<IO> {

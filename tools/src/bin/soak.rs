@@ -404,14 +404,10 @@ fn noise(rng: &mut StdRng, at_most: usize) -> Vec<u8> {
 fn encode(kind: Kind, payload: Bytes) -> BytesMut {
     let mut codec = NativeCodec::new(1024 * 1024);
     codec.established();
-    let ttl = if matches!(kind, Kind::Broadcast { .. }) {
-        32
-    } else {
-        0
-    };
     let mut bytes = BytesMut::new();
-    let packet = Packet::new(kind, ttl, payload);
-    codec.encode(packet, &mut bytes).expect("a small frame");
+    codec
+        .encode(Packet::new(kind, payload), &mut bytes)
+        .expect("a small frame");
     bytes
 }
 
