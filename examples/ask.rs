@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use coalescent::Refusal;
+use coalescent::extract::{Body, State};
 use coalescent::prelude::*;
+use coalescent::{Refusal, Router};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]

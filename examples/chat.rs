@@ -12,7 +12,9 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use coalescent::Router;
 use coalescent::event::Escaped;
+use coalescent::extract::{Body, State};
 use coalescent::prelude::*;
 use lexopt::prelude::*;
 use rustyline::error::ReadlineError;

@@ -11,7 +11,9 @@
 //! Each line that is typed reaches the others. End the first with Ctrl-C: the other two have found
 //! each other. Start it again without a seed: it dials those that stand in its book.
 
+use coalescent::Router;
 use coalescent::discovery::Discovery;
+use coalescent::extract::Body;
 use coalescent::prelude::*;
 use tokio::io::{AsyncBufReadExt, BufReader, stdin};
 

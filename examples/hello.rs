@@ -4,6 +4,8 @@
 //! cargo run --example hello
 //! ```
 
+use coalescent::Router;
+use coalescent::extract::Body;
 use coalescent::prelude::*;
 use serde::{Deserialize, Serialize};
 

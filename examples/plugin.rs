@@ -7,8 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coalescent::WeakMesh;
+use coalescent::extract::Body;
 use coalescent::prelude::*;
+use coalescent::{Router, WeakMesh};
 use tokio::sync::watch;
 
 /// The name of a peer. It is attached to the connection's [`Peer`], so that when a peer reconnects,

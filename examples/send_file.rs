@@ -10,7 +10,7 @@
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use coalescent::streams::{PeerStream, Streams, StreamsExt};
+use coalescent::streams::{PeerStream, PeerStreamsExt, Streams};
 use coalescent::{App, AppExt, Peer};
 use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy, empty, stdin};

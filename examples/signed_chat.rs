@@ -13,10 +13,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coalescent::event::Escaped;
-use coalescent::extract::Author;
+use coalescent::extract::{Author, Body, State};
 use coalescent::identity::{Identity, PublicKey};
 use coalescent::prelude::*;
-use coalescent::{Error, Signed};
+use coalescent::{Error, Router, Signed};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 

@@ -1,11 +1,46 @@
 #![doc = include_str!("../README.md")]
 
+// What this crate hands on, by name: what the crates below add is part of it only once it stands
+// here. `tests/it/facade.rs` fails for what is neither here nor left out on purpose.
+#[doc(no_inline)]
+pub use coalescent_core::Extensions;
+#[cfg(feature = "test-util")]
 #[doc(inline)]
-pub use coalescent_core::*;
+pub use coalescent_core::test_util;
 #[doc(inline)]
-pub use coalescent_layers::*;
+pub use coalescent_core::{
+    Address, AddressError, Admitted, App, AppExt, Ask, BAN_REASON_MAX, BANS_MAX, BANS_OF_NETWORK,
+    BATCH, Ban, BanTarget, BoxError, CHANNEL_INBOX, Config, DISCOVERED_MAX, Dial, Direction,
+    DisconnectReason, DropReason, Error, Event, Events, FORGIVEN_AFTER, FRAME_COST, Flow, Frame,
+    FrameRef, Frames, Goodbye, HANDED_COST, HANDED_IN, Held, Inbox, Mesh, MeshReader, MeshWriter,
+    Message, MessageType, NodeId, OneMore, PAYLOAD_COST, Payload, Peer, PeerChange, PeerChanges,
+    PeerId, PeerLayer, PeerReader, PeerService, PeerWriter, Peers, Plugin, Probe, PublicKey,
+    READ_BY_GRACE, REQUEST_COST, REQUEST_WINDOW, ReadBy, Refusal, Registrar, Relay, Reply,
+    RequestFuture, Sent, Source, Stats, Suggestion, TopicName, Verdict, WRITE_CHUNK, Wanted,
+    WeakMesh, Wire, address, codec, config, connection, event, identity, message_type, outbox,
+    stack, transport, wire,
+};
 #[doc(inline)]
-pub use coalescent_router::*;
+pub use coalescent_layers::{
+    CatchPanic, Courier, Discovery, MeshExt, MeshStreamsExt, PeerExt, PeerStreamsExt,
+    ServiceBuilderExt, SmartRelay, Streams, Tattletale, TraceContext, Validate, catch_panic,
+    courier, discovery, smart_relay, streams, tattletale, trace, validate,
+};
+#[cfg(feature = "discover")]
+#[doc(inline)]
+pub use coalescent_layers::{MeshDiscoverExt, PeerDiscover, discover};
+#[cfg(feature = "overlay")]
+#[doc(inline)]
+pub use coalescent_layers::{MeshOverlayExt, Overlay, Topic, overlay};
+#[cfg(feature = "tls")]
+#[doc(inline)]
+pub use coalescent_layers::{Signed, signed};
+#[doc(inline)]
+pub use coalescent_router::{
+    Ends, FromFrame, FromFrameParts, Handler, HandlerFuture, IntoReply, MeshRouterExt, NotFound,
+    Route, RouteError, Router, RouterFuture, RouterHandle, RouterService, Typed, TypedArguments,
+    ends, extract, middleware,
+};
 
 #[cfg(feature = "upgrade")]
 pub mod upgrade;
@@ -27,11 +62,14 @@ pub mod thousands_of_nodes {}
 pub mod transports {}
 
 /// The items that most programs need: `use coalescent::prelude::*;`.
+///
+/// It has no name that axum has too, so that both fit into one program. Name these where you need
+/// them: `use coalescent::{Router, extract::{Body, State}};`.
 pub mod prelude {
-    pub use crate::extract::{Body, Extension, Shared, State, Type};
+    pub use crate::extract::{Shared, Type};
     pub use crate::{
-        App, AppExt, Courier, Discovery, Event, Frame, IntoReply, Mesh, MeshExt, Message,
-        MessageType, Peer, PeerExt, Plugin, Refusal, Registrar, Reply, Router, RouterExt,
-        SmartRelay, Tattletale, Typed, Wire, ends, message_type,
+        App, AppExt, Courier, Discovery, Event, Frame, IntoReply, Mesh, MeshExt, MeshRouterExt,
+        Message, MessageType, Peer, PeerExt, Plugin, Refusal, Registrar, Reply, SmartRelay,
+        Tattletale, Typed, Wire, ends, message_type,
     };
 }

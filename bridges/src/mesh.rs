@@ -20,9 +20,6 @@ use crate::{GRACE, Tally};
 /// Bytes on their way between the node and the bridge, in each direction.
 const PIPE: usize = 64 * 1024;
 
-/// The ttl of what enters a mesh, which the node lowers to its own if that is smaller.
-const TTL: u8 = 32;
-
 pub(crate) struct Shore {
     pub(crate) hears: Pin<Box<dyn Stream<Item = (Option<u64>, Bytes)> + Send>>,
     /// What it cannot say it counts as lost.
@@ -58,7 +55,7 @@ async fn of_broadcasts(mesh: &Mesh, tally: Arc<Tally>) -> Result<Shore, Error> {
         .encode()
         .map_err(|error| Error::plugin(error.to_string()))?;
     let introduced = async {
-        framed.send(packet(Kind::Hello, hello)).await?;
+        framed.send(Packet::new(Kind::Hello, hello)).await?;
         framed.next().await.transpose()
     };
     let info = ConnectionInfo::inbound().wire(Wire::native());
@@ -76,10 +73,10 @@ async fn of_broadcasts(mesh: &Mesh, tally: Arc<Tally>) -> Result<Shore, Error> {
             let heard = heard.ok()?;
             let answer = match heard.kind {
                 Kind::Broadcast { nonce } => return Some((Some(nonce), heard.payload)),
-                Kind::Ping => packet(Kind::Pong, heard.payload),
+                Kind::Ping => Packet::new(Kind::Pong, heard.payload),
                 Kind::Request { id } => {
                     let status = Status::NoAnswer;
-                    packet(Kind::Reply { id, status }, Bytes::new())
+                    Packet::new(Kind::Reply { id, status }, Bytes::new())
                 }
                 _ => return None,
             };
@@ -91,7 +88,7 @@ async fn of_broadcasts(mesh: &Mesh, tally: Arc<Tally>) -> Result<Shore, Error> {
     let says = sink::unfold((), move |(), (nonce, payload)| {
         let (says, tally) = (Arc::clone(&says), Arc::clone(&tally));
         async move {
-            let packet = packet(Kind::Broadcast { nonce }, payload);
+            let packet = Packet::new(Kind::Broadcast { nonce }, payload);
             if let Err(error) = says.lock().await.send(packet).await {
                 tally.lose(1, error);
             }
@@ -107,18 +104,10 @@ async fn of_broadcasts(mesh: &Mesh, tally: Arc<Tally>) -> Result<Shore, Error> {
     })
 }
 
-fn packet(kind: Kind, payload: Bytes) -> Packet {
-    let ttl = match kind {
-        Kind::Broadcast { .. } => TTL,
-        _ => 0,
-    };
-    Packet { kind, ttl, payload }
-}
-
 /// Subscribes to a topic. What this node itself publishes there is not heard.
 #[cfg(feature = "topics")]
 fn of_topic(mesh: &Mesh, name: &str, tally: Arc<Tally>) -> Result<Shore, Error> {
-    use coalescent_layers::OverlayExt;
+    use coalescent_layers::MeshOverlayExt;
     use coalescent_layers::overlay::topic::TopicNonce;
 
     let heard = mesh.topic(name)?;

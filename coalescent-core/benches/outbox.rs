@@ -103,15 +103,7 @@ impl Node {
 
 /// Returns the HELLO of another node of the same network.
 fn hello() -> BytesMut {
-    let hello = Hello {
-        node: NodeId::random(),
-        net: Config::default().network,
-        agent: "sink".to_owned(),
-        listen: None,
-        seen: None,
-        max: None,
-        channels: Vec::new(),
-    };
+    let hello = Hello::new(NodeId::random(), Config::default().network).agent("sink");
     let payload = hello.encode().expect("a short HELLO");
     let mut bytes = BytesMut::new();
     let mut codec = Wire::native().codec(1024);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::wire::{AGENT_MAX, LISTEN_MAX, MAX_FRAME_CEILING, NET_MAX, Wire};
+use crate::wire::{AGENT_MAX, DEFAULT_TTL, LISTEN_MAX, MAX_FRAME_CEILING, NET_MAX, Wire};
 
 /// The default of [`Config::max_frame`], in bytes.
 pub const DEFAULT_MAX_FRAME: usize = 1024 * 1024;
@@ -211,7 +211,7 @@ impl Default for Config {
             ban_max: Duration::from_secs(24 * 3600),
             request_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(10),
-            ttl: 32,
+            ttl: DEFAULT_TTL,
             backoff: Duration::from_millis(500),
             backoff_max: Duration::from_secs(60),
             backoff_reset: Duration::from_secs(30),

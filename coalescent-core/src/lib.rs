@@ -84,4 +84,5 @@ pub use transport::address;
 pub use transport::address::{Address, AddressError};
 #[doc(inline)]
 pub use transport::identity;
+pub use transport::identity::PublicKey;
 pub use wire::{NodeId, Wire};

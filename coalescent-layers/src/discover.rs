@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use coalescent_core::{Mesh, Message};
-//! use coalescent_layers::DiscoverExt;
+//! use coalescent_layers::MeshDiscoverExt;
 //! use tower::{ServiceExt, balance::p2c::Balance};
 //! use tower::load::{CompleteOnResponse, PendingRequestsDiscover};
 //!
@@ -55,8 +55,8 @@ pub struct PeerDiscover {
     changes: PeerChanges,
 }
 
-/// Adds [`discover`](DiscoverExt::discover) to [`Peers`] and [`Mesh`].
-pub trait DiscoverExt: AsPeers {
+/// Adds [`discover`](MeshDiscoverExt::discover) to [`Peers`] and [`Mesh`].
+pub trait MeshDiscoverExt: AsPeers {
     /// Returns a stream of the peers connected now, followed by every peer that joins or leaves.
     fn discover(&self) -> PeerDiscover {
         PeerDiscover {
@@ -65,9 +65,9 @@ pub trait DiscoverExt: AsPeers {
     }
 }
 
-impl DiscoverExt for Peers {}
+impl MeshDiscoverExt for Peers {}
 
-impl DiscoverExt for Mesh {}
+impl MeshDiscoverExt for Mesh {}
 
 impl Stream for PeerDiscover {
     type Item = Result<Change<Peer, Peer>, Infallible>;
@@ -77,14 +77,15 @@ impl Stream for PeerDiscover {
             let Some(change) = ready!(Pin::new(&mut self.changes).poll_next(cx)) else {
                 return Poll::Ready(None);
             };
-            let (PeerChange::Joined(peer) | PeerChange::Left(peer)) = &change;
-            if !peer.wire().has_handshake() {
+            if !change.peer().wire().has_handshake() {
                 continue;
             }
-            return Poll::Ready(Some(Ok(match change {
+            let change = match change {
                 PeerChange::Joined(peer) => Change::Insert(peer.clone(), peer),
                 PeerChange::Left(peer) => Change::Remove(peer),
-            })));
+                _ => continue,
+            };
+            return Poll::Ready(Some(Ok(change)));
         }
     }
 }

@@ -120,7 +120,7 @@ pub use self::catch_panic::CatchPanic;
 pub use self::courier::{Courier, MeshExt, PeerExt};
 #[cfg(feature = "discover")]
 #[doc(inline)]
-pub use self::discover::{DiscoverExt, PeerDiscover};
+pub use self::discover::{MeshDiscoverExt, PeerDiscover};
 #[doc(inline)]
 pub use self::discovery::Discovery;
 pub use self::ext::ServiceBuilderExt;
@@ -129,14 +129,14 @@ pub use self::ext::ServiceBuilderExt;
 pub use self::overlay::topic::Topic;
 #[cfg(feature = "overlay")]
 #[doc(inline)]
-pub use self::overlay::{Overlay, OverlayExt};
+pub use self::overlay::{MeshOverlayExt, Overlay};
 #[cfg(feature = "tls")]
 #[doc(inline)]
 pub use self::signed::Signed;
 #[doc(inline)]
 pub use self::smart_relay::SmartRelay;
 #[doc(inline)]
-pub use self::streams::{MeshStreamsExt, Streams, StreamsExt};
+pub use self::streams::{MeshStreamsExt, PeerStreamsExt, Streams};
 #[doc(inline)]
 pub use self::tattletale::Tattletale;
 #[doc(inline)]

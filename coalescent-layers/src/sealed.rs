@@ -4,8 +4,8 @@ use coalescent_core::{Mesh, Peers};
 
 /// A handle to all peers of one node.
 ///
-/// It is the sealed supertrait of [`MeshExt`](crate::MeshExt) and `DiscoverExt`, whose methods are
-/// written once in terms of it.
+/// It is the sealed supertrait of [`MeshExt`](crate::MeshExt) and `MeshDiscoverExt`, whose methods
+/// are written once in terms of it.
 pub trait AsPeers {
     /// Returns the peers of the node.
     fn as_peers(&self) -> &Peers;

@@ -170,10 +170,7 @@ where
 
     #[inline]
     fn call(&mut self, mut frame: Frame) -> Self::Future {
-        let relay = Relay {
-            flow: Flow::Wait,
-            direct: self.direct,
-        };
+        let relay = Relay::new(Flow::Wait).direct(self.direct);
         let when = self.when.settled(&frame);
         let deferred = deferred::relay(&mut frame, relay, when, || ());
         ResponseFuture {

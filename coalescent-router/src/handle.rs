@@ -84,14 +84,14 @@ impl Router {
     /// Returns a handle that adds routes while the router is in use. They reach all services that
     /// were made of this router.
     ///
-    /// In an app, get it from the mesh: [`RouterExt`].
+    /// In an app, get it from the mesh: [`MeshRouterExt`].
     pub fn handle(&self) -> RouterHandle {
         RouterHandle(self.live())
     }
 }
 
 impl Plugin for Router {
-    /// Registers a [`RouterHandle`], which [`RouterExt`] looks up, and declares the
+    /// Registers a [`RouterHandle`], which [`MeshRouterExt`] looks up, and declares the
     /// [topics](Router::topic). If an app has several routers, the first one, which is the
     /// outermost, is used for new routes.
     fn register(&self, app: &mut Registrar) {
@@ -114,7 +114,7 @@ mod sealed {
 ///
 /// ```
 /// use coalescent_core::{App, AppExt};
-/// use coalescent_router::{Router, RouterExt};
+/// use coalescent_router::{Router, MeshRouterExt};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -127,7 +127,7 @@ mod sealed {
 /// # Ok(())
 /// # }
 /// ```
-pub trait RouterExt: sealed::Sealed {
+pub trait MeshRouterExt: sealed::Sealed {
     /// Returns the handle of the app's router.
     ///
     /// # Errors
@@ -150,13 +150,13 @@ pub trait RouterExt: sealed::Sealed {
     }
 }
 
-impl RouterExt for Mesh {
+impl MeshRouterExt for Mesh {
     fn router(&self) -> Result<RouterHandle, RouteError> {
         self.get().ok_or_else(RouteError::no_router)
     }
 }
 
-impl RouterExt for Peers {
+impl MeshRouterExt for Peers {
     fn router(&self) -> Result<RouterHandle, RouteError> {
         self.get_shared().ok_or_else(RouteError::no_router)
     }

@@ -15,7 +15,7 @@
 //! ```
 //! use coalescent_core::{App, AppExt, Message, Peer, transport::Memory};
 //! use coalescent_router::extract::{Body, Type};
-//! use coalescent_router::{IntoReply, Router, RouterExt, ends};
+//! use coalescent_router::{IntoReply, Router, MeshRouterExt, ends};
 //! use serde::{Deserialize, Serialize};
 //! # use coalescent_core::{BoxError, Frame, Reply, codec::Codec};
 //! # use coalescent_router::middleware::{Next, from_fn};
@@ -102,7 +102,7 @@ mod typed;
 
 pub use error::RouteError;
 pub use extract::{FromFrame, FromFrameParts};
-pub use handle::{RouterExt, RouterHandle};
+pub use handle::{MeshRouterExt, RouterHandle};
 pub use handler::{Ends, Handler, HandlerFuture, ends};
 pub use into_reply::IntoReply;
 pub use not_found::NotFound;

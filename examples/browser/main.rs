@@ -13,6 +13,7 @@ use axum::extract::ConnectInfo;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::Html;
 use axum::routing::get;
+use coalescent::Router;
 use coalescent::prelude::*;
 use coalescent::upgrade::{Upgrade, WebSocket};
 use coalescent::websocket::JAVASCRIPT;

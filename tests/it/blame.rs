@@ -6,7 +6,7 @@ use std::time::Duration;
 use coalescent::codec::Codec;
 use coalescent::extract::Body;
 use coalescent::prelude::*;
-use coalescent::{BoxError, DisconnectReason, Error, MeshReader, PeerLayer};
+use coalescent::{BoxError, DisconnectReason, Error, MeshReader, PeerLayer, Router};
 use support::mesh::addr;
 use support::soon;
 use tower::filter::FilterLayer;

@@ -3,6 +3,7 @@
 mod adopt;
 mod blame;
 mod documents;
+mod facade;
 mod faults;
 mod generated;
 mod hostile_ws;

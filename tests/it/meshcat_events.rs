@@ -37,15 +37,7 @@ fn frame(kind: u8, fields: &[u8]) -> Vec<u8> {
 }
 
 fn hello(agent: &str) -> Vec<u8> {
-    let hello = Hello {
-        node: NodeId::random(),
-        net: String::new(),
-        agent: String::new(),
-        listen: None,
-        seen: None,
-        max: None,
-        channels: Vec::new(),
-    };
+    let hello = Hello::new(NodeId::random(), "");
     let bytes = hello.encode().expect("it is short").to_vec();
     // The agent is empty text, which is one byte, to be made 16-bit text.
     let at = bytes.windows(6).position(|part| part == b"agent\xa0");

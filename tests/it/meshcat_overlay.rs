@@ -239,13 +239,9 @@ impl Hand {
         let mut codec = NativeCodec::new(usize::MAX);
         codec.established();
         let mut bytes = BytesMut::new();
-        let payload = payload.into();
-        let packet = Packet {
-            kind,
-            ttl: 0,
-            payload,
-        };
-        codec.encode(packet, &mut bytes).expect("a frame");
+        codec
+            .encode(Packet::new(kind, payload), &mut bytes)
+            .expect("a frame");
         let _ = self.socket.write_all(&bytes);
     }
 

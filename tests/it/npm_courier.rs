@@ -1,5 +1,7 @@
 //! Peers of the Node original with a courier, and ours on the `lines` wire: messages both ways.
 
+use coalescent::Router;
+use coalescent::extract::Body;
 use coalescent::prelude::*;
 use serde_json::{Value, json};
 use support::mesh::{addr, connected, payload, typed};

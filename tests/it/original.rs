@@ -1,7 +1,8 @@
 //! What the Node original promises and tests, asked of ours: its scenarios, expressed anew.
 
-use coalescent::Direction;
+use coalescent::extract::Body;
 use coalescent::prelude::*;
+use coalescent::{Direction, Router};
 use serde_json::{Value, json};
 use support::mesh::{addr, bytes, connected, payload, typed};
 use tokio::io::AsyncWriteExt;

@@ -179,7 +179,7 @@ async fn events_tell_of_peers_that_come_and_go_either_way() {
     for direction in [Direction::Inbound, Direction::Outbound] {
         match direction {
             Direction::Inbound => other.connect(&addr(&mesh)).await,
-            Direction::Outbound => mesh.connect(&addr(&other)).await,
+            _ => mesh.connect(&addr(&other)).await,
         }
         .expect("it is there");
         let peer = connected(&mut events).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use coalescent::extract::{Body, Topic as In};
 use coalescent::transport::Memory;
 use coalescent::{
-    App, AppExt, Courier, Mesh, MeshExt, Overlay, OverlayExt, Router, SmartRelay, Topic, ends,
+    App, AppExt, Courier, Mesh, MeshExt, MeshOverlayExt, Overlay, Router, SmartRelay, Topic, ends,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;

@@ -296,7 +296,7 @@ async fn binary_messages_carry_proofs_of_keys_and_text_does_not() {
     use coalescent::identity::Identity;
 
     let app = || App::new().identity(Identity::generate());
-    let key_of = |mesh: &Mesh| PeerId::Key(*mesh.public_key().unwrap().as_bytes());
+    let key_of = |mesh: &Mesh| PeerId::Key(mesh.public_key().unwrap());
     let mesh = app().start().await.unwrap();
     let addr = serve(&mesh, Some(WebSocket::lines())).await;
     match connect(addr).await {

@@ -146,7 +146,7 @@ async fn the_end_of_an_engine_does_not_hold_the_shutdown_up() {
 #[cfg(feature = "topics")]
 #[tokio::test(start_paused = true)]
 async fn all_that_a_topic_drops_is_counted() {
-    use coalescent::{App, AppExt, Overlay, OverlayExt};
+    use coalescent::{App, AppExt, MeshOverlayExt, Overlay};
 
     let bus = Bus::default();
     let bridge = Bridge::<OnBus>::new(bus.engine()).topic("video");

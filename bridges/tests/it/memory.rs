@@ -177,7 +177,7 @@ async fn makes_its_connection_to_the_node_again() {
 #[cfg(feature = "topics")]
 #[tokio::test(start_paused = true)]
 async fn a_topic_crosses_and_nothing_else_does() {
-    use coalescent::{App, AppExt, Overlay, OverlayExt};
+    use coalescent::{App, AppExt, MeshOverlayExt, Overlay};
 
     use crate::support::count;
 

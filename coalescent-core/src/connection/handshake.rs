@@ -17,6 +17,7 @@ use crate::node::{Node, Refusal};
 use crate::reason::Goodbye;
 use crate::text::Escaped;
 use crate::transport::Direction;
+use crate::transport::identity::PublicKey;
 use crate::wire::{Block, Hello, Kind, Wire, WireCodec, decode_reason, encode_reason};
 
 /// How many bytes are read at a time before the peer has introduced itself.
@@ -54,7 +55,7 @@ pub(super) async fn introduce<IO>(
     node: &Node,
     wire: Wire,
     origin: Endpoint,
-    key: Option<[u8; 32]>,
+    key: Option<PublicKey>,
     listen: Option<String>,
     seat: Option<&dyn Seat>,
 ) -> Result<Introduced<IO>, Error>

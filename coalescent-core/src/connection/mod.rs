@@ -98,6 +98,7 @@ use crate::node::{Peers, Refusal};
 use crate::reason::DisconnectReason;
 use crate::stack::PeerService;
 use crate::transport::address::Address;
+use crate::transport::identity::PublicKey;
 use crate::transport::{Direction, watch_silence};
 use crate::wire::Wire;
 
@@ -107,7 +108,7 @@ pub struct ConnectionInfo {
     pub(crate) direction: Direction,
     pub(crate) addr: Option<SocketAddr>,
     pub(crate) wire: Option<Wire>,
-    pub(crate) key: Option<[u8; 32]>,
+    pub(crate) key: Option<PublicKey>,
     pub(crate) listen: Option<String>,
     /// The address of the other end with a scheme, if that is not its socket address.
     pub(crate) place: Option<Arc<Address>>,
@@ -154,9 +155,9 @@ impl ConnectionInfo {
         self
     }
 
-    /// Sets the ed25519 public key that the other end has proven to have.
+    /// Sets the public key that the other end has proven.
     #[must_use]
-    pub fn key(mut self, key: [u8; 32]) -> Self {
+    pub fn key(mut self, key: PublicKey) -> Self {
         self.key = Some(key);
         self
     }

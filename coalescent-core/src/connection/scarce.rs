@@ -7,13 +7,14 @@
 use crate::node::Node;
 use crate::node::peer::seat::{Role, Seat};
 use crate::transport::Direction;
+use crate::transport::identity::PublicKey;
 use crate::wire::Hello;
 
 /// A connection for which there may be no place.
 pub(super) struct Scarce<'a> {
     node: &'a Node,
     seat: &'a dyn Seat,
-    key: Option<[u8; 32]>,
+    key: Option<PublicKey>,
 }
 
 impl<'a> Scarce<'a> {
@@ -23,7 +24,7 @@ impl<'a> Scarce<'a> {
         node: &'a Node,
         seat: Option<&'a dyn Seat>,
         direction: Direction,
-        key: Option<[u8; 32]>,
+        key: Option<PublicKey>,
     ) -> Option<Self> {
         if node.hooks().contacts.is_empty() || direction == Direction::Outbound {
             return None;

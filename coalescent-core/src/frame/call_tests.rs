@@ -8,15 +8,9 @@ use crate::node::Peers;
 use crate::test_util;
 use crate::wire::{Head, Kind};
 
-const WAIT: Relay = Relay {
-    flow: Flow::Wait,
-    direct: true,
-};
+const WAIT: Relay = Relay::new(Flow::Wait).direct(true);
 
-const DROP: Relay = Relay {
-    flow: Flow::Drop,
-    direct: true,
-};
+const DROP: Relay = Relay::new(Flow::Drop).direct(true);
 
 /// A connection that calls its stack with frames, and the frames that its inbox has staged.
 struct Connection {

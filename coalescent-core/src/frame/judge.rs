@@ -21,7 +21,7 @@ impl Frame {
     /// use coalescent_core::{Flow, Relay, Verdict, test_util};
     ///
     /// let mut frame = test_util::frame(Kind::Broadcast { nonce: 7 }, "beep");
-    /// let held = frame.hold(Relay { flow: Flow::Drop, direct: false });
+    /// let held = frame.hold(Relay::new(Flow::Drop));
     /// assert!(test_util::relayed(&frame).is_none());
     ///
     /// assert!(frame.accept());

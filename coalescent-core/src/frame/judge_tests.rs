@@ -7,10 +7,7 @@ use crate::outbox::Flow;
 use crate::test_util;
 use crate::wire::Kind;
 
-const RELAY: Relay = Relay {
-    flow: Flow::Wait,
-    direct: false,
-};
+const RELAY: Relay = Relay::new(Flow::Wait);
 
 fn broadcast() -> Frame {
     test_util::frame(Kind::Broadcast { nonce: 7 }, "beep")

@@ -65,13 +65,42 @@ pub struct Frame(
 );
 
 /// How a frame is passed on to other peers; see [`Frame::relay`].
+///
+/// ```
+/// use coalescent_core::{Flow, Frame, Relay};
+///
+/// fn pass_on(frame: &Frame) -> bool {
+///     frame.relay(Relay::new(Flow::Drop).direct(true))
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Relay {
     /// What happens if a peer's outbox is full.
     pub flow: Flow,
     /// Whether frames that were sent to this node alone are passed on too, as new broadcasts of
     /// this node.
     pub direct: bool,
+}
+
+impl Relay {
+    /// Passes broadcasts on, and leaves frames that were sent to this node alone where they are.
+    #[inline]
+    #[must_use]
+    pub const fn new(flow: Flow) -> Self {
+        Self {
+            flow,
+            direct: false,
+        }
+    }
+
+    /// Sets whether frames that were sent to this node alone are passed on too. Default: false.
+    #[inline]
+    #[must_use]
+    pub const fn direct(mut self, direct: bool) -> Self {
+        self.direct = direct;
+        self
+    }
 }
 
 /// Whether a frame of this kind and ttl can be passed on to other peers: a request never, a frame

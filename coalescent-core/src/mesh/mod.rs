@@ -171,8 +171,7 @@ impl Mesh {
     /// [says which](crate::transport::Transport::key).
     #[must_use]
     pub fn public_key(&self) -> Option<PublicKey> {
-        let key = self.peers().node().key()?;
-        PublicKey::from_bytes(*key).ok()
+        self.peers().node().key()
     }
 
     /// Returns the connected peers.

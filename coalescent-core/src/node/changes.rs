@@ -13,11 +13,22 @@ use crate::node::peer::Peer;
 
 /// A peer that connected or disconnected.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PeerChange {
     /// The peer is connected.
     Joined(Peer),
     /// The peer, which had joined, is no longer connected.
     Left(Peer),
+}
+
+impl PeerChange {
+    /// Returns the peer.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        match self {
+            Self::Joined(peer) | Self::Left(peer) => peer,
+        }
+    }
 }
 
 /// A stream of the connected peers, followed by those that connect and disconnect; see

@@ -18,6 +18,7 @@ use crate::node::peer::seat::Role;
 use crate::node::peer::{Peer, PeerId};
 use crate::reason::{DisconnectReason, Goodbye};
 use crate::transport::Direction;
+use crate::transport::identity::PublicKey;
 use crate::wire::NodeId;
 
 /// Why a contact does not become a peer.
@@ -181,13 +182,13 @@ impl Node {
 
     /// Returns whether the node is connected that says that this is its number, and has proven this
     /// key if it has one.
-    pub(crate) fn knows(&self, key: Option<[u8; 32]>, node_id: NodeId) -> bool {
+    pub(crate) fn knows(&self, key: Option<PublicKey>, node_id: NodeId) -> bool {
         let id = key.map_or(PeerId::Node(node_id), PeerId::Key);
         self.roster().by_id.contains_key(&id)
     }
 
     /// Finds the peer or contact that has proven this key.
-    pub(crate) fn find_key(&self, key: &[u8; 32]) -> Option<Peer> {
+    pub(crate) fn find_key(&self, key: &PublicKey) -> Option<Peer> {
         let roster = self.roster();
         let serial = roster.by_id.get(&PeerId::Key(*key))?;
         roster.get(*serial)

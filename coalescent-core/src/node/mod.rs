@@ -68,6 +68,7 @@ use crate::node::peer::handle::LinkId;
 use crate::node::peer::{Peer, PeerId};
 use crate::stats::Stats;
 use crate::stats::meter::Meter;
+use crate::transport::identity::PublicKey;
 use crate::wire::NodeId;
 
 /// A handle to the peers of one node, and to the state they share: the options, the events, and the
@@ -84,7 +85,7 @@ pub(crate) struct Node {
     /// The number that this process chose for itself.
     id: NodeId,
     /// The public key that this node proves to have, if it has one.
-    key: OnceLock<[u8; 32]>,
+    key: OnceLock<PublicKey>,
     hooks: Hooks,
     /// The values that plugins and the application share, one of each type.
     extensions: RwLock<Extensions>,
@@ -220,7 +221,7 @@ impl Peers {
     /// Finds a connected peer by its id. On wires without a handshake several peers can share a
     /// key; this finds the oldest.
     #[must_use]
-    pub fn get(&self, id: &PeerId) -> Option<Peer> {
+    pub fn find(&self, id: &PeerId) -> Option<Peer> {
         self.0
             .roster()
             .peers
@@ -283,12 +284,12 @@ impl Node {
     }
 
     /// Returns the public key that this node proves to have, if it has one.
-    pub(crate) fn key(&self) -> Option<&[u8; 32]> {
-        self.key.get()
+    pub(crate) fn key(&self) -> Option<PublicKey> {
+        self.key.get().copied()
     }
 
     /// Sets the public key that this node proves to have.
-    pub(crate) fn set_key(&self, key: [u8; 32]) {
+    pub(crate) fn set_key(&self, key: PublicKey) {
         let _ = self.key.set(key);
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::transport::group::Group;
+use crate::transport::identity::PublicKey;
 
 /// How many culprits are remembered. A new one replaces the one that was slow the longest ago.
 pub(crate) const MAX_REMEMBERED: usize = 1024;
@@ -82,13 +83,13 @@ impl Penance {
 /// The party that slowness is held against: a key, or, if none is proven, the group of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Culprit {
-    Key([u8; 32]),
+    Key(PublicKey),
     Place(Group),
 }
 
 impl Culprit {
     /// Returns `None` if nothing is known that distinguishes the peer from others.
-    pub(crate) fn of(key: Option<[u8; 32]>, addr: Option<SocketAddr>) -> Option<Self> {
+    pub(crate) fn of(key: Option<PublicKey>, addr: Option<SocketAddr>) -> Option<Self> {
         match (key, addr) {
             (Some(key), _) => Some(Self::Key(key)),
             (None, Some(addr)) => Some(Self::Place(Group::of(Some(addr.ip())))),
@@ -161,8 +162,8 @@ mod tests {
     fn a_culprit_is_a_key_or_the_group_of_an_address() {
         let addr = Some("192.0.2.1:1".parse().expect("an address"));
         assert_eq!(
-            Culprit::of(Some([7; 32]), addr),
-            Some(Culprit::Key([7; 32]))
+            Culprit::of(Some(PublicKey::repeated(7)), addr),
+            Some(Culprit::Key(PublicKey::repeated(7)))
         );
         assert_eq!(Culprit::of(None, None), None);
         assert_eq!(at("192.0.2.1:1"), at("192.0.2.1:2"));
@@ -193,9 +194,9 @@ mod tests {
         let now = Instant::now();
         let mut remembered = Remembered::default();
         let key = |number: usize| {
-            let mut key = [0; 32];
+            let mut key = [9; 32];
             key[..8].copy_from_slice(&number.to_be_bytes());
-            Culprit::Key(key)
+            Culprit::Key(PublicKey::from_bytes(key).expect("a key"))
         };
         let many = 2 * MAX_REMEMBERED;
         for number in 0..many {

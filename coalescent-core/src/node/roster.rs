@@ -8,6 +8,7 @@ use crate::node::peer::{Introduction, Peer, PeerId};
 use crate::node::standing::place::Place;
 use crate::node::{Closed, Node, Roster};
 use crate::reason::DropReason;
+use crate::transport::identity::PublicKey;
 use crate::wire::NodeId;
 
 /// Why a connection does not become a peer.
@@ -77,7 +78,7 @@ impl Roster {
 }
 
 /// Returns the id that a peer has in the roster, if it has introduced itself.
-pub(super) fn roster_id(key: Option<[u8; 32]>, node_id: Option<NodeId>) -> Option<PeerId> {
+pub(super) fn roster_id(key: Option<PublicKey>, node_id: Option<NodeId>) -> Option<PeerId> {
     let node_id = node_id?;
     Some(key.map_or(PeerId::Node(node_id), PeerId::Key))
 }

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::transport::group::Group;
+use crate::transport::identity::PublicKey;
 
 /// How many log lines, and how many error events, are told in a minute about one address (for IPv6,
 /// about one /64).
@@ -36,7 +37,7 @@ pub(crate) enum Source {
     /// count: it could choose a new one each time.
     Group(Group),
     /// The holder of this proven key, over a transport without addresses.
-    Key([u8; 32]),
+    Key(PublicKey),
 }
 
 impl Source {

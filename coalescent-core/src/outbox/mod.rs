@@ -40,6 +40,7 @@ use crate::stats::meter::Gauge;
 
 /// How a relay treats a peer that has no room for a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Flow {
     /// Waits for room, and so holds back the frame's source: nothing is lost. For trees and stars
     /// only, because in a mesh with circles two nodes can wait for each other.

@@ -33,7 +33,7 @@ const BACKLOG: usize = 128;
 /// let there = App::new().transport(network.node(bob)).start().await?;
 ///
 /// let peer = there.connect(&format!("key:{alice}")).await?;
-/// assert_eq!(peer.id().public_key(), Some(alice));
+/// assert_eq!(peer.id().key(), Some(alice));
 /// # drop(here);
 /// # Ok(())
 /// # }
@@ -118,8 +118,7 @@ impl Transport for KeyNode {
     ) -> BoxFuture<'a, io::Result<Connected>> {
         Box::pin(async move {
             let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
-            let id = addr.id().ok_or(io::ErrorKind::InvalidInput)?;
-            let key = PublicKey::from_bytes(*id).map_err(io::Error::other)?;
+            let key = addr.id().ok_or(io::ErrorKind::InvalidInput)?;
             let at = self.network.listening().get(&key).cloned();
             let (proven, sender) = at.ok_or_else(refused)?;
             let (ours, theirs) = tokio::io::duplex(PIPE);

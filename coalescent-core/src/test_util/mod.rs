@@ -20,7 +20,7 @@
 //! let frame = test_util::frame(Kind::Broadcast { nonce: 1 }, "beep");
 //! assert!(test_util::relayed(&frame).is_none());
 //!
-//! frame.relay(Relay { flow: Flow::Wait, direct: false });
+//! frame.relay(Relay::new(Flow::Wait));
 //! let relayed = test_util::relayed(&frame).unwrap();
 //! assert_eq!(relayed.flow, Flow::Wait);
 //! assert_eq!(relayed.payload, "beep");
@@ -41,7 +41,7 @@
 //!     MapRequestLayer::new(|mut frame: Frame| {
 //!         let louder = frame.payload().to_ascii_uppercase();
 //!         frame.set_payload(louder);
-//!         frame.relay(Relay { flow: Flow::Wait, direct: false });
+//!         frame.relay(Relay::new(Flow::Wait));
 //!         frame
 //!     })
 //! }
@@ -93,6 +93,7 @@ use crate::wire::{Head, Kind};
 
 /// What a layer asked the connection to relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Relayed {
     /// What to do about peers whose outboxes are full.
     pub flow: Flow,

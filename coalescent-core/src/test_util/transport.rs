@@ -133,9 +133,12 @@ impl<A: Transport, D: Transport> Pair<'_, A, D> {
                     assert_eq!(proven, transport, "the key that is proven is the node's");
                 }
             }
-            let proven = here.key.map(|key| *key.as_bytes());
             if let Some(id) = self.address.id() {
-                assert_eq!(proven, Some(*id), "who is dialled by a key proves that one");
+                assert_eq!(
+                    here.key,
+                    Some(id),
+                    "who is dialled by a key proves that one"
+                );
             }
         }
         let local = self.dialling.local_addr(&here.io);

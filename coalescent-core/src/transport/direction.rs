@@ -4,6 +4,7 @@ use std::fmt;
 
 /// The side that opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Direction {
     /// The peer connected to this node.
     Inbound,

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::transport::identity::PublicKey;
+
 /// A network location whose connections are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Group {
@@ -12,7 +14,7 @@ pub(crate) enum Group {
     /// A transport without IP addresses.
     Unknown,
     /// A proven key, over a transport without IP addresses.
-    Key([u8; 32]),
+    Key(PublicKey),
     /// All who come to one listener of a transport without IP addresses, by its number.
     Listener(u32),
 }
@@ -64,7 +66,7 @@ impl From<Option<IpAddr>> for Groups {
 impl Groups {
     /// Returns the groups of who has this address and has proven this key. Who has neither, or only
     /// a key, is counted with all others of a `listener`.
-    pub(crate) fn of(ip: Option<IpAddr>, key: Option<[u8; 32]>, listener: Group) -> Self {
+    pub(crate) fn of(ip: Option<IpAddr>, key: Option<PublicKey>, listener: Group) -> Self {
         match (ip, key) {
             (Some(_), _) => Group::of(ip).into(),
             (None, Some(key)) => Self {

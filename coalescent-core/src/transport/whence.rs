@@ -5,13 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::transport::address::Address;
+use crate::transport::identity::PublicKey;
 
 /// The other end of a connection, as far as its transport tells.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Whence {
     pub(crate) addr: Option<SocketAddr>,
     /// The key that it has proven.
-    pub(crate) key: Option<[u8; 32]>,
+    pub(crate) key: Option<PublicKey>,
     /// Its address with a scheme, if that is not its socket address.
     pub(crate) place: Option<Arc<Address>>,
 }

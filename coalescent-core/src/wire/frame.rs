@@ -11,6 +11,10 @@ use bytes::Bytes;
 /// forwarded as one slice.
 pub const MAX_BLOCK_FRAMES: usize = 2048;
 
+/// The number of hops that a broadcast may travel, unless [`Config::ttl`](crate::Config::ttl) says
+/// otherwise: 32.
+pub const DEFAULT_TTL: u8 = 32;
+
 /// The kind of a frame on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -90,6 +94,7 @@ impl Kind {
 /// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum Status {
     /// The request succeeded; the payload is the answer.
     Ok = 0,
@@ -247,7 +252,17 @@ impl Block {
 
 /// A frame with its payload: the item of the [`Decoder`](tokio_util::codec::Decoder) and
 /// [`Encoder`](tokio_util::codec::Encoder) implementations.
+///
+/// ```
+/// use coalescent_core::wire::{Kind, Packet};
+///
+/// let beep = Packet::new(Kind::Data, "beep");
+/// assert_eq!((beep.kind, beep.ttl, &beep.payload[..]), (Kind::Data, 0, &b"beep"[..]));
+/// let boop = Packet::new(Kind::Broadcast { nonce: 7 }, "boop").ttl(2);
+/// assert_eq!(boop.ttl, 2);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Packet {
     /// The kind of the frame.
     pub kind: Kind,
@@ -255,6 +270,31 @@ pub struct Packet {
     pub ttl: u8,
     /// The payload.
     pub payload: Bytes,
+}
+
+impl Packet {
+    /// Creates a frame of this kind. A broadcast has the [`DEFAULT_TTL`], other kinds have none.
+    #[inline]
+    #[must_use]
+    pub fn new(kind: Kind, payload: impl Into<Bytes>) -> Self {
+        let ttl = match kind {
+            Kind::Broadcast { .. } => DEFAULT_TTL,
+            _ => 0,
+        };
+        Self {
+            kind,
+            ttl,
+            payload: payload.into(),
+        }
+    }
+
+    /// Sets the number of hops left.
+    #[inline]
+    #[must_use]
+    pub fn ttl(mut self, ttl: u8) -> Self {
+        self.ttl = ttl;
+        self
+    }
 }
 
 /// The bytes to write before and after a payload, so that a large payload need not be copied.

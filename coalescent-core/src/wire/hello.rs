@@ -37,7 +37,16 @@ const UNKNOWN_DEPTH: usize = 16;
 /// ```
 ///
 /// A MessagePack map of at most 1 KiB. Keys may come in any order; unknown keys are ignored.
+///
+/// ```
+/// use coalescent_core::wire::{Hello, NodeId};
+///
+/// let hello = Hello::new(NodeId::random(), "chess").agent("probe/1").listen("192.0.2.7:1337");
+/// assert_eq!(Hello::decode(&hello.encode()?)?, hello);
+/// # Ok::<(), coalescent_core::wire::HelloError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Hello {
     /// The id of the running node.
     pub node: NodeId,
@@ -71,6 +80,41 @@ impl Hello {
             max: None,
             channels: Vec::new(),
         }
+    }
+
+    /// Sets the program and its version.
+    #[must_use]
+    pub fn agent(mut self, agent: impl Into<String>) -> Self {
+        self.agent = agent.into();
+        self
+    }
+
+    /// Sets where other nodes can dial this node: `host:port`, or `:port`.
+    #[must_use]
+    pub fn listen(mut self, listen: impl Into<String>) -> Self {
+        self.listen = Some(listen.into());
+        self
+    }
+
+    /// Sets the `ip:port` at which this node sees the receiver.
+    #[must_use]
+    pub fn seen(mut self, seen: impl Into<String>) -> Self {
+        self.seen = Some(seen.into());
+        self
+    }
+
+    /// Sets the largest payload that this node accepts, in bytes.
+    #[must_use]
+    pub fn max(mut self, max: u32) -> Self {
+        self.max = Some(max);
+        self
+    }
+
+    /// Sets the names of the channels that this node knows.
+    #[must_use]
+    pub fn channels(mut self, channels: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.channels = channels.into_iter().map(Into::into).collect();
+        self
     }
 
     /// Encodes the payload of a HELLO. An agent longer than [`AGENT_MAX`] bytes is truncated.

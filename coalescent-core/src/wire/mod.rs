@@ -15,13 +15,13 @@
 //! [`Packet`]s:
 //!
 //! ```
-//! use bytes::{Bytes, BytesMut};
+//! use bytes::BytesMut;
 //! use coalescent_core::wire::{Kind, NativeCodec, Packet};
 //! use tokio_util::codec::{Decoder, Encoder};
 //!
 //! let mut codec = NativeCodec::new(1024);
 //! let mut bytes = BytesMut::new();
-//! let packet = Packet { kind: Kind::Data, ttl: 0, payload: Bytes::from_static(b"beep") };
+//! let packet = Packet::new(Kind::Data, "beep");
 //! codec.encode(packet.clone(), &mut bytes)?;
 //! assert_eq!(&bytes[..], b"\0\0\0\x06\0\0beep");
 //! assert_eq!(codec.decode(&mut bytes)?, Some(packet));
@@ -67,7 +67,9 @@ use tokio_util::codec::{Decoder, Encoder};
 pub use self::codec::WireCodec;
 pub use self::custom::CUSTOM_FRAMING_ALLOWANCE;
 pub use self::error::WireError;
-pub use self::frame::{Block, Framing, Head, Kind, MAX_BLOCK_FRAMES, MAX_PREFIX, Packet, Status};
+pub use self::frame::{
+    Block, DEFAULT_TTL, Framing, Head, Kind, MAX_BLOCK_FRAMES, MAX_PREFIX, Packet, Status,
+};
 pub use self::hello::{
     AGENT_MAX, CHANNEL_NAME_MAX, Hello, HelloError, LISTEN_MAX, MAX_CHANNELS, NET_MAX, VERSION,
 };

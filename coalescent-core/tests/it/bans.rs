@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use coalescent_core::identity::PublicKey;
 use coalescent_core::wire::Kind;
 use coalescent_core::{
     App, Ban, BanTarget, DisconnectReason, Error, Event, Events, Mesh, PeerLayer, Source,
@@ -301,7 +302,8 @@ async fn the_application_bans_lists_and_restores() {
     refused(&there, &addr).await;
 
     let later = listen(&internet, "198.51.100.2").await;
-    let forged = Ban::new([7; 32], Duration::MAX, "").with_times(u32::MAX);
+    let forged =
+        Ban::new(PublicKey::from_bytes([7; 32]).unwrap(), Duration::MAX, "").with_times(u32::MAX);
     let local = Ban::new(ip("127.0.0.1"), MINUTE, "");
     later.restore_bans(here.bans().into_iter().chain([forged, local]));
     assert_eq!(later.bans().len(), 2);
@@ -416,7 +418,7 @@ mod keys {
         let told = there.connect(&format!("{HERE}:1")).await.unwrap();
         until("a peer", || here.peers().len() == 1).await;
         let peer = here.peers().list()[0].clone();
-        assert_eq!(peer.id().public_key(), Some(theirs.id()));
+        assert_eq!(peer.id().key(), Some(theirs.id()));
         assert_eq!(
             peer.ban(MINUTE, "spam").unwrap().target(),
             theirs.id().into()

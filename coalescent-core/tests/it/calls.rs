@@ -25,10 +25,7 @@ use tower::{Service, ServiceExt};
 /// How many bytes each direction of a connection holds: more than any test sends.
 pub(super) const PIPE: usize = 1024 * 1024;
 
-pub(super) const RELAY: Relay = Relay {
-    flow: Flow::Wait,
-    direct: false,
-};
+pub(super) const RELAY: Relay = Relay::new(Flow::Wait);
 
 /// A layer that is one function of the frame and the inbox.
 pub(super) fn around<F, Fut>(function: F) -> impl PeerLayer
@@ -217,11 +214,9 @@ async fn a_frame_that_was_read_can_be_relayed_while_its_connection_makes_the_sta
 
 /// A broadcast as the next node hears it.
 fn broadcast_after_one_hop(nonce: u64) -> Packet {
-    let sent = broadcast(nonce);
-    Packet {
-        ttl: sent.ttl - 1,
-        ..sent
-    }
+    let mut packet = broadcast(nonce);
+    packet.ttl -= 1;
+    packet
 }
 
 #[tokio::test(start_paused = true)]

@@ -90,10 +90,7 @@ async fn pair(a: App, b: App) -> (Mesh, Peer, Mesh, Peer) {
 async fn join(mesh: &Mesh, pipe: usize, channels: &[&str]) -> (ByHand<DuplexStream>, Peer) {
     let (near, far) = tokio::io::duplex(pipe);
     let mut by_hand = ByHand::new(near);
-    let hello = Hello {
-        channels: channels.iter().map(|name| (*name).to_owned()).collect(),
-        ..Hello::new(by_hand.node, "")
-    };
+    let hello = Hello::new(by_hand.node, "").channels(channels.iter().copied());
     let greet = async {
         by_hand.send(Kind::Hello, hello.encode().unwrap()).await;
         assert_eq!(by_hand.recv().await.unwrap().kind, Kind::Hello);
@@ -418,10 +415,7 @@ async fn frames_right_behind_the_introduction_are_handled() {
         .unwrap();
     let (near, far) = tokio::io::duplex(64 * 1024);
     let mut by_hand = ByHand::new(near);
-    let hello = Hello {
-        channels: vec!["other".to_owned(), "x/1".to_owned()],
-        ..Hello::new(by_hand.node, "")
-    };
+    let hello = Hello::new(by_hand.node, "").channels(["other", "x/1"]);
     let mut bytes = support::on_the_wire(&[support::packet(Kind::Hello, hello.encode().unwrap())]);
     for payload in ["1", "2"] {
         let frame = support::packet(Kind::Channel { index: 1 }, payload);

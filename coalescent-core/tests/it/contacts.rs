@@ -136,10 +136,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let mut by_hand = ByHand::new(io);
-    let hello = Hello {
-        channels: channels.iter().map(|name| (*name).to_owned()).collect(),
-        ..Hello::new(by_hand.node, "")
-    };
+    let hello = Hello::new(by_hand.node, "").channels(channels.iter().copied());
     by_hand.send(Kind::Hello, hello.encode().unwrap()).await;
     by_hand
 }
@@ -153,7 +150,7 @@ async fn a_contact_shares_channels_and_nothing_else() {
         assert!(mesh.peers().is_empty() && mesh.peers().list().is_empty());
         assert_eq!(mesh.broadcast_payload("to all").await.unwrap().queued, 0);
     }
-    assert!(two.a.peers().get(two.here.id()).is_none());
+    assert!(two.a.peers().find(two.here.id()).is_none());
     assert!(
         two.here
             .send_payload("beep")

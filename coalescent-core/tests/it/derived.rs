@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use coalescent_core::wire::{Kind, Status};
-use coalescent_core::{
-    App, BoxError, Flow, Frame, Inbox, Mesh, PeerLayer, Relay, Reply, test_util,
-};
+use coalescent_core::{App, BoxError, Flow, Frame, Inbox, Mesh, PeerLayer, Reply, test_util};
 use support::{ByHand, RelayLayer, handle, join, packet, soon, until};
 use tokio::io::DuplexStream;
 use tower::{Layer, Service, ServiceExt};
@@ -223,10 +221,7 @@ async fn parts_of_what_was_sent_to_this_node_alone_are_broadcasts_where_a_relay_
         for part in ["a", "b"] {
             let part = frame.derive(part);
             assert!(!part.relay(RELAY));
-            assert!(part.relay(Relay {
-                direct: true,
-                ..RELAY
-            }));
+            assert!(part.relay(RELAY.direct(true)));
             deliver(&mut inbox, part).await?;
         }
         Ok(Reply::None)

@@ -181,10 +181,7 @@ async fn an_empty_payload_that_is_relayed_late_is_no_write_either() {
         // Its call is over: nobody but this test is to be run.
         tokio::task::yield_now().await;
         let flow = Flow::Drop;
-        assert!(frame.relay(Relay {
-            flow,
-            direct: false
-        }));
+        assert!(frame.relay(Relay::new(flow)));
     }
     for (io, end) in &mut others {
         expect(io, "a", end).await;
@@ -544,15 +541,7 @@ async fn a_frame_on_a_line_thinner_than_the_floor_is_given_up_in_bounded_time() 
 async fn join_small(mesh: &Mesh, max: u32) -> (ByHand<DuplexStream>, Peer, Hello) {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let mut peer = ByHand::new(near);
-    let hello = Hello {
-        node: peer.node,
-        net: String::new(),
-        agent: "takes little".to_owned(),
-        listen: None,
-        seen: None,
-        max: Some(max),
-        channels: Vec::new(),
-    };
+    let hello = Hello::new(peer.node, "").agent("takes little").max(max);
     let hello = hello.encode().unwrap();
     let introduce = async {
         peer.send(Kind::Hello, hello).await;
@@ -651,9 +640,10 @@ async fn a_relay_drops_what_a_peer_does_not_take_for_that_peer_alone() {
         for limit in [10, 6000] {
             let (frames, mut later) = tokio::sync::mpsc::unbounded_channel();
             // Little enough for the ones that wait to do so.
-            let app = App::new().configure(|config| match flow {
-                Flow::Wait => config.outbox = 8192,
-                Flow::Drop => {}
+            let app = App::new().configure(|config| {
+                if flow == Flow::Wait {
+                    config.outbox = 8192;
+                }
             });
             let keep = handle(move |frame: Frame| {
                 frames.send(frame).expect("the test waits for it");
@@ -684,10 +674,7 @@ async fn a_relay_drops_what_a_peer_does_not_take_for_that_peer_alone() {
                 for _ in &payloads {
                     let frame: Frame = soon("a frame", later.recv()).await.unwrap();
                     tokio::task::yield_now().await;
-                    assert!(frame.relay(Relay {
-                        flow,
-                        direct: false
-                    }));
+                    assert!(frame.relay(Relay::new(flow)));
                 }
             }
             expect_broadcasts(&mut small, &fit).await;

@@ -177,7 +177,7 @@ async fn what_a_peer_relays_and_then_breaks_off_is_written_or_counted() {
         fn call(&mut self, frame: Frame) -> Self::Future {
             self.0 -= 1;
             let (flow, direct) = (Flow::Wait, false);
-            frame.relay(coalescent_core::Relay { flow, direct });
+            frame.relay(coalescent_core::Relay::new(flow).direct(direct));
             std::future::ready(Ok(Reply::None))
         }
     }

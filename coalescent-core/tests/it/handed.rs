@@ -41,10 +41,7 @@ impl Plugin for HandsIn {
 async fn join(mesh: &Mesh) -> (ByHand<DuplexStream>, Peer) {
     let (near, far) = tokio::io::duplex(1 << 20);
     let mut by_hand = ByHand::new(near);
-    let hello = Hello {
-        channels: vec!["in/1".to_owned()],
-        ..Hello::new(by_hand.node, "")
-    };
+    let hello = Hello::new(by_hand.node, "").channels(["in/1"]);
     let greet = async {
         by_hand.send(Kind::Hello, hello.encode().unwrap()).await;
         assert_eq!(by_hand.recv().await.unwrap().kind, Kind::Hello);
@@ -268,7 +265,7 @@ async fn no_relay_passes_on_what_was_handed_in() {
     let relay = layer_fn(|mut inbox: coalescent_core::Inbox| {
         service_fn(move |frame: Frame| {
             let flow = Flow::Drop;
-            let relayed = frame.relay(Relay { flow, direct: true });
+            let relayed = frame.relay(Relay::new(flow).direct(true));
             assert_eq!(relayed, frame.extensions().get::<Mark>().is_none());
             inbox.call(frame)
         })

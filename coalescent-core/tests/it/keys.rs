@@ -59,10 +59,10 @@ async fn the_key_that_the_transport_proves_is_the_peers_id() {
     assert_eq!(here.local_addresses()[0].to_string(), at(7));
     let there = start(&network, 8).await;
     let peer = there.connect(&at(7)).await.unwrap();
-    assert_eq!(*peer.id(), PeerId::Key([7; 32]));
+    assert_eq!(*peer.id(), PeerId::Key(key(7)));
     soon("a peer", here.connected(1)).await.unwrap();
     let seen = here.peers().list()[0].clone();
-    assert_eq!(seen.id().public_key(), Some(key(8)));
+    assert_eq!(seen.id().key(), Some(key(8)));
     for (peer, number) in [(&peer, 7), (&seen, 8)] {
         assert_eq!(peer.addr(), None);
         assert_eq!(peer.address().unwrap().to_string(), at(number));
@@ -140,7 +140,7 @@ async fn a_key_is_banned_at_the_door_and_at_the_dialler() {
     until("a peer", || here.peers().len() == 1).await;
     here.peers().list()[0].penalize(1000, "junk");
     until("nobody", || here.peers().is_empty()).await;
-    assert_eq!(here.bans()[0].target(), BanTarget::Key([8; 32]));
+    assert_eq!(here.bans()[0].target(), BanTarget::Key(key(8)));
     // One BYE, before anything was said.
     let bye = open(&network, 8, 7).await.recv().await.unwrap();
     assert_eq!((bye.kind, &bye.payload[..]), (Kind::Bye, &b"banned"[..]));
@@ -181,7 +181,7 @@ async fn what_is_adopted_is_counted_if_that_is_asked_for() {
     let here = App::new().max_inbound(1).start().await.unwrap();
     let adopt = async |number: u8, counted: bool| {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
-        let info = ConnectionInfo::inbound().key([number; 32]);
+        let info = ConnectionInfo::inbound().key(key(number));
         let info = if counted { info.counted() } else { info };
         let (adopted, by_hand) = tokio::join!(here.adopt(theirs, info), async {
             let mut by_hand = ByHand::new(ours);
@@ -308,10 +308,10 @@ async fn the_identity_and_the_key_of_a_transport_must_be_one() {
     here.listen("here:1").await.unwrap();
     let there = start(&network, 8).await;
     let peer = there.connect(&format!("key:{}", identity.id())).await;
-    assert_eq!(peer.unwrap().id().public_key(), Some(identity.id()));
+    assert_eq!(peer.unwrap().id().key(), Some(identity.id()));
     // Over the other one there is.
     let tls = App::new().identity(Identity::generate()).transport(memory);
     let tls = tls.start().await.unwrap();
     let peer = tls.connect(&format!("{}@here:1", identity.id())).await;
-    assert_eq!(peer.unwrap().id().public_key(), Some(identity.id()));
+    assert_eq!(peer.unwrap().id().key(), Some(identity.id()));
 }

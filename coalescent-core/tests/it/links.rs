@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use coalescent_core::connection::ConnectionInfo;
+use coalescent_core::identity::PublicKey;
 use coalescent_core::{App, AppExt, DisconnectReason, Event, Flow, Frame, Mesh, Reply};
 use support::{ByHand, RelayLayer, handle, soon, until};
 use tokio::io::{AsyncReadExt, DuplexStream};
@@ -189,14 +190,17 @@ async fn say_until_alone(mesh: &Mesh) -> Duration {
 
 #[tokio::test(start_paused = true)]
 async fn who_was_too_slow_is_not_waited_for_when_it_comes_back() {
-    let key = |number| ConnectionInfo::inbound().key([number; 32]);
+    let key = |number| {
+        let key = PublicKey::from_bytes([number; 32]).unwrap();
+        ConnectionInfo::inbound().key(key)
+    };
     let addr =
         |ip: &str, port| ConnectionInfo::inbound().addr(format!("{ip}:{port}").parse().unwrap());
     // The same key from anywhere; the same place, where no key is proven.
     let same: [fn(u16) -> ConnectionInfo; 3] = [
         |port| {
             ConnectionInfo::inbound()
-                .key([1; 32])
+                .key(PublicKey::from_bytes([1; 32]).unwrap())
                 .addr(([192, 0, 2, 1], port).into())
         },
         |port| ConnectionInfo::inbound().addr(([192, 0, 2, 1], port).into()),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use coalescent_core::connection::ConnectionInfo;
+use coalescent_core::identity::PublicKey;
 use coalescent_core::wire::{Kind, NativeCodec, NodeId, Packet, Status};
 use coalescent_core::{App, AppExt, DisconnectReason, Event, Frame, Mesh, Reply};
 use futures_util::{SinkExt, StreamExt};
@@ -136,7 +137,7 @@ async fn a_stranger_who_claims_a_peers_number_gets_nothing_of_it() {
 async fn a_peer_that_comes_back_after_its_network_was_lost_is_let_in_within_seconds() {
     let by_number = ways().map(|way| (way, false));
     // Or a new process with the same key, and so with another number.
-    let keyed = |socket: ConnectionInfo| socket.key([7; 32]);
+    let keyed = |socket: ConnectionInfo| socket.key(PublicKey::from_bytes([7; 32]).unwrap());
     let by_key = ways().map(|(old, new, greater)| ((keyed(old), keyed(new), greater), true));
     for ((old, new, greater), restarted) in by_number.chain(by_key) {
         let mesh = App::new().start().await.unwrap();
@@ -470,7 +471,9 @@ async fn two_connections_made_at_once_are_one_in_whatever_order_they_come() {
         };
         let of = |socket: &ConnectionInfo, key| match round % 2 {
             0 => socket.clone(),
-            _ => socket.clone().key([key; 32]),
+            _ => socket
+                .clone()
+                .key(PublicKey::from_bytes([key; 32]).unwrap()),
         };
         let millis = || Duration::from_millis(rand::random_range(0..400));
         let (first_a, first_b) = delayed(millis(), millis());

@@ -81,10 +81,7 @@ async fn frames_that_were_kept_over_a_rest_can_still_be_relayed() {
     let frames = std::mem::take(&mut *kept.lock().unwrap());
     assert_eq!(frames.len(), 5);
     for frame in &frames {
-        assert!(frame.clone().relay(Relay {
-            flow: Flow::Wait,
-            direct: false
-        }));
+        assert!(frame.clone().relay(Relay::new(Flow::Wait)));
     }
     for nonce in 0..5 {
         let packet = listener.recv_frame().await.expect("what was relayed");

@@ -270,7 +270,7 @@ async fn an_allow_list_holds_on_every_transport_of_an_app() {
     let friend = App::new().transport(network.node(key(8)));
     assert_eq!(
         connected(&friend.start().await.unwrap()).await.unwrap(),
-        PeerId::Key([7; 32])
+        PeerId::Key(key(7))
     );
     // Without a list, whoever proves no key is welcome.
     let open = App::new().transport(network.node(key(6)));
@@ -320,7 +320,7 @@ async fn one_that_says_it_proves_keys_and_gives_none_has_no_peers() {
     );
     let honest = app(&network, 9, Protection::Keys, true);
     let honest = honest.start().await.unwrap();
-    assert_eq!(connected(&honest).await.unwrap(), PeerId::Key([7; 32]));
+    assert_eq!(connected(&honest).await.unwrap(), PeerId::Key(key(7)));
     drop(here);
 }
 
@@ -342,8 +342,8 @@ async fn tls_is_spoken_over_all_that_prove_no_keys() {
         let there = App::new().identity(theirs.clone());
         let there = there.transport(node(theirs.id())).start().await.unwrap();
         let peer = there.connect(&format!("key:{}", ours.id())).await.unwrap();
-        assert_eq!(peer.id().public_key(), Some(ours.id()));
+        assert_eq!(peer.id().key(), Some(ours.id()));
         until("a peer", || here.peers().len() == 1).await;
-        assert_eq!(here.peers().list()[0].id().public_key(), Some(theirs.id()));
+        assert_eq!(here.peers().list()[0].id().key(), Some(theirs.id()));
     }
 }

@@ -15,7 +15,7 @@ async fn listening(identity: &Identity) -> Mesh {
 }
 
 fn key(identity: &Identity) -> PeerId {
-    PeerId::Key(*identity.id().as_bytes())
+    PeerId::Key(identity.id())
 }
 
 /// What happened on a mesh that has ended: no peer, and how many errors.
@@ -71,8 +71,7 @@ async fn who_finds_no_place_is_told_after_the_tls_handshake() {
     let key = second.public_key().unwrap();
     until("it is known by its key", || {
         let list = mesh.peers().list();
-        list.iter()
-            .any(|peer| *peer.id() == PeerId::Key(*key.as_bytes()))
+        list.iter().any(|peer| *peer.id() == PeerId::Key(key))
     })
     .await;
 }
@@ -274,8 +273,8 @@ async fn a_copied_number_neither_keeps_its_node_out_nor_gets_its_place() {
             by_hand(&alice, &stranger_key, number).await
         };
         until("both are in", || alice.peers().len() == 2).await;
-        let to_bob = alice.peers().get(&key(&bob_key)).expect("bob");
-        let to_stranger = alice.peers().get(&key(&stranger_key)).expect("the other");
+        let to_bob = alice.peers().find(&key(&bob_key)).expect("bob");
+        let to_stranger = alice.peers().find(&key(&stranger_key)).expect("the other");
         to_bob.send_payload("for bob").await.unwrap();
         to_stranger.send_payload("not for bob").await.unwrap();
         let frame = soon("a frame", heard.next_frame()).await.unwrap();
@@ -375,7 +374,7 @@ async fn the_list_of_keys_changes_while_the_mesh_runs() {
         let pinned = format!("{}@{addr}", alice_key.id());
         assert!(bob.connect(&pinned).await.unwrap_err().is_handshake());
         let (_here, there) = tokio::io::duplex(1024);
-        let info = ConnectionInfo::inbound().key(*alice_key.id().as_bytes());
+        let info = ConnectionInfo::inbound().key(alice_key.id());
         assert!(bob.adopt(there, info).await.unwrap_err().is_refused());
     }
 

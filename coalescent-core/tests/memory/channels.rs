@@ -28,10 +28,7 @@ impl Plugin for Stuck {
 async fn join(mesh: &Mesh) -> (DuplexStream, Peer) {
     let (near, far) = tokio::io::duplex(16 * KIB);
     let mut by_hand = ByHand::new(near);
-    let hello = Hello {
-        channels: NAMES.map(str::to_owned).to_vec(),
-        ..Hello::new(by_hand.node, "")
-    };
+    let hello = Hello::new(by_hand.node, "").channels(NAMES);
     let greet = by_hand.send(Kind::Hello, hello.encode().unwrap());
     let (peer, ()) = tokio::join!(mesh.adopt(far, ConnectionInfo::inbound()), greet);
     by_hand.recv().await.expect("a hello");

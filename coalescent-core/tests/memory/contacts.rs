@@ -33,10 +33,7 @@ async fn start(to_contacts: bool) -> Mesh {
 async fn join(mesh: &Mesh, pipe: usize) -> ByHand<DuplexStream> {
     let (near, far) = tokio::io::duplex(pipe);
     let mut by_hand = ByHand::new(near);
-    let hello = Hello {
-        channels: vec![CHANNEL.to_owned()],
-        ..Hello::new(by_hand.node, "")
-    };
+    let hello = Hello::new(by_hand.node, "").channels([CHANNEL]);
     let greet = by_hand.send(Kind::Hello, hello.encode().unwrap());
     let (adopted, ()) = tokio::join!(mesh.adopt(far, ConnectionInfo::inbound()), greet);
     adopted.unwrap();

@@ -1,6 +1,7 @@
 //! Where peers can be dialled: what is told of it, and what is believed.
 
 use coalescent_core::Address;
+use coalescent_core::identity::PublicKey;
 
 use super::ids::{Key, is_possible};
 use super::mirror::Raw;
@@ -43,7 +44,8 @@ impl Rules<'_> {
     pub(crate) fn read(&self, id: &Key, data: Raw<'_>) -> Result<Option<Address>, NoAddress> {
         let text = std::str::from_utf8(data.0).map_err(|_| NoAddress)?;
         let address: Address = text.parse().map_err(|_| NoAddress)?;
-        if address.id().is_some_and(|named| !self.keys || named != id) {
+        let is_other = |named: PublicKey| !self.keys || named.as_bytes() != id;
+        if address.id().is_some_and(is_other) {
             return Err(NoAddress);
         }
         Ok(self.with_key(id, address))
@@ -52,7 +54,11 @@ impl Rules<'_> {
     /// Returns an address of the peer `id`, with the key that it must prove; `None` if it leads
     /// nowhere.
     pub(crate) fn with_key(&self, id: &Key, address: Address) -> Option<Address> {
-        let address = address.with_id(self.keys.then_some(*id));
+        let key = match self.keys {
+            true => Some(PublicKey::from_bytes(*id).ok()?),
+            false => None,
+        };
+        let address = address.with_id(key);
         (Place::of(&address) != Place::Nowhere).then_some(address)
     }
 

@@ -47,7 +47,7 @@ pub(crate) fn of_node(node: NodeId) -> Key {
 /// introductions.
 pub(crate) fn of_peer(peer: &Peer) -> Option<Key> {
     match peer.id() {
-        PeerId::Key(key) => Some(*key),
+        PeerId::Key(key) => Some(*key.as_bytes()),
         PeerId::Node(node) => Some(of_node(*node)),
         _ => None,
     }

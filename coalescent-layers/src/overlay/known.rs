@@ -3,6 +3,7 @@
 use std::net::SocketAddrV4;
 
 use coalescent_core::Address;
+use coalescent_core::identity::PublicKey;
 use tokio::time::Instant;
 
 use super::ids::Key;
@@ -105,8 +106,11 @@ impl Known {
     pub(crate) fn get(&self, key: &Key) -> Option<(Address, Place)> {
         let entry = self.peers.get(self.find(key).ok()?)?;
         let address = entry.address.address()?;
-        let address = address.with_id(entry.keyed.then_some(*key));
-        Some((address, entry.teller))
+        let id = match entry.keyed {
+            true => Some(PublicKey::from_bytes(*key).ok()?),
+            false => None,
+        };
+        Some((address.with_id(id), entry.teller))
     }
 
     /// Returns whether the address of a peer is known.

@@ -293,7 +293,7 @@ impl fmt::Debug for Overlay {
 
 /// What an overlay adds to a [`Mesh`](coalescent_core::Mesh) and its
 /// [`Peers`](coalescent_core::Peers).
-pub trait OverlayExt: crate::sealed::AsPeers {
+pub trait MeshOverlayExt: crate::sealed::AsPeers {
     /// Returns what the overlay of this node counts; `None` if it has none.
     fn overlay(&self) -> Option<OverlayStats>;
 
@@ -306,7 +306,7 @@ pub trait OverlayExt: crate::sealed::AsPeers {
     fn topic(&self, name: impl Into<TopicName>) -> Result<Topic, Error>;
 }
 
-impl<T: crate::sealed::AsPeers> OverlayExt for T {
+impl<T: crate::sealed::AsPeers> MeshOverlayExt for T {
     fn overlay(&self) -> Option<OverlayStats> {
         self.as_peers().get_shared::<Shared>()?.stats()
     }

@@ -196,7 +196,6 @@ impl Node {
 
 /// Returns the number of this node, and whether it is a key that it proves.
 fn own_key(mesh: &Mesh) -> (Key, bool) {
-    #[cfg(feature = "tls")]
     if let Some(key) = mesh.public_key() {
         return (*key.as_bytes(), true);
     }

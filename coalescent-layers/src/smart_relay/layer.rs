@@ -156,10 +156,7 @@ impl<S> Layer<S> for SmartRelay {
     type Service = SmartRelayService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let relay = Relay {
-            flow: Flow::Drop,
-            direct: self.direct,
-        };
+        let relay = Relay::new(Flow::Drop).direct(self.direct);
         SmartRelayService::new(inner, Neighbour::new(&self.shared), relay, self.when)
     }
 }

@@ -29,6 +29,7 @@ const RESET: u8 = 0x03;
 const CREDIT: u8 = 0x04;
 const PLACES: u8 = 0x05;
 
+// One bit says it on the wire, so there is no third.
 /// Which side opened a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Opener {
@@ -38,6 +39,7 @@ pub enum Opener {
     Receiver,
 }
 
+// These two are the 32 bits of it on the wire, so there is no place for more.
 /// The number of a stream in a frame: of those that one side has opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StreamId {
@@ -88,6 +90,7 @@ pub struct StreamId {
 /// [`MAX_CREDIT`](super::MAX_CREDIT), more places than [`MAX_STREAMS`](super::MAX_STREAMS), and
 /// DATA or END after END or RESET.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StreamFrame {
     /// Opens a stream.
     Open {

@@ -18,7 +18,7 @@ use super::table::Key;
 /// A stream to one peer: bytes in both directions, apart from messages and other streams.
 ///
 /// It is like a TCP connection: [`AsyncRead`] and [`AsyncWrite`], which
-/// [`tokio::io::split`] separates. Made with [`open`](super::StreamsExt::open) on one side, it
+/// [`tokio::io::split`] separates. Made with [`open`](super::PeerStreamsExt::open) on one side, it
 /// comes to [`Streams::on`](super::Streams::on) or [`Incoming`](super::Incoming) on the other.
 ///
 /// # Reading

@@ -141,7 +141,7 @@ impl fmt::Debug for Streams {
 }
 
 /// Opens streams to a [`Peer`], in an app with [`Streams`].
-pub trait StreamsExt: sealed::Sealed {
+pub trait PeerStreamsExt: sealed::Sealed {
     /// Opens a stream, and waits until the peer has accepted it.
     ///
     /// If this node has [`MAX_STREAMS`] streams open there, it waits for one of them to end: until
@@ -163,7 +163,7 @@ pub trait StreamsExt: sealed::Sealed {
     fn open(&self, name: &str) -> impl Future<Output = Result<PeerStream, StreamError>> + Send;
 }
 
-impl StreamsExt for Peer {
+impl PeerStreamsExt for Peer {
     async fn open(&self, name: &str) -> Result<PeerStream, StreamError> {
         accept::check_name(name)?;
         let node = Node::of(self).ok_or_else(StreamError::no_plugin)?;

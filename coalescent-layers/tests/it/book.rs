@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use coalescent_core::connection::ConnectionInfo;
+use coalescent_core::identity::PublicKey;
 use coalescent_core::transport::Memory;
 use coalescent_core::wire::{Hello, Kind};
 use coalescent_core::{Address, App, AppExt, BanTarget, Event, Events, Mesh, Source};
@@ -246,15 +247,7 @@ async fn what_a_node_may_not_dial_takes_no_turns() {
 async fn join_who_listens(mesh: &Mesh, seen: &str) -> ByHand<DuplexStream> {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let mut peer = ByHand::new(near);
-    let hello = Hello {
-        node: peer.node,
-        net: String::new(),
-        agent: "a listener".to_owned(),
-        listen: Some(":7".to_owned()),
-        seen: None,
-        max: None,
-        channels: Vec::new(),
-    };
+    let hello = Hello::new(peer.node, "").agent("a listener").listen(":7");
     let hello = hello.encode().unwrap();
     let info = ConnectionInfo::inbound().addr(seen.parse().unwrap());
     let introduce = async {
@@ -397,7 +390,7 @@ async fn what_a_peer_says_of_where_it_listens_is_kept_with_its_proven_identity()
     .await;
     let known = |identity: &Identity, mesh: &Mesh| {
         let address: Address = addr(mesh).parse().unwrap();
-        address.with_id(Some(*identity.id().as_bytes()))
+        address.with_id(Some(identity.id()))
     };
     assert_eq!(others.tellable(), [known(&one, &first)]);
     assert_eq!(ones.tellable(), [known(&other, &second)]);
@@ -411,7 +404,7 @@ async fn who_is_banned_stays_so_over_a_restart() {
     let network = Memory::new();
     let node = || app(&network, AddressBook::new().file(&file)).start();
     let (junk, spam) = (
-        BanTarget::from([7; 32]),
+        BanTarget::from(PublicKey::from_bytes([7; 32]).unwrap()),
         "198.51.100.7".parse::<BanTarget>(),
     );
     let first = node().await.unwrap();

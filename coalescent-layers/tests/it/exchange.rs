@@ -233,15 +233,7 @@ async fn what_a_node_may_not_dial_is_not_kept() {
 async fn join_who_sees(mesh: &Mesh, seen: &str) -> support::ByHand<DuplexStream> {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let mut peer = support::ByHand::new(near);
-    let hello = Hello {
-        node: peer.node,
-        net: String::new(),
-        agent: "a liar".to_owned(),
-        listen: None,
-        seen: Some(seen.to_owned()),
-        max: None,
-        channels: Vec::new(),
-    };
+    let hello = Hello::new(peer.node, "").agent("a liar").seen(seen);
     let hello = hello.encode().unwrap();
     let introduce = async {
         peer.send(Kind::Hello, hello).await;

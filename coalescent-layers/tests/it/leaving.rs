@@ -382,10 +382,7 @@ async fn a_clone_that_outlives_its_connection_is_not_relayed_once_it_is_lost() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     let flow = coalescent_core::Flow::Drop;
-    frame.relay(coalescent_core::Relay {
-        flow,
-        direct: false,
-    });
+    frame.relay(coalescent_core::Relay::new(flow));
     drop(frame);
     let stats = relay.shutdown().await;
     assert_eq!((stats.received, stats.relayed, stats.dropped), (1, 0, 1));

@@ -11,8 +11,8 @@ use coalescent_core::transport::Memory;
 use coalescent_core::wire::Wire;
 use coalescent_core::{App, AppExt, Event, Mesh, Peer, Plugin, Registrar};
 use coalescent_layers::streams::{
-    CHANNEL, Incoming, MAX_STREAMS, MeshStreamsExt, Opener, PeerStream, SEND_BUFFER, StreamError,
-    StreamFrame, StreamId, Streams, StreamsExt, WINDOW,
+    CHANNEL, Incoming, MAX_STREAMS, MeshStreamsExt, Opener, PeerStream, PeerStreamsExt,
+    SEND_BUFFER, StreamError, StreamFrame, StreamId, Streams, WINDOW,
 };
 use support::memory::node;
 use support::{soon, until};

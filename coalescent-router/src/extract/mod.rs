@@ -44,25 +44,24 @@
 //! Implement [`FromFrameParts`]:
 //!
 //! ```
-//! use coalescent_core::{Frame, PeerId};
+//! use coalescent_core::Frame;
+//! use coalescent_core::identity::PublicKey;
 //! use coalescent_router::extract::FromFrameParts;
 //!
 //! /// The public key of a peer that has proven one.
-//! struct Key([u8; 32]);
+//! struct Key(PublicKey);
 //!
 //! impl<S: Sync> FromFrameParts<S> for Key {
 //!     type Rejection = &'static str;
 //!
 //!     async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Self, &'static str> {
-//!         match frame.peer().id() {
-//!             PeerId::Key(key) => Ok(Self(*key)),
-//!             _ => Err("this needs a peer with an identity"),
-//!         }
+//!         let key = frame.peer().id().key();
+//!         key.map(Self).ok_or("this needs a peer with an identity")
 //!     }
 //! }
 //!
 //! async fn admin(Key(key): Key) {
-//!     println!("{key:?}");
+//!     println!("{key}");
 //! }
 //! # use coalescent_router::Router;
 //! # let router: Router = Router::new().route("admin", admin);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use coalescent_core::codec::Codec;
 use coalescent_core::{App, AppExt, BoxError, Frame, Message, Peer, Reply, TopicName};
 use coalescent_router::extract::{Body, FromFrameParts, State, Topic, Type};
-use coalescent_router::{IntoReply, Router, RouterExt, ends};
+use coalescent_router::{IntoReply, MeshRouterExt, Router, ends};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use support::pair::{Pair, courier_layer, encode};

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use coalescent::codec::{Codec, Format, MAX_DEPTH};
 use coalescent::connection::{self, ConnectionInfo};
+use coalescent::identity::PublicKey;
 use coalescent::wire::{
     HELLO_MAX, Hello, Kind, LinesCodec, NativeCodec, NodeId, Packet, Status, Wire, decode_reason,
 };
@@ -409,13 +410,7 @@ fn encoded(packets: &[Packet]) -> Vec<u8> {
 }
 
 fn packet(kind: Kind, payload: impl Into<Bytes>) -> Packet {
-    let payload = payload.into();
-    let ttl = if matches!(kind, Kind::Broadcast { .. }) {
-        32
-    } else {
-        0
-    };
-    Packet { kind, ttl, payload }
+    Packet::new(kind, payload)
 }
 
 /// Always the same, so that a seed says everything.
@@ -426,14 +421,14 @@ fn a_node() -> NodeId {
 }
 
 fn a_hello(listen: Option<&str>) -> Hello {
-    Hello {
-        node: a_node(),
-        net: "".into(),
-        agent: "generated".into(),
-        listen: listen.map(Into::into),
-        seen: listen.map(Into::into),
-        max: listen.map(|_| 1 << 20),
-        channels: listen.iter().map(|_| "peers/1".into()).collect(),
+    let hello = Hello::new(a_node(), "").agent("generated");
+    match listen {
+        Some(listen) => hello
+            .listen(listen)
+            .seen(listen)
+            .max(1 << 20)
+            .channels(["peers/1"]),
+        None => hello,
     }
 }
 
@@ -689,7 +684,7 @@ fn book_corpus() -> Vec<Vec<u8>> {
     let mut corpus = vec![table.encode()];
     for (number, text) in texts.iter().enumerate() {
         let address: Address = text.parse().expect("an address");
-        let address = address.with_id((number == 0).then_some([9; 32]));
+        let address = address.with_id(PublicKey::from_bytes([9; 32]).ok().filter(|_| number == 0));
         table.heard(&address, &Group::of(&address), now);
         corpus.push(table.encode());
         table.dialled_ok(&address, now);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coalescent::test_util::{MemoryMesh, Nodes, Recorder};
 use coalescent::{
-    AppExt, BoxError, Courier, DiscoverExt, Error, Mesh, Message, Peer, Router, Wire, ends,
+    AppExt, BoxError, Courier, Error, Mesh, MeshDiscoverExt, Message, Peer, Router, Wire, ends,
 };
 use futures_util::StreamExt;
 use support::join_as;

@@ -19,29 +19,12 @@ pub struct ByHand<IO> {
 }
 
 pub fn hello(node: NodeId, net: &str) -> Bytes {
-    let hello = Hello {
-        node,
-        net: net.into(),
-        agent: "by hand".into(),
-        listen: None,
-        seen: None,
-        max: None,
-        channels: Vec::new(),
-    };
+    let hello = Hello::new(node, net).agent("by hand");
     hello.encode().expect("a small hello")
 }
 
 pub fn packet(kind: Kind, payload: impl Into<Bytes>) -> Packet {
-    let ttl = if matches!(kind, Kind::Broadcast { .. }) {
-        32
-    } else {
-        0
-    };
-    Packet {
-        kind,
-        ttl,
-        payload: payload.into(),
-    }
+    Packet::new(kind, payload)
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> ByHand<IO> {

@@ -42,10 +42,7 @@ impl<S: Service<Frame>> Service<Frame> for RelayService<S> {
     }
 
     fn call(&mut self, frame: Frame) -> S::Future {
-        frame.relay(Relay {
-            flow: self.flow,
-            direct: false,
-        });
+        frame.relay(Relay::new(self.flow));
         self.inner.call(frame)
     }
 }

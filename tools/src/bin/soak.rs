@@ -404,14 +404,10 @@ fn noise(rng: &mut StdRng, at_most: usize) -> Vec<u8> {
 fn encode(kind: Kind, payload: Bytes) -> BytesMut {
     let mut codec = NativeCodec::new(1024 * 1024);
     codec.established();
-    let ttl = if matches!(kind, Kind::Broadcast { .. }) {
-        32
-    } else {
-        0
-    };
     let mut bytes = BytesMut::new();
-    let packet = Packet { kind, ttl, payload };
-    codec.encode(packet, &mut bytes).expect("a small frame");
+    codec
+        .encode(Packet::new(kind, payload), &mut bytes)
+        .expect("a small frame");
     bytes
 }
 
@@ -427,15 +423,7 @@ fn frame(kind: Kind, rng: &mut StdRng, at_most: usize) -> BytesMut {
 /// Connects as somebody new, and gets past the handshake.
 async fn enter(addr: &str) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(addr).await?;
-    let hello = Hello {
-        node: NodeId::random(),
-        net: "".into(),
-        agent: "soak".into(),
-        listen: None,
-        seen: None,
-        max: None,
-        channels: Vec::new(),
-    };
+    let hello = Hello::new(NodeId::random(), "").agent("soak");
     stream
         .write_all(&encode(Kind::Hello, hello.encode()?))
         .await?;

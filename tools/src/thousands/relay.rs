@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use bytes::Bytes;
 use coalescent::wire::{Kind, NodeId};
 use coalescent::{App, AppExt, Config, Error, Mesh};
-use coalescent_layers::{Overlay, OverlayExt, SmartRelay, Topic};
+use coalescent_layers::{MeshOverlayExt, Overlay, SmartRelay, Topic};
 use serde::{Deserialize, Serialize};
 use support::internet::Host;
 

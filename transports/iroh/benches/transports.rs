@@ -14,11 +14,12 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use coalescent::extract::Body;
 use coalescent::identity::Identity;
 use coalescent::prelude::*;
 use coalescent::transport::{BoxFuture, Connected, Listener, Protection, Transport};
 use coalescent::websocket::Ws;
-use coalescent::{Address, MeshReader};
+use coalescent::{Address, MeshReader, Router};
 use coalescent_iroh::{Iroh, Quiet};
 use iroh::{Endpoint, RelayMode, RelayUrl};
 use iroh_relay::server::{RelayConfig, Server, ServerConfig};

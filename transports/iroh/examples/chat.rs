@@ -9,7 +9,9 @@
 //! others; each node prints its own. Without a relay an address needs a hint where the other is, as
 //! the printed one has it: `iroh:ID?addr=IP:PORT`. Each line of stdin is said.
 
+use coalescent::Router;
 use coalescent::event::Escaped;
+use coalescent::extract::Body;
 use coalescent::prelude::*;
 use coalescent_iroh::{Iroh, Quiet, load_or_generate};
 use iroh::{Endpoint, RelayMode};

@@ -55,7 +55,7 @@ impl Iroh {
         permit: &(dyn Fn(SocketAddr) -> io::Result<()> + Sync),
     ) -> io::Result<Connected> {
         let key = addr.id().ok_or_else(|| invalid("write iroh:ID"))?;
-        let place = Place::parse(key, addr.path())?;
+        let place = Place::parse(key.as_bytes(), addr.path())?;
         let mut permitted = Vec::new();
         let mut refused = None;
         for &direct in &place.direct {

@@ -9,6 +9,7 @@ use crate::mesh::runtime::ticket::State;
 use crate::node::peer::handle::{Command, LinkId};
 use crate::node::peer::seat::Role;
 use crate::transport::Direction;
+use crate::transport::identity::PublicKey;
 
 fn ip(last: u8) -> Option<IpAddr> {
     Some(Ipv4Addr::new(198, 51, 100, last).into())
@@ -360,7 +361,7 @@ fn a_connection_that_is_told_late_is_admitted_to_its_handshake() {
 fn who_has_many_keys_is_one_of_those_who_have_a_handshake_under_way() {
     let now = Instant::now();
     let admission = admission(8, 2, 3);
-    let of = |number| Groups::of(None, Some([number; 32]), Group::Listener(1));
+    let of = |number| Groups::of(None, Some(PublicKey::repeated(number)), Group::Listener(1));
     let peer = admission.admit(ip(1), now).unwrap();
     let _silent = [1, 2].map(|number| admission.admit(of(number), now).unwrap());
     // However many keys it shows, it evicts nobody else.
@@ -373,12 +374,18 @@ fn who_has_many_keys_is_one_of_those_who_have_a_handshake_under_way() {
 fn a_key_without_an_address_is_limited_like_an_address() {
     let now = Instant::now();
     let admission = admission(8, 2, 8);
-    let of = |number, listener| Groups::of(None, Some([number; 32]), Group::Listener(listener));
+    let of = |number, listener| {
+        Groups::of(
+            None,
+            Some(PublicKey::repeated(number)),
+            Group::Listener(listener),
+        )
+    };
     let _kept = [1, 2].map(|listener| admission.admit(of(1, listener), now).unwrap());
     assert_eq!(reason(admission.admit(of(1, 3), now)), Reason::PerIp);
     let _other = admission.admit(of(2, 1), now).unwrap();
     // One who has an address is counted by that.
-    let both = Groups::of(ip(1), Some([1; 32]), Group::Listener(1));
+    let both = Groups::of(ip(1), Some(PublicKey::repeated(1)), Group::Listener(1));
     assert_eq!(both, Groups::from(ip(1)));
     // Those who have neither, and those of this machine, are not.
     for group in [Group::Listener(1), Group::Loopback] {

@@ -53,7 +53,7 @@ impl Runtime {
             return Err(Error::refused(NOT_ALLOWED));
         }
         let ip = info.addr.map(|addr| addr.ip());
-        if let Some(left) = self.peers.node().banned(info.key.as_ref(), ip) {
+        if let Some(left) = self.peers.node().banned(info.key, ip) {
             return Err(Error::own_ban(left));
         }
         let ticket = match self.ticket_of(&info) {
@@ -110,7 +110,7 @@ impl Runtime {
     pub(crate) fn disallow(&self, key: &PublicKey) -> Result<bool, Error> {
         let allowed = self.security.allowed().ok_or_else(no_keys)?;
         let was = allowed.remove(key);
-        let id = PeerId::Key(*key.as_bytes());
+        let id = PeerId::Key(*key);
         let everyone = self.peers.node().everyone();
         for peer in everyone.iter().filter(|peer| *peer.id() == id) {
             peer.disconnect(NOT_ALLOWED);

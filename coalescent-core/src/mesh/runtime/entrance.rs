@@ -66,7 +66,7 @@ impl Entrance {
         };
         Whence {
             addr: connected.addr,
-            key: key.map(|key| *key.as_bytes()),
+            key,
             place: connected.addr.is_none().then(place),
         }
     }

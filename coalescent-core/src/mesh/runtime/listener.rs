@@ -240,7 +240,7 @@ async fn run(
         let io = connected.io;
         let node = runtime.peers().node();
         // First of all: who is banned costs nothing more than this.
-        if node.banned(whence.key.as_ref(), whence.ip()).is_some() {
+        if node.banned(whence.key, whence.ip()).is_some() {
             node.refused_banned(&whence);
             runtime.turn_away_plain(io, protection, wire.as_ref(), &Goodbye::BANNED);
             continue;

@@ -11,7 +11,6 @@ use super::security::NOT_ALLOWED;
 use super::ticket::Ticket;
 use crate::connection::{Connection, ConnectionInfo, Established, establish, turn_away};
 use crate::error::Error;
-use crate::node::peer::PeerId;
 use crate::reason::Goodbye;
 use crate::transport::{BoxIo, Protection, Whence, tcp_stream};
 use crate::wire::Wire;
@@ -171,7 +170,7 @@ async fn introduce(
     let (io, key) = secured.map_err(|_| Error::handshake_timeout(limit))??;
     let node = runtime.peers().node();
     let spoken = wire.as_ref().unwrap_or(&runtime.peers().config().wire);
-    if let Some(left) = node.banned(key.as_ref(), whence.ip()) {
+    if let Some(left) = node.banned(key, whence.ip()) {
         turn_away(io, spoken, &Goodbye::BANNED);
         return Err(Error::own_ban(left));
     }
@@ -179,7 +178,7 @@ async fn introduce(
         && !security.is_allowed(key)
     {
         turn_away(io, spoken, &Goodbye::from(NOT_ALLOWED));
-        return Err(Error::not_allowed(PeerId::Key(*key)));
+        return Err(Error::not_allowed(key));
     }
     if security.has_identity()
         && let Err(refused) = ticket.check(Instant::now())

@@ -29,7 +29,7 @@ pub(crate) struct Security {
 }
 
 /// A connection that is as secure as it is going to be, and the key that the peer has proven.
-type Secured = (BoxIo, Option<[u8; 32]>);
+type Secured = (BoxIo, Option<PublicKey>);
 
 /// The error of an allow list where no peer proves a key.
 pub(super) fn no_keys() -> Error {
@@ -97,7 +97,7 @@ impl Security {
     /// bans.
     pub(crate) fn set_node_key(&self, peers: &Peers, key: Option<PublicKey>) {
         if let Some(key) = key {
-            peers.node().set_key(*key.as_bytes());
+            peers.node().set_key(key);
         }
         if self.keys {
             peers.node().set_vouched(self.allow.clone());
@@ -180,10 +180,8 @@ impl Security {
     }
 
     /// Returns whether a peer that has proven this key may be connected.
-    pub(crate) fn is_allowed(&self, key: &[u8; 32]) -> bool {
-        self.allowed().is_none_or(|allowed| {
-            PublicKey::from_bytes(*key).is_ok_and(|key| allowed.contains(&key))
-        })
+    pub(crate) fn is_allowed(&self, key: &PublicKey) -> bool {
+        self.allowed().is_none_or(|allowed| allowed.contains(key))
     }
 
     /// Secures an accepted connection. Returns it with the key that the peer has proven to hold, if
@@ -191,7 +189,7 @@ impl Security {
     pub(crate) async fn accept(
         &self,
         io: BoxIo,
-        key: Option<[u8; 32]>,
+        key: Option<PublicKey>,
         protection: Protection,
     ) -> Result<Secured, Error> {
         if protection == Protection::Keys {
@@ -208,7 +206,7 @@ impl Security {
                     Error::handshake(error)
                 }
             })?;
-            return Ok((boxed(stream), Some(*key.as_bytes())));
+            return Ok((boxed(stream), Some(key)));
         }
         Ok((io, None))
     }
@@ -225,34 +223,28 @@ impl Security {
         if protection == Protection::Keys {
             let key = key.ok_or_else(unproven)?;
             self.check_key(&key, addr.id())?;
-            return Ok((io, Some(*key.as_bytes())));
+            return Ok((io, Some(key)));
         }
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            let expected = match addr.id() {
-                Some(id) => Some(
-                    PublicKey::from_bytes(*id).map_err(|error| Error::config(error.to_string()))?,
-                ),
-                None => None,
-            };
-            let (stream, key) = tls.connect(io, expected).await.map_err(Error::handshake)?;
-            return Ok((boxed(stream), Some(*key.as_bytes())));
+            let connected = tls.connect(io, addr.id()).await;
+            let (stream, key) = connected.map_err(Error::handshake)?;
+            return Ok((boxed(stream), Some(key)));
         }
         Ok((io, None))
     }
 
     /// Checks the key that a transport has proven of the other end of a dialled connection.
-    fn check_key(&self, key: &PublicKey, expected: Option<&[u8; 32]>) -> Result<(), Error> {
+    fn check_key(&self, key: &PublicKey, expected: Option<PublicKey>) -> Result<(), Error> {
         if let Some(expected) = expected
-            && expected != key.as_bytes()
+            && expected != *key
         {
-            let expected = crate::node::peer::PeerId::Key(*expected);
             return Err(Error::handshake(format!(
                 "the peer is {key}, not {expected}: check the id and address of this peer; \
                  if both are right, somebody answers in its place"
             )));
         }
-        if !self.is_allowed(key.as_bytes()) {
+        if !self.is_allowed(key) {
             return Err(Error::not_allowed(key));
         }
         Ok(())

@@ -42,7 +42,7 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Suspect {
     /// The key that is proven.
-    pub(crate) key: Option<[u8; 32]>,
+    pub(crate) key: Option<PublicKey>,
     pub(crate) ip: Option<IpAddr>,
 }
 
@@ -91,9 +91,9 @@ impl Judge {
         }
     }
 
-    fn vouches_for(&self, key: &[u8; 32]) -> bool {
+    fn vouches_for(&self, key: &PublicKey) -> bool {
         if let Some(vouched) = self.vouched.get() {
-            return PublicKey::from_bytes(*key).is_ok_and(|key| vouched.names(&key));
+            return vouched.names(key);
         }
         false
     }
@@ -206,13 +206,13 @@ mod tests {
     fn faults_are_remembered_by_key_and_by_address_in_bounded_memory() {
         let (judge, now) = (Judge::new(&Config::default()), Instant::now());
         let both = Suspect {
-            key: Some([7; 32]),
+            key: Some(PublicKey::repeated(7)),
             ..suspect(1)
         };
         judge.remember(both, faults(100, 60, now), now);
         let budget = |suspect| judge.budget(suspect, now).faults();
         let by_key = Suspect {
-            key: Some([7; 32]),
+            key: Some(PublicKey::repeated(7)),
             ip: None,
         };
         assert!(budget(by_key).is_some() && budget(suspect(1)).is_some());
@@ -231,9 +231,17 @@ mod tests {
             ip: Some([127, 0, 0, 1].into()),
         };
         assert_eq!(judge.punish(local(None), "junk", now), Duration::ZERO);
-        assert!(!judge.punish(local(Some([7; 32])), "junk", now).is_zero());
+        assert!(
+            !judge
+                .punish(local(Some(PublicKey::repeated(7))), "junk", now)
+                .is_zero()
+        );
         assert_eq!(judge.left(local(None), now), None);
-        assert!(judge.left(local(Some([7; 32])), now).is_some());
-        assert_eq!(judge.left(local(Some([8; 32])), now), None);
+        assert!(
+            judge
+                .left(local(Some(PublicKey::repeated(7))), now)
+                .is_some()
+        );
+        assert_eq!(judge.left(local(Some(PublicKey::repeated(8))), now), None);
     }
 }

@@ -41,7 +41,7 @@ pub const BAN_REASON_MAX: usize = 128;
 #[non_exhaustive]
 pub enum BanTarget {
     /// A proven ed25519 public key.
-    Key([u8; 32]),
+    Key(PublicKey),
     /// An IPv4 address, or the first address of a /64 of IPv6.
     Ip(IpAddr),
 }
@@ -61,7 +61,7 @@ impl BanTarget {
     }
 
     /// Returns whether a connection from this address, with this proven key, is meant.
-    pub(crate) fn is(self, key: Option<&[u8; 32]>, ip: Option<IpAddr>) -> bool {
+    pub(crate) fn is(self, key: Option<&PublicKey>, ip: Option<IpAddr>) -> bool {
         match self.canonical() {
             Self::Key(banned) => key == Some(&banned),
             address @ Self::Ip(_) => ip.is_some_and(|ip| address == Self::from(ip)),
@@ -82,15 +82,9 @@ impl From<IpAddr> for BanTarget {
     }
 }
 
-impl From<[u8; 32]> for BanTarget {
-    fn from(key: [u8; 32]) -> Self {
-        Self::Key(key)
-    }
-}
-
 impl From<PublicKey> for BanTarget {
     fn from(key: PublicKey) -> Self {
-        Self::Key(*key.as_bytes())
+        Self::Key(key)
     }
 }
 
@@ -106,7 +100,7 @@ impl fmt::Debug for BanTarget {
 impl fmt::Display for BanTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.canonical() {
-            Self::Key(key) => key.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+            Self::Key(key) => key.fmt(f),
             Self::Ip(IpAddr::V6(ip)) if !ip.is_loopback() => write!(f, "{ip}/64"),
             Self::Ip(ip) => ip.fmt(f),
         }
@@ -133,7 +127,7 @@ impl FromStr for BanTarget {
     }
 }
 
-fn key(text: &str) -> Option<[u8; 32]> {
+fn key(text: &str) -> Option<PublicKey> {
     let digits = text.as_bytes();
     if digits.len() != 64 {
         return None;
@@ -145,7 +139,7 @@ fn key(text: &str) -> Option<[u8; 32]> {
             *byte = *byte << 4 | u8::try_from(digit).ok()?;
         }
     }
-    Some(key)
+    PublicKey::from_bytes(key).ok()
 }
 
 /// A ban: who is not let in for how long, and why.
@@ -222,7 +216,7 @@ mod tests {
         assert_eq!(target("2001:db8::1"), target("2001:db8::ffff:1"));
         assert_ne!(target("2001:db8::1"), target("2001:db8:0:1::1"));
         let key = "0f".repeat(32);
-        assert_eq!(target(&key), BanTarget::Key([15; 32]));
+        assert_eq!(target(&key), BanTarget::Key(PublicKey::repeated(15)));
         assert_eq!(format!("{:?}", target(&key)), format!("Key({key})"));
         let raw = BanTarget::Ip("2001:db8::9".parse().unwrap());
         for target in [
@@ -237,6 +231,8 @@ mod tests {
         assert_eq!(raw.to_string(), "2001:db8::/64");
         for wrong in [
             "",
+            // A key that everybody can sign for.
+            &"0".repeat(64),
             "example.org",
             "198.51.100.0/24",
             "198.51.100.7/64",
@@ -248,9 +244,9 @@ mod tests {
 
     #[test]
     fn a_reason_is_short_and_on_one_line() {
-        let ban = Ban::new([1; 32], Duration::ZERO, "a\nb");
+        let ban = Ban::new(PublicKey::repeated(1), Duration::ZERO, "a\nb");
         assert_eq!(ban.reason(), "a\\nb");
-        let ban = Ban::new([1; 32], Duration::ZERO, "é".repeat(1000));
+        let ban = Ban::new(PublicKey::repeated(1), Duration::ZERO, "é".repeat(1000));
         assert!(ban.reason().len() <= BAN_REASON_MAX);
     }
 }

@@ -14,6 +14,7 @@ use crate::node::peer::budget::Budget;
 use crate::node::peer::{Introduction, Peer, PeerId};
 use crate::reason::DisconnectReason;
 use crate::transport::Allow;
+use crate::transport::identity::PublicKey;
 
 impl Node {
     /// Exempts the keys on this list from bans.
@@ -27,8 +28,7 @@ impl Node {
     }
 
     /// Returns for how long a connection from or to this address, with this proven key, is banned.
-    pub(crate) fn banned(&self, key: Option<&[u8; 32]>, ip: Option<IpAddr>) -> Option<Duration> {
-        let key = key.copied();
+    pub(crate) fn banned(&self, key: Option<PublicKey>, ip: Option<IpAddr>) -> Option<Duration> {
         self.judge.left(Suspect { key, ip }, Instant::now())
     }
 
@@ -170,7 +170,7 @@ impl Peer {
 
 fn suspect(peer: &Peer) -> Suspect {
     Suspect {
-        key: peer.id().key_bytes(),
+        key: peer.id().key(),
         ip: peer.addr().map(|addr| addr.ip()),
     }
 }

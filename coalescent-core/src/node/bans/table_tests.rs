@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::transport::identity::PublicKey;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -118,7 +119,12 @@ fn who_has_many_addresses_or_keys_evicts_his_own() {
         let mut key = [6; 32];
         key[..2].copy_from_slice(&number.to_be_bytes());
         let network = network(of_network(0x0606, 0));
-        table.punish(BanTarget::Key(key), network, "junk", now + MINUTE);
+        table.punish(
+            BanTarget::Key(PublicKey::from_bytes(key).unwrap()),
+            network,
+            "junk",
+            now + MINUTE,
+        );
     }
     assert_eq!(table.records.len(), BANS_OF_NETWORK + 2);
     assert!(table.left(honest, now).is_some());

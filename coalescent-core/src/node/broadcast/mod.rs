@@ -36,6 +36,7 @@ const AHEAD_GRACE: Duration = Duration::from_millis(10);
 /// The result of sending a payload to several peers.
 #[must_use = "tells for how many peers it was dropped; `let _ = ..` if that does not matter"]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Sent {
     /// The number of peers it was queued for.
     pub queued: usize,

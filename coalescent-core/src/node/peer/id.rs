@@ -19,8 +19,8 @@ use crate::wire::{NodeId, Wire};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum PeerId {
-    /// A proven ed25519 public key.
-    Key([u8; 32]),
+    /// A proven public key.
+    Key(PublicKey),
     /// The number that a running application chose for itself.
     Node(NodeId),
     /// The number of a connection to a peer that does not introduce itself.
@@ -28,20 +28,14 @@ pub enum PeerId {
 }
 
 impl PeerId {
-    /// Returns the bytes of the peer's key, `None` if it has proven none.
+    /// Returns the peer's key, as [`Mesh::allow`](crate::Mesh::allow) and
+    /// [`Address::with_id`](crate::Address::with_id) take it; `None` if it has proven none.
     #[must_use]
-    pub const fn key_bytes(&self) -> Option<[u8; 32]> {
+    pub const fn key(&self) -> Option<PublicKey> {
         match self {
             Self::Key(key) => Some(*key),
             Self::Node(_) | Self::Connection(_) => None,
         }
-    }
-
-    /// Returns the peer's key, as [`Mesh::allow`](crate::Mesh::allow) and
-    /// [`Mesh::disallow`](crate::Mesh::disallow) take it; `None` if it has proven none.
-    #[must_use]
-    pub fn public_key(&self) -> Option<PublicKey> {
-        PublicKey::from_bytes(self.key_bytes()?).ok()
     }
 }
 
@@ -58,7 +52,7 @@ impl fmt::Debug for PeerId {
 impl fmt::Display for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Key(key) => key.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+            Self::Key(key) => key.fmt(f),
             Self::Node(node) => node.fmt(f),
             Self::Connection(number) => write!(f, "connection-{number}"),
         }
@@ -107,7 +101,7 @@ impl fmt::Display for Shown<'_> {
 #[derive(Clone, Debug)]
 pub(crate) struct Introduction {
     /// The public key that it has proven.
-    pub(crate) key: Option<[u8; 32]>,
+    pub(crate) key: Option<PublicKey>,
     /// The number that it chose for itself.
     pub(crate) node_id: Option<NodeId>,
     /// The name and version of its program.
@@ -130,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_key_is_shown_as_hex() {
-        let id = PeerId::Key([0xab; 32]);
+        let id = PeerId::Key(PublicKey::repeated(0xab));
         assert_eq!(format!("{id:?}"), format!("Key({})", "ab".repeat(32)));
         assert_eq!(
             format!("{:?}", PeerId::Connection(3)),
@@ -141,8 +135,8 @@ mod tests {
 
     #[test]
     fn only_an_id_that_is_a_key_has_one() {
-        let key = PublicKey::from_bytes([7; 32]).expect("a key");
-        assert_eq!(PeerId::Key(*key.as_bytes()).public_key(), Some(key));
-        assert_eq!(PeerId::Connection(3).public_key(), None);
+        let key = PublicKey::repeated(7);
+        assert_eq!(PeerId::Key(key).key(), Some(key));
+        assert_eq!(PeerId::Connection(3).key(), None);
     }
 }

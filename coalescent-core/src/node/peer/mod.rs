@@ -405,7 +405,7 @@ impl Peer {
 
     /// Returns against whom it is held if the peer is slow.
     pub(crate) fn culprit(&self) -> Option<Culprit> {
-        Culprit::of(self.0.id.key_bytes(), self.addr())
+        Culprit::of(self.0.id.key(), self.addr())
     }
 
     /// Returns what was held against the peer when it joined.

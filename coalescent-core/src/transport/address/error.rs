@@ -26,9 +26,9 @@ impl AddressError {
         self.problem == AddressProblem::MissingPort
     }
 
-    /// Returns whether the part before `@` is not a valid identity.
+    /// Returns whether the part before `@`, or the key after a scheme, is no identity.
     pub fn is_id(&self) -> bool {
-        self.problem == AddressProblem::Id
+        matches!(self.problem, AddressProblem::Id | AddressProblem::NoOwner)
     }
 }
 
@@ -36,6 +36,9 @@ impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let problem = match self.problem {
             AddressProblem::Id => "the identity before @ is not 64 hexadecimal digits",
+            AddressProblem::NoOwner => {
+                "everybody can sign for this identity; ask the peer for its real one"
+            }
             AddressProblem::MissingPort => "missing port; write HOST:PORT",
             AddressProblem::Port => "the port is not a number from 1 to 65535",
             AddressProblem::PortZero => {
@@ -71,6 +74,7 @@ impl std::error::Error for AddressError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AddressProblem {
     Id,
+    NoOwner,
     MissingPort,
     Port,
     PortZero,

@@ -13,6 +13,8 @@ use error::AddressProblem;
 use error::shown;
 use parse::parse;
 
+use crate::transport::identity::PublicKey;
+
 /// The scheme of an address that names none.
 pub(crate) const TCP: &str = "tcp";
 pub(crate) const UNIX: &str = "unix";
@@ -61,7 +63,7 @@ pub const PATH_MAX: usize = 1024;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
-    id: Option<[u8; 32]>,
+    id: Option<PublicKey>,
     /// Empty if the scheme has no hosts.
     host: String,
     /// 0 if there is none.
@@ -83,9 +85,9 @@ impl Address {
         self.other.as_ref().map_or(TCP, |other| &other.scheme)
     }
 
-    /// Returns the identity that the peer must prove: an ed25519 public key.
-    pub fn id(&self) -> Option<&[u8; 32]> {
-        self.id.as_ref()
+    /// Returns the identity that the peer must prove: its public key.
+    pub fn id(&self) -> Option<PublicKey> {
+        self.id
     }
 
     /// Returns the host: a name, or an IP address without brackets. Empty if the scheme has no
@@ -119,7 +121,7 @@ impl Address {
     /// Returns this address with the given identity that the peer must prove, or without one. One
     /// without a host stays what it is: there is no place in it for an identity, or it is one.
     #[must_use]
-    pub fn with_id(self, id: Option<[u8; 32]>) -> Self {
+    pub fn with_id(self, id: Option<PublicKey>) -> Self {
         match self.host.is_empty() {
             true => self,
             false => Self { id, ..self },
@@ -142,9 +144,7 @@ impl fmt::Display for Address {
             write!(f, "{}:{slashes}", other.scheme)?;
         }
         if let Some(id) = &self.id {
-            for byte in id {
-                write!(f, "{byte:02x}")?;
-            }
+            write!(f, "{id}")?;
             if has_host {
                 f.write_str("@")?;
             }

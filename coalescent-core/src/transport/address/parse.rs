@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::error::AddressProblem;
 use super::{Address, IROH, Other, PATH_MAX, SCHEME_MAX, TCP, UNIX, WS, WSS};
+use crate::transport::identity::PublicKey;
 
 /// Parses an address of any scheme.
 pub(super) fn parse(text: &str) -> Result<Address, AddressProblem> {
@@ -74,7 +75,7 @@ fn hostless(scheme: &str, rest: &str) -> Result<Address, AddressProblem> {
         return Err(AddressProblem::Slashes);
     }
     let (id, path) = match leading_id(rest) {
-        Some((id, path)) => (Some(id), path),
+        Some((id, path)) => (Some(owned(id)?), path),
         None if scheme == IROH => return Err(AddressProblem::Key),
         None if !rest.starts_with(['/', '.']) => return Err(AddressProblem::UnixPath),
         None => (None, rest),
@@ -126,7 +127,10 @@ fn tcp(text: &str) -> Result<Address, AddressProblem> {
 /// Parses `[ID@]HOST:PORT`. With a default, the port may be left out.
 fn host_and_port(text: &str, default: Option<u16>) -> Result<Address, AddressProblem> {
     let (id, place) = match text.split_once('@') {
-        Some((id, place)) => (Some(parse_id(id).ok_or(AddressProblem::Id)?), place),
+        Some((id, place)) => {
+            let id = parse_id(id).ok_or(AddressProblem::Id)?;
+            (Some(owned(id)?), place)
+        }
         None => (None, text),
     };
     let (host, port) = if let Some(bracketed) = place.strip_prefix('[') {
@@ -161,6 +165,11 @@ fn host_and_port(text: &str, default: Option<u16>) -> Result<Address, AddressPro
         port,
         other: None,
     })
+}
+
+/// Checks that there can be somebody who owns this key.
+fn owned(id: [u8; 32]) -> Result<PublicKey, AddressProblem> {
+    PublicKey::from_bytes(id).map_err(|_| AddressProblem::NoOwner)
 }
 
 fn parse_id(text: &str) -> Option<[u8; 32]> {

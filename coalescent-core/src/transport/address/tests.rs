@@ -21,7 +21,7 @@ fn addresses_are_normalised() {
     }
     let text = format!("{}@[::1]:9", "aB".repeat(32));
     let address: Address = text.parse().unwrap();
-    assert_eq!(address.id(), Some(&[0xab; 32]));
+    assert_eq!(address.id(), Some(PublicKey::repeated(0xab)));
     assert_eq!(address.to_string(), text.to_lowercase());
     assert_eq!(address.ip(), Some(Ipv6Addr::LOCALHOST.into()));
 }
@@ -65,14 +65,14 @@ fn each_scheme_has_one_spelling() {
         (web.scheme(), web.host(), web.port(), web.path()),
         ("ws", "a", 9, "/p")
     );
-    assert_eq!(web.id(), Some(&[0xab; 32]));
+    assert_eq!(web.id(), Some(PublicKey::repeated(0xab)));
     assert_eq!(web.clone().with_id(None).to_string(), "ws://a:9/p");
     let key: Address = format!("iroh:{id}?x").parse().unwrap();
     assert_eq!(
         (key.scheme(), key.host(), key.port(), key.path()),
         ("iroh", "", 0, "?x")
     );
-    assert_eq!(key.id(), Some(&[0xab; 32]));
+    assert_eq!(key.id(), Some(PublicKey::repeated(0xab)));
     assert_eq!(key.clone().with_id(None), key);
     assert_eq!((key.ip(), key.socket_addr()), (None, None));
     let tcp: Address = "127.0.0.1:7".parse().unwrap();
@@ -167,9 +167,24 @@ fn quotes_in_errors_are_short_and_escaped() {
     );
 }
 
+#[test]
+fn an_identity_that_everybody_has_is_none() {
+    let nobody = "01".to_owned() + &"00".repeat(31);
+    for text in [
+        format!("{nobody}@a:7"),
+        format!("ws://{nobody}@a"),
+        format!("iroh:{nobody}"),
+        format!("own:{nobody}"),
+    ] {
+        assert_eq!(problem(&text), AddressProblem::NoOwner, "{text}");
+        assert!(text.parse::<Address>().unwrap_err().is_id());
+    }
+}
+
 proptest! {
     #[test]
     fn any_socket_address_round_trips(ip: IpAddr, port in 1..=u16::MAX, id: Option<[u8; 32]>) {
+        let id = id.and_then(|id| PublicKey::from_bytes(id).ok());
         let address = Address::try_from(SocketAddr::new(ip, port)).unwrap().with_id(id);
         prop_assert_eq!(address.ip(), Some(ip));
         prop_assert_eq!(address.to_string().parse::<Address>(), Ok(address));

@@ -72,6 +72,12 @@ impl PublicKey {
         &self.0
     }
 
+    /// Returns a key of equal bytes, for tests.
+    #[cfg(test)]
+    pub(crate) fn repeated(byte: u8) -> Self {
+        Self::from_bytes([byte; 32]).expect("a key that somebody can own")
+    }
+
     #[cfg(feature = "tls")]
     /// Parses exactly the `SubjectPublicKeyInfo` of an ed25519 key, without extra bytes.
     pub(crate) fn from_spki(spki: &[u8]) -> Option<Self> {

@@ -267,10 +267,7 @@ async fn no_private_address_is_taken_from_a_peer_on_the_internet() {
     let seen_at = async |addr: &str| {
         let (near, far) = tokio::io::duplex(1024);
         let mut hand = ByHand::new(near);
-        let hello = Hello {
-            channels: vec![CHANNEL.to_owned()],
-            ..Hello::new(hand.node, "")
-        };
+        let hello = Hello::new(hand.node, "").channels([CHANNEL]);
         hand.send(Kind::Hello, hello.encode().unwrap()).await;
         let info = ConnectionInfo::inbound().addr(addr.parse().unwrap());
         (b.adopt(far, info).await.unwrap(), hand)

@@ -41,7 +41,7 @@ async fn a_contact_whose_key_is_banned_is_let_go_and_not_let_in() {
     let there = b.contact(&at, None).await.unwrap();
     a_saw.contact(1).await;
     b.ban(
-        there.id().key_bytes().expect("a key"),
+        there.id().key().expect("a key"),
         Duration::from_secs(60),
         "a test",
     )

@@ -23,7 +23,7 @@ async fn a_promoted_contact_is_a_peer_on_both_sides_with_the_first_frame() {
     two.there.promote().unwrap();
     assert!(!two.there.is_contact());
     assert_eq!((two.b.peers().len(), two.b.peers().list().len()), (1, 1));
-    assert!(two.b.peers().get(two.there.id()).as_ref() == Some(&two.there));
+    assert!(two.b.peers().find(two.there.id()).as_ref() == Some(&two.there));
     assert!(two.here.is_contact() && two.a.peers().is_empty());
     let event = soon("an event", events.next()).await;
     assert!(matches!(event, Some(Event::PeerConnected { peer }) if peer == two.there));

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use coalescent_core::Address;
+use coalescent_core::identity::PublicKey;
 
 use super::group::Group;
 
@@ -98,7 +99,7 @@ impl Entry {
     /// Takes note that the address was mentioned, and returns whether that is news.
     pub(super) fn mention(&mut self, address: &Address, now: Seconds) -> bool {
         let id = self.id_after_mention(address.id());
-        let news = id != self.address.id().copied() || !is_within(now, self.heard, NEWS);
+        let news = id != self.address.id() || !is_within(now, self.heard, NEWS);
         if news {
             self.address = self.address.clone().with_id(id);
             self.heard = now;
@@ -109,15 +110,15 @@ impl Entry {
     /// A dial has proven the identity; that holds until another fails. What is only said is kept
     /// while all say the same. Otherwise whoever answers is taken, so that a wrong identity cannot
     /// make an address unreachable.
-    fn id_after_mention(&self, said: Option<&[u8; 32]>) -> Option<[u8; 32]> {
+    fn id_after_mention(&self, said: Option<PublicKey>) -> Option<PublicKey> {
         let known = self.address.id();
         let is_proven = self.reached != 0 && self.failures == 0;
-        known.filter(|_| is_proven || said == known).copied()
+        known.filter(|_| is_proven || said == known)
     }
 
     /// Takes note of a dial to `address`, which has the identity that was proven, if one was.
     pub(super) fn reach(&mut self, address: &Address, now: Seconds) {
-        self.address = self.address.clone().with_id(address.id().copied());
+        self.address = self.address.clone().with_id(address.id());
         self.heard = now;
         self.dialled = now;
         self.reached = now;
@@ -194,8 +195,12 @@ mod tests {
         Entry::new(address, group, NOW)
     }
 
+    fn key(digit: u8) -> PublicKey {
+        PublicKey::from_bytes([digit; 32]).unwrap()
+    }
+
     fn with_id(digit: u8) -> Address {
-        entry().address.with_id(Some([digit; 32]))
+        entry().address.with_id(Some(key(digit)))
     }
 
     #[test]
@@ -270,12 +275,12 @@ mod tests {
         let mut entry = entry();
         entry.reach(&with_id(1), NOW);
         assert!(!entry.mention(&with_id(2), NOW));
-        assert_eq!(entry.address.id(), Some(&[1; 32]));
+        assert_eq!(entry.address.id(), Some(key(1)));
         entry.fail(1, NOW);
         assert!(entry.mention(&with_id(2), NOW));
         assert_eq!(entry.address.id(), None);
         entry.reach(&with_id(2), NOW);
-        assert_eq!(entry.address.id(), Some(&[2; 32]));
+        assert_eq!(entry.address.id(), Some(key(2)));
     }
 
     #[test]
@@ -283,7 +288,7 @@ mod tests {
         let mut entry = entry();
         entry.address = with_id(1);
         assert!(!entry.mention(&with_id(1), NOW));
-        assert_eq!(entry.address.id(), Some(&[1; 32]));
+        assert_eq!(entry.address.id(), Some(key(1)));
         assert!(entry.mention(&with_id(2), NOW));
         assert_eq!(entry.address.id(), None);
         assert!(!entry.mention(&with_id(1), NOW));

@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use coalescent_core::identity::PublicKey;
 use coalescent_core::{BAN_REASON_MAX, Ban, BanTarget};
 use proptest::prelude::*;
 
@@ -12,7 +13,9 @@ fn table() -> Table {
     let mut table = Table::new([9; 16], 1);
     for n in 0..40 {
         let source = Group::of(&spread(n / 4));
-        let id = (n % 2 == 0).then_some([n as u8; 32]);
+        let id = PublicKey::from_bytes([n as u8; 32])
+            .ok()
+            .filter(|_| n % 2 == 0);
         table.heard(&spread(n).with_id(id), &source, at(n.into()));
         if n % 3 == 0 {
             table.dialled_ok(&spread(n).with_id(id), at(100));
@@ -32,7 +35,11 @@ fn table() -> Table {
         ban("2001:db8::7", 700, ""),
         ban(&"0f".repeat(32), 800, "a\nb"),
     ]);
-    table.set_anchors([spread(1), spread(2).with_id(Some([7; 32])), spread(3)]);
+    table.set_anchors([
+        spread(1),
+        spread(2).with_id(PublicKey::from_bytes([7; 32]).ok()),
+        spread(3),
+    ]);
     table
 }
 

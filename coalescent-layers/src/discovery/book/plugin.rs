@@ -139,7 +139,7 @@ fn record(book: &Book, dial: &Dial) {
     remember(book, dial.address(), dial.result());
     if let Ok(peer) = dial.result() {
         let proven = dial.address().clone();
-        let proven = proven.with_id(peer.id().key_bytes());
+        let proven = proven.with_id(peer.id().key());
         peer.set(DialledAs(proven, dial.source()));
     }
 }
@@ -148,7 +148,7 @@ fn record(book: &Book, dial: &Dial) {
 pub(crate) fn remember(book: &Book, address: &Address, result: Result<&Peer, &Error>) {
     book.update(|table, now| match result {
         Ok(peer) => {
-            let proven = address.clone().with_id(peer.id().key_bytes());
+            let proven = address.clone().with_id(peer.id().key());
             table.dialled_ok(&proven, now);
         }
         Err(error) if error.is_itself() => table.remove(address),
@@ -165,7 +165,7 @@ fn learn(book: &Book, peer: &Peer) {
     if peer.direction() == Direction::Inbound
         && let Some(listen) = listening::seen_at(peer)
     {
-        let listen = listen.with_id(peer.id().key_bytes());
+        let listen = listen.with_id(peer.id().key());
         if peer.mesh().is_some_and(|mesh| mesh.may_dial(&listen)) {
             book.declared(&listen);
         }

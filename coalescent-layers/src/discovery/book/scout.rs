@@ -112,7 +112,7 @@ async fn feel(book: &Book, mesh: &Mesh) {
     }
     let probed = mesh.probe(&address).await;
     book.update(|table, now| match probed {
-        Ok(probe) => table.dialled_ok(&address.with_id(probe.key().copied()), now),
+        Ok(probe) => table.dialled_ok(&address.with_id(probe.key()), now),
         Err(error) if error.is_itself() => table.remove(&address),
         Err(error) if error.is_busy() || error.is_banned() => table.dialled_busy(&address, now),
         Err(_) => table.dial_failed(&address, now),

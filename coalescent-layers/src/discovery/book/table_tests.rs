@@ -3,6 +3,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime};
 
 use coalescent_core::Address;
+use coalescent_core::identity::PublicKey;
 use proptest::prelude::*;
 
 use super::super::places::{
@@ -114,7 +115,7 @@ fn what_is_heard_is_new_and_what_is_reached_is_tried() {
 #[test]
 fn one_host_and_port_is_one_entry() {
     let mut table = Table::new([1; 16], 1);
-    let with_id = |digit| spread(1).with_id(Some([digit; 32]));
+    let with_id = |digit| spread(1).with_id(PublicKey::from_bytes([digit; 32]).ok());
     table.heard(&with_id(1), &source(1), at(0));
     table.heard(&with_id(2), &source(2), at(0));
     assert_eq!(table.len(), 1);
@@ -483,7 +484,7 @@ proptest! {
                     table.declared(&spread(n), now);
                 }
                 Verb::Ok(n, id) => {
-                    let id = (id > 0).then_some([id; 32]);
+                    let id = PublicKey::from_bytes([id; 32]).ok();
                     table.dialled_ok(&spread(n).with_id(id), now);
                     failed.insert(spread(n), false);
                 }

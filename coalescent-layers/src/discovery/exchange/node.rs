@@ -66,7 +66,7 @@ impl State {
     /// Returns what is told instead of an address: the IP address to which it led, if it has a
     /// name.
     fn as_ip(names: &HashMap<Address, Address>, address: Address) -> Address {
-        let id = address.id().copied();
+        let id = address.id();
         let name = address.with_id(None);
         names.get(&name).unwrap_or(&name).clone().with_id(id)
     }
@@ -288,7 +288,7 @@ fn inbound(peer: &Peer) -> Vec<Address> {
         .filter(|peer| peer.direction() == Direction::Inbound);
     let listening = inbound.filter_map(|peer| {
         let listen = listening::seen_at(peer)?;
-        let id = peer.id().key_bytes().or(listen.id().copied());
+        let id = peer.id().key().or(listen.id());
         Some(listen.with_id(id))
     });
     listening.collect()

@@ -39,8 +39,9 @@ impl Teller {
             return Self::Id(id);
         };
         let port = match direction {
-            Direction::Inbound => 0,
             Direction::Outbound => addr.port(),
+            // Its port is not where it listens.
+            _ => 0,
         };
         let ip = addr.ip().to_canonical();
         if ip.is_loopback() {

@@ -95,6 +95,7 @@ pub(crate) fn one_of_each(known: Vec<Address>) -> Vec<Address> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use coalescent_core::identity::PublicKey;
     use proptest::prelude::*;
     use rand::SeedableRng;
     use rand::rngs::StdRng;
@@ -230,7 +231,7 @@ mod tests {
         fn nobody_is_told_its_own(know in 0usize..40, own in 0usize..40, count in 0usize..65, seed: u64) {
             let now = Instant::now();
             let mut telling = Telling::default();
-            let of_asker = OwnOf(vec![address(own).with_id(Some([7; 32]))]);
+            let of_asker = OwnOf(vec![address(own).with_id(PublicKey::from_bytes([7; 32]).ok())]);
             let may = |told: &Address| !of_asker.contains(told);
             for _ in 0..3 {
                 let answer = telling.answer(count, may, || known(know), now, &mut rng(seed));

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 
 use coalescent_core::NodeId;
+use coalescent_core::identity::PublicKey;
 
 use super::{Interface, MAX_PORTS, NET_PART};
 
@@ -110,7 +111,7 @@ pub(super) fn instance(node: NodeId, place: usize) -> String {
 pub(super) fn values(
     network: &str,
     node: NodeId,
-    key: Option<[u8; 32]>,
+    key: Option<PublicKey>,
 ) -> Vec<(&'static str, Vec<u8>)> {
     let network = network.as_bytes();
     let (first, rest) = network.split_at_checked(NET_PART).unwrap_or((network, &[]));
@@ -120,13 +121,9 @@ pub(super) fn values(
     }
     values.push(("node", node.to_string().into_bytes()));
     if let Some(key) = key {
-        values.push(("key", hex(&key).into_bytes()));
+        values.push(("key", key.to_string().into_bytes()));
     }
     values
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -252,7 +249,11 @@ mod tests {
         };
         for length in [0, 1, NET_PART, NET_PART + 1, 256] {
             let network = "n".repeat(length);
-            let values = values(&network, node, Some([7; 32]));
+            let values = values(
+                &network,
+                node,
+                Some(PublicKey::from_bytes([7; 32]).unwrap()),
+            );
             for (key, value) in &values {
                 assert!(key.len() + 1 + value.len() <= 255, "{key} of {length}");
             }

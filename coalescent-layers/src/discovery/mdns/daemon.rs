@@ -149,7 +149,7 @@ impl Session {
         let own = Own {
             node: mesh.id(),
             network: config.network.clone(),
-            key: public_key(mesh),
+            key: mesh.public_key(),
             loopback: true,
         };
         let scope = Scope {
@@ -309,17 +309,6 @@ fn service(
         ))]);
     }
     Ok(service)
-}
-
-#[cfg(feature = "tls")]
-fn public_key(mesh: &Mesh) -> Option<[u8; 32]> {
-    mesh.public_key().map(|key| *key.as_bytes())
-}
-
-/// Without TLS, no app has an identity.
-#[cfg(not(feature = "tls"))]
-fn public_key(_: &Mesh) -> Option<[u8; 32]> {
-    None
 }
 
 #[cfg(test)]

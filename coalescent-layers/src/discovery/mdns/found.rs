@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use coalescent_core::identity::PublicKey;
 use coalescent_core::{Address, NodeId};
 use mdns_sd::{ResolvedService, ScopedIp};
 
@@ -23,7 +24,7 @@ pub(super) struct Own {
     pub(super) node: NodeId,
     pub(super) network: String,
     /// The public key, if the app has an identity.
-    pub(super) key: Option<[u8; 32]>,
+    pub(super) key: Option<PublicKey>,
     /// Whether this node speaks on loopback alone.
     pub(super) loopback: bool,
 }
@@ -54,7 +55,8 @@ impl Own {
         if !first.iter().chain(rest).eq(self.network.as_bytes()) {
             return Heard::Other("it belongs to another network");
         }
-        let key = match value("key").map(bytes::<32>) {
+        let key = |text| PublicKey::from_bytes(bytes::<32>(text)?).ok();
+        let key = match value("key").map(key) {
             None => None,
             Some(Some(key)) => Some(key),
             Some(None) => return Heard::Other("its key is invalid"),
@@ -160,7 +162,11 @@ mod tests {
 
     const OTHER: NodeId = NodeId::from_bytes([2; 16]);
 
-    fn own(network: &str, key: Option<[u8; 32]>, loopback: bool) -> Own {
+    fn key(number: u8) -> PublicKey {
+        PublicKey::from_bytes([number; 32]).unwrap()
+    }
+
+    fn own(network: &str, key: Option<PublicKey>, loopback: bool) -> Own {
         Own {
             node: NodeId::from_bytes([1; 16]),
             network: network.to_owned(),
@@ -185,7 +191,12 @@ mod tests {
         txt
     }
 
-    fn announced(network: &str, node: NodeId, key: Option<[u8; 32]>, ips: &str) -> ResolvedService {
+    fn announced(
+        network: &str,
+        node: NodeId,
+        key: Option<PublicKey>,
+        ips: &str,
+    ) -> ResolvedService {
         service(ips, 7, &txt(&announce::values(network, node, key)))
     }
 
@@ -212,8 +223,8 @@ mod tests {
 
     #[test]
     fn a_key_must_be_proven_and_needs_an_identity() {
-        let (with, without) = (own("", Some([9; 32]), false), own("", None, false));
-        let service = announced("", OTHER, Some([7; 32]), "192.0.2.2");
+        let (with, without) = (own("", Some(key(9)), false), own("", None, false));
+        let service = announced("", OTHER, Some(key(7)), "192.0.2.2");
         assert_eq!(
             found(&with, &service),
             [format!("{}@192.0.2.2:7", "07".repeat(32))]
@@ -289,11 +300,11 @@ mod tests {
         /// One damaged byte makes another network, another node, or nothing.
         #[test]
         fn a_damaged_value_is_no_other_key(at in 0usize..200, byte: u8) {
-            let values = announce::values("chess", OTHER, Some([7; 32]));
+            let values = announce::values("chess", OTHER, Some(key(7)));
             let mut txt = txt(&values);
             let at = at % txt.len();
             txt[at] = byte;
-            for address in found(&own("chess", Some([9; 32]), false), &service("192.0.2.1", 7, &txt)) {
+            for address in found(&own("chess", Some(key(9)), false), &service("192.0.2.1", 7, &txt)) {
                 prop_assert!(address.ends_with("@192.0.2.1:7"));
             }
         }

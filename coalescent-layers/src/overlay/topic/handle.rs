@@ -18,9 +18,10 @@ use crate::overlay::ids::Key;
 
 /// A handle to one topic: publishes payloads in it, and reads those of others.
 ///
-/// It comes from [`OverlayExt::topic`](crate::OverlayExt::topic). As long as there is one, this
-/// node is subscribed; when the last one is dropped, it leaves the topic, unless the app was built
-/// with it ([`Overlay::topic`](crate::Overlay::topic), a router's topic). A clone is a handle too.
+/// It comes from [`MeshOverlayExt::topic`](crate::MeshOverlayExt::topic). As long as there is one,
+/// this node is subscribed; when the last one is dropped, it leaves the topic, unless the app was
+/// built with it ([`Overlay::topic`](crate::Overlay::topic), a router's topic). A clone is a handle
+/// too.
 ///
 /// # Reading
 ///
@@ -32,7 +33,7 @@ use crate::overlay::ids::Key;
 ///
 /// ```
 /// use coalescent_core::{App, AppExt, transport::Memory};
-/// use coalescent_layers::{Overlay, OverlayExt};
+/// use coalescent_layers::{Overlay, MeshOverlayExt};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), coalescent_core::Error> {

@@ -1,8 +1,8 @@
 //! Topics: parts of the traffic that only nodes get that have subscribed to them.
 //!
-//! [`OverlayExt::topic`](crate::OverlayExt::topic) gives a [`Topic`], which publishes and reads. In
-//! each topic the overlay chooses neighbours of its own among the subscribers; two topics may share
-//! a connection, and leaving one does not cut a peer that another needs.
+//! [`MeshOverlayExt::topic`](crate::MeshOverlayExt::topic) gives a [`Topic`], which publishes and
+//! reads. In each topic the overlay chooses neighbours of its own among the subscribers; two topics
+//! may share a connection, and leaving one does not cut a peer that another needs.
 //!
 //! # Flood or tree
 //!

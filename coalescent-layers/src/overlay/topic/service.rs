@@ -62,10 +62,7 @@ impl<S> OverlayService<S> {
             sending: None,
         };
         if self.when.settled_for_topics(frame).waits() {
-            passing.held = Some(frame.watch(Relay {
-                flow: Flow::Drop,
-                direct: false,
-            }));
+            passing.held = Some(frame.watch(Relay::new(Flow::Drop)));
         } else {
             passing.settle(Verdict::Accept);
         }

@@ -8,7 +8,7 @@ use coalescent_core::{App, AppExt, Mesh, Peer, Plugin, Registrar};
 use coalescent_layers::overlay::{
     CHANNEL, KEPT, MAX_KNOWN, MESSAGE_EVERY, MESSAGES_AT_ONCE, OverlayStats, PASSIVE,
 };
-use coalescent_layers::{Overlay, OverlayExt};
+use coalescent_layers::{MeshOverlayExt, Overlay};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use support::until;

@@ -6,7 +6,7 @@ mod swarm;
 
 use std::time::Duration;
 
-use coalescent_layers::OverlayExt;
+use coalescent_layers::MeshOverlayExt;
 use swarm::Swarm;
 use tokio::time::sleep;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use coalescent_core::transport::Memory;
 use coalescent_core::{App, AppExt, Event, Mesh, Source};
-use coalescent_layers::{Overlay, OverlayExt, SmartRelay};
+use coalescent_layers::{MeshOverlayExt, Overlay, SmartRelay};
 use support::until;
 use tokio::time::sleep;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use coalescent_core::transport::Memory;
 use coalescent_core::{App, AppExt, Mesh, MeshReader};
-use coalescent_layers::{Overlay, OverlayExt, SmartRelay};
+use coalescent_layers::{MeshOverlayExt, Overlay, SmartRelay};
 use tokio::time::timeout;
 
 /// A node, and what it hears.

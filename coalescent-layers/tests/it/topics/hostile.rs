@@ -6,7 +6,7 @@ use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::wire::{Hello, Kind};
 use coalescent_core::{AppExt, Mesh, Peer};
 use coalescent_layers::overlay::topic::FORWARD_GRACE;
-use coalescent_layers::{Overlay, OverlayExt, Topic};
+use coalescent_layers::{MeshOverlayExt, Overlay, Topic};
 use futures_util::SinkExt;
 use support::{ByHand, packet, soon, until};
 use tokio::io::DuplexStream;
@@ -64,10 +64,7 @@ impl Hostile {
     async fn join(mesh: &Mesh, name: &str) -> Self {
         let (near, far) = tokio::io::duplex(1 << 20);
         let mut by_hand = ByHand::new(near);
-        let hello = Hello {
-            channels: vec!["overlay/1".to_owned()],
-            ..Hello::new(by_hand.node, "")
-        };
+        let hello = Hello::new(by_hand.node, "").channels(["overlay/1"]);
         let greet = async {
             by_hand.send(Kind::Hello, hello.encode().unwrap()).await;
             assert_eq!(by_hand.recv().await.unwrap().kind, Kind::Hello);

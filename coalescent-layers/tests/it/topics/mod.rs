@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use coalescent_core::{App, AppExt, Mesh, TopicName};
-use coalescent_layers::{Courier, Overlay, OverlayExt, SmartRelay};
+use coalescent_layers::{Courier, MeshOverlayExt, Overlay, SmartRelay};
 use nodes::{Nodes, next, nothing};
 use support::until;
 use tokio::time::{sleep, timeout};

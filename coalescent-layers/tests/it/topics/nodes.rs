@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use coalescent_core::transport::Memory;
 use coalescent_core::{App, Mesh, PeerLayer};
-use coalescent_layers::{Overlay, OverlayExt, Topic};
+use coalescent_layers::{MeshOverlayExt, Overlay, Topic};
 use tokio::time::timeout;
 
 /// The nodes of one network, of which the first is the seed of the others.

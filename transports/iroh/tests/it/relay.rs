@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
+use coalescent::Router;
+use coalescent::extract::{Body, State};
 use coalescent::prelude::*;
 use coalescent_iroh::Quiet;
 use iroh::{Endpoint, RelayMode, RelayUrl};

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use coalescent::identity::PublicKey;
 use coalescent::{App, Mesh, PeerId};
 use coalescent_iroh::{Iroh, Quiet};
 use iroh::endpoint::{BindOpts, Builder};
@@ -62,7 +63,7 @@ pub(crate) fn at(endpoint: &Endpoint) -> String {
 }
 
 pub(crate) fn key(endpoint: &Endpoint) -> PeerId {
-    PeerId::Key(*endpoint.id().as_bytes())
+    PeerId::Key(PublicKey::from_bytes(*endpoint.id().as_bytes()).expect("a key"))
 }
 
 pub(crate) fn app(endpoint: &Endpoint) -> App {

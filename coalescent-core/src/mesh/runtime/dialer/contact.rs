@@ -30,7 +30,7 @@ impl Runtime {
         self.may_dial(address)?;
         if let Some(known) = address
             .id()
-            .and_then(|key| self.peers().node().find_key(key))
+            .and_then(|key| self.peers().node().find_key(&key))
         {
             return Ok(known);
         }

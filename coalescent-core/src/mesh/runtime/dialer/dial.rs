@@ -264,7 +264,7 @@ async fn secure(
     info.wire = seed.wire.clone();
     info.key = key;
     let ip = there.map(|there| there.ip());
-    if let Some(left) = runtime.peers().node().banned(key.as_ref(), ip) {
+    if let Some(left) = runtime.peers().node().banned(key, ip) {
         return Err(Error::own_ban(left).at(address));
     }
     info.listen = runtime.advertised_to(there);

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::node::peer::Introduction;
+use crate::transport::identity::PublicKey;
 use crate::wire::NodeId;
 
 /// Who is at an address, from [`Mesh::probe`](crate::Mesh::probe). The texts come from the peer.
@@ -23,10 +24,10 @@ impl Probe {
         self.intro.node_id
     }
 
-    /// Returns the ed25519 public key that the peer has proven to have; `None` without TLS.
+    /// Returns the public key that the peer has proven; `None` where nobody proves one.
     #[must_use]
-    pub fn key(&self) -> Option<&[u8; 32]> {
-        self.intro.key.as_ref()
+    pub fn key(&self) -> Option<PublicKey> {
+        self.intro.key
     }
 
     /// Returns the program that the peer says it is.

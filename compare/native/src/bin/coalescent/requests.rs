@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use coalescent::Router;
+use coalescent::extract::Body;
 use coalescent::prelude::*;
 use common::Failed;
 use common::options::Options;
