@@ -58,6 +58,9 @@ pub mod finding_peers {}
 #[doc = include_str!("../docs/thousands.md")]
 pub mod thousands_of_nodes {}
 
+#[doc = include_str!("../docs/replication.md")]
+pub mod replicating_data {}
+
 #[doc = include_str!("../docs/transports.md")]
 pub mod transports {}
 

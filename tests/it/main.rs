@@ -37,6 +37,7 @@ mod signed;
 mod simulation;
 #[cfg(all(feature = "metrics", feature = "tls"))]
 mod sockets;
+mod store;
 mod stream;
 mod swarm;
 #[cfg(feature = "overlay")]
