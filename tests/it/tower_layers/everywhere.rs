@@ -21,6 +21,13 @@ use tower::util::{
     BoxCloneServiceLayer, BoxLayer, BoxService, MapErrLayer, MapRequestLayer, MapResponseLayer,
     MapResultLayer, ThenLayer, option_layer,
 };
+use tower_resilience_bulkhead::BulkheadLayer;
+use tower_resilience_cache::CacheLayer;
+use tower_resilience_chaos::ChaosLayer;
+use tower_resilience_circuitbreaker::CircuitBreakerLayer;
+use tower_resilience_fallback::FallbackLayer;
+use tower_resilience_ratelimiter::RateLimiterLayer;
+use tower_resilience_timelimiter::TimeLimiterLayer;
 
 /// Whole stacks, of one type: that alone puts boxes to the test.
 type Stack = BoxLayer<Inbox, Frame, Reply, BoxError>;
@@ -219,6 +226,82 @@ everywhere!(
         .layer(BufferLayer::new(4))
         .layer(SpawnReadyLayer::new())
         .into_inner()
+);
+
+/// For a layer of tower-resilience, whose errors are of types of its own.
+macro_rules! resilience {
+    ($name:ident, $layer:expr) => {
+        everywhere!(
+            $name,
+            ServiceBuilder::new()
+                .map_err(Into::<BoxError>::into)
+                .layer($layer)
+                .into_inner()
+        );
+    };
+}
+
+resilience!(
+    circuit_breaker,
+    CircuitBreakerLayer::builder().build().unwrap()
+);
+resilience!(
+    bulkhead,
+    BulkheadLayer::builder()
+        .max_concurrent_calls(1)
+        .build()
+        .unwrap()
+);
+resilience!(
+    bulkhead_with_backpressure,
+    BulkheadLayer::builder()
+        .max_concurrent_calls(1)
+        .backpressure()
+        .build()
+        .unwrap()
+);
+resilience!(
+    rate_limiter,
+    RateLimiterLayer::builder()
+        .limit_for_period(1)
+        .timeout_duration(LONG)
+        .build()
+        .unwrap()
+);
+resilience!(
+    rate_limiter_with_backpressure,
+    RateLimiterLayer::builder()
+        .limit_for_period(1)
+        .backpressure()
+        .build()
+        .unwrap()
+);
+resilience!(
+    time_limiter,
+    TimeLimiterLayer::builder().timeout_duration(LONG).build()
+);
+resilience!(
+    cache,
+    CacheLayer::builder()
+        .key_extractor(|frame: &Frame| (frame.nonce(), frame.payload_bytes()))
+        .build()
+        .unwrap()
+);
+resilience!(fallback, FallbackLayer::value(Reply::None));
+resilience!(
+    retry_with_backoff,
+    tower_resilience_retry::RetryLayer::builder()
+        .max_attempts(2)
+        .fixed_backoff(LONG)
+        .build()
+);
+resilience!(
+    chaos,
+    ChaosLayer::builder()
+        .latency_rate(1.0)
+        .min_latency(LONG / 2)
+        .max_latency(LONG)
+        .build()
 );
 
 outermost!(rate_limit, RateLimitLayer::new(1, LONG));

@@ -1,5 +1,5 @@
-//! Tower's own layers in the stacks of connected peers. Each row of the table in `docs/tower.md` is
-//! a test here.
+//! Tower's own layers, and those of other crates, in the stacks of connected peers. Each row of the
+//! tables in `docs/tower.md` is a test here.
 
 mod boxed;
 mod everywhere;
@@ -8,3 +8,4 @@ mod maps;
 mod places;
 mod refusals;
 mod support;
+mod third_party;
