@@ -30,7 +30,7 @@ fn entry(key: &str, time: u64, author: u64, value: Option<&str>) -> Entry {
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
     let entry = ("[a-e]{1,2}", 0..4_u64, 0..3_u64, option::of("[x-z]{0,2}"));
     vec(
-        entry.prop_map(|(key, time, author, value)| entry_of(&key, time, author, value)),
+        entry.prop_map(|(key, time, author, value)| entry(&key, time, author, value.as_deref())),
         0..60,
     )
 }
@@ -39,10 +39,6 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
 fn encoded(page: &[Entry]) -> usize {
     let page = rmp_serde::to_vec_named(page);
     page.expect("it has a form in MessagePack").len()
-}
-
-fn entry_of(key: &str, time: u64, author: u64, value: Option<String>) -> Entry {
-    entry(key, time, author, value.as_deref())
 }
 
 fn replica(entries: &[Entry]) -> Replica {
