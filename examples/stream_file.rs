@@ -31,7 +31,6 @@ struct Args {
     file: PathBuf,
     /// Accept peers here
     #[arg(long, value_name = "HOST:PORT", value_parser = command_line::listen)]
-    #[arg(required_unless_present = "seeds")]
     listen: Option<String>,
     /// Stay connected to this seed (repeatable)
     #[arg(long = "seed", value_name = "HOST:PORT")]
@@ -51,6 +50,9 @@ enum Verb {
 #[tokio::main]
 async fn main() -> Result<()> {
     let args: Args = command_line::parse();
+    if args.listen.is_none() && args.seeds.is_empty() {
+        command_line::refuse("nobody to talk to: give --listen HOST:PORT or --seed HOST:PORT");
+    }
     let mesh = App::new().start().await?;
     match args.verb {
         Verb::Send => {

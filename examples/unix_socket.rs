@@ -24,8 +24,14 @@ struct Args {
     /// Whether to make the socket, or to connect to it
     verb: Verb,
     /// The socket
-    #[arg(value_name = "unix:/PATH")]
+    #[arg(value_name = "unix:/PATH", value_parser = socket)]
     address: Address,
+}
+
+fn socket(text: &str) -> Result<Address, &'static str> {
+    let address = text.parse().ok();
+    let address = address.filter(|address: &Address| address.scheme() == "unix");
+    address.ok_or("write unix:/PATH")
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -81,9 +87,6 @@ impl Listener for Bound {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Args = command_line::parse();
-    if args.address.scheme() != "unix" {
-        command_line::refuse(format!("{} is no socket: write unix:/PATH", args.address));
-    }
     let (app, addr) = (App::new().transport(Unix), args.address.to_string());
     let mesh = command_line::usable(match args.verb {
         Verb::Listen => app.listen(addr).await,

@@ -90,7 +90,7 @@ pub(crate) struct Frames {
     #[arg(long, value_name = "none|msgpack|json", default_value = "none")]
     #[arg(hide_possible_values = true)]
     pub(crate) codec: Codec,
-    /// How frames are passed on: smartrelay in any mesh, tattletale in trees and stars
+    /// How frames are passed on; tattletale is for trees and stars
     #[arg(
         long,
         value_name = "none|tattletale|smartrelay",
@@ -128,7 +128,7 @@ pub(crate) struct Keys {
     /// Sign the messages of stdin with the identity (needs a codec and --identity)
     #[arg(long)]
     pub(crate) sign: bool,
-    /// Take, and pass on, only messages signed by anybody or by this key (repeatable; needs a codec)
+    /// Take and pass on only messages signed by anybody, or by this key (repeatable; needs a codec)
     #[arg(long = "author", value_name = "any|ID", value_parser = author)]
     pub(crate) authors: Vec<Author>,
     /// Write `AUTHOR TYPE JSON`, with `-` for messages that nobody has signed

@@ -1,4 +1,4 @@
-//! The command line of `meshcat`, from outside: what it refuses and how, and what it says of itself.
+//! The command line of `meshcat`, from outside: what it refuses, how, and what it says of itself.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -189,7 +189,7 @@ fn options_that_do_not_fit_together_are_refused_in_one_line() {
             "give --listen ws://HOST:PORT/PATH too",
         ),
         (&["--identity", "/dev/null/no"], "--identity: "),
-        (&["--identity", "/nowhere/a\nb"], "/nowhere/a"),
+        (&["--identity", "/nowhere/a\nb"], "directory"),
         (&["--network", &long], "network"),
     ];
     for (options, part) in cases {
