@@ -119,10 +119,10 @@ fn line(mut error: clap::Error) -> String {
         .into_iter()
         .find_map(|kind| text(&error, kind));
     let (choices, missing) = (list(ValidValue), list(InvalidArg));
-    // Without the form of its value.
+    // Without the form of its value, or a sign that there may be more.
     let arg = text(&error, InvalidArg).map(|arg| match arg.split_once(" <") {
         Some((option, _)) => option.to_owned(),
-        None => arg,
+        None => arg.trim_end_matches("...").to_owned(),
     });
     let value = text(&error, InvalidValue).filter(|value| !value.is_empty());
     let why = error.source().map(ToString::to_string);
