@@ -4,6 +4,9 @@
 //! cargo run --example ask
 //! ```
 
+#[path = "support/command_line.rs"]
+mod command_line;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -46,6 +49,7 @@ async fn get(State(store): State<Store>, Body(get): Body<Get>) -> Result<impl In
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    command_line::none("A store of numbers, and a node that asks it");
     let router = Router::new().typed(set).typed(get);
     let keeper = App::new()
         .with(Courier::new())

@@ -9,20 +9,40 @@
 //! in Rust can join too. If stdin is not a terminal, its lines are sent one after another and the
 //! program ends.
 
+#[path = "support/command_line.rs"]
+mod command_line;
+
 use std::io::{BufRead, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use coalescent::Router;
+use clap::Parser;
 use coalescent::event::Escaped;
 use coalescent::extract::{Body, State};
 use coalescent::prelude::*;
-use lexopt::prelude::*;
+use coalescent::{Address, Router};
 use rustyline::error::ReadlineError;
 use rustyline::{DefaultEditor, ExternalPrinter};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// A chat between all nodes of a mesh, with line editing.
+#[derive(Parser)]
+struct Args {
+    /// The name that stands before what is said here
+    #[arg(long, default_value = "someone")]
+    name: String,
+    /// Accept peers here
+    #[arg(long, value_name = "HOST:PORT", value_parser = command_line::listen)]
+    listen: Option<String>,
+    /// Stay connected to this seed (repeatable)
+    #[arg(long = "seed", value_name = "HOST:PORT")]
+    seeds: Vec<Address>,
+    /// How messages stand on the socket; with lines, programs in any language can join
+    #[arg(long, value_name = "native|lines|raw", default_value_t = Wire::native())]
+    wire: Wire,
+}
 
 /// The body of a `chat` message.
 #[derive(Serialize, Deserialize)]
@@ -68,29 +88,22 @@ fn plain(text: &str) -> String {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let (mut name, mut listen, mut app) = ("someone".to_owned(), None, App::new());
-    let mut args = lexopt::Parser::from_env();
-    while let Some(arg) = args.next()? {
-        match arg {
-            Long("name") => name = args.value()?.string()?,
-            Long("listen") => listen = Some(args.value()?.string()?),
-            Long("seed") => app = app.seeds([args.value()?.string()?]),
-            Long("wire") => app = app.wire(args.value()?.parse()?),
-            other => return Err(other.unexpected().into()),
-        }
-    }
+    let args: Args = command_line::parse();
     let (lines, screen) = keyboard()?;
-    let mesh = app
+    let started = App::new()
+        .seeds(args.seeds.iter().map(Address::to_string))
+        .wire(args.wire)
         .with(SmartRelay::new())
         .with(Courier::json())
         .with(Router::new().route("chat", hear).with_state(screen.clone()))
         .start()
-        .await?;
+        .await;
+    let mesh = command_line::usable(started)?;
     let watched = tell(&mesh, &screen);
-    if let Some(addr) = listen {
-        mesh.listen(&addr).await?;
+    if let Some(addr) = args.listen {
+        command_line::usable(mesh.listen(&addr).await)?;
     }
-    talk(&mesh, &name, lines).await?;
+    talk(&mesh, &args.name, lines).await?;
     mesh.shutdown().await;
     watched.await?;
     Ok(())

@@ -5,6 +5,9 @@
 //! cargo run --example custom_layer
 //! ```
 
+#[path = "support/command_line.rs"]
+mod command_line;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -64,6 +67,9 @@ impl<S: Service<Frame, Response = Reply>> Service<Frame> for BoopService<S> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    command_line::none(
+        "A middleware that replaces \"beep\" with \"boop\", within limits of tower's layers",
+    );
     let boop = Boop::default();
     let alice = App::new()
         // Five frames per minute and peer. Without `LoadShedLayer`, further frames would wait

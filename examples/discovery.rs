@@ -11,28 +11,43 @@
 //! Each line that is typed reaches the others. End the first with Ctrl-C: the other two have found
 //! each other. Start it again without a seed: it dials those that stand in its book.
 
-use coalescent::Router;
+#[path = "support/command_line.rs"]
+mod command_line;
+
+use clap::Parser;
 use coalescent::discovery::Discovery;
 use coalescent::extract::Body;
 use coalescent::prelude::*;
+use coalescent::{Address, Router};
 use tokio::io::{AsyncBufReadExt, BufReader, stdin};
+
+/// Nodes that find each other, and that stay together when the one they began with is gone.
+#[derive(Parser)]
+struct Args {
+    /// Accept peers here, as HOST:PORT; the name of the book has it too
+    #[arg(value_parser = command_line::listen_tcp)]
+    listen: String,
+    /// Stay connected to these, as HOST:PORT
+    #[arg(value_name = "SEED")]
+    seeds: Vec<Address>,
+}
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let listen = arguments.next().ok_or("where to listen? HOST:PORT")?;
+    let Args { listen, seeds } = command_line::parse();
     let book = format!("discovery-{}.book", listen.replace(':', "-"));
 
-    let mesh = App::new()
+    let listening = App::new()
         .network("example/discovery")
-        .seeds(arguments)
+        .seeds(seeds.iter().map(Address::to_string))
         .with(Discovery::new().book(std::env::temp_dir().join(book)))
         .with(SmartRelay::new())
         .with(Courier::new())
         .with(Router::new().route("said", ends(hear)))
         .on_event(show)
         .listen(&listen)
-        .await?;
+        .await;
+    let mesh = command_line::usable(listening)?;
 
     let mut lines = BufReader::new(stdin()).lines();
     loop {

@@ -4,6 +4,9 @@
 //! cargo run --example hello
 //! ```
 
+#[path = "support/command_line.rs"]
+mod command_line;
+
 use coalescent::Router;
 use coalescent::extract::Body;
 use coalescent::prelude::*;
@@ -26,6 +29,7 @@ async fn ping(Body(ping): Body<Ping>) -> impl IntoReply {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    command_line::none("Two nodes, one of which sends requests that the other answers");
     // Every middleware is a tower layer. The layer added first is outermost and sees each frame
     // first.
     let alice = App::new()

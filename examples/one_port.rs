@@ -9,12 +9,16 @@
 //! What begins with a byte 0 is a peer; a node with an identity would begin with TLS, 0x16, and its
 //! mesh would speak it. All else is HTTP.
 
+#[path = "support/command_line.rs"]
+mod command_line;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use clap::Parser;
 use coalescent::{App, Error, Mesh};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -28,10 +32,19 @@ const MAX_OPEN: usize = 256;
 /// Timeout for the first byte, and for the head of a request.
 const FIRST: Duration = Duration::from_secs(5);
 
+/// One port for a website and a mesh.
+#[derive(Parser)]
+struct Args {
+    /// Serve both here; port 0 takes a free one
+    #[arg(value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    #[arg(value_parser = command_line::listen_tcp)]
+    listen: String,
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let addr = std::env::args().nth(1);
-    let listener = TcpListener::bind(addr.as_deref().unwrap_or("127.0.0.1:8080")).await?;
+    let args: Args = command_line::parse();
+    let listener = TcpListener::bind(&args.listen).await?;
     let mesh = App::new().start().await?;
     println!("{}", listener.local_addr()?);
 

@@ -4,6 +4,9 @@
 //! cargo run --example plugin
 //! ```
 
+#[path = "support/command_line.rs"]
+mod command_line;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,6 +130,7 @@ async fn node(name: &str) -> Result<Mesh, coalescent::Error> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    command_line::none("Three nodes whose plugin exchanges their names");
     let (alice, bob, carol) = tokio::try_join!(node("alice"), node("bob"), node("carol"))?;
     for other in [&bob, &carol] {
         let addr = other.local_addrs()[0];

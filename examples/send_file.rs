@@ -7,13 +7,28 @@
 //!
 //! What is typed on either side is said to all peers meanwhile. Files are kept as `received-N`.
 
+#[path = "support/command_line.rs"]
+mod command_line;
+
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use clap::Parser;
 use coalescent::streams::{PeerStream, PeerStreamsExt, Streams};
 use coalescent::{App, AppExt, Peer};
 use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy, empty, stdin};
+
+/// Sends a file to one peer while the chat goes on. What is typed is said to all peers.
+#[derive(Parser)]
+struct Args {
+    /// Listen here, and keep what is sent as received-N; with FILE, connect there
+    #[arg(value_name = "HOST:PORT", value_parser = command_line::listen)]
+    addr: String,
+    /// Send this file
+    file: Option<PathBuf>,
+}
 
 static RECEIVED: AtomicUsize = AtomicUsize::new(1);
 
@@ -27,7 +42,7 @@ async fn receive(mut stream: PeerStream) -> io::Result<()> {
     stream.shutdown().await
 }
 
-async fn send(peer: Peer, path: String) -> io::Result<()> {
+async fn send(peer: Peer, path: PathBuf) -> io::Result<()> {
     let mut stream = peer.open("file").await?;
     let bytes = copy(&mut File::open(&path).await?, &mut stream).await?;
     stream.shutdown().await?;
@@ -44,16 +59,19 @@ async fn told(what: &str, done: impl Future<Output = io::Result<()>>) {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let Args { addr, file } = command_line::parse();
     let streams = Streams::new().on("file", |stream| told("not received", receive(stream)));
     let mesh = App::new().plugin(streams).start().await?;
     let mut chat = mesh.reader();
-    match &std::env::args().skip(1).collect::<Vec<_>>()[..] {
-        [addr] => println!("listening on {}", mesh.listen(addr).await?),
-        [addr, path] => {
-            let peer = mesh.connect(addr).await?;
-            tokio::spawn(told("not sent", send(peer, path.clone())));
+    match file {
+        None => {
+            let listening = mesh.listen(&addr).await;
+            println!("listening on {}", command_line::usable(listening)?);
         }
-        _ => return Err("write HOST:PORT to listen, or HOST:PORT FILE to send".into()),
+        Some(path) => {
+            let peer = command_line::usable(mesh.connect(&addr).await)?;
+            tokio::spawn(told("not sent", send(peer, path)));
+        }
     }
     let mut lines = BufReader::new(stdin()).lines();
     loop {

@@ -5,20 +5,39 @@
 //! cargo run --example signed_chat -- bob.key bob 127.0.0.1:1338 127.0.0.1:1337
 //! ```
 //!
-//! The arguments are a key file, which is made if there is none, a name, the address to listen on
-//! and the addresses of others. Each line of stdin is said. Run it again with another key and the
-//! same name: everybody sees that it is somebody else.
+//! Each line of stdin is said. Run it again with another key and the same name: everybody sees that
+//! it is somebody else.
+
+#[path = "support/command_line.rs"]
+mod command_line;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use clap::Parser;
 use coalescent::event::Escaped;
 use coalescent::extract::{Author, Body, State};
 use coalescent::identity::{Identity, PublicKey};
 use coalescent::prelude::*;
-use coalescent::{Error, Router, Signed};
+use coalescent::{Address, Error, Router, Signed};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
+
+/// A chat whose names belong to keys. Each line of stdin is said.
+#[derive(Parser)]
+struct Args {
+    /// The file of this node's key, which is made if there is none
+    key: PathBuf,
+    /// The name that belongs to the key
+    name: String,
+    /// Accept peers here, as HOST:PORT
+    #[arg(value_parser = command_line::listen)]
+    listen: String,
+    /// Stay connected to these, as [ID@]HOST:PORT
+    #[arg(value_name = "SEED")]
+    seeds: Vec<Address>,
+}
 
 /// The body of a `chat` message.
 #[derive(Serialize, Deserialize)]
@@ -61,28 +80,26 @@ async fn hear(author: Author, State(names): State<Names>, Body(chat): Body<Chat>
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut args = std::env::args().skip(1);
-    let usage = "signed_chat KEY_FILE NAME LISTEN [SEED ..]";
-    let (Some(file), Some(name), Some(listen)) = (args.next(), args.next(), args.next()) else {
-        return Err(usage.into());
-    };
-    let identity = Identity::load_or_generate(file)?;
+    let args: Args = command_line::parse();
+    let identity = Identity::load_or_generate(&args.key);
+    let identity = identity.unwrap_or_else(|error| command_line::refuse(error));
     let names = Names::default();
-    names.belongs(&name, &identity.id());
-    let mesh = App::new()
+    names.belongs(&args.name, &identity.id());
+    let listening = App::new()
         .identity(identity.clone())
-        .seeds(args)
+        .seeds(args.seeds.iter().map(Address::to_string))
         .with(Courier::new())
         // Checked before it is relayed, so that no node passes on what somebody made up.
         .with(Signed::new().require().by(identity))
         .with(SmartRelay::new())
         .with(Router::new().route("chat", hear).with_state(names))
-        .listen(listen)
-        .await?;
+        .listen(args.listen)
+        .await;
+    let mesh = command_line::usable(listening)?;
     for addr in mesh.local_addrs() {
         eprintln!("listening on {addr}");
     }
-    say(&mesh, &name).await?;
+    say(&mesh, &args.name).await?;
     mesh.shutdown().await;
     Ok(())
 }

@@ -7,13 +7,28 @@
 //! The proxy resolves the name, so that nobody near this machine hears of it. It hides who is here,
 //! and an identity proves who is there: with Tor, give `ID@NAME.onion:PORT`.
 
+#[path = "support/command_line.rs"]
+mod command_line;
+
 use std::io;
 use std::net::SocketAddr;
 
+use clap::Parser;
 use coalescent::identity::Identity;
 use coalescent::transport::{BoxFuture, Connected, Transport};
 use coalescent::{Address, App, Event};
 use tokio_socks::tcp::Socks5Stream;
+
+/// Stays connected to a peer through a SOCKS5 proxy, such as that of Tor.
+#[derive(Parser)]
+struct Args {
+    /// Where the proxy is, as HOST:PORT
+    #[arg(value_parser = command_line::listen_tcp)]
+    proxy: String,
+    /// The peer
+    #[arg(value_name = "[ID@]HOST:PORT")]
+    seed: Address,
+}
 
 struct Socks5(String);
 
@@ -34,12 +49,10 @@ impl Transport for Socks5 {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let usage = "usage: socks5 PROXY [ID@]HOST:PORT";
-    let [proxy, seed] = args.try_into().map_err(|_| usage)?;
+    let Args { proxy, seed } = command_line::parse();
     let app = App::new().identity(Identity::generate());
-    let app = app.transport(Socks5(proxy)).seeds([seed]);
-    let mesh = app.start().await?;
+    let app = app.transport(Socks5(proxy)).seeds([seed.to_string()]);
+    let mesh = command_line::usable(app.start().await)?;
     let mut events = mesh.events();
     while let Some(event) = events.next().await {
         match event {

@@ -9,6 +9,9 @@
 //! cargo run --example split
 //! ```
 
+#[path = "support/command_line.rs"]
+mod command_line;
+
 use coalescent::BoxError;
 use coalescent::middleware::{Next, from_fn};
 use coalescent::prelude::*;
@@ -26,6 +29,7 @@ async fn split(frame: Frame, mut next: Next) -> Result<Reply, BoxError> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    command_line::none("Three nodes, one of which makes many frames of one");
     let hub = App::new()
         .with(from_fn(split))
         .with(Tattletale::new())

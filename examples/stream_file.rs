@@ -8,56 +8,73 @@
 //! The sender starts when the first peer has connected, or the Nth with `--peers N`. Either side
 //! may listen.
 
+#[path = "support/command_line.rs"]
+mod command_line;
+
 use std::path::{Path, PathBuf};
 
+use clap::{Parser, ValueEnum};
+use coalescent::Address;
 use coalescent::prelude::*;
 use indicatif::{ProgressBar, ProgressStyle};
-use lexopt::prelude::*;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+/// Sends a file to peers, with a progress bar. Either side may listen.
+#[derive(Parser)]
+struct Args {
+    /// What to do
+    verb: Verb,
+    /// The file that is sent, or made
+    file: PathBuf,
+    /// Accept peers here
+    #[arg(long, value_name = "HOST:PORT", value_parser = command_line::listen)]
+    listen: Option<String>,
+    /// Stay connected to this seed (repeatable)
+    #[arg(long = "seed", value_name = "HOST:PORT")]
+    seeds: Vec<Address>,
+    /// Send once N peers are connected
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = command_line::number(1..=usize::MAX))]
+    peers: usize,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Verb {
+    Send,
+    Receive,
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
-    let (mut words, mut listen, mut seeds, mut peers) = (Vec::new(), None, Vec::new(), 1);
-    let mut args = lexopt::Parser::from_env();
-    while let Some(arg) = args.next()? {
-        match arg {
-            Long("listen") => listen = Some(args.value()?.string()?),
-            Long("seed") => seeds.push(args.value()?.string()?),
-            Long("peers") => peers = args.value()?.parse()?,
-            Value(word) => words.push(word),
-            other => return Err(other.unexpected().into()),
-        }
+    let args: Args = command_line::parse();
+    if args.listen.is_none() && args.seeds.is_empty() {
+        command_line::refuse("nobody to talk to: give --listen HOST:PORT or --seed HOST:PORT");
     }
-    let [verb, file] = &words[..] else {
-        return Err("write send FILE or receive FILE, and --listen or --seed HOST:PORT".into());
-    };
-    let file = PathBuf::from(file);
-
     let mesh = App::new().start().await?;
-    match verb.to_str() {
-        Some("send") => {
-            open(&mesh, listen, &seeds).await?;
-            send(&mesh, &file, peers).await
+    match args.verb {
+        Verb::Send => {
+            open(&mesh, &args).await?;
+            send(&mesh, &args.file, args.peers).await
         }
-        Some("receive") => {
+        Verb::Receive => {
             // Create the reader before a peer can connect, so that no frame is discarded.
             let reader = mesh.reader();
-            open(&mesh, listen, &seeds).await?;
-            receive(&mesh, reader, &file).await
+            open(&mesh, &args).await?;
+            receive(&mesh, reader, &args.file).await
         }
-        _ => Err("the first word is send or receive".into()),
     }
 }
 
-async fn open(mesh: &Mesh, listen: Option<String>, seeds: &[String]) -> Result<()> {
-    if let Some(addr) = listen {
-        eprintln!("listening on {}", mesh.listen(&addr).await?);
+async fn open(mesh: &Mesh, args: &Args) -> Result<()> {
+    if let Some(addr) = &args.listen {
+        let listening = mesh.listen(addr).await;
+        eprintln!("listening on {}", command_line::usable(listening)?);
     }
-    for seed in seeds {
-        mesh.add_seed(seed)?;
+    for seed in &args.seeds {
+        command_line::usable(mesh.add_seed(&seed.to_string()))?;
     }
     Ok(())
 }

@@ -6,13 +6,39 @@
 //! cargo run --example unix_socket -- seed unix:/tmp/mesh.sock
 //! ```
 
+#[path = "support/command_line.rs"]
+mod command_line;
+
 use std::net::SocketAddr;
 use std::{fs, io};
 
+use clap::{Parser, ValueEnum};
 use coalescent::transport::{BoxFuture, Connected, Listener, Protection, Transport};
 use coalescent::{Address, App};
 use tokio::io::{copy, stdin, stdout};
 use tokio::net::{UnixListener, UnixStream};
+
+/// Peers on one machine, over Unix sockets.
+#[derive(Parser)]
+struct Args {
+    /// Whether to make the socket, or to connect to it
+    verb: Verb,
+    /// The socket
+    #[arg(value_name = "unix:/PATH", value_parser = socket)]
+    address: Address,
+}
+
+fn socket(text: &str) -> Result<Address, &'static str> {
+    let address = text.parse().ok();
+    let address = address.filter(|address: &Address| address.scheme() == "unix");
+    address.ok_or("write unix:/PATH")
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Verb {
+    Listen,
+    Seed,
+}
 
 struct Unix;
 
@@ -60,13 +86,12 @@ impl Listener for Bound {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let app = App::new().transport(Unix);
-    let mesh = match &args[..] {
-        [verb, addr] if verb == "listen" => app.listen(addr).await?,
-        [verb, addr] if verb == "seed" => app.seeds([addr]).start().await?,
-        _ => return Err("usage: unix_socket listen|seed unix:/PATH".into()),
-    };
+    let args: Args = command_line::parse();
+    let (app, addr) = (App::new().transport(Unix), args.address.to_string());
+    let mesh = command_line::usable(match args.verb {
+        Verb::Listen => app.listen(addr).await,
+        Verb::Seed => app.seeds([addr]).start().await,
+    })?;
     // Before anybody is there: what comes while nobody reads is discarded.
     let (mut heard, mut said) = (mesh.reader(), mesh.writer());
     let (mut typed, mut shown) = (stdin(), stdout());

@@ -7,16 +7,28 @@
 //!
 //! A server for strangers needs limits of connections and of time: see the example `web`.
 
+#[path = "../support/command_line.rs"]
+mod command_line;
+
 use std::net::SocketAddr;
 
 use axum::extract::ConnectInfo;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::Html;
 use axum::routing::get;
+use clap::Parser;
 use coalescent::Router;
 use coalescent::prelude::*;
 use coalescent::upgrade::{Upgrade, WebSocket};
 use coalescent::websocket::JAVASCRIPT;
+
+/// A page as a peer: a chat in browsers.
+#[derive(Parser)]
+struct Args {
+    /// Serve the page here; port 0 takes a free one
+    #[arg(value_name = "HOST:PORT", value_parser = command_line::listen_tcp)]
+    listen: String,
+}
 
 /// Answers a page that asks.
 async fn count(mesh: Mesh) -> Message {
@@ -25,6 +37,7 @@ async fn count(mesh: Mesh) -> Message {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args: Args = command_line::parse();
     let app = App::new().with(SmartRelay::new()).with(Courier::json());
     let mesh = app
         .with(Router::new().route("count", count))
@@ -39,8 +52,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/coalescent.js", get(script))
         .route_service("/mesh", upgrade)
         .into_make_service_with_connect_info::<SocketAddr>();
-    let addr = std::env::args().nth(1).ok_or("usage: browser HOST:PORT")?;
-    let listener = tokio::net::TcpListener::bind(addr).await?;
+    let listener = tokio::net::TcpListener::bind(args.listen).await?;
     println!("http://{}", listener.local_addr()?);
     axum::serve(listener, site).await?;
     Ok(())

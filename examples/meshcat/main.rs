@@ -9,6 +9,8 @@
 //! lines`, connect with `nc 127.0.0.1 1337`.
 
 mod args;
+#[path = "../support/command_line.rs"]
+mod command_line;
 mod events;
 mod line;
 mod lines;
@@ -23,8 +25,9 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use args::{Args, Command};
-use coalescent::{Events, Mesh, Stats};
+use args::Args;
+use coalescent::{Address, Events, Mesh, Stats};
+use command_line::Answer;
 use stderr::Stderr;
 use stdin::Progress;
 use streams::Stream;
@@ -39,17 +42,17 @@ const LAST_FRAMES: Duration = Duration::from_secs(10);
 const IMPATIENT: i32 = 130;
 
 fn main() -> ExitCode {
-    let args = match args::parse(std::env::args_os().skip(1)) {
-        Ok(Command::Run(args)) => *args,
-        Ok(Command::Help) => return say(args::HELP),
-        Ok(Command::Version) => return say(concat!("meshcat ", env!("CARGO_PKG_VERSION"), "\n")),
-        Err(error) => {
-            let _ = Stream::stderr()
-                .and_then(|mut stderr| stderr.write_all(format!("meshcat: {error}\n").as_bytes()));
+    let args = match args::parse(std::env::args_os()) {
+        Ok(args) => args,
+        Err(Answer::Text(text)) => return say(&text),
+        Err(Answer::Refusal(why)) => {
+            // It may name a file, and its name may hold any character.
+            let line = format!("meshcat: {}\n", why.replace(char::is_control, "?"));
+            let _ = Stream::stderr().and_then(|mut stderr| stderr.write_all(line.as_bytes()));
             return ExitCode::from(2);
         }
     };
-    let stderr = Stderr::start(args.events);
+    let stderr = Stderr::start(args.streams.events);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -97,11 +100,11 @@ async fn run(mut args: Args, stderr: &Stderr) -> Result<ExitCode, Failure> {
         code: 1,
         text: format!("cannot watch for signals: {error}"),
     })?;
-    let seeds = std::mem::take(&mut args.seeds);
-    let (listen, once) = (args.listen.take(), args.once);
-    let quiet = args.quiet;
-    let peers = args.peers;
-    let form = stdout::Form::new(&args.config.wire, args.codec.is_some(), args.authors.show);
+    let seeds = std::mem::take(&mut args.peers.seeds);
+    let listen = args.peers.listen.take();
+    let (peers, quiet, once) = (args.streams.peers, args.streams.quiet, args.streams.once);
+    let messages = args.frames.codec.get().is_some();
+    let form = stdout::Form::new(&args.frames.wire, messages, args.keys.show_author);
 
     let mesh = stack::start(args).await?;
     let events = stderr
@@ -157,13 +160,13 @@ fn report_end(stderr: &Stderr, missing: Option<&str>, stats: &Stats) -> ExitCode
 async fn open(
     mesh: &Mesh,
     listen: Option<String>,
-    seeds: Vec<String>,
+    seeds: Vec<Address>,
 ) -> Result<(), coalescent::Error> {
     if let Some(addr) = listen {
         mesh.listen(&addr).await?;
     }
     for seed in seeds {
-        mesh.add_seed(&seed)?;
+        mesh.add_seed(&seed.to_string())?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use tower::layer::util::{Identity, Stack};
 use tower::limit::RateLimitLayer;
 use tower::util::{Either, option_layer};
 
-use crate::args::{Args, Authors, Relay};
+use crate::args::{Args, Author, Keys, Relay};
 use crate::reply::Replies;
 
 /// Starts `$app` with the relay around the layer `$inner`. The layer added first is outermost.
@@ -30,19 +30,19 @@ macro_rules! start {
 }
 
 /// Starts the app.
-pub(crate) async fn start(mut args: Args) -> Result<Mesh, Error> {
-    let relay = args.relay;
-    let Some(codec) = args.codec.take() else {
+pub(crate) async fn start(args: Args) -> Result<Mesh, Error> {
+    let relay = args.frames.relay;
+    let Some(codec) = args.frames.codec.get() else {
         return start!(app(args), relay, Identity::new());
     };
     let courier = Courier::with_codec(codec);
-    let replies = Replies::new(std::mem::take(&mut args.replies));
-    if !args.authors.matter() {
+    let replies = Replies::new(args.replies());
+    if !args.keys.are_for_authors() {
         let app = app(args).plugin(courier.clone());
         return start!(app, relay, (courier, replies));
     }
-    let signed = signed(&args);
-    let require = args.authors.require;
+    let signed = signed(&args.keys);
+    let require = !args.keys.authors.is_empty();
     let app = app(args).plugin(courier.clone()).plugin(signed.clone());
     if require {
         // The relay is inside, so that it passes on only what is signed.
@@ -59,28 +59,35 @@ type Rate = Either<RateLimitLayer, Identity>;
 fn app(args: Args) -> App<Stack<Rate, Identity>> {
     // Without a book, too, a node introduces those who ask to each other, so that any can be a
     // seed.
-    let discovery = match args.book {
+    let config = args.config();
+    let Args {
+        peers,
+        frames,
+        keys,
+        ..
+    } = args;
+    let discovery = match peers.book {
         Some(file) => Discovery::new().book(file),
         None => Discovery::new().passive(true),
     };
-    let websockets = websockets(&args.config, args.origins);
-    let app = App::from_config(args.config)
+    let websockets = websockets(&config, peers.origins);
+    let app = App::from_config(config)
         .transport(websockets)
         .plugin(discovery);
     #[cfg(feature = "mdns")]
-    let app = app.plugin(args.mdns.then(Mdns::new));
+    let app = app.plugin(peers.mdns.then(Mdns::new));
     #[cfg(feature = "overlay")]
-    let app = app.plugin(args.overlay.then(Overlay::new));
+    let app = app.plugin(peers.overlay.then(Overlay::new));
     let mut app = app;
-    if let Some(identity) = args.identity {
+    if let Some(identity) = keys.own {
         let mut tls = Tls::new(identity);
-        if !args.allow.is_empty() {
-            tls = tls.allow(args.allow);
+        if !keys.allow.is_empty() {
+            tls = tls.allow(keys.allow);
         }
         app = app.tls(tls);
     }
     // Frames above the limit are not relayed either.
-    let rate = args
+    let rate = frames
         .rate
         .map(|frames| RateLimitLayer::new(frames, Duration::from_secs(1)));
     app.layer(option_layer(rate))
@@ -97,19 +104,18 @@ fn websockets(config: &Config, origins: Vec<String>) -> Ws {
 }
 
 /// Makes the layer that checks authors, and signs if that is asked.
-fn signed(args: &Args) -> Signed {
-    let Authors {
-        sign,
-        require,
-        allow,
-        ..
-    } = &args.authors;
-    let mut signed = match (require, allow.is_empty()) {
-        (false, _) => Signed::new().pass_invalid(),
-        (true, true) => Signed::new().require(),
-        (true, false) => Signed::new().allow(allow.iter().copied()),
+fn signed(keys: &Keys) -> Signed {
+    let allowed = keys.authors.iter().filter_map(|author| match author {
+        Author::Any => None,
+        Author::Key(key) => Some(*key),
+    });
+    let allowed: Vec<_> = allowed.collect();
+    let mut signed = match (keys.authors.is_empty(), allowed.is_empty()) {
+        (true, _) => Signed::new().pass_invalid(),
+        (false, true) => Signed::new().require(),
+        (false, false) => Signed::new().allow(allowed),
     };
-    if let Some(identity) = args.identity.as_ref().filter(|_| *sign) {
+    if let Some(identity) = keys.own.as_ref().filter(|_| keys.sign) {
         signed = signed.by(identity.clone());
     }
     signed

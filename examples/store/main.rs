@@ -15,6 +15,8 @@
 //! `replica` decides what is stored, `sync` keeps it the same everywhere. Nothing is on disk: the
 //! store lives as long as one of its nodes. `docs/replication.md` says what else it is not.
 
+#[path = "../support/command_line.rs"]
+mod command_line;
 mod replica;
 mod sync;
 
@@ -22,6 +24,7 @@ use std::io::{Write, stdin};
 use std::pin::pin;
 
 use clap::Parser;
+use coalescent::Address;
 use coalescent::prelude::*;
 use sync::Store;
 use tokio::sync::mpsc;
@@ -34,21 +37,21 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 #[derive(Parser)]
 struct Args {
     /// Accept peers here.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = command_line::listen)]
     listen: Option<String>,
     /// Stay connected to this node. May be repeated.
     #[arg(long, value_name = "HOST:PORT")]
-    seed: Vec<String>,
+    seed: Vec<Address>,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let args = Args::parse();
+    let args: Args = command_line::parse();
     let store = Store::new();
     let mesh = App::new()
         .network("example/store")
         .max_frame(sync::FRAME_MAX)
-        .seeds(args.seed)
+        .seeds(args.seed.iter().map(Address::to_string))
         .plugin(store.clone()) // asks each peer for what this node lacks
         .with(SmartRelay::new()) // brings each write to everybody, once
         .with(Courier::new())
@@ -57,7 +60,7 @@ async fn main() -> Result<()> {
         .start()
         .await?;
     if let Some(addr) = args.listen {
-        mesh.listen(&addr).await?;
+        command_line::usable(mesh.listen(&addr).await)?;
     }
 
     let (mut lines, mut stop) = (keyboard(), pin!(tokio::signal::ctrl_c()));

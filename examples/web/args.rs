@@ -1,77 +1,37 @@
 //! The command line.
 
-use lexopt::{Arg, Parser, ValueExt};
+use clap::Parser;
+use coalescent::Address;
 
-pub(crate) const HELP: &str = "\
-A mesh in a web server, with a chat page.
+use crate::command_line::{listen, listen_tcp, number};
 
-web --http <HOST:PORT> [OPTIONS]
-      --http <HOST:PORT>     serve HTTP here, and make peers of what upgrades at /mesh; port 0 takes a free one
-      --listen <HOST:PORT>   accept peers here too, on the native wire
-      --lines <HOST:PORT>    accept peers here too, on the lines wire: Node's, or nc
-  -s, --seed <HOST:PORT>     stay connected to this seed (repeatable)
-      --host <NAME>          the name this server is reached by (repeatable); IP addresses and localhost always are
-      --connections <N>      keep at most N connections over HTTP, those that became peers too [512]
-      --per-address <N>      at most N of them from one address (IPv6: one /64) [64]; where a server in front of this one
-                             makes all of them, as many as --connections
-      --allow-plaintext      allow addresses other than loopback
-  -h, --help                 print this
-
-It prints its own address on stdout. The log goes to stderr; RUST_LOG says how much of it.
-";
-
-/// Default limit of HTTP connections.
-const CONNECTIONS: usize = 512;
-
-/// Default limit of HTTP connections from one address.
-const PER_ADDRESS: usize = 64;
-
-/// The options.
+/// A mesh in a web server, with a chat page.
+#[derive(Parser)]
+#[command(after_help = "\
+It prints its own address on stdout. The log goes to stderr; RUST_LOG says how much of it.")]
 pub(crate) struct Args {
+    /// Serve HTTP here, and make peers of what upgrades at /mesh; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT", value_parser = listen_tcp)]
     pub(crate) http: String,
+    /// Accept peers here too, on the native wire
+    #[arg(long, value_name = "HOST:PORT", value_parser = listen)]
     pub(crate) listen: Option<String>,
+    /// Accept peers here too, on the lines wire: Node's, or nc
+    #[arg(long, value_name = "HOST:PORT", value_parser = listen)]
     pub(crate) lines: Option<String>,
-    pub(crate) seeds: Vec<String>,
+    /// Stay connected to this seed (repeatable)
+    #[arg(short, long = "seed", value_name = "HOST:PORT")]
+    pub(crate) seeds: Vec<Address>,
+    /// The name this server is reached by (repeatable); IP addresses and localhost always are
+    #[arg(long = "host", value_name = "NAME")]
     pub(crate) hosts: Vec<String>,
+    /// Keep at most N connections over HTTP, those that became peers too
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = number(1..=usize::MAX))]
     pub(crate) connections: usize,
+    /// At most N of them from one address (IPv6: one /64); behind another server, --connections
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = number(1..=usize::MAX))]
     pub(crate) per_address: usize,
+    /// Allow addresses other than loopback
+    #[arg(long)]
     pub(crate) allow_plaintext: bool,
-}
-
-/// Parses the command line; returns `None` if help is requested. The error is one line that says
-/// what to do.
-pub(crate) fn parse() -> Result<Option<Args>, String> {
-    read().map_err(|error| format!("{error}; --help lists the options"))
-}
-
-fn read() -> Result<Option<Args>, lexopt::Error> {
-    let mut parser = Parser::from_env();
-    let mut args = Args {
-        http: String::new(),
-        listen: None,
-        lines: None,
-        seeds: Vec::new(),
-        hosts: Vec::new(),
-        connections: CONNECTIONS,
-        per_address: PER_ADDRESS,
-        allow_plaintext: false,
-    };
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Arg::Long("http") => args.http = parser.value()?.string()?,
-            Arg::Long("listen") => args.listen = Some(parser.value()?.string()?),
-            Arg::Long("lines") => args.lines = Some(parser.value()?.string()?),
-            Arg::Short('s') | Arg::Long("seed") => args.seeds.push(parser.value()?.string()?),
-            Arg::Long("host") => args.hosts.push(parser.value()?.string()?),
-            Arg::Long("connections") => args.connections = parser.value()?.parse()?,
-            Arg::Long("per-address") => args.per_address = parser.value()?.parse()?,
-            Arg::Long("allow-plaintext") => args.allow_plaintext = true,
-            Arg::Short('h') | Arg::Long("help") => return Ok(None),
-            other => return Err(other.unexpected()),
-        }
-    }
-    if args.http.is_empty() {
-        return Err("where to serve HTTP is missing: give --http 127.0.0.1:8080".into());
-    }
-    Ok(Some(args))
 }

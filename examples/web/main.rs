@@ -25,6 +25,8 @@
 //! users and have no rate limit.
 
 mod args;
+#[path = "../support/command_line.rs"]
+mod command_line;
 mod join;
 mod places;
 mod serve;
@@ -35,7 +37,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use args::Args;
-use coalescent::{App, AppExt, Config, Courier, Mesh, Peer, SmartRelay, TraceContext, Wire};
+use coalescent::{
+    Address, App, AppExt, Config, Courier, Mesh, Peer, SmartRelay, TraceContext, Wire,
+};
 use coalescent_router::Router;
 use coalescent_router::extract::Body;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -55,17 +59,7 @@ const MAX_INBOUND: usize = 512;
 const MAX_FRAME: usize = 64 * 1024;
 
 fn main() -> ExitCode {
-    let args = match args::parse() {
-        Ok(Some(args)) => args,
-        Ok(None) => {
-            let _ = std::io::stdout().write_all(args::HELP.as_bytes());
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "web: {error}");
-            return ExitCode::from(2);
-        }
-    };
+    let args: Args = command_line::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -90,15 +84,14 @@ async fn run(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     // One limit for the whole process: for HTTP requests and for frames from peers.
     let limit = GlobalConcurrencyLimitLayer::new(AT_ONCE);
 
-    let mesh = mesh(&args, limit.clone()).await?;
+    let mesh = command_line::usable(mesh(&args, limit.clone()).await)?;
     let listener = TcpListener::bind(&args.http).await?;
     let addr = listener.local_addr()?;
     if !addr.ip().is_loopback() && !args.allow_plaintext {
-        return Err(format!(
+        command_line::refuse(format!(
             "{addr} is not a loopback address: put a server that speaks TLS in front of a loopback \
              address, or give --allow-plaintext to let everyone on the way read and change what is said"
-        )
-        .into());
+        ));
     }
     // For scripts. It does not matter if nobody reads it.
     let _ = writeln!(std::io::stdout(), "http://{addr}");
@@ -122,7 +115,7 @@ async fn mesh(args: &Args, limit: GlobalConcurrencyLimitLayer) -> Result<Mesh, c
     config.max_per_ip = args.per_address;
     config.allow_plaintext = args.allow_plaintext;
     let mesh = App::from_config(config)
-        .seeds(&args.seeds)
+        .seeds(args.seeds.iter().map(Address::to_string))
         .layer(limit)
         .with(Courier::json())
         .with(TraceContext::new())

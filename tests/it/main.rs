@@ -12,6 +12,7 @@ mod javascript;
 mod liars;
 mod mesh_of_30;
 mod meshcat;
+mod meshcat_arguments;
 mod meshcat_end;
 mod meshcat_events;
 mod meshcat_overlay;

@@ -11,47 +11,59 @@
 //!
 //! An input that breaks a promise is printed, and ends the run.
 
+#[path = "../../../examples/support/command_line.rs"]
+mod command_line;
 #[path = "../../../tests/it/generated/mutate.rs"]
 mod mutate;
 #[path = "../../../tests/it/generated/targets.rs"]
 mod targets;
 
-use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use clap::Parser;
 use mutate::Generator;
 use targets::{TARGETS, Target};
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let (mut count, mut seed, mut input) = (10_000_000_u64, 1_u64, None);
-    let mut chosen = Vec::new();
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or("each option needs a value");
-        match argument.as_str() {
-            "--count" => count = value()?.parse()?,
-            "--seed" => seed = value()?.parse()?,
-            "--input" => input = Some(value()?.parse::<u64>()?),
-            name => {
-                let target = TARGETS.iter().find(|target| target.name == name);
-                chosen.push(target.ok_or_else(|| {
-                    let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
-                    format!("no target {name}: there are {}", names.join(", "))
-                })?);
-            }
-        }
-    }
+/// Runs the decoders, or whole connections, on generated inputs; the same ones for the same seed.
+#[derive(Parser)]
+struct Args {
+    /// How many inputs each target gets
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+    count: u64,
+    /// What the inputs follow from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Run the input of this number alone
+    #[arg(long, value_name = "N")]
+    input: Option<u64>,
+    /// What to run [default: all decoders]
+    #[arg(value_name = "TARGET", value_parser = target)]
+    targets: Vec<&'static Target>,
+}
+
+/// Returns the target of this name.
+fn target(name: &str) -> Result<&'static Target, String> {
+    let target = TARGETS.iter().find(|target| target.name == name);
+    target.ok_or_else(|| {
+        let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
+        format!("there are {}", names.join(", "))
+    })
+}
+
+fn main() -> ExitCode {
+    let args: Args = command_line::parse();
+    let mut chosen = args.targets;
     if chosen.is_empty() {
         chosen.extend(TARGETS.iter().filter(|target| target.quick));
     }
     for target in chosen {
-        if !run(target, count, seed, input) {
-            return Ok(ExitCode::FAILURE);
+        if !run(target, args.count, args.seed, args.input) {
+            return ExitCode::FAILURE;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }
 
 /// Runs one target; on input number `only` alone, if it is given.

@@ -8,6 +8,9 @@
 //! cargo run --release -p coalescent-tools --bin soak -- --minutes 20 --seed 1
 //! ```
 
+#[path = "../../../examples/support/command_line.rs"]
+mod command_line;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::process::ExitCode;
@@ -17,6 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use clap::Parser;
 use coalescent::codec::Codec;
 use coalescent::wire::{Hello, Kind, NativeCodec, NodeId, Packet};
 use coalescent::{App, AppExt, Event, Mesh};
@@ -45,6 +49,25 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 const BEAT_EVERY: Duration = Duration::from_millis(50);
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// A node under churn: peers come, talk, misbehave and go, while an honest neighbour stays.
+#[derive(Parser)]
+struct Args {
+    /// How long peers come and go, after a warm-up of 45 s
+    #[arg(long, value_name = "N", default_value_t = 20.0, value_parser = minutes)]
+    minutes: f64,
+    /// What the peers do follows from it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+fn minutes(text: &str) -> std::result::Result<f64, &'static str> {
+    let minutes = text.parse().ok();
+    let week = 0.0..=7.0 * 24.0 * 60.0;
+    minutes
+        .filter(|minutes| week.contains(minutes))
+        .ok_or("write a number of minutes, at most a week")
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Usage {
@@ -88,17 +111,7 @@ fn count<K: Ord>(map: &Mutex<BTreeMap<K, u64>>, key: K) {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<ExitCode> {
-    let (mut minutes, mut seed) = (20.0, 1);
-    let mut arguments = std::env::args().skip(1);
-    while let Some(name) = arguments.next() {
-        let value = arguments.next().ok_or("each option needs a value")?;
-        match name.as_str() {
-            "--minutes" => minutes = value.parse()?,
-            "--seed" => seed = value.parse()?,
-            _ => return Err(format!("no option {name}: there are --minutes and --seed").into()),
-        }
-    }
-
+    let Args { minutes, seed } = command_line::parse();
     let node = App::new()
         .min_peers(0)
         .configure(|config| {

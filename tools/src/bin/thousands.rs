@@ -16,63 +16,93 @@
 //!     --json rows.jsonl
 //! ```
 
+#[path = "../../../examples/support/command_line.rs"]
+mod command_line;
+
 use std::error::Error;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
 
-use lexopt::prelude::*;
+use clap::Parser;
+use command_line::number;
 use peak_alloc::PeakAlloc;
 use thousands::{HEAD, Options, Relay, Row, SCENARIOS, Scenario};
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-const USAGE: &str = "\
-thousands [--nodes N,..] [--seed N] [--only SCENARIO,..] [--relay RELAY,..] [--burst MESSAGES]
-          [--stream MESSAGES] [--json FILE] [--plot FILE]
+/// Runs the table of scenarios with whole nodes in one process.
+#[derive(Parser)]
+#[command(after_help = choices())]
+struct Args {
+    /// How many nodes there are: each scenario runs with each
+    #[arg(
+        long,
+        value_name = "N,..",
+        value_delimiter = ',',
+        default_value = "200,1000,3000"
+    )]
+    #[arg(value_parser = number(1..=usize::MAX))]
+    nodes: Vec<usize>,
+    /// Run only these [default: all]
+    #[arg(long, value_name = "SCENARIO,..", value_delimiter = ',', value_parser = scenario)]
+    only: Vec<Scenario>,
+    /// Run only with these [default: all]
+    #[arg(long, value_name = "RELAY,..", value_delimiter = ',', value_parser = relay)]
+    relay: Vec<Relay>,
+    /// What is done to the nodes follows from it
+    #[arg(long, value_name = "N", default_value_t = Options::default().seed)]
+    seed: u64,
+    /// How many messages a burst has
+    #[arg(long, value_name = "MESSAGES", default_value_t = Options::default().burst)]
+    burst: usize,
+    /// How many messages a stream has
+    #[arg(long, value_name = "MESSAGES", default_value_t = Options::default().stream)]
+    stream: usize,
+    /// Add each row to FILE as a line of JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Run nothing, and draw what is in the file of --json
+    #[arg(long, value_name = "FILE", requires = "json")]
+    plot: Option<PathBuf>,
+}
 
-  --json FILE   adds each row to FILE as a line of JSON
-  --plot FILE   runs nothing, and draws what is in the file of --json";
+/// Returns the scenarios and relays that there are, as text.
+fn choices() -> String {
+    let row = |scenario: &Scenario| format!("  {:12}{}\n", scenario.name, scenario.meaning);
+    let scenarios: String = SCENARIOS.iter().map(row).collect();
+    let relays = Relay::ALL.map(Relay::name).join(", ");
+    format!("Scenarios:\n{scenarios}\nRelays: {relays}")
+}
+
+fn scenario(name: &str) -> Result<Scenario, &'static str> {
+    Scenario::named(name).ok_or("there is none of this name; --help lists them")
+}
+
+fn relay(name: &str) -> Result<Relay, &'static str> {
+    Relay::named(name).ok_or("there is none of this name; --help lists them")
+}
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut options = Options {
+    let args: Args = command_line::parse();
+    let options = Options {
         memory: || MEMORY.current_usage(),
+        seed: args.seed,
+        burst: args.burst,
+        stream: args.stream,
         ..Options::default()
     };
-    let mut nodes = vec![200, 1_000, 3_000];
-    let mut scenarios = SCENARIOS.to_vec();
-    let mut relays = Relay::ALL.to_vec();
-    let (mut json, mut plot) = (None, None);
-    let mut arguments = lexopt::Parser::from_env();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Long("nodes") => nodes = list(&arguments.value()?.string()?, |n| n.parse().ok())?,
-            Long("only") => scenarios = list(&arguments.value()?.string()?, Scenario::named)?,
-            Long("relay") => relays = list(&arguments.value()?.string()?, Relay::named)?,
-            Long("seed") => options.seed = arguments.value()?.parse()?,
-            Long("burst") => options.burst = arguments.value()?.parse()?,
-            Long("stream") => options.stream = arguments.value()?.parse()?,
-            Long("json") => json = Some(PathBuf::from(arguments.value()?)),
-            Long("plot") => plot = Some(PathBuf::from(arguments.value()?)),
-            Long("help") => {
-                println!("{USAGE}\n\nscenarios:");
-                for scenario in SCENARIOS {
-                    println!("  {:12}{}", scenario.name, scenario.meaning);
-                }
-                println!("relays: {}", Relay::ALL.map(Relay::name).join(", "));
-                return Ok(());
-            }
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    if let Some(plot) = plot {
+    let scenarios = or_all(args.only, &SCENARIOS);
+    let relays = or_all(args.relay, &Relay::ALL);
+    let json = args.json;
+    if let Some(plot) = args.plot {
         let text = fs::read_to_string(json.ok_or("--plot needs --json")?)?;
         let rows: Result<Vec<Row>, _> = text.lines().map(serde_json::from_str).collect();
         return Ok(fs::write(plot, thousands::draw(&rows?)?)?);
     }
     println!("{HEAD}");
-    for nodes in nodes {
+    for nodes in args.nodes {
         for scenario in &scenarios {
             for relay in &relays {
                 let row = scenario.run(*relay, nodes, &options);
@@ -87,10 +117,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Reads a list whose items are separated by commas.
-fn list<T>(text: &str, item: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, String> {
-    let items = text.split(',');
-    items
-        .map(|name| item(name).ok_or_else(|| format!("what is {name:?}? See --help")))
-        .collect()
+/// Returns what was chosen, or all if nothing was.
+fn or_all<T: Clone>(chosen: Vec<T>, all: &[T]) -> Vec<T> {
+    match chosen.is_empty() {
+        true => all.to_vec(),
+        false => chosen,
+    }
 }
