@@ -48,7 +48,7 @@ pub mod transport;
 pub mod wire;
 
 pub use app::registrar::{Plugin, Registrar};
-pub use app::{App, AppExt};
+pub use app::{App, AppExt, Starting};
 pub use config::Config;
 pub use error::{BoxError, Error, Refusal};
 pub use frame::{Flow, Frame, Held, Relay, Verdict};
@@ -76,7 +76,7 @@ pub use node::suggestion::{Source, Suggestion};
 pub use node::{BATCH, PAYLOAD_COST, Peers, Sent};
 pub use reason::Goodbye;
 pub use stack::reply::Reply;
-pub use stack::{Inbox, PeerLayer, PeerService, READ_BY_GRACE, ReadBy};
+pub use stack::{AnyLayer, CloneService, Inbox, PeerLayer, PeerService, READ_BY_GRACE, ReadBy};
 pub use stats::Stats;
 pub use transport::Direction;
 #[doc(inline)]

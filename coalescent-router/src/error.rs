@@ -17,6 +17,7 @@ enum Kind {
     Topic(TopicName),
     NestedTopic(TopicName, TopicName),
     NoRouter,
+    Unregistered,
 }
 
 impl RouteError {
@@ -40,17 +41,24 @@ impl RouteError {
         Self(Kind::NoRouter)
     }
 
+    pub(crate) fn unregistered() -> Self {
+        Self(Kind::Unregistered)
+    }
+
     /// Returns whether the message type already has a handler, the router already has a fallback,
     /// or the topic already has routes.
     #[must_use]
     pub fn is_taken(&self) -> bool {
-        !matches!(self.0, Kind::NoRouter | Kind::NestedTopic(..))
+        !matches!(
+            self.0,
+            Kind::NoRouter | Kind::Unregistered | Kind::NestedTopic(..)
+        )
     }
 
-    /// Returns whether the app has no router.
+    /// Returns whether the app has no router, or one that was not registered.
     #[must_use]
     pub fn is_no_router(&self) -> bool {
-        self.0 == Kind::NoRouter
+        matches!(self.0, Kind::NoRouter | Kind::Unregistered)
     }
 }
 
@@ -83,6 +91,10 @@ impl fmt::Display for RouteError {
             Kind::NoRouter => f.write_str(
                 "no router is registered: add `.with(Router::new())` to the app before adding \
                  routes to its mesh",
+            ),
+            Kind::Unregistered => f.write_str(
+                "the router is in the stack, but was added with `.layer`, which does not register \
+                 it: use `.with(router)`",
             ),
         }
     }

@@ -152,12 +152,19 @@ pub trait MeshRouterExt: sealed::Sealed {
 
 impl MeshRouterExt for Mesh {
     fn router(&self) -> Result<RouterHandle, RouteError> {
-        self.get().ok_or_else(RouteError::no_router)
+        self.peers().router()
     }
 }
 
 impl MeshRouterExt for Peers {
     fn router(&self) -> Result<RouterHandle, RouteError> {
-        self.get_shared().ok_or_else(RouteError::no_router)
+        self.get_shared().ok_or_else(|| {
+            // The name is the same whatever the state.
+            let router = std::any::type_name::<Router>();
+            match self.has_layer(router.split('<').next().unwrap_or(router)) {
+                true => RouteError::unregistered(),
+                false => RouteError::no_router(),
+            }
+        })
     }
 }

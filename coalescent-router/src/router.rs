@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use coalescent_core::{BoxError, Frame, TopicName};
+use coalescent_core::{BoxError, CloneService, Frame, TopicName};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -262,7 +262,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     where
         L: Layer<Route> + Send + Sync + 'static,
         L::Service: Service<Frame, Response: IntoReply, Error: Into<BoxError>, Future: Send + 'static>
-            + Clone
+            + CloneService
             + Send
             + Sync
             + 'static,
@@ -288,7 +288,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     where
         L: Layer<Route> + Send + Sync + 'static,
         L::Service: Service<Frame, Response: IntoReply, Error: Into<BoxError>, Future: Send + 'static>
-            + Clone
+            + CloneService
             + Send
             + Sync
             + 'static,

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use coalescent_core::{BoxError, Frame, Reply, TopicName};
+use coalescent_core::{BoxError, CloneService, Frame, Reply, TopicName};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -52,7 +52,7 @@ impl<I> RouterService<I> {
 
 impl<I> Service<Frame> for RouterService<I>
 where
-    I: Service<Frame, Response = Reply, Error: Into<BoxError>> + Clone,
+    I: Service<Frame, Response = Reply, Error: Into<BoxError>> + CloneService,
 {
     type Response = Reply;
     type Error = BoxError;

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::extract::{Body, BodyRejection, FromFrameParts};
 use crate::handler::Ends;
+use crate::handler::call::Takes;
 use crate::into_reply::IntoReply;
 use crate::macros::all_the_tuples;
 
@@ -86,12 +87,12 @@ pub trait TypedArguments {
 macro_rules! impl_typed_arguments {
     ([$($ty:ident),*], $last:ident) => {
         #[diagnostic::do_not_recommend]
-        impl<M, $($ty,)* $last: MessageType> TypedArguments for (M, $($ty,)* Typed<$last>,) {
+        impl<M, $($ty,)* $last: MessageType> TypedArguments for Takes<M, ($($ty,)* Typed<$last>,)> {
             const TYPE: &'static str = $last::TYPE;
         }
 
         #[diagnostic::do_not_recommend]
-        impl<M, $($ty,)* $last: MessageType> TypedArguments for (M, $($ty,)* Body<$last>,) {
+        impl<M, $($ty,)* $last: MessageType> TypedArguments for Takes<M, ($($ty,)* Body<$last>,)> {
             const TYPE: &'static str = $last::TYPE;
         }
     };

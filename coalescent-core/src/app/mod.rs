@@ -1,11 +1,16 @@
 //! Registering an app and starting it, as in Express or axum.
 
 pub(crate) mod registrar;
+mod starting;
+mod unregistered;
 
+use std::any::type_name;
 use std::fmt;
 use std::time::Duration;
 
+pub use starting::Starting;
 use tower_layer::{Identity as NoLayer, Stack};
+use unregistered::unregistered;
 
 use crate::app::registrar::{Plugin, Registrar};
 use crate::config::Config;
@@ -17,8 +22,9 @@ use crate::mesh::runtime::{Parts, Runtime, Security, Start};
 use crate::node::Peers;
 use crate::node::event::Event;
 use crate::node::hooks::{check_channels, check_topics};
+use crate::node::layered::StackName;
 use crate::node::peer::Peer;
-use crate::stack::PeerLayer;
+use crate::stack::{AnyLayer, PeerLayer};
 use crate::transport::{Allow, IntoListener, Tcp, Transport, Transports};
 use crate::wire::Wire;
 
@@ -80,7 +86,9 @@ pub trait AppExt: Sized {
 
     /// Registers a middleware: applies it as a [`Plugin`], then adds it as a layer, inside the
     /// layers that were added before.
-    fn with<M: Plugin>(self, middleware: M) -> App<Stack<M, Self::Layers>>;
+    ///
+    /// For a layer that is no plugin, such as those of tower, there is [`App::layer`].
+    fn with<M: Plugin + AnyLayer>(self, middleware: M) -> App<Stack<M, Self::Layers>>;
 
     /// Applies a plugin that is not a layer.
     fn plugin<P: Plugin>(self, plugin: P) -> App<Self::Layers>;
@@ -89,7 +97,7 @@ pub trait AppExt: Sized {
 impl<L> AppExt for App<L> {
     type Layers = L;
 
-    fn with<M: Plugin>(mut self, middleware: M) -> App<Stack<M, L>> {
+    fn with<M: Plugin + AnyLayer>(mut self, middleware: M) -> App<Stack<M, L>> {
         middleware.register(&mut self.registrar);
         self.layer(middleware)
     }
@@ -343,7 +351,7 @@ impl<L> App<L> {
     }
 }
 
-impl<L: PeerLayer> App<L> {
+impl<L> App<L> {
     /// Starts the app, and accepts peers at `addr`: a `HOST:PORT`, where port 0 picks a free port,
     /// or an address of another scheme that the app has a [transport](App::transport) for. A host
     /// name means all addresses that it resolves to; see [`Mesh::listen`].
@@ -358,11 +366,17 @@ impl<L: PeerLayer> App<L> {
     /// # Panics
     ///
     /// Panics outside of a tokio runtime.
-    pub async fn listen(self, addr: impl AsRef<str>) -> Result<Mesh, Error> {
-        let (mesh, start) = self.build()?;
-        mesh.listen(addr.as_ref()).await?;
-        start.run(&mesh).await;
-        Ok(mesh)
+    pub fn listen(self, addr: impl AsRef<str>) -> Starting
+    where
+        L: PeerLayer,
+    {
+        let addr = addr.as_ref().to_owned();
+        Starting::new(async move {
+            let (mesh, start) = self.build()?;
+            mesh.listen(&addr).await?;
+            start.run(&mesh).await;
+            Ok(mesh)
+        })
     }
 
     /// Starts the app, and accepts peers at a socket that listens already; see
@@ -386,10 +400,15 @@ impl<L: PeerLayer> App<L> {
     /// # Panics
     ///
     /// Panics outside of a tokio runtime.
-    pub async fn listen_on(self, listener: impl IntoListener) -> Result<Mesh, Error> {
-        let mesh = self.start().await?;
-        mesh.listen_on(listener)?;
-        Ok(mesh)
+    pub fn listen_on(self, listener: impl IntoListener + Send + 'static) -> Starting
+    where
+        L: PeerLayer,
+    {
+        Starting::new(async move {
+            let mesh = self.start().await?;
+            mesh.listen_on(listener)?;
+            Ok(mesh)
+        })
     }
 
     /// Starts the app without accepting peers. [`Mesh::listen`] can do that later.
@@ -401,14 +420,22 @@ impl<L: PeerLayer> App<L> {
     /// # Panics
     ///
     /// Panics outside of a tokio runtime.
-    pub async fn start(self) -> Result<Mesh, Error> {
-        let (mesh, start) = self.build()?;
-        start.run(&mesh).await;
-        Ok(mesh)
+    pub fn start(self) -> Starting
+    where
+        L: PeerLayer,
+    {
+        Starting::new(async move {
+            let (mesh, start) = self.build()?;
+            start.run(&mesh).await;
+            Ok(mesh)
+        })
     }
 
     /// Makes a mesh that neither accepts nor dials peers until its start has run.
-    fn build(mut self) -> Result<(Mesh, Start), Error> {
+    fn build(mut self) -> Result<(Mesh, Start), Error>
+    where
+        L: PeerLayer,
+    {
         if !self.registrar.hooks.contacts.is_empty() {
             // A plugin chooses the peers.
             self.config.min_peers = 0;
@@ -426,15 +453,17 @@ impl<L: PeerLayer> App<L> {
         }
         let Registrar {
             hooks,
-            extensions,
+            mut extensions,
             tasks,
             on_start,
             on_shutdown,
             configured,
+            registered,
         } = self.registrar;
         for hook in configured {
             hook(&self.config);
         }
+        extensions.insert(StackName(type_name::<L>()));
         let (security, key) = Security::of(
             #[cfg(feature = "tls")]
             self.tls,
@@ -446,6 +475,9 @@ impl<L: PeerLayer> App<L> {
         security.set_node_key(&peers, key);
         for callback in self.callbacks {
             peers.node().call_back(peers.events_from_now(), callback);
+        }
+        for error in unregistered(type_name::<L>(), &registered) {
+            peers.report(error);
         }
         Ok(Runtime::start(Parts {
             peers,

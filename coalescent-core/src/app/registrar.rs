@@ -1,6 +1,6 @@
 //! Plugins, and what they can add to an app.
 
-use std::any::TypeId;
+use std::any::{TypeId, type_name};
 use std::fmt;
 use std::future::Future;
 
@@ -37,7 +37,8 @@ use crate::stack::PeerService;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be registered with an app",
     label = "not a `Plugin`",
-    note = "a layer that needs nothing else of the app is added with `.layer(..)` instead of `.with(..)`",
+    note = "a layer that is no plugin, such as those of tower, is added with `.layer(..)`",
+    note = "a type of your own becomes a plugin with `impl Plugin for ..`",
     note = "a router whose handlers need a state must be given it first, with `.with_state(..)`"
 )]
 pub trait Plugin {
@@ -47,6 +48,7 @@ pub trait Plugin {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<P: Plugin> Plugin for Option<P> {
     fn register(&self, app: &mut Registrar) {
         if let Some(plugin) = self {
@@ -55,18 +57,21 @@ impl<P: Plugin> Plugin for Option<P> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<P: Plugin + ?Sized> Plugin for &P {
     fn register(&self, app: &mut Registrar) {
         (**self).register(app);
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<P: Plugin + ?Sized> Plugin for Box<P> {
     fn register(&self, app: &mut Registrar) {
         (**self).register(app);
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<P: Plugin + ?Sized> Plugin for std::sync::Arc<P> {
     fn register(&self, app: &mut Registrar) {
         (**self).register(app);
@@ -87,6 +92,8 @@ pub struct Registrar {
     pub(crate) on_start: Vec<MeshHook>,
     pub(crate) on_shutdown: Vec<MeshHook>,
     pub(crate) configured: Vec<Configured>,
+    /// The types of the plugins that have said that they are registered.
+    pub(crate) registered: Vec<&'static str>,
 }
 
 impl Registrar {
@@ -356,6 +363,13 @@ impl Registrar {
     #[must_use]
     pub fn get<T: Clone + Send + Sync + 'static>(&self) -> Option<&T> {
         self.extensions.get()
+    }
+
+    /// Says that a plugin of type `P` is registered, for those that do not work as a mere layer.
+    #[doc(hidden)]
+    pub fn registered<P>(&mut self) -> &mut Self {
+        self.registered.push(type_name::<P>());
+        self
     }
 
     /// Adds a background task, which is started with the mesh.

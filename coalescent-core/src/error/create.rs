@@ -284,6 +284,16 @@ impl Error {
         )
     }
 
+    /// Creates the error of a method that needs the courier when it was added without being
+    /// registered.
+    pub(crate) fn unregistered_courier() -> Self {
+        Self::new(
+            ErrorKind::NoCourier,
+            "the courier is in the stack, but was added with `.layer`, which does not register it: \
+             use `.with(Courier::new())`",
+        )
+    }
+
     /// Creates the error of a call that panicked, from the panic's payload.
     #[must_use]
     pub fn panicked(panic: &(dyn Any + Send)) -> Self {

@@ -14,6 +14,7 @@
 //! | `report`, `throttle` | which events and log lines are told, and how many |
 //! | `patience` | who was too slow before |
 //! | `bans` | who has misbehaved, and is not let in for a while |
+//! | `layered` | which layers the stack has, for the text of errors |
 //! | `hooks` | what plugins run when peers come and go, and when a dial has ended |
 //! | `suggestion` | addresses that are suggested for dialling |
 //! | `channel` | frames between the plugins of two nodes |
@@ -28,6 +29,7 @@ mod departure;
 pub mod event;
 pub(crate) mod hooks;
 mod join;
+pub(crate) mod layered;
 pub(crate) mod outgoing;
 mod patience;
 pub(crate) mod payload;

@@ -79,11 +79,18 @@ impl Service<Message> for Peer {
     }
 }
 
+/// Where the courier is, which this crate does not know.
+const COURIER: &str = "coalescent_layers::courier::";
+
 impl Peers {
     /// Returns the codec that the courier shares, or an error if there is no courier.
     #[doc(hidden)]
     pub fn codec(&self) -> Result<Arc<Codec>, Error> {
-        self.get_shared().ok_or_else(Error::no_courier)
+        self.get_shared()
+            .ok_or_else(|| match self.has_layer(COURIER) {
+                true => Error::unregistered_courier(),
+                false => Error::no_courier(),
+            })
     }
 }
 

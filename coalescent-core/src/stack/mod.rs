@@ -47,3 +47,37 @@ impl<S> PeerService for S where
 pub trait PeerLayer: Layer<Inbox, Service: PeerService> + Send + Sync + 'static {}
 
 impl<L> PeerLayer for L where L: Layer<Inbox, Service: PeerService> + Send + Sync + 'static {}
+
+/// A layer, whatever its service does: what [`AppExt::with`](crate::AppExt::with) takes besides a
+/// plugin.
+///
+/// This is an alias for the bounds of such a layer. It is implemented for every type that satisfies
+/// them; name it only in bounds of your own.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no layer",
+    label = "not a layer",
+    note = "a plugin that is no layer is registered with `.plugin(..)` instead of `.with(..)`",
+    note = "a router whose handlers need a state must be given it first, with `.with_state(..)`"
+)]
+pub trait AnyLayer: Layer<Inbox> {}
+
+// The message is that of this trait, not of `Layer`.
+#[diagnostic::do_not_recommend]
+impl<L> AnyLayer for L where L: Layer<Inbox> {}
+
+/// A service that a layer can copy, to leave the readiness of the original to others.
+///
+/// This is an alias for `Clone`, with a hint for services that are not. Use it as the bound of an
+/// inner service that a layer of your own clones.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not `Clone`, which a layer outside of it needs",
+    label = "has a layer whose service is not `Clone` inside of one that needs it",
+    note = "a service is `Clone` if those inside of it are; tower's `RateLimit` is not",
+    note = "put tower's `BufferLayer` directly outside of the one that is not, \
+            `.layer(BufferLayer::new(64)).layer(..)`, or move that one outside of the layers that \
+            need it: `SmartRelay`, `Courier`, `Validate`, `Signed`, a router, `from_fn`"
+)]
+pub trait CloneService: Clone {}
+
+#[diagnostic::do_not_recommend]
+impl<S> CloneService for S where S: Clone {}

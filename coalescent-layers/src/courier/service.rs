@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use coalescent_core::codec::{Codec, CodecError};
-use coalescent_core::{BoxError, Error, Frame, Reply};
+use coalescent_core::{BoxError, CloneService, Error, Frame, Reply};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -25,7 +25,7 @@ impl<S> CourierService<S> {
 
 impl<S> Service<Frame> for CourierService<S>
 where
-    S: Service<Frame, Response = Reply, Error: Into<BoxError>> + Clone,
+    S: Service<Frame, Response = Reply, Error: Into<BoxError>> + CloneService,
 {
     type Response = Reply;
     type Error = BoxError;

@@ -124,6 +124,7 @@ impl Discovery {
 
 impl Plugin for Discovery {
     fn register(&self, app: &mut Registrar) {
+        app.registered::<Self>();
         self.book.clone().passive(self.passive).register(app);
         if !self.alone {
             let exchange = Exchange::new(self.book.book());

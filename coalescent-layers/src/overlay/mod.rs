@@ -226,6 +226,7 @@ impl Overlay {
 
 impl Plugin for Overlay {
     fn register(&self, app: &mut Registrar) {
+        app.registered::<Self>();
         let shared = Shared::new(self.settings.clone());
         app.insert(shared.clone());
         let topics = Topics::new(&shared, &self.settings);

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use coalescent_core::identity::Author;
 use coalescent_core::transport::tls::Allow;
-use coalescent_core::{BoxError, Error, Frame, Peers, Reply};
+use coalescent_core::{BoxError, CloneService, Error, Frame, Peers, Reply};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -65,7 +65,7 @@ impl<S> SignedService<S> {
 
 impl<S> Service<Frame> for SignedService<S>
 where
-    S: Service<Frame, Response = Reply, Error: Into<BoxError>> + Clone,
+    S: Service<Frame, Response = Reply, Error: Into<BoxError>> + CloneService,
 {
     type Response = Reply;
     type Error = BoxError;

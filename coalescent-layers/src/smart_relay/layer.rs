@@ -144,6 +144,7 @@ impl SmartRelay {
 
 impl Plugin for SmartRelay {
     fn register(&self, app: &mut Registrar) {
+        app.registered::<Self>();
         deferred::register_relay(app);
         let shared = Arc::clone(&self.shared);
         app.on_broadcast(move |nonce, payload| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use coalescent_core::{Frame, Relay, Reply};
+use coalescent_core::{CloneService, Frame, Relay, Reply};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
@@ -92,7 +92,7 @@ impl<S> SmartRelayService<S> {
 
 impl<S> Service<Frame> for SmartRelayService<S>
 where
-    S: Service<Frame, Response = Reply> + Clone,
+    S: Service<Frame, Response = Reply> + CloneService,
 {
     type Response = Reply;
     type Error = S::Error;

@@ -55,6 +55,14 @@ impl StreamError {
         )
     }
 
+    pub(super) fn unregistered() -> Self {
+        Self::new(
+            Kind::Unsupported,
+            "the streams are in the stack, but were added with `.layer`, which does not register \
+             them: use `.with(Streams::new())`",
+        )
+    }
+
     pub(super) fn no_channel() -> Self {
         Self::new(
             Kind::Unsupported,

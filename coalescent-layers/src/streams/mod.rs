@@ -14,11 +14,12 @@ mod table;
 #[cfg(test)]
 mod table_tests;
 
+use std::any::type_name;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use coalescent_core::{Mesh, Peer, Plugin, Registrar};
+use coalescent_core::{Mesh, Peer, Peers, Plugin, Registrar};
 
 pub use self::accept::{ACCEPT_QUEUE, Incoming};
 use self::accept::{Handler, Node, Shared};
@@ -103,6 +104,7 @@ impl Default for Streams {
 
 impl Plugin for Streams {
     fn register(&self, app: &mut Registrar) {
+        app.registered::<Self>();
         let node = Arc::new(Node::new(self.window, &self.handlers));
         app.insert(Shared(Arc::clone(&node)));
         let ends = EndWithMesh(Arc::clone(&node));
@@ -166,7 +168,7 @@ pub trait PeerStreamsExt: sealed::Sealed {
 impl PeerStreamsExt for Peer {
     async fn open(&self, name: &str) -> Result<PeerStream, StreamError> {
         accept::check_name(name)?;
-        let node = Node::of(self).ok_or_else(StreamError::no_plugin)?;
+        let node = Node::of(self).ok_or_else(|| missing(&self.peers()))?;
         if !self.has_channel(CHANNEL) {
             return Err(StreamError::no_channel());
         }
@@ -208,7 +210,15 @@ pub trait MeshStreamsExt: sealed::Sealed {
 impl MeshStreamsExt for Mesh {
     fn accept_streams(&self, name: &str) -> Result<Incoming, StreamError> {
         let node = self.get().map(|Shared(node)| node);
-        node.ok_or_else(StreamError::no_plugin)?.queue(name)
+        node.ok_or_else(|| missing(self.peers()))?.queue(name)
+    }
+}
+
+/// The error of an app whose streams are not registered.
+fn missing(peers: &Peers) -> StreamError {
+    match peers.has_layer(type_name::<Streams>()) {
+        true => StreamError::unregistered(),
+        false => StreamError::no_plugin(),
     }
 }
 

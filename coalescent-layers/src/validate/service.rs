@@ -4,7 +4,7 @@ use std::fmt;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use coalescent_core::{BoxError, Frame, Reply, Verdict};
+use coalescent_core::{BoxError, CloneService, Frame, Reply, Verdict};
 use tower_service::Service;
 
 use super::check::{Answer, Check};
@@ -32,7 +32,7 @@ impl<S, C> ValidateService<S, C> {
 
 impl<S, C> Service<Frame> for ValidateService<S, C>
 where
-    S: Service<Frame, Response = Reply, Error: Into<BoxError>> + Clone,
+    S: Service<Frame, Response = Reply, Error: Into<BoxError>> + CloneService,
     C: Check,
 {
     type Response = Reply;

@@ -260,6 +260,24 @@ async fn without_a_courier_each_verb_says_what_to_do() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_courier_that_was_only_layered_is_told_apart_from_none() {
+    let nested = ServiceBuilder::new().layer(Courier::json());
+    for mesh in [
+        App::new().layer(Courier::new()).start().await.unwrap(),
+        App::new().layer(nested).start().await.unwrap(),
+    ] {
+        let error = mesh.broadcast("beep", &1).await.unwrap_err();
+        assert!(error.is_no_courier(), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("the courier is in the stack"), "{text}");
+        assert!(text.contains("`.with(Courier::new())`"), "{text}");
+    }
+    // A registered courier needs no layer.
+    let mesh = App::new().plugin(Courier::new()).start().await.unwrap();
+    assert_eq!(mesh.broadcast("beep", &1).await.unwrap().queued, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_serialized_is_an_error_of_the_verb() {
     struct Broken;
     impl Serialize for Broken {

@@ -3,6 +3,7 @@
 mod book;
 mod conformance;
 mod courier;
+mod diagnostics;
 mod discovery;
 mod exchange;
 mod leaving;
@@ -18,4 +19,5 @@ mod signed;
 mod streams;
 #[cfg(feature = "overlay")]
 mod topics;
+mod unregistered;
 mod validate;

@@ -301,6 +301,10 @@ async fn a_stream_that_nobody_accepts_is_refused() {
     let error = back.open("echo").await.unwrap_err();
     assert!(error.is_unsupported() && error.to_string().contains("this app has no streams"));
     assert!(without.accept_streams("x").unwrap_err().is_unsupported());
+    let layered = App::new().layer(Streams::new());
+    let layered = node(&network, "layered:5", layered).await;
+    let error = layered.accept_streams("x").unwrap_err();
+    assert!(error.is_unsupported() && error.to_string().contains("with `.layer`"));
     let lines = App::new().wire(Wire::lines());
     let _lines = node(&network, "lines:4", lines).await;
     let peer = pair

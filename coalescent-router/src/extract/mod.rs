@@ -100,7 +100,7 @@ pub use state::{FromRef, State};
 pub use topic::Topic;
 pub use value::{Extension, Shared};
 
-mod private {
+pub(crate) mod private {
     #[derive(Debug)]
     pub enum ViaParts {}
     #[derive(Debug)]
@@ -110,7 +110,7 @@ mod private {
 /// An extractor that borrows the frame. It may be any argument of a handler.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no extractor, or one that must come last",
-    label = "cannot be an argument of a handler here",
+    label = "`{Self}` cannot be an argument here",
     note = "an extractor that takes the frame whole, such as `Frame`, must be the last argument; see \
             `coalescent_router::extract` for the others"
 )]
@@ -136,9 +136,10 @@ pub trait FromFrameParts<S>: Sized {
 /// always inferred.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no extractor",
-    label = "cannot be an argument of a handler",
+    label = "`{Self}` cannot be an argument here",
     note = "see `coalescent_router::extract` for what can be; a `State<T>` needs a router whose state \
-            is `T`, or `T: FromRef<S>`, and a `Body<T>` needs `T: DeserializeOwned`"
+            is `T`, or `T: FromRef<S>`, and a `Body<T>` needs `T: DeserializeOwned`",
+    note = "in a middleware, the argument before `Next` must take the frame, as `Frame` does"
 )]
 pub trait FromFrame<S, M = private::ViaFrame>: Sized {
     /// The error if the value cannot be extracted. It fails the frame.

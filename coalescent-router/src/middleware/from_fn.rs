@@ -1,17 +1,16 @@
 use std::any::type_name;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::task::{Context, Poll};
 
-use coalescent_core::{BoxError, Frame, Plugin, Reply};
+use coalescent_core::{BoxError, CloneService, Frame, Plugin, Reply};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::extract::{FromFrame, FromFrameParts};
+use super::function::MiddlewareFn;
 use crate::handler::HandlerFuture;
 use crate::into_reply::IntoReply;
-use crate::macros::all_the_tuples;
 
 /// Creates a middleware from an async function.
 ///
@@ -49,7 +48,10 @@ use crate::macros::all_the_tuples;
 /// # Ok(())
 /// # }
 /// ```
-pub fn from_fn<F, T>(f: F) -> FromFnLayer<F, (), T> {
+pub fn from_fn<F, T>(f: F) -> FromFnLayer<F, (), T>
+where
+    F: MiddlewareFn<T, ()>,
+{
     from_fn_with_state((), f)
 }
 
@@ -81,7 +83,10 @@ pub fn from_fn<F, T>(f: F) -> FromFnLayer<F, (), T> {
 /// # Ok(())
 /// # }
 /// ```
-pub fn from_fn_with_state<F, S, T>(state: S, f: F) -> FromFnLayer<F, S, T> {
+pub fn from_fn_with_state<F, S, T>(state: S, f: F) -> FromFnLayer<F, S, T>
+where
+    F: MiddlewareFn<T, S>,
+{
     FromFnLayer {
         f,
         state,
@@ -167,51 +172,29 @@ impl<F, S: fmt::Debug, I: fmt::Debug, T> fmt::Debug for FromFn<F, S, I, T> {
     }
 }
 
-macro_rules! impl_service {
-    ([$($ty:ident),*], $last:ident) => {
-        #[allow(non_snake_case, unused_mut)]
-        impl<F, Fut, Res, S, I, $($ty,)* $last> Service<Frame>
-            for FromFn<F, S, I, ($($ty,)* $last,)>
-        where
-            F: FnOnce($($ty,)* $last, Next) -> Fut + Clone + Send + 'static,
-            $($ty: FromFrameParts<S> + Send,)*
-            $last: FromFrame<S> + Send,
-            Fut: Future<Output = Res> + Send,
-            Res: IntoReply,
-            S: Clone + Send + Sync + 'static,
-            I: Service<Frame, Response: IntoReply, Error: Into<BoxError>, Future: Send + 'static>
-                + Clone
-                + Send
-                + 'static,
-        {
-            type Response = Reply;
-            type Error = BoxError;
-            type Future = HandlerFuture;
+impl<F, S, I, T> Service<Frame> for FromFn<F, S, I, T>
+where
+    F: MiddlewareFn<T, S>,
+    S: Clone,
+    I: Service<Frame, Response: IntoReply, Error: Into<BoxError>, Future: Send + 'static>
+        + CloneService
+        + Send
+        + 'static,
+{
+    type Response = Reply;
+    type Error = BoxError;
+    type Future = HandlerFuture;
 
-            fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-                self.inner.poll_ready(cx).map_err(Into::into)
-            }
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
 
-            fn call(&mut self, mut frame: Frame) -> HandlerFuture {
-                let unready = self.inner.clone();
-                let next = Next::new(std::mem::replace(&mut self.inner, unready));
-                let f = self.f.clone();
-                let state = self.state.clone();
-                Box::pin(async move {
-                    $(
-                        let $ty = $ty::from_frame_parts(&mut frame, &state)
-                            .await
-                            .map_err(Into::into)?;
-                    )*
-                    let $last = $last::from_frame(frame, &state).await.map_err(Into::into)?;
-                    f($($ty,)* $last, next).await.into_reply()
-                })
-            }
-        }
-    };
+    fn call(&mut self, frame: Frame) -> HandlerFuture {
+        let unready = self.inner.clone();
+        let next = Next::new(std::mem::replace(&mut self.inner, unready));
+        self.f.clone().run(frame, self.state.clone(), next)
+    }
 }
-
-all_the_tuples!(impl_service);
 
 /// The inner services, as the last argument of a middleware function; see [`from_fn`].
 #[must_use = "without `run`, the frame ends here"]

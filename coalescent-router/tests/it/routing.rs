@@ -179,6 +179,23 @@ async fn routes_need_a_router() {
 }
 
 #[tokio::test]
+async fn a_router_that_was_only_layered_is_told_apart_from_none() {
+    let layered = App::new().layer(Router::new().route("ping", ping));
+    let mesh = layered.start().await.unwrap();
+    for error in [
+        mesh.route("pong", ping).unwrap_err(),
+        mesh.peers().router().unwrap_err(),
+    ] {
+        assert!(error.is_no_router() && !error.is_taken());
+        let text = error.to_string();
+        assert!(
+            text.contains("with `.layer`") && text.contains(".with(router)"),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn the_first_of_two_routers_is_the_one_of_the_mesh() {
     let first = Router::new();
     let second = Router::new().fallback(named("second"));

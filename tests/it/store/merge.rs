@@ -28,9 +28,9 @@ fn entry(key: &str, time: u64, author: u64, value: Option<&str>) -> Entry {
 
 /// Writes of few keys, times, authors and values, so that all of them meet.
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
-    let entry = ("[a-e]{1,2}", 0..4_u64, 0..3_u64, option::of("[x-z]{0,2}"));
+    let fields = ("[a-e]{1,2}", 0..4_u64, 0..3_u64, option::of("[x-z]{0,2}"));
     vec(
-        entry.prop_map(|(key, time, author, value)| entry(&key, time, author, value.as_deref())),
+        fields.prop_map(|(key, time, author, value)| entry(&key, time, author, value.as_deref())),
         0..60,
     )
 }

@@ -7,8 +7,8 @@ use coalescent_core::codec::Codec;
 use coalescent_core::transport::Memory;
 use coalescent_core::wire::Kind;
 use coalescent_core::{
-    App, BoxError, Error, Event, Events, Frame, Mesh, Message, Peer, PeerLayer, Plugin, Reply,
-    test_util,
+    AnyLayer, App, BoxError, Error, Event, Events, Frame, Mesh, Message, Peer, PeerLayer, Plugin,
+    Reply, test_util,
 };
 use coalescent_router::HandlerFuture;
 use coalescent_router::middleware::{Next, from_fn};
@@ -41,7 +41,7 @@ pub struct Pair {
 impl Pair {
     pub async fn new<L>(router: L) -> Self
     where
-        L: Plugin,
+        L: Plugin + AnyLayer,
         tower_layer::Stack<L, CourierStack>: PeerLayer,
     {
         use coalescent_core::AppExt;

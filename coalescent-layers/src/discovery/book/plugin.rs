@@ -102,6 +102,7 @@ impl AddressBook {
 
 impl Plugin for AddressBook {
     fn register(&self, app: &mut Registrar) {
+        app.registered::<Self>();
         app.insert(self.book.clone());
         let book = self.book.clone();
         let mixer = Arc::new(Mixer::new(self.book.clone()));

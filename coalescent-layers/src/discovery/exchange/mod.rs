@@ -105,6 +105,7 @@ impl Exchange {
 
 impl Plugin for Exchange {
     fn register(&self, app: &mut Registrar) {
+        app.registered::<Self>();
         let node = Arc::clone(&self.node);
         app.channel(CHANNEL, move |peer, payload| {
             let node = Arc::clone(&node);

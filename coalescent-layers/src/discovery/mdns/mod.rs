@@ -159,6 +159,7 @@ impl Mdns {
 
 impl Plugin for Mdns {
     fn register(&self, app: &mut Registrar) {
+        app.registered::<Self>();
         let options = self.clone();
         let running = thread::Running::default();
         let ending = running.clone();

@@ -14,6 +14,7 @@ use super::names::{GIVEN, GIVEN_FOR};
 use super::payload::{self, Content};
 use super::state::{State, TopicStats, add};
 use super::topics::{Inner, Topics};
+use crate::overlay::Overlay;
 use crate::overlay::ids::Key;
 
 /// A handle to one topic: publishes payloads in it, and reads those of others.
@@ -67,7 +68,13 @@ impl Topic {
             ));
         }
         let topics: Topics = peers.get_shared().ok_or_else(|| {
-            Error::plugin("there are no topics: add `.with(Overlay::new())` to the app")
+            Error::plugin(match peers.has_layer(std::any::type_name::<Overlay>()) {
+                true => {
+                    "the overlay is in the stack, but was added with `.layer`, which does not \
+                     register it: use `.with(Overlay::new())`"
+                }
+                false => "there are no topics: add `.with(Overlay::new())` to the app",
+            })
         })?;
         let inner = Arc::clone(topics.inner());
         let state = inner.subscribe(name, false).ok_or_else(|| {
