@@ -24,6 +24,7 @@ mod npm_leave;
 mod npm_raw;
 mod npm_relay;
 mod npm_self;
+mod npm_values;
 mod once;
 mod one_port;
 mod original;
