@@ -8,6 +8,8 @@ mod generated;
 mod hostile_ws;
 mod javascript;
 #[cfg(feature = "tls")]
+mod keys;
+#[cfg(feature = "tls")]
 mod liars;
 mod mesh_of_30;
 mod meshcat;
