@@ -54,6 +54,10 @@ pub mod tower_layers {}
 #[doc = include_str!("../docs/discovery.md")]
 pub mod finding_peers {}
 
+#[cfg(feature = "tls")]
+#[doc = include_str!("../docs/tls.md")]
+pub mod keys_and_tls {}
+
 #[cfg(feature = "overlay")]
 #[doc = include_str!("../docs/thousands.md")]
 pub mod thousands_of_nodes {}

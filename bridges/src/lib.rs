@@ -39,6 +39,20 @@ pub const REPORT: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// What a bridge hears from its engine.
+///
+/// ```
+/// use coalescent_bridge::Heard;
+///
+/// /// What is for the application, and what says that something was missed.
+/// fn take(heard: Heard) -> Result<bytes::Bytes, u64> {
+///     match heard {
+///         Heard::Message(_nonce, payload) => Ok(payload),
+///         Heard::Missed(messages) => Err(messages),
+///     }
+/// }
+/// assert_eq!(take(Heard::Message(Some(7), "beep".into())), Ok("beep".into()));
+/// assert_eq!(take(Heard::Missed(3)), Err(3));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// A message, and the nonce that it was said with, if it has one. It may be one that this
@@ -72,6 +86,70 @@ impl<T> Engine for T where
 /// Carries what is broadcast in a mesh, or published in a topic, to an [`Engine`] and back.
 ///
 /// A plugin of one or more nodes of the mesh.
+///
+/// ```
+/// use std::pin::Pin;
+/// use std::task::{Context, Poll};
+///
+/// use bytes::Bytes;
+/// use coalescent::prelude::*;
+/// use coalescent_bridge::{Bridge, Heard};
+/// use futures_util::{Sink, Stream};
+/// use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+///
+/// /// An engine of two channels, in place of a messaging system.
+/// struct Channels(UnboundedSender<Bytes>, UnboundedReceiver<Bytes>);
+///
+/// impl Stream for Channels {
+///     type Item = Heard;
+///
+///     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Heard>> {
+///         self.1.poll_recv(cx).map(|heard| Some(Heard::Message(None, heard?)))
+///     }
+/// }
+///
+/// impl Sink<(u64, Bytes)> for Channels {
+///     type Error = std::io::Error;
+///
+///     fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+///         Poll::Ready(Ok(()))
+///     }
+///
+///     fn start_send(self: Pin<&mut Self>, said: (u64, Bytes)) -> Result<(), Self::Error> {
+///         let (_nonce, payload) = said;
+///         self.0.send(payload).map_err(std::io::Error::other)
+///     }
+///
+///     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+///         Poll::Ready(Ok(()))
+///     }
+///
+///     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+///         Poll::Ready(Ok(()))
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (say, mut said) = unbounded_channel();
+/// let (tell, told) = unbounded_channel();
+/// let bridge = Bridge::new(Channels(say, told));
+/// let stats = bridge.stats();
+/// let app = App::new().with(SmartRelay::new()).plugin(bridge);
+/// let mesh = app.listen("127.0.0.1:0").await?;
+/// let other = App::new().seeds([mesh.local_addrs()[0].to_string()]).start().await?;
+/// let mut heard = other.reader();
+/// mesh.connected(2).await?; // the bridge is a peer too
+/// other.connected(1).await?;
+///
+/// let _ = other.broadcast_payload("to the engine").await?;
+/// assert_eq!(said.recv().await, Some(Bytes::from("to the engine")));
+/// tell.send("to the mesh".into())?;
+/// assert_eq!(heard.next_frame().await.ok_or("it ended")?.payload(), b"to the mesh");
+/// assert_eq!(stats.lost(), 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Bridge<E> {
     engine: Mutex<Option<E>>,

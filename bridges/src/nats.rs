@@ -28,6 +28,20 @@ pub const SUBSCRIBED: usize = 16_384;
 /// A subject of NATS, as the other side of a [`Bridge`](crate::Bridge).
 ///
 /// A message that comes with another id in [`NONCE_HEADER`] gets a nonce made of that.
+///
+/// ```no_run
+/// use async_nats::ConnectOptions;
+/// use coalescent::prelude::*;
+/// use coalescent_bridge::{Bridge, Nats};
+///
+/// # async fn start() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let options = ConnectOptions::new().client_capacity(4096);
+/// let nats = Nats::connect(options, "nats://127.0.0.1:4222", "prices").await?;
+/// let mesh = App::new().with(SmartRelay::new()).plugin(Bridge::new(nats)).start().await?;
+/// # drop(mesh);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Nats {
     client: Client,
     subject: async_nats::Subject,

@@ -25,6 +25,26 @@ pub const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 ///
 /// Durations and counts of zero are taken literally, unless documented otherwise. A duration of
 /// [`FOREVER`] or more never elapses.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use coalescent_core::{App, Config};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// let mut config = Config::default();
+/// config.max_inbound = 8;
+/// config.outbox = 256 * 1024;
+/// config.patience = Duration::from_secs(5);
+/// // What one peer, and a node full of peers, can make this process keep.
+/// assert!(config.peer_bytes() < Config::default().peer_bytes());
+///
+/// let mesh = App::from_config(config).listen("127.0.0.1:0").await?;
+/// assert_eq!(mesh.peers().config().max_inbound, 8);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {

@@ -59,6 +59,19 @@ use tower_service::Service;
 /// [`Error`].
 ///
 /// [`Error::is_panic`] distinguishes it from other errors. See the [module documentation](self).
+///
+/// ```
+/// use coalescent_core::{App, AppExt};
+/// use coalescent_layers::{CatchPanic, Courier};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// let app = App::new().with(Courier::new()).with(CatchPanic::new());
+/// let mesh = app.listen("127.0.0.1:0").await?;
+/// # assert_eq!(mesh.local_addrs().len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use = "it catches nothing until it is added to an app, with `with`"]
 pub struct CatchPanic(());

@@ -49,6 +49,28 @@ use crate::sealed::AsPeers;
 ///
 /// The key of a peer is the [`Peer`] itself, because several connections can share one id; a peer
 /// that reconnects has a new key. The stream ends with the mesh.
+///
+/// ```
+/// use coalescent_core::{App, transport::Memory};
+/// use coalescent_layers::DiscoverExt;
+/// use futures_util::StreamExt;
+/// use tower::discover::Change;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+/// # let bob = App::new().transport(network).start().await?;
+/// let peer = bob.connect("alice:1").await?;
+/// let mut peers = bob.discover();
+/// let Some(Ok(Change::Insert(key, _service))) = peers.next().await else { panic!("a peer") };
+/// assert_eq!(key, peer);
+/// alice.shutdown().await;
+/// let Some(Ok(Change::Remove(gone))) = peers.next().await else { panic!("it has left") };
+/// assert_eq!(gone, peer);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a stream does nothing until it is polled"]
 pub struct PeerDiscover {

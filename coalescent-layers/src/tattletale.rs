@@ -80,6 +80,28 @@ use crate::deferred::{self, RelayFuture, When};
 /// A layer that relays each frame to all other peers before the rest of the stack sees it.
 ///
 /// For trees and stars only; see the [module documentation](self).
+///
+/// ```
+/// use coalescent_core::{App, AppExt, transport::Memory};
+/// use coalescent_layers::Tattletale;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// # let app = || App::new().transport(network.clone());
+/// // Sent to the hub alone, and passed on all the same.
+/// let hub = app().with(Tattletale::new().direct(true)).listen("hub:1").await?;
+/// let (alice, bob) = (app().start().await?, app().start().await?);
+/// bob.connect("hub:1").await?;
+/// let peer = alice.connect("hub:1").await?;
+/// # hub.connected(2).await?;
+/// let mut reader = bob.reader();
+/// peer.send_payload("beep").await?;
+/// assert_eq!(reader.next_frame().await.ok_or("it ended")?.payload(), b"beep");
+/// # hub.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use = "it relays nothing until it is added to an app, with `with`"]
 pub struct Tattletale {

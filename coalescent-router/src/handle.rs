@@ -20,6 +20,22 @@ use crate::table::LiveTable;
 ///
 /// Handlers are kept for as long as the mesh exists. A handler that captured the mesh would keep it
 /// running forever: take the mesh as an argument instead.
+///
+/// ```
+/// use coalescent_core::{App, AppExt};
+/// use coalescent_router::{Router, RouterExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mesh = App::new().with(Router::new()).start().await?;
+/// let routes = mesh.router()?;
+/// routes.route("version", ("version", 1))?;
+/// assert!(routes.route("version", ("version", 2)).unwrap_err().is_taken());
+/// assert!(routes.remove("version"));
+/// routes.route("version", ("version", 2))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct RouterHandle(Arc<LiveTable<()>>);
 

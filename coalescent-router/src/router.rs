@@ -331,6 +331,27 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
 impl Router {
     /// Turns the router into a service without an inner service: frames without a handler get no
     /// reply.
+    ///
+    /// ```
+    /// use coalescent_core::{Message, Reply, test_util, wire::Kind};
+    /// use coalescent_router::{Router, extract::Body};
+    /// use tower::ServiceExt;
+    ///
+    /// async fn double(Body(number): Body<u64>) -> (&'static str, u64) {
+    ///     ("doubled", 2 * number)
+    /// }
+    ///
+    /// // A test of a handler, without a mesh.
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), coalescent_core::BoxError> {
+    /// let service = Router::new().route("double", double).into_service();
+    /// let mut frame = test_util::frame(Kind::Data, "");
+    /// frame.set_message(Message::new("double", &21));
+    /// let Reply::Message(reply) = service.oneshot(frame).await? else { panic!("no message") };
+    /// assert_eq!((reply.kind(), reply.body()?), ("doubled", 42));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_service(self) -> RouterService<NotFound> {
         RouterService::new(self.live(), NotFound::new())
     }

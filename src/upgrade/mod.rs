@@ -49,6 +49,39 @@ type OnJoin = dyn Fn(&Peer, &Extensions) + Send + Sync;
 ///
 /// The [extensions](http::Request::extensions) of the request are kept until the peer has
 /// disconnected, so that a guard among them holds its place as long.
+///
+/// ```
+/// use std::net::SocketAddr;
+///
+/// use axum::extract::ConnectInfo;
+/// use coalescent::App;
+/// use coalescent::upgrade::{PROTOCOL, Upgrade};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mesh = App::new().start().await?;
+/// let upgrade = Upgrade::new(&mesh)
+///     .remote_addr(|extensions| extensions.get().map(|ConnectInfo(addr)| *addr))
+///     .on_join(|peer, _| println!("{} has come over HTTP", peer.id()));
+/// let site = axum::Router::new().route_service("/mesh", upgrade);
+/// let service = site.into_make_service_with_connect_info::<SocketAddr>();
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// let addr = listener.local_addr()?;
+/// tokio::spawn(async move { axum::serve(listener, service).await });
+///
+/// // What a program that joins asks for, and is told.
+/// let mut socket = tokio::net::TcpStream::connect(addr).await?;
+/// let ask = format!(
+///     "GET /mesh HTTP/1.1\r\nHost: {addr}\r\nConnection: upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n"
+/// );
+/// socket.write_all(ask.as_bytes()).await?;
+/// let mut status = [0; 12];
+/// socket.read_exact(&mut status).await?;
+/// assert_eq!(&status, b"HTTP/1.1 101");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Upgrade {
     mesh: WeakMesh,

@@ -58,6 +58,32 @@ const DISCARD_COST: usize = 64;
 /// [`WebSocket::config`](super::WebSocket::config) says, 16 KiB. (Of axum it is 128 KiB, unless its
 /// `write_buffer_size` is set.)
 ///
+/// ```
+/// use coalescent::connection::ConnectionInfo;
+/// use coalescent::websocket::WebSocket;
+/// use coalescent::App;
+/// use tokio_tungstenite::WebSocketStream;
+/// use tokio_tungstenite::tungstenite::protocol::Role;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (alice, bob) = (App::new().start().await?, App::new().start().await?);
+/// let (here, there) = tokio::io::duplex(64 * 1024); // in place of sockets
+/// let websocket = WebSocket::native();
+/// let config = Some(websocket.config());
+/// let server = WebSocketStream::from_raw_socket(here, Role::Server, config).await;
+/// let client = WebSocketStream::from_raw_socket(there, Role::Client, config).await;
+///
+/// let (accepted, dialled) = tokio::join!(
+///     alice.adopt(websocket.io(server), ConnectionInfo::inbound()),
+///     bob.adopt(websocket.io(client), ConnectionInfo::outbound()),
+/// );
+/// assert_eq!(accepted?.node_id(), Some(bob.id()));
+/// assert_eq!(dialled?.node_id(), Some(alice.id()));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Cancel safety
 ///
 /// Reading and writing are cancel safe, as far as tokio's methods for them are: what was read or

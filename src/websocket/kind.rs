@@ -32,6 +32,17 @@ const MAX_FRAME: usize = 1024 * 1024;
 ///
 /// Pings are answered. While the mesh does not read, messages wait in the socket; while the other
 /// end does not read, they wait in the peer's queue, within its bounds.
+///
+/// ```
+/// use coalescent::Wire;
+/// use coalescent::websocket::WebSocket;
+///
+/// let websocket = WebSocket::lines().messages_per_second(100).max_frame(4096);
+/// assert_eq!(websocket.wire(), Wire::lines());
+/// // What the library below should read at most.
+/// assert!(websocket.max_message() > 4096);
+/// assert_eq!(websocket.config().max_message_size, Some(websocket.max_message()));
+/// ```
 #[derive(Clone, Debug)]
 pub struct WebSocket {
     form: Form,

@@ -13,6 +13,44 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 ///
 /// Implemented for the messages of `tokio-tungstenite`, and with the feature `axum` for those of
 /// axum. For another library, wrap its message in a type of your own.
+///
+/// ```
+/// use bytes::Bytes;
+/// use coalescent::websocket::{Content, WebSocketMessage};
+///
+/// /// The message of some library.
+/// enum Frame {
+///     Bytes(Vec<u8>),
+///     Text(String),
+///     Close(u16),
+/// }
+///
+/// struct Wrapped(Frame);
+///
+/// impl WebSocketMessage for Wrapped {
+///     fn binary(bytes: Bytes) -> Self {
+///         Self(Frame::Bytes(bytes.into()))
+///     }
+///
+///     fn text(text: String) -> Self {
+///         Self(Frame::Text(text))
+///     }
+///
+///     fn close(code: u16, _reason: &'static str) -> Self {
+///         Self(Frame::Close(code))
+///     }
+///
+///     fn into_content(self) -> Content {
+///         match self.0 {
+///             Frame::Bytes(bytes) => Content::Binary(bytes.into()),
+///             Frame::Text(text) => Content::Text(text.into()),
+///             Frame::Close(_) => Content::Close,
+///         }
+///     }
+/// }
+///
+/// assert_eq!(Wrapped::text("beep".into()).into_content(), Content::Text("beep".into()));
+/// ```
 pub trait WebSocketMessage: Sized {
     /// Makes a binary message.
     fn binary(bytes: Bytes) -> Self;

@@ -9,6 +9,8 @@ mod generated;
 mod hostile_ws;
 mod javascript;
 #[cfg(feature = "tls")]
+mod keys;
+#[cfg(feature = "tls")]
 mod liars;
 mod mesh_of_30;
 mod meshcat;
@@ -26,6 +28,7 @@ mod npm_leave;
 mod npm_raw;
 mod npm_relay;
 mod npm_self;
+mod npm_values;
 mod once;
 mod one_port;
 mod original;

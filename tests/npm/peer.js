@@ -28,6 +28,7 @@ const USAGE = `usage: node peer.js [options]
 commands on stdin, one a line:
   broadcast TYPE [JSON] the courier's broadcast (the body is {} if left out)
   send N TYPE [JSON]    the courier's send to the Nth peer from 0, inbound ones first
+  value TYPE JAVASCRIPT the courier's broadcast of what this expression is, as Buffer.from('a')
   write TEXT            write the text to the application stream, without a newline
   writeln TEXT          the same with a newline
   writehex HEX          the same for any bytes
@@ -153,6 +154,7 @@ function command(line) {
     case '': break;
     case 'broadcast': app.broadcast(words[0], body(words.slice(1))); break;
     case 'send': peers()[Number(words[0])].send(words[1], body(words.slice(2))); break;
+    case 'value': app.broadcast(words[0], Function(`return (${words.slice(1).join(' ')})`)()); break;
     case 'write': app.write(words.join(' ')); break;
     case 'writeln': app.write(`${words.join(' ')}\n`); break;
     case 'writehex': app.write(Buffer.from(words.join(''), 'hex')); break;

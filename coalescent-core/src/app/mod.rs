@@ -80,6 +80,48 @@ pub struct App<L = NoLayer> {
 }
 
 /// Registration of middleware and plugins with an [`App`].
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+///
+/// use coalescent_core::{App, AppExt, Plugin, Registrar, transport::Memory};
+/// use tower_layer::Layer;
+///
+/// /// Counts connections: an app applies its layers once for each.
+/// #[derive(Clone, Default)]
+/// struct Connections(Arc<AtomicUsize>);
+///
+/// impl<S> Layer<S> for Connections {
+///     type Service = S;
+///
+///     fn layer(&self, inner: S) -> S {
+///         self.0.fetch_add(1, Relaxed);
+///         inner
+///     }
+/// }
+///
+/// impl Plugin for Connections {
+///     fn register(&self, app: &mut Registrar) {
+///         app.insert(self.clone()); // for `mesh.get::<Connections>()`
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let network = Memory::new();
+/// let app = App::new().with(Connections::default());
+/// let alice = app.transport(network.clone()).listen("alice:1").await?;
+/// let mut heard = alice.reader();
+/// let bob = App::new().transport(network).start().await?;
+/// bob.connect("alice:1").await?.send_payload("beep").await?;
+/// heard.next_frame().await;
+///
+/// let connections = alice.get::<Connections>().ok_or("the plugin is not registered")?;
+/// assert_eq!(connections.0.load(Relaxed), 1);
+/// # Ok(())
+/// # }
+/// ```
 pub trait AppExt: Sized {
     /// The layers that were added so far.
     type Layers;
@@ -141,6 +183,20 @@ impl Default for App {
 impl<L> App<L> {
     /// Adds any tower layer, inside the layers that were added before. Use
     /// [`with`](AppExt::with) for a middleware that is also a [`Plugin`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use coalescent_core::App;
+    /// use tower::timeout::TimeoutLayer;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), coalescent_core::Error> {
+    /// let app = App::new().layer(TimeoutLayer::new(Duration::from_secs(5)));
+    /// let mesh = app.listen("127.0.0.1:0").await?;
+    /// # assert_eq!(mesh.local_addrs().len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn layer<M>(self, layer: M) -> App<Stack<M, L>> {
         App {
             layers: Stack::new(layer, self.layers),
@@ -178,6 +234,25 @@ impl<L> App<L> {
     /// seeds that resolve to one address share one connection, and a seed also shares a connection
     /// that [`Mesh::connect`] has made to its address. Two addresses of one node count as two
     /// nodes, except for `127.0.0.1` and `[::1]` with the same port, which count as one.
+    ///
+    /// ```
+    /// # use coalescent_core::{App, transport::Memory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let network = Memory::new();
+    /// let app = App::new().seeds(["alice:1"]);
+    /// # let bob = app.transport(network.clone()).start().await?;
+    /// // Bob dials again until she is there.
+    /// # let app = App::new().transport(network);
+    /// let alice = app.listen("alice:1").await?;
+    /// bob.connected(1).await?;
+    ///
+    /// let error = App::new().seeds(["alice"]).start().await.unwrap_err();
+    /// assert!(error.is_config());
+    /// # drop(alice);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn seeds<I>(mut self, seeds: I) -> Self
     where
         I: IntoIterator<Item: AsRef<str>>,
@@ -224,6 +299,20 @@ impl<L> App<L> {
 
     /// Sets the network name. Peers with another name are refused in the handshake. Default: the
     /// empty name.
+    ///
+    /// ```
+    /// # use coalescent_core::{App, transport::Memory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let network = Memory::new();
+    /// # let (here, there) = (network.clone(), network);
+    /// let chess = App::new().network("chess").transport(here).listen("chess:1").await?;
+    /// let go = App::new().network("go").transport(there).start().await?;
+    /// assert!(go.connect("chess:1").await.unwrap_err().is_refused());
+    /// # drop(chess);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn network(mut self, network: impl Into<String>) -> Self {
         self.config.network = network.into();
         self
@@ -275,12 +364,48 @@ impl<L> App<L> {
     }
 
     /// Changes any option of the [`Config`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use coalescent_core::App;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), coalescent_core::Error> {
+    /// let app = App::new().configure(|config| {
+    ///     config.drain = Duration::from_secs(2);
+    ///     config.outbox = 1024 * 1024;
+    /// });
+    /// let mesh = app.start().await?;
+    /// assert_eq!(mesh.peers().config().outbox, 1024 * 1024);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
         self
     }
 
     /// Uses TLS with all peers, inbound and outbound, and proves `identity` to them.
+    /// The crate `coalescent` has a page on keys and TLS, `keys_and_tls`.
+    ///
+    /// ```
+    /// use coalescent_core::App;
+    /// use coalescent_core::identity::Identity;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("node.key");
+    /// let identity = Identity::load_or_generate(path)?;
+    /// let mesh = App::new().identity(identity.clone()).listen("127.0.0.1:0").await?;
+    /// assert_eq!(mesh.public_key(), Some(identity.id()));
+    ///
+    /// let other = App::new().identity(Identity::generate()).start().await?;
+    /// let address = format!("{}@{}", identity.id(), mesh.local_addrs()[0]);
+    /// let peer = other.connect(&address).await?;
+    /// assert_eq!(peer.id().public_key(), Some(identity.id()));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "tls")]
     pub fn identity(self, identity: crate::transport::identity::Identity) -> Self {
         self.tls(crate::transport::tls::Tls::new(identity))
@@ -332,6 +457,27 @@ impl<L> App<L> {
     }
 
     /// Runs `hook` for each peer after it was disconnected; see [`Registrar::on_disconnect`].
+    ///
+    /// ```
+    /// # use coalescent_core::{App, transport::Memory};
+    /// # use tokio::sync::mpsc;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let network = Memory::new();
+    /// # let (tell, mut told) = mpsc::unbounded_channel();
+    /// let app = App::new().on_disconnect(move |peer| {
+    ///     let _ = tell.send(peer.id().to_string());
+    ///     std::future::ready(())
+    /// });
+    /// # let alice = app.transport(network.clone()).listen("alice:1").await?;
+    /// # let bob = App::new().transport(network).start().await?;
+    /// # bob.connect("alice:1").await?;
+    /// bob.shutdown().await;
+    /// assert_eq!(told.recv().await, Some(bob.id().to_string()));
+    /// # drop(alice);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn on_disconnect<F, Fut>(mut self, hook: F) -> Self
     where
         F: Fn(Peer) -> Fut + Send + Sync + 'static,
@@ -345,6 +491,24 @@ impl<L> App<L> {
     ///
     /// The callback runs in a task of its own. If it is slow it delays nothing else, and gets
     /// [`Event::Missed`]. If it panics it is called with the next event; see [`Mesh::on_event`].
+    ///
+    /// ```
+    /// use coalescent_core::{App, Event};
+    /// # use tokio::sync::mpsc;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (tell, mut told) = mpsc::unbounded_channel();
+    /// let app = App::new().on_event(move |event| {
+    ///     if let Event::Listening { addr } = event {
+    ///         let _ = tell.send(addr);
+    ///     }
+    /// });
+    /// let mesh = app.listen("127.0.0.1:0").await?;
+    /// assert_eq!(told.recv().await, mesh.local_addresses().into_iter().next());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn on_event(mut self, callback: impl FnMut(Event) + Send + 'static) -> Self {
         self.callbacks.push(Box::new(callback));
         self

@@ -84,6 +84,41 @@ type Task = Box<dyn FnOnce(WeakMesh) -> BoxFuture + Send>;
 
 /// The hooks, shared values and background tasks that [plugins](Plugin) add to an app, collected
 /// until the app starts.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// use coalescent_core::{App, AppExt, Plugin, Registrar};
+///
+/// /// When this node has started.
+/// #[derive(Clone, Copy)]
+/// struct Started(Instant);
+///
+/// struct Uptime;
+///
+/// impl Plugin for Uptime {
+///     fn register(&self, app: &mut Registrar) {
+///         app.insert(Started(Instant::now()));
+///         app.on_connect(|peer| async move { println!("hello, {}", peer.id()) });
+///         app.spawn(async |mesh| {
+///             // The mesh is held only for a moment: a task must not keep it running.
+///             while let Some(mesh) = mesh.upgrade() {
+///                 println!("{} peers", mesh.peers().len());
+///                 drop(mesh);
+///                 tokio::time::sleep(Duration::from_secs(60)).await;
+///             }
+///         });
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mesh = App::new().plugin(Uptime).start().await?;
+/// let Started(at) = mesh.get().ok_or("the plugin is not registered")?;
+/// assert!(at <= Instant::now());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Default)]
 pub struct Registrar {
     pub(crate) hooks: Hooks,
@@ -261,6 +296,35 @@ impl Registrar {
     ///
     /// Hooks run one after another, in the order in which they were added. Keep a
     /// [`WeakMesh`](crate::WeakMesh) if need be: a [`Mesh`] that is kept keeps the app running.
+    ///
+    /// ```
+    /// use coalescent_core::{Plugin, Registrar};
+    ///
+    /// struct Lobby;
+    ///
+    /// impl Plugin for Lobby {
+    ///     fn register(&self, app: &mut Registrar) {
+    ///         app.on_start(async |mesh| {
+    ///             println!("{} is listening at {:?}", mesh.id(), mesh.local_addresses());
+    ///         });
+    ///         app.on_shutdown(async |mesh| {
+    ///             let _ = mesh.broadcast_payload("goodbye").await;
+    ///         });
+    ///     }
+    /// }
+    /// # use coalescent_core::{App, AppExt, transport::Memory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let network = Memory::new();
+    /// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+    /// # let mut heard = alice.reader();
+    /// # let bob = App::new().plugin(Lobby).transport(network).start().await?;
+    /// # bob.connect("alice:1").await?;
+    /// # bob.shutdown().await;
+    /// # assert_eq!(heard.next_frame().await.ok_or("it ended")?.payload(), b"goodbye");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn on_start<F, Fut>(&mut self, hook: F) -> &mut Self
     where
         F: FnOnce(Mesh) -> Fut + Send + 'static,
@@ -312,6 +376,31 @@ impl Registrar {
     /// it: their callers know the result.
     ///
     /// [suggested]: crate::Mesh::suggest
+    ///
+    /// ```
+    /// use coalescent_core::{Plugin, Registrar};
+    ///
+    /// struct Dials;
+    ///
+    /// impl Plugin for Dials {
+    ///     fn register(&self, app: &mut Registrar) {
+    ///         app.on_dial(|dial| match dial.result() {
+    ///             Ok(peer) => println!("{}: {}", dial.address(), peer.id()),
+    ///             Err(error) => println!("{} (from {}): {error}", dial.address(), dial.source()),
+    ///         });
+    ///     }
+    /// }
+    /// # use coalescent_core::{App, AppExt, transport::Memory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), coalescent_core::Error> {
+    /// # let network = Memory::new();
+    /// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+    /// # let bob = App::new().plugin(Dials).transport(network).seeds(["alice:1"]).start().await?;
+    /// # bob.connected(1).await?;
+    /// # drop(alice);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn on_dial<F>(&mut self, hook: F) -> &mut Self
     where
         F: Fn(&Dial) + Send + Sync + 'static,

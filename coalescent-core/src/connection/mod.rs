@@ -103,6 +103,25 @@ use crate::transport::{Direction, watch_silence};
 use crate::wire::Wire;
 
 /// A description of a connection before its handshake.
+///
+/// ```
+/// use coalescent_core::App;
+/// use coalescent_core::connection::ConnectionInfo;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (alice, bob) = (App::new().start().await?, App::new().start().await?);
+/// let (left, right) = tokio::io::duplex(64 * 1024);
+///
+/// let (to_bob, to_alice) = tokio::join!(
+///     alice.adopt(left, ConnectionInfo::outbound()),
+///     bob.adopt(right, ConnectionInfo::inbound().addr("127.0.0.1:9".parse()?)),
+/// );
+/// assert_eq!(to_bob?.addr(), None);
+/// assert_eq!(to_alice?.addr(), Some("127.0.0.1:9".parse()?));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {
     pub(crate) direction: Direction,

@@ -1,6 +1,26 @@
 //! What a layer says about whether a frame is passed on.
 
 /// Whether a frame is passed on to other peers; see [`Frame::judge`](crate::Frame::judge).
+///
+/// ```
+/// use coalescent_core::{Frame, Verdict};
+///
+/// /// What this node thinks of chess moves, as `e2e4`.
+/// fn check(frame: &Frame) -> Verdict {
+///     match frame.payload() {
+///         [b'a'..=b'h', b'1'..=b'8', b'a'..=b'h', b'1'..=b'8'] => Verdict::Accept,
+///         // Perhaps a later version knows what this is.
+///         [_, _, _, _, ..] => Verdict::Ignore,
+///         // No version of the program says this.
+///         _ => Verdict::reject(),
+///     }
+/// }
+/// # use coalescent_core::{test_util, wire::Kind};
+/// # let frame = |payload| test_util::frame(Kind::Broadcast { nonce: 1 }, payload);
+/// assert_eq!(check(&frame("e2e4")), Verdict::Accept);
+/// assert_eq!(check(&frame("resign")), Verdict::Ignore);
+/// assert_eq!(check(&frame("e2")), Verdict::Reject(Verdict::REJECT_WEIGHT));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {

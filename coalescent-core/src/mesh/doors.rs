@@ -56,6 +56,22 @@ impl Mesh {
     /// lasts at most [`Config::handshake_timeout`](crate::Config::handshake_timeout), and TLS as
     /// long again.
     ///
+    /// ```
+    /// # use coalescent_core::App;
+    /// # use tokio::net::{TcpListener, TcpStream};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mesh = App::new().start().await?;
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// # let other = App::new().seeds([listener.local_addr()?.to_string()]).start().await?;
+    /// let (socket, addr) = listener.accept().await?;
+    /// let peer = mesh.accept(socket, addr).await?;
+    /// assert_eq!(peer.addr(), Some(addr));
+    /// # drop(other);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// - [`is_refused`](Error::is_refused) if a limit is reached
@@ -99,6 +115,35 @@ impl Mesh {
     /// The place counts as a handshake under way, which gives way to newcomers if they are many.
     /// One from this machine waits up to 1.5 s for a place.
     ///
+    /// ```
+    /// # use coalescent_core::App;
+    /// # use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    /// # use tokio::net::{TcpListener, TcpStream};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mesh = App::new().start().await?;
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// # let there = TcpStream::connect(listener.local_addr()?).await?;
+    /// let (mut socket, addr) = listener.accept().await?;
+    /// match mesh.admit(addr).await {
+    ///     Ok(admitted) => {
+    ///         socket.write_all(b"come in\n").await?; // what the server has to say first
+    /// #       let other = App::new().start().await?;
+    /// #       let (mut there, mut line) = (there, [0; 8]);
+    /// #       there.read_exact(&mut line).await?;
+    /// #       let info = coalescent_core::connection::ConnectionInfo::outbound();
+    /// #       let joins = async move { other.adopt(there, info).await.map(|_| other) };
+    /// #       let joins = tokio::spawn(joins);
+    ///         let peer = admitted.accept(socket).await?;
+    ///         assert!(peer.is_connected());
+    /// #       drop(joins.await??);
+    ///     }
+    ///     Err(error) => socket.write_all(format!("{error}\n").as_bytes()).await?,
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`is_refused`](Error::is_refused), [`is_banned`](Error::is_banned),
@@ -131,6 +176,26 @@ impl Mesh {
     /// Accepts the peer with this key no more, inbound and outbound, and disconnects it if it is
     /// connected: what is queued for it is written, and it is told that it is not allowed. Returns
     /// whether it was accepted before.
+    ///
+    /// ```
+    /// use coalescent_core::App;
+    /// use coalescent_core::identity::Identity;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (alice, bob) = (Identity::generate(), Identity::generate());
+    /// let mesh = App::new().identity(alice).allow([]).listen("127.0.0.1:0").await?;
+    /// let addr = mesh.local_addrs()[0].to_string();
+    /// let other = App::new().identity(bob.clone()).start().await?;
+    ///
+    /// assert!(mesh.allow(bob.id())?);
+    /// let peer = other.connect(&addr).await?;
+    /// assert!(mesh.disallow(&bob.id())?);
+    /// peer.closed().await;
+    /// assert!(other.connect(&addr).await.unwrap_err().is_handshake());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -102,6 +102,19 @@ impl Drop for Handle {
 }
 
 /// A handle to a mesh that does not keep the mesh running.
+///
+/// ```
+/// # use coalescent_core::App;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// let mesh = App::new().start().await?;
+/// let weak = mesh.downgrade();
+/// assert_eq!(weak.upgrade().map(|it| it.id()), Some(mesh.id()));
+/// drop(mesh); // the last handle: the mesh ends
+/// assert!(weak.upgrade().is_none());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct WeakMesh(Weak<Handle>);
 
@@ -189,6 +202,18 @@ impl Mesh {
     /// one is free at all of them. The first address is returned;
     /// [`local_addrs`](Mesh::local_addrs) returns all.
     ///
+    /// ```
+    /// # use coalescent_core::App;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mesh = App::new().start().await?;
+    /// let address = mesh.listen("127.0.0.1:0").await?;
+    /// assert_ne!(address.port(), 0);
+    /// assert_eq!(mesh.local_addresses(), [address]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// - [`is_listen`](Error::is_listen) if the address cannot be bound.
@@ -236,6 +261,24 @@ impl Mesh {
     /// this node sends comes after its introduction, and is never too early; so where it matters,
     /// speak first, and wait for the answer. The other side can wait too, with
     /// [`connected`](Mesh::connected).
+    ///
+    /// ```
+    /// # use coalescent_core::{App, transport::Memory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let network = Memory::new();
+    /// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+    /// # let bob = App::new().transport(network).start().await?;
+    /// let peer = bob.connect("alice:1").await?;
+    /// peer.send_payload("hello, alice").await?;
+    /// assert_eq!(bob.connect("alice:1").await?, peer); // the same: it is connected already
+    ///
+    /// assert!(bob.connect("nobody:2").await.unwrap_err().is_dial());
+    /// assert!(bob.connect("nobody").await.unwrap_err().is_config());
+    /// # drop(alice);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -286,6 +329,26 @@ impl Mesh {
 
     /// Adds a seed, which is treated like those of [`App::seeds`](crate::App::seeds). One that is
     /// a seed already is nothing new.
+    ///
+    /// ```
+    /// # use coalescent_core::{App, transport::Memory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let network = Memory::new();
+    /// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+    /// # let bob = App::new().transport(network).start().await?;
+    /// bob.add_seed("alice:1")?;
+    /// bob.connected(1).await?;
+    ///
+    /// // She may go now, and is not dialled again.
+    /// assert!(bob.remove_seed("alice:1")?);
+    /// let peer = bob.peers().list()[0].clone();
+    /// peer.disconnect("see you");
+    /// peer.closed().await;
+    /// # drop(alice);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -385,6 +448,22 @@ impl Mesh {
     /// Queues `payload` for every peer, waiting for room in each peer's outbox; see
     /// [`Peers::broadcast_payload`].
     ///
+    /// ```
+    /// # use coalescent_core::{App, transport::Memory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let network = Memory::new();
+    /// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+    /// # let bob = App::new().transport(network).start().await?;
+    /// let mut heard = alice.reader();
+    /// bob.connect("alice:1").await?;
+    /// let sent = bob.broadcast_payload("beep").await?;
+    /// assert_eq!((sent.queued, sent.dropped), (1, 0));
+    /// assert_eq!(heard.next_frame().await.ok_or("it ended")?.payload(), b"beep");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`is_encode`](Error::is_encode) if the payload is larger than
@@ -437,6 +516,20 @@ impl Mesh {
 
     /// Sets a shared value, which everything that has the mesh or a peer can [`get`](Mesh::get). It
     /// replaces the value of the same type, which is returned. The original's `app.set`.
+    ///
+    /// ```
+    /// # use coalescent_core::App;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), coalescent_core::Error> {
+    /// #[derive(Clone, Debug, PartialEq)]
+    /// struct Nick(String);
+    ///
+    /// let mesh = App::new().start().await?;
+    /// mesh.set(Nick("alice".into()));
+    /// assert_eq!(mesh.get(), Some(Nick("alice".into())));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set<T: Clone + Send + Sync + 'static>(&self, value: T) -> Option<T> {
         self.peers().set_shared(value)
     }
@@ -481,6 +574,23 @@ impl Mesh {
     /// The mesh stops accepting and dialling, writes what is queued for the peers, handles what
     /// they still send, and says goodbye to them. What takes longer than
     /// [`Config::drain`](crate::Config::drain) is aborted.
+    ///
+    /// ```
+    /// # use coalescent_core::{App, transport::Memory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let network = Memory::new();
+    /// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+    /// # let bob = App::new().transport(network).start().await?;
+    /// let mut heard = alice.reader();
+    /// bob.connect("alice:1").await?;
+    /// let _ = bob.broadcast_payload("my last words").await?;
+    /// let stats = bob.shutdown().await;
+    /// assert_eq!((stats.sent, stats.dropped), (1, 0));
+    /// assert_eq!(heard.next_frame().await.ok_or("it ended")?.payload(), b"my last words");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancel safety
     ///

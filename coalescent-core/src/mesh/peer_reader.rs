@@ -31,6 +31,29 @@ use crate::stack::inbox::{Diversion, Queue};
 /// ([`Registrar::on_connect`](crate::Registrar::on_connect)), or before it is asked.
 ///
 /// It ends when the peer has left and all its frames were read.
+///
+/// ```
+/// # use coalescent_core::{App, transport::Memory};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+/// # let bob = App::new().transport(network).start().await?;
+/// let mut all = bob.reader();
+/// let peer = bob.connect("alice:1").await?;
+/// let mut reader = peer.reader();
+/// alice.connected(1).await?;
+///
+/// let _ = alice.broadcast_payload("for whoever reads alice").await?;
+/// let frame = reader.next_frame().await.ok_or("she has left")?;
+/// assert_eq!(frame.payload(), b"for whoever reads alice");
+///
+/// drop(reader); // from now on, readers of the mesh get her frames
+/// let _ = alice.broadcast_payload("for whoever reads the mesh").await?;
+/// assert!(all.next_frame().await.is_some());
+/// # Ok(())
+/// # }
+/// ```
 pub struct PeerReader {
     peer: Peer,
     queue: Arc<Queue>,

@@ -31,6 +31,26 @@ use crate::wire::{Kind, Wire};
 /// waits until everything is written to the peer's socket. Shutting the writer down does not
 /// disconnect the peer.
 ///
+/// ```
+/// use tokio::io::AsyncWriteExt;
+///
+/// # use coalescent_core::{App, transport::Memory};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+/// # let bob = App::new().transport(network).start().await?;
+/// let mut heard = alice.reader();
+/// let peer = bob.connect("alice:1").await?;
+/// let mut writer = peer.writer();
+/// writer.write_all(b"for alice alone").await?;
+/// writer.flush().await?;
+/// let frame = heard.next_frame().await.ok_or("the mesh has ended")?;
+/// assert_eq!(frame.payload(), b"for alice alone");
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// [`is_closed`](Error::is_closed) if the peer is gone; as bytes,

@@ -34,6 +34,32 @@ use crate::wire::Wire;
 /// Read frames one by one with [`next_frame`](MeshReader::next_frame), or many at a time with
 /// [`next_frames`](MeshReader::next_frames). To read what one peer sends, apart from the others,
 /// see [`Peer::reader`](crate::Peer::reader).
+///
+/// ```
+/// use tokio::io::AsyncBufReadExt;
+///
+/// # use coalescent_core::{App, transport::Memory};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+/// # let bob = App::new().transport(network).start().await?;
+/// let mut frames = alice.reader();
+/// bob.connect("alice:1").await?;
+///
+/// // As frames, which say who has sent them, ..
+/// let _ = bob.broadcast_payload("beep").await?;
+/// let frame = frames.next_frame().await.ok_or("the mesh has ended")?;
+/// assert_eq!((frame.payload(), frame.peer().node_id()), (&b"beep"[..], Some(bob.id())));
+///
+/// // .. or as bytes.
+/// let _ = bob.broadcast_payloads(["bo", "op\n"]).await?;
+/// let mut line = String::new();
+/// frames.read_line(&mut line).await?;
+/// assert_eq!(line, "boop\n");
+/// # Ok(())
+/// # }
+/// ```
 pub struct MeshReader {
     queue: Arc<Queue>,
     prefetch: Prefetch,

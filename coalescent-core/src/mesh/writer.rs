@@ -30,6 +30,36 @@ use crate::wire::Wire;
 /// Without peers, what is written is discarded, as in the original. Flushing waits until everything
 /// is written to the peers' sockets. Shutting the writer down does not end the mesh.
 ///
+/// ```
+/// use futures_util::SinkExt;
+/// use tokio::io::AsyncWriteExt;
+///
+/// # use coalescent_core::{App, transport::Memory};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+/// # let bob = App::new().transport(network).start().await?;
+/// let mut heard = alice.reader();
+/// bob.connect("alice:1").await?;
+/// let mut writer = bob.writer();
+///
+/// // As payloads, each of which is a frame, ..
+/// writer.feed("beep".into()).await?;
+/// writer.send("boop".into()).await?;
+/// // .. or as bytes.
+/// writer.write_all(b"and so on").await?;
+/// AsyncWriteExt::flush(&mut writer).await?;
+///
+/// assert_eq!(writer.sent().queued, 3);
+/// for expected in ["beep", "boop", "and so on"] {
+///     let frame = heard.next_frame().await.ok_or("the mesh has ended")?;
+///     assert_eq!(frame.payload(), expected.as_bytes());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// A payload that is larger than [`Config::max_frame`](crate::Config::max_frame), or that no peer

@@ -36,6 +36,24 @@ pub trait MessageType {
 /// [`message_type!`](crate::message_type) implements it. A peer is asked with `PeerExt::ask` of
 /// `coalescent-layers`. The type of the message that comes as the answer does not matter, only its
 /// body.
+///
+/// ```
+/// use coalescent_core::{Ask, MessageType};
+/// use serde::Serialize;
+///
+/// #[derive(Serialize)]
+/// struct Add(u64, u64);
+///
+/// impl MessageType for Add {
+///     const TYPE: &'static str = "add";
+/// }
+///
+/// impl Ask for Add {
+///     type Answer = u64;
+/// }
+/// # fn answer<Q: Ask<Answer = u64>>(_: Q, answer: Q::Answer) -> u64 { answer }
+/// # assert_eq!(answer(Add(1, 2), 3), 3);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no question: it does not say what the answer is",
     label = "no `Ask`",

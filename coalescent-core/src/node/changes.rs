@@ -48,6 +48,24 @@ impl Peers {
     ///
     /// Unlike [`events`](Peers::events), a slow reader misses no peer that is still connected: it
     /// learns of it later. It does not learn of peers that came and went in the meantime.
+    ///
+    /// ```
+    /// use coalescent_core::PeerChange;
+    ///
+    /// # use coalescent_core::{App, transport::Memory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let network = Memory::new();
+    /// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+    /// # let bob = App::new().transport(network).start().await?;
+    /// let mut changes = alice.peers().changes();
+    /// bob.connect("alice:1").await?;
+    /// let Some(PeerChange::Joined(peer)) = changes.next().await else { panic!("bob has joined") };
+    /// bob.shutdown().await;
+    /// assert_eq!(changes.next().await, Some(PeerChange::Left(peer)));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn changes(&self) -> PeerChanges {
         PeerChanges::new(self.clone())

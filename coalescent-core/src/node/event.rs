@@ -127,6 +127,35 @@ impl Event {
 /// the last [`EARLY_EVENTS`] before it, and of peers that have come and gone by then, and addresses
 /// that were discovered, if there are more than [`EARLY_GONE`]. The stream ends when the mesh has
 /// ended.
+///
+/// ```
+/// use coalescent_core::Event;
+///
+/// # use coalescent_core::{App, transport::Memory};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+/// # let bob = App::new().transport(network).start().await?;
+/// let mut events = alice.events();
+/// bob.connect("alice:1").await?;
+/// bob.shutdown().await;
+///
+/// let mut told = Vec::new();
+/// while told.len() < 2 {
+///     match events.next().await.ok_or("the mesh has ended")? {
+///         Event::PeerConnected { peer } => told.push(format!("{} is here", peer.id())),
+///         Event::PeerDisconnected { peer, reason } => {
+///             told.push(format!("{}: {reason}", peer.id()));
+///         }
+///         _ => {}
+///     }
+/// }
+/// assert_eq!(told[0], format!("{} is here", bob.id()));
+/// assert_eq!(told[1], format!("{}: the peer left: shutting down", bob.id()));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Events {
     /// What comes before the rest.
     early: VecDeque<Event>,

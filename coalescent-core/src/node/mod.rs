@@ -78,6 +78,24 @@ use crate::wire::NodeId;
 ///
 /// An [`App`](crate::App) makes one and runs it as a [`Mesh`](crate::Mesh). Without an app, make
 /// one here, and pass it to [`connection::serve`](crate::connection::serve) with each connection.
+///
+/// ```
+/// # use coalescent_core::{App, transport::Memory};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+/// # let bob = App::new().transport(network).start().await?;
+/// bob.connect("alice:1").await?;
+/// let peers = bob.peers();
+/// let ids: Vec<_> = peers.list().iter().filter_map(|peer| peer.node_id()).collect();
+/// assert_eq!(ids, [alice.id()]);
+/// assert_eq!(peers.broadcast_payload("beep").await?.queued, 1);
+/// peers.flushed().await;
+/// assert_eq!(peers.stats().sent, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Peers(Arc<Node>);
 

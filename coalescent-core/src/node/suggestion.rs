@@ -8,6 +8,14 @@ use crate::transport::address::Address;
 ///
 /// A plugin that finds peers in a way of its own makes a source of its own with
 /// [`new`](Source::new).
+///
+/// ```
+/// use coalescent_core::Source;
+///
+/// const TRACKER: Source = Source::new("tracker");
+/// assert_eq!(TRACKER.to_string(), "tracker");
+/// assert_ne!(TRACKER, Source::SEED);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Source(&'static str);
 

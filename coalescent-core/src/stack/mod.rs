@@ -18,6 +18,23 @@ use crate::stack::reply::Reply;
 ///
 /// This is an alias for the bounds of such a service. It is implemented for every type that
 /// satisfies them; name it only in bounds of your own.
+///
+/// ```
+/// use coalescent_core::{Error, Mesh, PeerService, Peers, connection};
+/// use tokio::io::{AsyncRead, AsyncWrite};
+///
+/// /// Runs a connection with a stack of the caller's.
+/// async fn serve<IO>(io: IO, stack: impl PeerService, peers: &Peers) -> Result<(), Error>
+/// where
+///     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+/// {
+///     let info = connection::ConnectionInfo::inbound();
+///     connection::serve(io, stack, peers, info).await.map(drop)
+/// }
+/// # let peers = Peers::new(coalescent_core::Config::default());
+/// # let (io, _) = tokio::io::duplex(64);
+/// # drop(serve(io, peers.inbox(), &peers));
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot handle a peer's frames",
     label = "not a `Service<Frame, Response = Reply>` that can run in a task of its own",
@@ -39,6 +56,22 @@ impl<S> PeerService for S where
 ///
 /// This is an alias for the bounds of such a layer. It is implemented for every type that satisfies
 /// them; name it only in bounds of your own.
+///
+/// ```
+/// use coalescent_core::{App, Error, Mesh, PeerLayer};
+///
+/// /// Starts any app of this program.
+/// async fn start<L: PeerLayer>(app: App<L>) -> Result<Mesh, Error> {
+///     app.network("chess").min_peers(1).listen("127.0.0.1:0").await
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// let mesh = start(App::new()).await?;
+/// assert_eq!(mesh.peers().config().network, "chess");
+/// # Ok(())
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a stack of layers that fits a peer",
     label = "does not make a `Service<Frame, Response = Reply>` of the `Inbox`",

@@ -8,6 +8,16 @@ use crate::message::Message;
 ///
 /// If the frame was a request, the reply answers it (as a REPLY on the native wire). Otherwise it
 /// is written as an ordinary frame.
+///
+/// ```
+/// use coalescent_core::{Message, Reply};
+///
+/// assert!(matches!(Reply::from(Message::new("pong", &1)), Reply::Message(_)));
+/// assert!(Reply::from(()).is_none());
+/// // The first that says something.
+/// let reply = Reply::None.or(Reply::Payload("pong".into()));
+/// assert!(matches!(reply, Reply::Payload(payload) if payload == "pong"));
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Reply {

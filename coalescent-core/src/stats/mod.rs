@@ -13,6 +13,24 @@ use meter::Meter;
 /// The numbers of frames and bytes that were received and sent. Control frames (handshake,
 /// liveness) and those of channels do not count as frames. A frame that takes no bytes on a peer's
 /// wire, such as an empty payload on `raw` or `lines`, counts as written.
+///
+/// ```
+/// # use coalescent_core::{App, transport::Memory};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+/// # let bob = App::new().transport(network).start().await?;
+/// let peer = bob.connect("alice:1").await?;
+/// let _ = bob.broadcast_payloads(["beep", "boop"]).await?;
+/// bob.peers().flushed().await;
+/// assert_eq!(peer.stats().sent, 2);  // to this peer
+/// assert_eq!(bob.stats().sent, 2);   // to all, those that have left included
+/// assert_eq!(bob.stats().dropped, 0);
+/// # drop(alice);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {

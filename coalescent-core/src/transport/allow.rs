@@ -13,6 +13,23 @@ use crate::transport::identity::PublicKey;
 /// The list can change while it is used: clones share it, and the next handshake of whoever has it
 /// goes by what it says then. [`Mesh::allow`](crate::Mesh::allow) and
 /// [`Mesh::disallow`](crate::Mesh::disallow) change that of a mesh.
+///
+/// ```
+/// use coalescent_core::identity::Identity;
+/// use coalescent_core::transport::Allow;
+///
+/// let (alice, bob) = (Identity::generate().id(), Identity::generate().id());
+/// let list = Allow::only([alice]);
+/// let shared = list.clone();
+/// assert!(list.contains(&alice) && !list.contains(&bob));
+/// assert!(list.insert(bob));
+/// assert!(shared.contains(&bob));
+///
+/// // Everybody but one.
+/// let all = Allow::all();
+/// assert!(all.remove(&bob));
+/// assert!(all.contains(&alice) && !all.contains(&bob));
+/// ```
 #[derive(Clone, Default)]
 pub struct Allow(Arc<RwLock<Rules>>);
 

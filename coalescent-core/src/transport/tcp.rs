@@ -34,6 +34,48 @@ const SILENCE_MAX: Duration = Duration::from_secs(32_767);
 /// the next one starts [`ATTEMPT_DELAY`](super::ATTEMPT_DELAY) after the previous one, or as soon
 /// as that fails, alternating between the address families, at most
 /// [`MAX_ADDRESSES`](super::MAX_ADDRESSES) in all. The first that connects wins.
+///
+/// An app has it already. It is for transports of one's own that stand in its place, or add to it:
+///
+/// ```
+/// use std::io;
+/// use std::net::SocketAddr;
+///
+/// use coalescent_core::transport::{BoxFuture, Connected, Listener, Tcp, Transport};
+/// use coalescent_core::{Address, App};
+///
+/// /// TCP with names of its own.
+/// struct Names;
+///
+/// impl Transport for Names {
+///     fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+///         Tcp.listen(addr)
+///     }
+///
+///     fn connect<'a>(
+///         &'a self,
+///         addr: &'a Address,
+///         permit: &'a (dyn Fn(SocketAddr) -> io::Result<()> + Sync),
+///     ) -> BoxFuture<'a, io::Result<Connected>> {
+///         let here = SocketAddr::from(([127, 0, 0, 1], addr.port()));
+///         Box::pin(async move {
+///             match addr.host() {
+///                 "home" => Tcp.connect_any([here], permit).await,
+///                 _ => Tcp.connect(addr, permit).await,
+///             }
+///         })
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let alice = App::new().transport(Names).listen("127.0.0.1:0").await?;
+/// let bob = App::new().transport(Names).start().await?;
+/// let peer = bob.connect(&format!("home:{}", alice.local_addrs()[0].port())).await?;
+/// assert_eq!(peer.addr(), Some(alice.local_addrs()[0]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tcp;
 

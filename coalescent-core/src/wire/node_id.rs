@@ -8,6 +8,14 @@ use std::str::FromStr;
 ///
 /// Chosen at random when the node starts. Ordered by its bytes, and displayed as 32 lower-case hex
 /// digits.
+///
+/// ```
+/// use coalescent_core::NodeId;
+///
+/// let id = NodeId::random();
+/// assert_eq!(id.to_string().parse(), Ok(id));
+/// assert_eq!(NodeId::from_bytes([7; 16]).to_string(), "07".repeat(16));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId([u8; 16]);
 

@@ -14,6 +14,28 @@ use super::service::CourierService;
 ///
 /// See the [module documentation](super). All clones, and all services made by them, share one
 /// codec.
+///
+/// ```
+/// use coalescent_core::{App, AppExt, transport::Memory};
+/// use coalescent_layers::{Courier, PeerExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let network = Memory::new();
+/// let app = || App::new().transport(network.clone()).with(Courier::json().type_param("t"));
+/// let alice = app().listen("alice:1").await?;
+/// let bob = app().start().await?;
+/// let mut reader = alice.reader();
+///
+/// bob.connect("alice:1").await?.send("beep", &42).await?;
+///
+/// let frame = reader.next_frame().await.ok_or("the mesh has ended")?;
+/// assert_eq!(frame.payload(), br#"{"t":"beep","body":42}"#);
+/// let message = frame.message().ok_or("no message")?;
+/// assert_eq!((message.kind(), message.body::<u32>()?), ("beep", 42));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "it parses nothing until it is added to an app, with `with`"]
 pub struct Courier {

@@ -157,6 +157,35 @@ use crate::deferred;
 /// # What it shares
 ///
 /// One engine for all connections of the node.
+///
+/// # Example
+///
+/// ```
+/// use coalescent_core::{App, AppExt, transport::Memory};
+/// use coalescent_layers::{Courier, MeshExt, Overlay, SmartRelay};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let network = Memory::new();
+/// let app = || {
+///     let app = App::new().transport(network.clone()).with(Overlay::new());
+///     app.with(SmartRelay::new()).with(Courier::new())
+/// };
+/// let alice = app().listen("alice:1").await?;
+/// let bob = app().seeds(["alice:1"]).listen("bob:2").await?;
+/// let carol = app().seeds(["alice:1"]).listen("carol:3").await?;
+/// for mesh in [&alice, &bob, &carol] {
+///     mesh.connected(1).await?;
+/// }
+///
+/// let mut reader = carol.reader();
+/// let sent = bob.broadcast("chat", "hello").await?;
+/// assert!(sent.queued > 0);
+/// let frame = reader.next_frame().await.ok_or("the mesh has ended")?;
+/// assert_eq!(frame.message().ok_or("no message")?.body::<String>()?, "hello");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default)]
 #[must_use = "it chooses nobody until it is added to an app, with `with`"]
 pub struct Overlay {
@@ -294,6 +323,23 @@ impl fmt::Debug for Overlay {
 
 /// What an overlay adds to a [`Mesh`](coalescent_core::Mesh) and its
 /// [`Peers`](coalescent_core::Peers).
+///
+/// ```
+/// use coalescent_core::{App, AppExt};
+/// use coalescent_layers::{Overlay, MeshOverlayExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// let mesh = App::new().with(Overlay::new()).listen("127.0.0.1:0").await?;
+/// let news = mesh.topic("news")?;
+/// assert_eq!(news.name(), "news");
+///
+/// let other = App::new().start().await?; // without an overlay
+/// assert!(other.overlay().is_none());
+/// assert!(other.topic("news").unwrap_err().is_plugin());
+/// # Ok(())
+/// # }
+/// ```
 pub trait MeshOverlayExt: crate::sealed::AsPeers {
     /// Returns what the overlay of this node counts; `None` if it has none.
     fn overlay(&self) -> Option<OverlayStats>;

@@ -19,6 +19,33 @@ use super::window::{CAPACITY, FUTURE, Limits, PAST};
 ///
 /// See the [module documentation](super). Clones, and all services made by them, share one memory
 /// of the messages that were accepted.
+///
+/// ```
+/// use coalescent_core::{App, AppExt, identity::Identity, transport::Memory};
+/// use coalescent_layers::{Courier, PeerExt, Signed};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let network = Memory::new();
+/// let app = || App::new().transport(network.clone()).with(Courier::new());
+/// let (alice, mallory) = (Identity::generate(), Identity::generate());
+/// let trusted = Signed::new().allow([alice.id()]);
+/// let mesh = app().with(trusted.clone()).listen("mesh:1").await?;
+/// let mut reader = mesh.reader();
+///
+/// let hers = app().with(Signed::new().by(alice.clone())).start().await?;
+/// let his = app().with(Signed::new().by(mallory)).start().await?;
+/// let his = his.connect("mesh:1").await?.clone();
+/// his.send("order", "sell").await?;   // withheld
+/// his.flushed().await;
+/// hers.connect("mesh:1").await?.send("order", "buy").await?;
+///
+/// let frame = reader.next_frame().await.ok_or("the mesh has ended")?;
+/// assert_eq!(frame.author().map(|author| *author.key()), Some(alice.id()));
+/// assert_eq!(frame.message().ok_or("no message")?.body::<String>()?, "buy");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "it checks and signs nothing until it is added to an app, with `with`"]
 pub struct Signed {

@@ -17,6 +17,30 @@ use crate::deferred::{self, When};
 /// See the [module documentation](super) for what counts as a copy.
 ///
 /// Clones, and all services made by them, share one set of seen frames.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use coalescent_core::{App, AppExt, transport::Memory};
+/// use coalescent_layers::SmartRelay;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// # let app = || App::new().transport(network.clone());
+/// let relay = SmartRelay::new().capacity(500_000).window(Duration::from_secs(60));
+/// let hub = app().with(relay.clone()).listen("hub:1").await?;
+/// let (alice, bob) = (app().start().await?, app().start().await?);
+/// alice.connect("hub:1").await?;
+/// bob.connect("hub:1").await?;
+/// # hub.connected(2).await?;
+/// let mut reader = bob.reader();
+/// let _ = alice.broadcast_payload("beep").await?;
+/// assert_eq!(reader.next_frame().await.ok_or("it ended")?.payload(), b"beep");
+/// # hub.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "it relays nothing until it is added to an app, with `with`"]
 pub struct SmartRelay {

@@ -45,6 +45,40 @@ pub const MIN_WINDOW: u32 = 4 * 1024;
 ///
 /// It sees no frames of the stack, and may stand at any position: as a layer it does nothing. Added
 /// with [`plugin`](coalescent_core::AppExt::plugin), it is the same.
+///
+/// ```
+/// use coalescent_core::{App, AppExt, transport::Memory};
+/// use coalescent_layers::streams::{PeerStream, Streams, StreamsExt};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// /// Sends back what comes.
+/// async fn echo(stream: PeerStream) {
+///     let (mut read, mut write) = tokio::io::split(stream);
+///     if tokio::io::copy(&mut read, &mut write).await.is_ok() {
+///         let _ = write.shutdown().await;
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// # let (here, there) = (network.clone(), network);
+/// let streams = Streams::new().on("echo", echo);
+/// let alice = App::new().with(streams).transport(here).listen("alice:1").await?;
+/// let bob = App::new().with(Streams::new()).transport(there).start().await?;
+/// let peer = bob.connect("alice:1").await?;
+///
+/// let mut stream = peer.open("echo").await?;
+/// stream.write_all(b"beep boop").await?;
+/// stream.shutdown().await?;
+/// let mut heard = String::new();
+/// stream.read_to_string(&mut heard).await?;
+/// assert_eq!(heard, "beep boop");
+/// assert!(peer.open("other").await.unwrap_err().is_refused());
+/// # drop(alice);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a plugin does nothing until it is added with `with` or `plugin`"]
 #[derive(Clone)]
 pub struct Streams {

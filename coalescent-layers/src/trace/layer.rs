@@ -16,6 +16,33 @@ use super::{MessageTraceExt, TRACEPARENT, TraceParent};
 ///
 /// See the [module documentation](super). A message without a trace is passed on unchanged, at the
 /// cost of scanning its headers, unless [`begin`](TraceContext::begin) is set.
+///
+/// ```
+/// use coalescent_core::{App, AppExt, Error, Frame, Reply, transport::Memory};
+/// use coalescent_layers::trace::{TraceContext, TraceParent};
+/// use coalescent_layers::{Courier, PeerExt};
+/// use tower::{layer::layer_fn, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// # let app = || App::new().transport(network.clone()).with(Courier::new());
+/// // Whoever does not belong to a trace begins one here.
+/// let answer = layer_fn(|_inner| {
+///     service_fn(async |_: Frame| {
+///         let traced = TraceParent::current().is_some();
+///         Ok::<_, Error>(Reply::from(coalescent_core::Message::new("traced", &traced)))
+///     })
+/// });
+/// let alice = app().with(TraceContext::new().begin(true)).layer(answer);
+/// let alice = alice.listen("alice:1").await?;
+/// let bob = app().start().await?;
+/// let reply = bob.connect("alice:1").await?.request("ask", &()).await?;
+/// assert!(reply.body::<bool>()?);
+/// # drop(alice);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use = "it traces nothing until it is added to an app, with `with`"]
 pub struct TraceContext {

@@ -23,6 +23,20 @@ thread_local! {
 /// id>-<flags>`.
 ///
 /// [W3C Trace Context]: https://www.w3.org/TR/trace-context/
+///
+/// ```
+/// use coalescent_core::Message;
+/// use coalescent_layers::trace::{MessageTraceExt, TraceParent};
+///
+/// let trace = TraceParent::root(true);
+/// let message = Message::new("ping", &()).with_trace_of(&trace);
+/// assert_eq!(TraceParent::of(&message), Some(trace));
+///
+/// let span = trace.child();
+/// assert_eq!(span.trace_id(), trace.trace_id());
+/// assert_ne!(span.span_id(), trace.span_id());
+/// assert_eq!(span.to_string().parse(), Ok(span));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TraceParent {
     trace_id: u128,

@@ -17,6 +17,33 @@ pub const VERDICT_TIME: Duration = Duration::from_secs(10);
 /// on.
 ///
 /// See the [module documentation](super) for where it belongs.
+///
+/// ```
+/// use coalescent_core::{App, AppExt, Frame, transport::Memory};
+/// use coalescent_layers::validate::{Validate, Verdict};
+/// use coalescent_layers::SmartRelay;
+///
+/// /// Nobody relays long frames here.
+/// fn check(frame: &Frame) -> Verdict {
+///     if frame.payload().len() > 100 { Verdict::Ignore } else { Verdict::Accept }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// # let app = || App::new().transport(network.clone());
+/// let hub = app().with(SmartRelay::new()).with(Validate::sync(check)).listen("hub:1").await?;
+/// let (alice, bob) = (app().start().await?, app().start().await?);
+/// alice.connect("hub:1").await?;
+/// bob.connect("hub:1").await?;
+/// # hub.connected(2).await?;
+/// let mut reader = bob.reader();
+/// let _ = alice.broadcast_payloads(["x".repeat(101), "short".into()]).await?;
+/// assert_eq!(reader.next_frame().await.ok_or("it ended")?.payload(), b"short");
+/// assert_eq!(hub.shutdown().await.withheld, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 #[must_use = "it judges nothing until it is added to an app, with `with`"]
 pub struct Validate<C> {

@@ -98,6 +98,27 @@ impl<T> DerefMut for Body<T> {
 }
 
 /// An extractor of the message's body in its encoded form, as a slice of the payload.
+///
+/// ```
+/// use coalescent_router::{IntoReply, Router, extract::RawBody};
+/// # use coalescent_core::{Frame, Message, Reply, test_util, wire::Kind};
+/// # use tower::ServiceExt;
+///
+/// /// Keeps what it does not look into.
+/// async fn keep(body: RawBody) -> impl IntoReply {
+///     ("kept", (format!("{:?}", body.format), body.bytes.len()))
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), coalescent_core::BoxError> {
+/// let router: Router = Router::new().route("keep", keep);
+/// # let mut frame = test_util::frame(Kind::Data, "");
+/// # frame.set_message(Message::new("keep", "four"));
+/// # let Reply::Message(kept) = router.into_service().oneshot(frame).await? else { panic!() };
+/// # assert_eq!(kept.body::<(String, usize)>()?, ("MessagePack".into(), 5));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct RawBody {
     /// The format of the bytes.

@@ -40,6 +40,26 @@ impl<S: Sync> FromFrame<S> for Frame {
 }
 
 /// An extractor of the message's type, which is text chosen by the peer.
+///
+/// ```
+/// use coalescent_router::{IntoReply, Router, extract::Type};
+/// # use coalescent_core::{Frame, Message, Reply, test_util, wire::Kind};
+/// # use tower::ServiceExt;
+///
+/// async fn unknown(Type(kind): Type) -> impl IntoReply {
+///     ("unknown", format!("nobody knows {kind:?} here"))
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), coalescent_core::BoxError> {
+/// let router: Router = Router::new().fallback(unknown);
+/// # let mut frame = test_util::frame(Kind::Data, "");
+/// # frame.set_message(Message::new("boop", &()));
+/// # let Reply::Message(reply) = router.into_service().oneshot(frame).await? else { panic!() };
+/// # assert_eq!(reply.body::<String>()?, "nobody knows \"boop\" here");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Type(pub String);
 
@@ -69,6 +89,28 @@ impl fmt::Display for Type {
 }
 
 /// An extractor of the message's headers, which are decoded on access.
+///
+/// ```
+/// use coalescent_core::codec::CodecError;
+/// use coalescent_router::{IntoReply, Router, extract::Headers};
+/// # use coalescent_core::{Frame, Message, Reply, test_util, wire::Kind};
+/// # use tower::ServiceExt;
+///
+/// async fn hops(headers: Headers) -> Result<impl IntoReply, CodecError> {
+///     let hops: u8 = headers.get("hops").transpose()?.unwrap_or(0);
+///     Ok(("hops", hops))
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), coalescent_core::BoxError> {
+/// let router: Router = Router::new().route("hops", hops);
+/// # let mut frame = test_util::frame(Kind::Data, "");
+/// # frame.set_message(Message::new("hops", &()).with_header("hops", &3));
+/// # let Reply::Message(reply) = router.into_service().oneshot(frame).await? else { panic!() };
+/// # assert_eq!(reply.body::<u8>()?, 3);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Headers(Message);
 

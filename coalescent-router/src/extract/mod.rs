@@ -108,6 +108,45 @@ pub(crate) mod private {
 }
 
 /// An extractor that borrows the frame. It may be any argument of a handler.
+///
+/// ```
+/// use coalescent_core::Frame;
+/// use coalescent_router::{IntoReply, Router, extract::FromFrameParts};
+/// # use coalescent_core::{Message, Reply, test_util, wire::Kind};
+/// # use tower::ServiceExt;
+///
+/// /// How many bytes have come.
+/// struct Size(usize);
+///
+/// impl<S: Sync> FromFrameParts<S> for Size {
+///     type Rejection = &'static str;
+///
+///     async fn from_frame_parts(frame: &mut Frame, _state: &S) -> Result<Self, &'static str> {
+///         match frame.payload().len() {
+///             0 => Err("nothing has come"),
+///             size => Ok(Self(size)),
+///         }
+///     }
+/// }
+///
+/// async fn count(Size(size): Size) -> impl IntoReply {
+///     ("counted", size)
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), coalescent_core::BoxError> {
+/// let router: Router = Router::new().route("count", count);
+/// # let mut frame = test_util::frame(Kind::Data, "beep");
+/// # frame.set_message(Message::new("count", &()));
+/// # let reply = router.clone().into_service().oneshot(frame).await?;
+/// # let Reply::Message(reply) = reply else { panic!() };
+/// # assert_eq!(reply.body::<usize>()?, 4);
+/// # let mut frame = test_util::frame(Kind::Data, "");
+/// # frame.set_message(Message::new("count", &()));
+/// # assert!(router.into_service().oneshot(frame).await.is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no extractor, or one that must come last",
     label = "`{Self}` cannot be an argument here",
@@ -134,6 +173,40 @@ pub trait FromFrameParts<S>: Sized {
 ///
 /// Every [`FromFrameParts`] implements this trait too. `M` distinguishes the two kinds and is
 /// always inferred.
+///
+/// ```
+/// use std::convert::Infallible;
+///
+/// use coalescent_core::Frame;
+/// use coalescent_router::{IntoReply, Router, extract::{FromFrame, Type}};
+/// # use coalescent_core::{Message, Reply, test_util, wire::Kind};
+/// # use tower::ServiceExt;
+///
+/// /// The payload, which is taken out of the frame.
+/// struct Taken(bytes::Bytes);
+///
+/// impl<S: Sync> FromFrame<S> for Taken {
+///     type Rejection = Infallible;
+///
+///     async fn from_frame(frame: Frame, _state: &S) -> Result<Self, Infallible> {
+///         Ok(Self(frame.into_payload()))
+///     }
+/// }
+///
+/// async fn take(Type(kind): Type, Taken(payload): Taken) -> impl IntoReply {
+///     (kind, payload.len())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), coalescent_core::BoxError> {
+/// let router: Router = Router::new().route("take", take);
+/// # let mut frame = test_util::frame(Kind::Data, "beep");
+/// # frame.set_message(Message::new("take", &()));
+/// # let Reply::Message(reply) = router.into_service().oneshot(frame).await? else { panic!() };
+/// # assert_eq!((reply.kind(), reply.body::<usize>()?), ("take", 4));
+/// # Ok(())
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no extractor",
     label = "`{Self}` cannot be an argument here",

@@ -6,6 +6,47 @@ use coalescent_core::{BoxError, Frame};
 use super::{FromFrame, FromFrameParts};
 
 /// An extractor that handlers can take as `Option<T>`.
+///
+/// ```
+/// use std::convert::Infallible;
+///
+/// use coalescent_core::{Frame, Peer};
+/// use coalescent_router::{IntoReply, Router, extract::OptionalFromFrameParts};
+/// # use coalescent_core::{Message, Reply, test_util, wire::Kind};
+/// # use tower::ServiceExt;
+///
+/// /// What a peer is called, if a hook has found out.
+/// #[derive(Clone)]
+/// struct Nick(String);
+///
+/// impl<S: Sync> OptionalFromFrameParts<S> for Nick {
+///     type Rejection = Infallible;
+///
+///     async fn from_frame_parts(frame: &mut Frame, _: &S) -> Result<Option<Self>, Infallible> {
+///         Ok(frame.peer().get())
+///     }
+/// }
+///
+/// async fn greet(nick: Option<Nick>) -> impl IntoReply {
+///     let name = nick.map_or("stranger".to_owned(), |Nick(name)| name);
+///     ("hello", name)
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), coalescent_core::BoxError> {
+/// let router: Router = Router::new().route("greet", greet);
+/// # let mut frame = test_util::frame(Kind::Data, "");
+/// # frame.set_message(Message::new("greet", &()));
+/// # let peer: Peer = frame.peer().clone();
+/// # for (nick, expected) in [(None, "stranger"), (Some(Nick("al".into())), "al")] {
+/// #     nick.map(|nick| peer.set(nick));
+/// #     let reply = router.clone().into_service().oneshot(frame.clone()).await?;
+/// #     let Reply::Message(reply) = reply else { panic!() };
+/// #     assert_eq!(reply.body::<String>()?, expected);
+/// # }
+/// # Ok(())
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`Option<{Self}>` is no extractor",
     label = "cannot be optional",

@@ -54,6 +54,35 @@ impl<T: Clone> FromRef<T> for T {
 ///
 /// The state is set with [`Router::with_state`](crate::Router::with_state) and cloned for each
 /// frame. Put large or mutable parts behind an `Arc`.
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+///
+/// use coalescent_router::{IntoReply, Router, extract::{Body, State}};
+/// # use coalescent_core::{Message, Reply, test_util, wire::Kind};
+/// # use tower::ServiceExt;
+///
+/// type Scores = Arc<Mutex<Vec<u64>>>;
+///
+/// async fn score(State(scores): State<Scores>, Body(score): Body<u64>) -> impl IntoReply {
+///     let mut scores = scores.lock().unwrap();
+///     scores.push(score);
+///     ("best", scores.iter().max().copied())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), coalescent_core::BoxError> {
+/// let router: Router = Router::new().route("score", score).with_state(Scores::default());
+/// # for (score, best) in [(7, 7), (3, 7)] {
+/// #     let mut frame = test_util::frame(Kind::Data, "");
+/// #     frame.set_message(Message::new("score", &score));
+/// #     let reply = router.clone().into_service().oneshot(frame).await?;
+/// #     let Reply::Message(reply) = reply else { panic!() };
+/// #     assert_eq!(reply.body::<u64>()?, best);
+/// # }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State<S>(pub S);
 

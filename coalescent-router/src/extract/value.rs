@@ -11,6 +11,31 @@ use super::{FromFrameParts, OptionalFromFrameParts};
 /// Values are attached to a frame by an outer layer ([`Frame::extensions_mut`]), to a peer by a
 /// hook or a layer ([`Peer::set`](coalescent_core::Peer::set)), and to the mesh by a plugin or the
 /// application ([`Mesh::set`](coalescent_core::Mesh::set)).
+///
+/// ```
+/// use coalescent_router::{IntoReply, Router, extract::Extension};
+/// # use coalescent_core::{Message, Reply, test_util, wire::Kind};
+/// # use tower::ServiceExt;
+///
+/// /// Kept with a peer by whoever has let it in: `peer.set(Role("admin"))`.
+/// #[derive(Clone)]
+/// struct Role(&'static str);
+///
+/// async fn role(role: Option<Extension<Role>>) -> impl IntoReply {
+///     ("role", role.map_or("guest", |Extension(Role(name))| name))
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), coalescent_core::BoxError> {
+/// let router: Router = Router::new().route("role", role);
+/// # let mut frame = test_util::frame(Kind::Data, "");
+/// # frame.set_message(Message::new("role", &()));
+/// # frame.peer().set(Role("admin"));
+/// # let Reply::Message(reply) = router.into_service().oneshot(frame).await? else { panic!() };
+/// # assert_eq!(reply.body::<String>()?, "admin");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extension<T>(pub T);
 
@@ -52,6 +77,31 @@ where
 
 /// An extractor of a value of the mesh, set with [`Mesh::set`](coalescent_core::Mesh::set) or by a
 /// plugin.
+///
+/// ```
+/// use coalescent_router::{IntoReply, Router, extract::Shared};
+/// # use coalescent_core::{Message, Reply, test_util, wire::Kind};
+/// # use tower::ServiceExt;
+///
+/// /// Set for the whole node: `mesh.set(Motto("be kind"))`.
+/// #[derive(Clone)]
+/// struct Motto(&'static str);
+///
+/// async fn motto(Shared(Motto(text)): Shared<Motto>) -> impl IntoReply {
+///     ("motto", text)
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), coalescent_core::BoxError> {
+/// let router: Router = Router::new().route("motto", motto);
+/// # let mut frame = test_util::frame(Kind::Data, "");
+/// # frame.set_message(Message::new("motto", &()));
+/// # frame.peer().peers().set_shared(Motto("be kind"));
+/// # let Reply::Message(reply) = router.into_service().oneshot(frame).await? else { panic!() };
+/// # assert_eq!(reply.body::<String>()?, "be kind");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shared<T>(pub T);
 

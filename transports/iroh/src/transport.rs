@@ -23,6 +23,26 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(9);
 /// A transport for addresses `iroh:ID`. Clones share the endpoint.
 ///
 /// Listen at `iroh:`. See the [crate's documentation](crate) for the addresses to dial.
+///
+/// ```
+/// use coalescent::App;
+/// use coalescent_iroh::{Iroh, Quiet};
+/// use iroh::Endpoint;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let iroh = Iroh::new(Endpoint::builder(Quiet).bind().await?);
+/// let address = iroh.address();
+/// let mesh = App::new().transport(iroh.clone()).listen("iroh:").await?;
+/// assert_eq!(mesh.local_addresses()[0].to_string(), address);
+/// let key = mesh.public_key().ok_or("iroh proves keys")?;
+/// assert_eq!(address, format!("iroh:{key}"));
+///
+/// mesh.shutdown().await;
+/// iroh.endpoint().close().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Iroh {
     opening: Opening,

@@ -76,6 +76,21 @@ pub enum Format {
 /// An encoder and decoder between payloads and [`Message`]s.
 ///
 /// One codec serves a whole mesh. It has no mutable state, and is cheap to clone.
+///
+/// ```
+/// use coalescent_core::Message;
+/// use coalescent_core::codec::{Codec, Format};
+///
+/// let codec = Codec::json().type_param("t").body_param("b");
+/// let payload = codec.encode(&Message::new("beep", &[1, 2]))?;
+/// assert_eq!(payload, r#"{"t":"beep","b":[1,2]}"#);
+///
+/// let message = codec.decode(&payload)?;
+/// assert_eq!((message.kind(), message.format()), ("beep", Format::Json));
+/// assert_eq!(message.body::<Vec<u8>>()?, [1, 2]);
+/// assert!(codec.decode(&"beep".into()).unwrap_err().is_envelope());
+/// # Ok::<(), coalescent_core::codec::CodecError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Codec {
     format: Format,

@@ -12,6 +12,30 @@ use crate::message::Message;
 /// Adds headers to every message that a codec encodes.
 ///
 /// A seal may depend on the body as it will stand in the payload, for example sign it.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use coalescent_core::Message;
+/// use coalescent_core::codec::{Codec, CodecError, Seal};
+///
+/// /// Adds the length of the body.
+/// #[derive(Debug)]
+/// struct Length;
+///
+/// impl Seal for Length {
+///     fn seal(&self, message: Message) -> Result<Message, CodecError> {
+///         let length = message.body_bytes().len();
+///         Ok(message.with_header("length", &length))
+///     }
+/// }
+///
+/// let codec = Codec::json().sealed_by(Arc::new(Length));
+/// let payload = codec.encode(&Message::new("chat", "hi"))?;
+/// let message = codec.decode(&payload)?;
+/// assert_eq!(message.header::<usize>("length").transpose()?, Some(r#""hi""#.len()));
+/// # Ok::<(), CodecError>(())
+/// ```
 pub trait Seal: fmt::Debug + Send + Sync {
     /// Returns the message with its headers added. Its [format](Message::format) and
     /// [body](Message::body_bytes) are those that the payload will have; leave both as they are.

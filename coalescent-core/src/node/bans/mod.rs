@@ -143,6 +143,24 @@ fn key(text: &str) -> Option<PublicKey> {
 }
 
 /// A ban: who is not let in for how long, and why.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use coalescent_core::{App, Ban, BanTarget};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// // What was saved of an earlier run, with the time that is left.
+/// let target: BanTarget = "198.51.100.7".parse()?;
+/// let saved = Ban::new(target, Duration::from_secs(60), "spam").with_times(2);
+///
+/// let mesh = App::new().start().await?;
+/// mesh.restore_bans([saved]);
+/// assert_eq!((mesh.bans()[0].target(), mesh.bans()[0].times()), (target, 2));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ban {
     target: BanTarget,

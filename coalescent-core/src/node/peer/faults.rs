@@ -18,6 +18,27 @@ impl Peer {
     ///
     /// Use it for what the peer itself has done and no version of the program would do, not for
     /// what it may have passed on in good faith.
+    ///
+    /// ```
+    /// # use coalescent_core::{App, transport::Memory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let network = Memory::new();
+    /// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+    /// # let bob = App::new().transport(network).start().await?;
+    /// # let mut heard = alice.reader();
+    /// # bob.connect("alice:1").await?.send_payload("junk").await?;
+    /// # let frame = heard.next_frame().await.ok_or("the mesh has ended")?;
+    /// // In a layer or handler, of a frame that no version of the program makes:
+    /// let peer = frame.peer();
+    /// for _ in 0..6 {
+    ///     peer.penalize(20, "junk");
+    /// }
+    /// let reason = peer.closed().await;
+    /// assert_eq!(reason.to_string(), "too many faults, the last one: junk");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn penalize(&self, weight: u32, why: impl Into<String>) {
         let why = why.into();
         if !self.is_connected() {

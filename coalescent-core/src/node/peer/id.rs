@@ -16,6 +16,27 @@ use crate::wire::{NodeId, Wire};
 /// while the first is connected. Without one, on the native wire, it is the number that the peer's
 /// process chose for itself, which nothing proves: somebody else who claims it waits until the peer
 /// has gone. On wires without a handshake it is a number that this node gave the connection.
+///
+/// ```
+/// use coalescent_core::App;
+/// use coalescent_core::identity::Identity;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let alice = App::new().listen("127.0.0.1:0").await?;
+/// let bob = App::new().start().await?;
+/// let peer = bob.connect(&alice.local_addrs()[0].to_string()).await?;
+/// assert_eq!(peer.id().public_key(), None); // in plaintext nobody proves a key
+/// assert_eq!(peer.id().to_string(), alice.id().to_string());
+///
+/// let (key, app) = (Identity::generate(), App::new());
+/// let alice = app.identity(key.clone()).listen("127.0.0.1:0").await?;
+/// let bob = App::new().identity(Identity::generate()).start().await?;
+/// let peer = bob.connect(&alice.local_addrs()[0].to_string()).await?;
+/// assert_eq!(peer.id().public_key(), Some(key.id()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum PeerId {

@@ -74,6 +74,31 @@ use crate::wire::{NodeId, Wire, WireCodec};
 /// limited like requests: those that the peer has sent meanwhile stand before its reply, and if
 /// they are more than [`Config::read_ahead`](crate::Config::read_ahead) holds, the reply is not
 /// reached. Let the peer send them as requests, or spawn what asks back.
+///
+/// # Example
+///
+/// ```
+/// # use coalescent_core::{App, transport::Memory};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+/// # let bob = App::new().transport(network).start().await?;
+/// let mut heard = alice.reader();
+/// let peer = bob.connect("alice:1").await?;
+/// peer.send_payload("only for alice").await?;
+/// let frame = heard.next_frame().await.ok_or("the mesh has ended")?;
+/// assert_eq!(frame.payload(), b"only for alice");
+///
+/// let back = frame.peer();                // bob, as alice sees him
+/// assert_eq!(back.node_id(), Some(bob.id()));
+/// back.disconnect("enough of this");
+/// let reason = peer.closed().await;
+/// assert_eq!(reason.to_string(), "the peer left: disconnected: enough of this");
+/// assert!(peer.send_payload("wait").await.unwrap_err().is_closed());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Peer(Arc<Inner>);
 
@@ -309,6 +334,24 @@ impl Peer {
     ///
     /// The value is dropped after the hooks for a disconnected peer have run, so it may own the
     /// peer.
+    ///
+    /// ```
+    /// #[derive(Clone, Debug, PartialEq)]
+    /// struct Nick(&'static str);
+    ///
+    /// # use coalescent_core::{App, transport::Memory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let network = Memory::new();
+    /// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+    /// # let bob = App::new().transport(network).start().await?;
+    /// let peer = bob.connect("alice:1").await?;
+    /// peer.set(Nick("al"));
+    /// assert_eq!(bob.peers().list()[0].get(), Some(Nick("al")));
+    /// # drop(alice);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set<T: Clone + Send + Sync + 'static>(&self, value: T) -> Option<T> {
         lock(&self.0.extensions).insert(value)
     }

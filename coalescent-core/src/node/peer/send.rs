@@ -36,6 +36,24 @@ impl Peer {
 
     /// Queues `payload` for this peer alone, if there is room for it now.
     ///
+    /// ```
+    /// # use coalescent_core::{App, transport::Memory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let network = Memory::new();
+    /// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+    /// # let bob = App::new().transport(network).start().await?;
+    /// # let mut heard = alice.reader();
+    /// # let peer = bob.connect("alice:1").await?;
+    /// match peer.try_send_payload("position 3,4") {
+    ///     Err(error) if error.is_full() => {} // the next one will do
+    ///     sent => sent?,
+    /// }
+    /// # assert!(heard.next_frame().await.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`is_full`](Error::is_full) if there is no room, and as for
@@ -58,6 +76,28 @@ impl Peer {
     /// Many requests may be in flight; replies come in any order. Requests beyond
     /// [`REQUEST_WINDOW`](crate::REQUEST_WINDOW) wait for their turn without being written, and
     /// that is part of the time. A handler may ask the peer whose frame it is handling.
+    ///
+    /// ```
+    /// use coalescent_core::{App, BoxError, Frame, Reply, transport::Memory};
+    /// use tower::{layer::layer_fn, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let network = Memory::new();
+    /// // Answers each frame with its length.
+    /// let length = layer_fn(|_inner| {
+    ///     service_fn(async |frame: Frame| {
+    ///         Ok::<_, BoxError>(Reply::Payload(frame.payload().len().to_string().into()))
+    ///     })
+    /// });
+    /// let alice = App::new().layer(length).transport(network.clone()).listen("alice:1").await?;
+    /// let bob = App::new().transport(network).start().await?;
+    /// let peer = bob.connect("alice:1").await?;
+    /// assert_eq!(peer.request_payload("beep boop").await?, "9");
+    /// # drop(alice);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -53,6 +53,32 @@ pub const FRAME_COST: usize = 256;
 /// The service is always ready. A call that the connection makes itself completes at once, and the
 /// connection waits for room before it reads on from its socket. A call from elsewhere, such as a
 /// task behind a buffer, waits for room itself.
+///
+/// ```
+/// use coalescent_core::{App, BoxError, Frame, Inbox, transport::Memory};
+/// use tower::layer::layer_fn;
+/// use tower::{ServiceBuilder, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// // A layer gets the inbox, or what other layers have made of it, and calls it with each frame
+/// // that the application is to read.
+/// let shout = layer_fn(|inbox: Inbox| {
+///     inbox.map_request(|mut frame: Frame| {
+///         let shouted = frame.payload().to_ascii_uppercase();
+///         frame.set_payload(shouted);
+///         frame
+///     })
+/// });
+/// let alice = App::new().layer(shout).transport(network.clone()).listen("alice:1").await?;
+/// let mut heard = alice.reader();
+/// let bob = App::new().transport(network).start().await?;
+/// bob.connect("alice:1").await?.send_payload("beep").await?;
+/// assert_eq!(heard.next_frame().await.ok_or("it ended")?.payload(), b"BEEP");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Inbox {
     queue: Arc<Queue>,

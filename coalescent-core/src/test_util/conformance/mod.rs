@@ -146,6 +146,20 @@ impl fmt::Display for Check {
 type Frames = Box<dyn Fn(u64) -> Frame>;
 
 /// A layer to check, with its properties.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use coalescent_core::test_util::conformance::{Check, Conformance};
+/// use tower::limit::ConcurrencyLimitLayer;
+/// use tower::timeout::TimeoutLayer;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// Conformance::new(TimeoutLayer::new(Duration::from_secs(60))).check().await;
+/// Conformance::new(ConcurrencyLimitLayer::new(1)).without(Check::Permits).check().await;
+/// # }
+/// ```
 #[must_use = "nothing is checked until `check` is called"]
 pub struct Conformance<L> {
     layer: L,

@@ -61,6 +61,9 @@ pub const PATH_MAX: usize = 1024;
 /// assert_eq!(error.to_string(), r#""example": missing port; write HOST:PORT"#);
 /// # Ok::<(), coalescent_core::AddressError>(())
 /// ```
+///
+/// What an `ID` proves, and what happens if another key answers, is told on the page `keys_and_tls`
+/// of the crate `coalescent`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
     id: Option<PublicKey>,

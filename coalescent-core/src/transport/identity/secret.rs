@@ -23,6 +23,25 @@ const ED25519_OID: [u8; 5] = [0x06, 0x03, 0x2b, 0x65, 0x70];
 /// An ed25519 key pair, with which a node proves its id.
 ///
 /// Cheap to clone; clones share the key. Neither `Debug` nor any method reveals the secret.
+///
+/// ```
+/// use coalescent_core::identity::Identity;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let path = &directory.path().join("node.key");
+/// let identity = Identity::load_or_generate(path)?; // makes the file
+/// assert_eq!(Identity::load_or_generate(path)?.id(), identity.id());
+/// assert_ne!(Identity::generate().id(), identity.id());
+///
+/// let damaged = Identity::from_pkcs8_pem("-----BEGIN PRIVATE KEY-----\nMC4CAQ");
+/// assert!(damaged.unwrap_err().is_invalid());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// An app proves it with [`App::identity`](crate::App::identity). The crate `coalescent` has a page
+/// on keys and TLS, `keys_and_tls`.
 #[derive(Clone)]
 pub struct Identity {
     id: PublicKey,

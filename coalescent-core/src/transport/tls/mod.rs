@@ -98,6 +98,29 @@ const NO_NAME: &str = "peer.invalid";
 /// An acceptor and connector of TLS connections for one identity.
 ///
 /// Cheap to clone; clones share everything.
+///
+/// ```
+/// use coalescent_core::App;
+/// use coalescent_core::identity::Identity;
+/// use coalescent_core::transport::tls::Tls;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (alice, bob) = (Identity::generate(), Identity::generate());
+/// let tls = Tls::new(alice).allow([bob.id()]);
+/// let mesh = App::new().tls(tls.clone()).listen("127.0.0.1:0").await?;
+///
+/// let addr = mesh.local_addrs()[0].to_string();
+/// let friend = App::new().identity(bob).start().await?;
+/// friend.connect(&addr).await?;
+/// let stranger = App::new().identity(Identity::generate()).start().await?;
+/// assert!(stranger.connect(&addr).await.unwrap_err().is_handshake());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [`App::identity`](crate::App::identity) and [`App::allow`](crate::App::allow) do the same
+/// without naming this type. [The module](self) has an example of the handshake alone.
 #[derive(Clone)]
 pub struct Tls {
     identity: Identity,

@@ -20,6 +20,28 @@ use crate::sealed::AsPeers;
 ///
 /// The returned [`Sent`] counts the peers for which the message was queued or dropped. Of a mesh
 /// with several wires, the peers whose wire cannot carry the message count as dropped.
+///
+/// ```
+/// use coalescent_core::{App, AppExt, transport::Memory};
+/// use coalescent_layers::{Courier, MeshExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// # let app = || App::new().transport(network.clone()).with(Courier::new());
+/// # let (alice, bob) = (app().listen("alice:1").await?, app().start().await?);
+/// # let mut reader = alice.reader();
+/// bob.connect("alice:1").await?;
+/// let sent = bob.broadcast("beep", "boop").await?;
+/// assert_eq!((sent.queued, sent.dropped), (1, 0));
+/// # let frame = reader.next_frame().await.ok_or("the mesh has ended")?;
+/// # assert_eq!(frame.message().ok_or("no message")?.body::<String>()?, "boop");
+///
+/// let mesh = App::new().start().await?; // without a courier
+/// assert!(mesh.broadcast("beep", "boop").await.unwrap_err().is_no_courier());
+/// # Ok(())
+/// # }
+/// ```
 pub trait MeshExt: AsPeers {
     /// Queues a message of type `kind` for every peer, waiting for room in each outbox.
     ///

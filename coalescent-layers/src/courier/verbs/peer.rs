@@ -11,6 +11,39 @@ use super::{encode, encode_body};
 /// [`Courier`](crate::Courier), and with [`is_encode`](Error::is_encode) if the body cannot be
 /// serialized or the message does not fit the peer's wire. A value is serialized when the method is
 /// called, not when the returned future is first polled.
+///
+/// ```
+/// use coalescent_core::{App, AppExt, Error, Frame, Message, Reply, transport::Memory};
+/// use coalescent_layers::{Courier, PeerExt};
+/// use tower::{layer::layer_fn, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// # let app = || App::new().transport(network.clone()).with(Courier::new());
+/// // A router does this by message type.
+/// let double = layer_fn(|_inner| {
+///     service_fn(async |frame: Frame| {
+///         let number: u64 = frame.message().ok_or_else(Error::no_courier)?.body()?;
+///         let reply = Message::new("doubled", &(2 * number));
+///         Ok::<_, coalescent_core::BoxError>(Reply::from(reply))
+///     })
+/// });
+/// let alice = app().layer(double).listen("alice:1").await?;
+/// let bob = app().start().await?;
+/// let peer = bob.connect("alice:1").await?;
+///
+/// // A request waits for its reply; what is sent comes back, if at all, as another message.
+/// let reply = peer.request("double", &21).await?;
+/// assert_eq!((reply.kind(), reply.body()?), ("doubled", 42));
+/// let mut reader = bob.reader();
+/// peer.send("double", &4).await?;
+/// let frame = reader.next_frame().await.ok_or("the mesh has ended")?;
+/// assert_eq!(frame.message().ok_or("no message")?.body::<u64>()?, 8);
+/// # drop(alice);
+/// # Ok(())
+/// # }
+/// ```
 pub trait PeerExt: sealed::Sealed {
     /// Sends a message of type `kind` to this peer only, waiting for room in its outbox.
     ///

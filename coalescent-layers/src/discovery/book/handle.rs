@@ -15,6 +15,23 @@ use super::table::Table;
 ///
 /// [`AddressBook`](super::AddressBook) puts one among the shared values of the app, where others
 /// find it with [`Mesh::get`](coalescent_core::Mesh::get).
+///
+/// ```
+/// use coalescent_core::{App, AppExt};
+/// use coalescent_layers::Discovery;
+/// use coalescent_layers::discovery::book::{Book, Group};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mesh = App::new().with(Discovery::new()).start().await?;
+/// let book: Book = mesh.get().ok_or("no plugin keeps a book")?;
+/// assert!(book.is_empty());
+/// let address = "198.51.100.7:1337".parse()?;
+/// assert!(book.heard(&address, &Group::of(&"203.0.113.4:1337".parse()?)));
+/// assert_eq!(book.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Book(Arc<Shared>);
 

@@ -113,6 +113,18 @@ pub const HEARD_WITHIN: Duration = Duration::from_secs(5);
 pub const PAUSE: Duration = Duration::from_secs(60);
 
 /// Finds peers on the local network, see the [module](self).
+///
+/// ```no_run
+/// use coalescent_core::{App, AppExt};
+/// use coalescent_layers::discovery::mdns::Mdns;
+///
+/// # async fn start() -> Result<(), coalescent_core::Error> {
+/// let app = App::new().network("chess").allow_plaintext();
+/// let mesh = app.plugin(Mdns::new().interface("eth0")).listen("0.0.0.0:0").await?;
+/// mesh.connected(1).await?; // whoever plays chess on this network
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a plugin does nothing until it is added with `with` or `plugin`"]
 pub struct Mdns {
@@ -169,6 +181,15 @@ impl Plugin for Mdns {
 }
 
 /// A network interface: its name, or one of its addresses.
+///
+/// ```
+/// use std::net::IpAddr;
+///
+/// use coalescent_layers::discovery::mdns::Interface;
+///
+/// assert_eq!(Interface::from("eth0"), Interface::Name("eth0".into()));
+/// assert_eq!(Interface::from("127.0.0.1"), Interface::Addr(IpAddr::from([127, 0, 0, 1])));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Interface {

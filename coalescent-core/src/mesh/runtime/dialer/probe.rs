@@ -7,6 +7,20 @@ use crate::transport::identity::PublicKey;
 use crate::wire::NodeId;
 
 /// Who is at an address, from [`Mesh::probe`](crate::Mesh::probe). The texts come from the peer.
+///
+/// ```
+/// # use coalescent_core::{App, transport::Memory};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+/// # let bob = App::new().transport(network).start().await?;
+/// let probe = bob.probe(&"alice:1".parse()?).await?;
+/// assert_eq!(probe.node_id(), Some(alice.id()));
+/// assert!(bob.peers().is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Probe {
     socket_addr: Option<SocketAddr>,

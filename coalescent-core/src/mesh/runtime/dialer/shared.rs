@@ -53,6 +53,25 @@ impl Drop for Unseeded {
 
 /// A wish for one outbound peer more than [`Config::min_peers`](crate::Config::min_peers), made
 /// with [`Mesh::one_more`](crate::Mesh::one_more). It ends when this is dropped.
+///
+/// ```
+/// # use coalescent_core::{App, transport::Memory};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// # let a = App::new().transport(network.clone()).listen("a:1").await?;
+/// # let b = App::new().transport(network.clone()).listen("b:2").await?;
+/// let app = App::new().min_peers(1).seeds(["a:1", "b:2"]);
+/// # let mesh = app.transport(network).start().await?;
+/// mesh.connected(1).await?;
+///
+/// let wish = mesh.one_more();
+/// mesh.connected(2).await?;
+/// drop(wish);
+/// # drop((a, b));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "the wish ends when this is dropped"]
 pub struct OneMore(pub(super) Arc<Shared>);

@@ -8,6 +8,27 @@ use tokio_util::sync::CancellationToken;
 ///
 /// It is for plugins that find peers: they ask around while the number is not 0, and
 /// [suggest](crate::Mesh::suggest) what they find.
+///
+/// ```
+/// use coalescent_core::{App, Source, Suggestion};
+/// # use coalescent_core::transport::Memory;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let network = Memory::new();
+/// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
+/// let app = App::new().min_peers(1);
+/// # let mesh = app.transport(network).start().await?;
+/// let mut wanted = mesh.wanted();
+/// while wanted.now() == 0 {
+///     wanted.changed().await;
+/// }
+/// mesh.suggest(Suggestion::new("alice:1".parse()?, Source::new("a friend")));
+/// assert_eq!(wanted.changed().await, Some(0));
+/// # drop(alice);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Wanted {
     number: watch::Receiver<usize>,
