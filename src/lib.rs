@@ -1,4 +1,23 @@
+// Where the README's links to files lead in the documentation: of two definitions the first counts.
+//! [docs/discovery.md]: crate::finding_peers
+//! [docs/tower.md]: crate::tower_layers
+//! [docs/tls.md]: https://docs.rs/coalescent/latest/coalescent/keys_and_tls/
+//! [docs/replication.md]: crate::replicating_data
+//! [docs/transports.md]: crate::transports
+//! [docs/thousands.md]: https://docs.rs/coalescent/latest/coalescent/thousands_of_nodes/
+//! [docs/metrics.md]: https://docs.rs/crate/coalescent/latest/source/docs/metrics.md
+//! [docs/performance.md]: https://docs.rs/crate/coalescent/latest/source/docs/performance.md
+//! [docs/relaying.md]: https://docs.rs/crate/coalescent/latest/source/docs/relaying.md
+//! [ARCHITECTURE.md]: https://docs.rs/crate/coalescent/latest/source/ARCHITECTURE.md
+//! [SECURITY.md]: https://docs.rs/crate/coalescent/latest/source/SECURITY.md
+//! [examples/]: https://docs.rs/crate/coalescent/latest/source/examples/
+//! [bridges]: https://docs.rs/coalescent-bridge
+//! [transports/iroh]: https://docs.rs/coalescent-iroh
+//! [Apache License, Version 2.0]: https://docs.rs/crate/coalescent/latest/source/LICENSE-APACHE
+//! [MIT license]: https://docs.rs/crate/coalescent/latest/source/LICENSE-MIT
+//!
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 // What this crate hands on, by name: what the crates below add is part of it only once it stands
 // here. `tests/it/facade.rs` fails for what is neither here nor left out on purpose.

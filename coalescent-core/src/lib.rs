@@ -27,6 +27,8 @@
 //! A broadcast goes out through [`Mesh`] or [`Peers`], which encode it once for each wire and put
 //! it into each peer's [`outbox`]. From there the peer's connection writes it to the socket.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod app;
 pub mod config;
 pub mod connection;
@@ -86,3 +88,8 @@ pub use transport::address::{Address, AddressError};
 pub use transport::identity;
 pub use transport::identity::PublicKey;
 pub use wire::{NodeId, Wire};
+
+/// Tests the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

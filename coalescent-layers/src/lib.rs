@@ -95,6 +95,8 @@
 //! dropping it. A layer whose service is not `Clone`, such as tower's `RateLimit`, must therefore
 //! stand outside all of them or inside a `BufferLayer`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod catch_panic;
 pub mod courier;
 mod deferred;
@@ -150,3 +152,8 @@ fn release<S: Clone>(ready: &mut S) {
     let unready = ready.clone();
     drop(std::mem::replace(ready, unready));
 }
+
+/// Tests the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

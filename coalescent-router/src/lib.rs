@@ -85,6 +85,8 @@
 //! [`Frame::set_message`](coalescent_core::Frame::set_message) works too. Without an app, use the
 //! router as a tower layer, or turn it into a service with [`Router::into_service`].
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod error;
 pub mod extract;
 mod handle;
@@ -110,3 +112,8 @@ pub use route::Route;
 pub use router::Router;
 pub use service::{RouterFuture, RouterService};
 pub use typed::{Typed, TypedArguments};
+
+/// Tests the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -428,12 +428,14 @@ impl<L> App<L> {
     }
 
     /// Accepts only peers with these keys, inbound and outbound, whether they prove them to the
-    /// app's own TLS, in place of the list in its [`tls`](App::tls), or to a transport that
+    /// app's own TLS, in place of the list in its [`tls`], or to a transport that
     /// [proves keys](crate::transport::Protection::Keys). [`Mesh::allow`] and [`Mesh::disallow`]
     /// change the list later.
     ///
     /// The app does not start without an identity or such a transport. Without an identity it
     /// neither listens nor dials over transports that prove no keys.
+    ///
+    /// [`tls`]: https://docs.rs/coalescent/latest/coalescent/struct.App.html#method.tls
     pub fn allow(mut self, keys: impl Into<Allow>) -> Self {
         self.allow = Some(keys.into());
         self
@@ -525,11 +527,13 @@ impl<L> App<L> {
     /// - [`is_config`](Error::is_config) if an option or a seed is not valid.
     /// - [`is_listen`](Error::is_listen) if the address cannot be bound.
     /// - [`is_plaintext`](Error::is_plaintext) if it is not loopback, and neither
-    ///   [`identity`](App::identity) nor [`allow_plaintext`](App::allow_plaintext) is set.
+    ///   [`identity`] nor [`allow_plaintext`](App::allow_plaintext) is set.
     ///
     /// # Panics
     ///
     /// Panics outside of a tokio runtime.
+    ///
+    /// [`identity`]: https://docs.rs/coalescent/latest/coalescent/struct.App.html#method.identity
     pub fn listen(self, addr: impl AsRef<str>) -> Starting
     where
         L: PeerLayer,

@@ -160,15 +160,16 @@ impl Mesh {
     /// Accepts the peer with this key from now on, inbound and outbound. Returns whether it was not
     /// accepted before.
     ///
-    /// An app that has no list of peers ([`App::allow`](crate::App::allow),
-    /// [`Tls::allow`](crate::transport::tls::Tls::allow)) accepts every key, save those that were
-    /// [disallowed](Mesh::disallow). Other apps with the same
-    /// [`Tls`](crate::transport::tls::Tls) share the list.
+    /// An app that has no list of peers ([`App::allow`](crate::App::allow), or that of its
+    /// [`Tls`]) accepts every key, save those that were [disallowed](Mesh::disallow). Other apps
+    /// with the same [`Tls`] share the list.
     ///
     /// # Errors
     ///
     /// [`is_config`](Error::is_config) if the app has neither an identity nor a transport that
     /// [proves keys](crate::transport::Protection::Keys): then no peer proves a key.
+    ///
+    /// [`Tls`]: https://docs.rs/coalescent/latest/coalescent/transport/tls/struct.Tls.html
     pub fn allow(&self, key: PublicKey) -> Result<bool, Error> {
         self.runtime().allow(key)
     }

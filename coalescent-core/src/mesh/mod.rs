@@ -180,8 +180,10 @@ impl Mesh {
     }
 
     /// Returns the public key that this node proves to its peers, if it has an
-    /// [identity](crate::App::identity), or a transport that proves keys and
+    /// [identity], or a transport that proves keys and
     /// [says which](crate::transport::Transport::key).
+    ///
+    /// [identity]: https://docs.rs/coalescent/latest/coalescent/struct.App.html#method.identity
     #[must_use]
     pub fn public_key(&self) -> Option<PublicKey> {
         self.peers().node().key()

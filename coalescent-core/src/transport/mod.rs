@@ -89,8 +89,10 @@ pub trait Transport: Send + Sync + 'static {
     }
 
     /// Returns the key that this transport proves to others as this node's, if it proves keys. An
-    /// app that has an [identity](crate::App::identity) too must have made both of one secret key;
+    /// app that has an [identity] too must have made both of one secret key;
     /// where this returns `None`, nothing checks that. Default: `None`.
+    ///
+    /// [identity]: https://docs.rs/coalescent/latest/coalescent/struct.App.html#method.identity
     fn key(&self) -> Option<PublicKey> {
         None
     }

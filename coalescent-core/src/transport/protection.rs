@@ -6,8 +6,10 @@
 #[non_exhaustive]
 pub enum Protection {
     /// Not at all. The app speaks its own TLS over them if it has an
-    /// [identity](crate::App::identity). Without one, only loopback addresses are allowed, unless
+    /// [identity]. Without one, only loopback addresses are allowed, unless
     /// the user [allows plaintext](crate::App::allow_plaintext).
+    ///
+    /// [identity]: https://docs.rs/coalescent/latest/coalescent/struct.App.html#method.identity
     Plain,
     /// They never leave the machine. They are allowed without an identity; with one, the app speaks
     /// its own TLS, as at loopback addresses. Who is at the other end is not counted by address.

@@ -78,6 +78,8 @@
 //!
 //! [`MemoryLookup`]: iroh::address_lookup::memory::MemoryLookup
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod error;
 mod key_file;
 mod listener;
@@ -100,3 +102,8 @@ pub const ALPN: &[u8] = b"coalescent/1";
 
 /// The scheme of the addresses.
 pub const SCHEME: &str = "iroh";
+
+/// Tests the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
