@@ -38,7 +38,7 @@ async fn send(peer: Peer, path: String) -> io::Result<()> {
 
 async fn told(what: &str, done: impl Future<Output = io::Result<()>>) {
     if let Err(error) = done.await {
-        eprintln!("{what}: {error}");
+        eprintln!("{what}: {}", coalescent::report(&error));
     }
 }
 

@@ -136,7 +136,8 @@ fn read(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     let mut args = options.args;
     if let Some(file) = options.identity_file {
         let loaded = Identity::load_or_generate(&file);
-        args.identity = Some(loaded.map_err(|error| format!("--identity: {error}"))?);
+        args.identity =
+            Some(loaded.map_err(|error| format!("--identity: {}", coalescent::report(&error)))?);
     }
     Ok(Command::Run(Box::new(args)))
 }
