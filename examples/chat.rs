@@ -124,7 +124,7 @@ fn tell(mesh: &Mesh, screen: &Screen) -> tokio::task::JoinHandle<()> {
                 Event::PeerDisconnected { peer, reason } => {
                     screen.show(&format!("* {} left: {reason}", name(&peer)));
                 }
-                Event::Error { error, .. } => screen.show(&format!("* {error}")),
+                Event::Error { error, .. } => screen.show(&format!("* {}", error.report())),
                 _ => {}
             }
         }

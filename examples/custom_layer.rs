@@ -97,7 +97,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The sixth frame becomes an error event, and the peer stays connected.
     while let Some(event) = events.next().await {
         if let Event::Error { error, .. } = event {
-            println!("{error}");
+            println!("{}", error.report());
             break;
         }
     }

@@ -74,7 +74,7 @@ fn show(event: Event) {
         Event::Discovered { addr, source } => println!("* learned of {addr} from {source}"),
         Event::PeerConnected { peer } => println!("* {} peer {}", peer.direction(), peer.id()),
         Event::PeerDisconnected { peer, reason } => println!("* {} left: {reason}", peer.id()),
-        Event::Error { error, .. } => println!("* {error}"),
+        Event::Error { error, .. } => println!("* {}", error.report()),
         _ => {}
     }
 }

@@ -71,7 +71,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                         // From here on the limits of the mesh hold.
                         drop(place);
                         if let Err(error) = join(socket, addr, &mesh).await {
-                            eprintln!("no peer: {error}");
+                            eprintln!("no peer: {}", error.report());
                         }
                     }
                     Ok(Ok(1)) => serve(socket, site).await,
@@ -100,6 +100,6 @@ async fn serve(socket: TcpStream, site: Router) {
         .header_read_timeout(FIRST)
         .serve_connection(TokioIo::new(socket), TowerToHyperService::new(site));
     if let Err(error) = served.await {
-        eprintln!("a request failed: {error}");
+        eprintln!("a request failed: {}", coalescent::report(&error));
     }
 }

@@ -53,7 +53,7 @@ async fn send(peer: Peer, path: PathBuf) -> io::Result<()> {
 
 async fn told(what: &str, done: impl Future<Output = io::Result<()>>) {
     if let Err(error) = done.await {
-        eprintln!("{what}: {error}");
+        eprintln!("{what}: {}", coalescent::report(&error));
     }
 }
 

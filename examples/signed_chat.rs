@@ -20,7 +20,7 @@ use coalescent::event::Escaped;
 use coalescent::extract::{Author, Body, State};
 use coalescent::identity::{Identity, PublicKey};
 use coalescent::prelude::*;
-use coalescent::{Address, Error, Router, Signed};
+use coalescent::{Address, Error, Router, Signed, report};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -82,7 +82,7 @@ async fn hear(author: Author, State(names): State<Names>, Body(chat): Body<Chat>
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Args = command_line::parse();
     let identity = Identity::load_or_generate(&args.key);
-    let identity = identity.unwrap_or_else(|error| command_line::refuse(error));
+    let identity = identity.unwrap_or_else(|error| command_line::refuse(report(&error)));
     let names = Names::default();
     names.belongs(&args.name, &identity.id());
     let listening = App::new()

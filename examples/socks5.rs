@@ -57,7 +57,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     while let Some(event) = events.next().await {
         match event {
             Event::PeerConnected { peer } => println!("connected to {}", peer.id()),
-            Event::Error { error, .. } => println!("{error}"),
+            Event::Error { error, .. } => println!("{}", error.report()),
             _ => {}
         }
     }

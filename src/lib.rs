@@ -28,16 +28,16 @@ pub use coalescent_core::Extensions;
 pub use coalescent_core::test_util;
 #[doc(inline)]
 pub use coalescent_core::{
-    Address, AddressError, Admitted, App, AppExt, Ask, BAN_REASON_MAX, BANS_MAX, BANS_OF_NETWORK,
-    BATCH, Ban, BanTarget, BoxError, CHANNEL_INBOX, Config, DISCOVERED_MAX, Dial, Direction,
-    DisconnectReason, DropReason, Error, Event, Events, FORGIVEN_AFTER, FRAME_COST, Flow, Frame,
-    FrameRef, Frames, Goodbye, HANDED_COST, HANDED_IN, Held, Inbox, Mesh, MeshReader, MeshWriter,
-    Message, MessageType, NodeId, OneMore, PAYLOAD_COST, Payload, Peer, PeerChange, PeerChanges,
-    PeerId, PeerLayer, PeerReader, PeerService, PeerWriter, Peers, Plugin, Probe, PublicKey,
-    READ_BY_GRACE, REQUEST_COST, REQUEST_WINDOW, ReadBy, Refusal, Registrar, Relay, Reply,
-    RequestFuture, Sent, Source, Stats, Suggestion, TopicName, Verdict, WRITE_CHUNK, Wanted,
-    WeakMesh, Wire, address, codec, config, connection, event, identity, message_type, outbox,
-    stack, transport, wire,
+    Address, AddressError, Admitted, AnyLayer, App, AppExt, Ask, BAN_REASON_MAX, BANS_MAX,
+    BANS_OF_NETWORK, BATCH, Ban, BanTarget, BoxError, CHANNEL_INBOX, CloneService, Config,
+    DISCOVERED_MAX, Dial, Direction, DisconnectReason, DropReason, Error, Event, Events,
+    FORGIVEN_AFTER, FRAME_COST, Flow, Frame, FrameRef, Frames, Goodbye, HANDED_COST, HANDED_IN,
+    Held, Inbox, Mesh, MeshReader, MeshWriter, Message, MessageType, NodeId, OneMore, PAYLOAD_COST,
+    Payload, Peer, PeerChange, PeerChanges, PeerId, PeerLayer, PeerReader, PeerService, PeerWriter,
+    Peers, Plugin, Probe, PublicKey, READ_BY_GRACE, REQUEST_COST, REQUEST_WINDOW, ReadBy, Refusal,
+    Registrar, Relay, Reply, Report, RequestFuture, Sent, Source, Starting, Stats, Suggestion,
+    TopicName, Verdict, WRITE_CHUNK, Wanted, WeakMesh, Wire, address, codec, config, connection,
+    event, identity, message_type, outbox, report, stack, transport, wire,
 };
 #[doc(inline)]
 pub use coalescent_layers::{

@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         .plugin(bridge)
         .on_event(|event| {
             if let Event::Error { error, .. } = event {
-                println!("* {error}");
+                println!("* {}", error.report());
             }
         })
         .listen(&listen)

@@ -16,7 +16,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coalescent_core::{BoxError, Error, Plugin, Registrar, WeakMesh};
+use coalescent_core::{BoxError, Error, Plugin, Registrar, WeakMesh, report};
 use futures_core::Stream;
 use futures_sink::Sink;
 use futures_util::{SinkExt, StreamExt, stream};
@@ -262,7 +262,7 @@ async fn run<E: Engine>(
             Ok(shore) => shore,
             Err(error) if error.is_closed() => break,
             Err(error) => {
-                tally.report(error);
+                tally.report(error.report());
                 sleep(AGAIN).await;
                 continue;
             }
@@ -328,7 +328,7 @@ async fn carry<S>(
             written = says.flush(), if held > 0 => {
                 match written {
                     Ok(()) => carried(held),
-                    Err(error) => tally.lose(held, error.into()),
+                    Err(error) => tally.lose(held, error),
                 }
                 held = 0;
                 continue;
@@ -346,7 +346,7 @@ async fn carry<S>(
         grace = if fed.is_ok() { GRACE } else { Duration::ZERO };
         match fed {
             Ok(Ok(())) => carried(std::mem::replace(&mut held, 1)),
-            Ok(Err(error)) => tally.lose(1 + std::mem::take(&mut held), error.into()),
+            Ok(Err(error)) => tally.lose(1 + std::mem::take(&mut held), error),
             Err(_) => tally.lose(1, "the other side has no room"),
         }
     }
@@ -376,7 +376,7 @@ impl Tally {
     }
 
     /// Counts lost messages, and reports them now and then.
-    fn lose(&self, messages: u64, why: impl Display) {
+    fn lose(&self, messages: u64, why: impl Into<BoxError>) {
         if messages == 0 {
             return;
         }
@@ -385,7 +385,8 @@ impl Tally {
         if last.is_none_or(|last| last.elapsed() >= REPORT) {
             *last = Some(Instant::now());
             self.report(format!(
-                "{lost} messages have not crossed the bridge so far, the last one since: {why}"
+                "{lost} messages have not crossed the bridge so far, the last one since: {}",
+                report(&*why.into())
             ));
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::wire::{Hello, Kind, NativeCodec, Packet, Status};
-use coalescent_core::{Error, Mesh, NodeId, Peer, Wire};
+use coalescent_core::{Error, Mesh, NodeId, Peer, Wire, report};
 use futures_core::Stream;
 use futures_sink::Sink;
 use futures_util::{SinkExt, StreamExt, sink};
@@ -51,9 +51,7 @@ async fn of_broadcasts(mesh: &Mesh, tally: Arc<Tally>) -> Result<Shore, Error> {
     let mut framed = Framed::new(near, NativeCodec::new(config.max_frame));
     let mut hello = Hello::new(NodeId::random(), config.network.clone());
     hello.agent = concat!("coalescent-bridge/", env!("CARGO_PKG_VERSION")).to_owned();
-    let hello = hello
-        .encode()
-        .map_err(|error| Error::plugin(error.to_string()))?;
+    let hello = hello.encode().map_err(|error| plugin(&error))?;
     let introduced = async {
         framed.send(Packet::new(Kind::Hello, hello)).await?;
         framed.next().await.transpose()
@@ -61,7 +59,7 @@ async fn of_broadcasts(mesh: &Mesh, tally: Arc<Tally>) -> Result<Shore, Error> {
     let info = ConnectionInfo::inbound().wire(Wire::native());
     let (peer, introduced) = tokio::join!(mesh.adopt(far, info), introduced);
     let peer = peer?;
-    introduced.map_err(|error| Error::plugin(error.to_string()))?;
+    introduced.map_err(|error| plugin(&error))?;
     framed.codec_mut().established();
 
     let (says, hears) = framed.split();
@@ -102,6 +100,10 @@ async fn of_broadcasts(mesh: &Mesh, tally: Arc<Tally>) -> Result<Shore, Error> {
         dropped: Box::new(move || counted.stats().dropped),
         peer: Some(peer),
     })
+}
+
+fn plugin(error: &(dyn std::error::Error + 'static)) -> Error {
+    Error::plugin(report(error).to_string())
 }
 
 /// Subscribes to a topic. What this node itself publishes there is not heard.

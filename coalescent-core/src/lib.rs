@@ -52,7 +52,7 @@ pub mod wire;
 pub use app::registrar::{Plugin, Registrar};
 pub use app::{App, AppExt, Starting};
 pub use config::Config;
-pub use error::{BoxError, Error, Refusal};
+pub use error::{BoxError, Error, Refusal, Report, report};
 pub use frame::{Flow, Frame, Held, Relay, Verdict};
 #[doc(no_inline)]
 pub use http::Extensions;

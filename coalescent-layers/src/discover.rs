@@ -52,7 +52,7 @@ use crate::sealed::AsPeers;
 ///
 /// ```
 /// use coalescent_core::{App, transport::Memory};
-/// use coalescent_layers::DiscoverExt;
+/// use coalescent_layers::MeshDiscoverExt;
 /// use futures_util::StreamExt;
 /// use tower::discover::Change;
 ///

@@ -23,7 +23,7 @@ use crate::table::LiveTable;
 ///
 /// ```
 /// use coalescent_core::{App, AppExt};
-/// use coalescent_router::{Router, RouterExt};
+/// use coalescent_router::{Router, MeshRouterExt};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -130,7 +130,7 @@ mod sealed {
 ///
 /// ```
 /// use coalescent_core::{App, AppExt};
-/// use coalescent_router::{Router, MeshRouterExt};
+/// use coalescent_router::{Router, MeshMeshRouterExt};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

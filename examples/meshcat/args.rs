@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args as Options, Parser, ValueEnum};
 use coalescent::identity::{Identity, PublicKey};
 use coalescent::wire::MAX_FRAME_CEILING;
-use coalescent::{Address, Config, Wire, codec};
+use coalescent::{Address, Config, Wire, codec, report};
 
 use crate::command_line::{self, Answer, listen, number};
 
@@ -182,7 +182,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, An
     // Load the identity last, so that a rejected command line creates no key.
     if let Some(file) = &args.keys.identity {
         let loaded = Identity::load_or_generate(file);
-        let loaded = loaded.map_err(|error| Answer::Refusal(format!("--identity: {error}")));
+        let loaded =
+            loaded.map_err(|error| Answer::Refusal(format!("--identity: {}", report(&error))));
         args.keys.own = Some(loaded?);
     }
     Ok(args)

@@ -74,7 +74,7 @@ pub(crate) fn line(event: &Event) -> Option<String> {
         },
         Event::Error { peer, error } => Line::Error {
             peer: peer.as_ref().map(id),
-            error: error.to_string(),
+            error: error.report().to_string(),
         },
         Event::Dropped {
             peer,

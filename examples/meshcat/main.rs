@@ -89,7 +89,7 @@ impl From<coalescent::Error> for Failure {
              to let everyone on the way read and change what is said"
                 .to_owned()
         } else {
-            error.to_string()
+            error.report().to_string()
         };
         Self { code, text }
     }

@@ -203,7 +203,9 @@ impl Group {
                 match mesh.broadcast_payloads(frames.by_ref()).await {
                     Ok(some) => sent += some,
                     // The frames behind it are sent all the same.
-                    Err(error) => stderr.report(&format!("a frame of stdin is not sent: {error}")),
+                    Err(error) => {
+                        stderr.report(&format!("a frame of stdin is not sent: {}", error.report()));
+                    }
                 }
             }
             let after = mesh.peers().list();

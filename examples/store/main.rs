@@ -121,7 +121,7 @@ fn show(event: Event) {
         Event::Listening { addr } => format!("listening on {addr}"),
         Event::PeerConnected { peer } => format!("{} has come", peer.id()),
         Event::PeerDisconnected { peer, reason } => format!("{} left: {reason}", peer.id()),
-        Event::Error { error, .. } => format!("{error}"),
+        Event::Error { error, .. } => error.report().to_string(),
         _ => return,
     };
     eprintln!("* {line}");

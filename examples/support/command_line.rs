@@ -15,7 +15,7 @@ use std::str::FromStr;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
-use coalescent::Address;
+use coalescent::{Address, report};
 
 const NAME: &str = env!("CARGO_BIN_NAME");
 
@@ -59,7 +59,7 @@ pub(crate) fn refuse(why: impl Display) -> ! {
 /// Passes a result on, unless the error is that an address given as an argument cannot be used.
 pub(crate) fn usable<T>(result: Result<T, coalescent::Error>) -> Result<T, coalescent::Error> {
     match result {
-        Err(error) if error.is_config() || error.is_plaintext() => refuse(error),
+        Err(error) if error.is_config() || error.is_plaintext() => refuse(error.report()),
         result => result,
     }
 }
@@ -125,7 +125,7 @@ fn line(mut error: clap::Error) -> String {
         None => arg.trim_end_matches("...").to_owned(),
     });
     let value = text(&error, InvalidValue).filter(|value| !value.is_empty());
-    let why = error.source().map(ToString::to_string);
+    let why = error.source().map(|why| report(why).to_string());
     let said = match (error.kind(), arg, value, why) {
         // Errors of addresses show the text themselves.
         (_, Some(arg), _, Some(why)) if why.starts_with('"') => return format!("{arg} {why}"),

@@ -72,7 +72,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error, "cannot go on");
+            tracing::error!(error = %coalescent::report(&*error), "cannot go on");
             ExitCode::FAILURE
         }
     }

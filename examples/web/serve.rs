@@ -84,7 +84,7 @@ async fn serve_one(socket: TcpStream, addr: SocketAddr, site: Router, place: Pla
         }
     };
     if let Err(error) = served {
-        tracing::debug!(%addr, %error, "a connection failed");
+        tracing::debug!(%addr, error = %coalescent::report(&error), "a connection failed");
     }
 }
 

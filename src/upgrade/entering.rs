@@ -1,6 +1,6 @@
 //! What a request asks for, and what becomes of its connection once it is answered.
 
-use coalescent_core::{Admitted, Peer, Wire};
+use coalescent_core::{Admitted, Peer, Wire, report};
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
@@ -63,7 +63,7 @@ impl Entering {
         let io = match self.upgrade.await {
             Ok(io) => TokioIo::new(io),
             Err(error) => {
-                tracing::debug!(%error, "a connection was not upgraded");
+                tracing::debug!(error = %report(&error), "a connection was not upgraded");
                 return None;
             }
         };
@@ -80,7 +80,7 @@ impl Entering {
         };
         accepted
             .inspect_err(|error| {
-                tracing::warn!(%error, "an upgraded connection did not become a peer");
+                tracing::warn!(error = %error.report(), "an upgraded connection did not become a peer");
             })
             .ok()
     }

@@ -320,7 +320,7 @@ impl Upgrade {
             ));
         }
         let admitted = mesh.admit(addr).await.map_err(|error| {
-            tracing::debug!(%addr, %error, "no upgrade");
+            tracing::debug!(%addr, error = %error.report(), "no upgrade");
             match error.is_plaintext() {
                 true => (
                     StatusCode::FORBIDDEN,

@@ -11,6 +11,7 @@ use tokio::net::lookup_host;
 use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 
+use super::error::caused;
 use super::transport::{Carried, Ws};
 
 /// How many characters of what a server says an error quotes.
@@ -65,7 +66,7 @@ fn refused(error: Error) -> io::Error {
             io::ErrorKind::UnexpectedEof,
             "the server has hung up in place of answering a request for a WebSocket",
         ),
-        error => io::Error::other(format!("no WebSocket server is there: {error}")),
+        error => caused(io::ErrorKind::Other, "no WebSocket server is there", error),
     }
 }
 

@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request};
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
 
+use super::error::caused;
 use super::transport::{Carried, Ws};
 
 /// What is answered, without waiting, to who is given up before its WebSocket is open.
@@ -114,8 +115,7 @@ async fn open(
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Some(Err(error)) => {
-            let text = format!("no WebSocket: {error}");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            return Err(caused(io::ErrorKind::InvalidData, "no WebSocket", error));
         }
         None => {
             turn_away(&mut io);

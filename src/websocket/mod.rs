@@ -3,6 +3,7 @@
 #[cfg(feature = "axum")]
 mod axum;
 mod dial;
+mod error;
 mod io;
 mod kind;
 mod listen;

@@ -10,6 +10,8 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 
+use super::error::caused;
+
 /// Whose certificates are trusted. Clones share what is read of the machine's.
 #[derive(Clone, Default)]
 pub(super) struct Roots(Arc<OnceCell<Arc<ClientConfig>>>);
@@ -35,10 +37,7 @@ impl Roots {
             read.map_err(io::Error::other)?
         });
         let connector = TlsConnector::from(Arc::clone(config.await?));
-        let stream = connector
-            .connect(name, io)
-            .await
-            .map_err(|error| not_secured(&error))?;
+        let stream = connector.connect(name, io).await.map_err(not_secured)?;
         Ok(Box::new(stream))
     }
 }
@@ -50,15 +49,12 @@ fn of_machine() -> io::Result<Arc<ClientConfig>> {
     // Some machines have a few that no longer are of use.
     roots.add_parsable_certificates(read.certs);
     if roots.is_empty() {
-        let why = read.errors.first().map(|error| format!(" ({error})"));
-        let why = why.unwrap_or_default();
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            format!(
-                "this machine has no root certificates{why}: install some (Debian: ca-certificates), \
-                 or name a file of them in SSL_CERT_FILE"
-            ),
-        ));
+        let text = "this machine has no root certificates: install some (Debian: ca-certificates), or \
+                    name a file of them in SSL_CERT_FILE";
+        return Err(match read.errors.into_iter().next() {
+            Some(error) => caused(io::ErrorKind::NotFound, text, error),
+            None => io::Error::new(io::ErrorKind::NotFound, text),
+        });
     }
     config(roots)
 }
@@ -77,15 +73,13 @@ fn config(roots: RootCertStore) -> io::Result<Arc<ClientConfig>> {
 }
 
 /// Says why there is no TLS.
-fn not_secured(error: &io::Error) -> io::Error {
+fn not_secured(error: io::Error) -> io::Error {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
-    match cause {
-        Some(rustls::Error::InvalidCertificate(_)) => io::Error::new(
-            error.kind(),
-            format!("the server's certificate is not accepted: {error}"),
-        ),
-        _ => io::Error::new(error.kind(), format!("no TLS with the server: {error}")),
-    }
+    let text = match cause {
+        Some(rustls::Error::InvalidCertificate(_)) => "the server's certificate is not accepted",
+        _ => "no TLS with the server",
+    };
+    caused(error.kind(), text, error)
 }
 
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {

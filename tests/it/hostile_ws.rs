@@ -233,7 +233,7 @@ async fn who_finds_no_place_is_told_so_in_http() {
         let address = format!("ws://{addr}/mesh");
         let connecting = other.connect(&address);
         let error = soon("an answer", connecting).await.unwrap_err();
-        let text = error.to_string();
+        let text = error.report().to_string();
         assert!(error.is_busy() || text.contains("503 "), "{text}");
     }
     attacked.goes_on().await;
@@ -359,7 +359,8 @@ async fn a_hostile_server_is_one_error_in_bounded_time() {
         let addr = server.start().await;
         let address = format!("ws://{addr}/");
         let connecting = mesh.connect(&address);
-        let error = soon("its end", connecting).await.unwrap_err().to_string();
+        let error = soon("its end", connecting).await.unwrap_err();
+        let error = error.report().to_string();
         assert!(error.contains(&addr.to_string()), "{what}: {error}");
         assert!(!error.contains('\n'), "{what}: {error}");
     }

@@ -112,7 +112,7 @@ async fn a_mesh_listens_without_a_web_server() {
     // A web server does more.
     let error = app().listen("wss://127.0.0.1:0/mesh").await.unwrap_err();
     assert!(
-        error.is_listen() && error.to_string().contains("behind it"),
+        error.is_listen() && error.report().to_string().contains("behind it"),
         "{error}"
     );
 }
@@ -158,7 +158,10 @@ async fn only_pages_that_may_do_join_where_it_listens() {
         .connect(&format!("ws://{addr}/other"))
         .await
         .unwrap_err();
-    assert!(error.to_string().contains("404 Not Found"), "{error}");
+    assert!(
+        error.report().to_string().contains("404 Not Found"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -238,6 +241,7 @@ async fn what_is_no_websocket_server_is_one_clear_error() {
             .connect(&format!("ws://{addr}/"))
             .await
             .unwrap_err()
+            .report()
             .to_string();
         assert!(error.contains(&expected), "{error}");
         assert!(error.contains(&format!("ws://{addr}/")), "{error}");
@@ -253,7 +257,7 @@ async fn what_is_no_websocket_server_is_one_clear_error() {
     let mut events = seeking.events();
     for _ in 0..2 {
         let failed = event("an error", &mut events, |event| match event {
-            Event::Error { error, .. } => Some(error.to_string()),
+            Event::Error { error, .. } => Some(error.report().to_string()),
             _ => None,
         });
         assert!(failed.await.contains("502 Bad Gateway"));
@@ -263,7 +267,7 @@ async fn what_is_no_websocket_server_is_one_clear_error() {
         .start()
         .await
         .unwrap_err();
-    assert!(error.to_string().contains("websocket"), "{error}");
+    assert!(error.report().to_string().contains("websocket"), "{error}");
 }
 
 #[cfg(feature = "tls")]
@@ -372,8 +376,8 @@ mod wss {
                 .connect(address)
                 .await
                 .unwrap_err();
-            assert_eq!(error.to_string().lines().count(), 1, "{error}");
-            error.to_string()
+            assert_eq!(error.report().to_string().lines().count(), 1, "{error}");
+            error.report().to_string()
         };
         let refused = "the server's certificate is not accepted";
         let by_ip = format!("wss://127.0.0.1:{port}/mesh");

@@ -10,15 +10,16 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::introduction::{dialable, own_hello};
 use super::scarce::Scarce;
-use crate::error::{BoxError, Error};
+use crate::error::{BoxError, Error, report};
 use crate::node::peer::seat::Seat;
 use crate::node::peer::{Endpoint, Introduction};
 use crate::node::{Node, Refusal};
 use crate::reason::Goodbye;
 use crate::text::Escaped;
 use crate::transport::Direction;
+use crate::transport::foreign::{Spoken, spoken};
 use crate::transport::identity::PublicKey;
-use crate::wire::{Block, Hello, Kind, Wire, WireCodec, decode_reason, encode_reason};
+use crate::wire::{Block, Hello, Kind, Wire, WireCodec, WireError, decode_reason, encode_reason};
 
 /// How many bytes are read at a time before the peer has introduced itself.
 const READ: usize = 1024;
@@ -101,8 +102,7 @@ where
                 Failure::Full => dismiss(&mut io, &mut codec, &Goodbye::BUSY),
                 Failure::Unsaid(_) | Failure::Fatal(_) => {}
             }
-            let stranger = direction == Direction::Inbound && intro.key.is_none();
-            return Err(failure.into_error(stranger));
+            return Err(failure.into_error(direction, intro.key.is_some()));
         }
     };
     codec.established();
@@ -145,13 +145,24 @@ impl Failure {
         Self::Fatal(Error::handshake(error))
     }
 
-    /// Returns the error. `stranger` says that the other end dialled, and has proven nothing.
-    fn into_error(self, stranger: bool) -> Error {
+    /// Returns the failure of a peer whose first bytes are no frame, for this reason.
+    fn no_frame(first: &[u8], error: &WireError) -> Self {
+        match spoken(first).and_then(Spoken::to_plain) {
+            Some(foreign) => Self::protocol(foreign.to_owned()),
+            None => Self::protocol(report(error).to_string()),
+        }
+    }
+
+    /// Returns the error. `has_key` says that the peer has proven a key.
+    fn into_error(self, direction: Direction, has_key: bool) -> Error {
         match self {
             Self::Refused { error, .. } | Self::Fatal(error) => error,
             Self::Full => Error::refused(Refusal::Full.words()),
-            Self::Unsaid(error) if stranger => Error::unsaid(error),
-            Self::Unsaid(error) => Error::handshake(error),
+            Self::Unsaid(error) if has_key => Error::handshake(error),
+            Self::Unsaid(error) => match direction {
+                Direction::Inbound => Error::unsaid(error),
+                Direction::Outbound => Error::unanswered(error),
+            },
         }
     }
 
@@ -238,11 +249,10 @@ where
     let mut heard = false;
     loop {
         // One frame at a time: the frames behind the introduction have other limits.
-        let found = codec
-            .next_block(buf, &mut block)
-            .map_err(|error| Failure::protocol(error.to_string()))?;
-        if found {
-            return Ok(block);
+        match codec.next_block(buf, &mut block) {
+            Ok(true) => return Ok(block),
+            Ok(false) => {}
+            Err(error) => return Err(Failure::no_frame(buf, &error)),
         }
         buf.reserve(READ);
         match io.read_buf(buf).await {
@@ -263,7 +273,8 @@ fn accept_hello(node: &Node, kind: Kind, payload: &[u8]) -> Result<Hello, Failur
         }
         _ => return Err(Failure::protocol("a frame came before HELLO".to_owned())),
     }
-    let hello = Hello::decode(payload).map_err(|error| Failure::protocol(error.to_string()))?;
+    let hello =
+        Hello::decode(payload).map_err(|error| Failure::protocol(report(&error).to_string()))?;
     let network = &node.config().network;
     if hello.net == *network {
         return Ok(hello);

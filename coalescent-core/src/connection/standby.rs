@@ -98,7 +98,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Waiting<'_, IO> {
                 None => {
                     let mut block = Block::new();
                     let found = self.codec.next_block(self.buf, &mut block);
-                    if !found.map_err(|error| Error::handshake(error.to_string()))? {
+                    if !found.map_err(Error::handshake)? {
                         return Ok(Took::All);
                     }
                     block
@@ -131,7 +131,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Waiting<'_, IO> {
         let mut frame = BytesMut::new();
         self.codec
             .encode(kind, 0, opaque, &mut frame)
-            .map_err(|error| Error::handshake(error.to_string()))?;
+            .map_err(Error::handshake)?;
         self.io.write_all(&frame).await.map_err(Error::handshake)?;
         self.io.flush().await.map_err(Error::handshake)
     }

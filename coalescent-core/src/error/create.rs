@@ -60,6 +60,29 @@ impl Error {
         ))
     }
 
+    /// Creates the error of a peer that neither finished a TLS handshake nor hung up.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls_timeout(after: Duration) -> Self {
+        Self::new(
+            ErrorKind::Timeout,
+            format!(
+                "no TLS handshake within {after:?}: if the peer does not speak TLS, give both nodes \
+                 an identity, or neither"
+            ),
+        )
+    }
+
+    /// Creates the error of a dialled peer without TLS that closed the connection before it sent
+    /// any byte.
+    pub(crate) fn unanswered(source: impl Into<BoxError>) -> Self {
+        Self::new(
+            ErrorKind::Handshake,
+            "the peer closed the connection in place of a handshake: if it speaks TLS, give this app \
+             an identity; if it speaks another wire, name that one",
+        )
+        .because(source)
+    }
+
     pub(crate) fn handshake_timeout(after: Duration) -> Self {
         Self::new(ErrorKind::Timeout, format!("no handshake within {after:?}"))
     }

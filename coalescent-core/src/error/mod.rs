@@ -1,20 +1,34 @@
-//! The error type.
+//! The error type, and the convention for all error types of the workspace.
+//!
+//! - `Display` shows the error's own level: what failed, and what to do. It never contains the text
+//!   of the cause.
+//! - [`source`](std::error::Error::source) returns the cause, whose `Display` shows the next level.
+//!   A text of another program that has been cut to a bound, as in
+//!   [`CodecError`](crate::codec::CodecError), is the error's own.
+//! - Whoever shows an error to a person, such as an event or a log line, shows its
+//!   [`report`](Error::report): all levels on one line, each once.
+//!
+//! Each error type with a cause has a test that uses `check_levels`.
 
 mod ban_left;
+#[cfg(any(test, feature = "test-util"))]
+mod check;
 mod create;
 mod kind;
 mod refusal;
+mod report;
 #[cfg(test)]
 mod tests;
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::Arc;
 
+#[cfg(any(test, feature = "test-util"))]
+pub use check::check_levels;
 pub use refusal::Refusal;
-
-use crate::text::{CAUSE_MAX, OneLine};
+pub use report::{Report, report};
 
 /// A boxed error of any type, as layers and handlers return it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -22,13 +36,27 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// An error of the mesh, of one of its peers, or of a call through a peer's stack.
 ///
 /// The kind is private, so that kinds can be added without breaking callers; query it with the
-/// `is_*` methods. The text says what to do, followed by the causes: on one line, with control
-/// characters escaped, and truncated if it is long. [`source`](std::error::Error::source) returns
-/// the cause, for programs that inspect it: since the text contains the causes, a report that also
-/// prints the sources would repeat them.
+/// `is_*` methods.
+///
+/// [`Display`](fmt::Display) shows what failed, and what to do about it, without the cause, which
+/// [`source`](std::error::Error::source) returns. [`report`](Error::report) shows both:
+///
+/// ```
+/// use coalescent_core::{App, Error};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let error: Error = App::new().listen("127.0.0.1:none").await.unwrap_err();
+/// println!("{}", error.report());
+/// # }
+/// ```
+///
+/// [`Debug`](fmt::Debug) shows the report too, since a `main` that returns an error prints that;
+/// `{:#?}` shows the fields. All other error types of this project follow the same convention for
+/// `Display` and `source`; [`report`](fn@crate::report) shows any of them.
 ///
 /// An error is cheap to clone; clones share the cause.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Error {
     kind: ErrorKind,
     /// The error's own text, without its causes.
@@ -92,32 +120,49 @@ impl Error {
         self
     }
 
-    /// Returns the reason that is sent to a peer whose request failed with this error.
+    /// Displays the error and its causes on one line, with control characters escaped. Long texts
+    /// are cut, because causes may quote a peer.
+    #[must_use]
+    pub fn report(&self) -> Report<'_> {
+        report(self)
+    }
+
+    /// Returns the reason that is sent to a peer whose request failed with this error: the text of
+    /// the handler's error. The causes of a foreign error stay on this node, since they may tell
+    /// what is nobody else's business.
     pub(crate) fn reason(&self) -> String {
         match &self.source {
             Some(source) if self.refusal => match refusal_in(&**source) {
                 Some(refusal) => refusal.reason().to_owned(),
                 None => source.to_string(),
             },
-            Some(source) if self.kind == ErrorKind::Call => source.to_string(),
-            _ => self.to_string(),
+            Some(source) if self.kind == ErrorKind::Call => match own_in(&**source) {
+                Some(own) => own.report().to_string(),
+                None => source.to_string(),
+            },
+            _ => self.report().to_string(),
         }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)?;
-        // One line contains all causes, since most errors end up in a log or an event.
-        let mut source = self.source.as_deref().map(|e| e as &dyn std::error::Error);
-        // A handler's error may quote a peer.
-        let mut f = OneLine::new(f, CAUSE_MAX);
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            // Our own errors have displayed their sources already.
-            source = error.source().filter(|_| !error.is::<Self>());
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return fmt::Display::fmt(&self.report(), f);
         }
-        Ok(())
+        f.debug_struct("Error")
+            .field("kind", &self.kind)
+            .field("text", &self.text)
+            .field("source", &self.source)
+            .field("offence", &self.offence)
+            .field("refusal", &self.refusal)
+            .finish()
     }
 }
 
@@ -140,6 +185,13 @@ fn chain<'a>(
             None => error.source(),
         }
     })
+}
+
+/// Returns the error of this type that an error is, or that I/O errors around it hold.
+fn own_in<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
+    chain(error)
+        .find(|error| !error.is::<std::io::Error>())
+        .and_then(|error| error.downcast_ref())
 }
 
 /// Returns the [`Refusal`] that an error is, or is caused by.

@@ -41,7 +41,7 @@ impl Mesh {
     ///             Ok(peer) if peer.is_contact() => println!("{seed} knows the channel"),
     ///             Ok(_) => println!("{seed} is an ordinary peer"),
     ///             Err(error) if error.is_busy() => println!("{seed} has no place: later"),
-    ///             Err(error) => println!("{error}"),
+    ///             Err(error) => println!("{}", error.report()),
     ///         }
     ///     }
     /// }

@@ -85,7 +85,7 @@ pub enum Event {
     Error {
         /// The peer it is about, if any.
         peer: Option<Peer>,
-        /// What failed.
+        /// What failed. Its [`report`](Error::report) tells all, on one line.
         error: Arc<Error>,
     },
     /// Frames that were accepted for a peer and will not be written to it.

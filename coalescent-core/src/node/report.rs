@@ -90,7 +90,7 @@ impl Node {
     fn tell_error(&self, source: Source, peer: Option<&Peer>, error: Error) {
         self.meter().error();
         if enabled!(Level::WARN) && self.may_log(source) {
-            tracing::warn!(peer = peer.map(|peer| tracing::field::display(peer.id())), %error, "error");
+            tracing::warn!(peer = peer.map(|peer| tracing::field::display(peer.id())), error = %error.report(), "error");
         }
         self.tell_error_event(source, peer, error);
     }
@@ -132,7 +132,7 @@ impl Node {
         self.meter().error();
         let error = Error::callback(panic);
         if enabled!(Level::ERROR) && self.may_log(Source::Own) {
-            tracing::error!(%error, "error");
+            tracing::error!(error = %error.report(), "error");
         }
         self.tell_error_event(Source::Own, None, error);
     }

@@ -8,6 +8,7 @@ use super::recorder::Recorder;
 use super::topology;
 use super::wait::{DEADLINE, settle};
 use crate::app::App;
+use crate::error::report;
 use crate::mesh::Mesh;
 use crate::node::peer::Peer;
 use crate::stack::PeerLayer;
@@ -108,7 +109,7 @@ impl MemoryMesh {
                 .max_inbound(self.nodes.max(1));
             match build(node, app).listen("node:0").await {
                 Ok(mesh) => meshes.push(mesh),
-                Err(error) => panic!("node {node} does not start: {error}"),
+                Err(error) => panic!("node {node} does not start: {}", report(&error)),
             }
         }
         let nodes = Nodes { meshes };
@@ -158,7 +159,7 @@ impl Nodes {
         };
         let peer = match self[a].connect(&addr).await {
             Ok(peer) => peer,
-            Err(error) => panic!("node {a} can't connect to node {b}: {error}"),
+            Err(error) => panic!("node {a} can't connect to node {b}: {}", report(&error)),
         };
         let mut changes = self[b].peers().changes();
         while self.find(b, a).is_none() {

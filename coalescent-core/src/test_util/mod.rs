@@ -6,6 +6,7 @@
 //! - To test a stack from the outside and the inside: [`Recorder`].
 //! - To test many nodes: [`MemoryMesh`] and [`topology`].
 //! - To test what peers without addresses mean to an application: [`KeyNetwork`].
+//! - To check that an error type follows the convention of this project: [`check_levels`].
 //! - To check that a transport of your own is one that connections can rely on: [`transport`].
 //!
 //! # One layer
@@ -83,6 +84,7 @@ use tokio::time::Instant;
 pub use wait::DEADLINE;
 
 use crate::config::Config;
+pub use crate::error::check_levels;
 use crate::frame::in_flight::{InFlight, ReadBatch};
 use crate::frame::{Flow, Frame};
 use crate::node::Peers;

@@ -11,7 +11,7 @@ use super::wait::{DEADLINE, settle};
 use crate::app::App;
 use crate::config::Config;
 use crate::connection::ConnectionInfo;
-use crate::error::Error;
+use crate::error::{Error, report};
 use crate::frame::Frame;
 use crate::mesh::{Mesh, MeshReader};
 use crate::message::Message;
@@ -86,7 +86,7 @@ impl Recorder {
         };
         let own = match App::from_config(config).start().await {
             Ok(own) => own,
-            Err(error) => panic!("the recorder does not start: {error}"),
+            Err(error) => panic!("the recorder does not start: {}", report(&error)),
         };
         let codec = codec(mesh);
         own.set(Arc::clone(&codec));
@@ -98,7 +98,7 @@ impl Recorder {
         );
         let peer = match joined {
             Ok((peer, _)) => peer,
-            Err(error) => panic!("the recorder can't connect: {error}"),
+            Err(error) => panic!("the recorder can't connect: {}", report(&error)),
         };
         Self {
             mesh: own,
@@ -198,7 +198,7 @@ impl Recorder {
     pub async fn send(&self, message: &Message) {
         match self.codec.encode(message) {
             Ok(payload) => self.send_payload(payload).await,
-            Err(error) => panic!("the message can't be encoded: {error}"),
+            Err(error) => panic!("the message can't be encoded: {}", report(&error)),
         }
     }
 
@@ -209,7 +209,7 @@ impl Recorder {
     /// Panics if sending fails, or if the recorder did not [`join`](Recorder::join) a node.
     pub async fn send_payload(&self, payload: impl Into<bytes::Bytes>) {
         if let Err(error) = self.peer().send_payload(payload).await {
-            panic!("the recorder can't send: {error}");
+            panic!("the recorder can't send: {}", report(&error));
         }
     }
 
@@ -222,10 +222,10 @@ impl Recorder {
         match self.codec.encode(message) {
             Ok(payload) => {
                 if let Err(error) = self.mesh.broadcast_payload(payload).await {
-                    panic!("the recorder can't broadcast: {error}");
+                    panic!("the recorder can't broadcast: {}", report(&error));
                 }
             }
-            Err(error) => panic!("the message can't be encoded: {error}"),
+            Err(error) => panic!("the message can't be encoded: {}", report(&error)),
         }
     }
 

@@ -1,36 +1,44 @@
-//! Detects whether any byte was received over a connection.
+//! Remembers the first bytes that were received over a connection.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection that records whether it has received any byte.
+use super::foreign::FIRST;
+
+/// A connection that records the first bytes that it receives.
 #[derive(Debug)]
 pub(crate) struct Heard<IO> {
     io: IO,
-    anything: Arc<AtomicBool>,
+    /// How many bytes more are recorded.
+    left: usize,
+    first: Note,
 }
 
 /// The record of a [`Heard`] connection, which outlives it.
-#[derive(Debug)]
-pub(crate) struct Note(Arc<AtomicBool>);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Note(Arc<Mutex<Vec<u8>>>);
 
 impl<IO> Heard<IO> {
     pub(crate) fn new(io: IO) -> (Self, Note) {
-        let anything = Arc::<AtomicBool>::default();
-        let note = Note(Arc::clone(&anything));
-        (Self { io, anything }, note)
+        let first = Note::default();
+        let note = first.clone();
+        let left = FIRST;
+        (Self { io, left, first }, note)
     }
 }
 
 impl Note {
-    pub(crate) fn is_anything(&self) -> bool {
-        self.0.load(Relaxed)
+    fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the first bytes, as many as were received and at most [`FIRST`].
+    pub(crate) fn first(&self) -> Vec<u8> {
+        self.bytes().clone()
     }
 }
 
@@ -42,8 +50,11 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Heard<IO> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.anything.store(true, Relaxed);
+        if self.left > 0 {
+            let read = buf.filled().get(before..).unwrap_or_default();
+            let read = read.get(..self.left).unwrap_or(read);
+            self.first.bytes().extend_from_slice(read);
+            self.left -= read.len();
         }
         Poll::Ready(Ok(()))
     }

@@ -9,6 +9,7 @@ mod allow;
 mod bind;
 mod connected;
 mod direction;
+pub(crate) mod foreign;
 pub(crate) mod group;
 #[cfg(feature = "tls")]
 mod heard;

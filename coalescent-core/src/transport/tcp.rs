@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 
 use super::race::{order, race};
 use super::{BoxFuture, BoxIo, Connected, Listener, Transport, tcp_stream};
+use crate::error;
 use crate::transport::address::Address;
 
 /// The listen backlog: how many connections may wait to be accepted. With a short queue, newcomers
@@ -173,7 +174,7 @@ fn all_failed(mut failures: Vec<(SocketAddr, io::Error)>) -> Option<io::Error> {
     failures.push((last, error));
     let texts: Vec<String> = failures
         .iter()
-        .map(|(addr, error)| format!("{addr}: {error}"))
+        .map(|(addr, error)| format!("{addr}: {}", error::report(error)))
         .collect();
     Some(io::Error::new(kind, texts.join("; ")))
 }

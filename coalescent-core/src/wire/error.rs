@@ -3,6 +3,7 @@ use std::error::Error;
 use std::{fmt, io};
 
 use super::BoxError;
+use crate::transport::foreign::Spoken;
 
 /// The error of reading bytes as frames, or of writing a frame as bytes.
 ///
@@ -24,6 +25,8 @@ enum WireProblem {
         have: usize,
     },
     Malformed(Cow<'static, str>),
+    /// The peer speaks another protocol; this says what to do.
+    Foreign(&'static str),
     Newline,
     Unsupported {
         what: &'static str,
@@ -48,6 +51,12 @@ impl WireError {
 
     pub(super) fn malformed(what: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(WireProblem::Malformed(what.into())))
+    }
+
+    /// Creates the error of a peer that speaks TLS, to a node that does not.
+    pub(super) fn tls() -> Self {
+        let text = Spoken::Tls.to_plain().unwrap_or("the peer speaks TLS");
+        Self(Box::new(WireProblem::Foreign(text)))
     }
 
     pub(super) fn newline() -> Self {
@@ -78,10 +87,10 @@ impl WireError {
     }
 
     /// Returns whether the bytes violate the format, such as a frame that is shorter than its
-    /// fields.
+    /// fields, or the TLS handshake of a peer with an identity on the `lines` wire.
     #[must_use]
     pub fn is_malformed(&self) -> bool {
-        matches!(*self.0, WireProblem::Malformed(_))
+        matches!(*self.0, WireProblem::Malformed(_) | WireProblem::Foreign(_))
     }
 
     /// Returns whether a payload contains `\n`, which the `lines` wire cannot carry.
@@ -122,6 +131,7 @@ impl fmt::Display for WireError {
                 write!(f, "the stream ended {have} bytes into a frame")
             }
             WireProblem::Malformed(what) => write!(f, "malformed frame: {what}"),
+            WireProblem::Foreign(text) => f.write_str(text),
             WireProblem::Newline => f.write_str(
                 "the payload contains a newline, which ends a frame on the `lines` wire: \
                  escape it, or use the `native` wire",
@@ -132,7 +142,7 @@ impl fmt::Display for WireError {
                     "the `{wire}` wire has no place for {what}: use the `native` wire"
                 )
             }
-            WireProblem::Io(error) => error.fmt(f),
+            WireProblem::Io(_) => f.write_str("the connection broke"),
             WireProblem::Custom(_) => f.write_str("the application's own wire codec failed"),
         }
     }
@@ -141,7 +151,7 @@ impl fmt::Display for WireError {
 impl Error for WireError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &*self.0 {
-            WireProblem::Io(error) => error.source(),
+            WireProblem::Io(error) => Some(error),
             WireProblem::Custom(error) => Some(&**error),
             _ => None,
         }

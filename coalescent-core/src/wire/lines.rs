@@ -5,6 +5,7 @@ use super::{
     Block, Framing, Head, Kind, MAX_BLOCK_FRAMES, MAX_PREFIX, Packet, WireError, clamp_frame,
     plain_payload,
 };
+use crate::transport::foreign::is_tls_record;
 
 /// A codec of the `lines` wire: one frame per line.
 ///
@@ -21,12 +22,17 @@ use super::{
 /// An empty line is not a frame, so writing an empty payload writes nothing. A payload that
 /// contains `\n` is rejected. If the stream ends cleanly, the bytes after the last `\n` form a
 /// frame, as in Node and in shells; a trailing `\r` is part of that payload.
+///
+/// A connection that begins with a TLS handshake is an error, because such a peer has an identity,
+/// and this node has none.
 #[derive(Clone, Debug)]
 pub struct LinesCodec {
     max_frame: usize,
     /// The length of the prefix of the buffer that is known to contain no `\n`, so that a long line
     /// arriving in small pieces is scanned only once.
     scanned: usize,
+    /// Whether the first bytes of the connection are still to be looked at.
+    at_start: bool,
 }
 
 impl LinesCodec {
@@ -36,7 +42,20 @@ impl LinesCodec {
         Self {
             max_frame: clamp_frame(max_frame),
             scanned: 0,
+            at_start: true,
         }
+    }
+
+    /// Fails if the connection begins with a TLS handshake, which would be read as lines.
+    #[cold]
+    fn check_start(&mut self, first: &[u8]) -> Result<(), WireError> {
+        match is_tls_record(first) {
+            Some(true) => return Err(WireError::tls()),
+            Some(false) => self.at_start = false,
+            // A line that is whole is taken.
+            None => self.at_start = memchr::memchr(b'\n', first).is_none(),
+        }
+        Ok(())
     }
 
     /// Parses the line at the front of `bytes`, whose first `scanned` bytes contain no `\n`.
@@ -78,6 +97,9 @@ impl LinesCodec {
     /// Fails as [`WireCodec::next_block`](super::WireCodec::next_block) does.
     pub fn next_block(&mut self, buf: &mut BytesMut, block: &mut Block) -> Result<bool, WireError> {
         block.clear();
+        if self.at_start {
+            self.check_start(buf)?;
+        }
         let mut at = 0;
         let mut scanned = self.scanned;
         while block.heads.len() < MAX_BLOCK_FRAMES {
@@ -175,6 +197,9 @@ impl Decoder for LinesCodec {
     type Error = WireError;
 
     fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Packet>, WireError> {
+        if self.at_start {
+            self.check_start(src)?;
+        }
         loop {
             let Some(head) = self.parse(src, self.scanned)? else {
                 self.scanned = src.len();

@@ -103,7 +103,7 @@ async fn error(mesh: &Mesh) -> String {
     let mut events = mesh.events();
     loop {
         if let Some(Event::Error { error, .. }) = soon("an error", events.next()).await {
-            return error.to_string();
+            return error.report().to_string();
         }
     }
 }
@@ -733,8 +733,7 @@ async fn start_hooks_run_before_peers_and_shutdown_hooks_can_still_send() {
     drop(b);
     let mut panicked = false;
     while let Some(event) = soon("an event", events.next()).await {
-        panicked |=
-            matches!(event, Event::Error { error, .. } if error.to_string().contains("oops"));
+        panicked |= matches!(event, Event::Error { error, .. } if error.report().to_string().contains("oops"));
     }
     assert!(panicked);
     assert_eq!(steps.lock().unwrap().len(), 3);

@@ -370,7 +370,10 @@ async fn a_socket_that_met_itself_is_no_peer_on_any_wire() {
             .await
             .unwrap();
         let told = error(&mut here.events()).await;
-        assert!(told.to_string().contains("met itself"), "{wire}: {told}");
+        assert!(
+            told.report().to_string().contains("met itself"),
+            "{wire}: {told}"
+        );
         met.0.store(false, Ordering::SeqCst);
         // Nobody sits in the place of who should be there.
         let there = loop {

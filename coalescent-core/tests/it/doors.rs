@@ -95,7 +95,10 @@ async fn accepted_sockets_count_towards_the_limits() {
     let (second, peer) = accept(&mesh, near()).await.unwrap();
     let error = accept(&mesh, near()).await.map(drop).unwrap_err();
     assert!(error.is_refused(), "{error}");
-    assert!(error.to_string().contains("max_inbound"), "{error}");
+    assert!(
+        error.report().to_string().contains("max_inbound"),
+        "{error}"
+    );
     // A place is no seat: the seats were taken meanwhile.
     let (here, there) = tokio::io::duplex(64 * 1024);
     let introduces_itself = async {
@@ -117,7 +120,7 @@ async fn accepted_sockets_count_towards_the_limits() {
         .unwrap();
     let place = mesh.admit(FAR).await.unwrap();
     let error = mesh.admit(FAR).await.unwrap_err();
-    assert!(error.to_string().contains("max_per_ip"), "{error}");
+    assert!(error.report().to_string().contains("max_per_ip"), "{error}");
     drop(place);
     let (_peer, _) = accept(&mesh, FAR).await.unwrap();
     assert!(accept(&mesh, FAR).await.map(drop).unwrap_err().is_refused());
@@ -195,7 +198,7 @@ async fn an_error_can_be_cloned() {
     drop(free);
     let error = mesh.connect(&addr.to_string()).await.unwrap_err();
     let same = error.clone();
-    assert!(same.is_dial() && same.to_string() == error.to_string());
+    assert!(same.is_dial() && same.report().to_string() == error.report().to_string());
     assert!(std::error::Error::source(&same).is_some());
     assert!(TcpStream::connect(addr).await.is_err());
 }

@@ -592,7 +592,7 @@ async fn a_peer_is_told_what_this_node_takes_and_sent_no_more_than_it_takes_itse
             peer.request_payload(over.clone()).await.unwrap_err(),
         ] {
             assert!(error.is_encode(), "{error}");
-            let text = error.to_string();
+            let text = error.report().to_string();
             assert!(
                 text.contains(&format!("{limit} bytes, the most that this peer takes")),
                 "{text}"

@@ -83,7 +83,7 @@ async fn who_proves_another_key_than_the_dialled_one_is_no_peer_and_dialled_agai
     let error = there.connect(&at(7)).await.unwrap_err();
     let expected = format!("the peer is {}, not {}", key(9), key(7));
     assert!(error.is_handshake(), "{error}");
-    assert!(error.to_string().contains(&expected), "{error}");
+    assert!(error.report().to_string().contains(&expected), "{error}");
     let told = soon("an error", async {
         loop {
             if let Event::Error { error, .. } = events.next().await.unwrap() {
@@ -91,7 +91,7 @@ async fn who_proves_another_key_than_the_dialled_one_is_no_peer_and_dialled_agai
             }
         }
     });
-    assert!(told.await.to_string().contains(&expected));
+    assert!(told.await.report().to_string().contains(&expected));
     liar.shutdown().await;
     let honest = listen(&network, 7).await;
     soon("the seed", there.connected(1)).await.unwrap();
@@ -107,13 +107,16 @@ async fn the_allow_list_holds_without_tls() {
     friend.connect(&at(7)).await.unwrap();
     let error = stranger.connect(&at(7)).await.unwrap_err();
     assert!(
-        error.is_refused() && error.to_string().contains("not allowed"),
+        error.is_refused() && error.report().to_string().contains("not allowed"),
         "{error}"
     );
     // Neither is dialled who is not on it.
     let open = listen(&network, 10).await;
     let error = here.connect(&at(10)).await.unwrap_err();
-    assert!(error.to_string().contains("is not allowed"), "{error}");
+    assert!(
+        error.report().to_string().contains("is not allowed"),
+        "{error}"
+    );
     assert!(here.allow(key(9)).unwrap() && here.allow(key(10)).unwrap());
     stranger.connect(&at(7)).await.unwrap();
     here.connect(&at(10)).await.unwrap();
@@ -200,7 +203,7 @@ async fn what_is_adopted_is_counted_if_that_is_asked_for() {
     let bye = by_hand.recv().await.unwrap();
     assert_eq!((bye.kind, &bye.payload[..]), (Kind::Bye, &b"busy"[..]));
     assert!(
-        error.is_refused() && error.to_string().contains("max_inbound"),
+        error.is_refused() && error.report().to_string().contains("max_inbound"),
         "{error}"
     );
     first.unwrap().disconnect("to make room");
@@ -295,7 +298,7 @@ async fn the_identity_and_the_key_of_a_transport_must_be_one() {
     let error = app.transport(network.node(key(7))).start().await;
     let error = error.unwrap_err();
     assert!(
-        error.is_config() && error.to_string().contains("one secret key"),
+        error.is_config() && error.report().to_string().contains("one secret key"),
         "{error}"
     );
     // No TLS of ours over it: the other end, which has no identity, would not understand it.

@@ -20,6 +20,8 @@ mod links;
 mod listen;
 #[cfg(feature = "metrics")]
 mod metrics;
+#[cfg(feature = "tls")]
+mod mismatch;
 mod native;
 mod one_peer;
 mod overlap;

@@ -38,7 +38,7 @@ async fn error(events: &mut Events) -> String {
             .await
             .expect("a running mesh")
         {
-            return error.to_string();
+            return error.report().to_string();
         }
     }
 }

@@ -19,7 +19,7 @@ fn errors(events: &mut Events) -> Vec<String> {
     while let Some(Some(event)) = events.next().now_or_never() {
         if let Event::Error { error, .. } = event {
             assert!(!error.is_offence(), "{error}");
-            errors.push(error.to_string());
+            errors.push(error.report().to_string());
         }
     }
     errors

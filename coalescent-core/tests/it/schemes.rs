@@ -46,7 +46,7 @@ async fn an_unknown_scheme_is_an_error_of_the_configuration() {
         mesh.probe(&address).await.unwrap_err(),
     ] {
         assert!(error.is_config(), "{error}");
-        assert_eq!(error.to_string(), expected);
+        assert_eq!(error.report().to_string(), expected);
     }
     assert!(!mesh.may_dial(&address));
     mesh.suggest(Suggestion::new(address, Source::new("ours")));
@@ -55,11 +55,19 @@ async fn an_unknown_scheme_is_an_error_of_the_configuration() {
         ("unix:/run/chat.sock".to_owned(), "`App::transport`"),
         ("http://example.com".to_owned(), "`App::transport`"),
     ] {
-        let error = mesh.connect(&text).await.unwrap_err().to_string();
+        let error = mesh.connect(&text).await.unwrap_err().report().to_string();
         assert!(error.contains(remedy) && !error.contains('\n'), "{error}");
     }
     let long = format!("unix:/{}", "x".repeat(1000));
-    assert!(mesh.connect(&long).await.unwrap_err().to_string().len() < 300);
+    assert!(
+        mesh.connect(&long)
+            .await
+            .unwrap_err()
+            .report()
+            .to_string()
+            .len()
+            < 300
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -260,7 +268,7 @@ async fn an_allow_list_holds_on_every_transport_of_an_app() {
             .unwrap_err(),
     ] {
         assert!(
-            error.is_config() && error.to_string().contains("identity"),
+            error.is_config() && error.report().to_string().contains("identity"),
             "{error}"
         );
     }
@@ -315,7 +323,7 @@ async fn one_that_says_it_proves_keys_and_gives_none_has_no_peers() {
     let there = app(&network, 8, Protection::Keys, false);
     let error = connected(&there.start().await.unwrap()).await.unwrap_err();
     assert!(
-        error.is_handshake() && error.to_string().contains("which key"),
+        error.is_handshake() && error.report().to_string().contains("which key"),
         "{error}"
     );
     let honest = app(&network, 9, Protection::Keys, true);

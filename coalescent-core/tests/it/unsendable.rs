@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::transport::Memory;
-use coalescent_core::{App, DropReason, Error, Event, Mesh, Sent, Wire};
+use coalescent_core::{App, DropReason, Error, Event, Mesh, Sent, Wire, report};
 use futures_util::{FutureExt, SinkExt};
 use support::soon;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -63,7 +63,10 @@ async fn what_is_too_large_is_an_error_whoever_is_connected() {
             let error = result.unwrap_err();
             assert!(error.is_encode(), "{error}");
             assert!(
-                error.to_string().contains("larger than 1000 bytes"),
+                error
+                    .report()
+                    .to_string()
+                    .contains("larger than 1000 bytes"),
                 "{error}"
             );
         }
@@ -91,7 +94,7 @@ async fn what_no_wire_of_the_peers_carries_is_an_error_and_counted_for_nobody() 
     for result in in_each_way(&mesh, &newline).await {
         let error = result.unwrap_err();
         assert!(error.is_encode(), "{error}");
-        assert!(error.to_string().contains("newline"), "{error}");
+        assert!(error.report().to_string().contains("newline"), "{error}");
     }
     assert_eq!((mesh.stats().sent, mesh.stats().dropped), (0, 0));
     while let Some(Some(event)) = events.next().now_or_never() {
@@ -156,7 +159,8 @@ async fn a_writer_tells_what_it_cannot_send_and_sends_all_else() {
 
     let error = writer.write_all(BOTH.as_bytes()).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
-    assert!(error.to_string().contains("newline"), "{error}");
+    let error = report(&error).to_string();
+    assert!(error.contains("newline"), "{error}");
     writer.write_all(b"four").await.unwrap();
     AsyncWriteExt::flush(&mut writer).await.unwrap();
     read(&mut lines, "four\n").await;

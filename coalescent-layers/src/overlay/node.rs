@@ -161,7 +161,7 @@ impl Shared {
         match after {
             After::Promote(peer) => {
                 if let Err(error) = peer.promote() {
-                    tracing::debug!(peer = %peer.id(), %error, "a neighbour found no place");
+                    tracing::debug!(peer = %peer.id(), error = %error.report(), "a neighbour found no place");
                     self.with(|state, now, after| state.no_place(&peer, now, after));
                 }
             }

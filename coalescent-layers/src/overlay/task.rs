@@ -145,7 +145,7 @@ impl State {
         let alive = result.as_ref().err().is_some_and(Error::is_busy);
         if let Err(error) = &result {
             self.stats.failed += 1;
-            tracing::debug!(?whom, %error, "a contact was not made");
+            tracing::debug!(?whom, error = %error.report(), "a contact was not made");
         }
         let met = result.ok().filter(Peer::is_connected);
         if let Some(peer) = &met

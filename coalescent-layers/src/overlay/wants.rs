@@ -138,7 +138,7 @@ impl State {
         };
         link.idle = now + if leaves { LEAVE } else { IDLE };
         if let Err(error) = link.peer.try_send_on(CHANNEL, bytes) {
-            tracing::debug!(peer = %link.peer.id(), %error, "a message of the overlay was not sent");
+            tracing::debug!(peer = %link.peer.id(), error = %error.report(), "a message of the overlay was not sent");
             self.stats.refuse(Refused::Full);
         }
     }

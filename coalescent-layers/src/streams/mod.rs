@@ -48,7 +48,7 @@ pub const MIN_WINDOW: u32 = 4 * 1024;
 ///
 /// ```
 /// use coalescent_core::{App, AppExt, transport::Memory};
-/// use coalescent_layers::streams::{PeerStream, Streams, StreamsExt};
+/// use coalescent_layers::streams::{PeerStream, PeerStreamsExt, Streams};
 /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
 ///
 /// /// Sends back what comes.

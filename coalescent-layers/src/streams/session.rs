@@ -92,7 +92,7 @@ impl Session {
     async fn run(self: Arc<Self>) {
         let why = tokio::select! {
             reason = self.peer.closed() => reason.to_string(),
-            error = self.send_all() => error.to_string(),
+            error = self.send_all() => error.report().to_string(),
         };
         self.with(|table, wakes| table.leave(&why, wakes));
         self.places.notify_waiters();

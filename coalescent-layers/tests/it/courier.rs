@@ -180,7 +180,7 @@ async fn many_bodies_are_messages_in_their_order_up_to_one_that_cannot_be_serial
         let bodies = (0..6).map(NoThree);
         let error = hub.peers().broadcast_all("some", bodies).await.unwrap_err();
         assert!(error.is_encode(), "{error}");
-        assert!(error.to_string().contains("no three"), "{error}");
+        assert!(error.report().to_string().contains("no three"), "{error}");
         let _ = hub.broadcast("end", &()).await.unwrap();
 
         for reader in &mut readers {
@@ -219,13 +219,16 @@ async fn a_malformed_message_is_an_error_and_the_peer_stays() {
         }
     };
     assert!(error.is_call() && !error.is_panic());
-    assert!(error.to_string().contains("not a message"), "{error}");
+    assert!(
+        error.report().to_string().contains("not a message"),
+        "{error}"
+    );
     assert!(peer.is_connected());
 
     // A request that is no message is told so.
     let error = peer.request_payload("no message").await.unwrap_err();
     assert!(
-        error.is_failed() && error.to_string().contains("not a message"),
+        error.is_failed() && error.report().to_string().contains("not a message"),
         "{error}"
     );
 }
@@ -252,7 +255,7 @@ async fn without_a_courier_each_verb_says_what_to_do() {
     for error in errors {
         assert!(error.is_no_courier(), "{error}");
         assert!(
-            error.to_string().contains(".with(Courier::new())"),
+            error.report().to_string().contains(".with(Courier::new())"),
             "{error}"
         );
     }
@@ -289,7 +292,7 @@ async fn what_cannot_be_serialized_is_an_error_of_the_verb() {
     hub.set(Arc::new(Codec::json()));
     let error = hub.broadcast("beep", &Broken).await.unwrap_err();
     assert!(
-        error.is_encode() && error.to_string().contains("broken on purpose"),
+        error.is_encode() && error.report().to_string().contains("broken on purpose"),
         "{error}"
     );
     let error = hub
@@ -371,7 +374,7 @@ async fn a_request_is_answered_with_a_message() {
         assert!(peer.request("raw", &()).await.unwrap_err().is_decode());
         let error = peer.request("ping", "no number").await.unwrap_err();
         assert!(
-            error.is_failed() && error.to_string().contains("body"),
+            error.is_failed() && error.report().to_string().contains("body"),
             "{error}"
         );
 
@@ -393,7 +396,7 @@ async fn an_answer_without_a_courier_is_an_error_that_says_so() {
     let peer = bob.connect("alice:1").await.unwrap();
     let error = peer.request("ping", &1).await.unwrap_err();
     assert!(
-        error.is_failed() && error.to_string().contains("courier"),
+        error.is_failed() && error.report().to_string().contains("courier"),
         "{error}"
     );
 }
@@ -466,7 +469,7 @@ async fn a_stack_needs_no_app() {
     assert_eq!(said(&peer.request("ping", &1).await.unwrap()), "pong 2");
     let error = peer.request("boom", &()).await.unwrap_err();
     assert!(
-        error.is_failed() && error.to_string().contains("as asked"),
+        error.is_failed() && error.report().to_string().contains("as asked"),
         "{error}"
     );
     assert_eq!(said(&peer.request("ping", &2).await.unwrap()), "pong 3");

@@ -440,7 +440,7 @@ async fn a_verdict_takes_only_so_long() {
     let mut errors = Vec::new();
     while let Ok(Some(event)) = tokio::time::timeout(SECOND, events.next()).await {
         if let Event::Error { error, .. } = event {
-            errors.push(error.to_string());
+            errors.push(error.report().to_string());
         }
     }
     assert_eq!(errors.len(), 1, "{errors:?}");

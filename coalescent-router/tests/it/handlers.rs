@@ -110,7 +110,7 @@ async fn a_body_of_another_type_fails_the_frame_and_names_both() {
     assert!(rejection.is_body() && !rejection.is_no_message());
     let text = error.to_string();
     assert!(text.contains("u64") && text.contains("\"a\\nb\""), "{text}");
-    assert!(std::error::Error::source(rejection).is_some());
+    coalescent_core::test_util::check_levels(rejection);
 }
 
 #[tokio::test]
@@ -245,13 +245,19 @@ async fn a_handler_that_fails_or_panics_costs_its_own_frame() {
     assert!(error.is_failed(), "{error}");
     let error = pair.error().await;
     assert!(error.is_call() && !error.is_panic());
-    assert!(error.to_string().contains("out of beeps"), "{error}");
+    assert!(
+        error.report().to_string().contains("out of beeps"),
+        "{error}"
+    );
 
     let error = pair.ask(Message::new("panic", &())).await.unwrap_err();
     assert!(error.is_failed(), "{error}");
     let error = pair.error().await;
     assert!(error.is_panic());
-    assert!(error.to_string().contains("out of boops"), "{error}");
+    assert!(
+        error.report().to_string().contains("out of boops"),
+        "{error}"
+    );
 
     assert_eq!(pair.ask_text("fine").await, "fine");
     assert!(pair.peer.is_connected());
@@ -312,7 +318,7 @@ async fn middleware_made_of_a_function_sees_the_frame_and_the_reply() {
     assert_eq!(pair.ask_text("say").await, "SAY!");
     // The layer's copy of the frame is not that which goes on.
     assert!(pair.ask(Message::new("ask", &())).await.is_err());
-    assert!(pair.error().await.to_string().contains("String"));
+    assert!(pair.error().await.report().to_string().contains("String"));
 
     let app = App::new()
         .layer(courier_layer())
@@ -382,7 +388,13 @@ async fn a_handler_refuses_with_a_reason_for_the_asker_alone() {
     let error = pair.ask(Message::new("fail", &())).await.unwrap_err();
     assert_eq!(error.peer_reason(), Some("out of paper"));
     // The first event is of the second failure: the refusal was none.
-    assert!(pair.error().await.to_string().contains("out of paper"));
+    assert!(
+        pair.error()
+            .await
+            .report()
+            .to_string()
+            .contains("out of paper")
+    );
     let answer = pair.ask(Message::new("withdraw", &100)).await.unwrap();
     assert_eq!(answer.body::<u64>().unwrap(), 100);
 }

@@ -41,7 +41,7 @@ async fn a_stack_can_be_chosen_at_run_time() {
         match answer {
             Ok(text) => assert!(echoes && text == "hello"),
             Err(error) => assert!(
-                !echoes && error.to_string().contains("timed out"),
+                !echoes && error.report().to_string().contains("timed out"),
                 "{error}"
             ),
         }

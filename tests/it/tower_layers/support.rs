@@ -32,7 +32,7 @@ pub(crate) async fn next_error(events: &mut Events) -> String {
             Event::Error {
                 peer: Some(_),
                 error,
-            } => return error.to_string(),
+            } => return error.report().to_string(),
             Event::PeerDisconnected { reason, .. } => panic!("the peer left: {reason}"),
             _ => {}
         }

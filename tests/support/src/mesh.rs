@@ -44,7 +44,7 @@ pub async fn disconnected(events: &mut Events) -> (Peer, DisconnectReason) {
 /// Waits for the next error, as its text.
 pub async fn error(events: &mut Events) -> String {
     event("error", events, |event| match event {
-        Event::Error { error, .. } => Some(error.to_string()),
+        Event::Error { error, .. } => Some(error.report().to_string()),
         _ => None,
     })
     .await

@@ -93,7 +93,7 @@ async fn tell(mut events: coalescent::Events) {
         match event {
             Event::PeerConnected { peer } => eprintln!("* {} is here", peer.id()),
             Event::PeerDisconnected { peer, reason } => eprintln!("* {} left: {reason}", peer.id()),
-            Event::Error { error, .. } => eprintln!("* {error}"),
+            Event::Error { error, .. } => eprintln!("* {}", error.report()),
             _ => {}
         }
     }

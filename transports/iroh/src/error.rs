@@ -43,7 +43,8 @@ impl From<io::Error> for DialError {
 }
 
 impl DialError {
-    /// Returns the error of a dial to `addr` with a text that says what to do about it.
+    /// Returns the error of a dial to `addr` with a text that says what to do about it, or an error
+    /// of iroh with its causes as sources.
     pub(crate) fn explain(self, addr: &EndpointAddr) -> io::Error {
         let (kind, text) = match self {
             Self::Start(ConnectWithOptsError::NoAddress { .. }) => (
@@ -55,8 +56,8 @@ impl DialError {
             Self::Start(ConnectWithOptsError::EndpointClosed { .. }) => {
                 (ErrorKind::NotConnected, closed().to_owned())
             }
-            Self::Start(error) => (ErrorKind::Other, format!("{error:#}")),
-            Self::Handshake(error) => (ErrorKind::Other, format!("{error:#}")),
+            Self::Start(error) => return io::Error::other(error),
+            Self::Handshake(error) => return io::Error::other(error),
             Self::Connection(ConnectionError::TimedOut) | Self::Silence => {
                 (ErrorKind::TimedOut, silence(addr))
             }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{Activity, Busy, Reader, Stream, Undecoded};
 use crate::connection::stack_driver::StackDriver;
+use crate::error::report;
 use crate::node::as_token;
 use crate::node::peer::HandedFrame;
 use crate::reason::DisconnectReason;
@@ -90,7 +91,7 @@ where
             if self.is_fault(error) {
                 self.peer.spend_all(now);
             }
-            self.stream = Stream::Ended(DisconnectReason::Protocol(error.to_string()));
+            self.stream = Stream::Ended(DisconnectReason::Protocol(report(error).to_string()));
         }
         self.activity.busy(&self.peer).buffer.fall_idle();
     }

@@ -43,7 +43,7 @@ use shortcut::Shortcut;
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep};
 
-use crate::error::{BoxError, Error};
+use crate::error::{self, BoxError, Error};
 use crate::frame::call::{CallOutcome, CallScope};
 use crate::frame::in_flight::InFlight;
 use crate::frame::{self, passes};
@@ -129,7 +129,7 @@ impl State {
     #[cold]
     fn stack_failed(error: impl Into<BoxError>) -> Self {
         let error: BoxError = error.into();
-        Self::Failed(DisconnectReason::Stack(error.to_string()))
+        Self::Failed(DisconnectReason::Stack(error::report(&*error).to_string()))
     }
 
     /// Stops the timer of the frame that the stack was not ready for, if there is one.

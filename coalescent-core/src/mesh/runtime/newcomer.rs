@@ -167,7 +167,7 @@ async fn introduce(
     let security = runtime.security();
     let accepting = security.accept(io, whence.key, protection);
     let secured = tokio::time::timeout(limit, accepting).await;
-    let (io, key) = secured.map_err(|_| Error::handshake_timeout(limit))??;
+    let (io, key) = secured.map_err(|_| security.timeout(limit, protection))??;
     let node = runtime.peers().node();
     let spoken = wire.as_ref().unwrap_or(&runtime.peers().config().wire);
     if let Some(left) = node.banned(key, whence.ip()) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::node::Peers;
@@ -200,10 +201,11 @@ impl Security {
             let (io, heard) = Heard::new(io);
             let accepted = tls.accept(io).await;
             let (stream, key) = accepted.map_err(|error| {
-                if error.is_io() && !heard.is_anything() {
+                let first = heard.first();
+                if error.is_io() && first.is_empty() {
                     Error::unsaid(error)
                 } else {
-                    Error::handshake(error)
+                    Error::handshake(error.hearing(&first))
                 }
             })?;
             return Ok((boxed(stream), Some(key)));
@@ -227,11 +229,23 @@ impl Security {
         }
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
+            let (io, heard) = Heard::new(io);
             let connected = tls.connect(io, addr.id()).await;
-            let (stream, key) = connected.map_err(Error::handshake)?;
+            let (stream, key) =
+                connected.map_err(|error| Error::handshake(error.hearing(&heard.first())))?;
             return Ok((boxed(stream), Some(key)));
         }
         Ok((io, None))
+    }
+
+    /// Returns the error of a connection that was not secured within `limit`.
+    pub(crate) fn timeout(&self, limit: Duration, protection: Protection) -> Error {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() && protection != Protection::Keys {
+            return Error::tls_timeout(limit);
+        }
+        let _ = protection;
+        Error::handshake_timeout(limit)
     }
 
     /// Checks the key that a transport has proven of the other end of a dialled connection.

@@ -111,7 +111,7 @@ impl<'a> Batch<'a> {
                 failed = run.take_refused().or(failed);
             }
         }
-        failed.map_or(Ok(()), |error| Err(Error::encode(error.to_string())))
+        failed.map_or(Ok(()), |error| Err(Error::encode(error)))
     }
 
     /// Queues the batch for the peers in `list` as far as there is room. Returns the peers without

@@ -18,7 +18,7 @@ pub(crate) use buffers::{KEPT_RUNS, RUN_BYTES, RunBuffers};
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use crate::error::Error;
+use crate::error::{Error, report};
 use crate::node::payload::Payload;
 use crate::node::peer::Peer;
 use crate::node::{Node, Peers};
@@ -277,7 +277,7 @@ fn check_size(node: &Node, len: usize) -> Result<(), Error> {
 
 /// Reports frames that a peer's wire has no place for.
 fn unencodable(node: &Node, peer: &Peer, error: &WireError, frames: u64) -> Sent {
-    node.error(Some(peer), Error::encode(error.to_string()));
+    node.error(Some(peer), Error::encode(report(error).to_string()));
     peer.dropped(DropReason::Unencodable, frames);
     Sent::dropped(frames)
 }

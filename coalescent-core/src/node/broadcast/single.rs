@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Sent, check_size, too_large, unencodable};
-use crate::error::Error;
+use crate::error::{Error, report};
 use crate::node::Peers;
 use crate::node::by_wire::ByWire;
 use crate::node::outgoing::own_kind;
@@ -64,7 +64,7 @@ impl Peers {
         for peer in without {
             if let Some(Err(error)) = encoded.get(peer.wire()) {
                 if !is_carried {
-                    return Err(Error::encode(error.to_string()));
+                    return Err(Error::encode(report(error).to_string()));
                 }
                 sent += unencodable(node, peer, error, 1);
             }

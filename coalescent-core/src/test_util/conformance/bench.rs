@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use super::probe::Shared;
 use super::{Check, Frames, TURNS};
-use crate::error::BoxError;
+use crate::error::{BoxError, report};
 use crate::frame::Frame;
 use crate::stack::reply::Reply;
 
@@ -47,7 +47,7 @@ where
         match self.ready().await {
             Some(Ok(())) => {}
             Some(Err(error)) => self.fail(
-                &format!("`poll_ready` fails {when}: {error}"),
+                &format!("`poll_ready` fails {when}: {}", report(&*error)),
                 "fail only where no frame can be handled any more",
             ),
             None if self.shared.is_taken() => self.fail(

@@ -2,10 +2,15 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
+use crate::error::report;
+
 /// The error of loading or creating a key.
 ///
-/// Its text names the file, if there is one, and says what to do.
-#[derive(Debug)]
+/// Its text names the file, if there is one, and says what to do. The cause is its
+/// [`source`](Error::source).
+///
+/// [`Debug`](fmt::Debug) shows the [report](fn@crate::report), as of [`Error`](crate::Error), since
+/// programs often return it from `main`.
 pub struct IdentityError {
     problem: IdentityProblem,
     path: Option<PathBuf>,
@@ -93,6 +98,18 @@ impl From<IdentityProblem> for IdentityError {
     }
 }
 
+impl fmt::Debug for IdentityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return fmt::Display::fmt(&report(self), f);
+        }
+        f.debug_struct("IdentityError")
+            .field("problem", &self.problem)
+            .field("path", &self.path)
+            .finish()
+    }
+}
+
 impl fmt::Display for IdentityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.path {
@@ -100,11 +117,11 @@ impl fmt::Display for IdentityError {
             None => f.write_str("key: ")?,
         }
         match &self.problem {
-            IdentityProblem::Read(error) => write!(f, "cannot be read: {error}"),
+            IdentityProblem::Read(_) => f.write_str("cannot be read"),
             IdentityProblem::Create(error) if error.kind() == io::ErrorKind::NotFound => {
                 f.write_str("cannot be made because its directory is missing: make that first")
             }
-            IdentityProblem::Create(error) => write!(f, "cannot be made: {error}"),
+            IdentityProblem::Create(_) => f.write_str("cannot be made"),
             IdentityProblem::Directory => f.write_str("is a directory: name a file in it"),
             IdentityProblem::NotAFile => f.write_str("is not a regular file: name one"),
             #[cfg(unix)]
@@ -135,4 +152,11 @@ impl fmt::Display for IdentityError {
 const HOW_TO: &str = "make a new one with `openssl genpkey -algorithm ed25519 -out FILE`, \
                       or name a file that does not exist yet";
 
-impl Error for IdentityError {}
+impl Error for IdentityError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.problem {
+            IdentityProblem::Read(error) | IdentityProblem::Create(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -243,3 +243,27 @@ fn debug_shows_the_id_but_not_the_secret() {
         "{text}"
     );
 }
+
+#[test]
+fn an_error_with_a_cause_displays_its_own_level() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("node.key");
+    let missing = Identity::load(&file).unwrap_err();
+    // In a place of what is no directory, neither can anything be read nor made.
+    std::fs::write(&file, "no key").unwrap();
+    let read = Identity::load(file.join("x")).unwrap_err();
+    let made = Identity::load_or_generate(dir.path().join("no").join("x")).unwrap_err();
+    for error in [missing, read, made] {
+        crate::error::check_levels(&error);
+        assert_eq!(
+            format!("{error:?}"),
+            crate::error::report(&error).to_string()
+        );
+    }
+    let invalid = Identity::from_pkcs8_pem("no key").unwrap_err();
+    assert!(std::error::Error::source(&invalid).is_none());
+    assert!(
+        format!("{invalid:?}").contains("BEGIN PRIVATE KEY"),
+        "{invalid:?}"
+    );
+}

@@ -4,9 +4,11 @@ use std::{fmt, io};
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use super::verify::Refusal;
+use crate::transport::foreign::{Spoken, spoken};
 use crate::transport::identity::PublicKey;
 
-/// The error of a failed TLS handshake. Its text says what to do.
+/// The error of a failed TLS handshake. Its text says what to do; the cause, if there is one, is
+/// its [`source`](StdError::source).
 #[derive(Debug)]
 pub struct TlsError(TlsErrorKind);
 
@@ -18,7 +20,8 @@ pub(super) enum TlsErrorKind {
     },
     NotAllowed(PublicKey),
     Refused(PublicKey),
-    Plaintext,
+    /// What is spoken in place of TLS, as far as it is known.
+    Plaintext(Option<Spoken>),
     Protocol,
     NotAKey,
     Handshake(Error),
@@ -45,7 +48,7 @@ impl TlsError {
             }
             Error::InvalidMessage(
                 InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
-            ) => TlsErrorKind::Plaintext,
+            ) => TlsErrorKind::Plaintext(None),
             Error::NoApplicationProtocol
             | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
                 TlsErrorKind::Protocol
@@ -60,6 +63,14 @@ impl TlsError {
         match tls_cause(&error) {
             Some(cause) if is_refusal(cause) => Self(TlsErrorKind::Refused(own)).into(),
             _ => error,
+        }
+    }
+
+    /// Adds what the peer speaks, if it does not speak TLS, from the first bytes that it has sent.
+    pub(crate) fn hearing(self, first: &[u8]) -> Self {
+        match self.0 {
+            TlsErrorKind::Plaintext(_) => Self(TlsErrorKind::Plaintext(spoken(first))),
+            _ => self,
         }
     }
 
@@ -96,7 +107,7 @@ impl TlsError {
     /// Returns whether the peer sent something other than TLS.
     #[must_use]
     pub fn is_plaintext(&self) -> bool {
-        matches!(self.0, TlsErrorKind::Plaintext)
+        matches!(self.0, TlsErrorKind::Plaintext(_))
     }
 
     /// Returns whether the peer speaks another protocol than coalescent over TLS.
@@ -159,9 +170,11 @@ impl fmt::Display for TlsError {
                 "the peer refused this node's key: have it allow the id {own}, \
                  and check which id it expects here"
             ),
-            TlsErrorKind::Plaintext => {
-                f.write_str("the peer does not speak TLS: give both nodes an identity, or neither")
-            }
+            TlsErrorKind::Plaintext(spoken) => f.write_str(
+                spoken
+                    .and_then(Spoken::to_tls)
+                    .unwrap_or("the peer does not speak TLS: give both nodes an identity, or neither"),
+            ),
             TlsErrorKind::Protocol => f.write_str(
                 "the peer speaks TLS but not `coalescent/1` in it: check the address, \
                  and that both nodes run compatible versions",
@@ -170,21 +183,27 @@ impl fmt::Display for TlsError {
                 "the peer does not show one ed25519 public key: \
                  check that it is a coalescent node with an identity",
             ),
-            TlsErrorKind::Handshake(cause) => write!(
-                f,
-                "the TLS handshake failed ({cause}): \
-                 both sides need TLS 1.3 and an ed25519 key as a raw public key"
+            TlsErrorKind::Handshake(_) => f.write_str(
+                "the TLS handshake failed, which takes TLS 1.3 and an ed25519 key as a raw public key \
+                 on both sides",
             ),
-            TlsErrorKind::Io(error) => write!(
-                f,
-                "the connection failed in the TLS handshake ({error}): \
-                 check that the peer is a coalescent node with an identity"
+            TlsErrorKind::Io(_) => f.write_str(
+                "the connection broke in the TLS handshake, so check that the peer is a coalescent \
+                 node with an identity",
             ),
         }
     }
 }
 
-impl StdError for TlsError {}
+impl StdError for TlsError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.0 {
+            TlsErrorKind::Handshake(cause) => Some(cause),
+            TlsErrorKind::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 impl From<TlsError> for io::Error {
     fn from(error: TlsError) -> Self {
@@ -192,7 +211,7 @@ impl From<TlsError> for io::Error {
             TlsErrorKind::WrongKey { .. }
             | TlsErrorKind::NotAllowed(_)
             | TlsErrorKind::Refused(_) => io::ErrorKind::PermissionDenied,
-            TlsErrorKind::Plaintext
+            TlsErrorKind::Plaintext(_)
             | TlsErrorKind::Protocol
             | TlsErrorKind::NotAKey
             | TlsErrorKind::Handshake(_) => io::ErrorKind::InvalidData,

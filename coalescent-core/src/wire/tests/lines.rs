@@ -56,3 +56,29 @@ fn a_long_line_in_small_pieces_is_scanned_once() {
     assert!(codec.next_block(&mut buf, &mut block).unwrap());
     assert_eq!(block.heads[0].1.wire_len(), 1001);
 }
+
+#[test]
+fn a_tls_handshake_is_no_line() {
+    let hello = b"\x16\x03\x01\x00\xee\x01\x00\x00\xea\x03\x03 and\nmore\n";
+    let alert = b"\x15\x03\x03\x00\x02\x02\x0a";
+    for bytes in [&hello[..], &alert[..]] {
+        for piece in [1, 2, 5, bytes.len()] {
+            let (frames, _, error) = read_blocks(Wire::lines().codec(MAX), bytes, &[piece]);
+            let error = error.expect("it is recognized");
+            assert!(frames.is_empty() && error.is_malformed(), "{error}");
+            assert!(error.to_string().contains("speaks TLS"), "{error}");
+        }
+        // Only at the start.
+        let later = [b"first\n", bytes].concat();
+        let (frames, _, error) = read_blocks(Wire::lines().codec(MAX), &later, &[usize::MAX]);
+        assert!(frames.len() > 1 && error.is_none(), "{error:?}");
+        // Any bytes can be a payload elsewhere.
+        let (frames, _, error) = read_blocks(Wire::raw().codec(MAX), bytes, &[usize::MAX]);
+        assert!(!frames.is_empty() && error.is_none(), "{error:?}");
+    }
+    // What is as short as the start of a handshake is a line all the same.
+    for bytes in ["\x16\n", "\x16\x03\x01\n", "\x15\x03\x03\0\n"] {
+        let (frames, _, error) = read_blocks(Wire::lines().codec(MAX), bytes.as_bytes(), &[1]);
+        assert!(frames.len() == 1 && error.is_none(), "{bytes:?}: {error:?}");
+    }
+}

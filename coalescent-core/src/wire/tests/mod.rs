@@ -196,3 +196,12 @@ fn raw_frames_are_split_at_the_limit() {
     let sizes: Vec<_> = frames.iter().map(|(_, payload)| payload.len()).collect();
     assert_eq!((sizes, &whole[..]), (vec![4, 4, 1], &b"123456789"[..]));
 }
+
+#[test]
+fn an_error_with_a_cause_displays_its_own_level() {
+    let cause = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    let errors = [WireError::from(cause()), WireError::custom(cause().into())];
+    for error in errors {
+        crate::error::check_levels(&error);
+    }
+}

@@ -246,7 +246,7 @@ async fn a_name_that_was_told_leads_nowhere_private() {
         .await
         .unwrap_err();
     assert!(
-        error.is_refused() && error.to_string().contains("not as near"),
+        error.is_refused() && error.report().to_string().contains("not as near"),
         "{error}"
     );
     let both = c.contact(&address("both:1"), Some(&teller)).await;
@@ -276,7 +276,7 @@ async fn no_private_address_is_taken_from_a_peer_on_the_internet() {
     assert!(public.is_contact());
     for there in ["127.0.0.1:1", "10.0.0.1:1", "[fe80::1]:1", "localhost:1"] {
         let error = b.contact(&address(there), Some(&public)).await.unwrap_err();
-        let text = error.to_string();
+        let text = error.report().to_string();
         assert!(
             error.is_refused() && !error.is_busy() && text.contains("not as near"),
             "{text}"

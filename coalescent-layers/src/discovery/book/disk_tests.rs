@@ -1,3 +1,4 @@
+use coalescent_core::test_util::check_levels;
 use tempfile::TempDir;
 
 use super::super::table::tests::{at, spread};
@@ -282,4 +283,17 @@ fn where_nothing_can_be_created_is_said() {
             .contains("let this user write to its folder"),
         "{error}"
     );
+}
+
+#[test]
+fn an_error_with_a_cause_displays_its_own_level() {
+    let cause = |kind| io::Error::from(kind);
+    for problem in [
+        Problem::Read(cause(io::ErrorKind::PermissionDenied)),
+        Problem::Write(cause(io::ErrorKind::PermissionDenied)),
+        Problem::Write(cause(io::ErrorKind::StorageFull)),
+        Problem::NotKept("it is damaged", cause(io::ErrorKind::PermissionDenied)),
+    ] {
+        check_levels(&BookError::at(problem, Path::new("peers.book")));
+    }
 }

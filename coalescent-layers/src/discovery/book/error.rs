@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// An error of the file of an address book. Its text is one line that says what to do.
+/// An error of the file of an address book. Its text is one line that says what to do; the cause,
+/// if there is one, is its [`source`](std::error::Error::source).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct BookError {
@@ -101,10 +102,10 @@ impl fmt::Display for BookError {
                     " is not used: {why}; it is kept as {kept:?}{instead}, and a new one is begun"
                 )
             }
-            Problem::NotKept(why, error) => write!(
+            Problem::NotKept(why, _) => write!(
                 f,
-                " is not used: {why}; it cannot be renamed ({error}), so nothing is saved: move it away, or \
-                 name another file"
+                " is not used: {why}; it cannot be renamed, so nothing is saved: move it away, or name \
+                 another file"
             ),
             Problem::Empty => f.write_str(" is empty; a new one is begun"),
             Problem::Directory => {
@@ -117,18 +118,15 @@ impl fmt::Display for BookError {
                     ": there is no folder {folder:?}; create it, or name another file"
                 )
             }
-            Problem::Read(error) => write!(
-                f,
-                " cannot be read: {error}; nothing is saved: let this user read and write it, or name another \
-                 file"
+            Problem::Read(_) => f.write_str(
+                " cannot be read, and nothing is saved: let this user read and write it, or name \
+                 another file",
             ),
-            Problem::Write(error) if is_full(error) => write!(
-                f,
-                " cannot be saved: {error}; make room: the last one that was saved is still there"
+            Problem::Write(error) if is_full(error) => f.write_str(
+                " cannot be saved; make room: the last one that was saved is still there",
             ),
-            Problem::Write(error) => write!(
-                f,
-                " cannot be saved: {error}; let this user write to its folder, or name another file"
+            Problem::Write(_) => f.write_str(
+                " cannot be saved; let this user write to its folder, or name another file",
             ),
         }
     }
@@ -141,5 +139,13 @@ fn is_full(error: &io::Error) -> bool {
     )
 }
 
-/// The text has the cause already.
-impl std::error::Error for BookError {}
+impl std::error::Error for BookError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.problem {
+            Problem::NotKept(_, error) | Problem::Read(error) | Problem::Write(error) => {
+                Some(error)
+            }
+            _ => None,
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use coalescent_core::{Error, Mesh, Source, Suggestion, WeakMesh};
+use coalescent_core::{Error, Mesh, Source, Suggestion, WeakMesh, report};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
@@ -174,7 +174,7 @@ impl Keeper {
     }
 
     fn report(&self, mesh: &Mesh, error: &BookError) {
-        let text = error.to_string();
+        let text = report(error).to_string();
         let mut said = lock(&self.said);
         if said.as_ref() != Some(&text) {
             mesh.peers().report(Error::plugin(text.clone()));

@@ -162,7 +162,7 @@ impl Node {
                 let ask = ExchangeMessage::Ask(count).encode();
                 if let Err(error) = peer.try_send_on(CHANNEL, ask) {
                     asking.unsent();
-                    tracing::debug!(peer = %peer.id(), %error, "a peer was not asked for addresses");
+                    tracing::debug!(peer = %peer.id(), error = %error.report(), "a peer was not asked for addresses");
                 }
             } else if let Some(due) = asking.due(direction, now) {
                 next = next.min(due);

@@ -251,7 +251,7 @@ impl Inner {
         })));
         // If there is no room, it may come another way.
         if let Err(error) = peer.hand_in(payload, extensions) {
-            tracing::debug!(peer = %peer.id(), topic = %state.name, %error, "a payload was lost");
+            tracing::debug!(peer = %peer.id(), topic = %state.name, error = %error.report(), "a payload was lost");
             peer.count_channel_dropped(1);
         }
         Ok(())

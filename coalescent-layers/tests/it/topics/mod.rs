@@ -173,7 +173,7 @@ async fn neighbours_that_take_less_are_an_error_and_not_silence() {
     let topics = nodes.subscribe("a", 0..2).await;
     let error = topics[0].publish(vec![0; 5000]).await.unwrap_err();
     assert!(
-        error.is_encode() && error.to_string().contains("4096"),
+        error.is_encode() && error.report().to_string().contains("4096"),
         "{error}"
     );
     topics[0].publish(vec![0; 3000]).await.unwrap();

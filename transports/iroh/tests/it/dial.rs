@@ -71,7 +71,7 @@ async fn another_key_than_the_one_asked_for_is_no_peer() {
     let error = soon("an error", bob.connect(&address))
         .await
         .expect_err("another key");
-    let text = error.to_string();
+    let text = error.report().to_string();
     let why = format!("{} does not prove this key", socket(&there));
     assert!(text.contains(&why), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
@@ -102,7 +102,7 @@ async fn each_thing_that_can_be_wrong_has_an_error_of_its_own() {
         let error = soon("an error", bob.connect(&address))
             .await
             .expect_err(&address);
-        let text = error.to_string();
+        let text = error.report().to_string();
         assert!(text.contains(why), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
     }
@@ -116,7 +116,10 @@ async fn an_app_without_this_transport_says_what_brings_it() {
         .connect(&address)
         .await
         .expect_err("no such transport");
-    assert!(error.to_string().contains("coalescent-iroh"), "{error}");
+    assert!(
+        error.report().to_string().contains("coalescent-iroh"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

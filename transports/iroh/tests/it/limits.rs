@@ -59,7 +59,7 @@ async fn a_banned_key_does_not_come_back_and_another_one_from_there_does() {
     disconnected(&mut events).await;
     for _ in 0..3 {
         let error = bob.connect(&at(&there)).await.expect_err("banned");
-        assert_eq!(error.to_string().lines().count(), 1, "{error}");
+        assert_eq!(error.report().to_string().lines().count(), 1, "{error}");
     }
     // All of them are at one address.
     let carol = app(&second).start().await.expect("a node");
@@ -91,7 +91,10 @@ async fn a_list_lets_in_whom_it_names_until_it_does_not() {
         .connect(&at(&there))
         .await
         .expect_err("not on the list");
-    assert!(error.to_string().contains("not allowed"), "{error}");
+    assert!(
+        error.report().to_string().contains("not allowed"),
+        "{error}"
+    );
     let mut events = bob.events();
     assert!(alice.disallow(&public(&first)).expect("a list"));
     disconnected(&mut events).await;
@@ -107,5 +110,8 @@ async fn who_dials_goes_by_its_list_too() {
     let app: App = app(&here).allow([public(&here)]);
     let bob = app.start().await.expect("a node");
     let error = bob.connect(&at(&there)).await.expect_err("not on the list");
-    assert!(error.to_string().contains("not allowed"), "{error}");
+    assert!(
+        error.report().to_string().contains("not allowed"),
+        "{error}"
+    );
 }

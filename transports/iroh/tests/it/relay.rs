@@ -146,7 +146,7 @@ async fn a_relay_that_is_down_is_one_clear_error_and_is_tried_again() {
     let error = soon("an error", async {
         loop {
             if let Event::Error { error, .. } = events.next().await.expect("an event") {
-                return error.to_string();
+                return error.report().to_string();
             }
         }
     });
@@ -170,7 +170,7 @@ async fn who_is_not_at_the_relay_is_not_found() {
         .await
         .expect_err("nobody");
     assert!(
-        error.is_timeout() || error.to_string().contains("is the relay up"),
+        error.is_timeout() || error.report().to_string().contains("is the relay up"),
         "{error}"
     );
 }

@@ -253,9 +253,11 @@ async fn secure(
     let address = &seed.address;
     let there = connected.addr;
     let limit = runtime.peers().config().handshake_timeout;
-    let connecting = runtime.security().connect(connected, address, protection);
+    let security = runtime.security();
+    let connecting = security.connect(connected, address, protection);
     let secured = timeout(limit, connecting).await;
-    let (io, key) = secured.map_err(|_| Error::handshake_timeout(limit).at(address))??;
+    let secured = secured.unwrap_or_else(|_| Err(security.timeout(limit, protection)));
+    let (io, key) = secured.map_err(|error| error.at(address))?;
     let mut info = ConnectionInfo::outbound();
     info.addr = there;
     if there.is_none() || address.scheme() != TCP {

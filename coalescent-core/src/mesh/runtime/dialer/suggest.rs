@@ -37,7 +37,7 @@ impl Runtime {
         } = suggestion;
         let ip = address.ip();
         if let Err(error) = self.may_dial(&address) {
-            tracing::debug!(%address, %source, %error, "a suggestion was not taken");
+            tracing::debug!(%address, %source, error = %error.report(), "a suggestion was not taken");
             return;
         }
         if let Some(left) = self.peers().node().banned(address.id(), ip) {

@@ -96,7 +96,7 @@ impl Runtime {
                 };
                 let report = self.told(&seed, &change, itself);
                 if source != Source::SEED {
-                    tracing::debug!(address = %seed.address, %source, %error, "a dial failed");
+                    tracing::debug!(address = %seed.address, %source, error = %error.report(), "a dial failed");
                 }
                 let dial = ended(Err(error));
                 self.call_dial_hooks(&dial);

@@ -33,7 +33,8 @@ async fn a_client_without_a_key_is_rejected() {
     let error = dialled_by(&node(), client).await;
     assert!(error.is_handshake(), "{error}");
     // Rejected during the handshake, not afterwards.
-    assert!(error.to_string().contains("no certificates"), "{error}");
+    let text = crate::error::report(&error).to_string();
+    assert!(text.contains("no certificates"), "{text}");
 
     // This client does not support client keys at all.
     let mut client = ClientConfig::builder_with_provider(provider())
@@ -173,7 +174,8 @@ async fn tls_1_2_is_rejected() {
     assert!(error.is_handshake(), "{error}");
     assert!(error.to_string().contains("TLS 1.3"), "{error}");
     // Rejected for its version, not for a feature that the version lacks.
-    assert!(error.to_string().contains("Tls12NotOffered"), "{error}");
+    let text = crate::error::report(&error).to_string();
+    assert!(text.contains("Tls12NotOffered"), "{text}");
 
     let mut server = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS12])
@@ -184,7 +186,8 @@ async fn tls_1_2_is_rejected() {
     server.alpn_protocols = vec![ALPN.to_vec()];
     let (error, _) = dialling_to(&node(), None, server).await;
     assert!(error.is_handshake(), "{error}");
-    assert!(error.to_string().contains("ProtocolVersion"), "{error}");
+    let text = crate::error::report(&error).to_string();
+    assert!(text.contains("ProtocolVersion"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -258,6 +261,22 @@ async fn plaintext_fails_without_waiting_for_the_end() {
         let error = soon(node().connect(b, None)).await.unwrap_err();
         assert!(error.is_plaintext(), "{error}");
         assert!(error.to_string().contains("identity"), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_with_a_cause_displays_its_own_level() {
+    let (mut a, b) = duplex(4096);
+    a.shutdown().await.unwrap();
+    let broken = soon(node().accept(b)).await.unwrap_err();
+    assert!(broken.is_io(), "{broken}");
+    let mut client = client_of(&Identity::generate());
+    client.client_auth_cert_resolver = Arc::new(KeyLess);
+    let failed = dialled_by(&node(), client).await;
+    assert!(failed.is_handshake(), "{failed}");
+    for error in [broken, failed] {
+        crate::error::check_levels(&error);
+        assert_eq!(error.to_string().lines().count(), 1, "{error}");
     }
 }
 
