@@ -164,14 +164,10 @@ async fn an_echo_is_told_and_dialled_again() {
         assert!(told.to_string().contains("echo"), "{told}");
     }
     drop(server);
-    let mut other = app(&names, &Wire::native())
-        .listen(&there.to_string())
-        .await;
+    let mut other = app(&names, &Wire::native()).listen(there.to_string()).await;
     while other.is_err() {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        other = app(&names, &Wire::native())
-            .listen(&there.to_string())
-            .await;
+        other = app(&names, &Wire::native()).listen(there.to_string()).await;
     }
     let other = other.unwrap();
     until("a peer is there", || other.peers().len() == 1).await;

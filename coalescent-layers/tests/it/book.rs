@@ -153,7 +153,7 @@ async fn nodes_that_restart_without_a_seed_find_the_others() {
     let start = async |node: usize, seed: Option<String>| {
         let book = AddressBook::new().file(folder.path().join(format!("{node}.book")));
         let app = app(&network, book).configure(|config| config.min_peers = 2);
-        app.seeds(seed).listen(&name(node)).await.unwrap()
+        app.seeds(seed).listen(name(node)).await.unwrap()
     };
     let mut nodes = Vec::new();
     for node in 0..NODES {

@@ -198,7 +198,7 @@ async fn suggestions_of_one_network_do_not_keep_each_other_from_being_contacts()
         let node = app(&Contacts::default()).allow_plaintext();
         let node = node.transport(internet.host(ip));
         nodes.push(
-            node.listen(&format!("{}:1", Ipv4Addr::from(ip)))
+            node.listen(format!("{}:1", Ipv4Addr::from(ip)))
                 .await
                 .unwrap(),
         );
@@ -226,7 +226,7 @@ async fn a_name_that_was_told_leads_nowhere_private() {
     let listening = async |ip: [u8; 4]| {
         let node = app(&Contacts::default()).allow_plaintext();
         let node = node.transport(internet.host(ip));
-        node.listen(&format!("{}:1", Ipv4Addr::from(ip)))
+        node.listen(format!("{}:1", Ipv4Addr::from(ip)))
             .await
             .unwrap()
     };

@@ -117,7 +117,7 @@ async fn an_outbound_contact_becomes_a_peer_within_max_peers() {
     for port in 1..=3 {
         let saw = Contacts::default();
         let node = app(&saw).transport(network.clone());
-        nodes.push((node.listen(&format!("a:{port}")).await.unwrap(), saw));
+        nodes.push((node.listen(format!("a:{port}")).await.unwrap(), saw));
     }
     let saw = Contacts::default();
     let b = app(&saw).max_peers(2).transport(network.clone());

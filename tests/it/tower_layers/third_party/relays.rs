@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use coalescent::test_util::MemoryMesh;
 use coalescent::{App, AppExt, BoxError, Frame, PeerLayer, Reply, SmartRelay, Stats, Tattletale};
-use tower_resilience_chaos::ChaosLayer;
+use tower_resilience_chaos::{ChaosLayer, CustomErrorFn};
 use tower_resilience_retry::RetryLayer;
 
 use crate::tower_layers::support::handle;
@@ -95,11 +95,11 @@ async fn a_retry_outside_of_tattletale_handles_again_and_relays_once() {
 
 #[tokio::test(start_paused = true)]
 async fn chaos_outside_of_a_relay_loses_frames_for_all_and_inside_for_this_node() {
-    fn lossy() -> ChaosLayer<tower_resilience_chaos::CustomErrorFn<fn(&Frame) -> BoxError>> {
-        ChaosLayer::builder()
-            .error_rate(1.0)
-            .error_fn::<Frame, BoxError, fn(&Frame) -> BoxError>(|_| "lost".into())
-            .build()
+    type Loses = fn(&Frame) -> BoxError;
+    fn lossy() -> ChaosLayer<CustomErrorFn<Loses>> {
+        let lost: Loses = |_| "lost".into();
+        let chaos = ChaosLayer::builder().error_rate(1.0);
+        chaos.error_fn::<Frame, BoxError, Loses>(lost).build()
     }
     let calls = calls();
     let (middle, last) = line(|node, app| {
