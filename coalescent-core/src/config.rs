@@ -29,10 +29,10 @@ pub const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 /// ```
 /// use std::time::Duration;
 ///
-/// use coalescent_core::{App, Config};
+/// use coalescent::{App, Config};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// # async fn main() -> Result<(), coalescent::Error> {
 /// let mut config = Config::default();
 /// config.max_inbound = 8;
 /// config.outbox = 256 * 1024;

@@ -12,7 +12,7 @@ use crate::text::{CAUSE_MAX, Escaped, OneLine};
 /// are cut off on the wire.
 ///
 /// ```
-/// use coalescent_core::Goodbye;
+/// use coalescent::Goodbye;
 ///
 /// assert_eq!(Goodbye::from("busy"), Goodbye::BUSY);
 /// assert_eq!(Goodbye::from("see you").to_string(), "see you");

@@ -9,7 +9,7 @@ pub(crate) const CAUSE_MAX: usize = 512;
 /// Text from a peer, displayed escaped and truncated to [`Escaped::MAX`] characters.
 ///
 /// ```
-/// use coalescent_core::event::Escaped;
+/// use coalescent::event::Escaped;
 ///
 /// assert_eq!(Escaped("a\x1b[2Jb").to_string(), "a\\u{1b}[2Jb");
 /// ```

@@ -25,8 +25,7 @@
 //! # Example
 //!
 //! ```
-//! use coalescent_core::{Error, Frame, Reply, test_util, wire::Kind};
-//! use coalescent_layers::CatchPanic;
+//! use coalescent::{CatchPanic, Error, Frame, Reply, test_util, wire::Kind};
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -61,11 +60,10 @@ use tower_service::Service;
 /// [`Error::is_panic`] distinguishes it from other errors. See the [module documentation](self).
 ///
 /// ```
-/// use coalescent_core::{App, AppExt};
-/// use coalescent_layers::{CatchPanic, Courier};
+/// use coalescent::{App, AppExt, CatchPanic, Courier};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// # async fn main() -> Result<(), coalescent::Error> {
 /// let app = App::new().with(Courier::new()).with(CatchPanic::new());
 /// let mesh = app.listen("127.0.0.1:0").await?;
 /// # assert_eq!(mesh.local_addrs().len(), 1);

@@ -5,8 +5,7 @@
 //! requests over the mesh.
 //!
 //! ```
-//! use coalescent_core::{Mesh, Message};
-//! use coalescent_layers::MeshDiscoverExt;
+//! use coalescent::{Mesh, MeshDiscoverExt, Message};
 //! use tower::{ServiceExt, balance::p2c::Balance};
 //! use tower::load::{CompleteOnResponse, PendingRequestsDiscover};
 //!
@@ -51,8 +50,7 @@ use crate::sealed::AsPeers;
 /// that reconnects has a new key. The stream ends with the mesh.
 ///
 /// ```
-/// use coalescent_core::{App, transport::Memory};
-/// use coalescent_layers::MeshDiscoverExt;
+/// use coalescent::{App, MeshDiscoverExt, transport::Memory};
 /// use futures_util::StreamExt;
 /// use tower::discover::Change;
 ///

@@ -17,8 +17,7 @@ use crate::{CatchPanic, Courier, SmartRelay, Tattletale};
 /// find no courier. If either matters, register the layers as plugins too:
 ///
 /// ```
-/// use coalescent_core::{Config, Inbox, Peers, Plugin};
-/// use coalescent_layers::{Courier, ServiceBuilderExt, SmartRelay};
+/// use coalescent::{Config, Courier, Inbox, Peers, Plugin, ServiceBuilderExt, SmartRelay};
 /// use tower::{Service, ServiceBuilder};
 ///
 /// // Sufficient for a node that only listens and relays.

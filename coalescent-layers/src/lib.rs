@@ -32,8 +32,7 @@
 //! node receives:
 //!
 //! ```
-//! # use coalescent_core::{App, AppExt};
-//! # use coalescent_layers::{Courier, SmartRelay};
+//! # use coalescent::{App, AppExt, Courier, SmartRelay};
 //! # let _ =
 //! App::new().with(SmartRelay::new()).with(Courier::new())
 //! # ;
@@ -43,8 +42,7 @@
 //! first node that receives it:
 //!
 //! ```
-//! # use coalescent_core::{App, AppExt};
-//! # use coalescent_layers::{Courier, SmartRelay};
+//! # use coalescent::{App, AppExt, Courier, SmartRelay};
 //! # let _ =
 //! App::new().with(Courier::new()).with(SmartRelay::new())
 //! # ;
@@ -53,8 +51,7 @@
 //! With a [`Validate`] inside of it, it relays only what the check accepts, as soon as it does:
 //!
 //! ```
-//! # use coalescent_core::{App, AppExt, Frame, Verdict};
-//! # use coalescent_layers::{Courier, SmartRelay, Validate};
+//! # use coalescent::{App, AppExt, Courier, Frame, SmartRelay, Validate, Verdict};
 //! # let check = async |_: Frame| Verdict::Accept;
 //! # let _ =
 //! App::new().with(SmartRelay::new()).with(Courier::new()).with(Validate::new(check))
@@ -65,8 +62,7 @@
 //! including the handlers:
 //!
 //! ```
-//! # use coalescent_core::{App, AppExt};
-//! # use coalescent_layers::{Courier, SmartRelay};
+//! # use coalescent::{App, AppExt, Courier, SmartRelay};
 //! # let _ =
 //! App::new().with(SmartRelay::new().relay_after()).with(Courier::new())
 //! # ;

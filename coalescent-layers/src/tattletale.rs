@@ -45,11 +45,10 @@
 //! # Example
 //!
 //! ```
-//! use coalescent_core::{App, AppExt, transport::Memory};
-//! use coalescent_layers::Tattletale;
+//! use coalescent::{App, AppExt, Tattletale, transport::Memory};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
-//! # async fn main() -> Result<(), coalescent_core::Error> {
+//! # async fn main() -> Result<(), coalescent::Error> {
 //! let network = Memory::new();
 //! let app = || App::new().transport(network.clone());
 //! let hub = app().with(Tattletale::new()).listen("hub:1").await?;
@@ -82,8 +81,7 @@ use crate::deferred::{self, RelayFuture, When};
 /// For trees and stars only; see the [module documentation](self).
 ///
 /// ```
-/// use coalescent_core::{App, AppExt, transport::Memory};
-/// use coalescent_layers::Tattletale;
+/// use coalescent::{App, AppExt, Tattletale, transport::Memory};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -22,8 +22,7 @@ use crate::table::LiveTable;
 /// running forever: take the mesh as an argument instead.
 ///
 /// ```
-/// use coalescent_core::{App, AppExt};
-/// use coalescent_router::{Router, MeshRouterExt};
+/// use coalescent::{App, AppExt, MeshRouterExt, Router};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -129,8 +128,7 @@ mod sealed {
 /// Adds routes to a running mesh whose app has a [`Router`].
 ///
 /// ```
-/// use coalescent_core::{App, AppExt};
-/// use coalescent_router::{Router, MeshMeshRouterExt};
+/// use coalescent::{App, AppExt, MeshRouterExt, Router};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -27,7 +27,7 @@ use serde::Serialize;
 /// [`Refusal`](coalescent_core::Refusal) of a request.
 ///
 /// ```
-/// use coalescent_router::{IntoReply, extract::Body};
+/// use coalescent::{IntoReply, extract::Body};
 ///
 /// async fn double(Body(text): Body<String>) -> Result<impl IntoReply, std::num::ParseIntError> {
 ///     let number: u32 = text.parse()?;

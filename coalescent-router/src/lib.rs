@@ -13,12 +13,13 @@
 //! ```
 //!
 //! ```
-//! use coalescent_core::{App, AppExt, Message, Peer, transport::Memory};
-//! use coalescent_router::extract::{Body, Type};
-//! use coalescent_router::{IntoReply, Router, MeshRouterExt, ends};
+//! use coalescent::{
+//!     App, AppExt, IntoReply, MeshRouterExt, Message, Peer, Router, ends, transport::Memory,
+//! };
+//! use coalescent::extract::{Body, Type};
 //! use serde::{Deserialize, Serialize};
-//! # use coalescent_core::{BoxError, Frame, Reply, codec::Codec};
-//! # use coalescent_router::middleware::{Next, from_fn};
+//! # use coalescent::{BoxError, Frame, Reply, codec::Codec};
+//! # use coalescent::middleware::{Next, from_fn};
 //! # async fn courier(mut frame: Frame, next: Next) -> Result<Reply, BoxError> {
 //! #     let codec = Codec::msgpack();
 //! #     frame.set_message(codec.decode(&frame.payload_bytes())?);
@@ -50,7 +51,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # use coalescent_router::{HandlerFuture, middleware::FromFnLayer};
+//! # use coalescent::{HandlerFuture, middleware::FromFnLayer};
 //! # struct Courier;
 //! # impl Courier { fn new() -> FromFnLayer<CourierFn, (), (Frame,)> {
 //! #     from_fn(|frame, next| Box::pin(courier(frame, next)))

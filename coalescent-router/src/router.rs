@@ -88,9 +88,8 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     /// [`Body`](crate::extract::Body) or [`Typed`](crate::Typed) body.
     ///
     /// ```
-    /// use coalescent_core::message_type;
-    /// use coalescent_router::extract::Body;
-    /// use coalescent_router::{Router, ends};
+    /// use coalescent::{Router, ends, message_type};
+    /// use coalescent::extract::Body;
     /// use serde::Deserialize;
     ///
     /// #[derive(Deserialize)]
@@ -122,7 +121,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     /// Adds the fallback: the handler for all message types that have none of their own.
     ///
     /// ```
-    /// use coalescent_router::{Router, extract::Type};
+    /// use coalescent::{Router, extract::Type};
     ///
     /// async fn unknown(Type(kind): Type) {
     ///     println!("what is {kind:?}?");
@@ -164,7 +163,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     /// If several such prefixes match, the longest one is used.
     ///
     /// ```
-    /// use coalescent_router::{Router, extract::Type};
+    /// use coalescent::{Router, extract::Type};
     ///
     /// async fn say() {}
     /// async fn join() {}
@@ -199,7 +198,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     /// that have no routes go on to the inner services.
     ///
     /// ```
-    /// use coalescent_router::{Router, extract::{Body, Topic}};
+    /// use coalescent::{Router, extract::{Body, Topic}};
     ///
     /// async fn tick(Topic(topic): Topic, Body(price): Body<f64>) {
     ///     println!("{topic}: {price}");
@@ -233,7 +232,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     /// receives a clone of the frame, so only the handler sees its changes.
     ///
     /// ```
-    /// use coalescent_router::Router;
+    /// use coalescent::Router;
     /// use tower::limit::ConcurrencyLimitLayer;
     /// # async fn ping() {}
     /// # async fn pong() {}
@@ -309,7 +308,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     /// A `Router<S>` still lacks a state of type `S`; only a `Router<()>` can be added to an app.
     ///
     /// ```
-    /// use coalescent_router::{Router, extract::State};
+    /// use coalescent::{Router, extract::State};
     ///
     /// #[derive(Clone)]
     /// struct App {
@@ -333,8 +332,7 @@ impl Router {
     /// reply.
     ///
     /// ```
-    /// use coalescent_core::{Message, Reply, test_util, wire::Kind};
-    /// use coalescent_router::{Router, extract::Body};
+    /// use coalescent::{Message, Reply, Router, extract::Body, test_util, wire::Kind};
     /// use tower::ServiceExt;
     ///
     /// async fn double(Body(number): Body<u64>) -> (&'static str, u64) {
@@ -343,7 +341,7 @@ impl Router {
     ///
     /// // A test of a handler, without a mesh.
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), coalescent_core::BoxError> {
+    /// # async fn main() -> Result<(), coalescent::BoxError> {
     /// let service = Router::new().route("double", double).into_service();
     /// let mut frame = test_util::frame(Kind::Data, "");
     /// frame.set_message(Message::new("double", &21));

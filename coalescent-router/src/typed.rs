@@ -18,8 +18,7 @@ use crate::macros::all_the_tuples;
 /// the message may have another one.
 ///
 /// ```
-/// use coalescent_core::MessageType;
-/// use coalescent_router::{Router, Typed};
+/// use coalescent::{MessageType, Router, Typed};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Deserialize)]

@@ -56,10 +56,10 @@ use crate::wire::Wire;
 /// # Example
 ///
 /// ```
-/// use coalescent_core::App;
+/// use coalescent::App;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// # async fn main() -> Result<(), coalescent::Error> {
 /// let mesh = App::new().network("docs").min_peers(1).listen("127.0.0.1:0").await?;
 /// println!("accepting peers at {}", mesh.local_addrs()[0]);
 /// mesh.shutdown().await;
@@ -85,7 +85,7 @@ pub struct App<L = NoLayer> {
 /// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 ///
-/// use coalescent_core::{App, AppExt, Plugin, Registrar, transport::Memory};
+/// use coalescent::{App, AppExt, Plugin, Registrar, transport::Memory};
 /// use tower_layer::Layer;
 ///
 /// /// Counts connections: an app applies its layers once for each.
@@ -186,11 +186,11 @@ impl<L> App<L> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use coalescent_core::App;
+    /// # use coalescent::App;
     /// use tower::timeout::TimeoutLayer;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), coalescent_core::Error> {
+    /// # async fn main() -> Result<(), coalescent::Error> {
     /// let app = App::new().layer(TimeoutLayer::new(Duration::from_secs(5)));
     /// let mesh = app.listen("127.0.0.1:0").await?;
     /// # assert_eq!(mesh.local_addrs().len(), 1);
@@ -236,7 +236,7 @@ impl<L> App<L> {
     /// nodes, except for `127.0.0.1` and `[::1]` with the same port, which count as one.
     ///
     /// ```
-    /// # use coalescent_core::{App, transport::Memory};
+    /// # use coalescent::{App, transport::Memory};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let network = Memory::new();
@@ -301,7 +301,7 @@ impl<L> App<L> {
     /// empty name.
     ///
     /// ```
-    /// # use coalescent_core::{App, transport::Memory};
+    /// # use coalescent::{App, transport::Memory};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let network = Memory::new();
@@ -367,9 +367,9 @@ impl<L> App<L> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use coalescent_core::App;
+    /// # use coalescent::App;
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), coalescent_core::Error> {
+    /// # async fn main() -> Result<(), coalescent::Error> {
     /// let app = App::new().configure(|config| {
     ///     config.drain = Duration::from_secs(2);
     ///     config.outbox = 1024 * 1024;
@@ -388,8 +388,8 @@ impl<L> App<L> {
     /// The crate `coalescent` has a page on keys and TLS, `keys_and_tls`.
     ///
     /// ```
-    /// use coalescent_core::App;
-    /// use coalescent_core::identity::Identity;
+    /// use coalescent::App;
+    /// use coalescent::identity::Identity;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -402,7 +402,7 @@ impl<L> App<L> {
     /// let other = App::new().identity(Identity::generate()).start().await?;
     /// let address = format!("{}@{}", identity.id(), mesh.local_addrs()[0]);
     /// let peer = other.connect(&address).await?;
-    /// assert_eq!(peer.id().public_key(), Some(identity.id()));
+    /// assert_eq!(peer.id().key(), Some(identity.id()));
     /// # Ok(())
     /// # }
     /// ```
@@ -446,7 +446,7 @@ impl<L> App<L> {
     /// plugins among them.
     ///
     /// ```
-    /// # use coalescent_core::App;
+    /// # use coalescent::App;
     /// let app = App::new().on_connect(|peer| async move { println!("hello, {}", peer.id()) });
     /// ```
     pub fn on_connect<F, Fut>(mut self, hook: F) -> Self
@@ -461,7 +461,7 @@ impl<L> App<L> {
     /// Runs `hook` for each peer after it was disconnected; see [`Registrar::on_disconnect`].
     ///
     /// ```
-    /// # use coalescent_core::{App, transport::Memory};
+    /// # use coalescent::{App, transport::Memory};
     /// # use tokio::sync::mpsc;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -495,7 +495,7 @@ impl<L> App<L> {
     /// [`Event::Missed`]. If it panics it is called with the next event; see [`Mesh::on_event`].
     ///
     /// ```
-    /// use coalescent_core::{App, Event};
+    /// use coalescent::{App, Event};
     /// # use tokio::sync::mpsc;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
@@ -551,7 +551,7 @@ impl<L> App<L> {
     /// [`Mesh::listen_on`].
     ///
     /// ```
-    /// # use coalescent_core::App;
+    /// # use coalescent::App;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;

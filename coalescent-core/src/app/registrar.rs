@@ -24,7 +24,7 @@ use crate::stack::PeerService;
 /// default: a layer that needs nothing else of the app implements this trait with an empty `impl`.
 ///
 /// ```
-/// use coalescent_core::{Plugin, Registrar};
+/// use coalescent::{Plugin, Registrar};
 ///
 /// struct Greeter;
 ///
@@ -88,7 +88,7 @@ type Task = Box<dyn FnOnce(WeakMesh) -> BoxFuture + Send>;
 /// ```
 /// use std::time::{Duration, Instant};
 ///
-/// use coalescent_core::{App, AppExt, Plugin, Registrar};
+/// use coalescent::{App, AppExt, Plugin, Registrar};
 ///
 /// /// When this node has started.
 /// #[derive(Clone, Copy)]
@@ -232,7 +232,7 @@ impl Registrar {
     ///
     /// ```
     /// use bytes::Bytes;
-    /// use coalescent_core::{Peer, Plugin, Registrar};
+    /// use coalescent::{Peer, Plugin, Registrar};
     ///
     /// struct Clock;
     ///
@@ -262,7 +262,7 @@ impl Registrar {
     /// makes the start of the app fail.
     ///
     /// ```
-    /// use coalescent_core::{Plugin, Registrar};
+    /// use coalescent::{Plugin, Registrar};
     ///
     /// struct Ticker;
     ///
@@ -273,7 +273,7 @@ impl Registrar {
     ///     }
     /// }
     /// # let ticker: &dyn Plugin = &Ticker;
-    /// # let _ = coalescent_core::Peers::with_plugins(Default::default(), [ticker]);
+    /// # let _ = coalescent::Peers::with_plugins(Default::default(), [ticker]);
     /// ```
     pub fn topic(&mut self, name: impl Into<TopicName>) -> &mut Self {
         let name = name.into();
@@ -298,7 +298,7 @@ impl Registrar {
     /// [`WeakMesh`](crate::WeakMesh) if need be: a [`Mesh`] that is kept keeps the app running.
     ///
     /// ```
-    /// use coalescent_core::{Plugin, Registrar};
+    /// use coalescent::{Plugin, Registrar};
     ///
     /// struct Lobby;
     ///
@@ -312,7 +312,7 @@ impl Registrar {
     ///         });
     ///     }
     /// }
-    /// # use coalescent_core::{App, AppExt, transport::Memory};
+    /// # use coalescent::{App, AppExt, transport::Memory};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let network = Memory::new();
@@ -378,7 +378,7 @@ impl Registrar {
     /// [suggested]: crate::Mesh::suggest
     ///
     /// ```
-    /// use coalescent_core::{Plugin, Registrar};
+    /// use coalescent::{Plugin, Registrar};
     ///
     /// struct Dials;
     ///
@@ -390,9 +390,9 @@ impl Registrar {
     ///         });
     ///     }
     /// }
-    /// # use coalescent_core::{App, AppExt, transport::Memory};
+    /// # use coalescent::{App, AppExt, transport::Memory};
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), coalescent_core::Error> {
+    /// # async fn main() -> Result<(), coalescent::Error> {
     /// # let network = Memory::new();
     /// # let alice = App::new().transport(network.clone()).listen("alice:1").await?;
     /// # let bob = App::new().plugin(Dials).transport(network).seeds(["alice:1"]).start().await?;

@@ -105,8 +105,8 @@ use crate::wire::Wire;
 /// A description of a connection before its handshake.
 ///
 /// ```
-/// use coalescent_core::App;
-/// use coalescent_core::connection::ConnectionInfo;
+/// use coalescent::App;
+/// use coalescent::connection::ConnectionInfo;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -216,10 +216,10 @@ impl ConnectionInfo {
 /// without an app.
 ///
 /// ```
-/// use coalescent_core::connection::{self, ConnectionInfo};
-/// use coalescent_core::{Config, Peers};
+/// use coalescent::connection::{self, ConnectionInfo};
+/// use coalescent::{Config, Peers};
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// # async fn main() -> Result<(), coalescent::Error> {
 /// let here = Peers::new(Config::default());
 /// let there = Peers::new(Config::default());
 /// let (left, right) = tokio::io::duplex(64 * 1024);

@@ -199,7 +199,7 @@ impl Error {
     /// know or has no room for is not an offence.
     ///
     /// ```
-    /// use coalescent_core::Error;
+    /// use coalescent::Error;
     ///
     /// let error = Error::offence("the checksum is wrong");
     /// assert!(error.is_offence() && error.is_call());
@@ -229,7 +229,7 @@ impl Error {
     /// what to do.
     ///
     /// ```
-    /// use coalescent_core::Error;
+    /// use coalescent::Error;
     ///
     /// let error = Error::plugin("the book cannot be read");
     /// assert!(error.is_plugin());

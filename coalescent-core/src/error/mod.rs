@@ -42,7 +42,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// [`source`](std::error::Error::source) returns. [`report`](Error::report) shows both:
 ///
 /// ```
-/// use coalescent_core::{App, Error};
+/// use coalescent::{App, Error};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {

@@ -26,7 +26,7 @@ use std::fmt;
 /// wrap it. At most 256 bytes of the reason are sent.
 ///
 /// ```
-/// use coalescent_core::{Frame, Refusal, Reply};
+/// use coalescent::{Frame, Refusal, Reply};
 ///
 /// async fn withdraw(frame: Frame) -> Result<Reply, Refusal> {
 ///     if frame.payload().len() > 3 {

@@ -29,7 +29,7 @@ pub struct Report<'a>(&'a (dyn StdError + 'static));
 /// `report(&*error)`.
 ///
 /// ```
-/// use coalescent_core::{Error, report};
+/// use coalescent::{Error, report};
 ///
 /// let error = Error::offence("the checksum is wrong");
 /// assert_eq!(error.to_string(), "a frame could not be handled");

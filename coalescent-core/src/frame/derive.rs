@@ -31,7 +31,7 @@ impl Frame {
     /// This frame itself goes on only if the layer passes it on as well.
     ///
     /// ```
-    /// use coalescent_core::{Frame, wire::Kind, test_util};
+    /// use coalescent::{Frame, test_util, wire::Kind};
     ///
     /// let frame = test_util::frame(Kind::Broadcast { nonce: 7 }, "one\ntwo");
     /// let lines: Vec<Frame> = frame

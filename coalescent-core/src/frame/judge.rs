@@ -17,8 +17,8 @@ impl Frame {
     /// [`withheld`](crate::Stats::withheld).
     ///
     /// ```
-    /// use coalescent_core::wire::Kind;
-    /// use coalescent_core::{Flow, Relay, Verdict, test_util};
+    /// use coalescent::wire::Kind;
+    /// use coalescent::{Flow, Relay, Verdict, test_util};
     ///
     /// let mut frame = test_util::frame(Kind::Broadcast { nonce: 7 }, "beep");
     /// let held = frame.hold(Relay::new(Flow::Drop));

@@ -51,7 +51,7 @@ use crate::wire::{Head, Kind};
 /// see the new payload, and a relay further in passes it on.
 ///
 /// ```
-/// use coalescent_core::Frame;
+/// use coalescent::Frame;
 ///
 /// fn boop(mut frame: Frame) -> Frame {
 ///     let text = String::from_utf8_lossy(frame.payload()).replace("beep", "boop");
@@ -67,7 +67,7 @@ pub struct Frame(
 /// How a frame is passed on to other peers; see [`Frame::relay`].
 ///
 /// ```
-/// use coalescent_core::{Flow, Frame, Relay};
+/// use coalescent::{Flow, Frame, Relay};
 ///
 /// fn pass_on(frame: &Frame) -> bool {
 ///     frame.relay(Relay::new(Flow::Drop).direct(true))

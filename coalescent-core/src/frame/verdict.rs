@@ -3,7 +3,7 @@
 /// Whether a frame is passed on to other peers; see [`Frame::judge`](crate::Frame::judge).
 ///
 /// ```
-/// use coalescent_core::{Frame, Verdict};
+/// use coalescent::{Frame, Verdict};
 ///
 /// /// What this node thinks of chess moves, as `e2e4`.
 /// fn check(frame: &Frame) -> Verdict {
@@ -15,7 +15,7 @@
 ///         _ => Verdict::reject(),
 ///     }
 /// }
-/// # use coalescent_core::{test_util, wire::Kind};
+/// # use coalescent::{test_util, wire::Kind};
 /// # let frame = |payload| test_util::frame(Kind::Broadcast { nonce: 1 }, payload);
 /// assert_eq!(check(&frame("e2e4")), Verdict::Accept);
 /// assert_eq!(check(&frame("resign")), Verdict::Ignore);

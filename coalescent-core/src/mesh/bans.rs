@@ -18,9 +18,9 @@ impl Mesh {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use coalescent_core::{App, BanTarget};
+    /// # use coalescent::{App, BanTarget};
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), coalescent_core::Error> {
+    /// # async fn main() -> Result<(), coalescent::Error> {
     /// # let mesh = App::new().start().await?;
     /// let target: BanTarget = "198.51.100.7".parse()?;
     /// let ban = mesh.ban(target, Duration::from_secs(3600), "spam")?;

@@ -34,7 +34,7 @@ impl Mesh {
     /// network, about no loopback address.
     ///
     /// ```
-    /// # use coalescent_core::{Address, App, Error, Mesh};
+    /// # use coalescent::{Address, App, Error, Mesh};
     /// async fn contact_seeds(mesh: &Mesh) {
     ///     for seed in mesh.seeds() {
     ///         match mesh.contact(&seed, None).await {

@@ -20,7 +20,7 @@ impl Mesh {
     /// another scheme is secured as the app's transport for it says.
     ///
     /// ```
-    /// # use coalescent_core::App;
+    /// # use coalescent::App;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let mesh = App::new().start().await?;
@@ -57,7 +57,7 @@ impl Mesh {
     /// long again.
     ///
     /// ```
-    /// # use coalescent_core::App;
+    /// # use coalescent::App;
     /// # use tokio::net::{TcpListener, TcpStream};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -116,7 +116,7 @@ impl Mesh {
     /// One from this machine waits up to 1.5 s for a place.
     ///
     /// ```
-    /// # use coalescent_core::App;
+    /// # use coalescent::App;
     /// # use tokio::io::{AsyncReadExt, AsyncWriteExt};
     /// # use tokio::net::{TcpListener, TcpStream};
     /// # #[tokio::main(flavor = "current_thread")]
@@ -131,7 +131,7 @@ impl Mesh {
     /// #       let other = App::new().start().await?;
     /// #       let (mut there, mut line) = (there, [0; 8]);
     /// #       there.read_exact(&mut line).await?;
-    /// #       let info = coalescent_core::connection::ConnectionInfo::outbound();
+    /// #       let info = coalescent::connection::ConnectionInfo::outbound();
     /// #       let joins = async move { other.adopt(there, info).await.map(|_| other) };
     /// #       let joins = tokio::spawn(joins);
     ///         let peer = admitted.accept(socket).await?;
@@ -179,8 +179,8 @@ impl Mesh {
     /// whether it was accepted before.
     ///
     /// ```
-    /// use coalescent_core::App;
-    /// use coalescent_core::identity::Identity;
+    /// use coalescent::App;
+    /// use coalescent::identity::Identity;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -212,9 +212,9 @@ impl Mesh {
     /// which comes before whatever this node sends.
     ///
     /// ```
-    /// # use coalescent_core::{App, transport::Memory};
+    /// # use coalescent::{App, transport::Memory};
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), coalescent_core::Error> {
+    /// # async fn main() -> Result<(), coalescent::Error> {
     /// # let network = Memory::new();
     /// let alice = App::new().transport(network.clone()).listen("alice:1").await?;
     /// let bob = App::new().transport(network).seeds(["alice:1"]).start().await?;

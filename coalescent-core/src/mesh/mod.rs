@@ -67,7 +67,7 @@ use crate::wire::{NodeId, Wire};
 /// last handle is dropped. In the last case it drains in the background.
 ///
 /// ```
-/// use coalescent_core::{App, transport::Memory};
+/// use coalescent::{App, transport::Memory};
 /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -104,9 +104,9 @@ impl Drop for Handle {
 /// A handle to a mesh that does not keep the mesh running.
 ///
 /// ```
-/// # use coalescent_core::App;
+/// # use coalescent::App;
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// # async fn main() -> Result<(), coalescent::Error> {
 /// let mesh = App::new().start().await?;
 /// let weak = mesh.downgrade();
 /// assert_eq!(weak.upgrade().map(|it| it.id()), Some(mesh.id()));
@@ -205,7 +205,7 @@ impl Mesh {
     /// [`local_addrs`](Mesh::local_addrs) returns all.
     ///
     /// ```
-    /// # use coalescent_core::App;
+    /// # use coalescent::App;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let mesh = App::new().start().await?;
@@ -265,7 +265,7 @@ impl Mesh {
     /// [`connected`](Mesh::connected).
     ///
     /// ```
-    /// # use coalescent_core::{App, transport::Memory};
+    /// # use coalescent::{App, transport::Memory};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let network = Memory::new();
@@ -333,7 +333,7 @@ impl Mesh {
     /// a seed already is nothing new.
     ///
     /// ```
-    /// # use coalescent_core::{App, transport::Memory};
+    /// # use coalescent::{App, transport::Memory};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let network = Memory::new();
@@ -451,7 +451,7 @@ impl Mesh {
     /// [`Peers::broadcast_payload`].
     ///
     /// ```
-    /// # use coalescent_core::{App, transport::Memory};
+    /// # use coalescent::{App, transport::Memory};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let network = Memory::new();
@@ -520,9 +520,9 @@ impl Mesh {
     /// replaces the value of the same type, which is returned. The original's `app.set`.
     ///
     /// ```
-    /// # use coalescent_core::App;
+    /// # use coalescent::App;
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), coalescent_core::Error> {
+    /// # async fn main() -> Result<(), coalescent::Error> {
     /// #[derive(Clone, Debug, PartialEq)]
     /// struct Nick(String);
     ///
@@ -578,7 +578,7 @@ impl Mesh {
     /// [`Config::drain`](crate::Config::drain) is aborted.
     ///
     /// ```
-    /// # use coalescent_core::{App, transport::Memory};
+    /// # use coalescent::{App, transport::Memory};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let network = Memory::new();

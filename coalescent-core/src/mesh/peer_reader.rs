@@ -33,7 +33,7 @@ use crate::stack::inbox::{Diversion, Queue};
 /// It ends when the peer has left and all its frames were read.
 ///
 /// ```
-/// # use coalescent_core::{App, transport::Memory};
+/// # use coalescent::{App, transport::Memory};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let network = Memory::new();
@@ -69,7 +69,7 @@ impl Peer {
     /// readers of the mesh do not get this peer's frames.
     ///
     /// ```
-    /// use coalescent_core::Peer;
+    /// use coalescent::Peer;
     /// use tokio::io::AsyncBufReadExt;
     ///
     /// async fn first_line(peer: &Peer) -> std::io::Result<String> {

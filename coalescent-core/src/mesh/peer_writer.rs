@@ -34,7 +34,7 @@ use crate::wire::{Kind, Wire};
 /// ```
 /// use tokio::io::AsyncWriteExt;
 ///
-/// # use coalescent_core::{App, transport::Memory};
+/// # use coalescent::{App, transport::Memory};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let network = Memory::new();
@@ -72,7 +72,7 @@ impl Peer {
     /// Makes a writer. This peer alone gets what is written to it.
     ///
     /// ```
-    /// use coalescent_core::Peer;
+    /// use coalescent::Peer;
     /// use tokio::io::AsyncWriteExt;
     ///
     /// async fn send_file(peer: &Peer, mut file: tokio::fs::File) -> std::io::Result<()> {

@@ -38,7 +38,7 @@ use crate::wire::Wire;
 /// ```
 /// use tokio::io::AsyncBufReadExt;
 ///
-/// # use coalescent_core::{App, transport::Memory};
+/// # use coalescent::{App, transport::Memory};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let network = Memory::new();
@@ -103,7 +103,7 @@ impl MeshReader {
     /// that you do not take out of [`Frames`] are returned again by the next call.
     ///
     /// ```
-    /// # use coalescent_core::MeshReader;
+    /// # use coalescent::MeshReader;
     /// async fn count(mut reader: MeshReader) -> usize {
     ///     let mut bytes = 0;
     ///     while let Some(frames) = reader.next_frames().await {

@@ -34,7 +34,7 @@ use crate::wire::Wire;
 /// use futures_util::SinkExt;
 /// use tokio::io::AsyncWriteExt;
 ///
-/// # use coalescent_core::{App, transport::Memory};
+/// # use coalescent::{App, transport::Memory};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let network = Memory::new();

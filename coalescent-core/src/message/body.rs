@@ -52,7 +52,7 @@ impl Message {
     /// The value may borrow from the message:
     ///
     /// ```
-    /// use coalescent_core::Message;
+    /// use coalescent::Message;
     /// use serde::Deserialize;
     ///
     /// #[derive(Deserialize)]
@@ -67,7 +67,7 @@ impl Message {
     /// let message = Message::new("line", &body);
     /// let line: Line = message.body()?;
     /// assert_eq!((line.number, line.text), (1, "beep"));
-    /// # Ok::<(), coalescent_core::codec::CodecError>(())
+    /// # Ok::<(), coalescent::codec::CodecError>(())
     /// ```
     ///
     /// In JSON, a string with escapes cannot be borrowed as `&str`; use `Cow<str>` with

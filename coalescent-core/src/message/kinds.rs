@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 /// [`message_type!`](crate::message_type) implements it.
 ///
 /// ```
-/// use coalescent_core::{Message, MessageType};
+/// use coalescent::{Message, MessageType};
 /// use serde::Serialize;
 ///
 /// #[derive(Serialize)]
@@ -38,7 +38,7 @@ pub trait MessageType {
 /// body.
 ///
 /// ```
-/// use coalescent_core::{Ask, MessageType};
+/// use coalescent::{Ask, MessageType};
 /// use serde::Serialize;
 ///
 /// #[derive(Serialize)]
@@ -72,7 +72,7 @@ pub trait Ask: MessageType {
 /// needs an `impl` by hand; a lifetime is written as `'_`.
 ///
 /// ```
-/// use coalescent_core::{MessageType, message_type};
+/// use coalescent::{MessageType, message_type};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Deserialize, Serialize)]

@@ -27,14 +27,14 @@ use crate::message::codec::{CodecError, Format, MAX_DEPTH, msgpack, value};
 /// deserializes it; the resulting value may borrow from the message.
 ///
 /// ```
-/// use coalescent_core::Message;
+/// use coalescent::Message;
 ///
 /// let message = Message::new("ping", &42).with_header("hops", &3);
 /// assert_eq!(message.kind(), "ping");
 /// assert_eq!(message.body::<u32>()?, 42);
 /// assert_eq!(message.header::<u8>("hops").transpose()?, Some(3));
 /// assert!(message.body::<String>().unwrap_err().is_body());
-/// # Ok::<(), coalescent_core::codec::CodecError>(())
+/// # Ok::<(), coalescent::codec::CodecError>(())
 /// ```
 #[derive(Clone)]
 pub struct Message {

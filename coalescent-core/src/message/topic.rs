@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// a whole.
 ///
 /// ```
-/// use coalescent_core::TopicName;
+/// use coalescent::TopicName;
 ///
 /// let prices = TopicName::from("prices");
 /// assert_eq!(prices, "prices");

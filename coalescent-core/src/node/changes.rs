@@ -50,9 +50,9 @@ impl Peers {
     /// learns of it later. It does not learn of peers that came and went in the meantime.
     ///
     /// ```
-    /// use coalescent_core::PeerChange;
+    /// use coalescent::PeerChange;
     ///
-    /// # use coalescent_core::{App, transport::Memory};
+    /// # use coalescent::{App, transport::Memory};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let network = Memory::new();

@@ -129,9 +129,9 @@ impl Event {
 /// ended.
 ///
 /// ```
-/// use coalescent_core::Event;
+/// use coalescent::Event;
 ///
-/// # use coalescent_core::{App, transport::Memory};
+/// # use coalescent::{App, transport::Memory};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let network = Memory::new();

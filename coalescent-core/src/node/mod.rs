@@ -80,7 +80,7 @@ use crate::wire::NodeId;
 /// one here, and pass it to [`connection::serve`](crate::connection::serve) with each connection.
 ///
 /// ```
-/// # use coalescent_core::{App, transport::Memory};
+/// # use coalescent::{App, transport::Memory};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let network = Memory::new();

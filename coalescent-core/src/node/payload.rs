@@ -11,8 +11,8 @@ use bytes::{Bytes, BytesMut};
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), coalescent_core::Error> {
-/// # let mesh = coalescent_core::App::new().start().await?;
+/// # async fn main() -> Result<(), coalescent::Error> {
+/// # let mesh = coalescent::App::new().start().await?;
 /// let text = std::fs::read_to_string("Cargo.toml").unwrap_or_default();
 /// let sent = mesh.broadcast_payloads(text.lines()).await?;
 /// # assert_eq!(sent.queued, 0);

@@ -25,7 +25,7 @@ use crate::node::peer::Peer;
 /// ([`Peers::set_shared`](crate::Peers::set_shared)); the courier shares its own.
 ///
 /// ```
-/// use coalescent_core::{Error, Message, Peer};
+/// use coalescent::{Error, Message, Peer};
 /// use tower::{Service, ServiceBuilder, ServiceExt};
 /// use std::time::Duration;
 ///

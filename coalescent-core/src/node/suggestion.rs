@@ -10,7 +10,7 @@ use crate::transport::address::Address;
 /// [`new`](Source::new).
 ///
 /// ```
-/// use coalescent_core::Source;
+/// use coalescent::Source;
 ///
 /// const TRACKER: Source = Source::new("tracker");
 /// assert_eq!(TRACKER.to_string(), "tracker");
@@ -53,12 +53,12 @@ impl fmt::Display for Source {
 /// An address at which there may be a peer, for [`Mesh::suggest`](crate::Mesh::suggest).
 ///
 /// ```
-/// use coalescent_core::{Source, Suggestion};
+/// use coalescent::{Source, Suggestion};
 ///
 /// const LOBBY: Source = Source::new("lobby");
 /// let suggestion = Suggestion::new("198.51.100.7:1337".parse()?, LOBBY);
 /// assert_eq!(suggestion.source().as_str(), "lobby");
-/// # Ok::<(), coalescent_core::AddressError>(())
+/// # Ok::<(), coalescent::AddressError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suggestion {

@@ -20,7 +20,7 @@ use crate::stack::reply::Reply;
 /// satisfies them; name it only in bounds of your own.
 ///
 /// ```
-/// use coalescent_core::{Error, Mesh, PeerService, Peers, connection};
+/// use coalescent::{Error, Mesh, PeerService, Peers, connection};
 /// use tokio::io::{AsyncRead, AsyncWrite};
 ///
 /// /// Runs a connection with a stack of the caller's.
@@ -31,7 +31,7 @@ use crate::stack::reply::Reply;
 ///     let info = connection::ConnectionInfo::inbound();
 ///     connection::serve(io, stack, peers, info).await.map(drop)
 /// }
-/// # let peers = Peers::new(coalescent_core::Config::default());
+/// # let peers = Peers::new(coalescent::Config::default());
 /// # let (io, _) = tokio::io::duplex(64);
 /// # drop(serve(io, peers.inbox(), &peers));
 /// ```
@@ -58,7 +58,7 @@ impl<S> PeerService for S where
 /// them; name it only in bounds of your own.
 ///
 /// ```
-/// use coalescent_core::{App, Error, Mesh, PeerLayer};
+/// use coalescent::{App, Error, Mesh, PeerLayer};
 ///
 /// /// Starts any app of this program.
 /// async fn start<L: PeerLayer>(app: App<L>) -> Result<Mesh, Error> {

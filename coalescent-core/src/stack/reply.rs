@@ -10,7 +10,7 @@ use crate::message::Message;
 /// is written as an ordinary frame.
 ///
 /// ```
-/// use coalescent_core::{Message, Reply};
+/// use coalescent::{Message, Reply};
 ///
 /// assert!(matches!(Reply::from(Message::new("pong", &1)), Reply::Message(_)));
 /// assert!(Reply::from(()).is_none());

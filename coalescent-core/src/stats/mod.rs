@@ -15,7 +15,7 @@ use meter::Meter;
 /// wire, such as an empty payload on `raw` or `lines`, counts as written.
 ///
 /// ```
-/// # use coalescent_core::{App, transport::Memory};
+/// # use coalescent::{App, transport::Memory};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let network = Memory::new();

@@ -26,8 +26,8 @@ use crate::wire::{Head, Kind};
 ///
 /// ```
 /// use bytes::Bytes;
-/// use coalescent_core::test_util::{self, Driver};
-/// use coalescent_core::{Config, Peers, wire::Kind};
+/// use coalescent::test_util::{self, Driver};
+/// use coalescent::{Config, Peers, wire::Kind};
 ///
 /// let peers = Peers::new(Config::default());
 /// let mut driver = Driver::new(&test_util::peer(&peers), peers.inbox());

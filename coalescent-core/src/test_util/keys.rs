@@ -22,8 +22,8 @@ const BACKLOG: usize = 128;
 /// time. Clones share it.
 ///
 /// ```
-/// use coalescent_core::identity::PublicKey;
-/// use coalescent_core::{App, test_util::KeyNetwork};
+/// use coalescent::identity::PublicKey;
+/// use coalescent::{App, test_util::KeyNetwork};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -21,7 +21,7 @@ use crate::transport::Memory;
 /// backoffs elapse immediately, and [`settled`](Nodes::settled) is exact.
 ///
 /// ```
-/// use coalescent_core::test_util::MemoryMesh;
+/// use coalescent::test_util::MemoryMesh;
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {

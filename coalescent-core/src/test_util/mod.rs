@@ -15,8 +15,8 @@
 //! the layer asked for the frame to be relayed.
 //!
 //! ```
-//! use coalescent_core::wire::Kind;
-//! use coalescent_core::{Flow, Relay, test_util};
+//! use coalescent::wire::Kind;
+//! use coalescent::{Flow, Relay, test_util};
 //!
 //! let frame = test_util::frame(Kind::Broadcast { nonce: 1 }, "beep");
 //! assert!(test_util::relayed(&frame).is_none());
@@ -33,8 +33,8 @@
 //! in a mesh on paused time.
 //!
 //! ```
-//! use coalescent_core::test_util::{MemoryMesh, Recorder, conformance};
-//! use coalescent_core::{Flow, Frame, Relay};
+//! use coalescent::test_util::{MemoryMesh, Recorder, conformance};
+//! use coalescent::{Flow, Frame, Relay};
 //! use tower::{ServiceBuilder, util::MapRequestLayer};
 //!
 //! /// Relays what it hears, louder.

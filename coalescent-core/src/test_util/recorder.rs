@@ -25,11 +25,11 @@ const PIPE: usize = 64 * 1024;
 /// ([`of`](Recorder::of)), or of those that a peer of a node receives ([`join`](Recorder::join)).
 ///
 /// ```
-/// use coalescent_core::test_util::Recorder;
-/// use coalescent_core::{App, Message};
+/// use coalescent::test_util::Recorder;
+/// use coalescent::{App, Message};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// # async fn main() -> Result<(), coalescent::Error> {
 /// // The node under test.
 /// let mesh = App::new().start().await?;
 /// let mut inside = Recorder::of(&mesh);

@@ -1,8 +1,8 @@
 //! Checks that a transport does what connections rely on.
 //!
 //! ```
-//! use coalescent_core::test_util::transport;
-//! use coalescent_core::transport::Tcp;
+//! use coalescent::test_util::transport;
+//! use coalescent::transport::Tcp;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {

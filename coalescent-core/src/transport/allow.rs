@@ -15,8 +15,8 @@ use crate::transport::identity::PublicKey;
 /// [`Mesh::disallow`](crate::Mesh::disallow) change that of a mesh.
 ///
 /// ```
-/// use coalescent_core::identity::Identity;
-/// use coalescent_core::transport::Allow;
+/// use coalescent::identity::Identity;
+/// use coalescent::transport::Allow;
 ///
 /// let (alice, bob) = (Identity::generate().id(), Identity::generate().id());
 /// let list = Allow::only([alice]);

@@ -8,7 +8,7 @@ use crate::transport::identity::PublicKey;
 /// An open connection, and what the transport knows of its other end.
 ///
 /// ```
-/// use coalescent_core::transport::Connected;
+/// use coalescent::transport::Connected;
 ///
 /// let (here, _there) = tokio::io::duplex(1024);
 /// let connected = Connected::new(here).addr(([192, 0, 2, 7], 1337).into());

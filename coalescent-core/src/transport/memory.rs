@@ -24,9 +24,9 @@ const BACKLOG: usize = 128;
 /// ignored. Every connection counts as loopback.
 ///
 /// ```
-/// use coalescent_core::{App, transport::Memory};
+/// use coalescent::{App, transport::Memory};
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// # async fn main() -> Result<(), coalescent::Error> {
 /// let network = Memory::new();
 /// let alice = App::new().transport(network.clone()).listen("alice:1").await?;
 /// let bob = App::new().transport(network).start().await?;

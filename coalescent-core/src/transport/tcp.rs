@@ -42,8 +42,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(32_767);
 /// use std::io;
 /// use std::net::SocketAddr;
 ///
-/// use coalescent_core::transport::{BoxFuture, Connected, Listener, Tcp, Transport};
-/// use coalescent_core::{Address, App};
+/// use coalescent::transport::{BoxFuture, Connected, Listener, Tcp, Transport};
+/// use coalescent::{Address, App};
 ///
 /// /// TCP with names of its own.
 /// struct Names;

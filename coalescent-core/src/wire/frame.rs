@@ -254,7 +254,7 @@ impl Block {
 /// [`Encoder`](tokio_util::codec::Encoder) implementations.
 ///
 /// ```
-/// use coalescent_core::wire::{Kind, Packet};
+/// use coalescent::wire::{Kind, Packet};
 ///
 /// let beep = Packet::new(Kind::Data, "beep");
 /// assert_eq!((beep.kind, beep.ttl, &beep.payload[..]), (Kind::Data, 0, &b"beep"[..]));

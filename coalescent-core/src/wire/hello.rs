@@ -39,11 +39,11 @@ const UNKNOWN_DEPTH: usize = 16;
 /// A MessagePack map of at most 1 KiB. Keys may come in any order; unknown keys are ignored.
 ///
 /// ```
-/// use coalescent_core::wire::{Hello, NodeId};
+/// use coalescent::wire::{Hello, NodeId};
 ///
 /// let hello = Hello::new(NodeId::random(), "chess").agent("probe/1").listen("192.0.2.7:1337");
 /// assert_eq!(Hello::decode(&hello.encode()?)?, hello);
-/// # Ok::<(), coalescent_core::wire::HelloError>(())
+/// # Ok::<(), coalescent::wire::HelloError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

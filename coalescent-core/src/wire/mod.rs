@@ -16,7 +16,7 @@
 //!
 //! ```
 //! use bytes::BytesMut;
-//! use coalescent_core::wire::{Kind, NativeCodec, Packet};
+//! use coalescent::wire::{Kind, NativeCodec, Packet};
 //! use tokio_util::codec::{Decoder, Encoder};
 //!
 //! let mut codec = NativeCodec::new(1024);
@@ -25,7 +25,7 @@
 //! codec.encode(packet.clone(), &mut bytes)?;
 //! assert_eq!(&bytes[..], b"\0\0\0\x06\0\0beep");
 //! assert_eq!(codec.decode(&mut bytes)?, Some(packet));
-//! # Ok::<(), coalescent_core::wire::WireError>(())
+//! # Ok::<(), coalescent::wire::WireError>(())
 //! ```
 
 //!
@@ -109,7 +109,7 @@ fn plain_payload(kind: Kind, wire: &'static str) -> Result<bool, WireError> {
 /// forwarded on the other unchanged. A custom wire equals only its clones.
 ///
 /// ```
-/// use coalescent_core::wire::Wire;
+/// use coalescent::wire::Wire;
 ///
 /// assert_eq!("lines".parse(), Ok(Wire::lines()));
 /// assert_eq!(Wire::default(), Wire::native());
@@ -155,7 +155,7 @@ impl Wire {
     /// unread. Give the codec a tighter limit of its own if possible.
     ///
     /// ```
-    /// use coalescent_core::wire::Wire;
+    /// use coalescent::wire::Wire;
     /// use tokio_util::codec::LengthDelimitedCodec;
     ///
     /// let wire = Wire::custom("length-delimited", LengthDelimitedCodec::new);

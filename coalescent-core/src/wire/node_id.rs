@@ -10,7 +10,7 @@ use std::str::FromStr;
 /// digits.
 ///
 /// ```
-/// use coalescent_core::NodeId;
+/// use coalescent::NodeId;
 ///
 /// let id = NodeId::random();
 /// assert_eq!(id.to_string().parse(), Ok(id));

@@ -16,8 +16,7 @@ use super::service::CourierService;
 /// codec.
 ///
 /// ```
-/// use coalescent_core::{App, AppExt, transport::Memory};
-/// use coalescent_layers::{Courier, PeerExt};
+/// use coalescent::{App, AppExt, Courier, PeerExt, transport::Memory};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -40,8 +40,9 @@
 //! # Example
 //!
 //! ```
-//! use coalescent_core::{App, AppExt, Error, Frame, Message, Reply, transport::Memory};
-//! use coalescent_layers::{Courier, MeshExt, PeerExt};
+//! use coalescent::{
+//!     App, AppExt, Courier, Error, Frame, MeshExt, Message, PeerExt, Reply, transport::Memory,
+//! };
 //! use tower::{layer::layer_fn, service_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]

@@ -11,9 +11,8 @@
 //! | `Mdns` (feature `mdns`) | on the local network | multicast |
 //!
 //! ```
-//! use coalescent_core::{App, AppExt};
-//! use coalescent_layers::SmartRelay;
-//! use coalescent_layers::discovery::{book::AddressBook, exchange::Exchange};
+//! use coalescent::{App, AppExt, SmartRelay};
+//! use coalescent::discovery::{book::AddressBook, exchange::Exchange};
 //!
 //! let book = AddressBook::new();
 //! # let _ =
@@ -46,9 +45,8 @@ use crate::macros::no_layer;
 /// when the seeds are gone, and newcomers need to know any one of them.
 ///
 /// ```
-/// use coalescent_core::{App, AppExt};
-/// use coalescent_layers::SmartRelay;
-/// use coalescent_layers::discovery::Discovery;
+/// use coalescent::{App, AppExt, SmartRelay};
+/// use coalescent::discovery::Discovery;
 ///
 /// # let _ =
 /// App::new()

@@ -7,8 +7,7 @@
 //! floods on these connections as on any other:
 //!
 //! ```
-//! use coalescent_core::{App, AppExt};
-//! use coalescent_layers::{Overlay, SmartRelay};
+//! use coalescent::{App, AppExt, Overlay, SmartRelay};
 //!
 //! # let _ =
 //! App::new().seeds(["198.51.100.7:1337"]).with(Overlay::new()).with(SmartRelay::new())
@@ -22,8 +21,7 @@
 //! hold payloads back, or rewrite them, before they go on:
 //!
 //! ```
-//! # use coalescent_core::{App, AppExt, Frame, Verdict};
-//! # use coalescent_layers::{Courier, Overlay, SmartRelay, Validate};
+//! # use coalescent::{App, AppExt, Courier, Frame, Overlay, SmartRelay, Validate, Verdict};
 //! # let check = |_: &Frame| Verdict::Accept;
 //! # let _ =
 //! // Payloads of topics, and broadcasts, go on once the check accepts them.
@@ -161,8 +159,7 @@ use crate::deferred;
 /// # Example
 ///
 /// ```
-/// use coalescent_core::{App, AppExt, transport::Memory};
-/// use coalescent_layers::{Courier, MeshExt, Overlay, SmartRelay};
+/// use coalescent::{App, AppExt, Courier, MeshExt, Overlay, SmartRelay, transport::Memory};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -223,8 +220,7 @@ impl Overlay {
     /// [`topic`].
     ///
     /// ```
-    /// use coalescent_core::{App, AppExt};
-    /// use coalescent_layers::Overlay;
+    /// use coalescent::{App, AppExt, Overlay};
     ///
     /// # let _ =
     /// App::new().with(Overlay::new().topic("prices").tree("video"))
@@ -325,11 +321,10 @@ impl fmt::Debug for Overlay {
 /// [`Peers`](coalescent_core::Peers).
 ///
 /// ```
-/// use coalescent_core::{App, AppExt};
-/// use coalescent_layers::{Overlay, MeshOverlayExt};
+/// use coalescent::{App, AppExt, MeshOverlayExt, Overlay};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// # async fn main() -> Result<(), coalescent::Error> {
 /// let mesh = App::new().with(Overlay::new()).listen("127.0.0.1:0").await?;
 /// let news = mesh.topic("news")?;
 /// assert_eq!(news.name(), "news");

@@ -21,8 +21,7 @@ use super::window::{CAPACITY, FUTURE, Limits, PAST};
 /// of the messages that were accepted.
 ///
 /// ```
-/// use coalescent_core::{App, AppExt, identity::Identity, transport::Memory};
-/// use coalescent_layers::{Courier, PeerExt, Signed};
+/// use coalescent::{App, AppExt, Courier, PeerExt, Signed, identity::Identity, transport::Memory};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

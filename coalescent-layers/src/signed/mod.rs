@@ -71,11 +71,10 @@
 //! # Example
 //!
 //! ```
-//! use coalescent_core::{App, AppExt, identity::Identity, transport::Memory};
-//! use coalescent_layers::{Courier, MeshExt, Signed};
+//! use coalescent::{App, AppExt, Courier, MeshExt, Signed, identity::Identity, transport::Memory};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
-//! # async fn main() -> Result<(), coalescent_core::Error> {
+//! # async fn main() -> Result<(), coalescent::Error> {
 //! let network = Memory::new();
 //! let app = || App::new().transport(network.clone()).with(Courier::new());
 //! let key = Identity::generate();
@@ -100,7 +99,7 @@
 //! what is too much:
 //!
 //! ```
-//! # use coalescent_core::{Frame, identity::PublicKey};
+//! # use coalescent::{Frame, identity::PublicKey};
 //! # fn too_much(_author: &PublicKey) -> bool { true }
 //! fn passes(frame: &Frame) -> bool {
 //!     let passes = !frame.author().is_some_and(|author| too_much(author.key()));

@@ -21,8 +21,7 @@ use crate::deferred::{self, When};
 /// ```
 /// use std::time::Duration;
 ///
-/// use coalescent_core::{App, AppExt, transport::Memory};
-/// use coalescent_layers::SmartRelay;
+/// use coalescent::{App, AppExt, SmartRelay, transport::Memory};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -110,11 +110,10 @@
 //! # Example
 //!
 //! ```
-//! use coalescent_core::{App, AppExt, transport::Memory};
-//! use coalescent_layers::SmartRelay;
+//! use coalescent::{App, AppExt, SmartRelay, transport::Memory};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
-//! # async fn main() -> Result<(), coalescent_core::Error> {
+//! # async fn main() -> Result<(), coalescent::Error> {
 //! // Three nodes in a cycle.
 //! let network = Memory::new();
 //! let app = || App::new().transport(network.clone()).with(SmartRelay::new());

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// (reading) or [`BrokenPipe`](io::ErrorKind::BrokenPipe) (writing) if the peer has left:
 ///
 /// ```
-/// use coalescent_layers::streams::StreamError;
+/// use coalescent::streams::StreamError;
 ///
 /// fn why(error: &std::io::Error) -> Option<&str> {
 ///     let error = error.get_ref()?.downcast_ref::<StreamError>()?;

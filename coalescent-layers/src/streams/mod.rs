@@ -47,8 +47,8 @@ pub const MIN_WINDOW: u32 = 4 * 1024;
 /// with [`plugin`](coalescent_core::AppExt::plugin), it is the same.
 ///
 /// ```
-/// use coalescent_core::{App, AppExt, transport::Memory};
-/// use coalescent_layers::streams::{PeerStream, PeerStreamsExt, Streams};
+/// use coalescent::{App, AppExt, transport::Memory};
+/// use coalescent::streams::{PeerStream, PeerStreamsExt, Streams};
 /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
 ///
 /// /// Sends back what comes.
@@ -224,8 +224,8 @@ pub trait MeshStreamsExt: sealed::Sealed {
     ///   accepted already.
     ///
     /// ```
-    /// use coalescent_core::Mesh;
-    /// use coalescent_layers::streams::{MeshStreamsExt, StreamError};
+    /// use coalescent::Mesh;
+    /// use coalescent::streams::{MeshStreamsExt, StreamError};
     ///
     /// async fn echo(mesh: &Mesh) -> Result<(), StreamError> {
     ///     let mut incoming = mesh.accept_streams("echo")?;

@@ -18,9 +18,8 @@ use super::{MessageTraceExt, TRACEPARENT, TraceParent};
 /// cost of scanning its headers, unless [`begin`](TraceContext::begin) is set.
 ///
 /// ```
-/// use coalescent_core::{App, AppExt, Error, Frame, Reply, transport::Memory};
-/// use coalescent_layers::trace::{TraceContext, TraceParent};
-/// use coalescent_layers::{Courier, PeerExt};
+/// use coalescent::{App, AppExt, Courier, Error, Frame, PeerExt, Reply, transport::Memory};
+/// use coalescent::trace::{TraceContext, TraceParent};
 /// use tower::{layer::layer_fn, service_fn};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -31,7 +30,7 @@ use super::{MessageTraceExt, TRACEPARENT, TraceParent};
 /// let answer = layer_fn(|_inner| {
 ///     service_fn(async |_: Frame| {
 ///         let traced = TraceParent::current().is_some();
-///         Ok::<_, Error>(Reply::from(coalescent_core::Message::new("traced", &traced)))
+///         Ok::<_, Error>(Reply::from(coalescent::Message::new("traced", &traced)))
 ///     })
 /// });
 /// let alice = app().with(TraceContext::new().begin(true)).layer(answer);

@@ -33,8 +33,10 @@
 //! # Example
 //!
 //! ```
-//! use coalescent_core::{Error, Frame, Message, Reply, test_util, wire::Kind};
-//! use coalescent_layers::{TraceContext, trace::{MessageTraceExt, TraceParent}};
+//! use coalescent::{
+//!     Error, Frame, Message, Reply, TraceContext, test_util,
+//!     trace::{MessageTraceExt, TraceParent}, wire::Kind,
+//! };
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread")]

@@ -25,8 +25,8 @@ thread_local! {
 /// [W3C Trace Context]: https://www.w3.org/TR/trace-context/
 ///
 /// ```
-/// use coalescent_core::Message;
-/// use coalescent_layers::trace::{MessageTraceExt, TraceParent};
+/// use coalescent::Message;
+/// use coalescent::trace::{MessageTraceExt, TraceParent};
 ///
 /// let trace = TraceParent::root(true);
 /// let message = Message::new("ping", &()).with_trace_of(&trace);
@@ -201,8 +201,8 @@ impl<'de> Deserialize<'de> for TraceParent {
 /// Adds a trace context to the headers of a message.
 ///
 /// ```
-/// use coalescent_core::Message;
-/// use coalescent_layers::trace::{MessageTraceExt, TraceParent};
+/// use coalescent::Message;
+/// use coalescent::trace::{MessageTraceExt, TraceParent};
 ///
 /// // Outside a handler, this begins a new trace.
 /// let message = Message::new("ping", &()).with_trace();

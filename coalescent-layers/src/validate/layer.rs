@@ -19,9 +19,8 @@ pub const VERDICT_TIME: Duration = Duration::from_secs(10);
 /// See the [module documentation](super) for where it belongs.
 ///
 /// ```
-/// use coalescent_core::{App, AppExt, Frame, transport::Memory};
-/// use coalescent_layers::validate::{Validate, Verdict};
-/// use coalescent_layers::SmartRelay;
+/// use coalescent::{App, AppExt, Frame, SmartRelay, transport::Memory};
+/// use coalescent::validate::{Validate, Verdict};
 ///
 /// /// Nobody relays long frames here.
 /// fn check(frame: &Frame) -> Verdict {

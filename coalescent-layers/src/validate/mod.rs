@@ -90,9 +90,8 @@
 //! # Example
 //!
 //! ```
-//! use coalescent_core::{App, AppExt, Frame, transport::Memory};
-//! use coalescent_layers::validate::{Validate, Verdict};
-//! use coalescent_layers::{Courier, MeshExt, SmartRelay};
+//! use coalescent::{App, AppExt, Courier, Frame, MeshExt, SmartRelay, transport::Memory};
+//! use coalescent::validate::{Validate, Verdict};
 //!
 //! /// Says what every node of this network says about a score.
 //! async fn check(frame: Frame) -> Verdict {

@@ -14,7 +14,7 @@ use super::{FromFrameParts, OptionalFromFrameParts};
 /// body that is not a `T`. A body omitted from a JSON message reads as `{}`.
 ///
 /// ```
-/// use coalescent_router::extract::Body;
+/// use coalescent::extract::Body;
 /// use serde::Deserialize;
 ///
 /// #[derive(Deserialize)]
@@ -25,7 +25,7 @@ use super::{FromFrameParts, OptionalFromFrameParts};
 /// async fn ping(Body(ping): Body<Ping>) {
 ///     println!("{}", ping.time);
 /// }
-/// # let router: coalescent_router::Router = coalescent_router::Router::new().route("ping", ping);
+/// # let router: coalescent::Router = coalescent::Router::new().route("ping", ping);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Body<T>(pub T);
@@ -100,8 +100,8 @@ impl<T> DerefMut for Body<T> {
 /// An extractor of the message's body in its encoded form, as a slice of the payload.
 ///
 /// ```
-/// use coalescent_router::{IntoReply, Router, extract::RawBody};
-/// # use coalescent_core::{Frame, Message, Reply, test_util, wire::Kind};
+/// use coalescent::{IntoReply, Router, extract::RawBody};
+/// # use coalescent::{Frame, Message, Reply, test_util, wire::Kind};
 /// # use tower::ServiceExt;
 ///
 /// /// Keeps what it does not look into.
@@ -110,7 +110,7 @@ impl<T> DerefMut for Body<T> {
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), coalescent_core::BoxError> {
+/// # async fn main() -> Result<(), coalescent::BoxError> {
 /// let router: Router = Router::new().route("keep", keep);
 /// # let mut frame = test_util::frame(Kind::Data, "");
 /// # frame.set_message(Message::new("keep", "four"));

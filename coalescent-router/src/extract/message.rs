@@ -42,8 +42,8 @@ impl<S: Sync> FromFrame<S> for Frame {
 /// An extractor of the message's type, which is text chosen by the peer.
 ///
 /// ```
-/// use coalescent_router::{IntoReply, Router, extract::Type};
-/// # use coalescent_core::{Frame, Message, Reply, test_util, wire::Kind};
+/// use coalescent::{IntoReply, Router, extract::Type};
+/// # use coalescent::{Frame, Message, Reply, test_util, wire::Kind};
 /// # use tower::ServiceExt;
 ///
 /// async fn unknown(Type(kind): Type) -> impl IntoReply {
@@ -51,7 +51,7 @@ impl<S: Sync> FromFrame<S> for Frame {
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), coalescent_core::BoxError> {
+/// # async fn main() -> Result<(), coalescent::BoxError> {
 /// let router: Router = Router::new().fallback(unknown);
 /// # let mut frame = test_util::frame(Kind::Data, "");
 /// # frame.set_message(Message::new("boop", &()));
@@ -91,9 +91,9 @@ impl fmt::Display for Type {
 /// An extractor of the message's headers, which are decoded on access.
 ///
 /// ```
-/// use coalescent_core::codec::CodecError;
-/// use coalescent_router::{IntoReply, Router, extract::Headers};
-/// # use coalescent_core::{Frame, Message, Reply, test_util, wire::Kind};
+/// use coalescent::codec::CodecError;
+/// use coalescent::{IntoReply, Router, extract::Headers};
+/// # use coalescent::{Frame, Message, Reply, test_util, wire::Kind};
 /// # use tower::ServiceExt;
 ///
 /// async fn hops(headers: Headers) -> Result<impl IntoReply, CodecError> {
@@ -102,7 +102,7 @@ impl fmt::Display for Type {
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), coalescent_core::BoxError> {
+/// # async fn main() -> Result<(), coalescent::BoxError> {
 /// let router: Router = Router::new().route("hops", hops);
 /// # let mut frame = test_util::frame(Kind::Data, "");
 /// # frame.set_message(Message::new("hops", &()).with_header("hops", &3));

@@ -23,8 +23,8 @@
 //! | [`Frame`] | the whole frame; must be the last argument | never |
 //!
 //! ```
-//! use coalescent_core::{Error, Peer};
-//! use coalescent_router::extract::{Body, BodyRejection, Headers, Type};
+//! use coalescent::{Error, Peer};
+//! use coalescent::extract::{Body, BodyRejection, Headers, Type};
 //!
 //! async fn one(peer: Peer, Type(kind): Type, headers: Headers, Body(body): Body<Vec<u8>>) {
 //!     println!("{}: {kind}, {} bytes, {:?}", peer.id(), body.len(), headers.get::<u8>("hops"));
@@ -44,9 +44,9 @@
 //! Implement [`FromFrameParts`]:
 //!
 //! ```
-//! use coalescent_core::Frame;
-//! use coalescent_core::identity::PublicKey;
-//! use coalescent_router::extract::FromFrameParts;
+//! use coalescent::Frame;
+//! use coalescent::identity::PublicKey;
+//! use coalescent::extract::FromFrameParts;
 //!
 //! /// The public key of a peer that has proven one.
 //! struct Key(PublicKey);
@@ -63,7 +63,7 @@
 //! async fn admin(Key(key): Key) {
 //!     println!("{key}");
 //! }
-//! # use coalescent_router::Router;
+//! # use coalescent::Router;
 //! # let router: Router = Router::new().route("admin", admin);
 //! ```
 
@@ -110,9 +110,8 @@ pub(crate) mod private {
 /// An extractor that borrows the frame. It may be any argument of a handler.
 ///
 /// ```
-/// use coalescent_core::Frame;
-/// use coalescent_router::{IntoReply, Router, extract::FromFrameParts};
-/// # use coalescent_core::{Message, Reply, test_util, wire::Kind};
+/// use coalescent::{Frame, IntoReply, Router, extract::FromFrameParts};
+/// # use coalescent::{Message, Reply, test_util, wire::Kind};
 /// # use tower::ServiceExt;
 ///
 /// /// How many bytes have come.
@@ -134,7 +133,7 @@ pub(crate) mod private {
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), coalescent_core::BoxError> {
+/// # async fn main() -> Result<(), coalescent::BoxError> {
 /// let router: Router = Router::new().route("count", count);
 /// # let mut frame = test_util::frame(Kind::Data, "beep");
 /// # frame.set_message(Message::new("count", &()));
@@ -177,9 +176,8 @@ pub trait FromFrameParts<S>: Sized {
 /// ```
 /// use std::convert::Infallible;
 ///
-/// use coalescent_core::Frame;
-/// use coalescent_router::{IntoReply, Router, extract::{FromFrame, Type}};
-/// # use coalescent_core::{Message, Reply, test_util, wire::Kind};
+/// use coalescent::{Frame, IntoReply, Router, extract::{FromFrame, Type}};
+/// # use coalescent::{Message, Reply, test_util, wire::Kind};
 /// # use tower::ServiceExt;
 ///
 /// /// The payload, which is taken out of the frame.
@@ -198,7 +196,7 @@ pub trait FromFrameParts<S>: Sized {
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), coalescent_core::BoxError> {
+/// # async fn main() -> Result<(), coalescent::BoxError> {
 /// let router: Router = Router::new().route("take", take);
 /// # let mut frame = test_util::frame(Kind::Data, "beep");
 /// # frame.set_message(Message::new("take", &()));

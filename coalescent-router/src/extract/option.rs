@@ -10,9 +10,8 @@ use super::{FromFrame, FromFrameParts};
 /// ```
 /// use std::convert::Infallible;
 ///
-/// use coalescent_core::{Frame, Peer};
-/// use coalescent_router::{IntoReply, Router, extract::OptionalFromFrameParts};
-/// # use coalescent_core::{Message, Reply, test_util, wire::Kind};
+/// use coalescent::{Frame, IntoReply, Peer, Router, extract::OptionalFromFrameParts};
+/// # use coalescent::{Message, Reply, test_util, wire::Kind};
 /// # use tower::ServiceExt;
 ///
 /// /// What a peer is called, if a hook has found out.
@@ -33,7 +32,7 @@ use super::{FromFrame, FromFrameParts};
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), coalescent_core::BoxError> {
+/// # async fn main() -> Result<(), coalescent::BoxError> {
 /// let router: Router = Router::new().route("greet", greet);
 /// # let mut frame = test_util::frame(Kind::Data, "");
 /// # frame.set_message(Message::new("greet", &()));

@@ -10,7 +10,7 @@ use super::FromFrameParts;
 /// Every `Clone` type is a part of itself.
 ///
 /// ```
-/// use coalescent_router::{Router, extract::{FromRef, State}};
+/// use coalescent::{Router, extract::{FromRef, State}};
 /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
 ///
 /// #[derive(Clone)]
@@ -58,8 +58,8 @@ impl<T: Clone> FromRef<T> for T {
 /// ```
 /// use std::sync::{Arc, Mutex};
 ///
-/// use coalescent_router::{IntoReply, Router, extract::{Body, State}};
-/// # use coalescent_core::{Message, Reply, test_util, wire::Kind};
+/// use coalescent::{IntoReply, Router, extract::{Body, State}};
+/// # use coalescent::{Message, Reply, test_util, wire::Kind};
 /// # use tower::ServiceExt;
 ///
 /// type Scores = Arc<Mutex<Vec<u64>>>;
@@ -71,7 +71,7 @@ impl<T: Clone> FromRef<T> for T {
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), coalescent_core::BoxError> {
+/// # async fn main() -> Result<(), coalescent::BoxError> {
 /// let router: Router = Router::new().route("score", score).with_state(Scores::default());
 /// # for (score, best) in [(7, 7), (3, 7)] {
 /// #     let mut frame = test_util::frame(Kind::Data, "");

@@ -10,7 +10,7 @@ use super::{FromFrameParts, OptionalFromFrameParts};
 /// An extractor of the name of the topic that the message belongs to.
 ///
 /// ```
-/// use coalescent_router::{Router, extract::Topic};
+/// use coalescent::{Router, extract::Topic};
 ///
 /// async fn chat(topic: Option<Topic>) {
 ///     match topic {

@@ -13,8 +13,8 @@ use super::{FromFrameParts, OptionalFromFrameParts};
 /// application ([`Mesh::set`](coalescent_core::Mesh::set)).
 ///
 /// ```
-/// use coalescent_router::{IntoReply, Router, extract::Extension};
-/// # use coalescent_core::{Message, Reply, test_util, wire::Kind};
+/// use coalescent::{IntoReply, Router, extract::Extension};
+/// # use coalescent::{Message, Reply, test_util, wire::Kind};
 /// # use tower::ServiceExt;
 ///
 /// /// Kept with a peer by whoever has let it in: `peer.set(Role("admin"))`.
@@ -26,7 +26,7 @@ use super::{FromFrameParts, OptionalFromFrameParts};
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), coalescent_core::BoxError> {
+/// # async fn main() -> Result<(), coalescent::BoxError> {
 /// let router: Router = Router::new().route("role", role);
 /// # let mut frame = test_util::frame(Kind::Data, "");
 /// # frame.set_message(Message::new("role", &()));
@@ -79,8 +79,8 @@ where
 /// plugin.
 ///
 /// ```
-/// use coalescent_router::{IntoReply, Router, extract::Shared};
-/// # use coalescent_core::{Message, Reply, test_util, wire::Kind};
+/// use coalescent::{IntoReply, Router, extract::Shared};
+/// # use coalescent::{Message, Reply, test_util, wire::Kind};
 /// # use tower::ServiceExt;
 ///
 /// /// Set for the whole node: `mesh.set(Motto("be kind"))`.
@@ -92,7 +92,7 @@ where
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), coalescent_core::BoxError> {
+/// # async fn main() -> Result<(), coalescent::BoxError> {
 /// let router: Router = Router::new().route("motto", motto);
 /// # let mut frame = test_util::frame(Kind::Data, "");
 /// # frame.set_message(Message::new("motto", &()));

@@ -23,8 +23,7 @@ pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Reply, BoxError>> + 
 /// types.
 ///
 /// ```
-/// use coalescent_core::{Message, Peer};
-/// use coalescent_router::{IntoReply, Router, extract::Body};
+/// use coalescent::{IntoReply, Message, Peer, Router, extract::Body};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Deserialize)]
@@ -122,7 +121,7 @@ where
 /// observe it:
 ///
 /// ```
-/// use coalescent_router::{Router, ends};
+/// use coalescent::{Router, ends};
 /// # async fn join() {}
 /// # async fn chat() {}
 ///

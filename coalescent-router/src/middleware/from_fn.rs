@@ -20,9 +20,8 @@ use crate::into_reply::IntoReply;
 /// routes, with [`Router::layer`](crate::Router::layer).
 ///
 /// ```
-/// use coalescent_core::{App, BoxError, Frame, Peer, PeerId, Reply};
-/// use coalescent_router::middleware::{self, Next};
-/// use coalescent_router::Router;
+/// use coalescent::{App, BoxError, Frame, Peer, PeerId, Reply, Router};
+/// use coalescent::middleware::{self, Next};
 ///
 /// async fn known(peer: Peer, frame: Frame, next: Next) -> Result<Reply, BoxError> {
 ///     if !matches!(peer.id(), PeerId::Key(_)) {
@@ -39,7 +38,7 @@ use crate::into_reply::IntoReply;
 /// }
 /// # async fn reboot() {}
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// # async fn main() -> Result<(), coalescent::Error> {
 ///
 /// let router: Router = Router::new()
 ///     .route("reboot", reboot)
@@ -59,9 +58,9 @@ where
 /// [`State`](crate::extract::State) extractors; see [`from_fn`].
 ///
 /// ```
-/// use coalescent_core::{App, BoxError, Frame, Reply};
-/// use coalescent_router::extract::State;
-/// use coalescent_router::middleware::{self, Next};
+/// use coalescent::{App, BoxError, Frame, Reply};
+/// use coalescent::extract::State;
+/// use coalescent::middleware::{self, Next};
 /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
 ///
 /// async fn count(
@@ -74,7 +73,7 @@ where
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// # async fn main() -> Result<(), coalescent::Error> {
 /// let frames = Arc::new(AtomicU64::new(0));
 /// let mesh = App::new()
 ///     .layer(middleware::from_fn_with_state(Arc::clone(&frames), count))
@@ -261,8 +260,8 @@ impl Next {
     /// called with.
     ///
     /// ```
-    /// use coalescent_core::{BoxError, Frame, Reply};
-    /// use coalescent_router::middleware::Next;
+    /// use coalescent::{BoxError, Frame, Reply};
+    /// use coalescent::middleware::Next;
     ///
     /// async fn twice(frame: Frame, mut next: Next) -> Result<Reply, BoxError> {
     ///     let first = next.call(frame.derive("first")).await?;

@@ -24,7 +24,7 @@
 //!
 //! ```
 //! use bytes::Bytes;
-//! use coalescent_core::{Message, codec::Codec};
+//! use coalescent::{Message, codec::Codec};
 //!
 //! let codec = Codec::json();
 //! let payload = codec.encode(&Message::new("beep", &["boop"]))?;
@@ -33,7 +33,7 @@
 //! let message = codec.decode(&payload)?;
 //! assert_eq!(message.kind(), "beep");
 //! assert_eq!(message.body::<Vec<String>>()?, ["boop"]);
-//! # Ok::<(), coalescent_core::codec::CodecError>(())
+//! # Ok::<(), coalescent::codec::CodecError>(())
 //! ```
 
 pub(crate) mod depth;
@@ -78,8 +78,8 @@ pub enum Format {
 /// One codec serves a whole mesh. It has no mutable state, and is cheap to clone.
 ///
 /// ```
-/// use coalescent_core::Message;
-/// use coalescent_core::codec::{Codec, Format};
+/// use coalescent::Message;
+/// use coalescent::codec::{Codec, Format};
 ///
 /// let codec = Codec::json().type_param("t").body_param("b");
 /// let payload = codec.encode(&Message::new("beep", &[1, 2]))?;
@@ -89,7 +89,7 @@ pub enum Format {
 /// assert_eq!((message.kind(), message.format()), ("beep", Format::Json));
 /// assert_eq!(message.body::<Vec<u8>>()?, [1, 2]);
 /// assert!(codec.decode(&"beep".into()).unwrap_err().is_envelope());
-/// # Ok::<(), coalescent_core::codec::CodecError>(())
+/// # Ok::<(), coalescent::codec::CodecError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Codec {

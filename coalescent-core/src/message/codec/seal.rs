@@ -16,8 +16,8 @@ use crate::message::Message;
 /// ```
 /// use std::sync::Arc;
 ///
-/// use coalescent_core::Message;
-/// use coalescent_core::codec::{Codec, CodecError, Seal};
+/// use coalescent::Message;
+/// use coalescent::codec::{Codec, CodecError, Seal};
 ///
 /// /// Adds the length of the body.
 /// #[derive(Debug)]

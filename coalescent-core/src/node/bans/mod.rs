@@ -30,12 +30,12 @@ pub const BAN_REASON_MAX: usize = 128;
 /// customer has.
 ///
 /// ```
-/// use coalescent_core::BanTarget;
+/// use coalescent::BanTarget;
 ///
 /// let target: BanTarget = "2001:db8::7".parse()?;
 /// assert_eq!(target.to_string(), "2001:db8::/64");
 /// assert_eq!(target, "2001:db8::/64".parse()?);
-/// # Ok::<(), coalescent_core::Error>(())
+/// # Ok::<(), coalescent::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -147,10 +147,10 @@ fn key(text: &str) -> Option<PublicKey> {
 /// ```
 /// use std::time::Duration;
 ///
-/// use coalescent_core::{App, Ban, BanTarget};
+/// use coalescent::{App, Ban, BanTarget};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// # async fn main() -> Result<(), coalescent::Error> {
 /// // What was saved of an earlier run, with the time that is left.
 /// let target: BanTarget = "198.51.100.7".parse()?;
 /// let saved = Ban::new(target, Duration::from_secs(60), "spam").with_times(2);

@@ -142,7 +142,7 @@ impl Peer {
     /// ```
     /// use std::time::Duration;
     ///
-    /// use coalescent_core::{Error, Mesh, Peer};
+    /// use coalescent::{Error, Mesh, Peer};
     ///
     /// fn cast_out(mesh: &Mesh, peer: &Peer) -> Result<(), Error> {
     ///     let hour = Duration::from_secs(3600);

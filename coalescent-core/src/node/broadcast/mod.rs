@@ -146,8 +146,8 @@ impl Peers {
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), coalescent_core::Error> {
-    /// # let mesh = coalescent_core::App::new().start().await?;
+    /// # async fn main() -> Result<(), coalescent::Error> {
+    /// # let mesh = coalescent::App::new().start().await?;
     /// let sent = mesh.broadcast_payloads(["beep", "boop"]).await?;
     /// assert_eq!(sent.dropped, 0);
     /// let numbers = (0..1000).map(|number| number.to_string());

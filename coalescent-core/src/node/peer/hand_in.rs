@@ -28,7 +28,7 @@ impl Peer {
     ///
     /// ```
     /// use bytes::Bytes;
-    /// use coalescent_core::{Extensions, Peer, Plugin, Registrar};
+    /// use coalescent::{Extensions, Peer, Plugin, Registrar};
     ///
     /// /// On frames that came on the channel.
     /// #[derive(Clone, Copy, Debug)]

@@ -18,22 +18,22 @@ use crate::wire::{NodeId, Wire};
 /// has gone. On wires without a handshake it is a number that this node gave the connection.
 ///
 /// ```
-/// use coalescent_core::App;
-/// use coalescent_core::identity::Identity;
+/// use coalescent::App;
+/// use coalescent::identity::Identity;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let alice = App::new().listen("127.0.0.1:0").await?;
 /// let bob = App::new().start().await?;
 /// let peer = bob.connect(&alice.local_addrs()[0].to_string()).await?;
-/// assert_eq!(peer.id().public_key(), None); // in plaintext nobody proves a key
+/// assert_eq!(peer.id().key(), None); // in plaintext nobody proves a key
 /// assert_eq!(peer.id().to_string(), alice.id().to_string());
 ///
 /// let (key, app) = (Identity::generate(), App::new());
 /// let alice = app.identity(key.clone()).listen("127.0.0.1:0").await?;
 /// let bob = App::new().identity(Identity::generate()).start().await?;
 /// let peer = bob.connect(&alice.local_addrs()[0].to_string()).await?;
-/// assert_eq!(peer.id().public_key(), Some(key.id()));
+/// assert_eq!(peer.id().key(), Some(key.id()));
 /// # Ok(())
 /// # }
 /// ```

@@ -78,7 +78,7 @@ use crate::wire::{NodeId, Wire, WireCodec};
 /// # Example
 ///
 /// ```
-/// # use coalescent_core::{App, transport::Memory};
+/// # use coalescent::{App, transport::Memory};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let network = Memory::new();
@@ -339,7 +339,7 @@ impl Peer {
     /// #[derive(Clone, Debug, PartialEq)]
     /// struct Nick(&'static str);
     ///
-    /// # use coalescent_core::{App, transport::Memory};
+    /// # use coalescent::{App, transport::Memory};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let network = Memory::new();

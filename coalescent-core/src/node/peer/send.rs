@@ -37,7 +37,7 @@ impl Peer {
     /// Queues `payload` for this peer alone, if there is room for it now.
     ///
     /// ```
-    /// # use coalescent_core::{App, transport::Memory};
+    /// # use coalescent::{App, transport::Memory};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let network = Memory::new();
@@ -78,7 +78,7 @@ impl Peer {
     /// that is part of the time. A handler may ask the peer whose frame it is handling.
     ///
     /// ```
-    /// use coalescent_core::{App, BoxError, Frame, Reply, transport::Memory};
+    /// use coalescent::{App, BoxError, Frame, Reply, transport::Memory};
     /// use tower::{layer::layer_fn, service_fn};
     ///
     /// # #[tokio::main(flavor = "current_thread")]

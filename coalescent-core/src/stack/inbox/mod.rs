@@ -55,7 +55,7 @@ pub const FRAME_COST: usize = 256;
 /// task behind a buffer, waits for room itself.
 ///
 /// ```
-/// use coalescent_core::{App, BoxError, Frame, Inbox, transport::Memory};
+/// use coalescent::{App, BoxError, Frame, Inbox, transport::Memory};
 /// use tower::layer::layer_fn;
 /// use tower::{ServiceBuilder, ServiceExt};
 ///

@@ -32,7 +32,7 @@ pub const READ_BY_GRACE: Duration = Duration::from_millis(250);
 /// finds no room as long as no reader has ever asked for a frame.
 ///
 /// ```
-/// use coalescent_core::{Frame, ReadBy};
+/// use coalescent::{Frame, ReadBy};
 /// use tower::util::MapRequestLayer;
 ///
 /// let urgent = ReadBy::new(64 * 1024);
@@ -44,7 +44,7 @@ pub const READ_BY_GRACE: Duration = Duration::from_millis(250);
 ///     }
 ///     frame
 /// });
-/// # let _ = coalescent_core::App::new().layer(layer);
+/// # let _ = coalescent::App::new().layer(layer);
 /// # assert!(reader.try_next_frame().is_none());
 /// ```
 ///

@@ -6,8 +6,8 @@
 //! or calls without it, passes a simple test but starves other peers in a mesh.
 //!
 //! ```
-//! use coalescent_core::test_util::conformance;
-//! use coalescent_core::{Frame, Reply};
+//! use coalescent::test_util::conformance;
+//! use coalescent::{Frame, Reply};
 //! use std::task::{Context, Poll};
 //! use tower::{Service, layer::layer_fn};
 //!
@@ -43,13 +43,13 @@
 //! Layers that keep some frames, or that deviate from one rule on purpose, say so:
 //!
 //! ```
-//! use coalescent_core::test_util::conformance::{Check, Conformance};
-//! # use coalescent_core::{test_util, wire::Kind};
+//! use coalescent::test_util::conformance::{Check, Conformance};
+//! # use coalescent::{test_util, wire::Kind};
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! use tower::{BoxError, filter::AsyncFilterLayer, load_shed::LoadShedLayer};
 //!
-//! let small = AsyncFilterLayer::new(|frame: coalescent_core::Frame| async {
+//! let small = AsyncFilterLayer::new(|frame: coalescent::Frame| async {
 //!     if frame.payload().len() < 100 { Ok(frame) } else { Err(BoxError::from("too large")) }
 //! });
 //! Conformance::new(small)
@@ -150,7 +150,7 @@ type Frames = Box<dyn Fn(u64) -> Frame>;
 /// ```
 /// use std::time::Duration;
 ///
-/// use coalescent_core::test_util::conformance::{Check, Conformance};
+/// use coalescent::test_util::conformance::{Check, Conformance};
 /// use tower::limit::ConcurrencyLimitLayer;
 /// use tower::timeout::TimeoutLayer;
 ///

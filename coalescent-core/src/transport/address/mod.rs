@@ -46,7 +46,7 @@ pub const PATH_MAX: usize = 1024;
 /// `[::1]`, `tcp://a:1` to `a:1`, `unix:///a` to `unix:/a`), so that equal addresses compare equal.
 ///
 /// ```
-/// use coalescent_core::Address;
+/// use coalescent::Address;
 ///
 /// let address: Address = "[2001:db8::7]:1337".parse()?;
 /// assert_eq!((address.host(), address.port()), ("2001:db8::7", 1337));
@@ -59,7 +59,7 @@ pub const PATH_MAX: usize = 1024;
 ///
 /// let error = "example".parse::<Address>().unwrap_err();
 /// assert_eq!(error.to_string(), r#""example": missing port; write HOST:PORT"#);
-/// # Ok::<(), coalescent_core::AddressError>(())
+/// # Ok::<(), coalescent::AddressError>(())
 /// ```
 ///
 /// What an `ID` proves, and what happens if another key answers, is told on the page `keys_and_tls`

@@ -40,12 +40,12 @@ const SMALL_ORDER: [[u8; 32]; 7] = {
 /// The text form is 64 lower-case hexadecimal digits, so that equal ids have equal texts.
 ///
 /// ```
-/// use coalescent_core::identity::PublicKey;
+/// use coalescent::identity::PublicKey;
 ///
 /// let text = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
 /// let key: PublicKey = text.parse()?;
 /// assert_eq!(key.to_string(), text);
-/// # Ok::<(), coalescent_core::identity::ParsePublicKeyError>(())
+/// # Ok::<(), coalescent::identity::ParsePublicKeyError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey([u8; 32]);

@@ -25,7 +25,7 @@ const ED25519_OID: [u8; 5] = [0x06, 0x03, 0x2b, 0x65, 0x70];
 /// Cheap to clone; clones share the key. Neither `Debug` nor any method reveals the secret.
 ///
 /// ```
-/// use coalescent_core::identity::Identity;
+/// use coalescent::identity::Identity;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let directory = tempfile::tempdir()?;

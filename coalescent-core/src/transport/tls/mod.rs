@@ -33,8 +33,8 @@
 //! hundred bytes that this takes; an in-memory pipe needs a capacity of 64 bytes.
 //!
 //! ```
-//! use coalescent_core::identity::Identity;
-//! use coalescent_core::transport::tls::Tls;
+//! use coalescent::identity::Identity;
+//! use coalescent::transport::tls::Tls;
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -100,9 +100,9 @@ const NO_NAME: &str = "peer.invalid";
 /// Cheap to clone; clones share everything.
 ///
 /// ```
-/// use coalescent_core::App;
-/// use coalescent_core::identity::Identity;
-/// use coalescent_core::transport::tls::Tls;
+/// use coalescent::App;
+/// use coalescent::identity::Identity;
+/// use coalescent::transport::tls::Tls;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

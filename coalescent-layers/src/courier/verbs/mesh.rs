@@ -22,8 +22,7 @@ use crate::sealed::AsPeers;
 /// with several wires, the peers whose wire cannot carry the message count as dropped.
 ///
 /// ```
-/// use coalescent_core::{App, AppExt, transport::Memory};
-/// use coalescent_layers::{Courier, MeshExt};
+/// use coalescent::{App, AppExt, Courier, MeshExt, transport::Memory};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -66,8 +65,7 @@ pub trait MeshExt: AsPeers {
     /// [`broadcast`](MeshExt::broadcast).
     ///
     /// ```
-    /// # use coalescent_core::{App, AppExt, Error, message_type};
-    /// # use coalescent_layers::{Courier, MeshExt};
+    /// # use coalescent::{App, AppExt, Courier, Error, MeshExt, message_type};
     /// # use serde::Serialize;
     /// #[derive(Serialize)]
     /// struct Set {
@@ -132,8 +130,7 @@ pub trait MeshExt: AsPeers {
     /// peers count as six.
     ///
     /// ```
-    /// # use coalescent_core::{App, AppExt, Error};
-    /// # use coalescent_layers::{Courier, MeshExt};
+    /// # use coalescent::{App, AppExt, Courier, Error, MeshExt};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Error> {
     /// # let mesh = App::new().with(Courier::new()).start().await?;

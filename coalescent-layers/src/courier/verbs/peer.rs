@@ -13,8 +13,9 @@ use super::{encode, encode_body};
 /// called, not when the returned future is first polled.
 ///
 /// ```
-/// use coalescent_core::{App, AppExt, Error, Frame, Message, Reply, transport::Memory};
-/// use coalescent_layers::{Courier, PeerExt};
+/// use coalescent::{
+///     App, AppExt, Courier, Error, Frame, Message, PeerExt, Reply, transport::Memory,
+/// };
 /// use tower::{layer::layer_fn, service_fn};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -26,7 +27,7 @@ use super::{encode, encode_body};
 ///     service_fn(async |frame: Frame| {
 ///         let number: u64 = frame.message().ok_or_else(Error::no_courier)?.body()?;
 ///         let reply = Message::new("doubled", &(2 * number));
-///         Ok::<_, coalescent_core::BoxError>(Reply::from(reply))
+///         Ok::<_, coalescent::BoxError>(Reply::from(reply))
 ///     })
 /// });
 /// let alice = app().layer(double).listen("alice:1").await?;
@@ -116,9 +117,10 @@ pub trait PeerExt: sealed::Sealed {
     /// [`Config::request_timeout`](coalescent_core::Config::request_timeout).
     ///
     /// ```
-    /// # use coalescent_core::{App, AppExt, Error, Frame, Message, Reply, message_type};
-    /// # use coalescent_core::transport::Memory;
-    /// # use coalescent_layers::{Courier, PeerExt};
+    /// # use coalescent::{
+    /// #     App, AppExt, Courier, Error, Frame, Message, PeerExt, Reply, message_type,
+    /// # };
+    /// # use coalescent::transport::Memory;
     /// # use serde::{Deserialize, Serialize};
     /// # use tower::{layer::layer_fn, service_fn};
     /// #[derive(Deserialize, Serialize)]

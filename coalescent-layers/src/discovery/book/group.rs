@@ -16,7 +16,7 @@ pub const GROUP_NAME_MAX: usize = 63 + 1 + 63;
 /// one group can fill of it by telling addresses.
 ///
 /// ```
-/// use coalescent_layers::discovery::book::Group;
+/// use coalescent::discovery::book::Group;
 ///
 /// let group = |address: &str| Group::of(&address.parse().unwrap()).to_string();
 /// assert_eq!(group("198.51.100.7:1337"), "198.51.0.0/16");

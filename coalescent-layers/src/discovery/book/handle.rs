@@ -17,9 +17,8 @@ use super::table::Table;
 /// find it with [`Mesh::get`](coalescent_core::Mesh::get).
 ///
 /// ```
-/// use coalescent_core::{App, AppExt};
-/// use coalescent_layers::Discovery;
-/// use coalescent_layers::discovery::book::{Book, Group};
+/// use coalescent::{App, AppExt, Discovery};
+/// use coalescent::discovery::book::{Book, Group};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

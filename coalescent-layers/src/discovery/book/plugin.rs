@@ -48,10 +48,10 @@ use crate::discovery::listening;
 /// that may be a book cannot be read, it is left as it is, and nothing is saved.
 ///
 /// ```no_run
-/// use coalescent_core::{App, AppExt};
-/// use coalescent_layers::discovery::book::AddressBook;
+/// use coalescent::{App, AppExt};
+/// use coalescent::discovery::book::AddressBook;
 ///
-/// # async fn example() -> Result<(), coalescent_core::Error> {
+/// # async fn example() -> Result<(), coalescent::Error> {
 /// let mesh = App::new()
 ///     .seeds(["127.0.0.1:1337"])
 ///     .plugin(AddressBook::new().file("peers.book"))

@@ -63,7 +63,7 @@ pub(super) type Slot = Option<Box<Entry>>;
 ///
 /// ```
 /// use std::time::SystemTime;
-/// use coalescent_layers::discovery::book::{Group, Table};
+/// use coalescent::discovery::book::{Group, Table};
 ///
 /// let (mut table, now) = (Table::new([7; 16], 1), SystemTime::now());
 /// let address = "198.51.100.7:1337".parse().unwrap();

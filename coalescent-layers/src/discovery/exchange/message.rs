@@ -41,12 +41,12 @@ const TELL: &str = "tell";
 /// error as a whole. No count that a peer claims is used to reserve memory.
 ///
 /// ```
-/// use coalescent_layers::discovery::exchange::ExchangeMessage;
+/// use coalescent::discovery::exchange::ExchangeMessage;
 ///
 /// let ask = ExchangeMessage::Ask(16);
 /// assert_eq!(ask.encode(), &b"\x92\xa3ask\x10"[..]);
 /// assert_eq!(ExchangeMessage::decode(b"\x92\xa3ask\x10")?, ask);
-/// # Ok::<(), coalescent_layers::discovery::exchange::ExchangeMessageError>(())
+/// # Ok::<(), coalescent::discovery::exchange::ExchangeMessageError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -73,9 +73,9 @@ use super::book::Book;
 /// dialled:
 ///
 /// ```
-/// use coalescent_core::{App, AppExt};
-/// use coalescent_layers::discovery::book::AddressBook;
-/// use coalescent_layers::discovery::exchange::Exchange;
+/// use coalescent::{App, AppExt};
+/// use coalescent::discovery::book::AddressBook;
+/// use coalescent::discovery::exchange::Exchange;
 ///
 /// let book = AddressBook::new();
 /// # let _ =

@@ -4,8 +4,8 @@
 //! same network that others announce. Whether and when one of them is dialled, the mesh decides.
 //!
 //! ```
-//! use coalescent_core::{App, AppExt};
-//! use coalescent_layers::discovery::mdns::Mdns;
+//! use coalescent::{App, AppExt};
+//! use coalescent::discovery::mdns::Mdns;
 //!
 //! # let _ =
 //! App::new().network("chess").with(Mdns::new())
@@ -115,10 +115,10 @@ pub const PAUSE: Duration = Duration::from_secs(60);
 /// Finds peers on the local network, see the [module](self).
 ///
 /// ```no_run
-/// use coalescent_core::{App, AppExt};
-/// use coalescent_layers::discovery::mdns::Mdns;
+/// use coalescent::{App, AppExt};
+/// use coalescent::discovery::mdns::Mdns;
 ///
-/// # async fn start() -> Result<(), coalescent_core::Error> {
+/// # async fn start() -> Result<(), coalescent::Error> {
 /// let app = App::new().network("chess").allow_plaintext();
 /// let mesh = app.plugin(Mdns::new().interface("eth0")).listen("0.0.0.0:0").await?;
 /// mesh.connected(1).await?; // whoever plays chess on this network
@@ -152,7 +152,7 @@ impl Mdns {
     /// ```
     /// use std::net::Ipv4Addr;
     ///
-    /// use coalescent_layers::discovery::mdns::Mdns;
+    /// use coalescent::discovery::mdns::Mdns;
     ///
     /// let _ = Mdns::new().interface("eth0").interface(Ipv4Addr::LOCALHOST);
     /// ```
@@ -185,7 +185,7 @@ impl Plugin for Mdns {
 /// ```
 /// use std::net::IpAddr;
 ///
-/// use coalescent_layers::discovery::mdns::Interface;
+/// use coalescent::discovery::mdns::Interface;
 ///
 /// assert_eq!(Interface::from("eth0"), Interface::Name("eth0".into()));
 /// assert_eq!(Interface::from("127.0.0.1"), Interface::Addr(IpAddr::from([127, 0, 0, 1])));

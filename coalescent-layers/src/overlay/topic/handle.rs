@@ -33,11 +33,10 @@ use crate::overlay::ids::Key;
 /// [`ReadBy`](coalescent_core::ReadBy). Payloads that this node itself publishes do not come back.
 ///
 /// ```
-/// use coalescent_core::{App, AppExt, transport::Memory};
-/// use coalescent_layers::{Overlay, MeshOverlayExt};
+/// use coalescent::{App, AppExt, MeshOverlayExt, Overlay, transport::Memory};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() -> Result<(), coalescent_core::Error> {
+/// # async fn main() -> Result<(), coalescent::Error> {
 /// let network = Memory::new();
 /// let app = || App::new().transport(network.clone()).with(Overlay::new());
 /// let alice = app().listen("alice:1").await?;

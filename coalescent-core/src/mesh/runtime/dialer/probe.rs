@@ -9,7 +9,7 @@ use crate::wire::NodeId;
 /// Who is at an address, from [`Mesh::probe`](crate::Mesh::probe). The texts come from the peer.
 ///
 /// ```
-/// # use coalescent_core::{App, transport::Memory};
+/// # use coalescent::{App, transport::Memory};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let network = Memory::new();

@@ -55,7 +55,7 @@ impl Drop for Unseeded {
 /// with [`Mesh::one_more`](crate::Mesh::one_more). It ends when this is dropped.
 ///
 /// ```
-/// # use coalescent_core::{App, transport::Memory};
+/// # use coalescent::{App, transport::Memory};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let network = Memory::new();

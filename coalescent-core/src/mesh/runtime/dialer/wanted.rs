@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 /// [suggest](crate::Mesh::suggest) what they find.
 ///
 /// ```
-/// use coalescent_core::{App, Source, Suggestion};
-/// # use coalescent_core::transport::Memory;
+/// use coalescent::{App, Source, Suggestion};
+/// # use coalescent::transport::Memory;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
