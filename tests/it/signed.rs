@@ -32,7 +32,7 @@ fn hears(heard: &Heard) -> Router {
 }
 
 /// A flood by one author and a message by another, who share a connection, come to a node that
-/// allows each author ten messages a minute.
+/// allows each author ten messages an hour.
 #[tokio::test(start_paused = true)]
 async fn a_rate_for_each_author_spares_the_others() {
     const FLOOD: u64 = 1000;
@@ -40,8 +40,8 @@ async fn a_rate_for_each_author_spares_the_others() {
     let (flooder, other) = (Identity::generate(), Identity::generate());
     let app = || App::new().with(SmartRelay::new()).with(Courier::new());
 
-    let a_minute = Quota::per_minute(NonZeroU32::new(10).unwrap());
-    let limiter: Arc<DefaultKeyedRateLimiter<PublicKey>> = Arc::new(RateLimiter::keyed(a_minute));
+    let an_hour = Quota::per_hour(NonZeroU32::new(10).unwrap());
+    let limiter: Arc<DefaultKeyedRateLimiter<PublicKey>> = Arc::new(RateLimiter::keyed(an_hour));
     let rate = move |frame: Frame, next: Next| {
         let limiter = Arc::clone(&limiter);
         async move {

@@ -86,7 +86,7 @@ fn entry(key: &str, time: u64, value: &str) -> Entry {
 
 async fn error_about(text: &str, events: &mut Events) {
     event(text, events, |event| match event {
-        Event::Error { error, .. } => error.to_string().contains(text).then_some(()),
+        Event::Error { error, .. } => error.report().to_string().contains(text).then_some(()),
         _ => None,
     })
     .await;

@@ -210,7 +210,7 @@ mod tests {
         // 64 digits and @, four labels, and the port.
         let label = "a".repeat(57);
         let host = [&label[..], &label, &label, &label[..54]].join(".");
-        let longest = format!("{}@{host}:65535", "0".repeat(64));
+        let longest = format!("{}@{host}:65535", "9".repeat(64));
         assert!(longest.len() <= MAX_ADDRESS, "{}", longest.len());
         let most = tell(&[&longest[..]; MAX_ADDRESSES]);
         assert_eq!(decode(&most.encode()), Ok(most.clone()));
@@ -231,14 +231,14 @@ mod tests {
     fn an_address_that_is_too_long_is_left_out() {
         let label = "a".repeat(60);
         let host = [&label[..]; 4].join(".");
-        let long = format!("{}@{host}:65535", "0".repeat(64));
+        let long = format!("{}@{host}:65535", "9".repeat(64));
         assert!(long.len() > MAX_ADDRESS);
         assert_eq!(tell(&[&long, "a:1"]).encode(), tell(&["a:1"]).encode());
     }
 
     #[test]
     fn only_addresses_of_tcp_are_told_and_taken() {
-        let key = format!("iroh:{}", "0".repeat(64));
+        let key = format!("iroh:{}", "9".repeat(64));
         let others = ["ws://a:1/", "wss://a:1/", "unix:/run/a", "own://a:1", &key];
         for other in others {
             assert_eq!(tell(&[other, "a:1"]).encode(), tell(&["a:1"]).encode());

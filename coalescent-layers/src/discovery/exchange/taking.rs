@@ -229,7 +229,7 @@ mod tests {
             ["1.2.3.4".parse().unwrap()],
             Some("Me.example.com:99".parse().unwrap()),
         );
-        let id = "0".repeat(64);
+        let id = "9".repeat(64);
         for (text, is) in [
             ("127.0.0.1:1337", true),
             ("[::1]:1337", true),
