@@ -152,6 +152,8 @@ impl DisconnectReason {
     pub(crate) fn goodbye(&self) -> String {
         match self {
             Self::Disconnected(words) if *words == Goodbye::BUSY.0 => words.clone(),
+            // Why it failed is the business of this node alone: a cause may name files.
+            Self::Stack(_) => "its stack failed".to_owned(),
             reason => reason.to_string(),
         }
     }

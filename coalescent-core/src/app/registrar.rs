@@ -51,8 +51,12 @@ pub trait Plugin {
 #[diagnostic::do_not_recommend]
 impl<P: Plugin> Plugin for Option<P> {
     fn register(&self, app: &mut Registrar) {
-        if let Some(plugin) = self {
-            plugin.register(app);
+        match self {
+            Some(plugin) => plugin.register(app),
+            // Nor is it missed if its type is in the stack, as that of an optional layer.
+            None => {
+                app.registered::<P>();
+            }
         }
     }
 }

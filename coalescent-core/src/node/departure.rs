@@ -111,12 +111,13 @@ impl Node {
         let Some(runtime) = runtime else {
             return peer.end_departure();
         };
-        let peer = peer.clone();
+        // Made outside of the task, which a runtime that ends drops before it was polled.
+        let last = Last(peer.clone());
         runtime.spawn(async move {
+            let Last(peer) = &last;
             if let Err(panic) = caught(peer.run_disconnect_hooks()).await {
-                peer.node().error(Some(&peer), Error::hook(&*panic));
+                peer.node().error(Some(peer), Error::hook(&*panic));
             }
-            peer.end_departure();
         });
     }
 
@@ -145,6 +146,15 @@ impl Peer {
         for hook in &self.node().hooks().disconnect {
             hook(self.clone()).await;
         }
+    }
+}
+
+/// Takes the last step when it is dropped, with whatever runs the hooks.
+struct Last(Peer);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.0.end_departure();
     }
 }
 

@@ -203,6 +203,39 @@ async fn what_a_peer_relays_and_then_breaks_off_is_written_or_counted() {
     assert!(matches!(reason, DisconnectReason::Stack(_)), "{reason}");
 }
 
+#[tokio::test]
+async fn why_a_stack_fails_stays_on_its_node() {
+    struct Fails;
+    impl Plugin for Fails {}
+    impl<S> Layer<S> for Fails {
+        type Service = Self;
+        fn layer(&self, _inner: S) -> Self {
+            Self
+        }
+    }
+    impl Service<Frame> for Fails {
+        type Response = Reply;
+        type Error = coalescent_core::Error;
+        type Future = std::future::Ready<Result<Reply, Self::Error>>;
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            let cause = std::io::Error::other("/home/alice/secret.db is locked");
+            Poll::Ready(Err(coalescent_core::Error::offence(cause)))
+        }
+        fn call(&mut self, _: Frame) -> Self::Future {
+            unreachable!("it is never ready")
+        }
+    }
+    let app = App::new().with(Fails);
+    let mesh = app.listen("127.0.0.1:0").await.unwrap();
+    let mut events = mesh.events();
+    let mut peer = ByHand::connect(dial(&mesh).await).await;
+    peer.send(Kind::Data, "hello").await;
+    let words = peer.expect_bye().await;
+    assert_eq!(words, "its stack failed");
+    let reason = disconnected(&mut events).await;
+    assert!(reason.to_string().contains("secret.db"), "{reason}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_room_when_its_source_is_cut_off_is_counted() {
     let app = App::new().with(RelayLayer(Flow::Wait)).configure(|config| {

@@ -350,3 +350,35 @@ fn a_node_ends_with_its_runtime() {
     drop(runtime);
     assert!(left.upgrade().is_none());
 }
+
+#[test]
+fn what_was_kept_with_a_peer_is_dropped_with_the_runtime() {
+    /// Keeps its own peer alive, as a plugin's value may.
+    #[derive(Clone)]
+    struct Kept {
+        _peer: Peer,
+        _alive: Arc<()>,
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let alive = Arc::new(());
+    let (mesh, _far) = runtime.block_on(async {
+        let mesh = App::new()
+            .on_disconnect(|_| std::future::pending())
+            .start()
+            .await
+            .unwrap();
+        let (far, peer) = join(&mesh, 1024).await;
+        peer.set(Kept {
+            _peer: peer.clone(),
+            _alive: Arc::clone(&alive),
+        });
+        (mesh, far)
+    });
+    assert_eq!(Arc::strong_count(&alive), 2);
+    drop(runtime);
+    assert_eq!(Arc::strong_count(&alive), 1);
+    drop(mesh);
+}

@@ -9,6 +9,7 @@ use coalescent_layers::discovery::exchange::Exchange;
 use coalescent_layers::discovery::mdns::Mdns;
 use coalescent_layers::{Discovery, SmartRelay, Streams};
 use futures_util::FutureExt;
+use tower::util::option_layer;
 
 /// The errors among the events from the start of the mesh.
 fn errors(mesh: &Mesh) -> Vec<String> {
@@ -71,4 +72,15 @@ async fn a_plugin_that_was_only_layered_says_so_at_the_start() {
             .await
             .is_empty()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plugin_that_is_left_out_is_no_error() {
+    let streams = |wanted: bool| {
+        let streams = wanted.then(Streams::new);
+        let app = App::new().plugin(streams.clone());
+        errors_of(app.layer(option_layer(streams)))
+    };
+    assert_eq!(streams(true).await, [""; 0]);
+    assert_eq!(streams(false).await, [""; 0]);
 }

@@ -69,7 +69,13 @@ impl TlsError {
     /// Adds what the peer speaks, if it does not speak TLS, from the first bytes that it has sent.
     pub(crate) fn hearing(self, first: &[u8]) -> Self {
         match self.0 {
-            TlsErrorKind::Plaintext(_) => Self(TlsErrorKind::Plaintext(spoken(first))),
+            TlsErrorKind::Plaintext(_) => Self(match spoken(first) {
+                // It does, and what came behind its greeting is damaged.
+                Some(Spoken::Tls) => {
+                    TlsErrorKind::Handshake(InvalidMessage::InvalidContentType.into())
+                }
+                spoken => TlsErrorKind::Plaintext(spoken),
+            }),
             _ => self,
         }
     }

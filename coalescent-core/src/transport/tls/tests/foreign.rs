@@ -265,6 +265,16 @@ async fn plaintext_fails_without_waiting_for_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_greeted_in_tls_is_not_said_to_speak_something_else() {
+    let (mut a, b) = duplex(64 * 1024);
+    let hello = client_hello().await;
+    a.write_all(&hello).await.unwrap();
+    a.write_all(b"damaged on its way").await.unwrap();
+    let error = soon(node().accept(b)).await.unwrap_err().hearing(&hello);
+    assert!(error.is_handshake() && !error.is_plaintext(), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_error_with_a_cause_displays_its_own_level() {
     let (mut a, b) = duplex(4096);
     a.shutdown().await.unwrap();
