@@ -386,7 +386,10 @@ impl Registrar {
     ///     fn register(&self, app: &mut Registrar) {
     ///         app.on_dial(|dial| match dial.result() {
     ///             Ok(peer) => println!("{}: {}", dial.address(), peer.id()),
-    ///             Err(error) => println!("{} (from {}): {error}", dial.address(), dial.source()),
+    ///             Err(error) => {
+    ///                 let (from, why) = (dial.source(), error.report());
+    ///                 println!("{} (from {from}): {why}", dial.address());
+    ///             }
     ///         });
     ///     }
     /// }
