@@ -49,7 +49,8 @@ mod text;
 pub mod transport;
 pub mod wire;
 
-pub use app::registrar::{Plugin, Registrar};
+pub use app::plugin::Plugin;
+pub use app::registrar::Registrar;
 pub use app::{App, AppExt, Starting};
 pub use config::Config;
 pub use error::{BoxError, Error, Refusal, Report, report};

@@ -138,21 +138,26 @@ async fn an_identity_at_one_end_alone() {
         true => App::new().identity(Identity::generate()),
         false => App::new(),
     };
-    for called in [true, false] {
-        let mesh = app(called).listen("127.0.0.1:0").await.expect("it listens");
+    for (who, dials_with, called_with) in [
+        ("only the dialling side has an identity", true, false),
+        ("only the called side has an identity", false, true),
+    ] {
+        let (dials, is_called) = row(who);
+        let mesh = app(called_with).listen("127.0.0.1:0").await;
+        let mesh = mesh.expect("it listens");
         let mut events = mesh.events();
-        let other = app(!called).start().await.expect("it starts");
+        let other = app(dials_with).start().await.expect("it starts");
         let error = soon("an answer", other.connect(&addr(&mesh))).await;
         let error = error.expect_err("one of the two speaks no TLS");
         assert!(error.is_handshake(), "{error}");
+        let error = error.report().to_string();
+        assert!(error.contains(&dials), "{who}: {error}");
         let told = event("an error", &mut events, |event| match event {
-            Event::Error { error, .. } => Some(error.is_handshake()),
+            Event::Error { error, .. } => Some(error.report().to_string()),
             _ => None,
         });
-        assert!(
-            told.await,
-            "the one that was called tells of a failed handshake"
-        );
+        let told = told.await;
+        assert!(told.contains(&is_called), "{who}: {told}");
         assert!(mesh.peers().is_empty() && other.peers().is_empty());
     }
 }

@@ -1,35 +1,37 @@
 //! Registering an app and starting it, as in Express or axum.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | this file | [`App`] and its options |
+//! | [`ext`] | [`AppExt`], which adds middleware and plugins |
+//! | [`plugin`], [`registrar`] | [`Plugin`](crate::Plugin), and what a plugin can add to an app |
+//! | [`start`] | how an app becomes a mesh |
+//! | [`unregistered`] | plugins that were added as layers only |
 
+mod ext;
+pub(crate) mod plugin;
 pub(crate) mod registrar;
-mod starting;
+mod start;
 mod unregistered;
 
-use std::any::type_name;
 use std::fmt;
 use std::time::Duration;
 
-pub use starting::Starting;
+pub use ext::AppExt;
+pub use start::Starting;
 use tower_layer::{Identity as NoLayer, Stack};
-use unregistered::unregistered;
 
-use crate::app::registrar::{Plugin, Registrar};
+use crate::app::registrar::Registrar;
 use crate::config::Config;
-use crate::connection::check_hello;
 use crate::error::Error;
-use crate::mesh::Mesh;
 use crate::mesh::runtime::dialer::Seed;
-use crate::mesh::runtime::{Parts, Runtime, Security, Start};
-use crate::node::Peers;
 use crate::node::event::Event;
-use crate::node::hooks::{check_channels, check_topics};
-use crate::node::layered::StackName;
 use crate::node::peer::Peer;
-use crate::stack::{AnyLayer, PeerLayer};
-use crate::transport::{Allow, IntoListener, Tcp, Transport, Transports};
+use crate::transport::{Allow, Tcp, Transport, Transports};
 use crate::wire::Wire;
 
-/// A peer-to-peer app: its middleware, options and seeds. Started, it becomes a [`Mesh`], which is
-/// a duplex stream to all peers.
+/// A peer-to-peer app: its middleware, options and seeds. Started, it becomes a
+/// [`Mesh`](crate::Mesh), which is a duplex stream to all peers.
 ///
 /// # Order
 ///
@@ -79,77 +81,6 @@ pub struct App<L = NoLayer> {
     tls: Option<crate::transport::tls::Tls>,
 }
 
-/// Registration of middleware and plugins with an [`App`].
-///
-/// ```
-/// use std::sync::Arc;
-/// use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-///
-/// use coalescent::{App, AppExt, Plugin, Registrar, transport::Memory};
-/// use tower_layer::Layer;
-///
-/// /// Counts connections: an app applies its layers once for each.
-/// #[derive(Clone, Default)]
-/// struct Connections(Arc<AtomicUsize>);
-///
-/// impl<S> Layer<S> for Connections {
-///     type Service = S;
-///
-///     fn layer(&self, inner: S) -> S {
-///         self.0.fetch_add(1, Relaxed);
-///         inner
-///     }
-/// }
-///
-/// impl Plugin for Connections {
-///     fn register(&self, app: &mut Registrar) {
-///         app.insert(self.clone()); // for `mesh.get::<Connections>()`
-///     }
-/// }
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let network = Memory::new();
-/// let app = App::new().with(Connections::default());
-/// let alice = app.transport(network.clone()).listen("alice:1").await?;
-/// let mut heard = alice.reader();
-/// let bob = App::new().transport(network).start().await?;
-/// bob.connect("alice:1").await?.send_payload("beep").await?;
-/// heard.next_frame().await;
-///
-/// let connections = alice.get::<Connections>().ok_or("the plugin is not registered")?;
-/// assert_eq!(connections.0.load(Relaxed), 1);
-/// # Ok(())
-/// # }
-/// ```
-pub trait AppExt: Sized {
-    /// The layers that were added so far.
-    type Layers;
-
-    /// Registers a middleware: applies it as a [`Plugin`], then adds it as a layer, inside the
-    /// layers that were added before.
-    ///
-    /// For a layer that is no plugin, such as those of tower, there is [`App::layer`].
-    fn with<M: Plugin + AnyLayer>(self, middleware: M) -> App<Stack<M, Self::Layers>>;
-
-    /// Applies a plugin that is not a layer.
-    fn plugin<P: Plugin>(self, plugin: P) -> App<Self::Layers>;
-}
-
-impl<L> AppExt for App<L> {
-    type Layers = L;
-
-    fn with<M: Plugin + AnyLayer>(mut self, middleware: M) -> App<Stack<M, L>> {
-        middleware.register(&mut self.registrar);
-        self.layer(middleware)
-    }
-
-    fn plugin<P: Plugin>(mut self, plugin: P) -> Self {
-        plugin.register(&mut self.registrar);
-        self
-    }
-}
-
 impl App {
     /// Makes an app without layers, with default options.
     pub fn new() -> Self {
@@ -182,7 +113,7 @@ impl Default for App {
 
 impl<L> App<L> {
     /// Adds any tower layer, inside the layers that were added before. Use
-    /// [`with`](AppExt::with) for a middleware that is also a [`Plugin`].
+    /// [`with`](AppExt::with) for a middleware that is also a [`Plugin`](crate::Plugin).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -216,7 +147,7 @@ impl<L> App<L> {
     ///
     /// Seeds are dialled while fewer than [`min_peers`](App::min_peers) outbound connections are
     /// up, and never above [`max_peers`](App::max_peers). They take turns with addresses that are
-    /// [suggested](Mesh::suggest). A seed that is not an address, or of a scheme
+    /// [suggested](crate::Mesh::suggest). A seed that is not an address, or of a scheme
     /// that the app has no transport for, makes the start of the app fail.
     ///
     /// # Dialling
@@ -232,8 +163,9 @@ impl<L> App<L> {
     ///
     /// On such wires nodes cannot recognize each other, so addresses are compared instead. Two
     /// seeds that resolve to one address share one connection, and a seed also shares a connection
-    /// that [`Mesh::connect`] has made to its address. Two addresses of one node count as two
-    /// nodes, except for `127.0.0.1` and `[::1]` with the same port, which count as one.
+    /// that [`Mesh::connect`](crate::Mesh::connect) has made to its address. Two addresses of one
+    /// node count as two nodes, except for `127.0.0.1` and `[::1]` with the same port, which count
+    /// as one.
     ///
     /// ```
     /// # use coalescent::{App, transport::Memory};
@@ -272,7 +204,8 @@ impl<L> App<L> {
     }
 
     /// Sets how many outbound connections the app tries to keep: it dials seeds while fewer than
-    /// this, those of [`Mesh::connect`] included, are up or being made. Default: 3.
+    /// this, those of [`Mesh::connect`](crate::Mesh::connect) included, are up or being made.
+    /// Default: 3.
     pub fn min_peers(mut self, min_peers: usize) -> Self {
         self.config.min_peers = min_peers;
         self
@@ -428,9 +361,9 @@ impl<L> App<L> {
     }
 
     /// Accepts only peers with these keys, inbound and outbound, whether they prove them to the
-    /// app's own TLS, in place of the list in its [`tls`], or to a transport that
-    /// [proves keys](crate::transport::Protection::Keys). [`Mesh::allow`] and [`Mesh::disallow`]
-    /// change the list later.
+    /// app's own TLS, in place of the list in its [`tls`], or to a transport that [proves
+    /// keys](crate::transport::Protection::Keys). [`Mesh::allow`](crate::Mesh::allow) and
+    /// [`Mesh::disallow`](crate::Mesh::disallow) change the list later.
     ///
     /// The app does not start without an identity or such a transport. Without an identity it
     /// neither listens nor dials over transports that prove no keys.
@@ -492,7 +425,8 @@ impl<L> App<L> {
     /// Calls `callback` with each event, from the start of the mesh.
     ///
     /// The callback runs in a task of its own. If it is slow it delays nothing else, and gets
-    /// [`Event::Missed`]. If it panics it is called with the next event; see [`Mesh::on_event`].
+    /// [`Event::Missed`]. If it panics it is called with the next event; see
+    /// [`Mesh::on_event`](crate::Mesh::on_event).
     ///
     /// ```
     /// use coalescent::{App, Event};
@@ -514,149 +448,6 @@ impl<L> App<L> {
     pub fn on_event(mut self, callback: impl FnMut(Event) + Send + 'static) -> Self {
         self.callbacks.push(Box::new(callback));
         self
-    }
-}
-
-impl<L> App<L> {
-    /// Starts the app, and accepts peers at `addr`: a `HOST:PORT`, where port 0 picks a free port,
-    /// or an address of another scheme that the app has a [transport](App::transport) for. A host
-    /// name means all addresses that it resolves to; see [`Mesh::listen`].
-    ///
-    /// # Errors
-    ///
-    /// - [`is_config`](Error::is_config) if an option or a seed is not valid.
-    /// - [`is_listen`](Error::is_listen) if the address cannot be bound.
-    /// - [`is_plaintext`](Error::is_plaintext) if it is not loopback, and neither
-    ///   [`identity`] nor [`allow_plaintext`](App::allow_plaintext) is set.
-    ///
-    /// # Panics
-    ///
-    /// Panics outside of a tokio runtime.
-    ///
-    /// [`identity`]: https://docs.rs/coalescent/latest/coalescent/struct.App.html#method.identity
-    pub fn listen(self, addr: impl AsRef<str>) -> Starting
-    where
-        L: PeerLayer,
-    {
-        let addr = addr.as_ref().to_owned();
-        Starting::new(async move {
-            let (mesh, start) = self.build()?;
-            mesh.listen(&addr).await?;
-            start.run(&mesh).await;
-            Ok(mesh)
-        })
-    }
-
-    /// Starts the app, and accepts peers at a socket that listens already; see
-    /// [`Mesh::listen_on`].
-    ///
-    /// ```
-    /// # use coalescent::App;
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    /// let mesh = App::new().listen_on(listener).await?;
-    /// # assert_eq!(mesh.local_addrs().len(), 1);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// Those of [`start`](App::start) and of [`Mesh::listen_on`].
-    ///
-    /// # Panics
-    ///
-    /// Panics outside of a tokio runtime.
-    pub fn listen_on(self, listener: impl IntoListener + Send + 'static) -> Starting
-    where
-        L: PeerLayer,
-    {
-        Starting::new(async move {
-            let mesh = self.start().await?;
-            mesh.listen_on(listener)?;
-            Ok(mesh)
-        })
-    }
-
-    /// Starts the app without accepting peers. [`Mesh::listen`] can do that later.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) if an option or a seed is not valid.
-    ///
-    /// # Panics
-    ///
-    /// Panics outside of a tokio runtime.
-    pub fn start(self) -> Starting
-    where
-        L: PeerLayer,
-    {
-        Starting::new(async move {
-            let (mesh, start) = self.build()?;
-            start.run(&mesh).await;
-            Ok(mesh)
-        })
-    }
-
-    /// Makes a mesh that neither accepts nor dials peers until its start has run.
-    fn build(mut self) -> Result<(Mesh, Start), Error>
-    where
-        L: PeerLayer,
-    {
-        if !self.registrar.hooks.contacts.is_empty() {
-            // A plugin chooses the peers.
-            self.config.min_peers = 0;
-        }
-        self.config.check()?;
-        check_topics(&self.registrar.hooks.topics)?;
-        check_channels(
-            &self.registrar.hooks.channels,
-            &self.registrar.hooks.contacts,
-        )?;
-        check_hello(&self.config, &self.registrar.hooks)?;
-        let seeds = self.seeds.into_iter().collect::<Result<Vec<_>, _>>()?;
-        for seed in &seeds {
-            self.transports.dialling(&seed.address)?;
-        }
-        let Registrar {
-            hooks,
-            mut extensions,
-            tasks,
-            on_start,
-            on_shutdown,
-            configured,
-            registered,
-        } = self.registrar;
-        for hook in configured {
-            hook(&self.config);
-        }
-        extensions.insert(StackName(type_name::<L>()));
-        let (security, key) = Security::of(
-            #[cfg(feature = "tls")]
-            self.tls,
-            self.allow,
-            &self.transports,
-            self.config.allow_plaintext,
-        )?;
-        let peers = Peers::with_hooks(self.config, hooks, extensions, true);
-        security.set_node_key(&peers, key);
-        for callback in self.callbacks {
-            peers.node().call_back(peers.events_from_now(), callback);
-        }
-        for error in unregistered(type_name::<L>(), &registered) {
-            peers.report(error);
-        }
-        Ok(Runtime::start(Parts {
-            peers,
-            layers: self.layers,
-            transports: self.transports,
-            security,
-            seeds,
-            tasks,
-            on_start,
-            on_shutdown,
-        }))
     }
 }
 

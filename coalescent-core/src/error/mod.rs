@@ -70,7 +70,7 @@ pub struct Error {
 
 /// The beginning of the text of [`ErrorKind::Failed`], before the peer's reason. The wire does not
 /// tell a refusal from a failure, so it fits both.
-const PEER_FAILED: &str = "the peer did not answer: ";
+const PEER_FAILED: &str = "the peer refused or failed the request: ";
 
 /// The kind of an [`Error`]. The `is_*` methods describe the kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

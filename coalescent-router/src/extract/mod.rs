@@ -150,7 +150,7 @@ pub(crate) mod private {
     message = "`{Self}` is no extractor, or one that must come last",
     label = "`{Self}` cannot be an argument here",
     note = "an extractor that takes the frame whole, such as `Frame`, must be the last argument; see \
-            `coalescent_router::extract` for the others"
+            `coalescent::extract` for the others"
 )]
 pub trait FromFrameParts<S>: Sized {
     /// The error if the value cannot be extracted. It fails the frame.
@@ -208,7 +208,7 @@ pub trait FromFrameParts<S>: Sized {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no extractor",
     label = "`{Self}` cannot be an argument here",
-    note = "see `coalescent_router::extract` for what can be; a `State<T>` needs a router whose state \
+    note = "see `coalescent::extract` for what can be; a `State<T>` needs a router whose state \
             is `T`, or `T: FromRef<S>`, and a `Body<T>` needs `T: DeserializeOwned`",
     note = "in a middleware, the argument before `Next` must take the frame, as `Frame` does"
 )]

@@ -289,7 +289,11 @@ async fn a_shed_request_is_an_event_unless_it_is_refused() {
         first.unwrap();
         let said = second.peer_reason().unwrap();
         assert_eq!(said == "busy", refuses, "{said}");
-        assert!(second.to_string().starts_with("the peer did not answer: "));
+        assert!(
+            second
+                .to_string()
+                .starts_with("the peer refused or failed the request: ")
+        );
         mesh.shutdown().await;
         let mut errors = 0;
         while let Some(event) = events.next().await {
