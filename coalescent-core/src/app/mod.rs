@@ -55,6 +55,10 @@ use crate::wire::Wire;
 /// rate limit or a concurrency limit) is per peer. A layer whose services share state, such as
 /// tower's `GlobalConcurrencyLimitLayer`, limits the whole node.
 ///
+/// A service inside of others may be cloned, and the clones called: a router clones what is inside
+/// of it for each call. State that is to last from one frame to the next belongs into an `Arc` that
+/// `Layer::layer` makes, which the clones share.
+///
 /// # Example
 ///
 /// ```

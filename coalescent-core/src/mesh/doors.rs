@@ -227,7 +227,8 @@ impl Mesh {
     ///
     /// # Errors
     ///
-    /// [`is_closed`](Error::is_closed) if the mesh ends before.
+    /// [`is_closed`](Error::is_closed) if the mesh ends before. It waits as long as nobody comes:
+    /// that a seed refuses, or does not answer, is an [`Event::Error`](crate::Event::Error).
     ///
     /// # Cancel safety
     ///

@@ -105,7 +105,8 @@ impl<L> AnyLayer for L where L: Layer<Inbox> {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not `Clone`, which a layer outside of it needs",
     label = "has a layer whose service is not `Clone` inside of one that needs it",
-    note = "a service is `Clone` if those inside of it are; tower's `RateLimit` is not",
+    note = "a service is `Clone` if those inside of it are, and one of your own if you derive it; \
+            tower's `RateLimit` is not",
     note = "put tower's `BufferLayer` directly outside of the one that is not, \
             `.layer(BufferLayer::new(64)).layer(..)`, or move that one outside of the layers that \
             need it: `SmartRelay`, `Courier`, `Validate`, `Signed`, a router, `from_fn`"

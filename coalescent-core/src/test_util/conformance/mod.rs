@@ -8,6 +8,8 @@
 //! ```
 //! use coalescent::test_util::conformance;
 //! use coalescent::{Frame, Reply};
+//! use std::sync::Arc;
+//! use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 //! use std::task::{Context, Poll};
 //! use tower::{Service, layer::layer_fn};
 //!
@@ -15,7 +17,8 @@
 //! #[derive(Clone)]
 //! struct Counted<S> {
 //!     inner: S,
-//!     frames: u64,
+//!     // Shared by the clones of one peer's service: some layers call clones.
+//!     frames: Arc<AtomicU64>,
 //! }
 //!
 //! impl<S: Service<Frame, Response = Reply>> Service<Frame> for Counted<S> {
@@ -28,7 +31,7 @@
 //!     }
 //!
 //!     fn call(&mut self, frame: Frame) -> S::Future {
-//!         self.frames += 1;
+//!         self.frames.fetch_add(1, Relaxed);
 //!         self.inner.call(frame)
 //!     }
 //! }
@@ -36,7 +39,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! // In a test of its own: #[tokio::test] async fn counted_is_a_good_layer() { … }
-//! conformance::check(layer_fn(|inner| Counted { inner, frames: 0 })).await;
+//! conformance::check(layer_fn(|inner| Counted { inner, frames: Arc::default() })).await;
 //! # }
 //! ```
 //!
