@@ -126,7 +126,7 @@ async fn an_app_without_this_transport_says_what_brings_it() {
 async fn it_listens_at_its_own_key_alone() {
     let here = endpoint().await;
     let error = app(&here)
-        .listen(&format!("iroh:{}", secret(1).public()))
+        .listen(format!("iroh:{}", secret(1).public()))
         .await;
     let text = error.expect_err("another key").to_string();
     assert!(
