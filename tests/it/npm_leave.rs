@@ -18,7 +18,8 @@ fn app() -> App {
 
 /// One of ours that has dialled this peer, which therefore is one of its inbound ones.
 async fn dial(npm: &NpmPeer) -> Mesh {
-    let app = app().configure(|config| config.drain = Duration::from_millis(300));
+    // Time for a Node peer on a busy machine to write all that it has begun to.
+    let app = app().configure(|config| config.drain = Duration::from_secs(10));
     let mesh = app.with(Courier::json()).start().await.expect("it starts");
     mesh.connect(&npm.addr()).await.expect("it is there");
     npm.wait("peerConnected");
