@@ -3,7 +3,7 @@
 use coalescent_core::Address;
 use coalescent_core::identity::PublicKey;
 
-use super::ids::{Key, is_possible};
+use super::ids::{Key, is_possible, with_key};
 use super::mirror::Raw;
 use crate::discovery::place::Place;
 
@@ -54,11 +54,7 @@ impl Rules<'_> {
     /// Returns an address of the peer `id`, with the key that it must prove; `None` if it leads
     /// nowhere.
     pub(crate) fn with_key(&self, id: &Key, address: Address) -> Option<Address> {
-        let key = match self.keys {
-            true => Some(PublicKey::from_bytes(*id).ok()?),
-            false => None,
-        };
-        let address = address.with_id(key);
+        let address = with_key(address, id, self.keys)?;
         (Place::of(&address) != Place::Nowhere).then_some(address)
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use coalescent_core::{NodeId, Peer, PeerId};
+use coalescent_core::{Address, NodeId, Peer, PeerId, PublicKey};
 
 /// A number of 32 bytes: of a peer, a topic, or a message.
 pub(crate) type Key = [u8; 32];
@@ -51,6 +51,16 @@ pub(crate) fn of_peer(peer: &Peer) -> Option<Key> {
         PeerId::Node(node) => Some(of_node(*node)),
         _ => None,
     }
+}
+
+/// Returns an address of the peer `id`: with the key that it must prove there, if all nodes of the
+/// network prove `keys`. `None` if nobody can own that key.
+pub(crate) fn with_key(address: Address, id: &Key, keys: bool) -> Option<Address> {
+    let key = match keys {
+        true => Some(PublicKey::from_bytes(*id).ok()?),
+        false => None,
+    };
+    Some(address.with_id(key))
 }
 
 /// Returns whether a number can be that of a node of this network, in which either all prove keys

@@ -3,10 +3,9 @@
 use std::net::SocketAddrV4;
 
 use coalescent_core::Address;
-use coalescent_core::identity::PublicKey;
 use tokio::time::Instant;
 
-use super::ids::Key;
+use super::ids::{Key, with_key};
 use crate::discovery::place::Place;
 
 /// For how many peers an address is remembered, beside those of each further topic.
@@ -106,11 +105,7 @@ impl Known {
     pub(crate) fn get(&self, key: &Key) -> Option<(Address, Place)> {
         let entry = self.peers.get(self.find(key).ok()?)?;
         let address = entry.address.address()?;
-        let id = match entry.keyed {
-            true => Some(PublicKey::from_bytes(*key).ok()?),
-            false => None,
-        };
-        Some((address.with_id(id), entry.teller))
+        Some((with_key(address, key, entry.keyed)?, entry.teller))
     }
 
     /// Returns whether the address of a peer is known.
