@@ -21,7 +21,7 @@ pub use table::{BANS_MAX, BANS_OF_NETWORK, FORGIVEN_AFTER};
 
 use crate::error::Error;
 use crate::text::{OneLine, truncate};
-use crate::transport::identity::PublicKey;
+use crate::transport::identity::{PublicKey, parse_hex};
 
 /// How much of the reason of a ban is kept, in bytes: 128.
 pub const BAN_REASON_MAX: usize = 128;
@@ -112,7 +112,8 @@ impl FromStr for BanTarget {
 
     /// Parses an IP address, a /64 of IPv6, or a key of 64 hexadecimal digits.
     fn from_str(text: &str) -> Result<Self, Error> {
-        if let Some(key) = key(text) {
+        let key = parse_hex(text).and_then(|key| PublicKey::from_bytes(key).ok());
+        if let Some(key) = key {
             return Ok(Self::Key(key));
         }
         let address = match text.strip_suffix("/64") {
@@ -125,21 +126,6 @@ impl FromStr for BanTarget {
             )
         })
     }
-}
-
-fn key(text: &str) -> Option<PublicKey> {
-    let digits = text.as_bytes();
-    if digits.len() != 64 {
-        return None;
-    }
-    let mut key = [0; 32];
-    for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
-        for digit in pair {
-            let digit = char::from(*digit).to_digit(16)?;
-            *byte = *byte << 4 | u8::try_from(digit).ok()?;
-        }
-    }
-    PublicKey::from_bytes(key).ok()
 }
 
 /// A ban: who is not let in for how long, and why.

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::error::AddressProblem;
 use super::{Address, IROH, Other, PATH_MAX, SCHEME_MAX, TCP, UNIX, WS, WSS};
-use crate::transport::identity::PublicKey;
+use crate::transport::identity::{PublicKey, parse_hex};
 
 /// Parses an address of any scheme.
 pub(super) fn parse(text: &str) -> Result<Address, AddressProblem> {
@@ -24,7 +24,7 @@ pub(super) fn parse(text: &str) -> Result<Address, AddressProblem> {
         };
     }
     let is_web = scheme == WS || scheme == WSS;
-    if !is_web && (place.is_empty() || parse_id(place).is_some()) {
+    if !is_web && (place.is_empty() || parse_hex(place).is_some()) {
         // `unix:///path`, or `iroh://ID`
         return hostless(&scheme, behind);
     }
@@ -100,7 +100,7 @@ fn hostless(scheme: &str, rest: &str) -> Result<Address, AddressProblem> {
 fn leading_id(text: &str) -> Option<([u8; 32], &str)> {
     let (id, behind) = text.split_at_checked(64)?;
     let ends = !behind.starts_with(|next: char| next.is_alphanumeric() || next == '@');
-    parse_id(id).filter(|_| ends).map(|id| (id, behind))
+    parse_hex(id).filter(|_| ends).map(|id| (id, behind))
 }
 
 /// Checks what follows the host or the key. Of a URL it is ASCII without spaces.
@@ -128,7 +128,7 @@ fn tcp(text: &str) -> Result<Address, AddressProblem> {
 fn host_and_port(text: &str, default: Option<u16>) -> Result<Address, AddressProblem> {
     let (id, place) = match text.split_once('@') {
         Some((id, place)) => {
-            let id = parse_id(id).ok_or(AddressProblem::Id)?;
+            let id = parse_hex(id).ok_or(AddressProblem::Id)?;
             (Some(owned(id)?), place)
         }
         None => (None, text),
@@ -170,16 +170,6 @@ fn host_and_port(text: &str, default: Option<u16>) -> Result<Address, AddressPro
 /// Checks that there can be somebody who owns this key.
 fn owned(id: [u8; 32]) -> Result<PublicKey, AddressProblem> {
     PublicKey::from_bytes(id).map_err(|_| AddressProblem::NoOwner)
-}
-
-fn parse_id(text: &str) -> Option<[u8; 32]> {
-    let mut digits = text.chars().map(|digit| digit.to_digit(16));
-    let mut id = [0; 32];
-    for byte in &mut id {
-        // Two hexadecimal digits fit into a byte.
-        *byte = (digits.next()?? << 4 | digits.next()??) as u8;
-    }
-    digits.next().is_none().then_some(id)
 }
 
 fn parse_port(text: &str) -> Result<u16, AddressProblem> {

@@ -46,6 +46,17 @@ pub use self::secret::Identity;
 #[cfg(feature = "tls")]
 pub use self::signature::SIGNATURE_LEN;
 
+/// Parses the 64 hexadecimal digits, of either case, of 32 bytes.
+pub(crate) fn parse_hex(text: &str) -> Option<[u8; 32]> {
+    let mut digits = text.chars().map(|digit| digit.to_digit(16));
+    let mut bytes = [0; 32];
+    for byte in &mut bytes {
+        // Two hexadecimal digits fit into a byte.
+        *byte = (digits.next()?? << 4 | digits.next()??) as u8;
+    }
+    digits.next().is_none().then_some(bytes)
+}
+
 fn push_hex(text: &mut String, bytes: &[u8]) {
     for byte in bytes {
         for half in [byte >> 4, byte & 15] {
