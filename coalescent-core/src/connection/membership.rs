@@ -13,8 +13,6 @@ pub(super) struct Membership {
     handle: Arc<ConnectionHandle>,
     /// Whether the peer left with this connection.
     peer_left: bool,
-    /// Whether a task runs the disconnect hooks, since this was dropped before it could.
-    hooks_outlive: bool,
 }
 
 impl Membership {
@@ -23,7 +21,6 @@ impl Membership {
             peer,
             handle,
             peer_left: false,
-            hooks_outlive: false,
         }
     }
 
@@ -53,15 +50,16 @@ impl Drop for Membership {
         // A peer that is still connected has another connection, and stays, or this connection was
         // dropped before its end was announced.
         let reason = DisconnectReason::Disconnected("the connection was dropped".to_owned());
-        if self.peer.is_connected() && self.give_up(&reason) {
-            self.hooks_outlive = true;
+        let is_unrun = self.peer.is_connected() && self.give_up(&reason);
+        if is_unrun {
             self.peer.node().finish_unrun(&self.peer, reason);
         }
         if self.peer.is_in_channels() || self.peer.has_handed() {
             // Another connection goes on with what this one has left.
             self.peer.wake();
         }
-        if self.peer_left && !self.hooks_outlive {
+        // Otherwise a task ends it, once the disconnect hooks have run.
+        if self.peer_left && !is_unrun {
             self.peer.end_departure();
         }
     }
