@@ -11,6 +11,7 @@
 //! Each error type with a cause has a test that uses `check_levels`.
 
 mod ban_left;
+mod catch;
 #[cfg(any(test, feature = "test-util"))]
 mod check;
 mod create;
@@ -25,6 +26,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use catch::catch_panic;
 #[cfg(any(test, feature = "test-util"))]
 pub use check::check_levels;
 pub use refusal::Refusal;

@@ -13,17 +13,12 @@
 //! 3. [`Peer::end_departure`], when the hooks for a disconnected peer have run: drops the values
 //!    that were kept with the peer.
 
-use std::any::Any;
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use crate::error::Error;
+use crate::error::{Error, catch_panic};
 use crate::node::event::Event;
 use crate::node::peer::Peer;
 use crate::node::peer::handle::LinkId;
@@ -115,7 +110,7 @@ impl Node {
         let last = Last(peer.clone());
         runtime.spawn(async move {
             let Last(peer) = &last;
-            if let Err(panic) = caught(peer.run_disconnect_hooks()).await {
+            if let Err(panic) = catch_panic(peer.run_disconnect_hooks()).await {
                 peer.node().error(Some(peer), Error::hook(&*panic));
             }
         });
@@ -156,18 +151,6 @@ impl Drop for Last {
     fn drop(&mut self) {
         self.0.end_departure();
     }
-}
-
-/// Waits for a future, and catches its panic.
-async fn caught(future: impl Future<Output = ()>) -> Result<(), Box<dyn Any + Send>> {
-    let mut future = pin!(future);
-    poll_fn(
-        |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(polled) => polled.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
-        },
-    )
-    .await
 }
 
 impl Roster {

@@ -1,10 +1,8 @@
 //! Connections of a mesh: adopted, and run until they end.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -14,7 +12,7 @@ use super::refused::Refused;
 use super::security::{NOT_ALLOWED, no_keys};
 use super::ticket::Ticket;
 use crate::connection::{Connection, ConnectionInfo, Established, establish, turn_away};
-use crate::error::Error;
+use crate::error::{Error, catch_panic};
 use crate::node::peer::{Peer, PeerId};
 use crate::node::{Peers, Refusal};
 use crate::reason::{DisconnectReason, Goodbye};
@@ -31,8 +29,6 @@ pub(super) trait Stacks: Send + Sync {
 }
 
 type RunningConnection = Pin<Box<dyn Future<Output = DisconnectReason> + Send>>;
-
-type PanicPayload = Box<dyn Any + Send>;
 
 pub(super) struct Layers<L>(pub(super) L);
 
@@ -187,15 +183,4 @@ impl Runtime {
         };
         task.instrument(span)
     }
-}
-
-/// Runs a connection until it ends or panics.
-async fn catch_panic(mut running: RunningConnection) -> Result<DisconnectReason, PanicPayload> {
-    std::future::poll_fn(move |cx| {
-        match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
-            Ok(polled) => polled.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
-        }
-    })
-    .await
 }
