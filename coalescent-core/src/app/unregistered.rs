@@ -3,8 +3,8 @@
 use crate::error::Error;
 use crate::node::layered::is_among;
 
-/// The types that do nothing, or the half of it, as a layer that is not registered. This crate does
-/// not know them, so these are paths.
+/// The types that do nothing, or only half of their work, if they are added as a layer and not
+/// registered. They are named by their paths, since this crate does not depend on theirs.
 const NEEDING: [&str; 7] = [
     "coalescent_layers::smart_relay::layer::SmartRelay",
     "coalescent_layers::discovery::Discovery",

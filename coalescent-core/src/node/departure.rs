@@ -97,8 +97,8 @@ impl Node {
 
     /// Takes the other steps for a peer whose connection nobody runs any more.
     ///
-    /// The disconnect hooks run in a task of their own, but not if the node ends: then nothing is
-    /// left that they could tend.
+    /// The disconnect hooks run in a task of their own. They do not run if the node ends, because
+    /// what they would clean up ends with it.
     pub(crate) fn finish_unrun(&self, peer: &Peer, reason: DisconnectReason) {
         self.finish_departure(peer, reason);
         let ends = self.roster().closed.is_some();
@@ -134,8 +134,8 @@ impl Peer {
             return;
         }
         if let Some(hooks) = self.begin() {
-            // It has left before its connection could run the hooks. Polled once, so that each
-            // peer of whom the hooks for its end tell was told of before.
+            // It has left before its connection could run the connect hooks. They are polled once,
+            // so that they have begun before the disconnect hooks run.
             let _ = tokio::time::timeout(Duration::ZERO, hooks).await;
         }
         for hook in &self.node().hooks().disconnect {

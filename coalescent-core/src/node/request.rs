@@ -79,7 +79,8 @@ impl Service<Message> for Peer {
     }
 }
 
-/// Where the courier is, which this crate does not know.
+/// The module of the courier, as it stands in names of types. This crate does not depend on that of
+/// the courier.
 const COURIER: &str = "coalescent_layers::courier::";
 
 impl Peers {

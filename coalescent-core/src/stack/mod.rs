@@ -98,7 +98,8 @@ pub trait AnyLayer: Layer<Inbox> {}
 #[diagnostic::do_not_recommend]
 impl<L> AnyLayer for L where L: Layer<Inbox> {}
 
-/// A service that a layer can copy, to leave the readiness of the original to others.
+/// A service that can be cloned, for layers that clone their inner service. SmartRelay, for one,
+/// does so to give back a permit that the service holds since it was ready.
 ///
 /// This is an alias for `Clone`, with a hint for services that are not. Use it as the bound of an
 /// inner service that a layer of your own clones.
