@@ -91,8 +91,9 @@ impl Registrar {
     /// Adds a hook that runs for each peer after it was disconnected.
     ///
     /// It also runs for a peer whose connection was dropped, such as by a panic of its stack or
-    /// with the future of [`serve`](crate::connection::serve): in a task of its own, which
-    /// [`Mesh::shutdown`](crate::Mesh::shutdown) does not wait for. It does not run for peers that
+    /// with the future of [`serve`](crate::connection::serve): in a task of its own.
+    /// [`Mesh::shutdown`](crate::Mesh::shutdown) waits for hooks that have begun for as long as it
+    /// waits for connections. A hook does not run for peers that
     /// [`Mesh::abort`](crate::Mesh::abort) cuts, nor go on if the connection is dropped while it
     /// runs.
     pub fn on_disconnect<F, Fut>(&mut self, hook: F) -> &mut Self

@@ -97,8 +97,8 @@ impl Node {
 
     /// Takes the other steps for a peer whose connection nobody runs any more.
     ///
-    /// The disconnect hooks run in a task of their own. They do not run if the node ends, because
-    /// what they would clean up ends with it.
+    /// The disconnect hooks run in a task of their own, which a mesh that ends waits for. They do
+    /// not run if the node ends already, because what they would clean up ends with it.
     pub(crate) fn finish_unrun(&self, peer: &Peer, reason: DisconnectReason) {
         self.finish_departure(peer, reason);
         let ends = self.roster().closed.is_some();
@@ -108,12 +108,16 @@ impl Node {
         };
         // Made outside of the task, which a runtime that ends drops before it was polled.
         let last = Last(peer.clone());
-        runtime.spawn(async move {
+        let hooks = async move {
             let Last(peer) = &last;
-            if let Err(panic) = catch_panic(peer.run_disconnect_hooks()).await {
-                peer.node().error(Some(peer), Error::hook(&*panic));
+            tokio::select! {
+                () = peer.node().cut.cancelled() => {}
+                ran = catch_panic(peer.run_disconnect_hooks()) => if let Err(panic) = ran {
+                    peer.node().error(Some(peer), Error::hook(&*panic));
+                },
             }
-        });
+        };
+        self.tasks.spawn_on(hooks, &runtime);
     }
 
     /// Counts dropped frames of a peer whose counters the node has taken over.

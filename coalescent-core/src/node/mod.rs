@@ -63,6 +63,8 @@ use standing::place::Place;
 pub(crate) use standing::{Joined, StandBy, Standing, Token, as_token};
 use throttle::Reports;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::message::TopicName;
@@ -125,6 +127,10 @@ pub(crate) struct Node {
     links: AtomicU64,
     /// The nonce of the next broadcast.
     nonce: AtomicU64,
+    /// The tasks that a mesh waits for when it ends.
+    tasks: TaskTracker,
+    /// Cancelled when the mesh waits for them no longer.
+    cut: CancellationToken,
 }
 
 /// The peers of a node, by the number of the connection that each came with.
@@ -189,6 +195,8 @@ impl Peers {
             run_buffers: RunBuffers::default(),
             links: AtomicU64::new(1),
             nonce: AtomicU64::new(rand::random()),
+            tasks: TaskTracker::new(),
+            cut: CancellationToken::new(),
         }))
     }
 
@@ -319,6 +327,14 @@ impl Node {
 
     pub(crate) fn meter(&self) -> &Meter {
         &self.meter
+    }
+
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    pub(crate) fn cut(&self) -> &CancellationToken {
+        &self.cut
     }
 
     fn run_buffers(&self) -> &RunBuffers {

@@ -1,8 +1,8 @@
 //! Connections that break in every way, code that panics, clocks that jump.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use futures_util::StreamExt;
 use support::{ByHand, RelayLayer, handle, join, on_the_wire, packet, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -376,6 +377,34 @@ async fn code_that_panics_costs_a_frame_or_a_connection_and_no_more() {
         mesh.add_seed(&seed.local_addrs()[0].to_string()).unwrap();
         until("a seed is dialled again", || came.load(SeqCst) >= 3).await;
         soon("the end", mesh.shutdown()).await;
+    }
+}
+
+/// The hook is in no task of its connection, whose stack has panicked.
+#[tokio::test(start_paused = true)]
+async fn a_mesh_that_ends_waits_for_disconnect_hooks_for_as_long_as_for_connections() {
+    for (takes, is_done) in [(1, true), (1_000_000, false)] {
+        let (begun, done) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+        let told = (Arc::clone(&begun), Arc::clone(&done));
+        let app = App::new().on_disconnect(move |_| {
+            let (begun, done) = told.clone();
+            async move {
+                begun.notify_one();
+                tokio::time::sleep(Duration::from_secs(takes)).await;
+                done.store(true, SeqCst);
+            }
+        });
+        let mesh = app.with(Panics::Call).start().await.unwrap();
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let (mut peer, joined) = tokio::join!(
+            ByHand::connect(near),
+            mesh.adopt(far, ConnectionInfo::inbound())
+        );
+        joined.unwrap();
+        peer.send(Kind::Data, "hello").await;
+        begun.notified().await;
+        mesh.shutdown().await;
+        assert_eq!(done.load(SeqCst), is_done, "{takes} s");
     }
 }
 

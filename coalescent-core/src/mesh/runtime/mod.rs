@@ -114,6 +114,8 @@ impl Runtime {
                 max_contacts: if has_contacts { config.max_contacts } else { 0 },
                 tell_late: parts.security.has_identity(),
             }),
+            tasks: parts.peers.node().tasks().clone(),
+            cut: parts.peers.node().cut().clone(),
             peers: parts.peers,
             transports: parts.transports,
             security: parts.security,
@@ -122,9 +124,7 @@ impl Runtime {
             dialer,
             on_shutdown: Mutex::new(parts.on_shutdown),
             started: CancellationToken::new(),
-            tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-            cut: CancellationToken::new(),
             ended: CancellationToken::new(),
         });
         let mesh = Mesh::new(Arc::clone(&runtime));
