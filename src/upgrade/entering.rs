@@ -58,7 +58,7 @@ pub(super) struct Entering {
 }
 
 impl Entering {
-    /// Makes a peer of the connection, once it is upgraded. Logs why it becomes none.
+    /// Makes a peer of the connection, once it is upgraded. Reports why it becomes none.
     pub(super) async fn enter(self) -> Option<Peer> {
         let io = match self.upgrade.await {
             Ok(io) => TokioIo::new(io),
@@ -67,22 +67,23 @@ impl Entering {
                 return None;
             }
         };
-        let accepted = match self.asked {
-            Asked::Native => self.admitted.wire(Wire::native()).accept(io).await,
+        match self.asked {
+            Asked::Native => {
+                self.admitted
+                    .wire(Wire::native())
+                    .accept_or_report(io)
+                    .await
+            }
             #[cfg(feature = "websocket")]
             Asked::WebSocket(websocket, _) => {
                 let websocket = websocket.max_frame(self.max_frame);
                 let config = Some(websocket.config());
                 let socket = WebSocketStream::from_raw_socket(io, Role::Server, config).await;
                 let io = websocket.io(socket);
-                self.admitted.wire(websocket.wire()).accept(io).await
+                let admitted = self.admitted.wire(websocket.wire());
+                admitted.accept_or_report(io).await
             }
-        };
-        accepted
-            .inspect_err(|error| {
-                tracing::warn!(error = %error.report(), "an upgraded connection did not become a peer");
-            })
-            .ok()
+        }
     }
 }
 

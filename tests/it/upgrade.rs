@@ -10,7 +10,7 @@ use axum::extract::{ConnectInfo, Request};
 use axum::middleware::{Next, from_fn};
 use coalescent::connection::ConnectionInfo;
 use coalescent::upgrade::{PROTOCOL, Upgrade};
-use coalescent::{App, Mesh};
+use coalescent::{App, Event, Mesh};
 use support::{soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -104,6 +104,35 @@ async fn a_connection_that_asks_for_it_becomes_a_peer() {
     // A service does not keep its mesh.
     mesh.shutdown().await;
     assert_eq!(status(addr, ASKS).await, "503");
+}
+
+/// Nobody waits for what becomes of an upgraded connection, so it is reported as of one that the
+/// mesh's own listener has accepted.
+#[tokio::test]
+async fn a_stranger_that_is_upgraded_and_is_no_peer_is_reported() {
+    let mesh = App::new().start().await.unwrap();
+    let mut events = mesh.events();
+    let addr = serve(with_addr(&mesh), Arc::default()).await;
+    let (mut socket, head) = ask(addr, ASKS).await;
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    socket.write_all(&[0xff; 64]).await.unwrap();
+    let error = loop {
+        match soon("an event", events.next()).await.unwrap() {
+            Event::Error { peer, error } => {
+                assert!(peer.is_none());
+                break error;
+            }
+            Event::PeerConnected { peer } => panic!("{} is a peer", peer.id()),
+            _ => {}
+        }
+    };
+    let here = socket.local_addr().unwrap().to_string();
+    assert!(error.is_handshake(), "{}", error.report());
+    assert!(
+        error.report().to_string().contains(&here),
+        "{}",
+        error.report()
+    );
 }
 
 #[tokio::test]

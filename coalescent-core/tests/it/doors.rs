@@ -163,6 +163,32 @@ async fn a_socket_of_this_node_itself_is_no_peer() {
     assert!(accepted.unwrap_err().is_refused());
 }
 
+/// The system gives the same local port to connections with different destinations, which may be
+/// of this node and of another on its machine.
+#[tokio::test]
+async fn a_peer_from_a_port_that_this_node_has_dialled_from_is_no_connection_of_its_own() {
+    for wire in [Wire::native(), Wire::lines()] {
+        let mesh = App::new().wire(wire.clone()).start().await.unwrap();
+        let dialled = App::new().wire(wire.clone()).listen("127.0.0.1:0").await;
+        let dialled = dialled.unwrap();
+        let addr = dialled.local_addrs()[0].to_string();
+        let there = mesh.connect(&addr).await.unwrap();
+        soon("a peer", dialled.connected(1)).await.unwrap();
+        let port = dialled.peers().list()[0].addr().unwrap();
+
+        let other = App::new().wire(wire).start().await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let (came, accepted) = tokio::join!(other.connect(&addr), async {
+            let (io, _) = listener.accept().await.unwrap();
+            mesh.accept(io, port).await
+        });
+        assert!(came.is_ok() && accepted.is_ok(), "{accepted:?}");
+        assert!(there.is_connected());
+        assert_eq!(mesh.peers().len(), 2);
+    }
+}
+
 #[tokio::test]
 async fn closures_are_run_for_those_who_come_and_go() {
     let network = Memory::new();

@@ -9,7 +9,7 @@ use super::Runtime;
 use crate::error::Error;
 use crate::transport::address::Address;
 use crate::transport::group::{Group, Groups};
-use crate::transport::{Connected, Listener, Protection, Whence};
+use crate::transport::{Connected, Io, Listener, Protection, Whence, tcp_stream};
 
 /// Where peers are accepted.
 #[derive(Clone, Debug)]
@@ -34,6 +34,7 @@ impl Bound {
 /// A listener, as far as newcomers matter.
 #[derive(Clone, Debug)]
 pub(super) struct Entrance {
+    addr: Option<SocketAddr>,
     address: Arc<Address>,
     pub(super) protection: Protection,
     /// The group of newcomers without addresses.
@@ -41,14 +42,15 @@ pub(super) struct Entrance {
 }
 
 impl Entrance {
-    pub(super) fn new(address: Address, protection: Protection) -> Self {
+    pub(super) fn new(bound: Bound, protection: Protection) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let group = match protection {
             Protection::Local => Group::Loopback,
             _ => Group::Listener(NEXT.fetch_add(1, Ordering::Relaxed)),
         };
         Self {
-            address: Arc::new(address),
+            addr: bound.addr,
+            address: Arc::new(bound.address),
             protection,
             group,
         }
@@ -71,6 +73,11 @@ impl Entrance {
         }
     }
 
+    /// Returns at which address a connection was accepted, as far as that is known.
+    pub(super) fn here(&self, connected: &Connected) -> Option<SocketAddr> {
+        local_addr(&*connected.io).or(self.addr)
+    }
+
     /// Returns the groups with which a connection is counted.
     pub(super) fn groups(&self, whence: &Whence) -> Groups {
         Groups::of(whence.ip(), whence.key, self.group)
@@ -83,6 +90,11 @@ impl Entrance {
             None => self.protection == Protection::Local,
         }
     }
+}
+
+/// Returns the local address of a TCP connection.
+pub(super) fn local_addr(io: &dyn Io) -> Option<SocketAddr> {
+    tcp_stream(io).and_then(|stream| stream.local_addr().ok())
 }
 
 impl Runtime {

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::Runtime;
 use super::accept_backoff::AcceptBackoff;
 use super::dialer::SelfCheck;
-use super::entrance::{Bound, Entrance};
-use super::newcomer::{Entry, Newcomer};
+use super::entrance::{Bound, Entrance, local_addr};
+use super::newcomer::{Entered, Entry, Newcomer};
 use super::refused::{Reason, Refused};
 use super::ticket::Ticket;
 use crate::connection::turn_away;
@@ -91,12 +91,10 @@ impl Runtime {
         listener: Box<dyn Listener>,
         wire: Option<Wire>,
     ) {
-        let address = bound.address.clone();
+        let entrance = Entrance::new(bound.clone(), protection);
+        let addr = bound.address.clone();
         self.listening().push(bound);
-        self.peers.node().emit(Event::Listening {
-            addr: address.clone(),
-        });
-        let entrance = Entrance::new(address, protection);
+        self.peers.node().emit(Event::Listening { addr });
         self.spawn(run(Arc::clone(self), listener, entrance, wire));
     }
 
@@ -111,16 +109,11 @@ impl Runtime {
         if let Some(left) = self.peers.node().banned(None, Some(addr.ip())) {
             return Err(Error::own_ban(left).at(addr));
         }
-        let self_check = self.dialer().self_checks().accepted(addr);
-        if self_check.is_itself() {
-            return Err(Error::refused(MYSELF));
-        }
         let admitted = admit(self, Group::of(Some(addr.ip())).into(), is_loopback(addr)).await;
         let ticket = admitted.map_err(|refused| Error::refused(format!("{addr}: {refused}")))?;
         Ok(Admitted {
             runtime: Arc::clone(self),
             addr,
-            self_check,
             ticket,
             wire: None,
         })
@@ -147,7 +140,6 @@ impl Runtime {
 pub struct Admitted {
     runtime: Arc<Runtime>,
     addr: SocketAddr,
-    self_check: SelfCheck,
     ticket: Ticket,
     wire: Option<Wire>,
 }
@@ -170,40 +162,61 @@ impl Admitted {
     ///
     /// As for [`Mesh::accept`](crate::Mesh::accept).
     pub async fn accept(self, io: impl Io) -> Result<Peer, Error> {
-        let Self {
-            runtime,
-            addr,
-            self_check,
-            ticket,
-            wire,
-        } = self;
-        let io: BoxIo = Box::new(io);
-        tune_tcp(&*io);
-        let newcomer = Newcomer {
-            io,
-            whence: Whence::at(addr),
-            protection: Protection::Plain,
-            is_local: is_loopback(addr),
-            self_check: Some(self_check),
-            ticket,
-            wire,
-        };
+        let addr = self.addr;
+        let (runtime, newcomer) = self.newcomer(Box::new(io));
         // Boxed, so that the caller's future does not reserve space for the handshake.
         let entering = Box::pin(newcomer.enter(&runtime));
         let entered = tokio::select! {
             () = runtime.stop.cancelled() => return Err(Error::ended()),
             entered = entering => entered,
         };
-        let entered = match entered {
-            Entry::Entered(entered) => entered,
-            Entry::Myself => return Err(Error::refused(MYSELF)),
-            Entry::Already => return Err(Error::refused(Refusal::AlreadyConnected.words())),
-            Entry::Failed(error) => return Err(error.at(addr)),
-        };
-        let peer = entered.connection.peer().clone();
-        runtime.tasks.spawn(entered.run(&runtime));
-        Ok(peer)
+        match entered {
+            Entry::Entered(entered) => Ok(run_entered(&runtime, *entered)),
+            Entry::Myself => Err(Error::refused(MYSELF)),
+            Entry::Already => Err(Error::refused(Refusal::AlreadyConnected.words())),
+            Entry::Failed(error) => Err(error.at(addr)),
+        }
     }
+
+    /// Makes a peer of the connection, like [`accept`](Admitted::accept), where nobody waits for
+    /// the result. Why it becomes none is reported as for a connection that the app's own listener
+    /// has accepted: as an [event](Event::Error) and in the log, which strangers cannot flood.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`Mesh::accept`](crate::Mesh::accept).
+    pub async fn accept_or_report(self, io: impl Io) -> Option<Peer> {
+        let (runtime, newcomer) = self.newcomer(Box::new(io));
+        let entering = Box::pin(newcomer.enter_or_report(&runtime));
+        let entered = tokio::select! {
+            () = runtime.stop.cancelled() => None,
+            entered = entering => entered,
+        };
+        entered.map(|entered| run_entered(&runtime, *entered))
+    }
+
+    fn newcomer(self, io: BoxIo) -> (Arc<Runtime>, Newcomer) {
+        tune_tcp(&*io);
+        let self_checks = self.runtime.dialer().self_checks();
+        let self_check = self_checks.accepted(self.addr, local_addr(&*io));
+        let newcomer = Newcomer {
+            io,
+            whence: Whence::at(self.addr),
+            protection: Protection::Plain,
+            is_local: is_loopback(self.addr),
+            self_check: Some(self_check),
+            ticket: self.ticket,
+            wire: self.wire,
+        };
+        (self.runtime, newcomer)
+    }
+}
+
+/// Runs the connection of a newcomer in a task of its own, and returns its peer.
+fn run_entered(runtime: &Arc<Runtime>, entered: Entered) -> Peer {
+    let peer = entered.connection.peer().clone();
+    runtime.tasks.spawn(entered.run(runtime));
+    peer
 }
 
 impl fmt::Debug for Admitted {
@@ -236,7 +249,7 @@ async fn run(
             }
         };
         backoff.succeeded();
-        let whence = entrance.whence(&connected);
+        let (whence, here) = (entrance.whence(&connected), entrance.here(&connected));
         let io = connected.io;
         let node = runtime.peers().node();
         // First of all: who is banned costs nothing more than this.
@@ -246,7 +259,7 @@ async fn run(
             continue;
         }
         let self_checks = runtime.dialer().self_checks();
-        let self_check = whence.addr.map(|addr| self_checks.accepted(addr));
+        let self_check = whence.addr.map(|addr| self_checks.accepted(addr, here));
         if self_check.as_ref().is_some_and(SelfCheck::is_itself) {
             // The side that has dialled reports it.
             tracing::debug!(addr = %whence, "this node dialled itself");

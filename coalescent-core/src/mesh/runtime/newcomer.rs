@@ -7,12 +7,13 @@ use tokio::time::Instant;
 
 use super::Runtime;
 use super::dialer::{SelfCheck, is_within};
+use super::entrance::local_addr;
 use super::security::NOT_ALLOWED;
 use super::ticket::Ticket;
 use crate::connection::{Connection, ConnectionInfo, Established, establish, turn_away};
 use crate::error::Error;
 use crate::reason::Goodbye;
-use crate::transport::{BoxIo, Protection, Whence, tcp_stream};
+use crate::transport::{BoxIo, Protection, Whence};
 use crate::wire::Wire;
 
 /// How long a newcomer from this machine, on a wire without node numbers, waits until it is known
@@ -55,7 +56,7 @@ impl Newcomer {
     }
 
     /// Performs the handshake, and reports a failure.
-    async fn enter_or_report(self, runtime: &Runtime) -> Option<Box<Entered>> {
+    pub(super) async fn enter_or_report(self, runtime: &Runtime) -> Option<Box<Entered>> {
         let whence = self.whence.clone();
         let node = runtime.peers().node();
         match self.enter(runtime).await {
@@ -103,15 +104,14 @@ impl Newcomer {
             })),
             Ok(Established::Myself) => Entry::Myself,
             Ok(Established::Already(_)) => Entry::Already,
-            Err(_) if self_check.as_ref().is_some_and(SelfCheck::is_itself) => Entry::Myself,
+            Err(_) if self_check.as_ref().is_some_and(SelfCheck::may_be_itself) => Entry::Myself,
             Err(error) => Entry::Failed(error),
         }
     }
 
     /// Whether it is on this machine, as far as the addresses of both ends tell.
     fn is_from_this_machine(&self) -> bool {
-        let local = tcp_stream(&*self.io).and_then(|stream| stream.local_addr().ok());
-        match (local, self.whence.addr) {
+        match (local_addr(&*self.io), self.whence.addr) {
             (Some(local), Some(addr)) => is_within(local, addr),
             _ => self.is_local,
         }

@@ -18,8 +18,8 @@ use super::walk::{Opened, Walk, shown};
 use crate::connection::{Connection, ConnectionInfo, Established, establish, probe};
 use crate::error::Error;
 use crate::mesh::runtime::Runtime;
-use crate::node::peer::Peer;
 use crate::node::peer::seat::Seat;
+use crate::node::peer::{Introduction, Peer};
 use crate::transport::address::{Address, TCP};
 use crate::transport::group::NetGroup;
 use crate::transport::{BoxIo, Connected, Protection};
@@ -168,7 +168,7 @@ async fn identify(
     if is_known_as_itself(self_check.as_ref(), may_lead_here).await {
         return Ok(OtherEnd::Itself);
     }
-    let is_itself = || self_check.as_ref().is_some_and(SelfCheck::is_itself);
+    let may_be_itself = || self_check.as_ref().is_some_and(SelfCheck::may_be_itself);
     let mut claim = None;
     if !wire(runtime, seed).has_handshake() {
         match runtime.dialer().claims().claim(there, &seed.address) {
@@ -196,7 +196,7 @@ async fn identify(
         }
         Ok(Established::Already(peer)) => Ok(OtherEnd::Peer(Dialled::Already(peer))),
         // If this node's accepting side finds out first, it closes the connection.
-        Ok(Established::Myself) | Err(_) if is_itself() => Ok(OtherEnd::Itself),
+        Ok(Established::Myself) | Err(_) if may_be_itself() => Ok(OtherEnd::Itself),
         Ok(Established::Myself) => Ok(OtherEnd::Echo),
         Err(error) => Err(error),
     }
@@ -216,11 +216,15 @@ async fn ask(runtime: &Runtime, seed: &Seed, opened: Opened) -> Result<OtherEnd<
     }
     let node = runtime.peers().node();
     let is_itself = || self_check.as_ref().is_some_and(SelfCheck::is_itself);
+    let may_be_itself = || self_check.as_ref().is_some_and(SelfCheck::may_be_itself);
     let (io, info) = secure(runtime, seed, connected, protection).await?;
-    match probe(io, node, info).await {
-        Ok(_) | Err(_) if is_itself() => Ok(OtherEnd::Itself),
-        Ok(intro) if intro.node_id == Some(node.id()) => Ok(OtherEnd::Echo),
-        Ok(intro) => Ok(OtherEnd::Peer(Probe::new(there, intro))),
+    let probed = probe(io, node, info).await;
+    let has_own_number = |intro: &Introduction| intro.node_id == Some(node.id());
+    match probed {
+        Ok(_) if is_itself() => Ok(OtherEnd::Itself),
+        Ok(intro) if !has_own_number(&intro) => Ok(OtherEnd::Peer(Probe::new(there, intro))),
+        Ok(_) | Err(_) if may_be_itself() => Ok(OtherEnd::Itself),
+        Ok(_) => Ok(OtherEnd::Echo),
         Err(error) => Err(error.at(&seed.address)),
     }
 }

@@ -2,20 +2,26 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::addresses::{CanonicalAddr, canonical};
+use super::addresses::{CanonicalAddr, canonical, destination};
 
 /// Compares the connections that this node dials with those that it accepts. Clones share what is
 /// known.
 ///
-/// A dialled connection and an accepted one are the two ends of one connection exactly if the local
-/// address of the former is the remote address of the latter. Either end may become known first:
-/// the second to become known finds the first. Accepted connections are remembered only while a
-/// dial is in progress whose local address is not known yet.
+/// A dialled connection and an accepted one are the two ends of one connection if both addresses of
+/// the one are those of the other. If they share the address of the side that has dialled alone,
+/// they may be: either a rule has changed where the connection leads, or the system has given the
+/// same local port to connections with different destinations. The node numbers then decide.
+///
+/// Either end may become known first: the second to become known finds the first. Accepted
+/// connections are remembered only while a dial is in progress whose local address is not known
+/// yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SelfChecks(Arc<Shared>);
 
@@ -32,10 +38,39 @@ struct State {
     dialling: usize,
     /// How many of them are to an address at which this node may listen.
     dialling_here: usize,
-    /// Dialled connections, by their local address.
-    dialled: HashMap<CanonicalAddr, CancellationToken>,
-    /// Accepted connections, by their remote address.
-    accepted: HashMap<CanonicalAddr, CancellationToken>,
+    dialled: Ends<SocketAddr>,
+    accepted: Ends<Option<SocketAddr>>,
+}
+
+/// Connections by the address of the side that has dialled. `T` is the address of the other side.
+type Ends<T> = HashMap<CanonicalAddr, Vec<(T, Arc<Finding>)>>;
+
+/// What is known of the other end of a connection.
+#[derive(Debug, Default)]
+struct Finding {
+    /// Cancelled when it is this node.
+    itself: CancellationToken,
+    /// Whether it may be this node.
+    may_be_itself: AtomicBool,
+}
+
+impl Finding {
+    /// Compares one that was dialled to `there` with one that was accepted at `here`, from the same
+    /// address.
+    fn compare(&self, there: SocketAddr, accepted: &Self, here: Option<SocketAddr>) {
+        for side in [self, accepted] {
+            side.may_be_itself.store(true, Relaxed);
+            if here.is_some_and(|here| leads_to(there, here)) {
+                side.itself.cancel();
+            }
+        }
+    }
+}
+
+/// Whether who dials `there` reaches what listens at `here`, which may be every address of a port.
+fn leads_to(there: SocketAddr, here: SocketAddr) -> bool {
+    let is_everywhere = here.ip().to_canonical().is_unspecified();
+    (is_everywhere && here.port() == there.port()) || destination(here) == destination(there)
 }
 
 impl SelfChecks {
@@ -52,35 +87,36 @@ impl SelfChecks {
         }
     }
 
-    /// Adds a connection that was dialled from `local`, until the result is dropped.
-    pub(crate) fn dialled(&self, local: SocketAddr) -> SelfCheck {
+    /// Adds a connection that was dialled from `local` to `there`, until the result is dropped.
+    pub(crate) fn dialled(&self, local: SocketAddr, there: SocketAddr) -> SelfCheck {
         let local = canonical(local);
         let mut state = self.state();
-        let itself = CancellationToken::new();
-        if let Some(accepted) = state.accepted.get(&local) {
-            accepted.cancel();
-            itself.cancel();
+        let dialled = Arc::new(Finding::default());
+        for (here, accepted) in state.accepted.get(&local).into_iter().flatten() {
+            dialled.compare(there, accepted, *here);
         }
-        state.dialled.insert(local, itself.clone());
-        SelfCheck::new(self, Side::Dialled(local), itself)
+        let ends = state.dialled.entry(local).or_default();
+        ends.push((there, Arc::clone(&dialled)));
+        SelfCheck::new(self, Side::Dialled(local), dialled)
     }
 
-    /// Adds a connection that was accepted from `remote`, until the result is dropped.
-    pub(crate) fn accepted(&self, remote: SocketAddr) -> SelfCheck {
+    /// Adds a connection that was accepted from `remote` at `here`, if that is known, until the
+    /// result is dropped.
+    pub(crate) fn accepted(&self, remote: SocketAddr, here: Option<SocketAddr>) -> SelfCheck {
         let remote = canonical(remote);
         let mut state = self.state();
-        let itself = CancellationToken::new();
-        if let Some(dialled) = state.dialled.get(&remote) {
-            dialled.cancel();
-            itself.cancel();
+        let accepted = Arc::new(Finding::default());
+        for (there, dialled) in state.dialled.get(&remote).into_iter().flatten() {
+            dialled.compare(*there, &accepted, here);
         }
         let side = if state.dialling > 0 {
-            state.accepted.insert(remote, itself.clone());
+            let ends = state.accepted.entry(remote).or_default();
+            ends.push((here, Arc::clone(&accepted)));
             Side::Accepted(remote)
         } else {
             Side::NotRemembered
         };
-        SelfCheck::new(self, side, itself)
+        SelfCheck::new(self, side, accepted)
     }
 }
 
@@ -118,8 +154,7 @@ impl Drop for Dialling {
 pub(crate) struct SelfCheck {
     checks: SelfChecks,
     side: Side,
-    /// Cancelled when both ends are known to be this node's.
-    itself: CancellationToken,
+    finding: Arc<Finding>,
 }
 
 /// The map that a connection is in.
@@ -131,22 +166,27 @@ enum Side {
 }
 
 impl SelfCheck {
-    fn new(checks: &SelfChecks, side: Side, itself: CancellationToken) -> Self {
+    fn new(checks: &SelfChecks, side: Side, finding: Arc<Finding>) -> Self {
         Self {
             checks: checks.clone(),
             side,
-            itself,
+            finding,
         }
     }
 
     /// Whether both ends are this node's, as far as is known by now.
     pub(crate) fn is_itself(&self) -> bool {
-        self.itself.is_cancelled()
+        self.finding.itself.is_cancelled()
+    }
+
+    /// Whether both ends may be this node's. If one says so, or the connection fails, they are.
+    pub(crate) fn may_be_itself(&self) -> bool {
+        self.finding.may_be_itself.load(Relaxed)
     }
 
     /// Waits until both ends are known to be this node's: forever, if they are not.
     pub(crate) async fn found_itself(&self) {
-        self.itself.cancelled().await;
+        self.finding.itself.cancelled().await;
     }
 
     /// Waits until no dial in progress can change [`is_itself`](SelfCheck::is_itself) any more.
@@ -160,7 +200,7 @@ impl SelfCheck {
                 return;
             }
             tokio::select! {
-                () = self.itself.cancelled() => return,
+                () = self.found_itself() => return,
                 () = settled => {}
             }
         }
@@ -170,14 +210,19 @@ impl SelfCheck {
 impl Drop for SelfCheck {
     fn drop(&mut self) {
         let mut state = self.checks.state();
-        let (map, end) = match self.side {
-            Side::Dialled(end) => (&mut state.dialled, end),
-            Side::Accepted(end) => (&mut state.accepted, end),
-            Side::NotRemembered => return,
-        };
-        // A new connection may have the same address before the old one is dropped here.
-        if map.get(&end).is_some_and(|itself| *itself == self.itself) {
-            map.remove(&end);
+        match self.side {
+            Side::Dialled(end) => remove(&mut state.dialled, end, &self.finding),
+            Side::Accepted(end) => remove(&mut state.accepted, end, &self.finding),
+            Side::NotRemembered => {}
+        }
+    }
+}
+
+fn remove<T>(ends: &mut Ends<T>, end: CanonicalAddr, finding: &Arc<Finding>) {
+    if let Some(connections) = ends.get_mut(&end) {
+        connections.retain(|(_, other)| !Arc::ptr_eq(other, finding));
+        if connections.is_empty() {
+            ends.remove(&end);
         }
     }
 }
@@ -190,33 +235,85 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// Where this node listens.
+    const HERE: &str = "10.0.0.1:1";
+
+    fn dialled(checks: &SelfChecks, local: &str) -> SelfCheck {
+        checks.dialled(addr(local), addr(HERE))
+    }
+
+    fn accepted(checks: &SelfChecks, remote: &str) -> SelfCheck {
+        checks.accepted(addr(remote), Some(addr(HERE)))
+    }
+
     #[test]
     fn both_ends_find_out_whichever_becomes_known_first() {
         let checks = SelfChecks::default();
         let dialling = checks.dialling();
-        let stranger = checks.accepted(addr("10.0.0.9:7"));
-        let accepted = checks.accepted(addr("[::ffff:10.0.0.1]:7"));
-        let made = checks.dialled(addr("10.0.0.1:7"));
+        let stranger = accepted(&checks, "10.0.0.9:7");
+        let came = accepted(&checks, "[::ffff:10.0.0.1]:7");
+        let made = dialled(&checks, "10.0.0.1:7");
         drop(dialling);
-        assert!(made.is_itself() && accepted.is_itself() && !stranger.is_itself());
-        let other = checks.dialled(addr("10.0.0.1:8"));
+        assert!(made.is_itself() && came.is_itself() && !stranger.is_itself());
+        let other = dialled(&checks, "10.0.0.1:8");
         assert!(!other.is_itself());
-        let accepted = checks.accepted(addr("10.0.0.1:8"));
-        assert!(other.is_itself() && accepted.is_itself());
+        let came = accepted(&checks, "10.0.0.1:8");
+        assert!(other.is_itself() && came.is_itself());
+    }
+
+    /// The kernel gives the same local port to connections with different destinations.
+    #[test]
+    fn connections_that_share_a_local_port_are_told_apart() {
+        let elsewhere = ["10.0.0.1:2", "10.0.0.2:1"];
+        for there in elsewhere {
+            let checks = SelfChecks::default();
+            let dialling = checks.dialling();
+            let before = accepted(&checks, "10.0.0.1:7");
+            let away = checks.dialled(addr("10.0.0.1:7"), addr(there));
+            let after = accepted(&checks, "10.0.0.1:7");
+            assert!(!before.is_itself() && !away.is_itself() && !after.is_itself());
+            // A rule may have brought it here all the same.
+            assert!(before.may_be_itself() && away.may_be_itself() && after.may_be_itself());
+            // One more is forgotten without the others.
+            drop(away);
+            let home = dialled(&checks, "10.0.0.1:7");
+            assert!(before.is_itself() && home.is_itself() && after.is_itself());
+            drop(dialling);
+        }
+    }
+
+    #[test]
+    fn a_connection_leads_to_who_listens_at_its_address_or_everywhere() {
+        for (there, here, leads) in [
+            ("127.0.0.1:1", "0.0.0.0:1", true),
+            ("127.0.0.1:1", "[::]:1", true),
+            ("127.0.0.1:2", "[::]:1", false),
+            ("0.0.0.0:1", "127.0.0.1:1", true),
+            ("[::]:1", "[::1]:1", true),
+            ("[::ffff:10.0.0.1]:1", "10.0.0.1:1", true),
+            ("10.0.0.2:1", "10.0.0.1:1", false),
+        ] {
+            assert_eq!(leads_to(addr(there), addr(here)), leads, "{there} {here}");
+        }
+        let checks = SelfChecks::default();
+        let made = dialled(&checks, "10.0.0.1:7");
+        let came = checks.accepted(addr("10.0.0.1:7"), None);
+        assert!(made.may_be_itself() && came.may_be_itself());
+        assert!(!made.is_itself() && !came.is_itself());
     }
 
     #[test]
     fn closed_connections_are_forgotten() {
         let checks = SelfChecks::default();
         let dialling = checks.dialling();
-        let old = checks.accepted(addr("10.0.0.1:7"));
+        let old = accepted(&checks, "10.0.0.1:7");
         // The same address again, before the old connection is dropped.
-        let new = checks.accepted(addr("10.0.0.1:7"));
+        let new = accepted(&checks, "10.0.0.1:7");
         drop(old);
-        let made = checks.dialled(addr("10.0.0.1:7"));
+        let made = dialled(&checks, "10.0.0.1:7");
         assert!(new.is_itself() && made.is_itself());
         drop((new, made, dialling));
-        let quiet = checks.accepted(addr("10.0.0.1:9"));
+        let quiet = accepted(&checks, "10.0.0.1:9");
         let state = checks.state();
         assert!(state.accepted.is_empty() && state.dialled.is_empty());
         assert_eq!((state.dialling, state.dialling_here), (0, 0));
@@ -228,7 +325,7 @@ mod tests {
     async fn a_newcomer_waits_only_for_dials_that_may_lead_here() {
         let checks = SelfChecks::default();
         let elsewhere = checks.dialling();
-        let newcomer = checks.accepted(addr("127.0.0.1:7"));
+        let newcomer = accepted(&checks, "127.0.0.1:7");
         newcomer.settled().await;
         let here = checks.dialling();
         here.may_lead_here();
@@ -244,7 +341,7 @@ mod tests {
         let here = checks.dialling();
         here.may_lead_here();
         let ((), made) = tokio::join!(newcomer.settled(), async {
-            checks.dialled(addr("127.0.0.1:7"))
+            dialled(&checks, "127.0.0.1:7")
         });
         assert!(newcomer.is_itself() && made.is_itself());
         drop(elsewhere);

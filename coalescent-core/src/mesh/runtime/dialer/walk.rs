@@ -252,7 +252,8 @@ impl<'a> Walk<'a> {
             protection,
         } = route;
         let listening = runtime.addrs();
-        let dialling = runtime.dialer().self_checks().dialling();
+        let self_checks = runtime.dialer().self_checks();
+        let dialling = self_checks.dialling();
         let started = Mutex::new(Instant::now());
         let started = || started.lock().unwrap_or_else(PoisonError::into_inner);
         let permit = |there: SocketAddr| {
@@ -310,7 +311,7 @@ impl<'a> Walk<'a> {
         }
         self.claim_group(there).map_err(NotOpened::Failed)?;
         Ok(Opened {
-            self_check: local.map(|local| runtime.dialer().self_checks().dialled(local)),
+            self_check: local.map(|local| self_checks.dialled(local, there)),
             may_lead_here: may_lead_here(&listening, there)
                 && local.is_some_and(|local| is_within(local, there)),
             connected,
