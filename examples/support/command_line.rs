@@ -194,7 +194,9 @@ pub(crate) fn listen(text: &str) -> Result<String, String> {
         Some(host) => format!("{host}:1{}", &text[end..]),
         None => text.to_owned(),
     };
-    let address: Address = dialled.parse().map_err(|error| format!("{error}"))?;
+    let parsed = dialled.parse();
+    let address: Address =
+        parsed.map_err(|error| format!("{error}").replacen(&dialled, text, 1))?;
     if address.id().is_some() {
         return Err("write HOST:PORT; this node's own identity comes from its key".to_owned());
     }

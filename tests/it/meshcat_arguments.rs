@@ -64,6 +64,7 @@ fn an_option_that_cannot_be_used_is_refused_in_one_line() {
         ),
         (&["--listen", ""], r#"--listen "": "#),
         (&["--listen", "127.0.0.1:99999"], "65535"),
+        (&["--listen", "999.1.1.1:0"], r#"--listen "999.1.1.1:0": "#),
         (
             &["--listen", "--once"],
             r#"--listen "--once": missing port; write HOST:PORT"#,
