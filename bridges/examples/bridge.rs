@@ -11,20 +11,47 @@
 //! Each line that is typed at one, or at any other node of its mesh, reaches the other mesh, and
 //! whoever subscribes: `nats sub prices`. What `nats pub prices hello` says reaches both meshes.
 
+use std::process::exit;
+
 use async_nats::ConnectOptions;
+use clap::Parser;
 use coalescent::prelude::*;
 use coalescent_bridge::{Bridge, Nats};
 use tokio::io::{AsyncBufReadExt, BufReader, stdin};
 
+/// Joins a mesh to a subject of NATS, and says what it hears.
+#[derive(Parser)]
+struct Args {
+    /// The NATS server, such as nats://127.0.0.1:4222
+    server: String,
+    /// The subject that carries what the mesh says
+    subject: String,
+    /// HOST:PORT at which peers are accepted
+    listen: String,
+    /// HOST:PORT of nodes of the same mesh
+    seeds: Vec<String>,
+}
+
+/// Says what is wrong with the arguments in one line, or gives the help that they ask for.
+fn refuse(error: &clap::Error) -> ! {
+    if !error.use_stderr() {
+        error.exit();
+    }
+    let text = error.to_string();
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let words: Vec<_> = paragraph.split_whitespace().skip(1).collect();
+    eprintln!("bridge: {}; see --help", words.join(" "));
+    exit(2)
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let mut arguments = std::env::args().skip(1);
-    let mut next = || {
-        arguments
-            .next()
-            .ok_or("bridge SERVER SUBJECT LISTEN [SEED..]")
-    };
-    let (server, subject, listen) = (next()?, next()?, next()?);
+    let Args {
+        server,
+        subject,
+        listen,
+        seeds,
+    } = Args::try_parse().unwrap_or_else(|error| refuse(&error));
 
     // The server may come later than this node.
     let options = ConnectOptions::new().retry_on_initial_connect();
@@ -33,7 +60,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let stats = bridge.stats();
 
     let mesh = App::new()
-        .seeds(arguments)
+        .seeds(seeds)
         .with(SmartRelay::new())
         .plugin(bridge)
         .on_event(|event| {

@@ -72,8 +72,10 @@ async fn each_message_appears_once_on_each_side() {
         two.bus.said().into_keys().collect::<Vec<_>>(),
         once(&texts).into_keys().collect::<Vec<_>>()
     );
-    // Each by a bridge of its own mesh.
-    assert!(two.bus.said().values().all(|&times| times <= 2));
+    // Each by the bridges of its own mesh. One of the other may hear it there, from its neighbour,
+    // before the bus tells it.
+    let bridges = two.stats.len();
+    assert!(two.bus.said().values().all(|&times| times <= bridges));
     assert!(two.stats.iter().all(|stats| stats.lost() == 0));
 }
 
