@@ -7,6 +7,7 @@ mod examples;
 mod hub;
 mod limits;
 mod moving;
+mod network;
 mod quiet;
 mod relay;
 mod support;
