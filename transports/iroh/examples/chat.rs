@@ -8,13 +8,18 @@
 //! The arguments are a key file, which is made if there is none, a name, and the addresses of
 //! others; each node prints its own. Without a relay an address needs a hint where the other is, as
 //! the printed one has it: `iroh:ID?addr=IP:PORT`. Each line of stdin is said.
+//!
+//! A relay that has signed its own certificate is trusted with `--relay-cert relay.pem`.
 
 use coalescent::Router;
 use coalescent::event::Escaped;
 use coalescent::extract::Body;
 use coalescent::prelude::*;
 use coalescent_iroh::{Iroh, Quiet, load_or_generate};
+use iroh::tls::CaTlsConfig;
 use iroh::{Endpoint, RelayMode};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader, stdin};
 
@@ -31,22 +36,31 @@ async fn hear(Body(chat): Body<Chat>) {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut words, mut relay) = (Vec::new(), RelayMode::Disabled);
+    let mut trusted = CaTlsConfig::default();
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match &*arg {
             "--relay" => relay = RelayMode::custom([args.next().unwrap_or_default().parse()?]),
+            "--relay-cert" => {
+                let file = args.next().unwrap_or_default();
+                trusted = CaTlsConfig::custom_roots([CertificateDer::from_pem_file(file)?]);
+            }
             _ => words.push(arg),
         }
     }
     let [file, name, others @ ..] = &words[..] else {
-        return Err("chat KEY_FILE NAME [--relay URL] [iroh:ID ..]".into());
+        return Err("chat KEY_FILE NAME [--relay URL [--relay-cert FILE]] [iroh:ID ..]".into());
     };
     let has_relay = relay != RelayMode::Disabled;
     let endpoint = Endpoint::builder(Quiet)
         .secret_key(load_or_generate(file)?)
-        .relay_mode(relay);
+        .relay_mode(relay)
+        .ca_tls_config(trusted);
     let iroh = Iroh::new(endpoint.bind().await?);
     let (endpoint, address) = (iroh.endpoint().clone(), iroh.address());
+    if has_relay {
+        endpoint.online().await; // from now on the others are looked for there
+    }
     let mesh = App::new()
         .transport(iroh)
         .seeds(others)
@@ -55,9 +69,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with(Router::new().route("chat", hear))
         .listen("iroh:")
         .await?;
-    if has_relay {
-        endpoint.online().await;
-    }
     eprintln!("others find you at {address}{}", hints(&endpoint));
     tokio::spawn(tell(mesh.events()));
 

@@ -35,7 +35,7 @@
 //! | source | write |
 //! |---|---|
 //! | a relay that the peer is connected to | `iroh:ID?relay=https://relay.example` |
-//! | the relay of the endpoint itself, where all nodes share one | `iroh:ID` |
+//! | the relay of the endpoint itself, where all nodes share one, once [`online`] | `iroh:ID` |
 //! | a socket address | `iroh:ID?addr=198.51.100.7:4433` |
 //! | an address lookup of the endpoint, such as a [`MemoryLookup`] that you fill | `iroh:ID` |
 //!
@@ -43,6 +43,19 @@
 //! key decides who is a peer, and the two ends tell each other further addresses once they are
 //! connected. A peer that changes its port or its network stays connected; one that has been away
 //! is redialled as any other.
+//!
+//! # Through NATs
+//!
+//! Two nodes behind routers that let nothing in meet at a relay. From there they find a direct way,
+//! on which their connection outlives the relay, if both routers keep a host's port whatever it
+//! sends to. For that the relay must tell each of them from which address it sends. `iroh-relay`
+//! does so over QUIC, with `enable_quic_addr_discovery = true` in its configuration, a certificate
+//! for TLS, and UDP port 7842 open; by default it does not. A certificate that no authority has
+//! signed is trusted with iroh's [`Builder::ca_tls_config`], as the example `chat` does.
+//!
+//! Where a router chooses another port for each destination, the relay goes on carrying all. Who
+//! finds a direct way learns the other's address; an endpoint [without sockets] is reached by its
+//! relay alone.
 //!
 //! # Who is talked to
 //!
@@ -76,7 +89,10 @@
 //! [`Endpoint::close`](iroh::Endpoint::close), so that the other ends know at once that the
 //! connections are over.
 //!
+//! [`Builder::ca_tls_config`]: iroh::endpoint::Builder::ca_tls_config
 //! [`MemoryLookup`]: iroh::address_lookup::memory::MemoryLookup
+//! [`online`]: iroh::Endpoint::online
+//! [without sockets]: iroh::endpoint::Builder::clear_ip_transports
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

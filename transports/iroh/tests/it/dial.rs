@@ -128,7 +128,7 @@ async fn it_listens_at_its_own_key_alone() {
     let error = app(&here)
         .listen(format!("iroh:{}", secret(1).public()))
         .await;
-    let text = error.expect_err("another key").to_string();
+    let text = error.expect_err("another key").report().to_string();
     assert!(
         text.contains(&format!("this endpoint is iroh:{}", here.id())),
         "{text}"

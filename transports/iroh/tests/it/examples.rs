@@ -1,23 +1,16 @@
 //! The examples, as programs.
 
-use std::env;
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader, Lines};
 use tokio::process::Command;
 
+use crate::support;
 use crate::support::soon;
 
-/// An example, which `cargo test` has built.
+/// An example, with its input and outputs at hand.
 fn example(name: &str) -> Command {
-    let mut path: PathBuf = env::current_exe().expect("this program");
-    path.pop();
-    path.pop();
-    path.push("examples");
-    path.push(name);
-    assert!(path.exists(), "first run: cargo build --example {name}");
-    let mut command = Command::new(path);
+    let mut command = Command::new(support::example(name));
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

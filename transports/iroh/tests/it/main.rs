@@ -7,6 +7,8 @@ mod examples;
 mod hub;
 mod limits;
 mod moving;
+mod nat;
+mod network;
 mod quiet;
 mod relay;
 mod support;

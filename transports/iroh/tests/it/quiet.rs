@@ -1,8 +1,6 @@
 //! Who is talked to: in a network whose only way out is watched, and leads nowhere.
 
-use std::env;
 use std::fs;
-use std::process::{Command, Output};
 use std::time::Duration;
 
 use coalescent::App;
@@ -13,6 +11,7 @@ use iroh_relay::server::{RelayConfig, Server, ServerConfig};
 use tempfile::NamedTempFile;
 use tokio::time::{Instant, sleep};
 
+use crate::network::{case, run};
 use crate::support::{app, at, endpoint, listening, soon};
 
 /// Makes a network of its own with loopback and one interface, `out`, that all else leaves by, and
@@ -33,28 +32,8 @@ shift
 exec "$@"
 "#;
 
-const CASE: &str = "COALESCENT_QUIET_CASE";
-
 /// How long an endpoint is watched. iroh publishes within the first second.
 const WATCHED: Duration = Duration::from_secs(5);
-
-/// Runs this test binary's test `inside` in such a network. `None` if this machine makes none.
-fn run(case: &str) -> Option<Output> {
-    let may = Command::new("unshare")
-        .args(["-Urnm", "ip", "link"])
-        .output();
-    if !may.is_ok_and(|output| output.status.success()) {
-        eprintln!("not checked: `unshare -Urnm ip link` fails here");
-        return None;
-    }
-    let program = env::current_exe().expect("this program");
-    let resolver = NamedTempFile::new().expect("a file");
-    let mut command = Command::new("unshare");
-    command.args(["-Urnm", "sh", "-c", NETWORK, "sh"]);
-    command.arg(resolver.path()).arg(program);
-    command.args(["--exact", "quiet::inside", "--ignored", "--nocapture"]);
-    Some(command.env(CASE, case).output().expect("a child"))
-}
 
 /// Returns how many packets have left this network.
 fn left() -> u64 {
@@ -80,8 +59,7 @@ async fn watch() -> u64 {
 #[ignore = "runs in a network of its own, which the other tests make"]
 async fn inside() {
     assert_eq!(left(), 0);
-    let case = env::var(CASE).expect("a case");
-    match &*case {
+    match &*case() {
         "quiet" => {
             let (there, here) = (endpoint().await, endpoint().await);
             let alice = listening(app(&there)).await;
@@ -139,7 +117,11 @@ async fn node(builder: iroh::endpoint::Builder) {
 
 /// Checks how many packets have left in that case.
 fn check(case: &str, is_right: impl Fn(u64) -> bool) {
-    let Some(output) = run(case) else { return };
+    let resolver = NamedTempFile::new().expect("a file");
+    let words = [resolver.path().as_os_str()];
+    let Some(output) = run("ip link", NETWORK, &words, "quiet::inside", case) else {
+        return;
+    };
     let text = String::from_utf8_lossy(&output.stdout);
     let count = text.lines().find_map(|line| line.strip_prefix("left: "));
     let count = count.and_then(|count| count.trim().parse().ok());

@@ -1,6 +1,8 @@
 //! Endpoints on loopback, and waiting.
 
+use std::env;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use coalescent::identity::PublicKey;
@@ -73,4 +75,15 @@ pub(crate) fn app(endpoint: &Endpoint) -> App {
 /// A node that listens.
 pub(crate) async fn listening(app: App) -> Mesh {
     app.listen("iroh:").await.expect("a node that listens")
+}
+
+/// The program of an example, which `cargo test` has built.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let mut path = env::current_exe().expect("this program");
+    path.pop();
+    path.pop();
+    path.push("examples");
+    path.push(name);
+    assert!(path.exists(), "first run: cargo build --example {name}");
+    path
 }
