@@ -11,17 +11,41 @@
 //!
 //! A relay that has signed its own certificate is trusted with `--relay-cert relay.pem`.
 
+#[path = "support/arguments.rs"]
+mod arguments;
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use coalescent::Address;
 use coalescent::Router;
 use coalescent::event::Escaped;
 use coalescent::extract::Body;
 use coalescent::prelude::*;
 use coalescent_iroh::{Iroh, Quiet, load_or_generate};
 use iroh::tls::CaTlsConfig;
-use iroh::{Endpoint, RelayMode};
+use iroh::{Endpoint, RelayMode, RelayUrl};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader, stdin};
+
+/// A chat between people who know each other's keys, wherever they are.
+#[derive(Parser)]
+struct Args {
+    /// The file of this node's key, which is made if there is none
+    key_file: PathBuf,
+    /// Who you are to the others
+    name: String,
+    /// Addresses of others, such as iroh:ID
+    others: Vec<Address>,
+    /// A relay to be found at
+    #[arg(long, value_name = "URL")]
+    relay: Option<RelayUrl>,
+    /// The certificate of a relay that has signed its own
+    #[arg(long, value_name = "FILE", requires = "relay")]
+    relay_cert: Option<PathBuf>,
+}
 
 #[derive(Serialize, Deserialize)]
 struct Chat {
@@ -35,26 +59,18 @@ async fn hear(Body(chat): Body<Chat>) {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (mut words, mut relay) = (Vec::new(), RelayMode::Disabled);
-    let mut trusted = CaTlsConfig::default();
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        match &*arg {
-            "--relay" => relay = RelayMode::custom([args.next().unwrap_or_default().parse()?]),
-            "--relay-cert" => {
-                let file = args.next().unwrap_or_default();
-                trusted = CaTlsConfig::custom_roots([CertificateDer::from_pem_file(file)?]);
-            }
-            _ => words.push(arg),
-        }
-    }
-    let [file, name, others @ ..] = &words[..] else {
-        return Err("chat KEY_FILE NAME [--relay URL [--relay-cert FILE]] [iroh:ID ..]".into());
+    let args: Args = arguments::parse();
+    let has_relay = args.relay.is_some();
+    let trusted = match &args.relay_cert {
+        Some(file) => CaTlsConfig::custom_roots([CertificateDer::from_pem_file(file)?]),
+        None => CaTlsConfig::default(),
     };
-    let has_relay = relay != RelayMode::Disabled;
     let endpoint = Endpoint::builder(Quiet)
-        .secret_key(load_or_generate(file)?)
-        .relay_mode(relay)
+        .secret_key(load_or_generate(&args.key_file)?)
+        .relay_mode(
+            args.relay
+                .map_or(RelayMode::Disabled, |url| RelayMode::custom([url])),
+        )
         .ca_tls_config(trusted);
     let iroh = Iroh::new(endpoint.bind().await?);
     let (endpoint, address) = (iroh.endpoint().clone(), iroh.address());
@@ -63,7 +79,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let mesh = App::new()
         .transport(iroh)
-        .seeds(others)
+        .seeds(args.others.iter().map(Address::to_string))
         .with(SmartRelay::new())
         .with(Courier::new())
         .with(Router::new().route("chat", hear))
@@ -75,7 +91,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut lines = BufReader::new(stdin()).lines();
     while let Some(text) = lines.next_line().await? {
         mesh.connected(1).await?;
-        let name = name.clone();
+        let name = args.name.clone();
         let _ = mesh.broadcast("chat", &Chat { name, text }).await?;
     }
     mesh.shutdown().await;

@@ -7,21 +7,36 @@
 //!
 //! A mesh is a stream of bytes, so `tokio::io::copy` is all it takes.
 
-use coalescent::App;
+#[path = "support/arguments.rs"]
+mod arguments;
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use coalescent::{Address, App};
 use coalescent_iroh::{Iroh, Quiet};
 use iroh::Endpoint;
 use tokio::fs::File;
 use tokio::io::{AsyncWriteExt, copy};
 
+/// Sends a file to somebody whose key you know, or waits for one.
+#[derive(Parser)]
+struct Args {
+    /// The file to send, or where the one that comes is to be
+    file: PathBuf,
+    /// Whom to send it to, as the receiver prints it; without it, this is the receiver
+    address: Option<Address>,
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args: Args = arguments::parse();
     let iroh = Iroh::new(Endpoint::bind(Quiet).await?);
     let (endpoint, address) = (iroh.endpoint().clone(), iroh.address());
     let app = App::new().transport(iroh);
-    match &std::env::args().skip(1).collect::<Vec<_>>()[..] {
-        [copy] => receive(app, &address, &endpoint, copy).await?,
-        [file, address] => send(app, address, file).await?,
-        _ => return Err("write COPY to receive, or FILE ADDRESS to send".into()),
+    match &args.address {
+        Some(to) => send(app, &to.to_string(), &args.file).await?,
+        None => receive(app, &address, &endpoint, &args.file).await?,
     }
     endpoint.close().await;
     Ok(())
@@ -31,7 +46,7 @@ async fn receive(
     app: App,
     address: &str,
     endpoint: &Endpoint,
-    path: &str,
+    path: &Path,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let mesh = app.max_inbound(1).listen("iroh:").await?;
     let mut reader = mesh.reader();
@@ -58,7 +73,7 @@ async fn receive(
     Ok(())
 }
 
-async fn send(app: App, address: &str, path: &str) -> Result<(), Box<dyn std::error::Error>> {
+async fn send(app: App, address: &str, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let mesh = app.start().await?;
     mesh.connect(address).await?;
     let mut writer = mesh.writer();

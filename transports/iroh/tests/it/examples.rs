@@ -93,3 +93,29 @@ async fn two_people_chat() {
     let mut told = BufReader::new(bob.stderr.take().expect("its errors")).lines();
     line(&mut told, "left").await;
 }
+
+#[tokio::test]
+async fn what_is_wrong_with_arguments_is_one_line() {
+    for name in ["chat", "send_file"] {
+        let help = example(name).arg("--help").output().await.expect("help");
+        assert!(help.status.success() && !help.stdout.is_empty(), "{help:?}");
+    }
+    let cases = [
+        ("chat", &["a.key"][..], "<NAME>"),
+        ("chat", &["a.key", "a", "nowhere"], "'nowhere'"),
+        (
+            "chat",
+            &["a.key", "a", "--relay-cert", "b"],
+            "--relay <URL>",
+        ),
+        ("send_file", &[], "<FILE>"),
+        ("send_file", &["a", "nowhere"], "'nowhere'"),
+    ];
+    for (name, args, part) in cases {
+        let output = example(name).args(args).output().await.expect("an end");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let text = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.starts_with(name) && text.contains(part), "{text}");
+    }
+}
