@@ -1,6 +1,5 @@
 //! The neighbours of one topic, and which of them gives way to somebody who must not be refused.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use rand::Rng;
@@ -40,7 +39,8 @@ pub(crate) struct Neighbour {
 pub(crate) struct Places {
     /// How many there are to be.
     number: usize,
-    taken: HashMap<Key, Neighbour>,
+    /// In the order in which they came: a table would have room for twice as many.
+    taken: Vec<(Key, Neighbour)>,
     /// When one has last given way.
     forced: Option<Instant>,
 }
@@ -50,7 +50,7 @@ impl Places {
     pub(crate) fn new(number: usize) -> Self {
         Self {
             number,
-            taken: HashMap::new(),
+            taken: Vec::new(),
             forced: None,
         }
     }
@@ -62,17 +62,18 @@ impl Places {
 
     /// Returns whether somebody is a neighbour.
     pub(crate) fn contains(&self, key: &Key) -> bool {
-        self.taken.contains_key(key)
+        self.taken.iter().any(|(one, _)| one == key)
     }
 
     /// Returns a neighbour.
     pub(crate) fn get_mut(&mut self, key: &Key) -> Option<&mut Neighbour> {
-        self.taken.get_mut(key)
+        let mut all = self.taken.iter_mut();
+        all.find_map(|(one, neighbour)| (one == key).then_some(neighbour))
     }
 
     /// Returns the neighbours.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.taken.keys()
+        self.taken.iter().map(|(key, _)| key)
     }
 
     /// Notes a new neighbour. `own` says that this node has chosen it.
@@ -82,15 +83,18 @@ impl Places {
             own,
             ids: Bucket::new(IDS_AT_ONCE, ID_EVERY),
         };
-        self.taken.insert(key, neighbour);
+        match self.get_mut(&key) {
+            Some(old) => *old = neighbour,
+            None => {
+                self.taken.reserve_exact(1);
+                self.taken.push((key, neighbour));
+            }
+        }
     }
 
     /// Notes that a neighbour is gone.
     pub(crate) fn down(&mut self, key: &Key) {
-        self.taken.remove(key);
-        if self.taken.is_empty() {
-            self.taken = HashMap::new();
-        }
+        self.taken.retain(|(one, _)| one != key);
     }
 
     /// Says what becomes of somebody who must not be refused, and notes it.
@@ -108,12 +112,12 @@ impl Places {
         }
         let mut all: Vec<_> = self.taken.iter().collect();
         // Own ones first, and the older before the younger.
-        all.sort_unstable_by_key(|(key, one)| (!one.own, one.since, **key));
+        all.sort_unstable_by_key(|(key, one)| (!one.own, one.since, *key));
         let others = all.iter().skip(KEPT);
         let candidates = others.filter(|(_, one)| passed(one.since) >= YOUNG);
         match candidates
             .min_by_key(|_| rng.random::<u32>())
-            .map(|(key, _)| **key)
+            .map(|(key, _)| *key)
         {
             None => Forced::Refused,
             Some(key) => {

@@ -129,7 +129,6 @@ impl State {
     pub(super) fn forget_asked(&mut self, now: Instant) {
         self.asked
             .retain(|_, at| now.saturating_duration_since(*at) < ASKED_FOR);
-        self.asked.shrink_to_fit();
     }
 
     pub(super) fn send(&mut self, to: &Key, bytes: Bytes, leaves: bool, now: Instant) {
