@@ -32,6 +32,9 @@ pub(crate) struct Neighbour {
     own: bool,
     /// Which payloads it can still announce.
     pub(crate) ids: Bucket,
+    /// Whether payloads of a tree go to it and come from it at once, and not their ids alone. A
+    /// neighbour begins so.
+    pub(crate) branch: bool,
 }
 
 /// The neighbours of one topic.
@@ -82,6 +85,7 @@ impl Places {
             since: now,
             own,
             ids: Bucket::new(IDS_AT_ONCE, ID_EVERY),
+            branch: true,
         };
         match self.get_mut(&key) {
             Some(old) => *old = neighbour,
@@ -101,7 +105,8 @@ impl Places {
     ///
     /// Whoever has many names could drive out all the neighbours of a node in no time. So it
     /// happens at most every [`FORCED_EVERY`], and neither to those who have just come nor to
-    /// [`KEPT`] of the others.
+    /// [`KEPT`] of the others. A branch of a tree gives way last: all that hang on it would have to
+    /// ask for what they miss.
     pub(crate) fn force(&mut self, now: Instant, rng: &mut impl Rng) -> Forced {
         if self.taken.len() < self.number {
             return Forced::Free;
@@ -116,7 +121,7 @@ impl Places {
         let others = all.iter().skip(KEPT);
         let candidates = others.filter(|(_, one)| passed(one.since) >= YOUNG);
         match candidates
-            .min_by_key(|_| rng.random::<u32>())
+            .min_by_key(|(_, one)| (one.branch, rng.random::<u32>()))
             .map(|(key, _)| *key)
         {
             None => Forced::Refused,
@@ -197,6 +202,24 @@ mod tests {
         // Nor can a node be cut off that others have chosen.
         let left = storm(full(1, 4, start), 150, Duration::from_secs(10), old);
         assert_eq!(left, KEPT);
+    }
+
+    #[test]
+    fn a_branch_of_a_tree_gives_way_last() {
+        let start = Instant::now();
+        let old = start + Duration::from_secs(100);
+        for seed in 0..20 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let mut places = full(0, 5, start);
+            for leaf in [0, 3] {
+                places.get_mut(&key(leaf)).unwrap().branch = false;
+            }
+            // The first is one of those that never give way.
+            assert_eq!(places.force(old, &mut rng), Forced::Instead(key(3)));
+            places.get_mut(&key(3)).unwrap().branch = true;
+            let later = old + FORCED_EVERY;
+            assert!(matches!(places.force(later, &mut rng), Forced::Instead(_)));
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl State {
         for effect in effects {
             match effect {
                 Effect::Send { to, topic, bytes } => {
-                    if let Some(bytes) = self.outward(&to, bytes, after) {
+                    if let Some(bytes) = self.outward(topic, &to, bytes, after) {
                         self.deliver(to, topic, bytes, now);
                     }
                 }
