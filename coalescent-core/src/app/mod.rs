@@ -207,6 +207,14 @@ impl<L> App<L> {
         self
     }
 
+    /// Makes the random choices of the node repeatable, its id among them, for simulations. Each
+    /// node needs a seed of its own.
+    #[doc(hidden)]
+    pub fn repeatable(mut self, seed: u64) -> Self {
+        self.registrar.hooks.seed = Some(seed);
+        self
+    }
+
     /// Sets how many outbound connections the app tries to keep: it dials seeds while fewer than
     /// this, those of [`Mesh::connect`](crate::Mesh::connect) included, are up or being made.
     /// Default: 3.

@@ -77,6 +77,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Waiting<'_, IO> {
                 }
             };
             tokio::select! {
+                // The time is looked at whatever comes first, and the order of PINGs is the same.
+                biased;
                 () = poll_fn(|cx| standing.poll_changed(cx)) => {}
                 () = poll_fn(|cx| standing.link().poll_asked(cx)) => {}
                 read = self.io.read_buf(self.buf), if reads => {

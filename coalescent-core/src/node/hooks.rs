@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 
 use bytes::Bytes;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use crate::error::Error;
 use crate::message::TopicName;
@@ -48,6 +50,16 @@ pub(crate) struct Hooks {
     pub(crate) relays: bool,
     /// The type of a stack that only relays, and the flow it relays with.
     pub(crate) relays_all: Option<(TypeId, Flow)>,
+    /// Makes the random choices of the node repeatable.
+    pub(crate) seed: Option<u64>,
+}
+
+impl Hooks {
+    /// Returns where the random choices of the node come from.
+    pub(crate) fn rng(&self) -> StdRng {
+        self.seed
+            .map_or_else(StdRng::from_os_rng, StdRng::seed_from_u64)
+    }
 }
 
 /// A dial that has ended, for [`Registrar::on_dial`](crate::Registrar::on_dial).

@@ -58,6 +58,7 @@ use hooks::Hooks;
 use http::Extensions;
 use patience::Remembered;
 pub(crate) use patience::{Culprit, Penance};
+use rand::Rng;
 pub(crate) use roster::Refusal;
 use standing::place::Place;
 pub(crate) use standing::{Joined, StandBy, Standing, Token, as_token};
@@ -180,10 +181,11 @@ impl Peers {
         keep_events: bool,
     ) -> Self {
         let config = config.bounded();
+        let mut rng = hooks.rng();
         Self(Arc::new(Node {
             judge: Judge::new(&config),
             config,
-            id: NodeId::random(),
+            id: NodeId::from_bytes(rng.random()),
             key: OnceLock::new(),
             hooks,
             extensions: RwLock::new(extensions),
@@ -194,7 +196,7 @@ impl Peers {
             slow: Mutex::default(),
             run_buffers: RunBuffers::default(),
             links: AtomicU64::new(1),
-            nonce: AtomicU64::new(rand::random()),
+            nonce: AtomicU64::new(rng.random()),
             tasks: TaskTracker::new(),
             cut: CancellationToken::new(),
         }))

@@ -82,7 +82,6 @@ impl State {
         };
         let alive = link.closing;
         self.links.remove(&key);
-        self.links.shrink_to(self.active);
         self.gone(key, alive, now, after);
     }
 

@@ -1,6 +1,6 @@
 //! What waits until a peer is connected, and what has failed and is not yet told.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,7 +33,7 @@ pub(crate) struct Pending {
     /// Those that have not been dialled, in the order in which they came.
     queue: VecDeque<Key>,
     dialling: usize,
-    failures: HashMap<Key, Failure>,
+    failures: BTreeMap<Key, Failure>,
 }
 
 #[derive(Debug)]
@@ -157,9 +157,6 @@ impl Pending {
             .filter(|(_, failure)| failure.due <= now);
         let (key, alive) = due.next().map(|(key, failure)| (*key, failure.alive))?;
         self.failures.remove(&key);
-        if self.failures.is_empty() {
-            self.failures = HashMap::new();
-        }
         Some((key, alive))
     }
 

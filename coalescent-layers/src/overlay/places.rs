@@ -1,6 +1,5 @@
 //! The neighbours of one topic, and which of them gives way to somebody who must not be refused.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use rand::Rng;
@@ -33,6 +32,9 @@ pub(crate) struct Neighbour {
     own: bool,
     /// Which payloads it can still announce.
     pub(crate) ids: Bucket,
+    /// Whether payloads of a tree go to it and come from it at once, and not their ids alone. A
+    /// neighbour begins so.
+    pub(crate) branch: bool,
 }
 
 /// The neighbours of one topic.
@@ -40,7 +42,8 @@ pub(crate) struct Neighbour {
 pub(crate) struct Places {
     /// How many there are to be.
     number: usize,
-    taken: HashMap<Key, Neighbour>,
+    /// In the order in which they came: a table would have room for twice as many.
+    taken: Vec<(Key, Neighbour)>,
     /// When one has last given way.
     forced: Option<Instant>,
 }
@@ -50,7 +53,7 @@ impl Places {
     pub(crate) fn new(number: usize) -> Self {
         Self {
             number,
-            taken: HashMap::new(),
+            taken: Vec::new(),
             forced: None,
         }
     }
@@ -62,17 +65,18 @@ impl Places {
 
     /// Returns whether somebody is a neighbour.
     pub(crate) fn contains(&self, key: &Key) -> bool {
-        self.taken.contains_key(key)
+        self.taken.iter().any(|(one, _)| one == key)
     }
 
     /// Returns a neighbour.
     pub(crate) fn get_mut(&mut self, key: &Key) -> Option<&mut Neighbour> {
-        self.taken.get_mut(key)
+        let mut all = self.taken.iter_mut();
+        all.find_map(|(one, neighbour)| (one == key).then_some(neighbour))
     }
 
     /// Returns the neighbours.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.taken.keys()
+        self.taken.iter().map(|(key, _)| key)
     }
 
     /// Notes a new neighbour. `own` says that this node has chosen it.
@@ -81,23 +85,28 @@ impl Places {
             since: now,
             own,
             ids: Bucket::new(IDS_AT_ONCE, ID_EVERY),
+            branch: true,
         };
-        self.taken.insert(key, neighbour);
+        match self.get_mut(&key) {
+            Some(old) => *old = neighbour,
+            None => {
+                self.taken.reserve_exact(1);
+                self.taken.push((key, neighbour));
+            }
+        }
     }
 
     /// Notes that a neighbour is gone.
     pub(crate) fn down(&mut self, key: &Key) {
-        self.taken.remove(key);
-        if self.taken.is_empty() {
-            self.taken = HashMap::new();
-        }
+        self.taken.retain(|(one, _)| one != key);
     }
 
     /// Says what becomes of somebody who must not be refused, and notes it.
     ///
     /// Whoever has many names could drive out all the neighbours of a node in no time. So it
     /// happens at most every [`FORCED_EVERY`], and neither to those who have just come nor to
-    /// [`KEPT`] of the others.
+    /// [`KEPT`] of the others. A branch of a tree gives way last: all that hang on it would have to
+    /// ask for what they miss.
     pub(crate) fn force(&mut self, now: Instant, rng: &mut impl Rng) -> Forced {
         if self.taken.len() < self.number {
             return Forced::Free;
@@ -108,12 +117,12 @@ impl Places {
         }
         let mut all: Vec<_> = self.taken.iter().collect();
         // Own ones first, and the older before the younger.
-        all.sort_unstable_by_key(|(key, one)| (!one.own, one.since, **key));
+        all.sort_unstable_by_key(|(key, one)| (!one.own, one.since, *key));
         let others = all.iter().skip(KEPT);
         let candidates = others.filter(|(_, one)| passed(one.since) >= YOUNG);
         match candidates
-            .min_by_key(|_| rng.random::<u32>())
-            .map(|(key, _)| **key)
+            .min_by_key(|(_, one)| (one.branch, rng.random::<u32>()))
+            .map(|(key, _)| *key)
         {
             None => Forced::Refused,
             Some(key) => {
@@ -193,6 +202,24 @@ mod tests {
         // Nor can a node be cut off that others have chosen.
         let left = storm(full(1, 4, start), 150, Duration::from_secs(10), old);
         assert_eq!(left, KEPT);
+    }
+
+    #[test]
+    fn a_branch_of_a_tree_gives_way_last() {
+        let start = Instant::now();
+        let old = start + Duration::from_secs(100);
+        for seed in 0..20 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let mut places = full(0, 5, start);
+            for leaf in [0, 3] {
+                places.get_mut(&key(leaf)).unwrap().branch = false;
+            }
+            // The first is one of those that never give way.
+            assert_eq!(places.force(old, &mut rng), Forced::Instead(key(3)));
+            places.get_mut(&key(3)).unwrap().branch = true;
+            let later = old + FORCED_EVERY;
+            assert!(matches!(places.force(later, &mut rng), Forced::Instead(_)));
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use coalescent_core::TopicName;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 /// The default number of neighbours.
 pub const ACTIVE: usize = 5;
@@ -25,6 +27,14 @@ pub(crate) struct Settings {
     pub(crate) trees: Vec<TopicName>,
     /// Makes the choices repeatable.
     pub(crate) seed: Option<u64>,
+}
+
+impl Settings {
+    /// Returns where random choices come from.
+    pub(crate) fn rng(&self) -> StdRng {
+        self.seed
+            .map_or_else(StdRng::from_os_rng, StdRng::seed_from_u64)
+    }
 }
 
 impl Default for Settings {

@@ -1,12 +1,11 @@
 //! The state of one node's overlay: what the engine wants, and who is connected.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use coalescent_core::{Address, Mesh, Peer, WeakMesh};
-use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -68,15 +67,15 @@ pub(crate) struct State {
     pub(crate) active: usize,
     pub(crate) engine: Engine,
     pub(crate) names: Names,
-    /// Boxed, since a table has room for four at least.
-    pub(crate) topics: HashMap<TopicId, Box<Topic>>,
-    /// Boxed, since a table has room for twice as many.
-    pub(crate) links: HashMap<Key, Box<Link>>,
+    /// Boxed, since a map has room for eleven at least.
+    pub(crate) topics: BTreeMap<TopicId, Box<Topic>>,
+    /// Boxed likewise. In the order of the keys, so that a seed fixes what is done to all.
+    pub(crate) links: BTreeMap<Key, Box<Link>>,
     pub(crate) known: Known,
     pub(crate) pending: Pending,
     pub(crate) seeds: Seeds,
     /// Whom this node has asked by its own choice, and when.
-    pub(super) asked: HashMap<(TopicId, Key), Instant>,
+    pub(super) asked: BTreeMap<(TopicId, Key), Instant>,
     /// Where this node can be dialled.
     pub(crate) own: Option<Address>,
     pub(crate) rng: StdRng,
@@ -103,10 +102,7 @@ impl State {
         settings: &Settings,
         now: Instant,
     ) -> Self {
-        let mut rng = match settings.seed {
-            Some(seed) => StdRng::seed_from_u64(seed),
-            None => StdRng::from_os_rng(),
-        };
+        let mut rng = settings.rng();
         let engine = Engine::new(me, settings, rand::Rng::random(&mut rng));
         let seeds = Seeds::new(&mesh.seeds(), now, &mut rng);
         let mut state = Self {
@@ -117,12 +113,12 @@ impl State {
             active: settings.active,
             engine,
             names: Names::default(),
-            topics: HashMap::new(),
-            links: HashMap::new(),
+            topics: BTreeMap::new(),
+            links: BTreeMap::new(),
             known: Known::default(),
             pending: Pending::default(),
             seeds,
-            asked: HashMap::new(),
+            asked: BTreeMap::new(),
             own: super::own::listening(mesh),
             rng,
             stats: OverlayStats::default(),
@@ -201,7 +197,7 @@ impl State {
     }
 
     /// Ends: who watches neighbours learns it. Returns what owns the node that owns this.
-    pub(crate) fn close(&mut self) -> HashMap<Key, Box<Link>> {
+    pub(crate) fn close(&mut self) -> BTreeMap<Key, Box<Link>> {
         self.quit = true;
         self.topics.clear();
         self.seeds.close();

@@ -77,6 +77,8 @@ pub(crate) async fn run(shared: &Shared) {
         };
         let wait = async {
             tokio::select! {
+                // So that a seed fixes what comes first.
+                biased;
                 () = shared.woken() => None,
                 ended = ended => ended.ok().flatten(),
             }

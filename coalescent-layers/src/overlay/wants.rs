@@ -24,7 +24,7 @@ impl State {
         for effect in effects {
             match effect {
                 Effect::Send { to, topic, bytes } => {
-                    if let Some(bytes) = self.outward(&to, bytes, after) {
+                    if let Some(bytes) = self.outward(topic, &to, bytes, after) {
                         self.deliver(to, topic, bytes, now);
                     }
                 }
@@ -129,7 +129,6 @@ impl State {
     pub(super) fn forget_asked(&mut self, now: Instant) {
         self.asked
             .retain(|_, at| now.saturating_duration_since(*at) < ASKED_FOR);
-        self.asked.shrink_to_fit();
     }
 
     pub(super) fn send(&mut self, to: &Key, bytes: Bytes, leaves: bool, now: Instant) {

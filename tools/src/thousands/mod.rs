@@ -1,8 +1,9 @@
 //! Meshes of thousands of whole nodes in one process, on paused time: a table of scenarios, each of
 //! which starts a swarm, does something to it, and counts what became of the messages sent.
 //!
-//! What is done follows a seed. The nodes' own random numbers do not, nor does the order in which
-//! the runtime polls, so that two runs differ a little.
+//! What is done, what the nodes choose and how long each link takes follow from a seed, and there
+//! is one thread: two runs with the same seed do the same, apart from what the machine decides
+//! ([`Row::of_the_seed`]).
 
 mod ledger;
 mod plot;

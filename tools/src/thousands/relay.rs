@@ -72,12 +72,14 @@ impl Node {
         seeds: &[usize],
     ) -> Option<Self> {
         let seeds = seeds.iter().filter(|seed| **seed != number);
+        let seed = seed.wrapping_mul(1_000_003) ^ number as u64;
         let app = App::new()
+            .repeatable(seed)
             .transport(host)
             .allow_plaintext()
             .seeds(seeds.map(|seed| format!("{}:{PORT}", ip(*seed))));
         let address = format!("{}:{PORT}", ip(number));
-        let overlay = || Overlay::new().seed(seed.wrapping_mul(1_000_003) ^ number as u64);
+        let overlay = || Overlay::new().seed(seed);
         let mesh: Result<Mesh, Error> = match relay {
             Relay::Fixed => {
                 let app = app.min_peers(FIXED).with(SmartRelay::new());

@@ -16,7 +16,7 @@ const MANY: u64 = 100_000;
 const REST: Duration = Duration::from_secs(5);
 
 /// One run of a scenario.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// The name of the scenario.
     pub scenario: String,
@@ -54,7 +54,7 @@ pub struct Row {
 }
 
 /// What a node does that has nothing to do: the mean of all, over some minutes.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Idle {
     /// The connections that it makes in a minute.
     pub connections: f64,
@@ -65,7 +65,7 @@ pub struct Idle {
 }
 
 /// What was sent in one phase of a scenario, and what became of it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Phase {
     /// Which phase.
     pub name: String,
@@ -112,6 +112,27 @@ impl Row {
             phases: Vec::new(),
             real_seconds: 0.0,
             cpu_seconds: 0.0,
+        }
+    }
+
+    /// Returns the row without what the machine decides: CPU time, memory and the time on a clock.
+    /// The seed decides the rest.
+    #[must_use]
+    pub fn of_the_seed(&self) -> Self {
+        let phase = |phase: &Phase| Phase {
+            cpu_us: None,
+            ..phase.clone()
+        };
+        Self {
+            node_kib: None,
+            idle: self.idle.map(|idle| Idle {
+                cpu_us: 0.0,
+                ..idle
+            }),
+            phases: self.phases.iter().map(phase).collect(),
+            real_seconds: 0.0,
+            cpu_seconds: 0.0,
+            ..self.clone()
         }
     }
 

@@ -176,8 +176,9 @@ impl Runtime {
                 }
             };
             tokio::select! {
-                () = run => {}
+                biased;
                 () = cut.cancelled() => {}
+                () = run => {}
             }
             then.await;
         };

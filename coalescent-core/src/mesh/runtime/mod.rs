@@ -31,6 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use connections::{Layers, Stacks};
 use dialer::{Dialer, Seed, Wanted};
 use entrance::Bound;
+use rand::Rng;
 pub(crate) use security::Security;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -104,8 +105,9 @@ impl Runtime {
     /// start has [run](Start::run).
     pub(crate) fn start<L: PeerLayer>(parts: Parts<L>) -> (Mesh, Start) {
         let config = parts.peers.config();
-        let has_contacts = !parts.peers.node().hooks().contacts.is_empty();
-        let dialer = Dialer::new(config, parts.seeds);
+        let hooks = parts.peers.node().hooks();
+        let has_contacts = !hooks.contacts.is_empty();
+        let dialer = Dialer::new(config, parts.seeds, hooks.rng().random());
         let runtime = Arc::new(Self {
             admission: Admission::new(AdmissionLimits {
                 max_inbound: config.max_inbound,
@@ -260,6 +262,7 @@ impl Runtime {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = task => {}
             }

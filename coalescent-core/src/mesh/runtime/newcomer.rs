@@ -40,6 +40,7 @@ impl Newcomer {
             let runtime = Arc::clone(&runtime);
             async move {
                 tokio::select! {
+                    biased;
                     () = runtime.stop.cancelled() => None,
                     entered = self.enter_or_report(&runtime) => entered,
                 }

@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | a payload goes | to all neighbours in the topic | down a tree that forms by itself |
 //! | copies of each | about as many as neighbours but one | hardly any once the tree is warm |
-//! | when a node fails | nothing is missed | what was on its way is asked for again, after 80 ms |
+//! | when a node fails | nothing is missed | what was on its way is asked for after a second |
 //! | for | small payloads, and when every millisecond counts | large payloads, and lines that cost
 //! |
 //!
@@ -66,7 +66,9 @@ pub use self::answers::ANSWERS;
 pub use self::forward::FORWARD_GRACE;
 pub use self::handle::Topic;
 pub(crate) use self::names::Names;
-pub use self::names::{CLAIMED, CLAIMED_FOR, GIVEN, GIVEN_FOR, KEPT_COST, KEPT_FOR, TREE_BYTES};
+pub use self::names::{
+    ANNOUNCERS, CLAIMED, CLAIMED_FOR, GIVEN, GIVEN_FOR, KEPT_COST, KEPT_FOR, TREE_BYTES,
+};
 pub use self::payload::{MAX_HOPS, TopicNonce};
 pub use self::seen::{REMEMBERED, REMEMBERED_FOR};
 pub use self::service::{OverlayService, ResponseFuture};

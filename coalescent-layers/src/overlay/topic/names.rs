@@ -31,8 +31,11 @@ pub const KEPT_COST: usize = 512;
 pub const KEPT_FOR: Duration = Duration::from_secs(10);
 
 /// How many payloads that neighbours have announced are remembered until they are there: 16,384, in
-/// some 4 MiB.
+/// some 8 MiB.
 pub const CLAIMED: usize = 16 * 1024;
+
+/// Of how many neighbours it is remembered that they have announced the same payload.
+pub const ANNOUNCERS: usize = 8;
 
 /// How long a payload that was announced is waited for at most.
 pub const CLAIMED_FOR: Duration = Duration::from_secs(10);
@@ -52,8 +55,8 @@ pub(crate) struct Names {
     order: VecDeque<(Key, Instant)>,
     /// What they cost.
     bytes: usize,
-    /// The ids between nodes of payloads that were announced, by those in the engine.
-    claimed: HashMap<Key, Key>,
+    /// The payloads that were announced, by their ids in the engine.
+    claimed: HashMap<Key, Claim>,
     claims: VecDeque<(Key, Instant)>,
     /// When the engine was given payloads, and how many.
     given: VecDeque<(Instant, usize)>,
@@ -67,6 +70,15 @@ struct Kept {
     id: Key,
     /// The message as it goes on.
     message: Bytes,
+}
+
+/// A payload that was announced.
+#[derive(Debug)]
+struct Claim {
+    /// Its id between nodes.
+    id: Key,
+    /// Who has announced it.
+    by: Vec<Key>,
 }
 
 /// Returns the id in the engine.
@@ -137,7 +149,7 @@ impl Names {
 
     /// Translates what a neighbour says into what the engine understands. A payload is to be
     /// [kept](Self::keep) instead.
-    pub(crate) fn inward(&mut self, message: &mut Message<'_>, now: Instant) {
+    pub(crate) fn inward(&mut self, from: &Key, message: &mut Message<'_>, now: Instant) {
         let Part::Gossip(gossip) = &mut message.part else {
             return;
         };
@@ -146,7 +158,7 @@ impl Names {
             Gossip::Graft { id, .. } => *id = id.as_ref().map(inner_id),
             Gossip::IHave(ids) => ids.0.retain_mut(|(id, _)| {
                 let inner = inner_id(id);
-                let room = self.claim(inner, *id, now);
+                let room = self.claim(from, inner, *id, now);
                 *id = inner;
                 room
             }),
@@ -154,15 +166,23 @@ impl Names {
     }
 
     /// Remembers a payload that was announced. Returns whether there is room for it.
-    fn claim(&mut self, inner: Key, id: Key, now: Instant) -> bool {
-        if self.kept.contains_key(&inner) || self.claimed.contains_key(&inner) {
+    fn claim(&mut self, from: &Key, inner: Key, id: Key, now: Instant) -> bool {
+        if let Some(Claim { by, .. }) = self.claimed.get_mut(&inner) {
+            if by.len() < ANNOUNCERS && !by.contains(from) {
+                by.reserve_exact(1);
+                by.push(*from);
+            }
+            return true;
+        }
+        if self.kept.contains_key(&inner) {
             return true;
         }
         self.forget_claims(now);
         if self.claims.len() >= CLAIMED {
             return false;
         }
-        self.claimed.insert(inner, id);
+        let by = vec![*from];
+        self.claimed.insert(inner, Claim { id, by });
         self.claims.push_back((inner, now));
         true
     }
@@ -176,6 +196,12 @@ impl Names {
             self.claimed.remove(inner);
             self.claims.pop_front();
         }
+    }
+
+    /// Returns who has announced a payload that has not been there yet, and waits for it no more.
+    pub(crate) fn announcers(&mut self, id: &Key) -> Vec<Key> {
+        let claim = self.claimed.remove(&inner_id(id));
+        claim.map(|claim| claim.by).unwrap_or_default()
     }
 
     /// Returns the message of a payload, by its id in the engine, if it is still kept.
@@ -197,7 +223,7 @@ impl Names {
                 return self.message(id);
             }
             Gossip::Graft { id: None, .. } => return Some(bytes),
-            Gossip::Graft { id: Some(id), .. } => *id = *self.claimed.get(id)?,
+            Gossip::Graft { id: Some(id), .. } => *id = self.claimed.get(id)?.id,
             Gossip::IHave(ids) => {
                 ids.0.retain_mut(|(id, _)| {
                     let kept = self.kept.get(id);
@@ -261,6 +287,7 @@ mod tests {
     use crate::overlay::mirror::Few;
 
     const TOPIC: TopicId = TopicId([7; 32]);
+    const NEIGHBOUR: Key = [1; 32];
 
     fn of(gossip: Gossip<'_>) -> Message<'_> {
         let part = Part::Gossip(gossip);
@@ -297,7 +324,7 @@ mod tests {
             id: Some(id),
             round: 3,
         });
-        names.inward(&mut asked, now);
+        names.inward(&NEIGHBOUR, &mut asked, now);
         let id = Some(inner_id(&id));
         assert_eq!(asked, of(Gossip::Graft { id, round: 3 }));
     }
@@ -306,7 +333,7 @@ mod tests {
     fn what_was_announced_is_asked_for_by_its_name() {
         let (mut names, now) = (Names::default(), Instant::now());
         let mut told = of(Gossip::IHave(Few(vec![([1; 32], 2)])));
-        names.inward(&mut told, now);
+        names.inward(&NEIGHBOUR, &mut told, now);
         let inner = inner_id(&[1; 32]);
         assert_eq!(told, of(Gossip::IHave(Few(vec![(inner, 2)]))));
         let ask = |id| {
@@ -342,13 +369,29 @@ mod tests {
     }
 
     #[test]
+    fn who_has_announced_a_payload_is_told_until_it_is_there() {
+        let (mut names, now) = (Names::default(), Instant::now());
+        let content = Content::new(1, b"beep");
+        let id = content.id();
+        let announced = || of(Gossip::IHave(Few(vec![(id, 1)])));
+        for number in 0..3 * ANNOUNCERS as u8 {
+            names.inward(&[number / 2; 32], &mut announced(), now);
+        }
+        let all: Vec<Key> = (0..ANNOUNCERS as u8).map(|number| [number; 32]).collect();
+        assert_eq!(names.announcers(&id), all);
+        assert!(names.announcers(&id).is_empty());
+        keep(&mut names, 1, 0, now);
+        assert!(names.claimed.is_empty());
+    }
+
+    #[test]
     fn what_is_announced_and_given_has_a_bound() {
         let (mut names, now) = (Names::default(), Instant::now());
         for number in 0..3 * CLAIMED as u64 {
             let mut id = [0; 32];
             id[..8].copy_from_slice(&number.to_be_bytes());
             let mut told = of(Gossip::IHave(Few(vec![(id, 1)])));
-            names.inward(&mut told, now);
+            names.inward(&NEIGHBOUR, &mut told, now);
         }
         assert_eq!(
             (names.claims.len(), names.claimed.len()),

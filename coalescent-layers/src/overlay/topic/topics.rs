@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use coalescent_core::{Extensions, Mesh, Peer, TopicName};
+use rand::Rng;
 use tokio::time::Instant;
 
 use super::handed::{Handed, Waiting};
@@ -62,7 +63,7 @@ impl Topics {
             shared: shared.clone(),
             trees: settings.trees.clone(),
             entries: Mutex::default(),
-            nonce: AtomicU64::new(rand::random()),
+            nonce: AtomicU64::new(settings.rng().random()),
         });
         shared.set_topics(WeakTopics(Arc::downgrade(&inner)));
         Self(inner)

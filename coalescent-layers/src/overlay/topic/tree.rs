@@ -55,6 +55,7 @@ impl Shared {
             if !state.names.has_room(now) {
                 return None;
             }
+            let announcers = state.names.announcers(id);
             let keeps = state.names.keep(topic, id, content, hops, now);
             let mut own = Vec::new();
             if state.is_neighbour(topic, &from) {
@@ -64,7 +65,14 @@ impl Shared {
                 // It has left meanwhile. The engine would take it for one again.
                 state.broadcast(topic, keeps, now, &mut own);
             }
-            Some(gather(own, after))
+            let mut to_send = gather(own, after);
+            // Who has it would take the copy for a reason to leave this branch of the tree, which
+            // this node may just have asked for.
+            let has = |key: Key| announcers.contains(&key);
+            to_send
+                .peers
+                .retain(|peer| !ids::of_peer(peer).is_some_and(has));
+            Some(to_send)
         })
         .flatten()
     }
@@ -96,6 +104,11 @@ impl Shared {
             let Some(place) = part.and_then(|part| part.places.get_mut(&from)) else {
                 return;
             };
+            match &message.part {
+                Part::Gossip(Gossip::Prune) => place.branch = false,
+                Part::Gossip(Gossip::Graft { .. }) => place.branch = true,
+                _ => {}
+            }
             // What has arrived before is no matter of the rate.
             if let Part::Gossip(Gossip::IHave(ids)) = &mut message.part {
                 if ids.0.is_empty() {
@@ -111,7 +124,7 @@ impl Shared {
                     return state.stats.refuse(why);
                 }
             }
-            state.names.inward(&mut message, now);
+            state.names.inward(&from, &mut message, now);
             state.engine_receive(from, &message, now, after);
         });
     }
@@ -165,11 +178,25 @@ impl State {
     }
 
     /// Translates what the engine says of a tree. Returns what is to be sent now.
-    pub(crate) fn outward(&self, to: &Key, bytes: Bytes, after: &mut Vec<After>) -> Option<Bytes> {
+    pub(crate) fn outward(
+        &mut self,
+        topic: TopicId,
+        to: &Key,
+        bytes: Bytes,
+        after: &mut Vec<After>,
+    ) -> Option<Bytes> {
         if bytes.get(32) != Some(&1) {
             return Some(bytes);
         }
         let is_payload = bytes.get(33) == Some(&0);
+        let part = self.topics.get_mut(&topic);
+        if let Some(place) = part.and_then(|part| part.places.get_mut(to)) {
+            match bytes.get(33) {
+                Some(1) => place.branch = false,
+                Some(2) => place.branch = true,
+                _ => {}
+            }
+        }
         let bytes = self.names.outward(bytes)?;
         if !is_payload {
             return Some(bytes);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use coalescent_core::connection::ConnectionInfo;
 use coalescent_core::wire::{Hello, Kind};
 use coalescent_core::{AppExt, Mesh, Peer};
+use coalescent_layers::overlay::YOUNG;
 use coalescent_layers::overlay::topic::FORWARD_GRACE;
 use coalescent_layers::{MeshOverlayExt, Overlay, Topic};
 use futures_util::SinkExt;
@@ -15,6 +16,10 @@ use tokio::time::{Instant, sleep, timeout};
 use super::nodes::{Nodes, next};
 
 type Key = [u8; 32];
+
+/// Kinds of messages about payloads.
+const PRUNE: u8 = 1;
+const GRAFT: u8 = 2;
 
 fn topic_id(name: &str) -> Key {
     let bytes = [b"coalescent/topic/1\0".as_slice(), name.as_bytes()].concat();
@@ -100,6 +105,33 @@ impl Hostile {
         let peer = self.peer.clone();
         until("it is a neighbour", || topic.neighbours().contains(&peer)).await;
         self.read_all().await;
+    }
+
+    /// Reads what comes until a payload `last` is there. Returns whether a payload
+    /// `other` came before.
+    async fn comes_before(&mut self, other: &[u8], last: &[u8]) -> bool {
+        let mut came = false;
+        loop {
+            let payload = self.by_hand.recv().await.unwrap().payload;
+            let has = |content: &[u8]| payload.windows(content.len()).any(|part| part == content);
+            came |= has(other);
+            if has(last) {
+                return came;
+            }
+        }
+    }
+
+    /// Reads what comes until a message about payloads of this kind is there.
+    async fn until_told(&mut self, kind: u8) {
+        let told = async {
+            loop {
+                let packet = self.by_hand.recv().await.unwrap();
+                if packet.payload.get(32..34) == Some(&[1, kind]) {
+                    return;
+                }
+            }
+        };
+        soon("it is told", told).await;
     }
 
     async fn until_cut(&mut self) {
@@ -254,6 +286,75 @@ async fn storms_of_prunes_and_grafts_end_and_cost_nobody_else() {
     hostile.until_cut().await;
     goes_on(&mut topics).await;
     assert!(topics[0].stats().dropped == 0);
+}
+
+/// It would have itself left out of a branch of the tree that was just asked for.
+#[tokio::test(start_paused = true)]
+async fn who_has_announced_a_payload_is_not_sent_it() {
+    let (nodes, mut topics, mut announcer) = start(true).await;
+    let mut sender = Hostile::join(&nodes.meshes[0], "a").await;
+    sender.until_neighbour(&topics[0]).await;
+    let topic = sender.topic;
+    let contents = [b"8 bytes:announced", b"8 bytes:forgotten"];
+    let ids = contents.map(|content| *blake3::hash(content).as_bytes());
+    announcer.say(ihave(&topic, &ids[..1])).await;
+    announcer.flush().await;
+    // So the announcement has arrived, and the link is one of the tree.
+    announcer.until_told(GRAFT).await;
+    for (id, content) in ids.iter().zip(contents) {
+        sender.say(gossip(&topic, id, content, 0)).await;
+    }
+    sender.flush().await;
+    for content in contents {
+        assert_eq!(next(&mut topics[1]).await, content[8..]);
+    }
+    let [announced, other] = contents;
+    assert!(!announcer.comes_before(announced, other).await);
+    goes_on(&mut topics).await;
+}
+
+/// A node with five neighbours, of which three may have to give way.
+#[tokio::test(start_paused = true)]
+async fn a_branch_of_the_tree_gives_way_last() {
+    for leaf in 0..3 {
+        let (nodes, topics, _first) = start(true).await;
+        let mut others = Vec::new();
+        for _ in 0..3 {
+            let mut other = Hostile::join(&nodes.meshes[0], "a").await;
+            other.until_neighbour(&topics[0]).await;
+            others.push(other);
+        }
+        let topic = others[0].topic;
+        let content = b"8 bytes:a copy";
+        let id = *blake3::hash(content).as_bytes();
+        // All but one become branches again: they ask, or are asked.
+        for (number, other) in others.iter_mut().enumerate() {
+            if number == 1 {
+                for _ in 0..2 {
+                    other.say(gossip(&topic, &id, content, 0)).await;
+                }
+                other.flush().await;
+                other.until_told(PRUNE).await;
+            } else {
+                other.say(message(&topic, PRUNE, &[])).await;
+            }
+            if number != leaf && number == 2 {
+                other.say(graft(&topic, &id)).await;
+            } else if number != leaf {
+                other.say(ihave(&topic, &[random(0)])).await;
+                other.flush().await;
+                other.until_told(GRAFT).await;
+            }
+            other.flush().await;
+        }
+        sleep(YOUNG).await;
+        let mut newcomer = Hostile::join(&nodes.meshes[0], "a").await;
+        newcomer.until_neighbour(&topics[0]).await;
+        let neighbours = topics[0].neighbours();
+        for (number, other) in others.iter().enumerate() {
+            assert_eq!(neighbours.contains(&other.peer), number != leaf, "{number}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

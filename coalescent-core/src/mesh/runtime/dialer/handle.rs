@@ -66,11 +66,11 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// Makes a dialer for these seeds.
-    pub(crate) fn new(config: &Config, seeds: Vec<Seed>) -> Self {
+    /// Makes a dialer for these seeds. Its pauses follow from `rng_seed`.
+    pub(crate) fn new(config: &Config, seeds: Vec<Seed>, rng_seed: u64) -> Self {
         let wired = seeds.iter().filter(|seed| seed.wire.is_some());
         let wired = wired.cloned().collect();
-        let plan = Plan::new(seeds, dial_config(config), rand::random());
+        let plan = Plan::new(seeds, dial_config(config), rng_seed);
         Self {
             shared: Arc::new(Shared {
                 wanted: watch::Sender::new(plan.wanted()),
