@@ -289,14 +289,11 @@ async fn run<E: Engine>(
             }
         });
         tokio::select! {
-            // What the engine tells first: another bridge may have brought it to the mesh already,
-            // and then it need not be said again.
-            biased;
+            () = carry(mesh_hears, &mut says, &tally, 0) => {}
             () = carry(&mut hears, &mut shore.says, &tally, 1) => {
                 tally.report("the bridge has ended, as its engine has");
                 break;
             }
-            () = carry(mesh_hears, &mut says, &tally, 0) => {}
         }
         if leaving.is_cancelled() {
             break;

@@ -58,7 +58,7 @@ pub(super) struct Entering {
 }
 
 impl Entering {
-    /// Makes a peer of the connection, once it is upgraded. Reports why it becomes none.
+    /// Makes a peer of the connection, once it is upgraded. Reports why its handshake has failed.
     pub(super) async fn enter(self) -> Option<Peer> {
         let io = match self.upgrade.await {
             Ok(io) => TokioIo::new(io),

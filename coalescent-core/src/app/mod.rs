@@ -207,8 +207,8 @@ impl<L> App<L> {
         self
     }
 
-    /// Makes the random choices of the node repeatable, its id among them, for simulations. Each
-    /// node needs a seed of its own.
+    /// Makes the node's id, its nonces and its pauses before it dials again follow from `seed`, for
+    /// simulations. Each node needs a seed of its own.
     #[doc(hidden)]
     pub fn repeatable(mut self, seed: u64) -> Self {
         self.registrar.hooks.seed = Some(seed);

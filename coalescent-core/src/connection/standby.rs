@@ -77,7 +77,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Waiting<'_, IO> {
                 }
             };
             tokio::select! {
-                // The time is looked at whatever comes first, and the order of PINGs is the same.
+                // The same order in each run of a simulation. What comes in cannot put off the
+                // time, which is looked at in each round.
                 biased;
                 () = poll_fn(|cx| standing.poll_changed(cx)) => {}
                 () = poll_fn(|cx| standing.link().poll_asked(cx)) => {}

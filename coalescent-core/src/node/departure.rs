@@ -101,9 +101,13 @@ impl Node {
     /// not run if the node ends already, because what they would clean up ends with it.
     pub(crate) fn finish_unrun(&self, peer: &Peer, reason: DisconnectReason) {
         self.finish_departure(peer, reason);
+        // A mesh that ends from here on waits for the hooks.
+        let _ends_later = self.tasks.token();
         let ends = self.roster().closed.is_some();
-        let runtime = Handle::try_current().ok().filter(|_| !ends);
-        let Some(runtime) = runtime else {
+        // One that drives other tasks too: whoever has dropped the connection may not.
+        let mesh = self.runtime.get().cloned();
+        let runtime = mesh.or_else(|| Handle::try_current().ok());
+        let Some(runtime) = runtime.filter(|_| !ends) else {
             return peer.end_departure();
         };
         // Made outside of the task, which a runtime that ends drops before it was polled.

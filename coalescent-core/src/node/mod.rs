@@ -63,6 +63,7 @@ pub(crate) use roster::Refusal;
 use standing::place::Place;
 pub(crate) use standing::{Joined, StandBy, Standing, Token, as_token};
 use throttle::Reports;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -132,6 +133,8 @@ pub(crate) struct Node {
     tasks: TaskTracker,
     /// Cancelled when the mesh waits for them no longer.
     cut: CancellationToken,
+    /// Where a mesh runs its tasks.
+    runtime: OnceLock<Handle>,
 }
 
 /// The peers of a node, by the number of the connection that each came with.
@@ -199,6 +202,7 @@ impl Peers {
             nonce: AtomicU64::new(rng.random()),
             tasks: TaskTracker::new(),
             cut: CancellationToken::new(),
+            runtime: OnceLock::new(),
         }))
     }
 
@@ -337,6 +341,11 @@ impl Node {
 
     pub(crate) fn cut(&self) -> &CancellationToken {
         &self.cut
+    }
+
+    /// Notes that a mesh runs on the current runtime.
+    pub(crate) fn run_here(&self) {
+        let _ = self.runtime.set(Handle::current());
     }
 
     fn run_buffers(&self) -> &RunBuffers {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use coalescent_core::transport::Memory;
 use coalescent_core::wire::Kind;
 use coalescent_core::{App, Error, Mesh, Peer, Wire};
-use support::{ByHand, soon};
+use support::{ByHand, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -152,15 +152,34 @@ async fn an_accepted_socket_that_is_no_peer_is_an_error_and_no_event() {
 
 #[tokio::test]
 async fn a_socket_of_this_node_itself_is_no_peer() {
-    let mesh = App::new().start().await.unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap().to_string();
-    let (dialled, accepted) = tokio::join!(mesh.connect(&addr), async {
-        let (io, addr) = listener.accept().await.unwrap();
-        mesh.accept(io, addr).await
-    });
-    assert!(dialled.unwrap_err().is_itself());
-    assert!(accepted.unwrap_err().is_refused());
+    for (wire, is_upgraded) in [
+        (Wire::native(), false),
+        (Wire::native(), true),
+        (Wire::lines(), false),
+        (Wire::lines(), true),
+    ] {
+        let has_numbers = wire.has_handshake();
+        let mesh = App::new().wire(wire).start().await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let (dialled, accepted) = tokio::join!(mesh.connect(&addr), async {
+            let (io, addr) = listener.accept().await.unwrap();
+            if is_upgraded {
+                // As from a web server, which tells nothing of the socket.
+                let (read, write) = io.into_split();
+                mesh.accept(tokio::io::join(read, write), addr).await
+            } else {
+                mesh.accept(io, addr).await
+            }
+        });
+        // Without numbers the end that comes first is a peer until the other comes.
+        let (dialled, accepted) = (dialled.err(), accepted.err());
+        assert!(dialled.is_some() || accepted.is_some());
+        assert!(!has_numbers || (dialled.is_some() && accepted.is_some()));
+        assert!(dialled.is_none_or(|error| error.is_itself()));
+        assert!(accepted.is_none_or(|error| error.is_refused()));
+        until("nobody is connected", || mesh.peers().is_empty()).await;
+    }
 }
 
 /// The system gives the same local port to connections with different destinations, which may be

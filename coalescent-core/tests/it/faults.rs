@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use coalescent_core::connection::ConnectionInfo;
+use coalescent_core::connection::{ConnectionInfo, serve};
 use coalescent_core::wire::{Kind, Status};
 use coalescent_core::{
     App, AppExt, DisconnectReason, Event, Events, Flow, Frame, Mesh, Plugin, Registrar, Reply,
@@ -406,6 +406,42 @@ async fn a_mesh_that_ends_waits_for_disconnect_hooks_for_as_long_as_for_connecti
         mesh.shutdown().await;
         assert_eq!(done.load(SeqCst), is_done, "{takes} s");
     }
+}
+
+/// The hook runs where the mesh does: nobody drives the runtime that the connection was on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_mesh_ends_though_a_connection_was_dropped_on_a_runtime_that_nobody_drives() {
+    let told = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&told);
+    let app = App::new().on_disconnect(move |_| {
+        count.fetch_add(1, SeqCst);
+        std::future::ready(())
+    });
+    let mesh = app.start().await.unwrap();
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let peers = mesh.peers().clone();
+    let elsewhere = std::thread::spawn(move || {
+        let other = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        other.block_on(async {
+            let connection = serve(far, peers.inbox(), &peers, ConnectionInfo::inbound());
+            let come_and_go = async {
+                let _peer = ByHand::connect(near).await;
+                until("a peer", || !peers.is_empty()).await;
+            };
+            tokio::select! {
+                ended = connection => panic!("{ended:?}"),
+                () = come_and_go => {}
+            }
+        });
+        other
+    });
+    let undriven = tokio::task::spawn_blocking(|| elsewhere.join().unwrap()).await;
+    soon("the end", mesh.shutdown()).await;
+    assert_eq!(told.load(SeqCst), 1);
+    undriven.unwrap().shutdown_background();
 }
 
 #[tokio::test(start_paused = true)]

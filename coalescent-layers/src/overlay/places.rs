@@ -32,8 +32,7 @@ pub(crate) struct Neighbour {
     own: bool,
     /// Which payloads it can still announce.
     pub(crate) ids: Bucket,
-    /// Whether payloads of a tree go to it and come from it at once, and not their ids alone. A
-    /// neighbour begins so.
+    /// Whether payloads of a tree go to it at once, and not their ids alone. A neighbour begins so.
     pub(crate) branch: bool,
 }
 

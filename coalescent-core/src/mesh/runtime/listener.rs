@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::Runtime;
 use super::accept_backoff::AcceptBackoff;
-use super::dialer::SelfCheck;
+use super::dialer::{Here, SelfCheck};
 use super::entrance::{Bound, Entrance, local_addr};
-use super::newcomer::{Entered, Entry, Newcomer};
+use super::newcomer::{Entered, Entry, Newcomer, is_without_node_numbers};
 use super::refused::{Reason, Refused};
 use super::ticket::Ticket;
 use crate::connection::turn_away;
@@ -198,7 +198,8 @@ impl Admitted {
     fn newcomer(self, io: BoxIo) -> (Arc<Runtime>, Newcomer) {
         tune_tcp(&*io);
         let self_checks = self.runtime.dialer().self_checks();
-        let self_check = self_checks.accepted(self.addr, local_addr(&*io));
+        let here = here(&self.runtime, local_addr(&*io), self.wire.as_ref());
+        let self_check = self_checks.accepted(self.addr, here);
         let newcomer = Newcomer {
             io,
             whence: Whence::at(self.addr),
@@ -210,6 +211,11 @@ impl Admitted {
         };
         (self.runtime, newcomer)
     }
+}
+
+/// Says where a newcomer on `wire` was accepted.
+fn here(runtime: &Runtime, addr: Option<SocketAddr>, wire: Option<&Wire>) -> Here {
+    Here::new(addr, !is_without_node_numbers(runtime, wire))
 }
 
 /// Runs the connection of a newcomer in a task of its own, and returns its peer.
@@ -249,7 +255,7 @@ async fn run(
             }
         };
         backoff.succeeded();
-        let (whence, here) = (entrance.whence(&connected), entrance.here(&connected));
+        let (whence, bound) = (entrance.whence(&connected), entrance.here(&connected));
         let io = connected.io;
         let node = runtime.peers().node();
         // First of all: who is banned costs nothing more than this.
@@ -259,6 +265,7 @@ async fn run(
             continue;
         }
         let self_checks = runtime.dialer().self_checks();
+        let here = here(&runtime, bound, wire.as_ref());
         let self_check = whence.addr.map(|addr| self_checks.accepted(addr, here));
         if self_check.as_ref().is_some_and(SelfCheck::is_itself) {
             // The side that has dialled reports it.

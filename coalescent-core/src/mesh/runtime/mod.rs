@@ -130,6 +130,7 @@ impl Runtime {
             ended: CancellationToken::new(),
         });
         let mesh = Mesh::new(Arc::clone(&runtime));
+        runtime.peers.node().run_here();
         runtime.peers.set_shared(Home(mesh.downgrade()));
         for task in parts.tasks {
             runtime.spawn(task(mesh.downgrade()));

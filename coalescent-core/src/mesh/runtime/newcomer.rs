@@ -105,8 +105,10 @@ impl Newcomer {
             })),
             Ok(Established::Myself) => Entry::Myself,
             Ok(Established::Already(_)) => Entry::Already,
-            Err(_) if self_check.as_ref().is_some_and(SelfCheck::may_be_itself) => Entry::Myself,
-            Err(error) => Entry::Failed(error),
+            Err(error) => match self_check {
+                Some(self_check) if self_check.is_told_by(&error) => Entry::Myself,
+                _ => Entry::Failed(error),
+            },
         }
     }
 
@@ -149,7 +151,7 @@ impl Entered {
 }
 
 /// Whether nodes on this wire have no numbers by which they recognize each other.
-fn is_without_node_numbers(runtime: &Runtime, wire: Option<&Wire>) -> bool {
+pub(super) fn is_without_node_numbers(runtime: &Runtime, wire: Option<&Wire>) -> bool {
     let config = runtime.peers().config();
     !wire.unwrap_or(&config.wire).has_handshake()
 }

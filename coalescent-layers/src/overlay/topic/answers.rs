@@ -60,7 +60,7 @@ impl Shared {
     pub(in crate::overlay) fn answer(&self, peer: &Peer, message: Bytes) {
         let before: Option<Answers> = peer.get();
         let waits = before.as_ref().is_some_and(|before| before.waiting().sends);
-        let Some(id) = id_of(&message) else {
+        let Some((topic, id)) = id_of(&message) else {
             return;
         };
         if !waits {
@@ -75,7 +75,7 @@ impl Shared {
             peer.set(answers.clone());
             answers
         });
-        let pushed = answers.waiting().push(inner_id(&id));
+        let pushed = answers.waiting().push(inner_id(topic, &id));
         match pushed {
             None => peer.count_channel_dropped(1),
             Some(false) => {}

@@ -70,9 +70,11 @@ impl Waiting {
         let hops = self.hops.checked_add(1).filter(|hops| *hops <= MAX_HOPS)?;
         let state = &*self.state;
         if state.tree {
-            return self
-                .shared
-                .tree_pass(state.id, &self.from, &self.id, &self.content, hops);
+            let shared = &self.shared;
+            let mut to_send =
+                shared.tree_pass(state.id, &self.from, &self.id, &self.content, hops)?;
+            to_send.peers.retain(|peer| !copies.contains(peer));
+            return Some(to_send);
         }
         let neighbours = state.neighbours();
         let is_new = |peer: &&Peer| **peer != self.from && !copies.contains(peer);

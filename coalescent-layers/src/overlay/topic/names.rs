@@ -81,9 +81,13 @@ struct Claim {
     by: Vec<Key>,
 }
 
-/// Returns the id in the engine.
-pub(crate) fn inner_id(id: &Key) -> Key {
-    *blake3::hash(id).as_bytes()
+/// Returns the id in the engine. The same payload may be in several topics.
+pub(crate) fn inner_id(topic: TopicId, id: &Key) -> Key {
+    *blake3::Hasher::new()
+        .update(&topic.0)
+        .update(id)
+        .finalize()
+        .as_bytes()
 }
 
 impl Names {
@@ -123,7 +127,7 @@ impl Names {
         hops: u16,
         now: Instant,
     ) -> Bytes {
-        let inner = inner_id(id);
+        let inner = inner_id(topic, id);
         let message = content.encode(topic, id, hops);
         self.note_given(now);
         self.claimed.remove(&inner);
@@ -150,14 +154,15 @@ impl Names {
     /// Translates what a neighbour says into what the engine understands. A payload is to be
     /// [kept](Self::keep) instead.
     pub(crate) fn inward(&mut self, from: &Key, message: &mut Message<'_>, now: Instant) {
+        let topic = TopicId(message.topic);
         let Part::Gossip(gossip) = &mut message.part else {
             return;
         };
         match gossip {
             Gossip::Gossip { .. } | Gossip::Prune => {}
-            Gossip::Graft { id, .. } => *id = id.as_ref().map(inner_id),
+            Gossip::Graft { id, .. } => *id = id.as_ref().map(|id| inner_id(topic, id)),
             Gossip::IHave(ids) => ids.0.retain_mut(|(id, _)| {
-                let inner = inner_id(id);
+                let inner = inner_id(topic, id);
                 let room = self.claim(from, inner, *id, now);
                 *id = inner;
                 room
@@ -199,8 +204,8 @@ impl Names {
     }
 
     /// Returns who has announced a payload that has not been there yet, and waits for it no more.
-    pub(crate) fn announcers(&mut self, id: &Key) -> Vec<Key> {
-        let claim = self.claimed.remove(&inner_id(id));
+    pub(crate) fn announcers(&mut self, topic: TopicId, id: &Key) -> Vec<Key> {
+        let claim = self.claimed.remove(&inner_id(topic, id));
         claim.map(|claim| claim.by).unwrap_or_default()
     }
 
@@ -274,7 +279,7 @@ pub(crate) fn stub<'a>(topic: TopicId, id: &'a Key, hops: u16) -> Message<'a> {
     Message {
         topic: topic.0,
         part: Part::Gossip(Gossip::Gossip {
-            id: inner_id(id),
+            id: inner_id(topic, id),
             content: Raw(id),
             scope: Scope::Swarm(hops),
         }),
@@ -316,7 +321,10 @@ mod tests {
             .expect("it is kept");
         assert_eq!(out, content.encode(TOPIC, &id, 3));
         // Announcements and questions name it as all do.
-        let announced = of(Gossip::IHave(Few(vec![(inner_id(&id), 3), ([9; 32], 1)])));
+        let announced = of(Gossip::IHave(Few(vec![
+            (inner_id(TOPIC, &id), 3),
+            ([9; 32], 1),
+        ])));
         let out = names.outward(announced.encode()).expect("one is known");
         let expected = of(Gossip::IHave(Few(vec![(id, 3)])));
         assert_eq!(Message::decode(&out), Ok(expected));
@@ -325,7 +333,7 @@ mod tests {
             round: 3,
         });
         names.inward(&NEIGHBOUR, &mut asked, now);
-        let id = Some(inner_id(&id));
+        let id = Some(inner_id(TOPIC, &id));
         assert_eq!(asked, of(Gossip::Graft { id, round: 3 }));
     }
 
@@ -334,7 +342,7 @@ mod tests {
         let (mut names, now) = (Names::default(), Instant::now());
         let mut told = of(Gossip::IHave(Few(vec![([1; 32], 2)])));
         names.inward(&NEIGHBOUR, &mut told, now);
-        let inner = inner_id(&[1; 32]);
+        let inner = inner_id(TOPIC, &[1; 32]);
         assert_eq!(told, of(Gossip::IHave(Few(vec![(inner, 2)]))));
         let ask = |id| {
             of(Gossip::Graft {
@@ -378,8 +386,10 @@ mod tests {
             names.inward(&[number / 2; 32], &mut announced(), now);
         }
         let all: Vec<Key> = (0..ANNOUNCERS as u8).map(|number| [number; 32]).collect();
-        assert_eq!(names.announcers(&id), all);
-        assert!(names.announcers(&id).is_empty());
+        // In one topic alone.
+        assert!(names.announcers(TopicId([8; 32]), &id).is_empty());
+        assert_eq!(names.announcers(TOPIC, &id), all);
+        assert!(names.announcers(TOPIC, &id).is_empty());
         keep(&mut names, 1, 0, now);
         assert!(names.claimed.is_empty());
     }

@@ -88,21 +88,21 @@ impl Content {
     }
 }
 
-/// Returns the id of the payload that a message carries.
-pub(super) fn id_of(message: &[u8]) -> Option<Key> {
+/// Returns the topic of a message, and the id of the payload that it carries.
+pub(super) fn id_of(message: &[u8]) -> Option<(TopicId, Key)> {
+    let topic = TopicId(*message.first_chunk()?);
     let (_, rest) = message.split_at_checked(HEAD)?;
-    rest.first_chunk().copied()
+    Some((topic, *rest.first_chunk()?))
 }
 
 /// Returns what tells a neighbour of a tree that there is the payload of `message`, which it was
 /// not sent: it asks for it later, unless it gets it from another.
 pub(super) fn announcement(message: &[u8]) -> Option<Bytes> {
-    let topic = message.first_chunk::<32>()?;
-    let id = id_of(message)?;
+    let (topic, id) = id_of(message)?;
     // More than 127 take two bytes, and then the last one says too little.
     let hops = message.last().map_or(0, |last| u16::from(last & 0x7f));
     let message = Message {
-        topic: *topic,
+        topic: topic.0,
         part: Part::Gossip(Gossip::IHave(Few(vec![(id, hops)]))),
     };
     Some(message.encode())
@@ -142,7 +142,7 @@ mod tests {
                 }),
             };
             assert_eq!(bytes, message.encode());
-            assert_eq!(id_of(&bytes), Some(id));
+            assert_eq!(id_of(&bytes), Some((topic, id)));
             let announced = announcement(&bytes).expect("a payload");
             let announced = Message::decode(&announced).expect("a message");
             let Part::Gossip(Gossip::IHave(Few(ids))) = announced.part else {

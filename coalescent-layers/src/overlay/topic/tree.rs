@@ -33,10 +33,11 @@ impl Shared {
             if !state.names.has_room(now) {
                 return None;
             }
+            let announcers = state.names.announcers(topic, id);
             let stub = state.names.keep(topic, id, content, 0, now);
             let mut own = Vec::new();
             state.broadcast(topic, stub, now, &mut own);
-            Some(gather(own, after))
+            Some(gather(own, after).without(&announcers))
         })
         .flatten()
     }
@@ -55,7 +56,7 @@ impl Shared {
             if !state.names.has_room(now) {
                 return None;
             }
-            let announcers = state.names.announcers(id);
+            let announcers = state.names.announcers(topic, id);
             let keeps = state.names.keep(topic, id, content, hops, now);
             let mut own = Vec::new();
             if state.is_neighbour(topic, &from) {
@@ -65,14 +66,7 @@ impl Shared {
                 // It has left meanwhile. The engine would take it for one again.
                 state.broadcast(topic, keeps, now, &mut own);
             }
-            let mut to_send = gather(own, after);
-            // Who has it would take the copy for a reason to leave this branch of the tree, which
-            // this node may just have asked for.
-            let has = |key: Key| announcers.contains(&key);
-            to_send
-                .peers
-                .retain(|peer| !ids::of_peer(peer).is_some_and(has));
-            Some(to_send)
+            Some(gather(own, after).without(&announcers))
         })
         .flatten()
     }
@@ -130,6 +124,17 @@ impl Shared {
     }
 }
 
+impl ToSend {
+    /// Leaves out who has announced the payload, and so has it: each would take the copy for a
+    /// reason to leave this branch of the tree, which this node may just have asked for.
+    fn without(mut self, announcers: &[Key]) -> Self {
+        let has = |key: Key| announcers.contains(&key);
+        self.peers
+            .retain(|peer| !ids::of_peer(peer).is_some_and(has));
+        self
+    }
+}
+
 /// Takes the payloads out of what is to be done: all are the same message.
 fn gather(own: Vec<After>, after: &mut Vec<After>) -> ToSend {
     let mut to_send = ToSend::default();
@@ -149,7 +154,7 @@ fn copy(topic: TopicId) -> Message<'static> {
     Message {
         topic: topic.0,
         part: Part::Gossip(Gossip::Gossip {
-            id: inner_id(&COPY),
+            id: inner_id(topic, &COPY),
             content: Raw(&COPY),
             scope: Scope::Swarm(0),
         }),

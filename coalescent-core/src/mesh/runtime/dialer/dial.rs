@@ -168,7 +168,6 @@ async fn identify(
     if is_known_as_itself(self_check.as_ref(), may_lead_here).await {
         return Ok(OtherEnd::Itself);
     }
-    let may_be_itself = || self_check.as_ref().is_some_and(SelfCheck::may_be_itself);
     let mut claim = None;
     if !wire(runtime, seed).has_handshake() {
         match runtime.dialer().claims().claim(there, &seed.address) {
@@ -195,9 +194,9 @@ async fn identify(
             Ok(OtherEnd::Peer(peer))
         }
         Ok(Established::Already(peer)) => Ok(OtherEnd::Peer(Dialled::Already(peer))),
-        // If this node's accepting side finds out first, it closes the connection.
-        Ok(Established::Myself) | Err(_) if may_be_itself() => Ok(OtherEnd::Itself),
+        Ok(Established::Myself) if may_be_itself(self_check.as_ref()) => Ok(OtherEnd::Itself),
         Ok(Established::Myself) => Ok(OtherEnd::Echo),
+        Err(error) if is_of_itself(self_check.as_ref(), &error) => Ok(OtherEnd::Itself),
         Err(error) => Err(error),
     }
 }
@@ -215,18 +214,26 @@ async fn ask(runtime: &Runtime, seed: &Seed, opened: Opened) -> Result<OtherEnd<
         return Ok(OtherEnd::Itself);
     }
     let node = runtime.peers().node();
-    let is_itself = || self_check.as_ref().is_some_and(SelfCheck::is_itself);
-    let may_be_itself = || self_check.as_ref().is_some_and(SelfCheck::may_be_itself);
     let (io, info) = secure(runtime, seed, connected, protection).await?;
     let probed = probe(io, node, info).await;
     let has_own_number = |intro: &Introduction| intro.node_id == Some(node.id());
     match probed {
-        Ok(_) if is_itself() => Ok(OtherEnd::Itself),
+        Ok(_) if self_check.as_ref().is_some_and(SelfCheck::is_itself) => Ok(OtherEnd::Itself),
         Ok(intro) if !has_own_number(&intro) => Ok(OtherEnd::Peer(Probe::new(there, intro))),
-        Ok(_) | Err(_) if may_be_itself() => Ok(OtherEnd::Itself),
+        Ok(_) if may_be_itself(self_check.as_ref()) => Ok(OtherEnd::Itself),
         Ok(_) => Ok(OtherEnd::Echo),
+        Err(error) if is_of_itself(self_check.as_ref(), &error) => Ok(OtherEnd::Itself),
         Err(error) => Err(error.at(&seed.address)),
     }
+}
+
+fn may_be_itself(self_check: Option<&SelfCheck>) -> bool {
+    self_check.is_some_and(SelfCheck::may_be_itself)
+}
+
+/// Whether a handshake has failed because this node is at the other end too.
+fn is_of_itself(self_check: Option<&SelfCheck>, error: &Error) -> bool {
+    self_check.is_some_and(|self_check| self_check.is_told_by(error))
 }
 
 /// Waits for this node to accept a connection, if it may lead to itself. Returns whether it did.

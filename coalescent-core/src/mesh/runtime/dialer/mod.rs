@@ -49,6 +49,6 @@ pub use handle::DISCOVERED_MAX;
 pub(crate) use handle::Dialer;
 pub use probe::Probe;
 pub(crate) use seed::Seed;
-pub(crate) use self_check::SelfCheck;
+pub(crate) use self_check::{Here, SelfCheck};
 pub use shared::OneMore;
 pub use wanted::Wanted;

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::addresses::{CanonicalAddr, canonical, destination};
+use crate::error::Error;
 
 /// Compares the connections that this node dials with those that it accepts. Clones share what is
 /// known.
@@ -17,10 +18,11 @@ use super::addresses::{CanonicalAddr, canonical, destination};
 /// A dialled connection and an accepted one are the two ends of one connection if both addresses of
 /// the one are those of the other. If they share the address of the side that has dialled alone,
 /// they may be: either a rule has changed where the connection leads, or the system has given the
-/// same local port to connections with different destinations. The node numbers then decide.
+/// same local port to connections with different destinations. The node numbers then decide, on
+/// wires that have some; on others the two are taken for different connections.
 ///
-/// Either end may become known first: the second to become known finds the first. Accepted
-/// connections are remembered only while a dial is in progress whose local address is not known
+/// Either end may become known first: the second to become known finds the first. An accepted
+/// connection is remembered only if a dial is in progress then whose local address is not known
 /// yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SelfChecks(Arc<Shared>);
@@ -39,7 +41,29 @@ struct State {
     /// How many of them are to an address at which this node may listen.
     dialling_here: usize,
     dialled: Ends<SocketAddr>,
-    accepted: Ends<Option<SocketAddr>>,
+    accepted: Ends<Here>,
+}
+
+/// Where a connection was accepted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Here {
+    /// At this address, which may be every one of a port.
+    At(SocketAddr),
+    /// That is not known, but the nodes at both ends have numbers.
+    Unknown,
+    /// That is not known, and nodes have no numbers: it may be anywhere.
+    Anywhere,
+}
+
+impl Here {
+    /// Makes one of what is known.
+    pub(crate) fn new(addr: Option<SocketAddr>, has_numbers: bool) -> Self {
+        match addr {
+            Some(addr) => Self::At(addr),
+            None if has_numbers => Self::Unknown,
+            None => Self::Anywhere,
+        }
+    }
 }
 
 /// Connections by the address of the side that has dialled. `T` is the address of the other side.
@@ -57,10 +81,15 @@ struct Finding {
 impl Finding {
     /// Compares one that was dialled to `there` with one that was accepted at `here`, from the same
     /// address.
-    fn compare(&self, there: SocketAddr, accepted: &Self, here: Option<SocketAddr>) {
+    fn compare(&self, there: SocketAddr, accepted: &Self, here: Here) {
+        let is_itself = match here {
+            Here::At(here) => leads_to(there, here),
+            Here::Unknown => false,
+            Here::Anywhere => true,
+        };
         for side in [self, accepted] {
             side.may_be_itself.store(true, Relaxed);
-            if here.is_some_and(|here| leads_to(there, here)) {
+            if is_itself {
                 side.itself.cancel();
             }
         }
@@ -100,9 +129,8 @@ impl SelfChecks {
         SelfCheck::new(self, Side::Dialled(local), dialled)
     }
 
-    /// Adds a connection that was accepted from `remote` at `here`, if that is known, until the
-    /// result is dropped.
-    pub(crate) fn accepted(&self, remote: SocketAddr, here: Option<SocketAddr>) -> SelfCheck {
+    /// Adds a connection that was accepted from `remote` at `here`, until the result is dropped.
+    pub(crate) fn accepted(&self, remote: SocketAddr, here: Here) -> SelfCheck {
         let remote = canonical(remote);
         let mut state = self.state();
         let accepted = Arc::new(Finding::default());
@@ -179,9 +207,15 @@ impl SelfCheck {
         self.finding.itself.is_cancelled()
     }
 
-    /// Whether both ends may be this node's. If one says so, or the connection fails, they are.
+    /// Whether both ends may be this node's: they are if the node numbers are the same.
     pub(crate) fn may_be_itself(&self) -> bool {
         self.finding.may_be_itself.load(Relaxed)
+    }
+
+    /// Whether a handshake has failed because both ends are this node's. The end that finds out
+    /// first closes the connection, and says nothing.
+    pub(crate) fn is_told_by(&self, error: &Error) -> bool {
+        self.is_itself() || (self.may_be_itself() && error.is_handshake())
     }
 
     /// Waits until both ends are known to be this node's: forever, if they are not.
@@ -243,7 +277,7 @@ mod tests {
     }
 
     fn accepted(checks: &SelfChecks, remote: &str) -> SelfCheck {
-        checks.accepted(addr(remote), Some(addr(HERE)))
+        checks.accepted(addr(remote), Here::At(addr(HERE)))
     }
 
     #[test]
@@ -295,11 +329,21 @@ mod tests {
         ] {
             assert_eq!(leads_to(addr(there), addr(here)), leads, "{there} {here}");
         }
-        let checks = SelfChecks::default();
-        let made = dialled(&checks, "10.0.0.1:7");
-        let came = checks.accepted(addr("10.0.0.1:7"), None);
-        assert!(made.may_be_itself() && came.may_be_itself());
-        assert!(!made.is_itself() && !came.is_itself());
+    }
+
+    #[test]
+    fn where_it_is_not_known_numbers_decide_if_there_are_any() {
+        for has_numbers in [true, false] {
+            let checks = SelfChecks::default();
+            let made = dialled(&checks, "10.0.0.1:7");
+            let came = checks.accepted(addr("10.0.0.1:7"), Here::new(None, has_numbers));
+            for end in [made, came] {
+                assert!(end.may_be_itself());
+                assert_eq!(end.is_itself(), !has_numbers);
+                assert!(end.is_told_by(&Error::unanswered("it was closed")));
+                assert_eq!(end.is_told_by(&Error::refused("no room")), !has_numbers);
+            }
+        }
     }
 
     #[test]
