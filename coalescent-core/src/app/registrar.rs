@@ -93,9 +93,9 @@ impl Registrar {
     /// It also runs for a peer whose connection was dropped, such as by a panic of its stack or
     /// with the future of [`serve`](crate::connection::serve): in a task of its own.
     /// [`Mesh::shutdown`](crate::Mesh::shutdown) waits for hooks that have begun for as long as it
-    /// waits for connections, and drops those that then have not ended. A hook does not run for peers that
-    /// [`Mesh::abort`](crate::Mesh::abort) cuts, nor go on if the connection is dropped while it
-    /// runs.
+    /// waits for connections, and drops those that then have not ended. A hook does not run for
+    /// peers that [`Mesh::abort`](crate::Mesh::abort) cuts, nor go on if the connection is dropped
+    /// while it runs.
     pub fn on_disconnect<F, Fut>(&mut self, hook: F) -> &mut Self
     where
         F: Fn(Peer) -> Fut + Send + Sync + 'static,
