@@ -81,13 +81,23 @@ struct Claim {
     by: Vec<Key>,
 }
 
-/// Returns the id in the engine. The same payload may be in several topics.
-pub(crate) fn inner_id(topic: TopicId, id: &Key) -> Key {
+/// Returns what stands for a payload in the engine. The same payload may be in several topics.
+pub(crate) fn stand_in(topic: TopicId, id: &Key) -> Key {
     *blake3::Hasher::new()
         .update(&topic.0)
         .update(id)
         .finalize()
         .as_bytes()
+}
+
+/// Returns the id in the engine: the hash of what stands for the payload.
+pub(crate) fn inner_id(topic: TopicId, id: &Key) -> Key {
+    id_of_stand_in(&stand_in(topic, id))
+}
+
+/// Returns the id in the engine of what stands for a payload.
+pub(crate) fn id_of_stand_in(stand_in: &Key) -> Key {
+    *blake3::hash(stand_in).as_bytes()
 }
 
 impl Names {
@@ -140,7 +150,7 @@ impl Names {
         while self.bytes > TREE_BYTES && self.order.len() > 1 {
             self.drop_oldest();
         }
-        Bytes::copy_from_slice(id)
+        Bytes::copy_from_slice(&stand_in(topic, id))
     }
 
     fn drop_oldest(&mut self) {
@@ -274,13 +284,13 @@ fn cost(message: &Bytes) -> usize {
     message.len().saturating_add(KEPT_COST)
 }
 
-/// Returns the message that stands for a payload in the engine.
-pub(crate) fn stub<'a>(topic: TopicId, id: &'a Key, hops: u16) -> Message<'a> {
+/// Returns the message of what stands for a payload in the engine.
+pub(crate) fn stub(topic: TopicId, stand_in: &Key, hops: u16) -> Message<'_> {
     Message {
         topic: topic.0,
         part: Part::Gossip(Gossip::Gossip {
-            id: inner_id(topic, id),
-            content: Raw(id),
+            id: id_of_stand_in(stand_in),
+            content: Raw(stand_in),
             scope: Scope::Swarm(hops),
         }),
     }
@@ -306,7 +316,7 @@ mod tests {
         let content = Content::new(number, &vec![0; len]);
         let id = content.id();
         let stub = names.keep(TOPIC, &id, &content, 3, now);
-        assert_eq!(stub, &id[..]);
+        assert_eq!(stub, &stand_in(TOPIC, &id)[..]);
         id
     }
 
@@ -317,7 +327,7 @@ mod tests {
         let id = content.id();
         names.keep(TOPIC, &id, &content, 3, now);
         let out = names
-            .outward(stub(TOPIC, &id, 3).encode())
+            .outward(stub(TOPIC, &stand_in(TOPIC, &id), 3).encode())
             .expect("it is kept");
         assert_eq!(out, content.encode(TOPIC, &id, 3));
         // Announcements and questions name it as all do.
@@ -367,7 +377,11 @@ mod tests {
             .map(|number| keep(&mut names, number, len, now))
             .collect();
         assert!(names.bytes() <= TREE_BYTES && names.bytes() > TREE_BYTES / 2);
-        let has = |names: &Names, id| names.outward(stub(TOPIC, id, 3).encode()).is_some();
+        let has = |names: &Names, id| {
+            names
+                .outward(stub(TOPIC, &stand_in(TOPIC, id), 3).encode())
+                .is_some()
+        };
         assert!(!has(&names, &ids[0]) && has(&names, &ids[29]));
         let large = keep(&mut names, 99, 2 * TREE_BYTES, now);
         assert!(has(&names, &large) && !has(&names, &ids[29]));

@@ -5,16 +5,17 @@ use coalescent_core::Peer;
 use tokio::time::Instant;
 
 use super::forward::ToSend;
-use super::names::{inner_id, stub};
+use super::names::{stand_in, stub};
 use super::payload::Content;
 use crate::overlay::guard::{Ruling, announced};
 use crate::overlay::heard::EXCESS;
 use crate::overlay::ids::{self, Key, TopicId};
-use crate::overlay::mirror::{Few, Gossip, Message, Part, Raw, Scope};
+use crate::overlay::mirror::{Few, Gossip, Message, Part};
 use crate::overlay::node::Shared;
 use crate::overlay::state::{After, State};
 
-/// The id of a payload that does not exist: each copy is one of it, as far as the engine knows.
+/// What stands for a payload that does not exist: each copy is one of it, as far as the engine
+/// knows.
 const COPY: Key = [0; 32];
 
 /// How many payloads that are announced beyond the rate count as one message that is not heeded.
@@ -60,7 +61,8 @@ impl Shared {
             let keeps = state.names.keep(topic, id, content, hops, now);
             let mut own = Vec::new();
             if state.is_neighbour(topic, &from) {
-                let received = stub(topic, id, hops.saturating_sub(1));
+                let stands = stand_in(topic, id);
+                let received = stub(topic, &stands, hops.saturating_sub(1));
                 state.engine_receive(from, &received, now, &mut own);
             } else {
                 // It has left meanwhile. The engine would take it for one again.
@@ -78,7 +80,7 @@ impl Shared {
         };
         self.with(|state, now, after| {
             if state.is_neighbour(topic, &from) {
-                let copy = copy(topic);
+                let copy = stub(topic, &COPY, 0);
                 // The engine answers only what it remembers.
                 if !state.engine_receive(from, &copy, now, after) {
                     state.engine_receive(from, &copy, now, after);
@@ -148,17 +150,6 @@ fn gather(own: Vec<After>, after: &mut Vec<After>) -> ToSend {
         }
     }
     to_send
-}
-
-fn copy(topic: TopicId) -> Message<'static> {
-    Message {
-        topic: topic.0,
-        part: Part::Gossip(Gossip::Gossip {
-            id: inner_id(topic, &COPY),
-            content: Raw(&COPY),
-            scope: Scope::Swarm(0),
-        }),
-    }
 }
 
 impl State {
