@@ -11,7 +11,8 @@
 //! Each line that is typed at one, or at any other node of its mesh, reaches the other mesh, and
 //! whoever subscribes: `nats sub prices`. What `nats pub prices hello` says reaches both meshes.
 
-use std::process::exit;
+#[path = "support/command_line.rs"]
+mod command_line;
 
 use async_nats::ConnectOptions;
 use clap::Parser;
@@ -32,18 +33,6 @@ struct Args {
     seeds: Vec<String>,
 }
 
-/// Says what is wrong with the arguments in one line, or gives the help that they ask for.
-fn refuse(error: &clap::Error) -> ! {
-    if !error.use_stderr() {
-        error.exit();
-    }
-    let text = error.to_string();
-    let paragraph = text.split("\n\n").next().unwrap_or_default();
-    let words: Vec<_> = paragraph.split_whitespace().skip(1).collect();
-    eprintln!("bridge: {}; see --help", words.join(" "));
-    exit(2)
-}
-
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let Args {
@@ -51,7 +40,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         subject,
         listen,
         seeds,
-    } = Args::try_parse().unwrap_or_else(|error| refuse(&error));
+    } = command_line::parse();
 
     // The server may come later than this node.
     let options = ConnectOptions::new().retry_on_initial_connect();

@@ -11,8 +11,8 @@
 //!
 //! A relay that has signed its own certificate is trusted with `--relay-cert relay.pem`.
 
-#[path = "support/arguments.rs"]
-mod arguments;
+#[path = "support/command_line.rs"]
+mod command_line;
 
 use std::path::PathBuf;
 
@@ -59,7 +59,7 @@ async fn hear(Body(chat): Body<Chat>) {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let args: Args = arguments::parse();
+    let args: Args = command_line::parse();
     let has_relay = args.relay.is_some();
     let trusted = match &args.relay_cert {
         Some(file) => CaTlsConfig::custom_roots([CertificateDer::from_pem_file(file)?]),

@@ -7,8 +7,8 @@
 //!
 //! A mesh is a stream of bytes, so `tokio::io::copy` is all it takes.
 
-#[path = "support/arguments.rs"]
-mod arguments;
+#[path = "support/command_line.rs"]
+mod command_line;
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let args: Args = arguments::parse();
+    let args: Args = command_line::parse();
     let iroh = Iroh::new(Endpoint::bind(Quiet).await?);
     let (endpoint, address) = (iroh.endpoint().clone(), iroh.address());
     let app = App::new().transport(iroh);

@@ -102,14 +102,18 @@ async fn what_is_wrong_with_arguments_is_one_line() {
     }
     let cases = [
         ("chat", &["a.key"][..], "<NAME>"),
-        ("chat", &["a.key", "a", "nowhere"], "'nowhere'"),
+        (
+            "chat",
+            &["a.key", "a", "nowhere"],
+            "\"nowhere\": missing port",
+        ),
         (
             "chat",
             &["a.key", "a", "--relay-cert", "b"],
             "--relay <URL>",
         ),
         ("send_file", &[], "<FILE>"),
-        ("send_file", &["a", "nowhere"], "'nowhere'"),
+        ("send_file", &["a", "nowhere"], "\"nowhere\": missing port"),
     ];
     for (name, args, part) in cases {
         let output = example(name).args(args).output().await.expect("an end");

@@ -1,0 +1,1 @@
+../../../examples/support/command_line.rs
