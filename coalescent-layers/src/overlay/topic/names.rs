@@ -72,6 +72,15 @@ struct Kept {
     message: Bytes,
 }
 
+/// What [`Names::keep`] tells of a payload.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    /// What stands for it in the engine.
+    pub(crate) stand_in: Key,
+    /// Who has announced it before it was there.
+    pub(crate) announcers: Vec<Key>,
+}
+
 /// A payload that was announced.
 #[derive(Debug)]
 struct Claim {
@@ -127,8 +136,7 @@ impl Names {
         }
     }
 
-    /// Keeps a payload that goes on with so many `hops`, and returns the content that stands for
-    /// it.
+    /// Keeps a payload that goes on with so many `hops`. It is waited for no more.
     pub(crate) fn keep(
         &mut self,
         topic: TopicId,
@@ -136,11 +144,12 @@ impl Names {
         content: &Content,
         hops: u16,
         now: Instant,
-    ) -> Bytes {
-        let inner = inner_id(topic, id);
+    ) -> Taken {
+        let stand_in = stand_in(topic, id);
+        let inner = id_of_stand_in(&stand_in);
         let message = content.encode(topic, id, hops);
         self.note_given(now);
-        self.claimed.remove(&inner);
+        let claim = self.claimed.remove(&inner);
         let cost = cost(&message);
         let kept = Kept { id: *id, message };
         if self.kept.insert(inner, kept).is_none() {
@@ -150,7 +159,10 @@ impl Names {
         while self.bytes > TREE_BYTES && self.order.len() > 1 {
             self.drop_oldest();
         }
-        Bytes::copy_from_slice(&stand_in(topic, id))
+        Taken {
+            stand_in,
+            announcers: claim.map(|claim| claim.by).unwrap_or_default(),
+        }
     }
 
     fn drop_oldest(&mut self) {
@@ -211,12 +223,6 @@ impl Names {
             self.claimed.remove(inner);
             self.claims.pop_front();
         }
-    }
-
-    /// Returns who has announced a payload that has not been there yet, and waits for it no more.
-    pub(crate) fn announcers(&mut self, topic: TopicId, id: &Key) -> Vec<Key> {
-        let claim = self.claimed.remove(&inner_id(topic, id));
-        claim.map(|claim| claim.by).unwrap_or_default()
     }
 
     /// Returns the message of a payload, by its id in the engine, if it is still kept.
@@ -315,8 +321,8 @@ mod tests {
     fn keep(names: &mut Names, number: u64, len: usize, now: Instant) -> Key {
         let content = Content::new(number, &vec![0; len]);
         let id = content.id();
-        let stub = names.keep(TOPIC, &id, &content, 3, now);
-        assert_eq!(stub, &stand_in(TOPIC, &id)[..]);
+        let taken = names.keep(TOPIC, &id, &content, 3, now);
+        assert_eq!(taken.stand_in, stand_in(TOPIC, &id));
         id
     }
 
@@ -400,11 +406,11 @@ mod tests {
             names.inward(&[number / 2; 32], &mut announced(), now);
         }
         let all: Vec<Key> = (0..ANNOUNCERS as u8).map(|number| [number; 32]).collect();
+        let mut announcers = |topic| names.keep(topic, &id, &content, 0, now).announcers;
         // In one topic alone.
-        assert!(names.announcers(TopicId([8; 32]), &id).is_empty());
-        assert_eq!(names.announcers(TOPIC, &id), all);
-        assert!(names.announcers(TOPIC, &id).is_empty());
-        keep(&mut names, 1, 0, now);
+        assert!(announcers(TopicId([8; 32])).is_empty());
+        assert_eq!(announcers(TOPIC), all);
+        assert!(announcers(TOPIC).is_empty());
         assert!(names.claimed.is_empty());
     }
 

@@ -5,7 +5,7 @@ use coalescent_core::Peer;
 use tokio::time::Instant;
 
 use super::forward::ToSend;
-use super::names::{stand_in, stub};
+use super::names::stub;
 use super::payload::Content;
 use crate::overlay::guard::{Ruling, announced};
 use crate::overlay::heard::EXCESS;
@@ -34,11 +34,11 @@ impl Shared {
             if !state.names.has_room(now) {
                 return None;
             }
-            let announcers = state.names.announcers(topic, id);
-            let stub = state.names.keep(topic, id, content, 0, now);
+            let taken = state.names.keep(topic, id, content, 0, now);
             let mut own = Vec::new();
-            state.broadcast(topic, stub, now, &mut own);
-            Some(gather(own, after).without(&announcers))
+            let stand_in = Bytes::copy_from_slice(&taken.stand_in);
+            state.broadcast(topic, stand_in, now, &mut own);
+            Some(gather(own, after).without(&taken.announcers))
         })
         .flatten()
     }
@@ -57,18 +57,17 @@ impl Shared {
             if !state.names.has_room(now) {
                 return None;
             }
-            let announcers = state.names.announcers(topic, id);
-            let keeps = state.names.keep(topic, id, content, hops, now);
+            let taken = state.names.keep(topic, id, content, hops, now);
             let mut own = Vec::new();
             if state.is_neighbour(topic, &from) {
-                let stands = stand_in(topic, id);
-                let received = stub(topic, &stands, hops.saturating_sub(1));
+                let received = stub(topic, &taken.stand_in, hops.saturating_sub(1));
                 state.engine_receive(from, &received, now, &mut own);
             } else {
                 // It has left meanwhile. The engine would take it for one again.
-                state.broadcast(topic, keeps, now, &mut own);
+                let stand_in = Bytes::copy_from_slice(&taken.stand_in);
+                state.broadcast(topic, stand_in, now, &mut own);
             }
-            Some(gather(own, after).without(&announcers))
+            Some(gather(own, after).without(&taken.announcers))
         })
         .flatten()
     }
