@@ -131,7 +131,7 @@ pub(crate) struct Node {
     nonce: AtomicU64,
     /// The tasks that a mesh waits for when it ends.
     tasks: TaskTracker,
-    /// Cancelled when the mesh waits for them no longer.
+    /// Cancelled when the mesh waits for them no longer: connections are dropped without draining.
     cut: CancellationToken,
     /// Where a mesh runs its tasks.
     runtime: OnceLock<Handle>,

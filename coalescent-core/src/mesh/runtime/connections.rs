@@ -129,7 +129,7 @@ impl Runtime {
         connection: Connection<BoxIo>,
         then: impl Future<Output = ()> + Send + 'static,
     ) {
-        self.tasks.spawn(self.serve(connection, then));
+        self.tasks().spawn(self.serve(connection, then));
     }
 
     /// Runs a connection, and `then` when the connection has ended.
@@ -164,7 +164,7 @@ impl Runtime {
             let _entered = span.enter();
             self.stacks.run(connection, &self.peers)
         }));
-        let cut = self.cut.clone();
+        let cut = self.peers.node().cut().clone();
         let task = async move {
             let run = async {
                 let ended = match built {

@@ -74,7 +74,7 @@ impl Entrance {
     }
 
     /// Returns at which address a connection was accepted, as far as that is known.
-    pub(super) fn here(&self, connected: &Connected) -> Option<SocketAddr> {
+    pub(super) fn local_addr(&self, connected: &Connected) -> Option<SocketAddr> {
         local_addr(&*connected.io).or(self.addr)
     }
 

@@ -221,7 +221,7 @@ fn here(runtime: &Runtime, addr: Option<SocketAddr>, wire: Option<&Wire>) -> Her
 /// Runs the connection of a newcomer in a task of its own, and returns its peer.
 fn run_entered(runtime: &Arc<Runtime>, entered: Entered) -> Peer {
     let peer = entered.connection.peer().clone();
-    runtime.tasks.spawn(entered.run(runtime));
+    runtime.tasks().spawn(entered.run(runtime));
     peer
 }
 
@@ -255,7 +255,8 @@ async fn run(
             }
         };
         backoff.succeeded();
-        let (whence, bound) = (entrance.whence(&connected), entrance.here(&connected));
+        let whence = entrance.whence(&connected);
+        let here = here(&runtime, entrance.local_addr(&connected), wire.as_ref());
         let io = connected.io;
         let node = runtime.peers().node();
         // First of all: who is banned costs nothing more than this.
@@ -265,7 +266,6 @@ async fn run(
             continue;
         }
         let self_checks = runtime.dialer().self_checks();
-        let here = here(&runtime, bound, wire.as_ref());
         let self_check = whence.addr.map(|addr| self_checks.accepted(addr, here));
         if self_check.as_ref().is_some_and(SelfCheck::is_itself) {
             // The side that has dialled reports it.
@@ -284,7 +284,7 @@ async fn run(
                     ticket,
                     wire: wire.clone(),
                 };
-                runtime.tasks.spawn(newcomer.serve(Arc::clone(&runtime)));
+                runtime.tasks().spawn(newcomer.serve(Arc::clone(&runtime)));
             }
             Err(refused) => {
                 let error = Error::refused(format!("{whence}: {refused}"));

@@ -61,11 +61,8 @@ pub(crate) struct Runtime {
     /// Cancelled when the hooks for the start have run: from then on peers are accepted and
     /// dialled.
     started: CancellationToken,
-    tasks: TaskTracker,
     /// Cancelled when the mesh is to end: connections drain, all other tasks are dropped.
     stop: CancellationToken,
-    /// Cancelled when connections are to be dropped without draining.
-    cut: CancellationToken,
     /// Cancelled when the mesh has ended.
     ended: CancellationToken,
 }
@@ -116,8 +113,6 @@ impl Runtime {
                 max_contacts: if has_contacts { config.max_contacts } else { 0 },
                 tell_late: parts.security.has_identity(),
             }),
-            tasks: parts.peers.node().tasks().clone(),
-            cut: parts.peers.node().cut().clone(),
             peers: parts.peers,
             transports: parts.transports,
             security: parts.security,
@@ -147,6 +142,11 @@ impl Runtime {
 
     pub(crate) fn peers(&self) -> &Peers {
         &self.peers
+    }
+
+    /// Returns the tasks that are waited for when the mesh ends.
+    fn tasks(&self) -> &TaskTracker {
+        self.peers.node().tasks()
     }
 
     pub(crate) fn admission(&self) -> &Admission {
@@ -230,7 +230,7 @@ impl Runtime {
     pub(crate) fn cut(&self) {
         // Before any connection ends, so that the node knows which peers lose frames by it.
         self.peers.node().close();
-        self.cut.cancel();
+        self.peers.node().cut().cancel();
         self.stop.cancel();
     }
 
@@ -261,7 +261,7 @@ impl Runtime {
     /// Runs a task until it is done, or dropped because the mesh is to end.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
-        self.tasks.spawn(async move {
+        self.tasks().spawn(async move {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}

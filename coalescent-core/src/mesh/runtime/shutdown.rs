@@ -38,18 +38,18 @@ pub(super) async fn supervise(runtime: Arc<Runtime>) {
     };
     tokio::select! {
         () = prepare => {}
-        () = runtime.cut.cancelled() => {}
+        () = runtime.peers.node().cut().cancelled() => {}
     }
     for peer in runtime.peers.node().everyone() {
         peer.stop(&DisconnectReason::Shutdown);
     }
-    runtime.tasks.close();
-    if tokio::time::timeout_at(deadline + MARGIN, runtime.tasks.wait())
+    runtime.tasks().close();
+    if tokio::time::timeout_at(deadline + MARGIN, runtime.tasks().wait())
         .await
         .is_err()
     {
-        runtime.cut.cancel();
-        runtime.tasks.wait().await;
+        runtime.peers.node().cut().cancel();
+        runtime.tasks().wait().await;
     }
 }
 
